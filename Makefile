@@ -1,0 +1,51 @@
+# make demo   set up, register trained models, ask for transfer sources, query with SQL
+# make test   set up, lint, type check, run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check docs zoo registry bench clean
+
+help:
+	@grep -E '^# make' Makefile | sed 's/^# //'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "modelspace needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
+
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# make check  lint and types only
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# make docs   write the generated pages: command line help, zoo table
+docs: $(READY)
+	$(BIN)/python scripts/make_cli_docs.py
+	$(BIN)/python scripts/train_zoo.py --table
+
+# make zoo    train the models that are shipped (about an hour on two cores; resumable)
+zoo: $(READY)
+	$(BIN)/python scripts/train_zoo.py
+
+# make registry   build the shipped registry.duckdb and index/ from the zoo
+registry: $(READY)
+	$(BIN)/python scripts/build_registry.py
+
+# make bench  measure speed and memory, as ratios in one run
+bench: $(READY)
+	$(BIN)/python scripts/bench_embed.py
+	$(BIN)/python scripts/bench_query.py
+
+clean:
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,56 @@
+"""What can be read off a matrix of affinities: trees, bootstrap support, maps, neighbours, duplicates, outliers.
+
+Everything here is a function of arrays and plain values; nothing reads a registry. Importing it loads numpy and scipy,
+never matplotlib, umap or scikit-learn: `fit_projection` imports umap when it is called.
+"""
+
+from modelspace.analysis.distances import (
+    affinity_from_cosines,
+    check_affinity,
+    distance_matrix,
+    is_euclidean,
+    paper_distance,
+)
+from modelspace.analysis.neighbours import (
+    NeighbourRecall,
+    hubs,
+    nearest_of_vectors,
+    neighbour_recall,
+    occurrence,
+    true_neighbours,
+)
+from modelspace.analysis.newick import Clade, parse_newick, to_json, to_newick
+from modelspace.analysis.oddities import Duplicate, Outlier, duplicate_groups, duplicates, outliers
+from modelspace.analysis.projection import Projection, fit_projection, place_new
+from modelspace.analysis.support import cluster_support
+from modelspace.analysis.tree import LINKAGES, Tree, build_tree
+
+__all__ = [
+    "LINKAGES",
+    "Clade",
+    "Duplicate",
+    "NeighbourRecall",
+    "Outlier",
+    "Projection",
+    "Tree",
+    "affinity_from_cosines",
+    "build_tree",
+    "check_affinity",
+    "cluster_support",
+    "distance_matrix",
+    "duplicate_groups",
+    "duplicates",
+    "fit_projection",
+    "hubs",
+    "is_euclidean",
+    "nearest_of_vectors",
+    "neighbour_recall",
+    "occurrence",
+    "outliers",
+    "paper_distance",
+    "parse_newick",
+    "place_new",
+    "to_json",
+    "to_newick",
+    "true_neighbours",
+]

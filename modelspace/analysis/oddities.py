@@ -1,0 +1,115 @@
+"""Models that stand out: pairs that are nearly the same, and models that are near to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from modelspace.analysis.distances import check_affinity, distance_matrix
+from modelspace.errors import UsageError
+
+# A normal distribution's standard deviation in units of its median absolute deviation.
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two models whose affinity is at least the threshold; `first` comes before `second` in the list of names."""
+
+    first: str
+    second: str
+    affinity: float
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A model that is far from every other.
+
+    Attributes:
+        name: the model's name.
+        nearest: the name of its nearest model.
+        affinity: to that model.
+        isolation: mean distance √(2 − 2s) to its k nearest models.
+        score: how many robust standard deviations that is above the median model's.
+    """
+
+    name: str
+    nearest: str
+    affinity: float
+    isolation: float
+    score: float
+
+
+def duplicates(names: Sequence[str], affinity: ArrayLike, threshold: float = 0.98) -> list[Duplicate]:
+    """All pairs with an affinity of at least `threshold`, nearest first.
+
+    Args:
+        names: n model names.
+        affinity: (n, n), symmetric, unit diagonal.
+        threshold: in -1..1.
+
+    Raises:
+        UsageError: for a matrix that is no affinity or a threshold outside -1..1.
+    """
+    matrix = check_affinity(names, affinity)
+    if not -1 <= threshold <= 1:
+        raise UsageError(f"no affinity can reach {threshold}", "a threshold lies in -1..1, for example 0.98")
+    rows, columns = np.nonzero(np.triu(matrix >= threshold, 1))
+    values = matrix[rows, columns]
+    order = np.lexsort((columns, rows, -values))
+    return [Duplicate(names[rows[i]], names[columns[i]], float(values[i])) for i in order]
+
+
+def duplicate_groups(names: Sequence[str], pairs: Sequence[Duplicate]) -> list[list[str]]:
+    """Models that are joined by chains of duplicates: groups of 2 or more, largest first, names in their given order."""
+    number = {name: i for i, name in enumerate(names)}
+    rows = [number[pair.first] for pair in pairs]
+    columns = [number[pair.second] for pair in pairs]
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(number), len(number)))
+    _, labels = connected_components(graph, directed=False)
+    groups: dict[int, list[str]] = {}
+    for name, label in zip(names, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(name)
+    return sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)
+
+
+def outliers(names: Sequence[str], affinity: ArrayLike, k: int = 3, threshold: float = 3.0) -> list[Outlier]:
+    """Models whose mean distance to their k nearest lies far above the median model's, furthest first.
+
+    The score is (isolation − median) / (1.4826 · median absolute deviation). Where more than half of the models have the
+    same isolation the spread is zero and nobody can be called an outlier.
+
+    Args:
+        names: n model names.
+        affinity: (n, n), symmetric, unit diagonal.
+        k: nearest models looked at; fewer where there are not so many. 1 would miss two odd copies of each other.
+        threshold: least score of an outlier; 3 leaves about one in 700 of normally spread models.
+
+    Raises:
+        UsageError: for a matrix that is no affinity, or k below 1.
+    """
+    matrix = check_affinity(names, affinity)
+    if k < 1:
+        raise UsageError(f"isolation from {k} neighbours means nothing", "use 3, or any number from 1")
+    n = len(matrix)
+    k = min(k, n - 1)
+    if k < 1:
+        return []
+    np.fill_diagonal(matrix, -np.inf)
+    nearest = np.argmax(matrix, axis=1)
+    isolation = distance_matrix(-np.sort(-matrix, axis=1)[:, :k]).mean(axis=1)
+    median = float(np.median(isolation))
+    spread = _MAD_TO_SIGMA * float(np.median(np.abs(isolation - median)))
+    if spread <= 1e-12:
+        return []
+    score = (isolation - median) / spread
+    return [
+        Outlier(names[i], names[nearest[i]], float(matrix[i, nearest[i]]), float(isolation[i]), float(score[i]))
+        for i in np.argsort(-score, kind="stable")
+        if score[i] >= threshold
+    ]

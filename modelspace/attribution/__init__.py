@@ -1,0 +1,126 @@
+"""Attribution maps of ΣT, the sum of a model's encoder output, in the model's own input space.
+
+This file only names the methods, so that a command can list and check them without loading torch. The work is in
+`modelspace.attribution.engine` (`attribute`, `check_target`, `frozen`) and `modelspace.attribution.ledger`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from modelspace.errors import NotFoundError, UsageError
+
+__all__ = ["METHODS", "MethodInfo", "method_parameters"]
+
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One attribution method.
+
+    Attributes:
+        name: what users type and what a space is named after.
+        summary: one line for people.
+        signed: whether a map has both signs (saliency has not).
+        defaults: the method's parameters and their default values; their types are the types accepted.
+        captum: whether Captum computes it, with passes of its own.
+        choices: the words accepted for a parameter that is a word.
+    """
+
+    name: str
+    summary: str
+    signed: bool
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    captum: bool = False
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+METHODS: Mapping[str, MethodInfo] = MappingProxyType(
+    {
+        info.name: info
+        for info in (
+            MethodInfo("gradient_x_input", "input times the gradient of the sum of the encoder output", signed=True),
+            MethodInfo("saliency", "absolute gradient of the sum of the encoder output", signed=False),
+            MethodInfo(
+                "epsilon_lrp",
+                "gradient*input with every nonlinearity's slope replaced by y / (x + epsilon sign x)",
+                signed=True,
+                defaults={"epsilon": 1e-4, "offset": "secant"},
+                choices={"offset": ("secant", "literal")},
+            ),
+            MethodInfo(
+                "integrated_gradients",
+                "gradient*input averaged along the line from a uniform input (Captum)",
+                signed=True,
+                defaults={"n_steps": 32, "baseline": 0.0},
+                captum=True,
+            ),
+            MethodInfo(
+                "noise_tunnel",
+                "gradient*input or saliency averaged over noisy copies of the input (Captum)",
+                signed=True,
+                defaults={"base": "gradient_x_input", "n_samples": 8, "noise": 0.15, "seed": 0},
+                captum=True,
+                choices={"base": ("gradient_x_input", "saliency")},
+            ),
+        )
+    }
+)
+
+#: Parameters that must be above zero; `seed` and `baseline` may be anything of their type.
+_POSITIVE = ("epsilon", "n_steps", "n_samples", "noise")
+
+
+def method_parameters(method: str, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """The parameters of `method`: its defaults, overwritten by `given`, checked.
+
+    Raises:
+        NotFoundError: no such method.
+        UsageError: no such parameter, or a value of the wrong type or out of range.
+
+    >>> method_parameters("epsilon_lrp", {"epsilon": 0.01})
+    {'epsilon': 0.01, 'offset': 'secant'}
+    """
+    if method not in METHODS:
+        near = difflib.get_close_matches(method, METHODS, 1, 0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise NotFoundError(f"no attribution method {method!r}", f"{hint}methods: {', '.join(METHODS)}")
+    info = METHODS[method]
+    values = dict(info.defaults)
+    for name, value in (given or {}).items():
+        if name not in values:
+            known = ", ".join(values) or "none"
+            raise UsageError(f"{method} has no parameter {name!r}", f"its parameters: {known}")
+        values[name] = _checked(info, name, value)
+    return values
+
+
+def _checked(info: MethodInfo, name: str, value: Value) -> Value:
+    default = info.defaults[name]
+    wrong = UsageError(
+        f"{info.name} parameter {name}={value!r} is not {_wanted(info, name)}", f"the default is {name}={default!r}"
+    )
+    if isinstance(default, str):
+        if value not in info.choices[name]:
+            raise wrong
+        return value
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        raise wrong
+    if isinstance(default, int) and value != int(value):
+        raise wrong
+    number = int(value) if isinstance(default, int) else float(value)
+    if number != number or abs(number) == float("inf") or (name in _POSITIVE and number <= 0):
+        raise wrong
+    return number
+
+
+def _wanted(info: MethodInfo, name: str) -> str:
+    default = info.defaults[name]
+    if isinstance(default, str):
+        return "one of " + ", ".join(info.choices[name])
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    return f"{kind} above zero" if name in _POSITIVE else kind

@@ -1,0 +1,71 @@
+"""Captum's IntegratedGradients and NoiseTunnel, image by image.
+
+One image at a time keeps memory at `n_steps` or `n_samples` images, and makes a map independent of how the images were
+put into batches. The noise is the same for every image and model: it is drawn from the seed anew for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def integrated_gradients(forward: Forward, x: Tensor, n_steps: int, baseline: float) -> Tensor:
+    """(x − b) times the gradient averaged from b to x (Sundararajan, Taly, Yan, ICML 2017, equation 1).
+
+    Args:
+        forward: (B, C, H, W) -> (B,).
+        x: (B, C, H, W).
+        n_steps: points of the Gauss-Legendre quadrature.
+        baseline: every value of b, in units of the preprocessed input.
+
+    Returns:
+        (B, C, H, W)
+    """
+    method = IntegratedGradients(forward)
+    maps = [
+        method.attribute(_leaf(image), baselines=baseline, n_steps=n_steps, method="gausslegendre")
+        for image in x.split(1)
+    ]
+    return torch.cat(maps).detach().to(x.dtype)
+
+
+def noise_tunnel(forward: Forward, x: Tensor, base: str, n_samples: int, noise: float, seed: int) -> Tensor:
+    """The base method averaged over noisy copies of the input (Smilkov et al., SmoothGrad, 2017, section 3).
+
+    Args:
+        forward: (B, C, H, W) -> (B,).
+        x: (B, C, H, W).
+        base: "gradient_x_input" or "saliency".
+        n_samples: noisy copies per image.
+        noise: standard deviation as a share of the image's range, max − min.
+        seed: of the noise; the global random state is left as it was.
+
+    Returns:
+        (B, C, H, W)
+    """
+    method = NoiseTunnel(InputXGradient(forward) if base == "gradient_x_input" else Saliency(forward))
+    devices = [x.device] if x.device.type == "cuda" else []
+    maps = []
+    for image in x.split(1):
+        spread = noise * float(image.max() - image.min())
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            maps.append(method.attribute(_leaf(image), nt_type="smoothgrad", nt_samples=n_samples, stdevs=spread))
+    return torch.cat(maps).detach()
+
+
+def _leaf(image: Tensor) -> Tensor:
+    return image.detach().clone().requires_grad_(True)
+
+
+#: Name in `modelspace.attribution.METHODS` -> function of (forward, x, parameters).
+COMPUTE: dict[str, Callable[..., Tensor]] = {
+    "integrated_gradients": integrated_gradients,
+    "noise_tunnel": noise_tunnel,
+}

@@ -1,0 +1,129 @@
+"""The autograd graph between a tensor and the input it was computed from: its nodes, their kinds, what depends on what.
+
+A *kind* is a node's name without namespace, the word "Backward" and the version digit: "ReluBackward0" is "Relu",
+"torch::autograd::CopySlices" is "CopySlices".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+#: An autograd node. torch gives its C++ nodes no common Python base class.
+Node = Any
+
+CUSTOM = "custom function"
+
+
+def kind(node: Node) -> str:
+    """The operation that `node` is the backward of, for example "Relu"; `CUSTOM` for a Python `autograd.Function`.
+
+    A Python function may be called Relu, too, so its name says nothing about what it computes.
+    """
+    if isinstance(node, BackwardCFunction):
+        return CUSTOM
+    name = str(node.name()).rpartition("::")[2].rstrip("0123456789")
+    for ending in ("Backwards", "Backward"):
+        if name.endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def kinds_below(root: Node) -> dict[Node, str]:
+    """All nodes from `root` down to the leaves, with their kinds."""
+    kinds: dict[Node, str] = {}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node not in kinds:
+            kinds[node] = kind(node)
+            stack += [function for function, _ in node.next_functions if function is not None]
+    return kinds
+
+
+class Graph:
+    """All nodes from `root` down to the leaves.
+
+    Holding a `Graph` keeps the Python wrappers of its nodes alive, which a hook on a node needs (pytorch #102174).
+
+    Attributes:
+        root: the node that the walk started from.
+        inputs: node -> the node of each of its inputs, None for an input without a gradient.
+        kinds: node -> its kind.
+    """
+
+    def __init__(self, root: Node, source: Tensor) -> None:
+        """Args: root: grad_fn of the explained tensor; source: the leaf tensor that attributions are taken for."""
+        self.root = root
+        self.inputs: dict[Node, tuple[Node | None, ...]] = {}
+        self.kinds: dict[Node, str] = {}
+        users: dict[Node, list[Node]] = {}
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node in self.inputs:
+                continue
+            below = tuple(function for function, _ in node.next_functions)
+            self.inputs[node] = below
+            self.kinds[node] = kind(node)
+            for function in below:
+                if function is not None:
+                    users.setdefault(function, []).append(node)
+                    stack.append(function)
+        self._live = self._reached(users, torch.autograd.graph.get_gradient_edge(source).node)
+
+    @staticmethod
+    def _reached(users: dict[Node, list[Node]], start: Node) -> set[Node]:
+        seen: set[Node] = set()
+        stack = [start]
+        while stack:
+            node = stack.pop()
+            if node not in seen:
+                seen.add(node)
+                stack += users.get(node, ())
+        return seen
+
+    def depends(self, node: Node | None) -> bool:
+        """Whether the tensor behind `node` depends on the source; parameters and constants do not."""
+        return node in self._live
+
+    def live(self, node: Node, indices: Sequence[int]) -> list[int]:
+        """Those of the input positions `indices` whose tensors depend on the source."""
+        below = self.inputs[node]
+        return [i for i in indices if i < len(below) and below[i] in self._live]
+
+    def all_live(self, node: Node) -> list[int]:
+        """All input positions of `node` whose tensors depend on the source."""
+        return [i for i, function in enumerate(self.inputs[node]) if function in self._live]
+
+
+def align_batch_norm(kinds: Mapping[Node, str]) -> list[Any]:
+    """Work around a wrong gradient of torch; returns hook handles that the caller removes.
+
+    The CPU backward of batch norm is silently wrong at batch size 1 where the incoming gradient is laid out otherwise
+    in memory than the input was, as after ``flatten(2).transpose(1, 2)`` (seen in torch 2.13, for 2-d batch norm and
+    for instance norm, which runs as a batch of 1). A copy in the input's layout is right.
+    """
+    handles = []
+    for node, name in kinds.items():
+        if name == "NativeBatchNorm" and node._saved_input.shape[0] == 1:
+            handles.append(node.register_prehook(_in_layout_of(node._saved_input)))
+    return handles
+
+
+def _in_layout_of(reference: Tensor) -> Any:
+    # only shape and strides are kept, so that the hook does not hold the graph's tensors
+    shape, strides = reference.shape, reference.stride()
+
+    def hook(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+        first = gradients[0]
+        if first is None or first.stride() == strides or first.shape != shape:
+            return None
+        aligned = torch.empty_strided(shape, strides, dtype=first.dtype, device=first.device).copy_(first)
+        return (aligned, *gradients[1:])
+
+    return hook

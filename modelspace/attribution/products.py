@@ -1,0 +1,176 @@
+"""Products of two activations, normalisers and attention: which factor carries the relevance.
+
+A product a · b has no single input that y / (x + ε sign x) could be taken of. The rule here keeps relevance whole:
+
+- one factor is a *gate* (it ends in sigmoid, softmax, a normaliser's reciprocal ...): the gate is taken for a constant
+  and all relevance goes to the other factor, the signal (Arras, Montavon, Müller, Samek, WASSA 2017, "signal-take-all");
+- neither or both are gates: half to each (the uniform rule of Achtibat et al., AttnLRP, ICML 2024, proposition 3.4;
+  for x · x it is y / x);
+- a quotient: the denominator is a constant; a layer norm's 1/σ is, too (Ali et al., ICML 2022, section 4).
+
+A nonlinearity written out as a product, such as x · sigmoid(x) or x/2 · (1 + erf(x/√2)), thereby gets y / x.
+Plain convolution, batch norm and ReLU nets have no such product: there nothing of this applies.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modelspace.attribution.graph import Graph, Node
+
+Gradients = tuple[Tensor | None, ...]
+
+SOFTMAX = {"Softmax", "SafeSoftmax"}
+
+#: Ends of a branch that only rescales: a factor between 0 and 1, a sign, or a normaliser.
+_STRONG = SOFTMAX | {
+    "Sigmoid",
+    "Hardsigmoid",
+    "Exp",
+    "Rsqrt",
+    "Reciprocal",
+    "Sign",
+    "Sgn",
+    "LinalgVectorNorm",
+    "Norm",
+    "Var",
+    "VarMean",
+    "Std",
+    "StdMean",
+}
+#: Bounded, but also used as a plain activation: a gate only beside a factor that is none.
+_WEAK = {"Tanh", "Erf", "Hardtanh", "Clamp", "ClampMin", "ClampMax", "Sqrt"}
+
+#: What may lie between the gate's nonlinearity and the product without changing what the branch is.
+_PASS = {
+    "Add",
+    "Alias",
+    "AsStrided",
+    "Clone",
+    "Div",
+    "Expand",
+    "Index",
+    "Mean",
+    "Mul",
+    "NativeDropout",
+    "Neg",
+    "Permute",
+    "Repeat",
+    "ReshapeAlias",
+    "Roll",
+    "Rsub",
+    "Select",
+    "Slice",
+    "Split",
+    "SplitWithSizes",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "T",
+    "ToCopy",
+    "Transpose",
+    "Unbind",
+    "UnsafeSplit",
+    "UnsafeView",
+    "Unsqueeze",
+    "UpsampleBilinear2D",
+    "UpsampleNearest2D",
+    "View",
+}
+#: Linear maps that mix attention weights across heads; only a softmax is looked for behind them.
+_MIX = {"Addmm", "Bmm", "Convolution", "Linear", "Mm"}
+
+#: Longest chain of nodes looked at; the longest seen in practice has seven.
+_DEPTH = 16
+
+
+def gate_strength(graph: Graph, node: Node | None) -> int:
+    """2 where the branch ending in `node` is a gate, 1 where it may be one, 0 where it is a signal."""
+    mixed = False
+    for _ in range(_DEPTH):
+        if node is None or node not in graph.kinds:
+            return 0
+        kind = graph.kinds[node]
+        if kind in SOFTMAX or (kind in _STRONG and not mixed):
+            return 2
+        if kind in _WEAK and not mixed:
+            return 1
+        live = graph.all_live(node)
+        if kind == "Div":
+            live = [i for i in live if i == 0]
+        elif kind in _MIX:
+            mixed = True
+        elif kind not in _PASS:
+            return 0
+        if len(live) != 1:
+            return 0
+        node = graph.inputs[node][live[0]]
+    return 0
+
+
+def signal_edges(graph: Graph, node: Node, factors: tuple[int, int]) -> list[int]:
+    """Those of the input positions `factors` that carry the product's relevance: one (the signal) or both."""
+    live = graph.live(node, factors)
+    if len(live) < 2:
+        return live
+    first, second = (gate_strength(graph, graph.inputs[node][i]) for i in factors)
+    if first == second:
+        return live
+    return [factors[1] if first > second else factors[0]]
+
+
+# --- normalisers: y = (x − μ) / σ · w + b with σ a constant. Each returns the gradient for x.
+
+
+def layer_norm(node: Node, gradient: Tensor) -> Tensor:
+    """gradient: of the output, any shape whose last axes are the normalised ones; w and 1/σ as saved by autograd."""
+    axes = tuple(range(-len(node._saved_normalized_shape), 0))
+    weighted = gradient if node._saved_weight is None else gradient * node._saved_weight
+    scaled = weighted * node._saved_result2
+    return scaled.sub_(scaled.mean(axes, keepdim=True))
+
+
+def rms_norm(node: Node, gradient: Tensor) -> Tensor:
+    """No mean is taken off: y = x / σ · w."""
+    weighted = gradient if node._saved_weight is None else gradient * node._saved_weight
+    return weighted * node._saved_result1
+
+
+def group_norm(node: Node, gradient: Tensor) -> Tensor:
+    """gradient: (B, C, ...)."""
+    shape, groups = gradient.shape, int(node._saved_group)
+    if node._saved_weight is not None:
+        gradient = gradient * _per_channel(node._saved_weight, gradient)
+    scaled = gradient.reshape(shape[0], groups, -1) * node._saved_result2.reshape(shape[0], groups, 1)
+    return scaled.sub_(scaled.mean(-1, keepdim=True)).reshape(shape)
+
+
+def batch_statistics_norm(node: Node, gradient: Tensor) -> Tensor:
+    """Batch norm that uses its own input's statistics; instance norm is this on (1, B·C, H, W). gradient: (B, C, ...)."""
+    axes = (0, *range(2, gradient.dim()))
+    if node._saved_weight is not None:
+        gradient = gradient * _per_channel(node._saved_weight, gradient)
+    scaled = gradient * _per_channel(node._saved_result2, gradient)
+    return scaled.sub_(scaled.mean(axes, keepdim=True))
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(1, -1, *([1] * (like.dim() - 2)))
+
+
+def gated_linear_unit(node: Node, gradient: Tensor) -> Tensor:
+    """y = a · sigmoid(b) of the two halves of the input: all to a. gradient: of y; returned: of (a, b)."""
+    b = node._saved_self.chunk(2, node._saved_dim)[1]
+    return torch.cat([gradient * torch.sigmoid(b), torch.zeros_like(gradient)], node._saved_dim)
+
+
+def batch_norm_shift(node: Node, gradient: Tensor) -> Tensor:
+    """Σ gradient · (what an eval-mode batch norm adds besides its bias, −mean · w / σ), a 0-dim tensor."""
+    mean, variance = node._saved_running_mean, node._saved_running_var
+    # cuDNN's node spells it out
+    epsilon = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
+    shift = -mean / torch.sqrt(variance + epsilon)
+    if node._saved_weight is not None:
+        shift = shift * node._saved_weight
+    return (gradient * _per_channel(shift, gradient)).sum()

@@ -1,0 +1,39 @@
+"""Words that the shell completes: names out of the registry. A failure completes nothing and never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+
+def _from_registry(context: typer.Context, incomplete: str, names: Callable[[Any], list[str]]) -> list[str]:
+    try:
+        from modelspace.cli.opening import open_space
+
+        found = names(open_space(context.params.get("home")))
+    except Exception:
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def models(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _from_registry(ctx, incomplete, lambda space: [model.name for model in space.list()])
+
+
+def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.spaces()])
+
+
+def probe_sets(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.probe_sets()])
+
+
+def methods(incomplete: str) -> list[str]:
+    try:
+        from modelspace.attribution import METHODS
+
+        return [name for name in METHODS if name.startswith(incomplete)]
+    except Exception:
+        return []

@@ -1,0 +1,98 @@
+"""What a command raises becomes two lines on standard error and an exit code. Here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+from modelspace.cli.screen import printable, wants_colour
+from modelspace.errors import ModelspaceError, UsageError
+from modelspace.names import did_you_mean
+
+DEBUG = "MODELSPACE_DEBUG"
+
+#: sysexits.h: an error inside the program.
+INTERNAL = 70
+#: 128 + SIGINT and 128 + SIGPIPE, what a shell reports of a program that such a signal ended.
+INTERRUPTED = 130
+OUTPUT_CLOSED = 141
+
+
+class UnknownCommandError(UsageError):
+    """There is no command of that name."""
+
+    def __init__(self, name: str, commands: Iterable[str]) -> None:
+        super().__init__(
+            f"there is no command {name!r}", did_you_mean(name, commands, "'modelspace --help' lists the commands")
+        )
+
+
+def report(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # The reader has left (`modelspace list | head -1`). What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    if isinstance(error, KeyboardInterrupt):
+        _print("", "interrupted; the registry is as it was")
+        return INTERRUPTED
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    message, hint, code = _describe(error)
+    _print("error", message)
+    if hint:
+        _print("hint", hint)
+    return code
+
+
+def _describe(error: BaseException) -> tuple[str, str, int]:
+    """Message, hint and exit code."""
+    if isinstance(error, ModelspaceError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, typer.Abort):
+        return "aborted", "", 1
+    # Errors of parsing: typer's own class or click's, depending on the version of typer; both have this method.
+    if hasattr(error, "format_message"):
+        return (*_of_parsing(error), UsageError.exit_code)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}", "", ModelspaceError.exit_code
+    text = str(error).strip().splitlines()
+    name = type(error).__name__
+    return (
+        f"unexpected {name}: {text[0]}" if text else f"unexpected {name}",
+        f"this is a fault of modelspace; set {DEBUG}=1 to see where it happened, and report it",
+        INTERNAL,
+    )
+
+
+def _of_parsing(error: Any) -> tuple[str, str]:
+    """Message and hint of words that could not be parsed."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "modelspace"
+    hint = f"see '{path} --help'"
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        if context is None or context.parent is None:
+            hint = f"options come after the command, for example: modelspace list {option}"
+        elif error.possibilities:
+            hint = f"did you mean {' or '.join(error.possibilities)}? {hint}"
+        return f"there is no option {option}", hint
+    message = error.format_message().strip().rstrip(".").replace("Value error, ", "")
+    return message[:1].lower() + message[1:], hint
+
+
+def _print(label: str, text: str) -> None:
+    text = printable(text, keep="\n")
+    if label:
+        start, end = (
+            ("\033[1;31m" if label == "error" else "\033[1m", "\033[0m") if wants_colour(sys.stderr) else ("", "")
+        )
+        text = f"{start}{label}:{end} {text}"
+    print(text, file=sys.stderr)

@@ -1,0 +1,119 @@
+"""Records as JSON or CSV on standard output; tables are `modelspace.cli.tables`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from enum import Enum, StrEnum
+from typing import Any
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def plain(value: Any) -> Any:
+    """The value out of what JSON has, nothing lost that it can hold.
+
+    Dates and times are ISO 8601, bytes are hexadecimal, decimals are numbers where a float holds them and text
+    otherwise; not-a-number and infinities, which JSON has not, are null.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # numpy
+        return plain(value.tolist())
+    if hasattr(value, "as_tuple"):  # Decimal
+        if not value.is_finite():
+            return None
+        number = int(value) if value == value.to_integral_value() else float(value)
+        return number if str(number) == str(value.normalize()) or number == value else str(value)
+    return str(value)
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON in UTF-8 characters, keys in the order of the columns.
+
+    >>> print(to_json([{"name": "Zürich", "share": 0.1}]))
+    [
+      {
+        "name": "Zürich",
+        "share": 0.1
+      }
+    ]
+    """
+    return json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """RFC 4180 with "\\n" line ends; lists and dictionaries as JSON, true and false in lower case, nothing for null.
+
+    >>> print(to_csv(["name", "tags"], [["a, b", {"k": 1}]]), end="")
+    name,tags
+    "a, b","{""k"": 1}"
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[_cell(plain(value)) for value in row] for row in rows])
+    return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def print_json(value: Any) -> None:
+    _write(to_json(value) + "\n")
+
+
+def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    _write(to_csv(columns, rows))
+
+
+def print_records(records: Any, chosen: Format) -> None:
+    """Records (`modelspace.results.Records`) as JSON or CSV."""
+    rows = records.to_dicts()
+    if chosen is Format.json:
+        print_json(rows)
+    else:
+        print_csv(records.columns, [list(row.values()) for row in rows])
+
+
+def print_record(record: Any, chosen: Format) -> None:
+    """One dataclass record, or a dictionary: a JSON object, or CSV of one line."""
+    row = record if isinstance(record, Mapping) else _as_dict(record)
+    if chosen is Format.json:
+        print_json(row)
+    else:
+        print_csv(list(row), [list(row.values())])
+
+
+def _as_dict(record: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(record)
+
+
+def _write(text: str) -> None:
+    """UTF-8 whatever the terminal's encoding: these formats are for programs."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()

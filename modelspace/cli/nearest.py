@@ -1,0 +1,104 @@
+"""``modelspace nearest``"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import completion, options
+from modelspace.cli.formats import Format, print_records
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+from modelspace.cli.progress import progress_bar
+from modelspace.errors import UsageError
+
+EXAMPLES = """
+modelspace nearest curvature
+modelspace nearest curvature -k 10 --where "task <> 'curvature' AND parameters < 1e7"
+modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5
+modelspace nearest curvature --space saliency --format json
+"""
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_URI",
+            autocompletion=completion.models,
+            help="Name of a registered model, or the address of one that is not.",
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours.")] = 5,
+    where: options.Where = None,
+    space: options.Space = None,
+    weights: options.Weights = None,
+    layer: options.Layer = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.Channels = None,
+    value_range: options.ValueRange = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """The best models to transfer from, nearest first.
+
+    The affinity of two models is the mean cosine of their attribution maps, with a 95% interval over the probe images. A
+    model that is not registered is run once over the probe images and not stored; the options that say how to load it
+    are those of 'modelspace add'.
+    """
+    loading = options.given(
+        weights=weights,
+        layer=layer,
+        preprocessing=options.preprocessing(input_size, mean, std, channels, value_range),
+        batch_size=batch_size,
+        device=device if device != "auto" else None,
+    )
+    if loading and ":" not in model:
+        raise UsageError(
+            f"{model!r} is a name, and names need no {', '.join(sorted(loading))}",
+            "these options say how to load a model from its address, for example zoo:curvature",
+        )
+    with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
+        found = open_space(home).nearest(model, k, where=where, space=space, progress=progress, **loading)
+    for remark in found.notes:
+        say(f"note: {remark}", quiet=quiet)
+    if format is not Format.table:
+        print_records(found, format)
+    elif not found:
+        say(f"no other model of the space {found.space}" + (" meets the condition" if where else ""), quiet=quiet)
+    else:
+        _print_ranking(found)
+
+
+def _print_ranking(found: Any) -> None:
+    from modelspace.cli import tables
+    from modelspace.cli.tables import Column
+
+    mark = tables.tie()
+    tied_above = {lower.rank for upper, lower in pairwise(found) if upper.tied_with_next}
+    columns = [
+        Column("rank", lambda row: str(row.rank), right=True),
+        Column(" ", lambda row: mark if row.rank in tied_above else ""),
+        Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
+        Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
+        Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=1),
+        Column("task", lambda row: row.task or "", rank=2, least=10),
+        Column("distance", lambda row: f"{row.distance:.4f}", right=True, rank=3),
+        Column("data", lambda row: row.data or "", rank=4, least=8),
+        Column("architecture", lambda row: row.architecture, rank=5, least=12),
+        Column("uri", lambda row: row.uri, rank=6, least=16),
+    ]
+    footnotes = []
+    if tied_above:
+        footnotes.append(f"{mark} tied with the line above: these probe images do not tell the two apart (95%)")
+    if found[-1].tied_with_next:
+        footnotes.append(f"rank {len(found)} is tied with the next, which is not shown: -k {len(found) + 1} shows it")
+    tables.print_line(f"transfer sources for {found.target}, nearest first (space {found.space})")
+    tables.print_table(columns, found, footnotes=footnotes)

@@ -1,0 +1,46 @@
+"""A progress bar on standard error, in a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from modelspace.cli.screen import is_terminal, printable, wants_colour
+
+
+@contextmanager
+def progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that shows something moving from the start, and steps once the work reports some.
+
+    Args:
+        what: is being done.
+        unit: what is counted, for example "images".
+        quiet: no bar.
+
+    Yields:
+        The function to call with (done, in all); None where there is no bar.
+    """
+    if quiet or not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(
+        file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
+    )
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(printable(what), total=None, count="")
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, count=f"{done}/{total} {unit}")
+
+        yield report

@@ -1,0 +1,36 @@
+"""``modelspace rebuild``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import options
+from modelspace.cli.formats import Format
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+from modelspace.cli.progress import progress_bar
+from modelspace.cli.spaces import print_spaces
+
+EXAMPLES = """
+modelspace rebuild
+modelspace rebuild --coordinates
+"""
+
+
+def command(
+    coordinates: Annotated[
+        bool, typer.Option("--coordinates", help="First compute affinities and vectors anew from the stored maps.")
+    ] = False,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make the index files anew from the registry. No model is run."""
+    with progress_bar("rebuilding", "models", quiet=quiet) as progress:
+        spaces = open_space(home).rebuild(coordinates=coordinates, progress=progress)
+    if format is not Format.table or not quiet:
+        print_spaces(spaces, format)
+    what = "vectors and index files" if coordinates else "index files"
+    say(f"made the {what} of {len(spaces)} space{'' if len(spaces) == 1 else 's'} anew", quiet=quiet)

@@ -1,0 +1,26 @@
+"""``modelspace rename``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import completion, options
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+
+EXAMPLES = """
+modelspace rename curvature curvature-rooms
+"""
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name it has.")],
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Name that it gets.")],
+    home: options.Home = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Give a model another name."""
+    open_space(home).rename(name, new_name)
+    say(f"{name} is now called {new_name}", quiet=quiet)

@@ -1,0 +1,68 @@
+"""``modelspace spaces``"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import completion, options
+from modelspace.cli.formats import Format, print_records
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+
+EXAMPLES = """
+modelspace spaces
+modelspace spaces --set-default saliency
+modelspace spaces --format csv
+"""
+
+
+def command(
+    set_default: Annotated[
+        str | None,
+        typer.Option(
+            "--set-default",
+            metavar="SPACE",
+            show_default=False,
+            autocompletion=completion.spaces,
+            help="First make this the space that queries use.",
+        ),
+    ] = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the spaces: what they are made of, and their models.
+
+    The column "index" says whether the index file is fresh; one that is not is made anew by the next query.
+    """
+    space = open_space(home)
+    if set_default is not None:
+        space.set_default(set_default)
+        say(f"queries now use the space {set_default}", quiet=quiet)
+    print_spaces(space.spaces(), format)
+
+
+def print_spaces(spaces: Any, chosen: Format) -> None:
+    """Records of `modelspace.results.SpaceInfo`."""
+    if chosen is not Format.table:
+        print_records(spaces, chosen)
+        return
+    from modelspace.cli.tables import Column, print_table
+
+    columns = [
+        Column("space", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("default", lambda row: "yes" if row.is_default else "", rank=2),
+        Column("method", lambda row: row.method, rank=3),
+        Column("probes", lambda row: row.probes, rank=1),
+        Column("images", lambda row: str(row.n_images), right=True),
+        Column("canvas", lambda row: str(row.canvas), right=True),
+        Column("bits", lambda row: str(row.bits), right=True, rank=4),
+        Column("models", lambda row: str(row.n_models), right=True),
+        Column("index", lambda row: row.index, rank=5),
+        Column("scalar", lambda row: row.scalar, rank=7),
+        Column("id", lambda row: row.space_id, rank=6),
+        Column("parameters", lambda row: " ".join(f"{k}={v}" for k, v in row.parameters.items()), rank=8),
+    ]
+    print_table(columns, spaces)

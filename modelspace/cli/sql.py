@@ -1,0 +1,115 @@
+"""``modelspace sql``"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import options
+from modelspace.cli.formats import Format, print_csv, print_json
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+from modelspace.cli.screen import is_terminal
+from modelspace.errors import UsageError
+
+EXAMPLES = """
+modelspace sql "SELECT name, task, parameters FROM models ORDER BY parameters"
+modelspace sql "SELECT task, count(*) AS n FROM models GROUP BY task" --format json
+modelspace sql --file report.sql --format csv > report.csv
+echo "SELECT count(*) FROM models" | modelspace sql
+"""
+
+
+def command(
+    query: Annotated[
+        str | None,
+        typer.Argument(metavar="SQL", show_default=False, help="The query; '-' or nothing reads standard input."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Read the query from a file."),
+    ] = None,
+    timeout: Annotated[
+        int | None,
+        typer.Option("--timeout", metavar="SECONDS", show_default=False, help="Give up after so long. Default: 30."),
+    ] = None,
+    max_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--max-rows", min=0, metavar="N", show_default=False, help="Print at most so many rows. Default: all."
+        ),
+    ] = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Ask the registry in SQL (DuckDB). The connection can read the registry and nothing else, and changes nothing."""
+    text = _query(query, file)
+    # One more than is printed, to know whether there are more.
+    wanted = None if max_rows is None else max_rows + 1
+    table = open_space(home).sql(text, **options.given(timeout_s=timeout, max_rows=wanted))
+    columns, rows = _distinct(table.columns), [list(row) for row in table.rows[:max_rows]]
+    if format is Format.json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif format is Format.csv:
+        print_csv(columns, rows)
+    else:
+        _print(columns, rows)
+        say(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", quiet=quiet)
+    if len(table.rows) > len(rows):
+        say("note: there are more rows; without --max-rows all are printed", quiet=quiet)
+
+
+def _query(query: str | None, file: str | None) -> str:
+    if query not in (None, "-") and file is not None:
+        raise UsageError("there are two queries: one typed and one in a file", "leave one of them out")
+    if file not in (None, "-"):
+        return Path(str(file)).read_text("utf-8")
+    if query not in (None, "-"):
+        return str(query)
+    if query is None and file is None and is_terminal(sys.stdin):
+        raise UsageError("there is no query", 'example: modelspace sql "SELECT name FROM models"')
+    return sys.stdin.read()
+
+
+def _distinct(columns: list[str]) -> list[str]:
+    """The names of the columns, with a number where one comes again: a JSON object has each key once.
+
+    >>> _distinct(["a", "b", "a"])
+    ['a', 'b', 'a_2']
+    """
+    out: list[str] = []
+    for name in columns:
+        free, n = name, 1
+        while free in out:
+            n += 1
+            free = f"{name}_{n}"
+        out.append(free)
+    return out
+
+
+def _print(columns: list[str], rows: list[list[Any]]) -> None:
+    from modelspace.cli.tables import Column, print_table
+
+    numeric = [
+        bool(rows) and all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
+        for i in range(len(columns))
+    ]
+    shown = [
+        Column(name, partial(_cell, i), right=numeric[i], least=min(12, max(len(name), 4)))
+        for i, name in enumerate(columns)
+    ]
+    print_table(shown, rows)
+
+
+def _cell(position: int, row: list[Any]) -> str:
+    value = row[position]
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,158 @@
+"""Tables and cards for people. Imports rich, so it is imported when something is drawn.
+
+In a terminal a table fits its width: a column that may be cut is cut, then whole columns are left out, the least needed
+first, and a line below says which. Names are never cut, but folded. Into a pipe or a file everything goes uncut and
+without colour.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from modelspace.cli.screen import has_unicode, is_terminal, printable, wants_colour
+
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        header: its title.
+        text: from a record to the cell.
+        right: align to the right, for numbers.
+        rank: columns with the highest are left out first; 0: never.
+        least: the cells may be cut to this width; None: never.
+        fold: instead of being cut they go on in the next line, as names do.
+        style: of the cells, in rich's words.
+    """
+
+    header: str
+    text: Callable[[Any], str]
+    right: bool = False
+    rank: int = 0
+    least: int | None = None
+    fold: bool = False
+    style: str = ""
+
+
+def ellipsis() -> str:
+    return "…" if has_unicode(sys.stdout) else "..."
+
+
+def tie() -> str:
+    """The mark of two neighbours that the probe images do not tell apart."""
+    return "≈" if has_unicode(sys.stdout) else "~"
+
+
+def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes: Sequence[str] = ()) -> None:
+    """Draw a table on standard output."""
+    rows = [[printable(column.text(record)) for column in columns] for record in records]
+    widths = [max([cell_len(column.header), *(cell_len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
+    fitted = _fit(columns, widths, _console_width())
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for i, width in fitted:
+        column = columns[i]
+        table.add_column(
+            Text(column.header),
+            justify="right" if column.right else "left",
+            width=width,
+            no_wrap=not column.fold,
+            overflow="fold" if column.fold else "ellipsis",
+            style=column.style,
+        )
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i, _ in fitted))
+    left_out = [column.header for i, column in enumerate(columns) if i not in dict(fitted)]
+    lines = list(footnotes)
+    if left_out:
+        lines.append(f"no room for {', '.join(left_out)}; --format json has them")
+    _draw(table)
+    _draw_footnotes(lines)
+
+
+def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> list[tuple[int, int]]:
+    """Which columns fit, as (position, width)."""
+    shown = list(range(len(columns)))
+    least = [min(w, c.least) if c.least is not None else w for c, w in zip(columns, widths, strict=True)]
+    if room is None:
+        return list(enumerate(widths))
+    while sum(least[i] + _GAP for i in shown) - _GAP > room:
+        droppable = [i for i in shown if columns[i].rank > 0]
+        if not droppable:
+            break
+        shown.remove(max(droppable, key=lambda i: columns[i].rank))
+    spare = room - (sum(least[i] + _GAP for i in shown) - _GAP)
+    fitted = []
+    for i in shown:
+        extra = min(max(spare, 0), widths[i] - least[i])
+        spare -= extra
+        fitted.append((i, least[i] + extra))
+    for position, (i, width) in enumerate(fitted):
+        # Not even what always stays has room: the names are folded further.
+        if spare < 0 and columns[i].fold:
+            narrower = max(width + spare, 4)
+            spare += width - narrower
+            fitted[position] = (i, narrower)
+    return fitted
+
+
+def print_card(title: str, lines: Sequence[tuple[str, str]]) -> None:
+    """Draw a title with labelled lines; lines without text are left out."""
+    grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for label, text in lines:
+        if text:
+            grid.add_row(Text(f"  {label}"), Text(printable(text)))
+    _draw(Text(printable(title), style="bold"))
+    _draw(grid)
+
+
+def print_line(text: str, style: str = "") -> None:
+    """A line of text on standard output; folded between words in a terminal."""
+    _draw(Text(printable(text), style=style))
+
+
+def _draw_footnotes(lines: Sequence[str]) -> None:
+    for line in lines:
+        print_line(line, style="dim")
+
+
+def _console_width() -> int | None:
+    """Columns of the terminal; None where nothing has to fit."""
+    if not is_terminal(sys.stdout):
+        return None
+    return Console(file=sys.stdout).width
+
+
+def _draw(drawing: Any) -> None:
+    width = _console_width()
+    colour = wants_colour(sys.stdout)
+    file = io.StringIO()
+    console = Console(
+        file=file,
+        width=width or 1_000_000,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    console.print(drawing)
+    # rich fills every line up with spaces; in a pipe they would only be in the way.
+    lines = file.getvalue().split("\n")
+    text = "\n".join(line.rstrip() if not colour else line for line in lines)
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -1,0 +1,52 @@
+"""``modelspace verify``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import options
+from modelspace.cli.formats import Format, print_records
+from modelspace.cli.messages import say
+from modelspace.cli.opening import open_space
+from modelspace.cli.progress import progress_bar
+
+EXAMPLES = """
+modelspace verify
+modelspace verify --deep --format json
+"""
+
+
+def command(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compute the affinities of all pairs again from the maps, not of a sample.")
+    ] = False,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check the registry, and the index files against it.
+
+    The exit code is 1 if a check failed.
+    """
+    with progress_bar("verifying", "models", quiet=quiet) as progress:
+        checks = open_space(home).verify(deep=deep, progress=progress)
+    failed = [check for check in checks if not check.ok]
+    if format is not Format.table:
+        print_records(checks, format)
+    else:
+        from modelspace.cli.tables import Column, print_table
+
+        columns = [
+            Column("", lambda check: "ok" if check.ok else "FAILED"),
+            Column("what", lambda check: check.what, least=24, fold=True),
+            Column("detail", lambda check: check.detail, least=20, fold=True),
+        ]
+        print_table(columns, checks)
+    for check in checks:
+        if check.hint:
+            say(f"{'hint' if check.ok else 'to mend'}: {check.what}: {check.hint}", quiet=quiet and check.ok)
+    say(f"{len(failed)} of {len(checks)} checks FAILED" if failed else "everything holds", quiet=quiet)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,171 @@
+"""Stored maps compared, and what follows for the coordinates: the bookkeeping between registry, maps and coordinates.
+
+Functions that write are called inside a transaction of the registry, which they neither open nor close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from modelspace import coordinates
+from modelspace.coordinates import Factor, Row
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.maps import MapBlock, decode_unit
+from modelspace.maps import cosines as map_cosines
+from modelspace.registry import EmbeddingRow, ModelRow, Registry
+from modelspace.types import SpaceSpec
+
+
+def cosines(
+    registry: Registry, spec: SpaceSpec, blocks: Sequence[MapBlock], model_ids: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Cosine per probe image of one model's maps with those of stored models.
+
+    Args:
+        blocks: the one model's maps, covering the space's images.
+        model_ids: the stored models.
+
+    Returns:
+        For each id (n_images,) float64 in −1..1.
+
+    Raises:
+        DamagedError: a stored model's maps do not cover the images.
+    """
+    out = {model_id: np.full(spec.n_images, np.nan) for model_id in model_ids}
+    if not out:
+        return out
+    for block in blocks:
+        own = decode_unit(block, spec.canvas, spec.bits)
+        where = slice(block.first_image, block.first_image + block.n_images)
+        for model_id, other in registry.map_blocks_at(spec.space_id, block.first_image, list(out)):
+            out[model_id][where] = map_cosines(own, decode_unit(other, spec.canvas, spec.bits))
+    for model_id, values in out.items():
+        if np.isnan(values).any():
+            raise DamagedError(
+                f"maps of model {model_id} in space {spec.name!r} are missing", "run 'modelspace verify'"
+            )
+    return out
+
+
+def rows_of(stored: Sequence[EmbeddingRow]) -> list[Row]:
+    """The coordinates in stored embeddings."""
+    return [Row(row.vector, row.axis, row.residual) for row in stored]
+
+
+def _reach(factor: Factor) -> int:
+    """To how many of the first models a new one must be compared."""
+    return factor.landmarks[-1] + 1 if factor.is_full else factor.n_rows
+
+
+def affinities(registry: Registry, spec: SpaceSpec, blocks: Sequence[MapBlock]) -> dict[int, float]:
+    """Affinities of a new model to those that its coordinates need, by model id."""
+    stored = registry.embeddings(spec.space_id)
+    wanted = [row.model_id for row in stored[: _reach(Factor.from_rows(rows_of(stored)))]]
+    return {i: float(values.mean()) for i, values in cosines(registry, spec, blocks, wanted).items()}
+
+
+def append(
+    registry: Registry, spec: SpaceSpec, model_id: int, blocks: Sequence[MapBlock], known: Mapping[int, float]
+) -> None:
+    """Write one model's embedding in one space.
+
+    Args:
+        known: affinities by model id, computed before the lock was taken; those of models that came since are computed now.
+    """
+    stored = registry.embeddings(spec.space_id)
+    factor = Factor.from_rows(rows_of(stored))
+    ids = [row.model_id for row in stored[: _reach(factor)]]
+    fresh = cosines(registry, spec, blocks, [i for i in ids if i not in known])
+    given = np.array([known[i] if i in known else float(fresh[i].mean()) for i in ids])
+    row = factor.append(given)
+    registry.add_embedding(
+        spec.space_id,
+        EmbeddingRow(model_id, len(stored), row.vector, given, row.axis, row.residual),
+        blocks,
+    )
+
+
+def project(registry: Registry, spec: SpaceSpec, blocks: Sequence[MapBlock]) -> np.ndarray:
+    """Vector (d,) float64 of a model that is not stored; its inner products with stored vectors are affinities."""
+    stored = registry.embeddings(spec.space_id)
+    factor = Factor.from_rows(rows_of(stored), max_axes=0 if not stored else coordinates.MAX_AXES)
+    known = affinities(registry, spec, blocks)
+    given = np.array([known[row.model_id] for row in stored[: _reach(factor)]])
+    # Only the part along the axes that are there meets other models; an axis of its own would be one more zero.
+    return factor.append(given).vector[: max((row.axis for row in stored if row.axis is not None), default=-1) + 1]
+
+
+def remove(registry: Registry, model_id: int) -> None:
+    """Forget a model everywhere, and give the models after it coordinates without it.
+
+    Exact: the stored affinities are factorised again; pairs that were never computed (past the cap on axes) are computed
+    from the maps.
+    """
+    plans: list[tuple[SpaceSpec, list[EmbeddingRow]]] = []
+    for space in registry.spaces():
+        stored = registry.embeddings(space.spec.space_id)
+        gone = next((row.position for row in stored if row.model_id == model_id), None)
+        if gone is None:
+            continue
+        kept = [row for row in stored if row.position != gone]
+        given = [np.delete(row.affinities, gone) if gone < len(row.affinities) else row.affinities for row in kept]
+        plans.append((space.spec, _factorised(registry, space.spec, [row.model_id for row in kept], given)))
+    registry.remove_model(model_id)
+    for spec, rows in plans:
+        registry.replace_coordinates(spec.space_id, rows)
+
+
+def rebuild(registry: Registry, spec: SpaceSpec, progress: Callable[[int, int], None] | None = None) -> None:
+    """Compute a space's affinities and coordinates anew from the stored maps."""
+    ids = [row.model_id for row in registry.embeddings(spec.space_id)]
+    given: list[np.ndarray] = []
+    for position, model_id in enumerate(ids):
+        blocks = list(registry.map_blocks(spec.space_id, model_id))
+        earlier = ids[: min(position, coordinates.MAX_AXES)]
+        values = cosines(registry, spec, blocks, earlier)
+        given.append(np.array([values[i].mean() for i in earlier]))
+        if progress:
+            progress(position + 1, len(ids))
+    registry.replace_coordinates(spec.space_id, _factorised(registry, spec, ids, given))
+
+
+def _factorised(
+    registry: Registry, spec: SpaceSpec, ids: Sequence[int], given: Sequence[np.ndarray]
+) -> list[EmbeddingRow]:
+    def missing(i: int, j: int) -> float:
+        blocks = list(registry.map_blocks(spec.space_id, ids[i]))
+        return float(cosines(registry, spec, blocks, [ids[j]])[ids[j]].mean())
+
+    rows = coordinates.factorise(given, missing)
+    return [
+        EmbeddingRow(model_id, position, row.vector, affinity, row.axis, row.residual)
+        for position, (model_id, row, affinity) in enumerate(zip(ids, rows, given, strict=True))
+    ]
+
+
+def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
+    """Exact affinities of the chosen models of a space: their ids in order of position, and (n, n) float64."""
+    stored = registry.embeddings(spec.space_id)
+    kept = [row for row in stored if row.model_id in chosen]
+    positions = np.array([row.position for row in kept], dtype=int)
+    out = np.eye(len(kept))
+    for i, row in enumerate(kept):
+        reach = int(np.searchsorted(positions[:i], len(row.affinities)))
+        out[i, :reach] = row.affinities[positions[:reach]]
+        rest = [other.model_id for other in kept[reach:i]]
+        if rest:
+            blocks = list(registry.map_blocks(spec.space_id, row.model_id))
+            values = cosines(registry, spec, blocks, rest)
+            out[i, reach:i] = [values[j].mean() for j in rest]
+        out[:i, i] = out[i, :i]
+    return [row.model_id for row in kept], out
+
+
+def find(registry: Registry, name: str) -> ModelRow | None:
+    """A model by its name, or None."""
+    try:
+        return registry.model(name)
+    except NotFoundError:
+        return None

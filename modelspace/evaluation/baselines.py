@@ -1,0 +1,92 @@
+"""Rankings that need no model: any method that is worth its cost must beat them.
+
+Random guessing and popularity. Feature similarity, the baseline that does look at the models, is in `similarity`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from modelspace.errors import UsageError
+from modelspace.evaluation.rankings import Array, best_of_first, inclusion
+
+POPULARITIES = ("count", "reciprocal", "rank")
+
+
+def random_precision(n_sources: int, n_relevant: int = 5) -> Array:
+    """Expected P@K of a random order: r / n at every K (hypergeometric mean).
+
+    Returns:
+        (n_sources,). 5 of 19 give 0.263.
+    """
+    return np.full(n_sources, _share(n_sources, n_relevant))
+
+
+def random_recall(n_sources: int, n_relevant: int = 5) -> Array:
+    """Expected R@K of a random order: K / n; (n_sources,)."""
+    _share(n_sources, n_relevant)
+    return np.arange(1, n_sources + 1) / n_sources
+
+
+def random_regret(gains: ArrayLike) -> Array:
+    """Expected regret@K of a random order over sources with these gains (n,): see `rankings.best_of_first`."""
+    gains = np.asarray(gains, dtype=np.float64)
+    return gains.max() - best_of_first(np.zeros(len(gains)), gains)
+
+
+def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Array:
+    """How popular each source is with the *other* targets: the target's own row is left out.
+
+    Args:
+        truth: (targets, sources) the oracle's scores, higher is better; NaN where a pair does not exist.
+        n_relevant: how many first sources count as relevant.
+        by: "count", the share of the other targets that have the source among their first `n_relevant`, and among
+            sources of equal share the mean of 1 / rank; "reciprocal", that mean alone; "rank", minus the mean of
+            (rank - 1) / (number of sources - 1).
+
+    Returns:
+        (targets, sources) scores, NaN where `truth` is NaN or no other target knows the source.
+
+    Raises:
+        UsageError: `by` is unknown, or there is only one target.
+    """
+    truth = np.asarray(truth, dtype=np.float64)
+    if by not in POPULARITIES:
+        raise UsageError(f"popularity by {by!r} is not known", f"use {', '.join(POPULARITIES)}")
+    if len(truth) < 2:
+        raise UsageError("popularity needs two targets or more: a target's own row is left out")
+    known = np.isfinite(truth)
+    relevant, reciprocal, relative = (np.full(truth.shape, np.nan) for _ in range(3))
+    for row in range(len(truth)):
+        columns = np.flatnonzero(known[row])
+        if len(columns) == 0:
+            continue
+        values = truth[row, columns]
+        ranks = rankdata(-values)
+        relevant[row, columns] = inclusion(values)[min(n_relevant, len(values)) - 1]
+        reciprocal[row, columns] = 1.0 / ranks
+        relative[row, columns] = (ranks - 1) / max(len(values) - 1, 1)
+    result = np.full(truth.shape, np.nan)
+    for row in range(len(truth)):
+        others = np.arange(len(truth)) != row
+        seen = known[others].sum(axis=0)
+        columns = np.flatnonzero(known[row] & (seen > 0))
+        tables = (relevant, reciprocal, relative)
+        means = [np.nansum(table[others][:, columns], axis=0) / seen[columns] for table in tables]
+        if by == "count":
+            # Shares are compared first and reciprocal ranks only among equals: as places in a joint order, so that
+            # no weight between the two has to be chosen. Rounding makes equal means equal whatever their order.
+            keys = np.round(np.stack([means[0], means[1]], axis=1), 12)
+            _, place = np.unique(keys, axis=0, return_inverse=True)
+            result[row, columns] = place.reshape(-1)
+        else:
+            result[row, columns] = means[1] if by == "reciprocal" else -means[2]
+    return result
+
+
+def _share(n_sources: int, n_relevant: int) -> float:
+    if n_relevant < 1 or n_sources < 1:
+        raise UsageError(f"{n_relevant} relevant of {n_sources} sources leave nothing to find")
+    return min(n_relevant, n_sources) / n_sources

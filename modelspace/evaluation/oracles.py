@@ -1,0 +1,269 @@
+"""Measured transfer: for each target task, how good each source is. What a ranking is judged against.
+
+An oracle is a table of (target, source, score) rows in a CSV file. Several come with the package (`available`).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.evaluation import metrics
+from modelspace.evaluation.rankings import Array
+
+#: Columns that hold a figure, best first where a file has several, with the sign that makes higher better.
+FIGURES = {"score": 1.0, "loss": -1.0, "rank": -1.0}
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far the seeds of an oracle agree with each other: no ranking can be judged more finely than that.
+
+    Attributes:
+        n_seeds: how many full measurements there are.
+        spearman: mean over targets and pairs of seeds of the correlation between two single seeds.
+        kendall: likewise, tau-b.
+        precision: (K,) P@K of one seed's order against another's.
+        spearman_of_mean: the correlation to expect between the mean over these seeds and the mean over as many fresh
+            ones, K r / (1 + (K - 1) r) (Spearman 1910, Brown 1910).
+        per_target: (targets,) the Spearman correlation of each target, mean over pairs of seeds.
+    """
+
+    n_seeds: int
+    spearman: float
+    kendall: float
+    precision: Array
+    spearman_of_mean: float
+    per_target: Array
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Measured transfer of every (target, source) pair.
+
+    Attributes:
+        name: what tables call it.
+        targets: T names.
+        sources: S names; a superset of the targets in a closed set of tasks, but not always.
+        score: (T, S) float64, higher is better, NaN where nothing was measured.
+        loss: (T, S) mean test loss over the seeds, in the target's own unit, or None.
+        seed_losses: (seeds, T, S) or None; NaN where nothing was measured.
+        origin: where the figures come from.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    score: Array
+    loss: Array | None = None
+    seed_losses: Array | None = None
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.targets), len(self.sources))
+        for kind, names in (("target", self.targets), ("source", self.sources)):
+            if len(set(names)) != len(names):
+                raise UsageError(f"oracle {self.name} names a {kind} twice")
+        for kind, table in (("score", self.score), ("loss", self.loss)):
+            if table is not None and (table.shape != shape or np.isinf(table).any()):
+                raise UsageError(f"the {kind} table of oracle {self.name} is not a finite {shape} array")
+        if self.seed_losses is not None and self.seed_losses.shape[1:] != shape:
+            raise UsageError(
+                f"seed losses of oracle {self.name}: shape {self.seed_losses.shape}, not (seeds, *{shape})"
+            )
+
+    def self_pairs(self) -> np.ndarray:
+        """(T, S) bool: where target and source are the same model."""
+        return np.array([[target == source for source in self.sources] for target in self.targets], dtype=bool)
+
+    def truth(self, with_self: bool = False) -> Array:
+        """(T, S) scores; a model's pair with itself is NaN unless `with_self`."""
+        return self.score.copy() if with_self else np.where(self.self_pairs(), np.nan, self.score)
+
+    def gain(self, with_self: bool = False) -> Array:
+        """(T, S) what regret is counted in: minus the loss where it is known, else the score."""
+        gain = self.score if self.loss is None else -self.loss
+        return gain.copy() if with_self else np.where(self.self_pairs(), np.nan, gain)
+
+    def subset(self, targets: Sequence[str], sources: Sequence[str]) -> Oracle:
+        """The same oracle on fewer targets and sources, in the order given."""
+        rows = [self.targets.index(name) for name in targets]
+        columns = [self.sources.index(name) for name in sources]
+        pick = np.ix_(rows, columns)
+        return Oracle(
+            name=self.name,
+            targets=tuple(targets),
+            sources=tuple(sources),
+            score=self.score[pick],
+            loss=None if self.loss is None else self.loss[pick],
+            seed_losses=None if self.seed_losses is None else self.seed_losses[:, rows][:, :, columns],
+            origin=self.origin,
+        )
+
+    def reliability(self, with_self: bool = False, n_relevant: int = 5) -> Reliability | None:
+        """Agreement between seeds; None where the oracle keeps fewer than two.
+
+        Only pairs that every seed measured count.
+        """
+        if self.seed_losses is None or len(self.seed_losses) < 2:
+            return None
+        hidden = ~np.isfinite(self.seed_losses).all(axis=0)
+        if not with_self:
+            hidden |= self.self_pairs()
+        seeds = [np.where(hidden, np.nan, -losses) for losses in self.seed_losses]
+        pairs = list(combinations(seeds, 2))
+        per_target = np.nanmean([metrics.spearman(a, b) for a, b in pairs], axis=0)
+        tau = np.nanmean([metrics.kendall(a, b) for a, b in pairs])
+        both_ways = [metrics.precision_at_k(a, b, n_relevant) for x, y in pairs for a, b in ((x, y), (y, x))]
+        r, n = float(np.nanmean(per_target)), len(seeds)
+        return Reliability(
+            n_seeds=n,
+            spearman=r,
+            kendall=float(tau),
+            precision=np.nanmean(both_ways, axis=(0, 1)),
+            spearman_of_mean=n * r / (1 + (n - 1) * r) if r > -1 / (n - 1) else math.nan,
+            per_target=per_target,
+        )
+
+
+@dataclass(frozen=True)
+class _Shipped:
+    file: str
+    column: str
+    origin: str
+    leave_out: tuple[str, ...] = ()
+
+
+_ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
+#: "self" is no model: it stands for a network trained on the target itself with all data.
+_SHIPPED = {
+    "taskonomy": _Shipped("taskonomy_order.csv", "rank", f"published transfer order, 18 targets; {_ZAMIR}"),
+    "taskonomy-affinity": _Shipped(
+        "taskonomy_first_order.csv", "affinity", f"AHP affinities, all data; {_ZAMIR}", ("self",)
+    ),
+    "taskonomy-affinity-16k": _Shipped(
+        "taskonomy_first_order.csv", "affinity_16k", f"AHP affinities, 16k images; {_ZAMIR}", ("self",)
+    ),
+    "taskonomy-wins-pixels-16k": _Shipped(
+        "taskonomy_first_order.csv", "wins_vs_pixels_16k", f"win rate over pixels, 16k images; {_ZAMIR}", ("self",)
+    ),
+    "taskonomy-wins-task-16k": _Shipped(
+        "taskonomy_first_order.csv", "wins_vs_task_16k", f"win rate over the target's own, 16k; {_ZAMIR}", ("self",)
+    ),
+    "rooms": _Shipped("rooms_transfer.csv", "loss", "rendered rooms, frozen encoders (scripts/measure_transfer.py)"),
+    "rooms-wins": _Shipped("rooms_affinity.csv", "win_rate", "win rate over the other sources, rendered rooms"),
+    "rooms-affinity": _Shipped("rooms_affinity.csv", "affinity", "AHP affinities, rendered rooms"),
+}
+
+
+def available() -> dict[str, str]:
+    """Names of the oracles that come with the package, each with its origin."""
+    return {name: entry.origin for name, entry in _SHIPPED.items() if _data(entry.file).is_file()}
+
+
+def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
+    """An oracle of the package by name, or one of the caller's own from a CSV file.
+
+    The file has a header with `target`, `source` and one of `score` (higher is better), `loss` or `rank` (lower is
+    better); a `seed` column makes several rows per pair, which are averaged, and other columns are ignored. An empty
+    figure means "not measured".
+
+    Args:
+        name_or_path: one of `available()`, or the path of a CSV file.
+        column: which column holds the figure, if not one of the three; then higher is better.
+
+    Raises:
+        NotFoundError: no oracle and no file of that name.
+        UsageError: a column is missing, or a pair comes twice without a seed column.
+        DamagedError: a figure is not a number.
+    """
+    entry = _SHIPPED.get(str(name_or_path))
+    if entry is not None:
+        path = _data(entry.file)
+        if not path.is_file():
+            raise NotFoundError(
+                f"oracle {name_or_path} has no data in this installation", "measure it: scripts/measure_transfer.py"
+            )
+        return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out)
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(available())
+        raise NotFoundError(f"no oracle is called {name_or_path}", f"use one of {known}, or the path of a CSV file")
+    return _read(path, path.stem, column, str(path.name), ())
+
+
+def _data(file: str) -> Path:
+    return Path(str(resources.files("modelspace.evaluation"))) / "data" / file
+
+
+def _read(path: Path, name: str, column: str | None, origin: str, leave_out: tuple[str, ...]) -> Oracle:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        header = reader.fieldnames or []
+        column = column or next((figure for figure in FIGURES if figure in header), None)
+        missing = [needed for needed in ("target", "source") if needed not in header]
+        if column is None or column not in header:
+            missing.append(column or "score, loss or rank")
+        if missing or column is None:
+            raise UsageError(
+                f"{path.name} has no column {' and no column '.join(missing)}",
+                "its first line must name target, source and score (or loss, or rank)",
+            )
+        seeded = "seed" in header
+        cells: dict[tuple[str, str, str], float] = {}
+        for row in reader:
+            if row["target"] in leave_out or row["source"] in leave_out:
+                continue
+            key = (row["target"], row["source"], row["seed"] if seeded else "")
+            if key in cells:
+                raise UsageError(
+                    f"{path.name}, line {reader.line_num}: {row['target']} from {row['source']} comes twice",
+                    "keep one row per target and source, or add a seed column",
+                )
+            cells[key] = _number(row[column], path.name, reader.line_num)
+    targets = list(dict.fromkeys(target for target, _, _ in cells))
+    sources = list(dict.fromkeys(source for _, source, _ in cells))
+    seeds = list(dict.fromkeys(seed for _, _, seed in cells))
+    table = np.full((len(seeds), len(targets), len(sources)), np.nan)
+    layer, line, column_at = ({label: i for i, label in enumerate(axis)} for axis in (seeds, targets, sources))
+    for (target, source, seed), value in cells.items():
+        table[layer[seed], line[target], column_at[source]] = value
+    measured = np.isfinite(table)
+    if not measured.any():
+        raise UsageError(f"{path.name} holds no figure in column {column}")
+    # A target without any figure (a column that was measured for other targets only) is no target of this oracle.
+    rows, columns = measured.any(axis=(0, 2)), measured.any(axis=(0, 1))
+    table = table[:, rows][:, :, columns]
+    count = np.isfinite(table).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        mean = np.nansum(table, axis=0) / np.where(count > 0, count, np.nan)
+    is_loss = column == "loss"
+    return Oracle(
+        name=name,
+        targets=tuple(name for name, keep in zip(targets, rows, strict=True) if keep),
+        sources=tuple(name for name, keep in zip(sources, columns, strict=True) if keep),
+        score=FIGURES.get(column, 1.0) * mean,
+        loss=mean if is_loss else None,
+        seed_losses=table if is_loss and seeded else None,
+        origin=origin,
+    )
+
+
+def _number(text: str | None, file: str, line: int) -> float:
+    if text is None or not text.strip():
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if math.isinf(value):
+        raise DamagedError(f"{file}, line {line}: {text!r} is not a finite number", "leave it empty if not measured")
+    return value

@@ -1,0 +1,204 @@
+"""Feature similarity: how alike two models see the same probe images. The baselines that attribution must beat.
+
+Each function takes a list of n feature tables, one per model, `(images, d_i)` with the same images in the same order,
+and returns the symmetric (n, n) float64 matrix of similarities with ones on the diagonal. All but SVCCA are inner
+products of one unit vector per model, so a pair costs one inner product after one N x N kernel per model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata
+
+from modelspace.errors import UsageError
+from modelspace.evaluation.rankings import Array
+
+DDS_KERNELS = ("cosine", "linear", "laplacian", "rbf")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A similarity matrix and what it cost.
+
+    Attributes:
+        matrix: (n, n).
+        seconds: wall time of the comparison alone, features being given.
+    """
+
+    matrix: Array
+    seconds: float
+
+
+def linear_cka(features: Sequence[ArrayLike]) -> Array:
+    """Centred kernel alignment with a linear kernel (Kornblith et al., ICML 2019, eq. 3 and 4), in [0, 1].
+
+    <K, L> / (|K| |L|) with K the centred Gram matrix of the images: the biased estimator, as published.
+    """
+    return _inner_products([_unit(_centre(_gram(table))) for table in _checked(features)])
+
+
+def rsa(features: Sequence[ArrayLike]) -> Array:
+    """Representational similarity as in Dwivedi & Roig, CVPR 2019, in [-1, 1].
+
+    Dissimilarity of two images: 1 - Pearson's correlation of their features. Similarity of two models: Spearman's
+    correlation of the upper triangles of these matrices. An image whose features are all equal correlates 0 with all.
+    """
+    vectors = []
+    for table in _checked(features):
+        rows = _unit_rows(table - table.mean(axis=1, keepdims=True))
+        ranks = rankdata(-(rows @ rows.T)[np.triu_indices(len(rows), 1)].round(12))
+        vectors.append(_unit(ranks - ranks.mean()))
+    return _inner_products(vectors)
+
+
+def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = False) -> Array:
+    """Duality diagram similarity (Dwivedi et al., ECCV 2020), in [-1, 1].
+
+    Features are z-scored per unit over the images, a kernel compares the images, the kernel matrices are centred, and
+    the similarity is the cosine between them.
+
+    Args:
+        features: n tables (images, d_i).
+        kernel: of two z-scored images x and y with d units: "cosine"; "linear" x·y; "laplacian" exp(-|x - y|₁ / d);
+            "rbf" exp(-|x - y|₂² / d).
+        unbiased: U-centring (Székely & Rizzo 2014) in place of double centring; needs 4 images or more. The paper's
+            code does this; double centring keeps the similarity an inner product of positive kernels.
+    """
+    if kernel not in DDS_KERNELS:
+        raise UsageError(f"kernel {kernel!r} is not known", f"use {', '.join(DDS_KERNELS)}")
+    vectors = []
+    for table in _checked(features):
+        spread = table.std(axis=0)
+        # A unit that is the same for every image tells nothing; dividing by its rounding noise would.
+        live = spread > 1e-12 * np.abs(table).max(axis=0, initial=0.0)
+        z = (table[:, live] - table[:, live].mean(axis=0)) / spread[live]
+        gram = _kernel(z, kernel)
+        vectors.append(_unit(_centre_unbiased(gram) if unbiased else _centre(gram)))
+    return _inner_products(vectors)
+
+
+def svcca(features: Sequence[ArrayLike], variance: float = 0.99) -> Array:
+    """Singular vector canonical correlation (Raghu et al., NeurIPS 2017), in [0, 1].
+
+    Each centred table keeps the singular directions that explain `variance` of it; the similarity is the mean
+    canonical correlation between the kept subspaces over the smaller one's dimensions. Correlations are high by
+    chance once the directions kept come near to the number of images.
+    """
+    if not 0.0 < variance <= 1.0:
+        raise UsageError(f"{variance} is no share of the variance", "use a number above 0 and up to 1")
+    bases = []
+    for table in _checked(features):
+        left, values, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
+        energy = np.cumsum(values**2)
+        if energy[-1] <= 0:
+            raise UsageError("a model's features are the same for every image: nothing can be compared")
+        rank = int((values > values[0] * max(table.shape) * np.finfo(np.float64).eps).sum())
+        kept = int(np.searchsorted(energy, variance * energy[-1] * (1 - 1e-12))) + 1
+        bases.append(left[:, : min(kept, rank)])
+    result = np.eye(len(bases))
+    for i, a in enumerate(bases):
+        for j, b in enumerate(bases[:i]):
+            correlations = np.linalg.svd(a.T @ b, compute_uv=False)
+            result[i, j] = result[j, i] = min(1.0, correlations.mean())
+    return result
+
+
+#: What `compare` computes unless told otherwise.
+METHODS: Mapping[str, Callable[[Sequence[ArrayLike]], Array]] = {
+    "SVCCA": svcca,
+    "linear CKA": linear_cka,
+    "RSA": rsa,
+    "DDS": dds,
+}
+
+
+def compare(features: Sequence[ArrayLike], methods: Iterable[str] = tuple(METHODS)) -> dict[str, Timed]:
+    """Every named similarity of the same features, with its wall time.
+
+    Features are put in float64 before any clock starts, so that no method pays for another's conversion.
+    """
+    names = list(methods)
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UsageError(f"similarity {unknown[0]!r} is not known", f"use {', '.join(METHODS)}")
+    tables = _checked(features)
+    result = {}
+    for name in names:
+        start = time.perf_counter()
+        matrix = METHODS[name](tables)
+        result[name] = Timed(matrix, time.perf_counter() - start)
+    return result
+
+
+def _checked(features: Sequence[ArrayLike]) -> list[Array]:
+    tables = [np.asarray(table, dtype=np.float64) for table in features]
+    tables = [table.reshape(len(table), -1) if table.ndim > 1 else table for table in tables]
+    if not tables:
+        raise UsageError("there are no features to compare")
+    for number, table in enumerate(tables):
+        if table.ndim != 2 or table.shape[0] != tables[0].shape[0] or table.shape[1] < 1:
+            raise UsageError(
+                f"features {number} have shape {table.shape}: every model needs one row for each of the same images"
+            )
+        if not np.isfinite(table).all():
+            raise UsageError(f"features {number} hold a value that is not finite")
+    if len(tables[0]) < 3:
+        raise UsageError(f"{len(tables[0])} images are too few to compare models on", "use 3 or more, better hundreds")
+    return tables
+
+
+def _gram(table: Array) -> Array:
+    # Centring first keeps the Gram matrix exact where a large common offset would swamp the differences.
+    table = table - table.mean(axis=0)
+    return table @ table.T
+
+
+def _kernel(z: Array, kernel: str) -> Array:
+    d = max(z.shape[1], 1)
+    if kernel == "cosine":
+        rows = _unit_rows(z)
+        return rows @ rows.T
+    if kernel == "linear":
+        return z @ z.T
+    distance = pdist(z, "cityblock" if kernel == "laplacian" else "sqeuclidean")
+    return np.exp(-squareform(distance) / d)
+
+
+def _centre(gram: Array) -> Array:
+    rows = gram.mean(axis=0, keepdims=True)
+    return gram - rows - rows.T + gram.mean()
+
+
+def _centre_unbiased(gram: Array) -> Array:
+    n = len(gram)
+    if n < 4:
+        raise UsageError(f"U-centring needs 4 images or more, not {n}")
+    gram = gram - np.diag(np.diag(gram))
+    rows = gram.sum(axis=0, keepdims=True) / (n - 2)
+    gram = gram - rows - rows.T + gram.sum() / ((n - 1) * (n - 2))
+    return gram - np.diag(np.diag(gram))
+
+
+def _unit_rows(table: Array) -> Array:
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+
+
+def _unit(table: Array) -> Array:
+    length = np.linalg.norm(table)
+    if not length > 0:
+        raise UsageError("a model's features are the same for every image: nothing can be compared")
+    return (table / length).ravel()
+
+
+def _inner_products(vectors: list[Array]) -> Array:
+    stacked = np.stack(vectors)
+    result = stacked @ stacked.T
+    result = np.clip((result + result.T) / 2, -1.0, 1.0)
+    np.fill_diagonal(result, 1.0)
+    return result

@@ -1,0 +1,47 @@
+"""Where a registry lives: the folder that holds `registry.duckdb` and `index/`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelspace.errors import NotFoundError
+
+REGISTRY = "registry.duckdb"
+INDEX = "index"
+VARIABLE = "MODELSPACE_HOME"
+
+
+def find_home(start: str | Path | None = None) -> Path | None:
+    """The folder of the registry to use, or None if there is none.
+
+    Args:
+        start: a folder given by the user. Without it: the environment variable MODELSPACE_HOME if set; else the current
+            folder if it holds a registry, else the nearest parent that does.
+
+    Returns:
+        With `start` or the variable, that folder, whether or not it holds a registry.
+    """
+    if start is not None:
+        return Path(start)
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / REGISTRY).is_file()), None)
+
+
+def require_home(start: str | Path | None = None) -> Path:
+    """As `find_home`, but there must be a registry.
+
+    Raises:
+        NotFoundError: there is none; the hint says how to make one.
+    """
+    home = find_home(start)
+    if home is None:
+        raise NotFoundError(
+            "there is no registry.duckdb in this folder or above it",
+            "make one with 'modelspace init', or name its folder with --home DIR or MODELSPACE_HOME",
+        )
+    if not (home / REGISTRY).is_file():
+        raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with 'modelspace init --home {home}'")
+    return home

@@ -1,0 +1,180 @@
+// The models as point sprites: one WebGL draw call for those that are dimmed and one for the others.
+// They are kept in a shuffled order, so that the first m of them are a fair sample: on a machine without a graphics card
+// that is what is drawn while the map moves, and all of them when it rests.
+
+const VERTEX = `
+attribute vec2 place; attribute vec3 colour; attribute float shape; attribute float state;
+uniform vec2 scale; uniform vec2 shift; uniform float size; uniform float pass; uniform float opacity;
+varying vec4 tint; varying float code; varying float half_size;
+void main() {
+  float dim = step(0.5, state);
+  // What belongs to the other pass is put outside the view.
+  gl_Position = abs(dim - pass) > 0.5 ? vec4(2.0, 2.0, 2.0, 1.0) : vec4(place * scale + shift, 0.0, 1.0);
+  half_size = size * mix(1.0, 0.7, dim);
+  gl_PointSize = 2.0 * half_size + 2.0;
+  tint = vec4(colour, mix(opacity, 0.13, dim));
+  code = shape;
+}`;
+
+// Distances to the edge of each shape, in units of its half size; negative inside.
+const FRAGMENT = `
+precision mediump float;
+uniform float plain;
+varying vec4 tint; varying float code; varying float half_size;
+float regular(vec2 p, float sides, float size) {
+  float turn = 6.2831853 / sides;
+  float angle = atan(p.x, p.y);
+  return cos(floor(0.5 + (angle + turn * 0.5) / turn) * turn - (angle + turn * 0.5)) * length(p) - size * cos(turn * 0.5);
+}
+float cross_shape(vec2 p) {
+  p = abs(p);
+  return min(max(p.x - 0.36, p.y - 1.0), max(p.y - 0.36, p.x - 1.0));
+}
+void main() {
+  vec2 p = (gl_PointCoord - 0.5) * 2.0 * (half_size + 1.0) / half_size;
+  p.y = -p.y;
+  float d;
+  if (code < 0.5 || plain > 0.5) d = length(p) - 0.9;
+  else if (code < 1.5) d = regular(p, 3.0, 1.1);
+  else if (code < 2.5) d = max(abs(p.x), abs(p.y)) - 0.8;
+  else if (code < 3.5) d = (abs(p.x) + abs(p.y) - 1.05) * 0.7071;
+  else if (code < 4.5) d = cross_shape(p);
+  else if (code < 5.5) d = regular(vec2(p.x, -p.y), 3.0, 1.1);
+  else if (code < 6.5) d = cross_shape(vec2(p.x + p.y, p.x - p.y) * 0.7071);
+  else if (code < 7.5) d = regular(p, 5.0, 1.0);
+  else if (code < 8.5) d = regular(p, 6.0, 1.0);
+  else d = length(p) - 0.55;
+  float alpha = tint.a * clamp(0.5 - d * half_size, 0.0, 1.0);
+  if (alpha < 0.004) discard;
+  gl_FragColor = vec4(tint.rgb * alpha, alpha);
+}`;
+
+function shuffle(n) {
+  const order = new Uint32Array(n);
+  let random = 12345;
+  for (let i = 0; i < n; i += 1) {
+    random = (Math.imul(random, 1664525) + 1013904223) >>> 0;
+    const j = Math.floor((random / 4294967296) * (i + 1));
+    order[i] = order[j];
+    order[j] = i;
+  }
+  return order;
+}
+
+function glPoints(canvas) {
+  const gl = canvas.getContext('webgl', { antialias: false, depth: false, premultipliedAlpha: true });
+  if (!gl) return null;
+  let program;
+  let uniform;
+  const buffers = {};
+  const kept = {};
+  const shuffled = shuffle(data.n);
+  let anyDim = false;
+
+  function inOrder(array, width) {
+    const moved = new array.constructor(array.length);
+    for (let at = 0; at < data.n; at += 1) {
+      const i = shuffled[at];
+      for (let c = 0; c < width; c += 1) moved[width * at + c] = array[width * i + c];
+    }
+    return moved;
+  }
+
+  function build() {
+    program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) return false;
+    gl.useProgram(program);
+    uniform = (name) => gl.getUniformLocation(program, name);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    return true;
+  }
+  function fill(name, array, width, type, normalized) {
+    kept[name] = [array, width, type, normalized];
+    buffers[name] ??= gl.createBuffer();
+    const location = gl.getAttribLocation(program, name);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers[name]);
+    gl.bufferData(gl.ARRAY_BUFFER, array, gl.DYNAMIC_DRAW);
+    gl.enableVertexAttribArray(location);
+    gl.vertexAttribPointer(location, width, type, normalized, 0, 0);
+  }
+  if (!build()) return null;
+  canvas.addEventListener('webglcontextlost', (event) => event.preventDefault());
+  canvas.addEventListener('webglcontextrestored', () => {
+    for (const name of Object.keys(buffers)) delete buffers[name];
+    build();
+    for (const [name, how] of Object.entries(kept)) fill(name, ...how);
+    redraw();
+  });
+  return {
+    kind: 'webgl',
+    places: (array) => fill('place', inOrder(array, 2), 2, gl.FLOAT, false),
+    look(rgb, shape) {
+      fill('colour', inOrder(rgb, 3), 3, gl.UNSIGNED_BYTE, true);
+      fill('shape', inOrder(shape, 1), 1, gl.UNSIGNED_BYTE, false);
+    },
+    states(state) {
+      anyDim = state.includes(1);
+      fill('state', inOrder(state, 1), 1, gl.UNSIGNED_BYTE, false);
+    },
+    draw(view, size, ratio, most) {
+      gl.viewport(0, 0, canvas.width, canvas.height);
+      gl.clearColor(0, 0, 0, 0);
+      gl.clear(gl.COLOR_BUFFER_BIT);
+      const sx = (2 * view.zoom * ratio) / canvas.width;
+      const sy = (2 * view.zoom * ratio) / canvas.height;
+      gl.uniform2f(uniform('scale'), sx, sy);
+      gl.uniform2f(uniform('shift'), -view.x * sx, -view.y * sy);
+      gl.uniform1f(uniform('size'), size * ratio);
+      gl.uniform1f(uniform('opacity'), data.n > 20000 ? 0.75 : 0.92);
+      // Below two pixels nobody sees a shape, and a plain dot is cheaper.
+      gl.uniform1f(uniform('plain'), size * ratio < 2 ? 1 : 0);
+      for (const pass of anyDim ? [1, 0] : [0]) {
+        gl.uniform1f(uniform('pass'), pass);
+        gl.drawArrays(gl.POINTS, 0, Math.min(most, data.n));
+      }
+    },
+    // For measurements: waits until the frame is really there.
+    finish: () => gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)),
+  };
+}
+
+// The same with canvas 2D, for browsers without WebGL; fine up to some thousands of models in view.
+function flatPoints(canvas) {
+  const context = canvas.getContext('2d');
+  let places;
+  let rgb;
+  let shape;
+  let state;
+  return {
+    kind: 'canvas',
+    places(array) { places = array; },
+    look(newRgb, newShape) { rgb = newRgb; shape = newShape; },
+    states(newState) { state = newState; },
+    draw(view, size, ratio) {
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      for (const dim of [1, 0]) {
+        context.globalAlpha = dim ? 0.13 : 0.92;
+        const r = size * ratio * (dim ? 0.7 : 1);
+        for (let i = 0; i < data.n; i += 1) {
+          if (state[i] !== dim) continue;
+          const x = canvas.width / 2 + (places[2 * i] - view.x) * view.zoom * ratio;
+          const y = canvas.height / 2 - (places[2 * i + 1] - view.y) * view.zoom * ratio;
+          if (x < -r || y < -r || x > canvas.width + r || y > canvas.height + r) continue;
+          context.fillStyle = `rgb(${rgb[3 * i]},${rgb[3 * i + 1]},${rgb[3 * i + 2]})`;
+          if (r < 2.5) context.fillRect(x - r, y - r, 2 * r, 2 * r);
+          else { trace(context, shape[i], x, y, r); context.fill(); }
+        }
+      }
+      context.globalAlpha = 1;
+    },
+    finish() {},
+  };
+}

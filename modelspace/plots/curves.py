@@ -1,0 +1,195 @@
+"""Curves from an evaluation: precision and recall of rankings at K, and agreement along some setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from modelspace.errors import UsageError
+from modelspace.plots.figure import BODY, FAINT, LINE, TITLE, Picture, drawn, shorten
+from modelspace.plots.groups import CYCLE
+
+# Every line has its own colour, shape and dashes: any two of them would do.
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+
+#: More lines than this can't be told apart.
+MAX_LINES = 12
+
+
+@drawn
+def ranking_curves(
+    precision: Mapping[str, ArrayLike],
+    recall: Mapping[str, ArrayLike] | None = None,
+    *,
+    chance: float | None = None,
+    baselines: Sequence[str] = (),
+    title: str = "",
+    width: float = 7.2,
+    height: float = 3.0,
+) -> Picture:
+    """P@K and R@K of several rankings, as in the paper's figure.
+
+    Args:
+        precision: name of a ranking -> P@1, P@2, ..., each 0..1. Lengths may differ.
+        recall: the same for R@K; None draws precision alone.
+        chance: precision of a random ranking, the same at every K; drawn as a thin line.
+        baselines: names among the rankings that are there for comparison; drawn in gray.
+        title: printed above.
+        width, height: in inches.
+
+    Raises:
+        UsageError: for no ranking, more than `MAX_LINES`, other names in recall, or values outside 0..1.
+    """
+    if recall is not None and list(recall) != list(precision):
+        raise UsageError("precision and recall are of different rankings", "give the same names in the same order")
+    panels = [("P@K: share of the first K that are relevant", precision)]
+    if recall is not None:
+        panels.append(("R@K: share of the relevant among the first K", recall))
+    lines = {name: _values(name, values) for name, values in precision.items()}
+    picture, axes = _panels(len(panels), lines, baselines, title, width, height)
+    longest = 1
+    for index, (label, values) in enumerate(panels):
+        for name, ys in values.items():
+            array = _values(name, ys)
+            if array.min() < 0 or array.max() > 1:
+                raise UsageError(f"{name!r} has a value outside 0..1")
+            longest = max(longest, len(array))
+            _draw_line(axes[index], list(lines).index(name), name, np.arange(1, len(array) + 1), array, baselines)
+        axes[index].set_title(label, fontsize=BODY, pad=4)
+        axes[index].set(ylim=(0, 1.02), xlabel="K")
+    for one in axes:
+        one.set_xlim(0.5, longest + 0.5)
+        one.set_xticks([k for k in (1, *range(5, longest + 1, 5)) if longest - k != 1] + [longest])
+    if chance is not None:
+        axes[0].axhline(chance, color=LINE, lw=0.7, ls=(0, (2, 2)), zorder=1)
+        axes[0].annotate("random", (longest + 0.5, chance), (0, -2), textcoords="offset points", ha="right", va="top")
+    return picture
+
+
+@drawn
+def agreement_curves(
+    x: Sequence[float],
+    series: Mapping[str, ArrayLike],
+    *,
+    intervals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    xlabel: str,
+    ylabel: str = "Spearman's ρ",
+    log: bool = False,
+    baselines: Sequence[str] = (),
+    title: str = "",
+    width: float = 4.8,
+    height: float = 3.0,
+) -> Picture:
+    """Agreement of rankings along a setting: probe images, bits, canvas side.
+
+    Args:
+        x: m values of the setting, ascending.
+        series: name -> m values, at most 1; gaps are NaN.
+        intervals: name -> (m lower ends, m upper ends); drawn as bands.
+        xlabel, ylabel: what the axes show, with units.
+        log: steps of equal ratio on the horizontal axis.
+        baselines: names among the series that are there for comparison; drawn in gray.
+        title: printed above.
+        width, height: in inches.
+
+    Raises:
+        UsageError: for no series, more than `MAX_LINES`, lengths that differ from x, or a log axis with values <= 0.
+    """
+    places = np.asarray(x, dtype=np.float64)
+    if places.ndim != 1 or len(places) < 1 or (np.diff(places) <= 0).any() or (log and places[0] <= 0):
+        raise UsageError("the values along the axis must ascend, and be positive on a logarithmic one")
+    lines = {name: _values(name, values) for name, values in series.items()}
+    for name, values in lines.items():
+        if len(values) != len(places):
+            raise UsageError(f"{name!r} has {len(values)} values for {len(places)} places on the axis")
+    picture, axes = _panels(1, lines, baselines, title, width, height)
+    for index, (name, values) in enumerate(lines.items()):
+        _draw_line(axes[0], index, name, places, values, baselines)
+        if intervals and name in intervals:
+            low, high = (np.asarray(end, dtype=np.float64) for end in intervals[name])
+            colour = LINE if name in baselines else CYCLE[index % len(CYCLE)][0]
+            axes[0].fill_between(places, low, high, color=colour, alpha=0.16, lw=0)
+    lowest = min(float(np.nanmin(values)) for values in lines.values())
+    axes[0].set(xlabel=xlabel, ylim=(min(0.0, lowest - 0.05), 1.02))
+    axes[0].set_title(ylabel, fontsize=BODY, pad=4)
+    if log:
+        axes[0].set_xscale("log")
+    axes[0].set_xticks(places if len(places) <= 8 else places[:: -(-len(places) // 8)])
+    axes[0].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[0].minorticks_off()
+    return picture
+
+
+def _values(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or np.isnan(array).all():
+        raise UsageError(f"{name!r} has no values to draw")
+    return array
+
+
+def _panels(
+    count: int,
+    lines: Mapping[str, NDArray[np.float64]],
+    baselines: Sequence[str],
+    title: str,
+    width: float,
+    height: float,
+) -> tuple[Picture, list[Axes]]:
+    """An empty picture with `count` panels side by side and the names of the lines beneath them."""
+    if not 1 <= len(lines) <= MAX_LINES:
+        raise UsageError(f"{len(lines)} lines can't be drawn in one picture", f"give 1 to {MAX_LINES} rankings")
+    longest = max(len(shorten(name, 34)) for name in lines)
+    columns = int(np.clip(width * 72 / (BODY * (0.62 * longest + 4)), 1, len(lines)))
+    rows = -(-len(lines) // columns)
+    above = 0.30 + (0.26 if title else 0.0)
+    below = 0.42 + 0.155 * rows
+    height = max(height, above + below + 1.2)
+    picture = Picture(width, height)
+    if title:
+        picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
+    axes = []
+    margin, between = 0.36, 0.42
+    each = (width - margin - 0.1 - between * (count - 1)) / count
+    for index in range(count):
+        box = (margin + index * (each + between), below, each, height - above - below)
+        one = picture.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        one.grid(axis="y", color=FAINT, lw=0.4)
+        one.set_axisbelow(True)
+        one.xaxis.labelpad = 1.5
+        axes.append(one)
+    handles = []
+    for index, name in enumerate(lines):
+        (line,) = axes[0].plot([], [], **_style(index, name in baselines), label=shorten(name, 34))
+        handles.append(line)
+    picture.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=columns,
+        handlelength=3.2,
+        columnspacing=1.4,
+        labelspacing=0.35,
+        borderaxespad=0.25,
+    )
+    return picture, axes
+
+
+def _style(index: int, baseline: bool) -> dict[str, Any]:
+    colour, marker = CYCLE[index % len(CYCLE)]
+    return {
+        "color": LINE if baseline else colour,
+        "marker": marker,
+        "ms": 3.4,
+        "mec": "white",
+        "mew": 0.3,
+        "lw": 0.9 if baseline else 1.2,
+        "ls": _DASHES[(index + index // len(CYCLE)) % len(_DASHES)],
+    }
+
+
+def _draw_line(axes: Axes, index: int, name: str, x: NDArray, y: NDArray[np.float64], baselines: Sequence[str]) -> None:
+    axes.plot(x, y, **_style(index, name in baselines), zorder=2 if name in baselines else 3, gid=f"line:{name}")

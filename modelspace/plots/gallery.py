@@ -1,0 +1,206 @@
+"""Attribution maps side by side: rows of probe images, columns of models (the paper's figure S1) or of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+from numpy.typing import ArrayLike, NDArray
+
+from modelspace.errors import UsageError
+from modelspace.plots.figure import INK, LINE, SMALL, TITLE, Picture, drawn, shorten
+from modelspace.plots.groups import as_list, group_looks
+from modelspace.plots.legend import draw_group_legend, legend_height
+
+# Diverging colours for signed maps, zero in the middle. "relief" also grows lighter all the way from blue to gold, so a
+# gray print still tells positive from negative; in "redblue" both ends turn into the same gray.
+SIGNED = {
+    "relief": LinearSegmentedColormap.from_list(
+        "modelspace_relief", ["#06163F", "#1F4E9A", "#5F7FA8", "#9A9A96", "#C9A878", "#F2CF7A", "#FFFBE6"]
+    ),
+    "redblue": LinearSegmentedColormap.from_list(
+        "modelspace_redblue", ["#0B2F6B", "#2E6DB4", "#8DB9DD", "#F7F7F4", "#F3B38A", "#D65A2A", "#7A1A0C"]
+    ),
+}
+# Saliency and other maps without a sign: white is zero.
+UNSIGNED = LinearSegmentedColormap.from_list(
+    "modelspace_unsigned", ["#FFFFF7", "#F6D9A8", "#E8985A", "#B8433A", "#5E1446", "#14061F"]
+)
+
+#: Each map's colours end at this quantile of its absolute values; the few largest would leave the rest pale.
+CLIP = 0.99
+
+#: Largest number of maps in one picture; beyond it nobody can see anything.
+MAX_MAPS = 1200
+
+
+@drawn
+def gallery_figure(
+    maps: ArrayLike,
+    column_names: Sequence[str],
+    row_names: Sequence[str] | None = None,
+    *,
+    images: ArrayLike | None = None,
+    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    headings: Sequence[str] | None = None,
+    colours: str = "relief",
+    title: str = "",
+    width: float = 7.2,
+) -> Picture:
+    """Draw attribution maps: one row per probe image, one column per model, or per layer of a model.
+
+    Every map has colours of its own, from −v to v (from 0 to v when no map has a negative value) with v the 99th
+    percentile of its absolute values: models differ in scale by orders of magnitude, and the affinity sees unit maps.
+
+    Args:
+        maps: (n_columns, n_rows, height, width) finite floats. A column is a model, or a layer of one.
+        column_names: n_columns names, written upright above the columns.
+        row_names: n_rows names of the probe images; None leaves them out.
+        images: (n_rows, h, w, 3) uint8 probe images, drawn as the first column.
+        groups: of the columns; drawn as shapes above them.
+        headings: n_columns names of what a column belongs to; written once above columns that stand side by side and
+            share it. For layers: the model's name in every column, from shallow to deep.
+        colours: "relief" (readable in gray) or "redblue".
+        title: printed above.
+        width: in inches; narrower when there are few columns.
+
+    Returns:
+        The picture; `facts["signed"]` says whether any map has a negative value.
+
+    Raises:
+        UsageError: for shapes that don't fit, values that are not finite, or unknown colours.
+    """
+    array = np.asarray(maps, dtype=np.float64)
+    if array.ndim != 4 or array.shape[0] != len(column_names) or 0 in array.shape:
+        raise UsageError(f"maps have shape {array.shape}, not ({len(column_names)} columns, rows, height, width)")
+    n_columns, n_rows = array.shape[:2]
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        raise UsageError(f"a map of {column_names[bad[0]]!r} holds a value that is not a finite number")
+    if row_names is not None and len(row_names) != n_rows:
+        raise UsageError(f"there are {len(row_names)} names for {n_rows} rows of maps")
+    if headings is not None and len(headings) != n_columns:
+        raise UsageError(f"there are {len(headings)} headings for {n_columns} columns of maps")
+    if colours not in SIGNED:
+        raise UsageError(f"colours {colours!r} are not known", f"use one of: {', '.join(SIGNED)}")
+    if n_columns * n_rows > MAX_MAPS:
+        raise UsageError(
+            f"{n_columns} x {n_rows} maps are too many for one picture", "choose fewer models or fewer images"
+        )
+    photographs = None if images is None else _check_images(images, n_rows)
+    signed = bool((array < 0).any())
+    looks, legend = group_looks(as_list(column_names, groups))
+
+    texts = [shorten(name, 26) for name in column_names]
+    rows = [] if row_names is None else [shorten(name, 18) for name in row_names]
+    gap = 0.03
+    at_left = 0.04 + (_widest(rows) + 0.06 if rows else 0.0)
+    cells = n_columns + (photographs is not None)
+    extra = 0.06 if photographs is not None else 0.0
+    side = min(1.05, (width - at_left - extra - 0.04) / cells - gap)
+    width = max(at_left + extra + cells * (side + gap) + 0.04, at_left + extra + 3.5)
+    ratio = array.shape[2] / array.shape[3]
+    flat = max(map(_inches, texts)) <= side
+    heading = 0.28 if title else 0.04
+    named = (0.13 if flat else max(map(_inches, texts)) + 0.06) + 0.02
+    marks = 0.12 if legend else 0.0
+    grouped = 0.17 if headings is not None else 0.0
+    above = heading + legend_height(legend) + grouped + named + marks
+    below = 0.36
+    height = above + n_rows * (side * ratio + gap) + below
+    picture = Picture(width, height)
+    picture.facts["signed"] = signed
+
+    def left_of(column: int) -> float:
+        return at_left + (column + (photographs is not None)) * (side + gap) + extra
+
+    def top_of(row: int) -> float:
+        return above + row * (side * ratio + gap)
+
+    def draw(x: float, row: int, values: NDArray, **how: object) -> None:
+        y = height - top_of(row) - side * ratio
+        axes = picture.add_axes((x / width, y / height, side / width, side * ratio / height))
+        axes.imshow(values, aspect="auto", interpolation="antialiased", **how)  # type: ignore[arg-type]
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set(visible=True, linewidth=0.3, color=LINE)
+
+    palette = SIGNED[colours] if signed else UNSIGNED
+    for row in range(n_rows):
+        if photographs is not None:
+            draw(at_left, row, photographs[row])
+        for column in range(n_columns):
+            values = array[column, row]
+            limit = float(np.quantile(np.abs(values), CLIP)) or float(np.abs(values).max()) or 1.0
+            draw(left_of(column), row, values, cmap=palette, vmin=-limit if signed else 0.0, vmax=limit)
+        if rows:
+            y = 1 - (top_of(row) + side * ratio / 2) / height
+            picture.text((at_left - 0.06) / width, y, rows[row], fontsize=SMALL, ha="right", va="center")
+    for column, text in enumerate(texts):
+        x = (left_of(column) + side / 2) / width
+        y = 1 - (above - 0.03 - marks) / height
+        label = picture.text(x, y, text, fontsize=SMALL, ha="center", va="bottom", rotation=0 if flat else 90)
+        label.set_gid(f"column:{column_names[column]}")
+    if legend:
+        over = picture.add_axes((0.0, 1 - above / height, 1.0, marks / height))
+        over.set_axis_off()
+        over.set(xlim=(0, width), ylim=(0, 1))
+        for column, look in enumerate(looks):
+            over.scatter([left_of(column) + side / 2], [0.5], s=16 * look.area, c=look.colour, marker=look.marker, lw=0)
+        draw_group_legend(picture, legend, y=1 - heading / height)
+    if headings is not None:
+        _draw_headings(picture, headings, left_of, side, 1 - (above - named - marks - 0.02) / height)
+    if title:
+        picture.text(0.04 / width, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
+    _draw_scale(picture, palette, signed, left_of(0))
+    return picture
+
+
+def _check_images(images: ArrayLike, n_rows: int) -> NDArray[np.uint8]:
+    array = np.asarray(images)
+    if array.ndim != 4 or array.shape[0] != n_rows or array.shape[3] != 3 or array.dtype != np.uint8:
+        raise UsageError(f"images are {array.dtype} of shape {array.shape}, not uint8 ({n_rows}, height, width, 3)")
+    return array
+
+
+def _inches(text: str) -> float:
+    """Width of a small text in inches."""
+    return float(TextPath((0, 0), text, size=SMALL).get_extents().x1) / 72 if text.strip() else 0.0
+
+
+def _widest(texts: Sequence[str]) -> float:
+    return max(map(_inches, texts), default=0.0)
+
+
+def _draw_headings(
+    picture: Picture, headings: Sequence[str], left_of: Callable[[int], float], side: float, y: float
+) -> None:
+    """One line and name above each run of columns with the same heading."""
+    width = picture.get_size_inches()[0]
+    first = 0
+    for column in range(1, len(headings) + 1):
+        if column < len(headings) and headings[column] == headings[first]:
+            continue
+        x0, x1 = left_of(first) / width, (left_of(column - 1) + side) / width
+        picture.add_artist(Line2D([x0, x1], [y, y], color=LINE, lw=0.6))
+        room = int((x1 - x0) * width * 72 / (0.6 * SMALL))
+        picture.text((x0 + x1) / 2, y, shorten(headings[first], max(room, 4)), fontsize=SMALL, ha="center", va="bottom")
+        first = column
+
+
+def _draw_scale(picture: Picture, palette: LinearSegmentedColormap, signed: bool, x: float) -> None:
+    width, height = picture.get_size_inches()
+    axes = picture.add_axes((x / width, 0.20 / height, 1.1 / width, 0.06 / height))
+    bar = picture.colorbar(
+        ScalarMappable(Normalize(-1 if signed else 0, 1), palette), cax=axes, orientation="horizontal"
+    )
+    bar.set_ticks([-1, 0, 1] if signed else [0, 1], labels=["−v", "0", "v"] if signed else ["0", "v"])
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    axes.tick_params(labelsize=SMALL - 0.5, color=LINE, labelcolor=INK, pad=1.5)
+    note = "v: 99th percentile of the map's absolute values"
+    picture.text((x + 1.2) / width, 0.23 / height, note, fontsize=SMALL, va="center")

@@ -1,0 +1,100 @@
+"""Colours and shapes of groups: the same group looks the same in every picture.
+
+Eight colours that stay apart for people with protanopia, deuteranopia and tritanopia (a test simulates them) and a
+shape for each, so that a gray print loses nothing. The first four also differ in lightness.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelspace.errors import UsageError
+
+#: (colour, matplotlib marker) in the order in which groups take them.
+CYCLE = (
+    ("#3465B0", "o"),
+    ("#F0A030", "^"),
+    ("#1A9A7C", "s"),
+    ("#7A0F45", "D"),
+    ("#D9364A", "P"),
+    ("#B7A6E0", "v"),
+    ("#15151F", "X"),
+    ("#7F6A00", "p"),
+)
+
+#: The groups of the paper's figures always look like this.
+TASKONOMY = ("2D", "3D", "geometric", "semantic")
+
+#: Groups beyond the cycle, and models without a group.
+OTHER, NO_GROUP = "other", "no group"
+_OTHER_LOOK = ("#8F8F8F", "h")
+_NO_GROUP_LOOK = ("#A8A8A8", ".")
+
+
+@dataclass(frozen=True)
+class GroupLook:
+    """How a group is drawn.
+
+    Attributes:
+        label: the group's name as it stands in a legend.
+        colour: "#RRGGBB".
+        marker: a matplotlib marker.
+        count: how many models are in it.
+    """
+
+    label: str
+    colour: str
+    marker: str
+    count: int
+
+    @property
+    def area(self) -> float:
+        """Factor on the marker size that makes all shapes look equally large."""
+        return {"D": 0.72, "P": 1.15, "X": 1.1, ".": 2.2, "s": 0.9, "h": 1.1, "p": 1.15}.get(self.marker, 1.0)
+
+
+def group_looks(groups: Sequence[str | None]) -> tuple[list[GroupLook], list[GroupLook]]:
+    """Looks for a list of groups.
+
+    Groups of the paper keep their colours and shapes; others take those of the cycle that are free, in alphabetical
+    order. Where there are more groups than looks, the largest keep one and the rest are "other".
+
+    Args:
+        groups: the group of each of n models; None where it has none.
+
+    Returns:
+        The look of each model, n long, and the looks in legend order, without repetition.
+    """
+    counts = Counter(group for group in groups if group is not None)
+    fixed = [name for name in TASKONOMY if name in counts]
+    free = [look for look, name in zip(CYCLE, TASKONOMY, strict=False) if name not in counts] + list(CYCLE[4:])
+    named = sorted((name for name in counts if name not in TASKONOMY), key=lambda name: (-counts[name], name))
+    kept, rest = sorted(named[: len(free)]), named[len(free) :]
+
+    looks = {name: GroupLook(name, *CYCLE[TASKONOMY.index(name)], counts[name]) for name in fixed}
+    looks |= {name: GroupLook(name, *look, counts[name]) for name, look in zip(kept, free, strict=False)}
+    legend = list(looks.values())
+    if rest:
+        other = GroupLook(OTHER, *_OTHER_LOOK, sum(counts[name] for name in rest))
+        legend.append(other)
+        looks |= dict.fromkeys(rest, other)
+    without = sum(group is None for group in groups)
+    nothing = GroupLook(NO_GROUP, *_NO_GROUP_LOOK, without)
+    if without and counts:
+        legend.append(nothing)
+    return [nothing if group is None else looks[group] for group in groups], legend
+
+
+def as_list(names: Sequence[str], groups: Mapping[str, str | None] | Sequence[str | None] | None) -> list[str | None]:
+    """Groups in the order of the names, from a mapping, a list of the same length, or nothing."""
+    if groups is None:
+        return [None] * len(names)
+    if isinstance(groups, Mapping):
+        return [groups.get(name) for name in names]
+    if len(groups) != len(names):
+        raise UsageError(
+            f"there are {len(groups)} groups for {len(names)} models", "give one group, or None, per model"
+        )
+    return list(groups)

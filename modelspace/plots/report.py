@@ -1,0 +1,244 @@
+"""A report of a space: counts, map, tree, heatmap, duplicates, outliers and hubs, as Markdown or as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modelspace.analysis.distances import check_affinity, condensed
+from modelspace.analysis.neighbours import hubs, neighbour_recall
+from modelspace.analysis.oddities import duplicate_groups, duplicates, outliers
+from modelspace.analysis.tree import Tree, build_tree
+from modelspace.errors import UsageError
+from modelspace.plots.figure import Picture
+from modelspace.plots.groups import as_list, group_looks
+from modelspace.plots.heatmap import heatmap_figure
+from modelspace.plots.map import map_figure
+from modelspace.plots.tree import tree_figure
+
+# Tables are cut after this many rows, and say so.
+_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report: words, then a table or a picture.
+
+    Attributes:
+        heading: its title.
+        words: paragraphs of plain text.
+        table: rows of cells, the first one the heads; empty for none.
+        picture: a figure, or None.
+        picture_name: file name of the picture without suffix.
+    """
+
+    heading: str
+    words: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+    picture: Picture | None = None
+    picture_name: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report. Show it in a notebook, or `save` it as .md (pictures beside it) or .html (one file).
+
+    Attributes:
+        title: of the report.
+        sections: its parts in order.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+
+    def markdown(self, pictures: str = "") -> str:
+        """GitHub-flavoured Markdown; pictures are linked as ``<pictures><name>.svg``."""
+        lines = [f"# {_md(self.title)}", ""]
+        for section in self.sections:
+            lines += [f"## {_md(section.heading)}", ""]
+            for words in section.words:
+                lines += [_md(words), ""]
+            if section.picture is not None:
+                lines += [f"![{_md(section.heading)}]({pictures}{section.picture_name}.svg)", ""]
+            if section.table:
+                head, *rows = section.table
+                lines.append("| " + " | ".join(map(_md, head)) + " |")
+                lines.append("|" + "---|" * len(head))
+                lines += ["| " + " | ".join(map(_md, row)) + " |" for row in rows]
+                lines.append("")
+        return "\n".join(lines).rstrip() + "\n"
+
+    def html(self) -> str:
+        """One file without scripts; pictures are inside it."""
+        parts = []
+        for section in self.sections:
+            parts.append(f"<h2>{html.escape(section.heading)}</h2>")
+            parts += [f"<p>{html.escape(words)}</p>" for words in section.words]
+            if section.picture is not None:
+                # As an image and not as inline SVG: the names in it stay text that no browser interprets.
+                code = base64.b64encode(section.picture.to_bytes("svg")).decode("ascii")
+                alt = html.escape(section.heading, quote=True)
+                parts.append(f'<img alt="{alt}" src="data:image/svg+xml;base64,{code}">')
+            if section.table:
+                head, *rows = section.table
+                cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+                body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+                parts.append(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>")
+        title = html.escape(self.title)
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+            "style-src 'unsafe-inline'\">\n"
+            f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+            + "\n".join(parts)
+            + "\n</body>\n</html>\n"
+        )
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the report; the suffix says how: .html one file, .md with its pictures in a folder beside it.
+
+        Returns:
+            The files written, the report first.
+
+        Raises:
+            UsageError: for another suffix, or when a file can't be written.
+        """
+        target = Path(path)
+        suffix = target.suffix.lower()
+        if suffix not in (".html", ".htm", ".md"):
+            raise UsageError(f"{target.name!r} does not say what kind of report it is", "end it in .html or .md")
+        written = [target]
+        try:
+            if suffix == ".md":
+                folder = target.with_name(f"{target.stem}_pictures")
+                folder.mkdir(exist_ok=True)
+                link = re.sub(r"[^A-Za-z0-9._~-]", lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), folder.name)
+                target.write_text(self.markdown(f"{link}/"), encoding="utf-8", newline="\n")
+                for section in self.sections:
+                    if section.picture is not None:
+                        written.append(section.picture.save(folder / f"{section.picture_name}.svg"))
+            else:
+                target.write_text(self.html(), encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UsageError(f"{target} can't be written: {error.strerror or error}") from error
+        return written
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.html(), quote=True)
+        return f'<iframe srcdoc="{page}" sandbox width="100%" height="640" style="border:0"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"<Report {self.title!r}: {', '.join(section.heading for section in self.sections)}>"
+
+
+_STYLE = """body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em;
+  color: #1d2126; background: #fff; }
+img { width: 100%; margin: 0.5em 0 1em; }
+table { border-collapse: collapse; margin: 0.5em 0 1.5em; }
+th, td { text-align: left; padding: 2px 14px 2px 0; border-bottom: 1px solid #d9dde1; overflow-wrap: anywhere; }
+h2 { margin-top: 2em; }
+"""
+
+
+def make_report(
+    names: Sequence[str],
+    affinity: ArrayLike,
+    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    *,
+    coordinates: ArrayLike | None = None,
+    tree: Tree | None = None,
+    facts: Mapping[str, str] | None = None,
+    threshold: float = 0.98,
+    title: str = "Report of a space",
+) -> Report:
+    """Put a report together.
+
+    Args:
+        names: n model names.
+        affinity: (n, n), symmetric, unit diagonal.
+        groups: the group of each model, by name or in order.
+        coordinates: (n, 2) places on the map; None leaves the map out.
+        tree: over the same names; None: average linkage.
+        facts: further facts of the space, name -> value, for example method and probe set; written first.
+        threshold: affinity from which two models count as duplicates.
+        title: of the report.
+
+    Raises:
+        UsageError: as `check_affinity` and the figures do.
+    """
+    matrix = check_affinity(names, affinity)
+    names = list(names)
+    n = len(names)
+    if tree is None:
+        tree = build_tree(names, matrix)
+    sections = [_counts(names, matrix, as_list(names, groups), facts or {})]
+    if coordinates is not None:
+        recall = neighbour_recall(coordinates, affinity=matrix)
+        picture = map_figure(names, coordinates, groups, recall=recall)
+        words = (f"Only nearness means something on this map, not its axes, and not all of it: {recall}.",)
+        sections.append(Section("Map", words, picture=picture, picture_name="map"))
+    by_name = dict(zip(names, as_list(names, groups), strict=True))
+    words = (f"Clusters by {tree.method} linkage of the distances √(2 − 2s).",)
+    sections.append(Section("Tree", words, picture=tree_figure(tree, by_name), picture_name="tree"))
+    picture = heatmap_figure(names, matrix, groups, tree=tree)
+    words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is left gray.",)
+    sections.append(Section("Affinities", words, picture=picture, picture_name="heatmap"))
+
+    pairs = duplicates(names, matrix, threshold)
+    found = duplicate_groups(names, pairs)
+    words = (f"Pairs with an affinity of {threshold:g} or more: {len(pairs):,}, in groups of models: {len(found):,}.",)
+    rows: list[tuple[str, ...]] = [
+        ("model", "model", "affinity"),
+        *((p.first, p.second, f"{p.affinity:.4f}") for p in pairs),
+    ]
+    sections.append(Section("Duplicates", *_cut(words, rows)))
+    odd = outliers(names, matrix)
+    words = (
+        "Models whose mean distance to their 3 nearest lies 3 or more robust deviations above the median model's.",
+    )
+    rows = [("model", "nearest", "affinity", "score")]
+    rows += [(x.name, x.nearest, f"{x.affinity:.4f}", f"{x.score:.1f}") for x in odd]
+    sections.append(Section("Outliers", *_cut(words, rows)))
+    everywhere = hubs(names, matrix) if n > 6 else []
+    words = ("Models that stand among the 5 nearest of more than 20 others: near to everybody, so they say little.",)
+    rows = [("model", "stands in so many lists"), *((name, str(count)) for name, count in everywhere)]
+    sections.append(Section("Hubs", *_cut(words, rows)))
+    return Report(title, tuple(sections))
+
+
+def _counts(names: list[str], matrix: np.ndarray, groups: list[str | None], facts: Mapping[str, str]) -> Section:
+    rows = [("", "value"), *((name, str(value)) for name, value in facts.items()), ("models", f"{len(names):,}")]
+    _, legend = group_looks(groups)
+    if legend:
+        counts = Counter(group if group is not None else "no group" for group in groups)
+        rows.append(("groups", ", ".join(f"{group} {count:,}" for group, count in counts.most_common())))
+    between = condensed(matrix)
+    if len(between):
+        low, quarter, median, upper, high = np.percentile(between, [0, 25, 50, 75, 100])
+        rows.append(("affinity, lowest and highest", f"{low:.4f} and {high:.4f}"))
+        rows.append(("affinity, median and quartiles", f"{median:.4f} ({quarter:.4f}, {upper:.4f})"))
+    return Section("Counts", table=tuple(rows))
+
+
+def _cut(words: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Words and a table, cut where it is long, or the word that there is nothing to list."""
+    if len(rows) == 1:
+        return (*words, "None."), ()
+    if len(rows) > _ROWS + 1:
+        return (*words, f"The first {_ROWS} of {len(rows) - 1:,} are listed."), tuple(rows[: _ROWS + 1])
+    return words, tuple(rows)
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no line breaks."""
+    line = " ".join(text.split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", line)

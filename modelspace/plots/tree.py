@@ -1,0 +1,261 @@
+"""The clustering tree of a space: root at the left, models at the right, groups as colours and shapes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Polygon
+from matplotlib.patheffects import withStroke
+
+from modelspace.analysis.tree import Tree
+from modelspace.plots.figure import BODY, LINE, SMALL, TITLE, Picture, drawn, shorten
+from modelspace.plots.groups import GroupLook, as_list, group_looks
+from modelspace.plots.labels import line_hits_box, overlap
+from modelspace.plots.legend import draw_group_legend, legend_height
+
+#: Trees of more models are drawn with this many rows: the smallest clusters become triangles with a count.
+MAX_ROWS = 80
+
+_ROW = 0.128  # inches per row: SMALL text with a little air
+_LONGEST = 40
+_SUPPORT_SIZE = 4.6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row at the right edge of a drawn tree: a model, or a cluster that is folded together.
+
+    Attributes:
+        node: its number in the tree.
+        leaves: the models below it, from left to right.
+    """
+
+    node: int
+    leaves: list[int]
+
+
+@drawn
+def tree_figure(
+    tree: Tree,
+    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    *,
+    title: str = "",
+    max_rows: int = MAX_ROWS,
+    width: float = 7.2,
+) -> Picture:
+    """Draw a tree.
+
+    The horizontal axis is the distance √(2 − 2s) at which clusters join. Numbers at the nodes are the bootstrap support
+    in percent, where the tree has it. Clusters of one group only are drawn in its colour.
+
+    Args:
+        tree: any tree.
+        groups: the group of each model, by name or in the order of `tree.names`.
+        title: printed above.
+        max_rows: larger trees are cut into this many clusters, which are drawn as triangles: the name of the model in
+            the middle of the cluster, how many others, and a bar of the groups.
+        width: in inches; the height follows from the number of rows.
+
+    Returns:
+        The picture; `facts["rows"]` is how many rows it has.
+    """
+    n = tree.n_leaves
+    own_groups = as_list(tree.names, groups)
+    looks, legend = group_looks(own_groups)
+    rows = [Row(node, tree.leaves_below(node)) for node in tree.cut_nodes(min(n, max(2, max_rows)))]
+    heading = 0.28 if title else 0.04
+    above = heading + legend_height(legend) + 0.04
+    below = 0.42 if tree.support is None else 0.54
+    height = max(1.6, above + below + _ROW * len(rows))
+    picture = Picture(width, height)
+    picture.facts["rows"] = len(rows)
+    texts = [_row_text(tree, row) for row in rows]
+    longest = max(len(text) for text in texts)
+    # Width of the names in inches: an average character of this font is 0.6 em wide.
+    right = 0.16 + longest * SMALL / 72 * 0.60 + (0.0 if len(rows) == n else 0.5)
+    axes = picture.add_axes((0.02, below / height, 1 - 0.02 - right / width, 1 - (above + below) / height))
+    if title:
+        picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
+    if legend:
+        draw_group_legend(picture, legend, y=1 - heading / height)
+    start = _axis(axes, tree)
+    lines = draw_branches(axes, tree, rows, looks, start)
+    _draw_rows(axes, tree, rows, texts, looks, legend, start)
+    if tree.support is not None:
+        _draw_support(picture, axes, tree, rows, lines)
+    return picture
+
+
+def _row_text(tree: Tree, row: Row) -> str:
+    if len(row.leaves) == 1:
+        return shorten(tree.names[row.leaves[0]], _LONGEST)
+    return f"{shorten(tree.names[row.leaves[len(row.leaves) // 2]], _LONGEST - 6)} +{len(row.leaves) - 1:,}"
+
+
+def _axis(axes: Axes, tree: Tree) -> float:
+    """Set up the horizontal axis; returns the distance at its right end.
+
+    Models of a space are often all nearly orthogonal, and every merge lies near √2. The axis then begins near the first
+    merge and says so, or the tree would be a comb.
+    """
+    heights = tree.linkage[:, 2]
+    top = float(heights.max()) if len(heights) else 1.0
+    low = float(heights.min()) if len(heights) else 0.0
+    start = 0.0
+    if low > 0.35 * top:
+        start = low - 0.12 * max(top - low, 0.02)
+    span = max(top - start, 1e-6)
+    axes.set_xlim(top + 0.03 * span, start)
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks([])
+    if tree.method == "ward":
+        label = "Ward distance, from √(2 − 2s)"
+    else:
+        label = "distance √(2 − 2s)"
+    label += f"; the axis begins at {start:.2f}, not at 0" if start else ""
+    if tree.support is not None:
+        label += "\nnumbers: support in %, the share of resampled probe sets in which the same cluster appears"
+    # As text of its own: an axis label's distance would depend on the tick labels.
+    axes.annotate(
+        label, (0, 0), (0, -15), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=BODY
+    )
+    return start
+
+
+def draw_branches(
+    axes: Axes, tree: Tree, rows: Sequence[Row], looks: list[GroupLook], start: float, linewidth: float = 0.9
+) -> list[list[tuple[float, float]]]:
+    """Draw the merges above the rows; row i lies at y = i, counted from the top.
+
+    Returns:
+        The lines drawn: two (distance, row) points each.
+    """
+    n = tree.n_leaves
+    place = {row.node: float(i) for i, row in enumerate(rows)}
+    colour: dict[int, str] = {}
+    for row in rows:
+        own = {looks[leaf].colour for leaf in row.leaves if looks[leaf].label != "no group"}
+        colour[row.node] = own.pop() if len(own) == 1 else LINE
+    lines: list[list[tuple[float, float]]] = []
+    colours = []
+    # Merges are numbered from the lowest up, so children come before their parents.
+    for node in range(n, 2 * n - 1):
+        left, right = tree.children(node)
+        if left not in place or right not in place:
+            continue
+        place[node] = (place[left] + place[right]) / 2
+        colour[node] = colour[left] if colour[left] == colour[right] else LINE
+        high = tree.height(node)
+        for child in (left, right):
+            lines.append([(max(tree.height(child), start), place[child]), (high, place[child])])
+            colours.append(colour[child])
+        lines.append([(high, place[left]), (high, place[right])])
+        colours.append(colour[node])
+    axes.add_collection(
+        LineCollection(lines, colors=colours or LINE, linewidths=linewidth, capstyle="projecting", gid="branches")
+    )
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    return lines
+
+
+def _draw_rows(
+    axes: Axes,
+    tree: Tree,
+    rows: Sequence[Row],
+    texts: Sequence[str],
+    looks: list[GroupLook],
+    legend: list[GroupLook],
+    start: float,
+) -> None:
+    folded = any(len(row.leaves) > 1 for row in rows)
+    across = axes.get_yaxis_transform()  # x in axes fractions, y in rows
+    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]
+    largest = max(len(row.leaves) for row in rows)
+    for look in legend:
+        at = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]
+        axes.scatter(
+            [1 + 0.055 * inch] * len(at),
+            at,
+            s=15 * look.area,
+            c=look.colour,
+            marker=look.marker,
+            linewidths=0,
+            transform=across,
+            clip_on=False,
+        )
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        x = 1 + 0.12 * inch
+        if len(row.leaves) > 1:
+            half = 0.16 + 0.26 * np.log(len(row.leaves)) / np.log(largest)
+            tip = tree.height(row.node)
+            own = {looks[leaf].colour for leaf in row.leaves}
+            colour = own.pop() if len(own) == 1 else LINE
+            corners = [(tip, i), (start, i - half), (start, i + half)]
+            axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, 0.3), edgecolor=colour, lw=0.5))
+        if folded:
+            _draw_shares(axes, row, looks, legend, i, x, 0.42 * inch)
+            x += 0.50 * inch
+        label = axes.text(x, i, text, fontsize=SMALL, va="center_baseline", transform=across)
+        label.set_gid(f"leaf:{text}")
+
+
+def _draw_shares(
+    axes: Axes, row: Row, looks: list[GroupLook], legend: list[GroupLook], i: int, x: float, width: float
+) -> None:
+    """A bar of the groups in a folded cluster."""
+    counts = Counter(looks[leaf].label for leaf in row.leaves)
+    for look in legend:
+        share = width * counts[look.label] / len(row.leaves)
+        if share:
+            corners = [(x, i - 0.3), (x + share, i - 0.3), (x + share, i + 0.3), (x, i + 0.3)]
+            bar = Polygon(corners, facecolor=look.colour, lw=0, transform=axes.get_yaxis_transform(), clip_on=False)
+            axes.add_patch(bar)
+        x += share
+
+
+def _draw_support(
+    picture: Picture, axes: Axes, tree: Tree, rows: Sequence[Row], lines: list[list[tuple[float, float]]]
+) -> None:
+    """Support in percent beside each node but the root, where it is 100 by definition; where fewest lines are crossed."""
+    assert tree.support is not None
+    n = tree.n_leaves
+    place = {row.node: float(i) for i, row in enumerate(rows)}
+    pixels = axes.transData.transform(np.array(lines).reshape(-1, 2)).reshape(-1, 4)
+    point = picture.dpi / 72
+    taken = np.empty((0, 4))
+    for node in range(n, 2 * n - 2):
+        left, right = tree.children(node)
+        if left not in place or right not in place:
+            continue
+        place[node] = (place[left] + place[right]) / 2
+        support = tree.support[node - n]
+        label = f"{100 * support:.0f}"
+        sure = support >= 0.95
+        # Digits of this font are 0.64 em wide and 0.73 em high, bold ones 0.70 em wide.
+        width, height = len(label) * (0.70 if sure else 0.64) * _SUPPORT_SIZE, 0.73 * _SUPPORT_SIZE
+        # Left of the node above or below its branch, or between its children.
+        corners = [(-width - 1.2, 0.9), (-width - 1.2, -height - 0.9), (1.4, -height / 2)]
+        at = axes.transData.transform((tree.height(node), place[node]))
+        boxes = at + point * np.array(corners)
+        boxes = np.hstack([boxes, boxes + np.array([width * point, height * point])])
+        hits = line_hits_box(pixels, boxes).sum(axis=1)
+        if len(taken):
+            hits = hits + 2 * overlap(boxes, taken).sum(axis=1)
+        best = int(hits.argmin())
+        taken = np.vstack([taken, boxes[best]])
+        axes.annotate(
+            label,
+            (tree.height(node), place[node]),
+            corners[best],
+            textcoords="offset points",
+            fontsize=_SUPPORT_SIZE,
+            weight="bold" if sure else "normal",
+            path_effects=[withStroke(linewidth=1.0, foreground="white")],
+            gid=f"support:{node}",
+        )

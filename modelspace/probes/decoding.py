@@ -1,0 +1,142 @@
+"""From the bytes of an image file to a square of 8-bit RGB, whatever the file holds, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from modelspace.errors import DamagedError, ProbeError, UsageError
+
+#: An image may be decoded into so many pixels, which take up to four bytes each and a few copies on the way.
+MAX_PIXELS = 64_000_000
+
+#: What transparent pixels are laid on.
+BACKGROUND = (255, 255, 255)
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+#: EXIF orientation (TIFF tag 274): what turns the stored picture upright.
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_square(file: Path, size: int) -> np.ndarray:
+    """Read an image file: the first frame, upright, on white where transparent, its central square, resized.
+
+    16-bit grey is scaled to 8 bits (65535 becomes 255); colour profiles are not applied. Resizing is bilinear with
+    antialiasing. Very large JPEG files are decoded at a half, a quarter or an eighth of their size.
+
+    Args:
+        file: PNG, JPEG or WebP, told by its content.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size, 3) uint8 RGB.
+
+    Raises:
+        ProbeError: names the file and says why it can't be read. An image that would need more than `MAX_PIXELS` is
+            refused by its header, before memory is set aside for it.
+    """
+    try:
+        with file.open("rb") as stream, warnings.catch_warnings():
+            # Pillow warns of broken metadata, and of sizes below its own limit, for which there is a rule here.
+            warnings.simplefilter("ignore")
+            return _square(stream, size)
+    except ProbeError as error:
+        raise ProbeError(f"the image {file} {error.message}", error.hint) from error
+    except FileNotFoundError as error:
+        raise ProbeError(f"the image {file} is not there", "is it a link to a file that is gone?") from error
+    except PermissionError as error:
+        raise ProbeError(f"the image {file} can't be read: {error.strerror}") from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise ProbeError(f"the image {file} {_TOO_LARGE}", _SMALLER) from error
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
+        raise ProbeError(
+            f"the image {file} is broken: {' '.join(str(error).split()) or type(error).__name__}",
+            "mend it or take it out of the folder",
+        ) from error
+
+
+_TOO_LARGE = f"is too large: the limit is {MAX_PIXELS // 1_000_000} million pixels"
+_SMALLER = "make it smaller or take it out of the folder"
+
+
+def _square(stream: BinaryIO, size: int) -> np.ndarray:
+    try:
+        image: Image.Image = Image.open(stream, formats=_FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise ProbeError("is not a PNG, JPEG or WebP image, whatever its name says") from error
+    with image:
+        if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
+            # Read by blocks, so that only the reduced picture is ever in memory; twice the size is left for resizing.
+            image.draft(None, (2 * size, 2 * size))
+        if image.width * image.height > MAX_PIXELS:
+            raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
+        image.load()
+        upright = _upright(image)
+        rgb = _to_rgb(upright)
+        side = min(rgb.size)
+        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
+        square = rgb.crop((left, top, left + side, top + side))
+        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:
+        return image  # Broken metadata beside a sound picture.
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of the same size."""
+    if image.mode.startswith("I"):
+        # 16-bit grey. Pillow's own conversion to 8 bits clips at 255.
+        values = np.asarray(image).astype(np.float32)
+        return Image.fromarray(np.rint(values.clip(0, 65535) / 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """See `modelspace.probes.encode_png`."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"a probe image is (height, width, 3) uint8, not {image.shape} {image.dtype}")
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """See `modelspace.probes.decode_png`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=("PNG",))
+        with image:
+            if image.mode != "RGB" or image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, mode {image.mode}")
+            return np.array(image)
+    except Exception as error:
+        raise DamagedError(
+            f"a stored probe image can't be read: {' '.join(str(error).split()) or type(error).__name__}",
+            "restore the registry from a copy, or add the probe set again",
+        ) from error

@@ -1,0 +1,9 @@
+"""The registry: one DuckDB file that holds models, spaces, vectors and maps, and alone restores everything else.
+
+This package is the only one that imports duckdb. `docs/schema.md` describes the file.
+"""
+
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, Problem, SpaceRow
+from modelspace.registry.store import KEEP, Registry
+
+__all__ = ["KEEP", "EmbeddingRow", "MapBlock", "ModelRow", "ProbeRow", "Problem", "Registry", "SpaceRow"]

@@ -1,0 +1,116 @@
+"""Does everything in the registry fit together? Each question is one SQL query whose rows are the problems."""
+
+from __future__ import annotations
+
+from modelspace.registry.reading import Reader
+from modelspace.registry.rows import Problem
+
+#: (what its rows say, query). A query gives (subject, detail); the text puts the detail in place of {}.
+_QUESTIONS = (
+    (
+        "there is {} default space among the spaces, not one",
+        "SELECT 'registry', count(*) FILTER (WHERE is_default) FROM main.spaces"
+        " HAVING count(*) > 0 AND count(*) FILTER (WHERE is_default) <> 1",
+    ),
+    (
+        "its probe set {} is not in the registry",
+        "SELECT 'space ' || s.name, s.probe_id FROM main.spaces s ANTI JOIN main.probe_sets p ON p.probe_id = s.probe_id",
+    ),
+    (
+        "it uses more images than the {} of its probe set",
+        "SELECT 'space ' || s.name, p.n_images FROM main.spaces s JOIN main.probe_sets p ON p.probe_id = s.probe_id"
+        " WHERE s.n_images > p.n_images",
+    ),
+    (
+        "its stored images are not numbered 0..n-1 ({})",
+        "SELECT 'probe set ' || p.name, i.n || ' of ' || p.n_images FROM main.probe_sets p JOIN (SELECT probe_id,"
+        " count(*) AS n, count(DISTINCT k) AS d, min(k) AS lo, max(k) AS hi FROM main.probe_images GROUP BY probe_id) i"
+        " ON i.probe_id = p.probe_id WHERE i.n <> p.n_images OR i.d <> i.n OR i.lo <> 0 OR i.hi <> i.n - 1",
+    ),
+    (
+        "images are stored of a probe set that is not there",
+        "SELECT DISTINCT 'probe set ' || i.probe_id, '' FROM main.probe_images i ANTI JOIN main.probe_sets p"
+        " ON p.probe_id = i.probe_id",
+    ),
+    (
+        "its positions are not 0..n-1 ({} models)",
+        "SELECT 'space ' || coalesce(s.name, e.space_id), e.n FROM (SELECT space_id, count(*) AS n,"
+        " count(DISTINCT position) AS d, min(position) AS lo, max(position) AS hi FROM main.embeddings GROUP BY space_id) e"
+        " LEFT JOIN main.spaces s ON s.space_id = e.space_id WHERE e.d <> e.n OR e.lo <> 0 OR e.hi <> e.n - 1",
+    ),
+    (
+        "it is in the space {} more than once",
+        "SELECT 'model ' || coalesce(any_value(m.name), e.model_id::VARCHAR), e.space_id FROM main.embeddings e"
+        " LEFT JOIN main.models m ON m.model_id = e.model_id GROUP BY e.model_id, e.space_id HAVING count(*) > 1",
+    ),
+    (
+        "no space holds it{}",
+        "SELECT 'model ' || m.name, '' FROM main.models m ANTI JOIN main.embeddings e ON e.model_id = m.model_id",
+    ),
+    (
+        "an embedding is left of it in the space {}",
+        "SELECT 'model ' || e.model_id, e.space_id FROM main.embeddings e ANTI JOIN main.models m"
+        " ON m.model_id = e.model_id",
+    ),
+    (
+        "model {} has an embedding in it",
+        "SELECT 'missing space ' || e.space_id, e.model_id FROM main.embeddings e ANTI JOIN main.spaces s"
+        " ON s.space_id = e.space_id",
+    ),
+    (
+        "maps are left of it in the space {}",
+        "SELECT DISTINCT 'model ' || p.model_id, p.space_id FROM (SELECT DISTINCT model_id, space_id FROM main.maps) p"
+        " ANTI JOIN main.embeddings e ON e.model_id = p.model_id AND e.space_id = p.space_id",
+    ),
+    (
+        "its maps don't cover every image of the space {} once",
+        "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), s.name FROM main.embeddings e"
+        " JOIN main.spaces s ON s.space_id = e.space_id LEFT JOIN main.models m ON m.model_id = e.model_id"
+        " LEFT JOIN (SELECT space_id, model_id, sum(n_images) AS n, bool_and(first_image = before) AS joined FROM ("
+        "   SELECT space_id, model_id, first_image, n_images, coalesce(sum(n_images) OVER (PARTITION BY space_id, model_id"
+        "   ORDER BY first_image ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
+        "   FROM main.maps WHERE part = 0"
+        " ) GROUP BY space_id, model_id) b ON b.space_id = e.space_id AND b.model_id = e.model_id"
+        " WHERE b.n IS DISTINCT FROM s.n_images OR NOT b.joined",
+    ),
+    (
+        "a block of its maps in the space {} is not whole",
+        "SELECT DISTINCT 'model ' || model_id, space_id FROM main.maps GROUP BY space_id, model_id, first_image"
+        " HAVING count(*) <> max(part) + 1 OR count(DISTINCT part) <> count(*) OR min(n_images) <> max(n_images)",
+    ),
+    (
+        "its vector or affinities in the space {} are not numbers from -1 to 1",
+        "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), e.space_id FROM main.embeddings e"
+        " LEFT JOIN main.models m ON m.model_id = e.model_id WHERE len(e.vector) = 0 OR NOT isfinite(e.residual)"
+        # a sum of squares is NaN or infinite if any entry is
+        " OR NOT coalesce(list_inner_product(e.vector, e.vector) BETWEEN 1e-12 AND 1.001, false)"
+        " OR NOT coalesce(list_aggregate(e.affinities, 'min') >= -1.001 AND list_aggregate(e.affinities, 'max') <= 1.001,"
+        " len(e.affinities) = 0) OR len(e.affinities) > e.position + 1",
+    ),
+    (
+        "its axis {} is outside of its vector, or another model's",
+        "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), e.axis FROM main.embeddings e"
+        " LEFT JOIN main.models m ON m.model_id = e.model_id"
+        " WHERE e.axis < 0 OR e.axis >= len(e.vector) OR (e.axis IS NOT NULL AND (SELECT count(*) FROM main.embeddings f"
+        " WHERE f.space_id = e.space_id AND f.axis = e.axis) > 1)",
+    ),
+)
+
+
+def problems(registry: Reader) -> list[Problem]:
+    """See `Registry.check`."""
+    found = []
+    for message, question in _QUESTIONS:
+        for subject, detail in registry._rows(question):
+            found.append(Problem(subject, message.format(detail)))
+    for space in registry.spaces():
+        (stored,) = registry._rows("SELECT space_id FROM main.spaces WHERE name = ?", [space.spec.name])[0]
+        if stored != space.spec.space_id:
+            found.append(Problem(f"space {space.spec.name}", f"its id {stored} is not that of its definition"))
+    identities = dict(registry._rows("SELECT model_id, identity FROM main.models"))
+    for row in registry.models():
+        if identities.get(row.model_id) != row.card.identity():
+            found.append(
+                Problem(f"model {row.card.name}", "its identity is not that of its weights, layer and preprocessing")
+            )
+    return found

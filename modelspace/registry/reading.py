@@ -1,0 +1,306 @@
+"""What can be asked of an open registry: spaces, probe sets, models, vectors and maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from modelspace.errors import NotFoundError, UsageError
+from modelspace.registry import sql
+from modelspace.registry.connection import Connection, translated
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, SpaceRow
+from modelspace.types import ModelCard, Preprocessing, SpaceSpec
+
+#: Bytes of codes or scales in one row of the table `maps`. From 4,096 on, DuckDB would store them out of line.
+PART_BYTES = 4000
+
+#: Columns of the table `models` that are attributes of a `ModelCard` as they are.
+_CARD_COLUMNS = (
+    *("name", "uri", "weights_sha256", "layer", "layer_found_by", "parameters", "architecture"),
+    *("task", "data", "tags", "seconds"),
+)
+
+#: Bytes of maps that are fetched at once.
+_FETCH_BYTES = 16 << 20
+
+
+class Reader:
+    """The reading half of `Registry`.
+
+    Attributes:
+        path: the file.
+        registry_id: a UUID that the registry was given when it was made.
+    """
+
+    def __init__(self, connection: Connection, registry_id: str) -> None:
+        self._connection = connection
+        self.path = connection.path
+        self.registry_id = registry_id
+
+    # ---- spaces and probe sets
+
+    def spaces(self) -> list[SpaceRow]:
+        """All spaces, in order of adding."""
+        rows = self._rows(
+            "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
+            " s.is_default, s.generation FROM main.spaces s ORDER BY s.created_at, s.name"
+        )
+        counts = dict(self._rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
+        spaces = []
+        for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
+            spec = SpaceSpec(name, probe_id, method, n_images, canvas, bits, scalar, json.loads(parameters), version)
+            spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
+        return spaces
+
+    def space(self, name: str | None = None) -> SpaceRow:
+        """One space by its name or id; None: the default space.
+
+        Raises:
+            NotFoundError: there is no such space.
+        """
+        spaces = self.spaces()
+        for row in spaces:
+            if row.is_default if name is None else name in (row.spec.name, row.spec.space_id):
+                return row
+        if not spaces:
+            raise NotFoundError("the registry has no space yet", "make one: modelspace init")
+        names = [row.spec.name for row in spaces]
+        if name is None:
+            raise NotFoundError("the registry has no default space", f"name one of: {', '.join(names)}")
+        raise NotFoundError(f"there is no space {name!r}", _did_you_mean(name, names))
+
+    def probe_sets(self) -> list[ProbeRow]:
+        """All probe sets, in order of adding."""
+        rows = self._rows(
+            "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name"
+        )
+        return [ProbeRow(probe_id, name, kind, json.loads(spec), *rest) for probe_id, name, kind, spec, *rest in rows]
+
+    def probe_set(self, id_or_name: str) -> ProbeRow:
+        """One probe set.
+
+        Raises:
+            NotFoundError: there is no such probe set.
+        """
+        rows = self.probe_sets()
+        for row in rows:
+            if id_or_name in (row.probe_id, row.name):
+                return row
+        raise NotFoundError(
+            f"there is no probe set {id_or_name!r}", _did_you_mean(id_or_name, [row.name for row in rows])
+        )
+
+    def probe_images(self, probe_id: str, first: int, count: int) -> list[bytes]:
+        """The stored PNG files of images first .. first + count - 1; fewer where the set ends, none where none are kept."""
+        rows = self._rows(
+            "SELECT png FROM main.probe_images WHERE probe_id = ? AND k >= ? AND k < ? ORDER BY k",
+            [probe_id, first, first + count],
+        )
+        return [png for (png,) in rows]
+
+    # ---- models
+
+    def models(self, where: str | None = None) -> list[ModelRow]:
+        """The models, in order of adding.
+
+        Args:
+            where: a condition in SQL on the table `models`, typed by a user. It is run locked down and read-only, and
+                sees what is committed.
+
+        Raises:
+            UsageError: the condition is wrong, or takes too long.
+        """
+        if where is None:
+            return self._models("true", [])
+        kept = self._matching(where)
+        return [row for row in self._models("true", []) if row.model_id in kept]
+
+    def model(self, name: str) -> ModelRow:
+        """One model by its name.
+
+        Raises:
+            NotFoundError: there is no such model.
+        """
+        rows = self._models("name = ?", [name])
+        if rows:
+            return rows[0]
+        names = [row[0] for row in self._rows("SELECT name FROM main.models")]
+        raise NotFoundError(
+            f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: modelspace add"
+        )
+
+    def find_identity(self, identity: str) -> list[ModelRow]:
+        """The models with equal weights, tapped layer and preprocessing (`ModelCard.identity`)."""
+        return self._models("identity = ?", [identity])
+
+    def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
+        rows = self._rows(
+            f"SELECT model_id, added_at, preprocessing, output_shape, {', '.join(_CARD_COLUMNS)}"
+            f" FROM main.models WHERE {condition} ORDER BY model_id",
+            values,
+        )
+        # Two plain queries and a dictionary are faster than one join for as few rows as there are models.
+        names = dict(self._rows("SELECT space_id, name FROM main.spaces"))
+        spaces: dict[int, list[str]] = {}
+        for model_id, space_id in self._rows("SELECT model_id, space_id FROM main.embeddings"):
+            spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
+        return [
+            ModelRow(
+                model_id,
+                ModelCard(
+                    preprocessing=Preprocessing.from_dict(json.loads(preprocessing)),
+                    output_shape=tuple(output_shape),
+                    **dict(zip(_CARD_COLUMNS, card, strict=True)),
+                ),
+                added_at.replace(tzinfo=UTC),
+                tuple(sorted(spaces.get(model_id, ()))),
+            )
+            for model_id, added_at, preprocessing, output_shape, *card in rows
+        ]
+
+    def _matching(self, where: str) -> set[int]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            # The line break ends a comment that the condition may end with. A condition that closes the bracket and
+            # goes on is still only a query: what comes back are numbers, of which those of no model are dropped.
+            table = sql.run(cursor, f"SELECT model_id FROM main.models WHERE (\n{where}\n)", self.path)
+        except UsageError as error:
+            raise UsageError(f"--where {where!r}: {error.message}", "for example: --where \"task = 'depth'\"") from None
+        finally:
+            cursor.close()
+        return {row[0] for row in table.rows if row and isinstance(row[0], int)}
+
+    # ---- embeddings and maps
+
+    def embeddings(self, space_id: str) -> list[EmbeddingRow]:
+        """All embeddings of a space, by position."""
+        table = self._columns(
+            "SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual"
+            " FROM main.embeddings WHERE space_id = ? ORDER BY position",
+            [space_id],
+        )
+        return [
+            EmbeddingRow(model_id, position, vector, affinities, axis if axis >= 0 else None, residual)
+            for model_id, position, vector, affinities, axis, residual in zip(
+                table["model_id"].tolist(),
+                table["position"].tolist(),
+                table["vector"],
+                table["affinities"],
+                table["axis"].tolist(),
+                table["residual"].tolist(),
+                strict=True,
+            )
+        ]
+
+    def vectors(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """All vectors of a space, by position: model ids (n,) int64 and the zero-padded matrix (n, d) float32."""
+        table = self._columns(
+            "SELECT model_id, vector FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id]
+        )
+        vectors = table["vector"]
+        matrix = np.zeros((len(vectors), max(map(len, vectors), default=0)), dtype=np.float32)
+        for row, vector in zip(matrix, vectors, strict=True):
+            row[: len(vector)] = vector
+        return table["model_id"].astype(np.int64, copy=False), matrix
+
+    def is_exact(self, space_id: str, tolerance: float) -> bool:
+        """Whether no model of a space was cut off by the cap on axes: each owns an axis, or has no residual to speak of."""
+        rows = self._rows(
+            "SELECT count(*) FROM main.embeddings WHERE space_id = ? AND axis IS NULL AND residual > ?",
+            [space_id, tolerance],
+        )
+        return int(rows[0][0]) == 0
+
+    def map_blocks(self, space_id: str, model_id: int) -> Iterator[MapBlock]:
+        """The blocks of one model, by first image."""
+        rows = self._rows(
+            "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
+            [space_id, model_id],
+        )
+        for (first_image,) in rows:
+            for _, block in self._blocks(space_id, first_image, [model_id]):
+                yield block
+
+    def block_starts(self, space_id: str) -> list[int]:
+        """First images of the blocks that a space's models are stored in, sorted."""
+        rows = self._rows("SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? ORDER BY 1", [space_id])
+        return [first_image for (first_image,) in rows]
+
+    def map_blocks_at(
+        self, space_id: str, first_image: int, model_ids: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, MapBlock]]:
+        """One block of many models, as (model id, block), by model id; a bounded number of bytes is held at a time.
+
+        Args:
+            space_id: the space.
+            first_image: where the block begins.
+            model_ids: which models; None: all.
+        """
+        rows = self._rows(
+            "SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ?"
+            " GROUP BY model_id ORDER BY model_id",
+            [space_id, first_image],
+        )
+        wanted = None if model_ids is None else set(model_ids)
+        batch: list[int] = []
+        size = 0
+        for model_id, n_parts in rows:
+            if wanted is not None and model_id not in wanted:
+                continue
+            if batch and size + n_parts * PART_BYTES > _FETCH_BYTES:
+                yield from self._blocks(space_id, first_image, batch)
+                batch, size = [], 0
+            batch.append(model_id)
+            size += n_parts * PART_BYTES
+        if batch:
+            yield from self._blocks(space_id, first_image, batch)
+
+    def _blocks(self, space_id: str, first_image: int, model_ids: list[int]) -> Iterator[tuple[int, MapBlock]]:
+        rows = self._rows(
+            "SELECT model_id, n_images, codes, scales FROM main.maps WHERE space_id = ? AND first_image = ?"
+            f" AND model_id BETWEEN ? AND ? AND model_id IN ({', '.join(map(str, map(int, model_ids)))})"
+            " ORDER BY model_id, part",
+            [space_id, first_image, min(model_ids), max(model_ids)],
+        )
+        at = 0
+        while at < len(rows):
+            end = at
+            while end < len(rows) and rows[end][0] == rows[at][0]:
+                end += 1
+            codes = b"".join([row[2] for row in rows[at:end]])
+            scales = b"".join([row[3] for row in rows[at:end]])
+            yield rows[at][0], MapBlock(first_image, rows[at][1], codes, scales)
+            at = end
+
+    # ---- inner workings
+
+    def _rows(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.duck.execute(statement, values).fetchall()
+        except duckdb.Error as error:
+            raise translated(error, self.path) from None
+
+    def _columns(self, statement: str, values: list[Any]) -> dict[str, np.ndarray]:
+        # Ten times as fast as fetchall: lists arrive as arrays, not as Python floats.
+        try:
+            return self._connection.duck.execute(statement, values).fetchnumpy()
+        except duckdb.Error as error:
+            raise translated(error, self.path) from None
+
+
+def _did_you_mean(name: str, names: list[str]) -> str:
+    from difflib import get_close_matches  # takes a while to import, and only a typing error needs it
+
+    close = (
+        get_close_matches(name, names, n=3, cutoff=0.5)
+        or [other for other in names if name.lower() in other.lower()][:3]
+    )
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"there are: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}" if names else ""

@@ -1,0 +1,524 @@
+"""The registry as Python sees it: rows in, rows out, one transaction per change."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.registry import schema
+from modelspace.registry.connection import Connection, open_reading, open_writing, translated
+from modelspace.registry.reading import PART_BYTES, Reader
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem
+from modelspace.types import ModelCard, SpaceSpec, canonical_json
+
+#: Rows that one INSERT of new coordinates holds.
+_ROWS_AT_ONCE = 256
+
+#: DuckDB would read a file of these names as the name of one of its own schemas.
+_RESERVED_STEMS = ("main", "temp", "system")
+
+
+class _Keep:
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+#: "Leave this column as it is", where None is a value.
+KEEP: Final[Any] = _Keep()
+
+
+class Registry(Reader):
+    """An open registry. Use it in a `with` statement, or call `close`.
+
+    Reading methods work on every open registry; changing ones need `open(..., write=True)` and a `transaction`.
+    Any method raises DamagedError where DuckDB finds that the file is damaged.
+
+    Attributes:
+        path: the file.
+        registry_id: a UUID that the registry was given when it was made.
+    """
+
+    def __init__(self, connection: Connection, registry_id: str) -> None:
+        super().__init__(connection, registry_id)
+        self._in_transaction = False
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty registry.
+
+        It is made under a temporary name and renamed at the end, so that `path` is never half a registry.
+
+        Raises:
+            ConflictError: there is something of that name already, or a log of a registry that is gone.
+            UsageError: DuckDB can't use such a file name.
+            ModelspaceError: the folder can't be written to.
+        """
+        path = path.absolute()
+        if path.stem in _RESERVED_STEMS:
+            raise UsageError(f"a registry can't be called {path.name}", "for example: registry.duckdb")
+        _check_free(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        _remove(temporary)
+        try:
+            connection = open_writing(temporary, create=True)
+            try:
+                schema.initialise(connection)
+            finally:
+                connection.close()
+            descriptor = os.open(temporary, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            _check_free(path)
+            try:
+                os.link(temporary, path)  # unlike a rename, it never replaces a file
+            except FileExistsError:
+                _check_free(path)
+                raise
+            except OSError:  # a file system without links
+                os.rename(temporary, path)
+            _sync_folder(path.parent)
+        except duckdb.Error as error:
+            raise translated(error, path) from None
+        except OSError as error:
+            raise ModelspaceError(f"{path} can't be made: {error.strerror}") from None
+        finally:
+            _remove(temporary)
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False, timeout: float = 10.0) -> Registry:
+        """Open a registry: to read, beside other readers, or to write, alone.
+
+        Args:
+            path: the file.
+            write: whether to change it. An older registry is then brought up to date first.
+            timeout: seconds to wait until others let go of the file.
+
+        Raises:
+            NotFoundError: there is no such file.
+            BusyError: others held the file for longer than `timeout`.
+            DamagedError: the file is no registry, or is damaged.
+            ConflictError: its migrations are not those that this program knows.
+            ModelspaceError: it was made by a newer program; it is too old to be read and has to be migrated;
+                or it can't be written to.
+        """
+        connection = open_writing(path, timeout) if write else open_reading(path, timeout)
+        try:
+            registry_id = schema.migrate(connection) if write else schema.check_readable(connection)
+        except duckdb.Error as error:
+            connection.close()
+            raise translated(error, connection.path) from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, registry_id)
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is allowed."""
+        self._connection.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ---- changes
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes made inside are kept together at the end, or none of them where an exception leaves the block.
+
+        Raises:
+            ModelspaceError: DuckDB could not keep them, for example on a full disk.
+        """
+        if not self._connection.write or self._in_transaction:
+            raise RuntimeError("a transaction needs a registry that is open for writing, and can't hold another one")
+        self._execute("BEGIN")
+        self._in_transaction = True
+        try:
+            yield
+            self._execute("COMMIT")
+        except BaseException:
+            with suppress(duckdb.Error):  # DuckDB rolls back by itself where the COMMIT failed
+                self._connection.duck.execute("ROLLBACK")
+            raise
+        finally:
+            self._in_transaction = False
+
+    def add_probe_set(self, row: ProbeRow, images: Iterable[tuple[str, bytes]] | None) -> None:
+        """Add a probe set.
+
+        Args:
+            row: the set.
+            images: (name, PNG file) of every image in order, where they can't be made again from `row.spec`.
+
+        Raises:
+            ConflictError: its name or id is taken.
+            UsageError: the number of images is not `row.n_images`.
+        """
+        self._needs_transaction()
+        for known in self.probe_sets():
+            if row.probe_id == known.probe_id or row.name == known.name:
+                raise ConflictError(
+                    f"there is a probe set {known.name!r} already ({known.probe_id})", "choose another name"
+                )
+        self._execute(
+            "INSERT INTO main.probe_sets VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [row.probe_id, row.name, row.kind, canonical_json(dict(row.spec)), row.n_images, row.size, schema.now()],
+        )
+        if images is None:
+            return
+        n_images = 0
+        for k, (name, png) in enumerate(images):
+            self._execute("INSERT INTO main.probe_images VALUES (?, ?, ?, ?)", [row.probe_id, k, name, png])
+            n_images = k + 1
+        if n_images != row.n_images:
+            raise UsageError(f"probe set {row.name!r} has {row.n_images} images, but {n_images} were given")
+
+    def add_space(self, spec: SpaceSpec, *, default: bool) -> None:
+        """Add an empty space.
+
+        Args:
+            spec: the space.
+            default: whether it becomes the default space. The first space always does.
+
+        Raises:
+            ConflictError: there is a space of that name or of that definition.
+            NotFoundError: its probe set is not in the registry.
+            UsageError: its name looks like a space id.
+        """
+        self._needs_transaction()
+        if not spec.name.strip() or re.fullmatch("[0-9a-f]{16}", spec.name):
+            raise UsageError(
+                f"a space can't be called {spec.name!r}: that could be the id of another one", "choose another name"
+            )
+        self.probe_set(spec.probe_id)
+        spaces = self.spaces()
+        for row in spaces:
+            if row.spec.name == spec.name:
+                raise ConflictError(f"there is a space {spec.name!r} already", "choose another name")
+            if row.spec.space_id == spec.space_id:
+                raise ConflictError(
+                    f"the space {row.spec.name!r} is the same as {spec.name!r}", f"use {row.spec.name!r}"
+                )
+        default = default or not spaces
+        if default:
+            self._execute("UPDATE main.spaces SET is_default = false WHERE is_default")
+        self._execute(
+            "INSERT INTO main.spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                spec.space_id,
+                spec.name,
+                spec.probe_id,
+                spec.method,
+                spec.scalar,
+                spec.canvas,
+                spec.n_images,
+                spec.bits,
+                canonical_json(dict(spec.parameters)),
+                spec.version,
+                default,
+                _step(),
+                schema.now(),
+            ],
+        )
+
+    def set_default_space(self, name: str) -> None:
+        """Make a space the one that is meant where none is named.
+
+        Raises:
+            NotFoundError: there is no such space.
+        """
+        self._needs_transaction()
+        space_id = self.space(name).spec.space_id
+        self._execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
+
+    def add_model(self, card: ModelCard) -> int:
+        """Add a model, still without embeddings, and return its id.
+
+        Raises:
+            ConflictError: there is a model of that name.
+            UsageError: the name is empty, or has a control character, or a space at an end.
+        """
+        self._needs_transaction()
+        self._check_free_name(card.name)
+        height, width = card.preprocessing.input_size
+        tags = {str(key): str(value) for key, value in card.tags.items()}
+        (model_id,) = self._rows(
+            "INSERT INTO main.models VALUES (nextval('main.model_ids'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            " map(?::VARCHAR[], ?::VARCHAR[]), ?) RETURNING model_id",
+            [
+                card.name,
+                card.uri,
+                card.weights_sha256,
+                card.identity(),
+                card.architecture,
+                card.task,
+                card.data,
+                card.layer,
+                card.layer_found_by,
+                list(card.output_shape),
+                height,
+                width,
+                canonical_json(card.preprocessing.to_dict()),
+                card.parameters,
+                card.seconds,
+                list(tags),
+                list(tags.values()),
+                schema.now(),
+            ],
+        )[0]
+        return int(model_id)
+
+    def add_embedding(self, space_id: str, row: EmbeddingRow, blocks: Iterable[MapBlock]) -> None:
+        """Add a model's vector and maps to a space, at its end.
+
+        Args:
+            space_id: the space.
+            row: the embedding; its position is the number of models in the space.
+            blocks: the maps of all images of the space in order; drawn one at a time.
+
+        Raises:
+            NotFoundError: there is no such space or model.
+            ConflictError: the model is in the space already, or the position is not the next one.
+            UsageError: a number is not finite, the vector is zero, or the blocks don't cover the images.
+        """
+        self._needs_transaction()
+        space = self.space(space_id)
+        _check_row(row)
+        if not self._rows("SELECT 1 FROM main.models WHERE model_id = ?", [row.model_id]):
+            raise NotFoundError(f"there is no model with the id {row.model_id}")
+        if self._rows(
+            "SELECT 1 FROM main.embeddings WHERE space_id = ? AND model_id = ?", [space.spec.space_id, row.model_id]
+        ):
+            raise ConflictError(f"model {row.model_id} is in the space {space.spec.name!r} already")
+        if row.position != space.n_models:
+            raise ConflictError(
+                f"the next position in the space {space.spec.name!r} is {space.n_models}, not {row.position}",
+                "another process has changed the registry: try again",
+            )
+        self._execute(
+            "INSERT INTO main.embeddings VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                space.spec.space_id,
+                row.model_id,
+                row.position,
+                row.vector.tolist(),
+                row.affinities.tolist(),
+                row.axis,
+                row.residual,
+            ],
+        )
+        next_image = 0
+        for block in blocks:
+            if block.first_image != next_image or block.n_images < 1:
+                raise UsageError(f"a block begins at image {block.first_image}, but image {next_image} is the next one")
+            self._add_block(space.spec.space_id, row.model_id, block)
+            next_image += block.n_images
+        if next_image != space.spec.n_images:
+            raise UsageError(f"the maps cover {next_image} of the space's {space.spec.n_images} images")
+        self._changed(space.spec.space_id)
+
+    def _add_block(self, space_id: str, model_id: int, block: MapBlock) -> None:
+        n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
+        cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
+        self._execute(
+            "INSERT INTO main.maps SELECT ?, ?, ?, ?, unnest(range(len(c))), unnest(c), unnest(s)"
+            " FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s)",
+            [
+                space_id,
+                model_id,
+                block.first_image,
+                block.n_images,
+                [block.codes[cut : cut + PART_BYTES] for cut in cuts],
+                [block.scales[cut : cut + PART_BYTES] for cut in cuts],
+            ],
+        )
+
+    def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
+        """Give all models of a space new positions, vectors, affinities, axes and residuals; their maps stay.
+
+        Args:
+            space_id: the space.
+            rows: one row per model of the space, by position.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: the rows' models are not the space's, or their positions not 0..n-1.
+            UsageError: a number is not finite, or a vector is zero.
+        """
+        self._needs_transaction()
+        space_id = self.space(space_id).spec.space_id
+        stored = {row[0] for row in self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
+        if len(rows) != len(stored) or {row.model_id for row in rows} != stored:
+            raise ConflictError("new coordinates must be given for every model of the space, once")
+        if [row.position for row in rows] != list(range(len(rows))):
+            raise ConflictError("positions must be 0..n-1 in this order")
+        for row in rows:
+            _check_row(row)
+        # One UPDATE for all of them: one per model would read the whole table each time.
+        self._execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
+        try:
+            for at in range(0, len(rows), _ROWS_AT_ONCE):
+                some = rows[at : at + _ROWS_AT_ONCE]
+                self._execute(
+                    "INSERT INTO temp.new_coordinates SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]),"
+                    " unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[])",
+                    [
+                        space_id,
+                        [row.model_id for row in some],
+                        [row.position for row in some],
+                        [row.vector.tolist() for row in some],
+                        [row.affinities.tolist() for row in some],
+                        [row.axis for row in some],
+                        [row.residual for row in some],
+                    ],
+                )
+            self._execute(
+                "UPDATE main.embeddings SET position = n.position, vector = n.vector, affinities = n.affinities,"
+                " axis = n.axis, residual = n.residual FROM temp.new_coordinates n"
+                " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
+            )
+        finally:
+            with suppress(duckdb.Error):  # where the transaction has failed, its end drops the table
+                self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
+        self._changed(space_id)
+
+    def remove_model(self, model_id: int) -> None:
+        """Remove a model and all that is stored of it.
+
+        The positions after it then have a gap, which the caller closes with `replace_coordinates` in the same
+        transaction.
+
+        Raises:
+            NotFoundError: there is no such model.
+        """
+        self._needs_transaction()
+        spaces = self._rows("SELECT space_id FROM main.embeddings WHERE model_id = ?", [model_id])
+        if not self._rows("DELETE FROM main.models WHERE model_id = ? RETURNING model_id", [model_id]):
+            raise NotFoundError(f"there is no model with the id {model_id}")
+        self._execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
+        self._execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
+        for (space_id,) in spaces:
+            self._changed(space_id)
+
+    def rename_model(self, old: str, new: str) -> None:
+        """Give a model another name.
+
+        Raises:
+            NotFoundError: there is no model of the old name.
+            ConflictError: there is one of the new name.
+            UsageError: the new name is empty, or has a control character, or a space at an end.
+        """
+        self._needs_transaction()
+        model_id = self.model(old).model_id
+        if old == new:
+            return
+        self._check_free_name(new)
+        self._execute("UPDATE main.models SET name = ? WHERE model_id = ?", [new, model_id])
+
+    def update_model(
+        self,
+        model_id: int,
+        *,
+        task: str | None = KEEP,
+        data: str | None = KEEP,
+        tags: Mapping[str, str] = KEEP,
+    ) -> None:
+        """Change what is known about a model; KEEP leaves a column as it is, and None empties it.
+
+        Raises:
+            NotFoundError: there is no such model.
+        """
+        self._needs_transaction()
+        if not self._rows("SELECT 1 FROM main.models WHERE model_id = ?", [model_id]):
+            raise NotFoundError(f"there is no model with the id {model_id}")
+        if task is not KEEP:
+            self._execute("UPDATE main.models SET task = ? WHERE model_id = ?", [task, model_id])
+        if data is not KEEP:
+            self._execute("UPDATE main.models SET data = ? WHERE model_id = ?", [data, model_id])
+        if tags is not KEEP:
+            self._execute(
+                "UPDATE main.models SET tags = map(?::VARCHAR[], ?::VARCHAR[]) WHERE model_id = ?",
+                [[str(key) for key in tags], [str(value) for value in tags.values()], model_id],
+            )
+
+    def check(self) -> list[Problem]:
+        """What in the registry does not fit together; nothing, if all is well. Maps are counted, not read.
+
+        `open` has compared the migrations already.
+        """
+        from modelspace.registry.consistency import problems  # only `verify` needs it
+
+        return problems(self)
+
+    # ---- inner workings
+
+    def _changed(self, space_id: str) -> None:
+        self._execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
+
+    def _needs_transaction(self) -> None:
+        if not self._in_transaction:
+            raise RuntimeError("changes of a registry need a transaction: with registry.transaction(): ...")
+
+    def _check_free_name(self, name: str) -> None:
+        if not name or name != name.strip() or not name.isprintable():
+            raise UsageError(
+                f"a model can't be called {name!r}", "a name has printable characters and no space at its ends"
+            )
+        if self._rows("SELECT 1 FROM main.models WHERE name = ?", [name]):
+            raise ConflictError(f"there is a model {name!r} already", "choose another name, or remove it first")
+
+    def _execute(self, statement: str, values: list[Any] | None = None) -> None:
+        try:
+            self._connection.duck.execute(statement, values)
+        except duckdb.Error as error:
+            raise translated(error, self.path) from None
+
+
+def _step() -> int:
+    """What a generation grows by: see `SpaceRow.generation`."""
+    return random.SystemRandom().randrange(1, 1 << 20)
+
+
+def _check_row(row: EmbeddingRow) -> None:
+    """Refuse what would come first in every ranking, or break it."""
+    if row.vector.ndim != 1 or not np.isfinite(row.vector).all() or not row.vector.any():
+        raise UsageError(f"the vector of model {row.model_id} is zero, or not finite")
+    if row.affinities.ndim != 1 or len(row.affinities) > row.position + 1 or not np.isfinite(row.affinities).all():
+        raise UsageError(f"the affinities of model {row.model_id} are not finite, or too many")
+    if not math.isfinite(row.residual):
+        raise UsageError(f"the residual of model {row.model_id} is not finite")
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise ConflictError(f"{path} exists already", "choose another folder, or remove it first")
+    if os.path.lexists(f"{path}.wal"):
+        raise ConflictError(
+            f"{path}.wal is the log of a registry that is gone", "put the registry back beside it, or remove the log"
+        )
+
+
+def _remove(temporary: Path) -> None:
+    for name in (str(temporary), f"{temporary}.wal"):
+        with suppress(OSError):
+            os.unlink(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,420 @@
+"""What every source yields, and the rules that all sources share.
+
+A source is one module of this package with one function::
+
+    def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel
+
+`rest` is the address without its scheme. The function loads the module, gathers what is known about it, and ends with
+`describe`, which settles the preprocessing and takes the fingerprint of the weights. A package that it needs is
+imported at the top of the file: if it is missing, the caller is told to install it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from modelspace.errors import ModelspaceError, UsageError
+from modelspace.names import to_name
+from modelspace.types import Preprocessing, canonical_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Scheme of the addresses that name a module handed over in Python. Nothing can be loaded from them.
+LIVE_SCHEME = "live"
+
+#: Attributes by which a module tells about itself. Each is optional.
+PREPROCESSING_ATTRIBUTES = ("modelspace_preprocessing", "preprocessing")
+TEXT_ATTRIBUTES = {"layer": "modelspace_layer", "task": "modelspace_task", "data": "modelspace_data"}
+
+_EXAMPLES = {"input_size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """One row of `modelspace.sources.SOURCES`.
+
+    Attributes:
+        scheme: what stands before the first colon of an address.
+        module: the Python module that loads such addresses.
+        summary: what is found there, for help texts.
+        example: an address.
+    """
+
+    scheme: str
+    module: str
+    summary: str
+    example: str
+
+
+@dataclass
+class LoadedModel:
+    """A torch module and what is known about it.
+
+    Attributes:
+        module: the model, in the mode (train or eval) that its source left it in. On the CPU, unless it was handed over
+            in Python on another device.
+        preprocessing: how a probe image becomes its input.
+        uri: its address. A file path in it is kept as it was given, and a relative one is looked up from the current
+            folder.
+        suggested_name: a valid name for the registry.
+        weights_sha256: see `weights_sha256`.
+        parameters: number of parameters; shared ones count once.
+        architecture: for example the name of the module's class.
+        layer: the layer that the source or the module advises to tap; None: to be found.
+        task: what the model was trained to do.
+        data: what it was trained on.
+        tags: anything else. "weights" is the weights file as it was given, so that
+            ``load(uri, weights=tags.get("weights"))`` loads the same model again.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    uri: str
+    suggested_name: str
+    weights_sha256: str
+    parameters: int
+    architecture: str
+    layer: str | None = None
+    task: str | None = None
+    data: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PreprocessingFlags:
+    """Fields of `modelspace.types.Preprocessing` that somebody states; None: not stated.
+
+    Attributes:
+        input_size: (height, width) in pixels.
+        mean: one value per channel, in units of `value_range`.
+        std: one value per channel, in units of `value_range`.
+        channels: "rgb", "bgr" or "gray".
+        value_range: (lo, hi).
+    """
+
+    input_size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: str | None = None
+    value_range: tuple[float, float] | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        input_size: str | None = None,
+        mean: str | None = None,
+        std: str | None = None,
+        channels: str | None = None,
+        value_range: str | None = None,
+    ) -> PreprocessingFlags:
+        """From the texts of the command line's flags.
+
+        Args:
+            input_size: "224", or "192x256" for height 192 and width 256.
+            mean: one number, or several with commas between them.
+            std: like `mean`.
+            channels: "rgb", "bgr" or "gray".
+            value_range: two numbers with a comma between them.
+
+        Raises:
+            UsageError: a text that can't be read; names the flag.
+        """
+        size: tuple[int, int] | None = None
+        if input_size is not None:
+            sides = input_size.lower().replace("×", "x").split("x")
+            if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+                raise UsageError(
+                    f"--input-size {input_size} is neither a side nor HEIGHTxWIDTH in pixels",
+                    "example: --input-size 224, or --input-size 192x256",
+                )
+            size = (int(sides[0]), int(sides[-1]))
+        limits = _numbers("--value-range", value_range)
+        if limits is not None and len(limits) != 2:
+            raise UsageError(f"--value-range {value_range} is not a lowest and a highest value", "example: 0,255")
+        return cls(
+            input_size=size,
+            mean=_numbers("--mean", mean),
+            std=_numbers("--std", std),
+            channels=channels.lower() if channels is not None else None,
+            value_range=(limits[0], limits[1]) if limits is not None else None,
+        )
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> PreprocessingFlags:
+        """From a mapping with some of the fields. `input_size` may be one side.
+
+        Raises:
+            UsageError: an unknown field, or a value of the wrong form.
+        """
+        known = [entry.name for entry in fields(cls)]
+        if unknown := sorted(set(map(str, value)) - set(known)):
+            raise UsageError(
+                f"preprocessing has unknown entries: {', '.join(unknown)}", f"the entries are {', '.join(known)}"
+            )
+        stated = {key: entry for key, entry in value.items() if entry is not None}
+        try:
+            if "input_size" in stated:
+                size = stated["input_size"]
+                stated["input_size"] = (int(size), int(size)) if isinstance(size, int) else tuple(map(int, size))
+            for key in ("mean", "std", "value_range"):
+                if key in stated:
+                    entry = stated[key]
+                    stated[key] = (float(entry),) if isinstance(entry, (int, float)) else tuple(map(float, entry))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"preprocessing can't be read: {error}", "give numbers, or lists of numbers") from error
+        return cls(**stated)
+
+    def stated(self) -> dict[str, Any]:
+        """The fields that are not None."""
+        return {entry.name: v for entry in fields(self) if (v := getattr(self, entry.name)) is not None}
+
+
+def flags_of(value: PreprocessingFlags | Preprocessing | Mapping[str, Any] | None) -> PreprocessingFlags:
+    """The fields that a value states: all of a `Preprocessing`, some of a mapping, none of None.
+
+    Raises:
+        UsageError: a mapping with unknown fields, or values of the wrong form.
+    """
+    if isinstance(value, PreprocessingFlags):
+        return value
+    return PreprocessingFlags.from_dict(value.to_dict() if isinstance(value, Preprocessing) else value or {})
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{flag} {text} is not a list of numbers with commas between them", f"example: {flag} 0.5,0.5,0.5"
+        ) from error
+
+
+def merge_preprocessing(
+    stated: Preprocessing | Mapping[str, Any] | None, flags: PreprocessingFlags, who: str = "the model"
+) -> Preprocessing:
+    """The preprocessing to use: each flag overrides what is stated, and nothing is guessed.
+
+    1. A field that a flag gives is taken from the flag, any other from `stated`.
+    2. `input_size`, `mean` and `std` must come from one of the two.
+    3. `channels` and `value_range` give `mean` and `std` their meaning. Where nobody states them they are the
+       convention of PyTorch, "rgb" and 0..1, but only if `mean` and `std` agree with it: three values each, and a mean
+       within the range.
+    4. A flag that changes stated `channels` or a stated `value_range` needs flags for `mean` and `std` too, where those
+       are stated and depend on it: they would keep their numbers and change their meaning.
+
+    Args:
+        stated: by the source or the module; a mapping may leave fields out.
+        flags: what the user adds.
+        who: the model, for the error.
+
+    Raises:
+        UsageError: a field is stated by nobody, or the fields contradict each other. The hint has the flags to add.
+    """
+    said, added = flags_of(stated).stated(), flags.stated()
+    merged = {**said, **added}
+
+    missing = [key for key in _EXAMPLES if key not in merged]
+    if missing:
+        raise UsageError(
+            f"nobody states the {_and(missing)} of {who}",
+            "add what it was trained with, for example "
+            + " ".join(f"{_flag(key)} {_EXAMPLES[key]}" for key in missing),
+        )
+    for key in ("channels", "value_range"):
+        kept = [other for other in ("mean", "std") if other not in added and _depends(other, said.get(other), key)]
+        if key in said and key in added and added[key] != said[key] and kept:
+            raise UsageError(
+                f"{_flag(key)} changes the meaning of the {_and(kept)} that {who} states",
+                "add " + " ".join(f"{_flag(other)} {_EXAMPLES[other]}" for other in kept) + " in the new terms",
+            )
+    if "channels" not in merged and len(merged["mean"]) == len(merged["std"]) == 1:
+        raise UsageError(f"{who} has one mean and one std, but nobody states its channels", "add --channels gray")
+    lo, hi = merged.get("value_range", (0.0, 1.0))
+    if "value_range" not in merged and any(not lo <= value <= hi for value in merged["mean"]):
+        raise UsageError(
+            f"the mean {_text(merged['mean'])} of {who} lies outside 0..1, and nobody states its value range",
+            "add --value-range 0,255 if the model takes values from 0 to 255",
+        )
+    return Preprocessing(**merged)
+
+
+def _depends(what: str, value: tuple[float, ...] | None, on: str) -> bool:
+    """Whether the numbers mean something else once the channels or the value range change."""
+    if value is None:
+        return False
+    if on == "channels":
+        return len(set(value)) > 1
+    return any(number != (0.0 if what == "mean" else 1.0) for number in value)
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _and(keys: list[str]) -> str:
+    words = [key.replace("_", " ") for key in keys]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _text(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def stated_by(module: nn.Module) -> Preprocessing | Mapping[str, Any] | None:
+    """The preprocessing that a module carries in one of its `PREPROCESSING_ATTRIBUTES`, or None.
+
+    The attribute is a `Preprocessing`, or a mapping with some of its fields. An attribute `preprocessing` that is
+    neither belongs to the model itself (a submodule, a method) and is passed over.
+
+    Raises:
+        UsageError: the attribute has unknown fields, or `modelspace_preprocessing` is something else.
+    """
+    known = {entry.name for entry in fields(PreprocessingFlags)}
+    for name in PREPROCESSING_ATTRIBUTES:
+        value = getattr(module, name, None)
+        if isinstance(value, Preprocessing):
+            return value
+        if isinstance(value, Mapping) and (name == PREPROCESSING_ATTRIBUTES[0] or known & set(value)):
+            PreprocessingFlags.from_dict(value)
+            return value
+        if value is not None and name == PREPROCESSING_ATTRIBUTES[0]:
+            raise UsageError(
+                f"{type(module).__name__}.{name} is a {type(value).__name__}, not a Preprocessing or a dict",
+                f"the entries are {', '.join(sorted(known))}",
+            )
+    return None
+
+
+def describe(
+    module: nn.Module,
+    *,
+    uri: str,
+    name: str,
+    flags: PreprocessingFlags,
+    stated: Preprocessing | Mapping[str, Any] | None = None,
+    architecture: str | None = None,
+    layer: str | None = None,
+    task: str | None = None,
+    data: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> LoadedModel:
+    """Put together what is known about a module. What the source leaves out is looked for on the module itself.
+
+    Args:
+        module: the model; not changed.
+        uri: its address.
+        name: made a valid name where it isn't one.
+        flags: what the user adds to the preprocessing.
+        stated: the source's preprocessing; None: the module's own (`stated_by`).
+        architecture: None: the name of the module's class.
+        layer: None: the module's attribute `modelspace_layer`; `task` and `data` likewise.
+        task: what it was trained to do.
+        data: what it was trained on.
+        tags: anything else.
+
+    Raises:
+        UsageError: not a torch module, or preprocessing that nobody states.
+        ModelspaceError: weights without values.
+    """
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"a {type(module).__name__} is not a torch module", "hand over an instance of a subclass of torch.nn.Module"
+        )
+    texts = {"layer": layer, "task": task, "data": data}
+    for key, attribute in TEXT_ATTRIBUTES.items():
+        own = getattr(module, attribute, None)
+        if texts[key] is None and isinstance(own, str) and own:
+            texts[key] = own
+    return LoadedModel(
+        module=module,
+        preprocessing=merge_preprocessing(stated if stated is not None else stated_by(module), flags, uri),
+        uri=uri,
+        suggested_name=to_name(name) or to_name(type(module).__name__) or "model",
+        weights_sha256=weights_sha256(module),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        architecture=architecture or type(module).__name__,
+        tags=dict(tags or {}),
+        **texts,
+    )
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Fingerprint of a module's weights: 64 hexadecimal digits.
+
+    SHA-256 over the entries of the state dict in the order of their names. Each entry gives a line of JSON with its
+    name, type and shape, and then its values in row-major order as little-endian bytes. Device, memory layout, sharing
+    of memory and training mode play no part.
+
+    Raises:
+        ModelspaceError: an entry has no values (on the meta device, or not initialised), or is no tensor.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for name, value in sorted(module.state_dict().items()):
+            for key, tensor in _tensors(name, value):
+                header = {"name": key, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+                digest.update(canonical_json(header).encode() + b"\n")
+                digest.update(_little_endian(tensor))
+    return digest.hexdigest()
+
+
+def _tensors(name: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """The plain tensors that make up one entry of a state dict, most often one."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        # Entries named "..._extra_state" may hold anything. Text and numbers have one spelling, other objects none.
+        try:
+            text = canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise ModelspaceError(
+                f"the weights can't be fingerprinted: {name} is a {type(value).__name__}, not a tensor",
+                "take it out of the module's state_dict()",
+            ) from error
+        yield name, torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        return
+    if torch.nn.parameter.is_lazy(value):
+        raise ModelspaceError(
+            f"the weight {name} is not initialised yet: the module has lazy layers",
+            "run the module once on an example before it is handed over",
+        )
+    if value.device.type == "meta":
+        raise ModelspaceError(
+            f"the weight {name} has no values: it is on the meta device",
+            "build the module on the CPU, or load its weights before it is handed over",
+        )
+    value = value.detach()
+    if value.is_quantized:
+        yield name, value.int_repr()
+        per_channel = value.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+        scale = value.q_per_channel_scales() if per_channel else torch.tensor(value.q_scale(), dtype=torch.float64)
+        zero = value.q_per_channel_zero_points() if per_channel else torch.tensor(value.q_zero_point())
+        yield f"{name}#scale", scale
+        yield f"{name}#zero_point", zero
+        return
+    yield name, value.to_dense() if value.layout != torch.strided else value
+
+
+def _little_endian(tensor: torch.Tensor, byteorder: str = sys.byteorder) -> memoryview | bytes:
+    """The values of one tensor as bytes; `byteorder` is that of the machine."""
+    import torch
+
+    plain = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    raw = plain.view(torch.uint8).numpy()
+    if byteorder == "little":
+        return raw.data
+    width = plain.element_size() // (2 if plain.is_complex() else 1)
+    return raw.reshape(-1, width)[:, ::-1].tobytes()

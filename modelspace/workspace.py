@@ -1,0 +1,427 @@
+"""`ModelSpace`: the verbs. Each takes plain values and returns records (`modelspace.results`); none prints.
+
+A verb that reads opens the registry read-only, and closes it again; `add` computes first and opens it for writing last,
+so that a pass of minutes never blocks others and an interruption leaves the registry as it was. torch is imported by the
+verbs that run a model, not by queries.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelspace import comparison, names, spaces
+from modelspace.errors import NotFoundError
+from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
+from modelspace.registry import Registry
+from modelspace.results import (
+    Added,
+    AffinityMatrix,
+    Check,
+    ModelInfo,
+    Neighbours,
+    ProbeInfo,
+    Records,
+    SpaceInfo,
+)
+
+if TYPE_CHECKING:
+    from modelspace.embed import Progress
+    from modelspace.layers import LayerRow
+    from modelspace.probes import ProbeSet
+    from modelspace.registry import ModelRow, ProbeRow
+    from modelspace.registry.sql import Table
+
+
+class ModelSpace:
+    """A registry of models, in the folder `home`.
+
+    Use `ModelSpace.open()` for one that is there and `ModelSpace.create()` for a new one. Objects hold no connection:
+    several processes can read at once, and writers wait for each other.
+    """
+
+    def __init__(self, home: str | Path) -> None:
+        self.home = Path(home)
+        self.path = self.home / REGISTRY
+
+    def __repr__(self) -> str:
+        return f"ModelSpace({str(self.home)!r})"
+
+    # ---- opening and making
+
+    @classmethod
+    def open(cls, home: str | Path | None = None) -> ModelSpace:
+        """The registry of a folder.
+
+        Args:
+            home: the folder; default: MODELSPACE_HOME, else the current folder or its nearest parent with a registry.
+
+        Raises:
+            NotFoundError: there is no registry.
+        """
+        return cls(require_home(home))
+
+    @classmethod
+    def create(cls, home: str | Path | None = None, **options: Any) -> ModelSpace:
+        """A registry with its first spaces; takes the options of `init`. One that is there is opened and extended."""
+        space = cls(home_for_new(home))
+        space.init(**options)
+        return space
+
+    def init(
+        self,
+        *,
+        probes: str | Path | ProbeSet = spaces.DEFAULT_PROBES,
+        methods: Sequence[str] = spaces.DEFAULT_METHODS,
+        images: int | None = None,
+        canvas: int = spaces.DEFAULT_CANVAS,
+        bits: int = spaces.DEFAULT_BITS,
+        seed: int = 0,
+        per_subfolder: int | None = None,
+        name: str | None = None,
+        default: bool = False,
+    ) -> Records[SpaceInfo]:
+        """Make the registry if it is not there, and the spaces that it does not have yet.
+
+        Args:
+            probes: "rooms", the name of a registered probe set, a folder of images, or a `ProbeSet` of rooms.
+            methods: attribution methods; one space each.
+            images: probe images per model; default 200, or as many as the folder has.
+            canvas: side of the maps in pixels.
+            bits: per map element.
+            seed: of the rooms or of the choice of images.
+            per_subfolder: so many images of each subfolder.
+            name: of the space, with a single method; default: the method, made unique by the probes' name.
+            default: make the first of these the default space of queries (the first space of a registry always is).
+
+        Returns:
+            The spaces asked for, new and old.
+
+        Raises:
+            UsageError: an unknown method, a number out of range, too few images.
+            ConflictError: the name belongs to a space with another definition.
+        """
+        choice = spaces.ProbeChoice(probes, images, per_subfolder, None, seed)
+        made = spaces.create_spaces(self.path, choice, methods, canvas, bits, name, default)
+        return Records([info for info in self.spaces() if info.name in made], SpaceInfo)
+
+    def create_probes(
+        self,
+        name: str,
+        source: str | Path = "rooms",
+        *,
+        images: int | None = None,
+        per_subfolder: int | None = None,
+        size: int | None = None,
+        seed: int = 0,
+    ) -> ProbeInfo:
+        """Register a probe set: rendered rooms, or a folder whose chosen images are copied into the registry.
+
+        Raises:
+            ProbeError: an image that can't be read; it is named.
+            ConflictError: the name belongs to another set.
+        """
+        choice = spaces.ProbeChoice(source, images, per_subfolder, size, seed)
+        return _probe_info(spaces.create_probes(self.path, name, choice))
+
+    # ---- adding
+
+    def add(
+        self,
+        model: Any,
+        *,
+        name: str | None = None,
+        weights: str | Path | None = None,
+        layer: str | None = None,
+        preprocessing: Any = None,
+        task: str | None = None,
+        data: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Added:
+        """Register a model: one embedding pass that fills every space of the registry.
+
+        Args:
+            model: a URI ("zoo:depth", "python:my.module:factory", ...) or a live `torch.nn.Module`.
+            name: default: what the URI suggests; a live module needs one.
+            weights: a safetensors file or a state dict to load into it.
+            layer: the tensor to explain: a module's name or a glob, "NAME:in" for its input, "output"; default: found.
+            preprocessing: `modelspace.types.Preprocessing`, a dictionary of its entries, or flags that override some.
+            task, data, tags: metadata to query by.
+            device: "auto", "cpu", "cuda", "cuda:1", "mps".
+            batch_size: images per pass.
+            replace: let a model of the same name with other weights, layer or preprocessing be replaced.
+            progress: called with (images done, images in all).
+
+        Returns:
+            What was done; adding the same thing again changes nothing.
+
+        Raises:
+            ConflictError: the name belongs to another model and `replace` is False.
+            ModelspaceError: the model can't be loaded or embedded. The registry is as before.
+        """
+        from modelspace.adding import add
+        from modelspace.prepare import Request
+
+        file = str(weights) if weights is not None else None
+        request = Request(model, name, file, layer, preprocessing, task, data, tags, device)
+        added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
+        if added.status != "unchanged":
+            self._refresh_index()
+        return added
+
+    def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
+        """The executed layers of a model; with the layer that would be explained and how it was found.
+
+        Takes the options of `add` that say how to load it. Needs no registry.
+        """
+        from modelspace import probes as probe_sets
+        from modelspace.prepare import Request, layers
+
+        images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
+        rows, tap = layers(Request(model, **options), images)
+        return rows, tap.layer, tap.found_by
+
+    # ---- asking
+
+    def nearest(
+        self,
+        model: Any,
+        k: int = 5,
+        *,
+        where: str | None = None,
+        space: str | None = None,
+        progress: Progress | None = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Neighbours:
+        """The k best transfer sources of a model, nearest first.
+
+        Args:
+            model: a registered name; or a URI or a live module, which is embedded and not stored.
+            k: how many.
+            where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
+            space: default: the registry's default space.
+            progress, batch_size, options: for a model that must be embedded, as in `add`.
+
+        Raises:
+            NotFoundError: no such model or space.
+            UsageError: the condition is not SQL, or k is below 1.
+        """
+        from modelspace.ranking import nearest
+
+        return nearest(
+            self.path, model, k, where=where, space=space, progress=progress, batch_size=batch_size, options=options
+        )
+
+    def affinity(self, space: str | None = None, *, where: str | None = None) -> AffinityMatrix:
+        """Affinities of all pairs of a space's models.
+
+        Args:
+            space: default: the registry's default space.
+            where: SQL condition on the table `models`.
+        """
+        with Registry.open(self.path) as registry:
+            row = registry.space(space)
+            chosen = {model.model_id: model.card.name for model in registry.models(where)}
+            ids, matrix = comparison.matrix(registry, row.spec, set(chosen))
+        return AffinityMatrix(tuple(chosen[i] for i in ids), matrix, row.spec)
+
+    def cosines(self, models: Sequence[str], space: str | None = None) -> np.ndarray:
+        """Cosines per probe image of all pairs of the named models: (N, n, n) float32."""
+        maps = [self.maps(name, space) for name in models]
+        stack = np.stack([block.reshape(len(block), -1) for block in maps]).astype(np.float64)
+        stack /= np.linalg.norm(stack, axis=2, keepdims=True)
+        return np.einsum("anp,bnp->nab", stack, stack, optimize=True).astype(np.float32)
+
+    def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
+        """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
+        from modelspace.maps import decode_unit
+
+        with Registry.open(self.path) as registry:
+            spec = registry.space(space).spec
+            row = registry.model(model)
+            blocks = list(registry.map_blocks(spec.space_id, row.model_id))
+        if not blocks:
+            raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
+        maps = np.concatenate([decode_unit(block, spec.canvas, spec.bits) for block in blocks]).astype(np.float32)
+        maps = maps.reshape(-1, spec.canvas, spec.canvas)
+        return maps if images is None else maps[list(images)]
+
+    def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
+        """Images of a probe set (default: the default space's), (n, side, side, 3) uint8."""
+        with Registry.open(self.path) as registry:
+            row = registry.probe_set(name or registry.space().spec.probe_id)
+        return np.concatenate([next(spaces.images(self.path, row, k, 1, 1)) for k in images])
+
+    def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
+        """Run SQL on a read-only connection that can reach nothing but the registry.
+
+        Raises:
+            UsageError: DuckDB refuses the query; its message is given.
+        """
+        from modelspace.registry import sql
+
+        return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
+
+    # ---- listing
+
+    def list(self, where: str | None = None) -> Records[ModelInfo]:
+        """The registered models, in the order in which they were added; `where` is an SQL condition on `models`."""
+        with Registry.open(self.path) as registry:
+            return Records([_model_info(row) for row in registry.models(where)], ModelInfo)
+
+    def show(self, name: str) -> ModelInfo:
+        """All that is known of one model."""
+        with Registry.open(self.path) as registry:
+            return _model_info(registry.model(name))
+
+    def spaces(self) -> Records[SpaceInfo]:
+        """The spaces, with the state of their index files."""
+        from modelspace import index
+
+        with Registry.open(self.path) as registry:
+            probe_names = {row.probe_id: row.name for row in registry.probe_sets()}
+            infos = []
+            for row in registry.spaces():
+                spec = row.spec
+                state = index.status(self.home / INDEX, spec.space_id, registry.registry_id, row.generation)
+                infos.append(
+                    SpaceInfo(
+                        name=spec.name,
+                        is_default=row.is_default,
+                        method=spec.method,
+                        probes=probe_names[spec.probe_id],
+                        n_images=spec.n_images,
+                        canvas=spec.canvas,
+                        bits=spec.bits,
+                        scalar=spec.scalar,
+                        parameters=dict(spec.parameters),
+                        n_models=row.n_models,
+                        space_id=spec.space_id,
+                        index=state[0],
+                    )
+                )
+        return Records(infos, SpaceInfo)
+
+    def probe_sets(self) -> Records[ProbeInfo]:
+        """The registered probe sets."""
+        with Registry.open(self.path) as registry:
+            return Records([_probe_info(row) for row in registry.probe_sets()], ProbeInfo)
+
+    # ---- changing
+
+    def remove(self, name: str) -> None:
+        """Forget a model: its row, maps and vectors, in one transaction."""
+        with Registry.open(self.path, write=True) as registry, registry.transaction():
+            comparison.remove(registry, registry.model(name).model_id)
+        self._refresh_index()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a model another name.
+
+        Raises:
+            ConflictError: the new name is taken.
+        """
+        names.check_name(new)
+        with Registry.open(self.path, write=True) as registry, registry.transaction():
+            registry.rename_model(old, new)
+
+    def tag(
+        self,
+        name: str,
+        tags: Mapping[str, str | None] | None = None,
+        *,
+        task: str | None = None,
+        data: str | None = None,
+    ) -> ModelInfo:
+        """Set a model's tags, task or data; a tag set to None is removed."""
+        with Registry.open(self.path, write=True) as registry, registry.transaction():
+            row = registry.model(name)
+            merged = {**row.card.tags, **(tags or {})}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            registry.update_model(
+                row.model_id,
+                task=task if task is not None else row.card.task,
+                data=data if data is not None else row.card.data,
+                tags=kept,
+            )
+        return self.show(name)
+
+    def set_default(self, space: str) -> None:
+        """Make a space the one that queries use."""
+        with Registry.open(self.path, write=True) as registry, registry.transaction():
+            registry.set_default_space(space)
+
+    def rebuild(
+        self, *, coordinates: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Records[SpaceInfo]:
+        """Make the index files anew from the registry; with `coordinates`, first the vectors from the stored maps."""
+        from modelspace import index
+
+        if coordinates:
+            with Registry.open(self.path, write=True) as registry:
+                for row in registry.spaces():
+                    with registry.transaction():
+                        comparison.rebuild(registry, row.spec, progress)
+        index.remove(self.home / INDEX, set())
+        self._refresh_index()
+        return self.spaces()
+
+    def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Check]:
+        """Check the registry against itself, and the index against the registry.
+
+        Args:
+            deep: recompute the affinities of all pairs from the stored maps, not of a sample.
+        """
+        from modelspace.verification import verify
+
+        return Records(verify(self.home, deep=deep, progress=progress), Check)
+
+    def _refresh_index(self) -> None:
+        """Write the index files that are not fresh, and remove those of spaces that are gone."""
+        from modelspace import index
+        from modelspace.ranking import load_index
+
+        with Registry.open(self.path) as registry:
+            rows = registry.spaces()
+            for row in rows:
+                load_index(registry, row)
+        index.remove(self.home / INDEX, {row.spec.space_id for row in rows})
+
+
+def home_for_new(home: str | Path | None = None) -> Path:
+    """Where `create` makes a registry: the folder given, MODELSPACE_HOME, or the current folder, never a parent of it."""
+    return Path(home or os.environ.get(VARIABLE) or Path.cwd())
+
+
+def _probe_info(row: ProbeRow) -> ProbeInfo:
+    return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
+
+
+def _model_info(row: ModelRow) -> ModelInfo:
+    card = row.card
+    return ModelInfo(
+        name=card.name,
+        task=card.task,
+        data=card.data,
+        architecture=card.architecture,
+        parameters=card.parameters,
+        layer=card.layer,
+        layer_found_by=card.layer_found_by,
+        output_shape=card.output_shape,
+        uri=card.uri,
+        preprocessing=card.preprocessing.to_dict(),
+        weights_sha256=card.weights_sha256,
+        seconds=card.seconds,
+        added_at=row.added_at.isoformat(timespec="seconds"),
+        spaces=row.spaces,
+        tags=dict(card.tags),
+    )

@@ -1,0 +1,140 @@
+"""Small networks trained on rendered rooms, shipped with the package: one per Taskonomy task, and more.
+
+    >>> from modelspace import zoo
+    >>> card = zoo.card("rgb2depth")
+    >>> card.group, card.preprocessing.input_size
+    ('3D', (64, 64))
+
+Their names and cards are read from zoo.json; torch is imported by `load` alone. What the tasks are is in
+`modelspace.zoo.tasks`, how the rooms are drawn in `modelspace.zoo.rooms`, how to train in `modelspace.zoo.training`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.types import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ZooCard", "card", "load", "names"]
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class ZooCard:
+    """What is known about a network of the zoo.
+
+    Attributes:
+        name: in the zoo, as in "zoo:rgb2depth".
+        task: what it was trained for, a name in `modelspace.zoo.tasks`.
+        group: "2D", "3D", "geometric" or "semantic".
+        architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
+        data: what it was trained on.
+        preprocessing: of its input.
+        layer: the tensor to explain, "output" or "MODULE:in" or "MODULE:out".
+        score: on held-out scenes: accuracy for classes (higher is better), else mean squared error of the scaled
+            label (lower is better).
+        constant_score: the same score of the best prediction that never looks at the image.
+        ratio: loss over the constant predictor's loss; below 1 is better than constant, for every task.
+        score_name: "accuracy" or "mean squared error".
+        sha256: of the weights file.
+        licence: SPDX identifier.
+        details: everything that zoo.json says.
+    """
+
+    name: str
+    task: str
+    group: str
+    architecture: str
+    data: str
+    preprocessing: Preprocessing
+    layer: str
+    score: float
+    constant_score: float
+    ratio: float
+    score_name: str
+    sha256: str
+    licence: str
+    details: dict[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        return FOLDER / "weights" / f"{self.name}.safetensors"
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = json.loads((FOLDER / "zoo.json").read_text(encoding="utf-8"))
+    return table
+
+
+def names() -> list[str]:
+    """Names of all networks, in alphabetical order."""
+    return sorted(_table())
+
+
+def card(name: str) -> ZooCard:
+    """The card of a network.
+
+    Raises:
+        NotFoundError: there is no network of that name; the hint gives near ones.
+    """
+    entry = _table().get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5) or names()
+        raise NotFoundError(f"the zoo has no network {name!r}", f"near names: {', '.join(near)}")
+    side = entry["input_size"]
+    classes = "accuracy" in entry
+    return ZooCard(
+        name=name,
+        task=entry["task"],
+        group=entry["group"],
+        architecture=entry["architecture"],
+        data=entry["data"],
+        preprocessing=Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        layer=entry["layer"],
+        score=entry["accuracy"] if classes else entry["loss"],
+        constant_score=entry["constant_accuracy"] if classes else entry["constant_loss"],
+        ratio=entry["ratio"],
+        score_name="accuracy" if classes else "mean squared error",
+        sha256=entry["sha256"],
+        licence=entry["licence"],
+        details=dict(entry),
+    )
+
+
+def load(name: str) -> torch.nn.Module:
+    """The network of that name, in eval mode on the CPU; input (B, 3, S, S) preprocessed as its card says.
+
+    Raises:
+        NotFoundError: there is no network of that name, or its weights file is missing.
+        DamagedError: the weights file is not the one that zoo.json names.
+    """
+    found = card(name)
+    try:
+        content = found.weights.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"the weights of {name} are not there", f"train them: python scripts/train_zoo.py --tasks {name}"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != found.sha256:
+        raise DamagedError(f"the weights of {name} are not those that zoo.json names", "install modelspace again")
+
+    from safetensors.torch import load as tensors
+
+    from modelspace.zoo.architectures import architecture
+    from modelspace.zoo.tasks import task
+
+    module = architecture(found.architecture).build(task(found.task).outputs)
+    module.load_state_dict(tensors(content))
+    return module.eval().requires_grad_(True)

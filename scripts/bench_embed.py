@@ -1,0 +1,178 @@
+"""What an embedding pass costs, as a ratio to the least that could do it.
+
+The floor is a bare loop of forward and gradient with respect to the input, at the same batch size, on the same images
+already on the device: what saliency and gradient*input can't do without. Rounds of floor and pass are interleaved and
+the median of the ratios is printed, since machines are noisy. Memory is the peak resident size of a process of its own.
+
+    python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelspace.attribution import METHODS
+from modelspace.attribution.engine import frozen
+from modelspace.embed import embed
+from modelspace.layers import find_encoder_output
+from modelspace.probes.preprocess import to_input
+from modelspace.types import Preprocessing, SpaceSpec
+
+
+class Bottleneck(nn.Module):
+    """The residual block of ResNet-50 (He et al., CVPR 2016, figure 5, right)."""
+
+    def __init__(self, inside: int, width: int, stride: int) -> None:
+        super().__init__()
+        out = 4 * width
+        self.body = nn.Sequential(
+            nn.Conv2d(inside, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        short = stride != 1 or inside != out
+        self.skip: nn.Module = (
+            nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out)) if short else nn.Identity()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+def resnet50() -> nn.Module:
+    """ResNet-50 with random weights: 25.6 million parameters."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    inside = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            layers.append(Bottleneck(inside, width, stride if block == 0 else 1))
+            inside = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, 1000))
+
+
+def small() -> nn.Module:
+    """An encoder of the zoo's architecture."""
+    from modelspace import zoo
+
+    return zoo.load(zoo.names()[0])
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    # name: (factory, input side, images per batch)
+    "resnet50": (resnet50, 224, 16),
+    "zoo encoder": (small, 64, 16),
+}
+
+CASES = {
+    "saliency + gradient*input": ("saliency", "gradient_x_input"),
+    "all three": ("saliency", "gradient_x_input", "epsilon_lrp"),
+}
+
+
+def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for first in range(0, len(images), size):
+        yield images[first : first + size]
+
+
+def floor(module: nn.Module, tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> float:
+    """Seconds of the bare loop."""
+    started = time.perf_counter()
+    for x in inputs:
+        leaf = x.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(tap(leaf).sum(), leaf)
+        gradient.sum().item()
+    return time.perf_counter() - started
+
+
+def spaces(methods: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
+    return [
+        SpaceSpec(method, "bench", method, n_images, 64, 8, parameters=dict(METHODS[method].defaults)) for method in methods
+    ]
+
+
+def speed(name: str, n_images: int, rounds: int, device: torch.device) -> None:
+    factory, side, batch = NETS[name]
+    torch.manual_seed(0)
+    module = factory().to(device)
+    preprocessing = Preprocessing((side, side), (0.5,) * 3, (0.5,) * 3)
+    images = np.random.default_rng(0).integers(0, 256, (n_images, 128, 128, 3), dtype=np.uint8)
+    with frozen(module):
+        inputs = [to_input(part, preprocessing, device) for part in batches(images, batch)]
+        tap = find_encoder_output(module, inputs[0][:2], None)
+        ratios: dict[str, list[float]] = {case: [] for case in CASES}
+        base = []
+        floor(module, tap, inputs)
+        for _ in range(rounds):
+            for case, methods in CASES.items():
+                base.append(floor(module, tap, inputs))
+                started = time.perf_counter()
+                embed(tap, preprocessing, batches(images, batch), spaces(methods, n_images), device=device)
+                ratios[case].append((time.perf_counter() - started) / base[-1])
+    print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(base) / n_images:.2f} ms per image")
+    for case, values in ratios.items():
+        print(f"  {case:27s} {statistics.median(values):.2f} x  ({min(values):.2f} to {max(values):.2f})")
+
+
+def memory(n_images: int) -> None:
+    """Peak resident size of one pass; run in a process of its own."""
+    module = small()
+    preprocessing = Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3)
+    device = torch.device("cpu")
+
+    def images() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        for first in range(0, n_images, 16):
+            yield rng.integers(0, 256, (min(16, n_images - first), 128, 128, 3), dtype=np.uint8)
+
+    with frozen(module):
+        tap = find_encoder_output(module, to_input(next(images()), preprocessing, device)[:2], None)
+        embed(tap, preprocessing, images(), spaces(CASES["all three"], n_images), device=device)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        memory(options.memory)
+        return
+    for name in options.nets:
+        speed(name, options.images, options.rounds, torch.device(options.device))
+    peaks = {}
+    for n_images in (100, 1000):
+        command = [sys.executable, __file__, "--memory", str(n_images)]
+        peaks[n_images] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    print(f"peak memory, three methods: {peaks[100]:.0f} MiB with 100 images, {peaks[1000]:.0f} MiB with 1,000")
+    stored = 3 * 900 * 64 * 64 / 2**20
+    print(f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are the 900 more images' codes to be stored")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Write docs/cli.md from the help texts of the commands.
+
+python scripts/make_cli_docs.py            # write it
+python scripts/make_cli_docs.py --check    # exit code 1 if it is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from modelspace.cli.app import COMMANDS, app, load
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+
+#: Columns of the help texts, whatever terminal the script runs in.
+WIDTH = 80
+
+HEAD = """\
+# The command line
+
+<!-- Written by scripts/make_cli_docs.py from the help texts: change those, and run it again. -->
+
+Data goes to standard output; progress, remarks and errors go to standard error. `--format json` and `--format csv` are
+for programs: UTF-8, numbers in full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are for
+people: in a terminal they fit its width, into a pipe they go uncut and without colour.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it could not be done, or a check of `verify` failed; `error:` says what, `hint:` what to do |
+| 2 | the words of the command don't fit |
+| 70 | a fault of modelspace itself |
+| 130 | interrupted |
+| 141 | the reader of the output has left |
+
+| environment variable | meaning |
+|---|---|
+| `MODELSPACE_HOME` | folder of the registry, where `--home` is not given |
+| `MODELSPACE_DEBUG` | `1`: print the traceback of an error |
+| `NO_COLOR` | anything: no colours |
+
+`modelspace --install-completion` makes the shell complete commands, options, and the names in the registry.
+"""
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command with the words that call it, groups before their members."""
+    yield "modelspace", typer.main.get_command(app)
+    for name in COMMANDS:
+        yield from _below(f"modelspace {name}", load(name))
+
+
+def _below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield words, command
+    for name, member in getattr(command, "commands", {}).items():
+        yield from _below(f"{words} {name}", member)
+
+
+def help_text(words: str, command: Any) -> str:
+    settings = {**command.context_settings, "terminal_width": WIDTH}
+    return str(command.get_help(typer.Context(command, info_name=words, **settings)))
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for words, command in commands():
+        lines = "\n".join(line.rstrip() for line in help_text(words, command).rstrip().split("\n"))
+        parts.append(f"## {words}\n\n```\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write docs/cli.md from the help texts.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not up to date")
+    check = parser.parse_args().check
+    text = page()
+    if check:
+        if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
+            sys.exit("docs/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
+        return
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

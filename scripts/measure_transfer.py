@@ -1,0 +1,329 @@
+"""Measures how well every network of the zoo transfers to every task, the oracle that rankings are judged against.
+
+    python scripts/measure_transfer.py                         what is still missing, then the tables in .cache/transfer
+    python scripts/measure_transfer.py --publish               the same, and the tables into the package
+    python scripts/measure_transfer.py --sources rgb2depth --targets reshade,edge2d --seeds 2 --epochs 2
+
+Losses are appended to transfer.csv in the cache as each source is done, so a run that was killed, or asked for more
+seeds or sources, does only the rest. A network whose weights changed is measured again. The method is described in
+modelspace/evaluation/transfer.py; what each readout gets is a `Budget`, kept beside the losses and never mixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelspace import evaluation, zoo
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError
+from modelspace.evaluation import ahp, transfer
+from modelspace.evaluation.transfer import TARGETS, Budget
+from modelspace.zoo.architectures import tapped
+from modelspace.zoo.rooms import RENDERER_VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = ("source", "target", "seed", "weights", "loss")
+TABLES = {"losses": "rooms_transfer.csv", "affinities": "rooms_affinity.csv"}
+
+Key = tuple[str, str, int]  # source, target, seed
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", help="networks of the zoo, separated by commas; default: all")
+    parser.add_argument("--targets", help="tasks, separated by commas; default: the 18 of Taskonomy's table")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... of each pair")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "transfer", help="folder for images and losses")
+    parser.add_argument("--out", type=Path, help="folder for the tables; default: the cache")
+    parser.add_argument("--publish", action="store_true", help="tables into the package: the oracle called rooms")
+    for field in fields(Budget):
+        kind = float if isinstance(field.default, float) else int
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="see Budget")
+    return parser.parse_args(words)
+
+
+# ---- what has been measured
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Losses so far: a CSV file that only grows, and one file of per-image losses per source.
+
+    A row is appended only after its per-image losses are on the disk.
+    """
+
+    folder: Path
+
+    @property
+    def csv(self) -> Path:
+        return self.folder / "transfer.csv"
+
+    def open(self, budget: Budget) -> None:
+        """Binds the folder to a budget.
+
+        Raises:
+            ConflictError: it holds losses that were measured otherwise.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {"budget": asdict(budget), "renderer": RENDERER_VERSION}
+        path = self.folder / "settings.json"
+        if path.exists() and json.loads(path.read_text()) != settings:
+            raise ConflictError(
+                f"{path} says that these losses were measured with another budget",
+                "give the same one or another --cache",
+            )
+        if not path.exists():
+            _replace(path, (json.dumps(settings, indent=1, sort_keys=True) + "\n").encode())
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """All complete rows; a last line that a kill cut short is dropped."""
+        if not self.csv.exists():
+            return
+        text = self.csv.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        yield from csv.DictReader(io.StringIO(whole))
+
+    def done(self, weights: dict[str, str]) -> dict[Key, float]:
+        """Losses of networks that still have the weights they were measured with."""
+        return {
+            (row["source"], row["target"], int(row["seed"])): float(row["loss"])
+            for row in self.rows()
+            if weights.get(row["source"]) == row["weights"]
+        }
+
+    def images(self, source: str, weights: str) -> dict[str, np.ndarray]:
+        """ "target/seed" to the (held-out images,) losses of a source."""
+        path = self._images(source, weights)
+        if not path.exists():
+            return {}
+        with np.load(path) as kept:
+            return {name: kept[name] for name in kept.files}
+
+    def add(self, source: str, weights: str, losses: dict[tuple[str, int], np.ndarray]) -> None:
+        """Records the per-image losses of one source."""
+        kept = self.images(source, weights) | {f"{target}/{seed}": row for (target, seed), row in losses.items()}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
+        _replace(self._images(source, weights), buffer.getvalue())
+        lines = [
+            f"{source},{target},{seed},{weights},{row.mean(dtype=np.float64):.7g}\n"
+            for (target, seed), row in losses.items()
+        ]
+        with self.csv.open("ab") as stream:
+            if stream.tell() == 0:
+                stream.write((",".join(COLUMNS) + "\n").encode())
+            elif not _ends_whole(self.csv):
+                # What a kill left of a line must not run into the next one; it has too few cells to be taken for a row.
+                stream.truncate(self.csv.read_bytes().rfind(b"\n") + 1)
+            stream.write("".join(lines).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _images(self, source: str, weights: str) -> Path:
+        return self.folder / "images" / f"{source}-{weights}.npz"
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, path)
+
+
+# ---- measuring
+
+
+class Tap(nn.Module):
+    """A network as its encoder alone: the output is the tensor that its card names."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network, self.layer = network, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return tapped(self.network, self.layer, x)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is missing of one source: the readouts of these targets for these seeds."""
+
+    source: str
+    weights: str
+    targets: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def missing(done: Iterable[Key], weights: dict[str, str], targets: Sequence[str], seeds: Sequence[int]) -> list[Work]:
+    """What is left to do; readouts of one source that lack the same seeds are trained together."""
+    there, work = set(done), []
+    for source, stamp in weights.items():
+        by_seeds: dict[tuple[int, ...], list[str]] = {}
+        for target in targets:
+            lacking = tuple(seed for seed in seeds if (source, target, seed) not in there)
+            if lacking:
+                by_seeds.setdefault(lacking, []).append(target)
+        work += [Work(source, stamp, tuple(names), lacking) for lacking, names in by_seeds.items()]
+    return work
+
+
+def measure(
+    work: Work, cache: Path, budget: Budget, targets: Sequence[str], device: str
+) -> tuple[Work, dict[tuple[str, int], np.ndarray], float]:
+    """One source; the scenes are kept between calls of one process."""
+    start = time.perf_counter()
+    torch.set_num_threads(1)
+    pool, held_out = _scenes(cache, budget, tuple(targets), device)
+    card = zoo.card(work.source)
+    encoder = Tap(zoo.load(work.source).to(device).requires_grad_(False), card.layer)
+    side = card.preprocessing.input_size[0]
+    losses = transfer.measure(encoder, side, pool, held_out, work.targets, work.seeds, budget)
+    return work, losses, time.perf_counter() - start
+
+
+_KEPT: dict[object, tuple[transfer.Scenes, transfer.Scenes]] = {}
+
+
+def _scenes(
+    cache: Path, budget: Budget, targets: tuple[str, ...], device: str
+) -> tuple[transfer.Scenes, transfer.Scenes]:
+    key = (cache, budget, targets, device)
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = transfer.prepare(cache, budget, targets, device)
+    return _KEPT[key]
+
+
+def everything(
+    work: Sequence[Work], cache: Path, budget: Budget, targets: Sequence[str], device: str, workers: int
+) -> Iterator[tuple[Work, dict[tuple[str, int], np.ndarray], float]]:
+    """All work, in this process or in several; in the order in which it is done."""
+    if workers <= 1 or len(work) <= 1:
+        yield from (measure(item, cache, budget, targets, device) for item in work)
+        return
+    # A fork would copy the state of OpenMP's threads and hang, so fresh processes are started.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(work)), mp_context=context) as pool:
+        waiting = [pool.submit(measure, item, cache, budget, tuple(targets), device) for item in work]
+        for done in as_completed(waiting):
+            yield done.result()
+
+
+# ---- the tables
+
+
+def loss_table(done: dict[Key, float], sources: Sequence[str], targets: Sequence[str], seeds: Sequence[int]) -> str:
+    """CSV text: target, source, seed, loss; one row per measured pair and seed."""
+    lines = ["target,source,seed,loss"]
+    for target in targets:
+        for source in sources:
+            lines += [
+                f"{target},{source},{seed},{done[source, target, seed]:.6g}"
+                for seed in seeds
+                if (source, target, seed) in done
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def affinity_table(
+    images: dict[str, dict[str, np.ndarray]], sources: Sequence[str], targets: Sequence[str], seeds: Sequence[int]
+) -> str:
+    """CSV text: target, source, win_rate, affinity, after Taskonomy (`modelspace.evaluation.ahp`).
+
+    The games are played on every held-out image and seed, between sources that were measured on all of them. Games of
+    the target's own encoder count as any other's.
+    """
+    lines = ["target,source,win_rate,affinity"]
+    for target in targets:
+        names = [f"{target}/{seed}" for seed in seeds]
+        there = [source for source in sources if all(name in images[source] for name in names)]
+        if not there:
+            continue
+        wins = ahp.win_matrix([np.concatenate([images[source][name] for name in names]) for source in there])
+        lines += [
+            f"{target},{source},{rate:.6g},{affinity:.6g}"
+            for source, rate, affinity in zip(there, ahp.win_rates(wins), ahp.affinities(wins), strict=True)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(words: str | None, known: Sequence[str], kind: str) -> list[str]:
+    if words is None:
+        return list(known)
+    names = list(dict.fromkeys(words.split(",")))
+    if unknown := [name for name in names if name not in known]:
+        raise NotFoundError(f"there is no {kind} {', '.join(unknown)}", f"there are {', '.join(known)}")
+    return names
+
+
+def _stamps(sources: Sequence[str]) -> dict[str, str]:
+    """Source to the first 12 hexadecimal digits of its weights file's SHA-256."""
+    return {name: hashlib.sha256(zoo.card(name).weights.read_bytes()).hexdigest()[:12] for name in sources}
+
+
+def run(options: argparse.Namespace) -> None:
+    budget = Budget(**{field.name: getattr(options, field.name) for field in fields(Budget)})
+    sources = _chosen(options.sources, zoo.names(), "network")
+    targets = _chosen(options.targets, TARGETS, "target")
+    seeds = range(options.seeds)
+    ledger = Ledger(options.cache)
+    ledger.open(budget)
+    weights = _stamps(sources)
+    work = missing(ledger.done(weights), weights, targets, seeds)
+    count = sum(len(item.targets) * len(item.seeds) for item in work)
+    print(f"{len(sources)} sources x {len(targets)} targets x {len(seeds)} seeds, {count} readouts to do", flush=True)
+    start = time.perf_counter()
+    for item, losses, seconds in everything(work, options.cache, budget, targets, options.device, options.workers):
+        ledger.add(item.source, item.weights, losses)
+        print(f"{item.source}: {len(losses)} readouts, {seconds:.0f} s", flush=True)
+    print(f"done in {time.perf_counter() - start:.0f} s", flush=True)
+    folder = ROOT / "modelspace" / "evaluation" / "data" if options.publish else options.out or options.cache
+    images = {source: ledger.images(source, weights[source]) for source in sources}
+    tables = {
+        "losses": loss_table(ledger.done(weights), sources, targets, seeds),
+        "affinities": affinity_table(images, sources, targets, seeds),
+    }
+    for kind, text in tables.items():
+        _replace(folder / TABLES[kind], text.encode())
+        print(f"wrote {TABLES[kind]}: {text.count(chr(10)) - 1} rows")
+    if len(targets) > 1 and len(sources) > 2:
+        print(evaluation.judge({}, evaluation.load(folder / TABLES["losses"])).to_markdown())
+
+
+def main() -> int:
+    try:
+        run(parse())
+    except ModelspaceError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

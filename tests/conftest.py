@@ -1,0 +1,15 @@
+"""One cache of rendered rooms for the whole run, away from the user's."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.getbasetemp()
+    # Workers of one run have folders of their own below a shared one.
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    os.environ["MODELSPACE_CACHE"] = str(shared / "rooms-cache")

@@ -1,0 +1,167 @@
+"""The atlas as a file: what is in it, that nothing in the data can become code, and that it needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from synthetic_space import make_space
+
+from modelspace.analysis import build_tree, true_neighbours
+from modelspace.errors import UsageError
+from modelspace.plots import Atlas, make_atlas
+
+EVIL = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "<img src=x onerror=alert(1)>",
+    "\u2028'\"`${alert(1)}&lt;\\u003c",
+    "%%SCRIPT%%",
+]
+
+
+def document_of(page: str) -> dict[str, Any]:
+    """What the page's script would read, found as a browser finds it: up to the first </script."""
+    start = page.index('id="data">') + len('id="data">')
+    end = re.compile("</script", re.I).search(page, start)
+    assert end is not None
+    found: dict[str, Any] = json.loads(page[start : end.start()])
+    return found
+
+
+def unpack(text: str, kind: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text), dtype=kind)
+
+
+def test_the_data_comes_back() -> None:
+    space = make_space(38, with_cosines=False)
+    places = np.random.default_rng(0).normal(size=(38, 2)) * 7
+    tree = build_tree(space.names, space.affinity).with_support(np.linspace(0, 1, 37))
+    parameters = [None if i == 3 else 1000 * i for i in range(38)]
+    thumbnail = np.linspace(-1, 1, 200 * 100).reshape(200, 100)
+    page = make_atlas(
+        space.names,
+        places,
+        space.groups,
+        columns={"task": ["depth"] * 37 + [None], "parameters": parameters, "frozen": [True] * 38},
+        affinity=space.affinity,
+        k=4,
+        tree=tree,
+        thumbnails={space.names[2]: thumbnail},
+    )
+    document = document_of(page.html)
+    assert document["names"] == space.names
+    shown = unpack(document["places"], "<f4").reshape(38, 2)
+    assert np.abs(shown).max() == pytest.approx(1)
+    factor = np.ptp(places, axis=0) / np.ptp(shown, axis=0)
+    assert factor[0] == pytest.approx(factor[1]), "both axes by the same factor"
+    group, task, size, frozen = document["columns"]
+    assert [group["texts"][code] for code in unpack(group["values"], "<i4")] == space.groups
+    assert [look["label"] for look in group["looks"]] == ["2D", "3D", "geometric", "semantic"]
+    assert unpack(task["values"], "<i4").tolist() == [0] * 37 + [-1]
+    numbers = unpack(size["values"], "<f8")
+    assert np.isnan(numbers[3])
+    assert numbers[4] == 4000
+    assert frozen["texts"] == ["yes"]
+    nearest = document["nearest"]
+    expected = true_neighbours(space.affinity, 4)
+    assert unpack(nearest["models"], "<u4").reshape(38, 4).tolist() == expected.tolist()
+    np.testing.assert_allclose(
+        unpack(nearest["affinity"], "<f4").reshape(38, 4), np.take_along_axis(space.affinity, expected, 1), atol=1e-6
+    )
+    branches = document["tree"]
+    assert unpack(branches["merges"], "<u4").reshape(37, 2).tolist() == tree.linkage[:, :2].astype(int).tolist()
+    assert unpack(branches["order"], "<u4").tolist() == tree.order.tolist()
+    np.testing.assert_allclose(unpack(branches["support"], "<f4"), np.linspace(0, 1, 37), atol=1e-7)
+    width, height, signed, levels = document["thumbnails"]["2"]
+    assert (width, height, signed) == (25, 50, 1)
+    values = unpack(levels, "<i1").reshape(height, width)
+    assert values[0, 0] == -127
+    assert values[-1, -1] == 127
+
+
+def test_equal_inputs_give_equal_pages() -> None:
+    space = make_space(10, with_cosines=False)
+    pages = [make_atlas(space.names, np.eye(10)[:, :2], space.groups, affinity=space.affinity).html for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_name_is_never_markup(evil: str) -> None:
+    page = make_atlas([evil, "b"], [[0, 0], [1, 1]], [evil, None], columns={evil: [evil, 1]}, title=evil).html
+    document = document_of(page)
+    assert document["names"][0] == document["title"] == document["columns"][1]["name"] == evil
+    assert page.lower().count("<script") == 2, "the data and the one script of the page"
+    assert page.count("</script>") == 2
+    assert "<img" not in page
+    assert "\u2028" not in page[page.index('id="data"') :]
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=5, unique=True))
+@settings(max_examples=60, deadline=None)
+def test_any_name_comes_back_as_it_was(names: list[str]) -> None:
+    page = make_atlas(names, np.zeros((len(names), 2))).html
+    assert document_of(page)["names"] == names
+    assert page.count("</script>") == 2
+
+
+def test_the_page_needs_no_network_and_allows_no_other_script() -> None:
+    page = make_atlas(["a", "b"], [[0, 0], [1, 1]]).html
+    addresses = set(re.findall(r"https?://[^\s\"'`)]*", page))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "the name of a namespace, fetched by nobody"
+    assert not re.search(r"\s(src|href|action)\s*=\s*[\"']|@import|url\(", page)
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|EventSource|importScripts|eval|innerHTML)\b", page)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert "unsafe" not in policy[1]
+    for tag, kind in (("script", "script-src"), ("style", "style-src")):
+        content = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert content is not None
+        digest = base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy[1]
+
+
+def test_the_page_is_saved_and_shown(tmp_path: Path) -> None:
+    page = make_atlas(["a", "\udcff"], [[0, 0], [1, 1]], title="Two <models>")
+    assert page.save(tmp_path / "atlas.html").read_text(encoding="utf-8") == page.html
+    assert "<title>Two &lt;models&gt;</title>" in page.html
+    assert repr(page).startswith("<Atlas of 2 models, 0.")
+    assert page._repr_html_().count("<") == 2, "the page is escaped inside its frame"
+    with pytest.raises(UsageError, match=r"end it in \.html"):
+        page.save(tmp_path / "atlas.pdf")
+    with pytest.raises(UsageError, match="can't be written"):
+        page.save(tmp_path / "nowhere" / "atlas.html")
+    assert isinstance(page, Atlas)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    two = [[0, 0], [1, 1]]
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"columns": {"x": [1]}}, "column 'x' has 1 values for 2"),
+        ({"columns": {"x": [object(), 1]}}, "neither numbers nor texts"),
+        ({"affinity": np.eye(3)}, "but there are 2 models"),
+        ({"neighbours": (np.zeros((2, 1)), np.zeros((2, 2)))}, "neighbours have shapes"),
+        ({"neighbours": (np.full((2, 1), 2), np.zeros((2, 1)))}, r"outside 0\.\.1"),
+        ({"intervals": (np.zeros((2, 1)), np.zeros((2, 1)))}, "belong to the neighbours"),
+        ({"tree": build_tree(["a", "c"], np.eye(2))}, "other models than the atlas"),
+        ({"thumbnails": {"z": np.zeros((2, 2))}}, "no such model"),
+        ({"thumbnails": {"a": np.zeros(4)}}, "not a \\(height, width\\)"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UsageError, match=message):
+            make_atlas(["a", "b"], two, **arguments)
+    with pytest.raises(UsageError, match="different names"):
+        make_atlas(["a", "a"], two)
+    with pytest.raises(UsageError, match="every model needs"):
+        make_atlas(["a", "b"], [[0, 0], [np.nan, 1]])

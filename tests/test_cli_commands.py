@@ -1,0 +1,478 @@
+"""Each command: the words become one call on the library, and its answer is printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_support import Line, card, fake_line, model, neighbour, space_row
+
+from modelspace.cli.app import COMMANDS
+from modelspace.results import Added, Check, ModelInfo, Neighbours, Records, SpaceInfo
+from modelspace.sources import PreprocessingFlags
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    return fake_line(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    return fake_line(monkeypatch, tmp_path, registry=False)
+
+
+def only_call(line: Line) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    assert len(line.calls) == 1, line.calls
+    return line.calls[0]
+
+
+# ---- init, spaces, probes
+
+
+def test_init_passes_only_what_was_given(empty: Line) -> None:
+    result = empty("init")
+    assert result.exit_code == 0, result.output
+    assert only_call(empty) == ("init", (), {"default": False})
+    assert "gradient_x_input" in result.stdout
+    assert "next: modelspace add URI" in result.stderr
+
+
+def test_init_takes_every_option(empty: Line) -> None:
+    words = "--probes photos --method saliency --method epsilon_lrp --images 30 --canvas 32 --bits 4 --space s --seed 7"
+    result = empty("init", *words.split(), "--per-subfolder", "2", "--default", "--home", "there")
+    assert result.exit_code == 0, result.output
+    verb, _, options = only_call(empty)
+    assert verb == "init"
+    assert options == {
+        "probes": "photos",
+        "methods": ["saliency", "epsilon_lrp"],
+        "images": 30,
+        "canvas": 32,
+        "bits": 4,
+        "name": "s",
+        "seed": 7,
+        "per_subfolder": 2,
+        "default": True,
+    }
+    assert "registry: there" in result.stderr
+
+
+def test_spaces_can_set_the_default_first(line: Line) -> None:
+    result = line("spaces", "--set-default", "saliency")
+    assert [call[:2] for call in line.calls] == [("set_default", ("saliency",)), ("spaces", ())]
+    assert "saliency" in result.stdout
+    assert "queries now use the space saliency" in result.stderr
+
+
+def test_probes_create_list_show(line: Line) -> None:
+    created = line("probes", "create", "photos", "folder", "--images", "30", "--size", "128", "--format", "json")
+    assert line.calls[-1] == ("create_probes", ("photos", "folder"), {"images": 30, "size": 128})
+    assert json.loads(created.stdout)["name"] == "photos"
+    listed = line("probes", "list")
+    assert "rooms" in listed.stdout
+    assert "any" in listed.stdout  # a rendered set has as many images as are asked for
+    assert json.loads(line("probes", "show", "rooms", "--format", "json").stdout)["spec"]["seed"] == 0
+    missing = line("probes", "show", "room")
+    assert missing.exit_code == 1
+    assert "did you mean rooms?" in missing.stderr
+
+
+# ---- add
+
+
+def test_add_passes_every_option(line: Line) -> None:
+    words = """
+        add python:nets.py:make --name n --weights w.safetensors --layer fc:in --input-size 32x48 --mean 0.1,0.2,0.3
+        --std 1 --channels bgr --value-range -1 1 --task t --data d --tag a=b --tag c=d=e --device cpu --batch-size 4
+        --replace
+    """
+    result = line(*words.split())
+    assert result.exit_code == 0, result.output
+    verb, args, options = only_call(line)
+    assert (verb, args) == ("add", ("python:nets.py:make",))
+    flags = options.pop("preprocessing")
+    assert flags == PreprocessingFlags((32, 48), (0.1, 0.2, 0.3), (1.0,), "bgr", (-1.0, 1.0))
+    assert options == {
+        "name": "n",
+        "weights": "w.safetensors",
+        "layer": "fc:in",
+        "task": "t",
+        "data": "d",
+        "tags": {"a": "b", "c": "d=e"},
+        "device": "cpu",
+        "batch_size": 4,
+        "replace": True,
+        "progress": None,
+    }
+
+
+def test_add_says_what_is_explained_where_and_what_comes_next(line: Line) -> None:
+    result = line("add", "zoo:depth")
+    for word in ("added depth", "fc:in (input of the last linear map)", "8x16x16", "gradient_x_input", "3.2 s"):
+        assert word in result.stdout
+    assert result.stderr == "next: modelspace nearest depth\n"
+
+
+def test_add_makes_a_registry_where_there_is_none_and_says_so(empty: Line) -> None:
+    result = empty("add", "zoo:depth")
+    assert [call[0] for call in empty.fake.calls] == ["create", "add"]
+    assert "made a registry in" in result.stderr
+    assert "made a registry" not in result.stdout
+
+
+def test_add_uses_the_registry_that_is_there(line: Line) -> None:
+    result = line("add", "zoo:depth")
+    assert [call[0] for call in line.fake.calls] == ["open", "add"]
+    assert "made a registry" not in result.output
+
+
+@pytest.mark.parametrize("uri", ["depth", "nowhere:depth", "zoo:"])
+def test_add_makes_no_registry_for_a_bad_address(empty: Line, uri: str) -> None:
+    result = empty("add", uri)
+    assert result.exit_code in (1, 2)
+    assert result.stderr.startswith("error: ")
+    assert empty.fake.calls == []
+
+
+def test_adding_again_says_that_nothing_changed(line: Line) -> None:
+    line.answer("add", Added("depth", "unchanged", (), card("depth"), ()))
+    result = line("add", "zoo:depth")
+    assert result.exit_code == 0
+    assert "depth is registered already; nothing was changed" in result.stdout
+    assert "modelspace tag" not in result.stderr
+    again = line("add", "zoo:depth", "--tag", "licence=gpl")
+    assert "its task, data and tags are as before; 'modelspace tag depth ...' sets them" in again.stderr
+
+
+def test_add_json_is_one_object(line: Line) -> None:
+    result = line("add", "zoo:depth", "--format", "json", "-q")
+    added = json.loads(result.stdout)
+    assert (added["status"], added["spaces"], added["card"]["layer"]) == ("added", ["gradient_x_input"], "fc:in")
+    assert result.stderr == ""
+
+
+def test_quiet_silences_what_add_says(line: Line) -> None:
+    result = line("add", "zoo:depth", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+# ---- nearest
+
+
+def test_nearest_passes_every_option(line: Line) -> None:
+    result = line(
+        "nearest", "zoo:depth", "-k", "3", "--where", "task = 'x'", "--space", "s", "--layer", "l", "--mean", "0"
+    )
+    assert result.exit_code == 0, result.output
+    verb, args, options = only_call(line)
+    assert (verb, args) == ("nearest", ("zoo:depth", 3))
+    assert options == {
+        "where": "task = 'x'",
+        "space": "s",
+        "progress": None,
+        "layer": "l",
+        "preprocessing": PreprocessingFlags(mean=(0.0,)),
+    }
+
+
+def test_nearest_of_a_name_asks_for_five_and_nothing_else(line: Line) -> None:
+    line("nearest", "depth")
+    assert only_call(line) == ("nearest", ("depth", 5), {"where": None, "space": None, "progress": None})
+
+
+def test_nearest_refuses_loading_options_for_a_name(line: Line) -> None:
+    result = line("nearest", "depth", "--layer", "fc")
+    assert result.exit_code == 2
+    assert "names need no layer" in result.stderr
+    assert line.calls == []
+
+
+def test_nearest_json(line: Line) -> None:
+    rows = json.loads(line("nearest", "depth", "--format", "json").stdout)
+    assert [row["name"] for row in rows] == ["normals", "edges", "floor"]
+    assert {"rank", "name", "affinity", "low", "high", "distance", "task"} <= set(rows[0])
+    assert rows[0]["affinity"] == 0.41234567890123
+    assert rows[0]["tied_with_next"] is True
+    assert list(rows[0])[:3] == ["rank", "name", "affinity"]
+
+
+def test_nearest_csv(line: Line) -> None:
+    rows = list(csv.DictReader(io.StringIO(line("nearest", "depth", "--format", "csv").stdout)))
+    assert [row["name"] for row in rows] == ["normals", "edges", "floor"]
+    assert float(rows[0]["affinity"]) == 0.41234567890123
+
+
+def test_ties_are_marked_between_the_rows_and_explained(line: Line) -> None:
+    lines = line("nearest", "depth").stdout.splitlines()
+    marked = [text for text in lines[2:5] if "≈" in text]
+    assert len(marked) == 1
+    assert "edges" in marked[0]
+    assert lines[5].startswith("≈ tied with the line above")
+
+
+def test_no_tie_no_footnote(line: Line) -> None:
+    line.answer("nearest", Neighbours([neighbour(1, "a", 0.5), neighbour(2, "b", 0.4)], "depth", "s"))
+    assert "≈" not in line("nearest", "depth").output
+
+
+def test_the_last_shown_may_be_tied_with_one_that_is_not(line: Line) -> None:
+    line.answer("nearest", Neighbours([neighbour(1, "a", 0.5, tied=True)], "depth", "s"))
+    output = line("nearest", "depth", "-k", "1").stdout
+    assert "-k 2 shows it" in output
+    assert "≈" not in output
+
+
+def test_nearest_without_a_neighbour(line: Line) -> None:
+    line.answer("nearest", Neighbours([], "depth", "s"))
+    table = line("nearest", "depth", "--where", "task = 'none'")
+    assert (table.exit_code, table.stdout) == (0, "")
+    assert "no other model of the space s meets the condition" in table.stderr
+    assert json.loads(line("nearest", "depth", "--format", "json").stdout) == []
+
+
+def test_remarks_go_to_standard_error(line: Line) -> None:
+    line.answer("nearest", Neighbours([neighbour(1, "a", 0.5)], "zoo:depth", "s", ["explains fc:in (stated by zoo)"]))
+    result = line("nearest", "zoo:depth", "--format", "json")
+    json.loads(result.stdout)
+    assert result.stderr == "note: explains fc:in (stated by zoo)\n"
+    assert line("nearest", "zoo:depth", "--format", "json", "-q").stderr == ""
+
+
+# ---- list, show, remove, rename, tag
+
+
+def test_list(line: Line) -> None:
+    result = line("list", "--where", "parameters < 5")
+    assert only_call(line) == ("list", ("parameters < 5",), {})
+    for word in ("depth", "zoo:normals", "1.23M", "fc:in", "64x64", "0123456789abcdef"):
+        assert word in result.stdout
+
+
+def test_list_json_has_all_that_is_known(line: Line) -> None:
+    row = json.loads(line("list", "--format", "json").stdout)[0]
+    assert row["uri"] == "zoo:depth"
+    assert row["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert row["parameters"] == 1_234_567
+    assert row["weights_sha256"] == "0123456789abcdef" * 4
+    assert (row["layer"], row["seconds"]) == ("fc:in", 3.25)
+
+
+def test_list_of_nothing(line: Line) -> None:
+    line.answer("list", Records([], ModelInfo))
+    result = line("list")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no model is registered yet" in result.stderr
+    assert line("list", "--format", "csv").stdout.startswith("name,task,")
+
+
+def test_show_is_a_card(line: Line) -> None:
+    output = line("show", "depth").stdout
+    for word in ("1,234,567", "sha256 0123456789abcdef", "licence=mit", "values 0..1", "std 0.229,0.224,0.225"):
+        assert word in output
+
+
+def test_show_json_is_one_object(line: Line) -> None:
+    assert json.loads(line("show", "depth", "--format", "json").stdout)["tags"] == {"licence": "mit"}
+
+
+def test_remove_says_what_was_removed(line: Line) -> None:
+    result = line("remove", "depth")
+    assert [call[:2] for call in line.calls] == [("show", ("depth",)), ("remove", ("depth",))]
+    assert result.stderr == "removed depth (zoo:depth)\n"
+    assert result.stdout == ""
+
+
+def test_remove_of_nothing_calls_nothing_more(line: Line) -> None:
+    result = line("remove", "dept")
+    assert result.exit_code == 1
+    assert "did you mean depth?" in result.stderr
+    assert [call[0] for call in line.calls] == ["show"]
+
+
+def test_rename(line: Line) -> None:
+    assert line("rename", "depth", "deep").stderr == "depth is now called deep\n"
+    assert only_call(line) == ("rename", ("depth", "deep"), {})
+
+
+def test_tag(line: Line) -> None:
+    result = line("tag", "depth", "a=b", "c=", "--unset", "old", "--task", "t", "--data", "d")
+    assert result.exit_code == 0, result.output
+    assert only_call(line) == ("tag", ("depth", {"a": "b", "c": "", "old": None}), {"task": "t", "data": "d"})
+    assert "tags licence=mit" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a"], "not of the form KEY=VALUE"),
+        (["a=b", "a=c"], "given twice"),
+        (["a=b", "--unset", "a"], "both set and unset"),
+        ([], "nothing to set"),
+    ],
+)
+def test_tag_refuses(line: Line, words: list[str], said: str) -> None:
+    result = line("tag", "depth", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert line.calls == []
+
+
+# ---- layers, sql, verify, rebuild
+
+
+def test_layers_marks_the_explained_one(empty: Line) -> None:
+    result = empty("layers", "zoo:depth", "--input-size", "32")
+    verb, args, options = only_call(empty)
+    assert (verb, args) == ("layers", ("zoo:depth",))
+    assert options == {"preprocessing": PreprocessingFlags(input_size=(32, 32)), "device": "auto"}
+    marked = [text for text in result.stdout.splitlines() if "input of" in text]
+    assert len(marked) == 1
+    assert "Linear" in marked[0]
+    assert "explained: fc:in (input of the last linear map)" in result.stderr
+
+
+def test_layers_json_and_csv(line: Line) -> None:
+    rows = json.loads(line("layers", "zoo:depth", "--format", "json").stdout)
+    assert [(row["name"], row["explained"]) for row in rows] == [("conv", None), ("fc", "input")]
+    table = list(csv.DictReader(io.StringIO(line("layers", "zoo:depth", "--format", "csv").stdout)))
+    assert json.loads(table[0]["shape"]) == [8, 32, 32]
+
+
+def test_sql_from_the_words_a_file_and_standard_input(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("SELECT 2", "utf-8")
+    for words, piped, asked in (
+        (["SELECT 1"], None, "SELECT 1"),
+        (["--file", "q.sql"], None, "SELECT 2"),
+        (["-f", "q.sql"], None, "SELECT 2"),
+        (["-"], "SELECT 3", "SELECT 3"),
+        ([], "SELECT 4", "SELECT 4"),
+        (["-f", "-"], "SELECT 5", "SELECT 5"),
+    ):
+        result = line("sql", *words, input=piped)
+        assert result.exit_code == 0, result.output
+        assert line.calls[-1] == ("sql", (asked,), {})
+    assert "depth" in result.stdout
+    assert result.stderr == "2 rows\n"
+
+
+def test_sql_limits(line: Line) -> None:
+    whole = line("sql", "SELECT 1", "--timeout", "5", "--max-rows", "2")
+    assert only_call(line) == ("sql", ("SELECT 1",), {"timeout_s": 5, "max_rows": 3})
+    assert "more rows" not in whole.stderr
+    cut = line("sql", "SELECT 1", "--max-rows", "1", "--format", "csv")
+    assert cut.stdout == "name,n\ndepth,1\n"
+    assert "there are more rows" in cut.stderr
+
+
+def test_sql_refuses_two_queries_and_a_missing_file(line: Line) -> None:
+    assert line("sql", "SELECT 1", "-f", "q.sql").exit_code == 2
+    missing = line("sql", "-f", "nowhere.sql")
+    assert (missing.exit_code, missing.stderr) == (1, "error: nowhere.sql: No such file or directory\n")
+
+
+def test_sql_json(line: Line) -> None:
+    assert json.loads(line("sql", "x", "--format", "json").stdout) == [
+        {"name": "depth", "n": 1},
+        {"name": "normals", "n": 2},
+    ]
+
+
+def test_verify_that_holds(line: Line) -> None:
+    result = line("verify", "--deep")
+    assert result.exit_code == 0
+    assert only_call(line) == ("verify", (), {"deep": True, "progress": None})
+    assert "ok" in result.stdout
+    assert "everything holds" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv"])
+def test_verify_that_failed_exits_with_1_and_says_how_to_mend_it(line: Line, format: str) -> None:
+    line.answer("verify", Records([Check("a", True, "fine"), Check("maps", False, "0.5 off", "run it")], Check))
+    result = line("verify", "--format", format, "--quiet")
+    assert result.exit_code == 1
+    assert {"table": "FAILED", "json": '"ok": false', "csv": "maps,false,0.5 off,run it"}[format] in result.stdout
+    assert "to mend: maps: run it" in result.stderr
+
+
+def test_rebuild(line: Line) -> None:
+    line.answer("rebuild", Records([space_row(), space_row("b")], SpaceInfo))
+    result = line("rebuild", "--coordinates")
+    assert only_call(line) == ("rebuild", (), {"coordinates": True, "progress": None})
+    assert result.stderr == "made the vectors and index files of 2 spaces anew\n"
+
+
+# ---- what all commands share
+
+#: The least words that each command works with.
+LEAST = {
+    "init": [],
+    "add": ["zoo:depth"],
+    "nearest": ["depth"],
+    "list": [],
+    "show": ["depth"],
+    "remove": ["depth"],
+    "rename": ["depth", "deep"],
+    "tag": ["depth", "a=b"],
+    "spaces": [],
+    "probes": ["list"],
+    "layers": ["zoo:depth"],
+    "sql": ["SELECT 1"],
+    "verify": [],
+    "rebuild": [],
+}
+NEEDS_NO_REGISTRY = {"init", "add", "layers"}
+PRINTS_NO_DATA = {"remove", "rename", "tag"}
+
+
+def test_every_command_is_tried() -> None:
+    assert set(LEAST) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NEEDS_NO_REGISTRY])
+def test_home_comes_from_the_option_the_variable_and_the_parents(line: Line, tmp_path: Path, command: str) -> None:
+    words = [command, *LEAST[command]]
+    assert line(*words, "--home", str(tmp_path)).exit_code == 0
+    missing = line(*words, "--home", str(tmp_path / "nowhere"))
+    assert missing.exit_code == 1
+    assert "modelspace init" in missing.stderr
+    assert line(*words, env={"MODELSPACE_HOME": str(tmp_path / "nowhere")}).exit_code == 1
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PRINTS_NO_DATA])
+def test_json_is_json_and_csv_has_a_header(line: Line, command: str) -> None:
+    words = [command, *LEAST[command]]
+    json.loads(line(*words, "--format", "json").stdout)
+    rows = list(csv.reader(io.StringIO(line(*words, "--format", "csv").stdout)))
+    assert len(rows) > 1
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_quiet_says_nothing_on_standard_error(line: Line, command: str) -> None:
+    result = line(command, *LEAST[command], "-q")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_words_that_look_like_markup_are_printed_as_they_are(line: Line) -> None:
+    strange = model("depth", task="[red]x[/red]", data=":smile:", uri="python:[bold]a.py:f", tags={"[b]": "[/b]"})
+    line.answer("list", Records([strange], ModelInfo))
+    line.answer("show", strange)
+    for output in (line("list").stdout, line("show", "depth").stdout):
+        assert "[red]x[/red]" in output
+        assert ":smile:" in output
+        assert "python:[bold]a.py:f" in output
+    assert "[b]=[/b]" in line("show", "depth").stdout
+
+
+def test_control_characters_never_reach_the_terminal(line: Line) -> None:
+    line.answer("show", model("depth", task="a\x1b[2Jb", data="c\nd", tags={"x": "\u202eevil"}))
+    output = line("show", "depth").stdout
+    assert "\x1b" not in output
+    assert "a\\x1b[2Jb" in output
+    assert "c\\nd" in output
+    assert "\\u202eevil" in output

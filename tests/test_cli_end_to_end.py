@@ -1,0 +1,253 @@
+"""The command line on a real registry, with little models out of a Python file, in real processes where it matters."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from modelspace.cli.app import app
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, seed, width=4, amount=0.0):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, 2, 1)
+        self.fc = nn.Linear(width, 3)
+        for generator, scale in ((torch.Generator().manual_seed(seed), 0.4), (torch.Generator().manual_seed(99), amount)):
+            with torch.no_grad():
+                for p in self.parameters():
+                    noise = torch.randn(p.shape, generator=generator) * scale
+                    p.copy_(noise if scale == 0.4 else p + noise)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+def alpha():
+    return Net(1)
+
+def beta():
+    return Net(1, amount=0.05)
+
+def gamma():
+    return Net(2)
+
+def near_gamma():
+    return Net(2, amount=0.05)
+
+def slow():
+    import pathlib, time
+    pathlib.Path("started").touch()
+    time.sleep(50)
+
+def broken():
+    raise ValueError("no weights today")
+"""
+
+INPUT = ["--input-size", "16", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
+
+
+def run(home: Path, *words: str, code: int = 0, input: str | None = None) -> Any:
+    result = CliRunner().invoke(app, [*words, "--home", str(home)], input=input, env={"COLUMNS": "80"})
+    assert result.exit_code == code, result.output
+    return result
+
+
+def rows(home: Path, *words: str) -> Any:
+    return json.loads(run(home, *words, "--format", "json").stdout)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of three models; the tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "nets.py").write_text(NETS, "utf-8")
+    home = folder / "home"
+    run(home, "init", "--images", "4", "--canvas", "8", "--method", "gradient_x_input", "--method", "saliency")
+    for name in ("alpha", "beta", "gamma"):
+        result = run(
+            home, "add", f"python:{folder}/nets.py:{name}", *INPUT, "--task", f"task-{name}", "--device", "cpu"
+        )
+        assert f"added {name}" in result.stdout
+        assert "fc:in (" in result.stdout
+        assert "gradient_x_input, saliency" in result.stdout
+        assert f"next: modelspace nearest {name}" in result.stderr
+    return home
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "home"))
+
+
+def nets(made: Path) -> str:
+    return f"python:{made.parent}/nets.py"
+
+
+def test_nearest_finds_the_near_copy(made: Path) -> None:
+    found = rows(made, "nearest", "alpha")
+    assert [row["name"] for row in found] == ["beta", "gamma"]
+    assert found[0]["low"] <= found[0]["affinity"] <= found[0]["high"] <= 1
+    assert found[0]["task"] == "task-beta"
+    assert found[0]["rank"] == 1
+    assert rows(made, "nearest", "alpha", "-k", "1", "--where", "task = 'task-gamma'")[0]["name"] == "gamma"
+    assert "beta" in run(made, "nearest", "alpha", "--space", "saliency").stdout
+
+
+def test_nearest_of_an_address_stores_nothing(made: Path) -> None:
+    before = (made / "registry.duckdb").read_bytes()
+    result = run(made, "nearest", f"{nets(made)}:near_gamma", *INPUT, "--device", "cpu", "--format", "json")
+    assert json.loads(result.stdout)[0]["name"] == "gamma"
+    assert "note: explains fc:in" in result.stderr
+    known = run(made, "nearest", f"{nets(made)}:beta", *INPUT, "--device", "cpu")
+    assert "registered as beta" in known.stderr
+    assert (made / "registry.duckdb").read_bytes() == before
+
+
+def test_list_and_show_name_everything(made: Path) -> None:
+    listed = rows(made, "list")
+    assert [row["name"] for row in listed] == ["alpha", "beta", "gamma"]
+    shown = rows(made, "show", "alpha")
+    assert shown == listed[0]
+    assert shown["uri"].endswith("nets.py:alpha")
+    assert shown["layer"] == "fc:in"
+    assert shown["preprocessing"]["input_size"] == [16, 16]
+    assert shown["parameters"] == 4 * 28 + 15
+    assert len(shown["weights_sha256"]) == 64
+    assert shown["seconds"] > 0
+    assert shown["spaces"] == ["gradient_x_input", "saliency"]
+
+
+def test_adding_again_changes_nothing(home: Path, made: Path) -> None:
+    result = run(home, "add", f"{nets(made)}:alpha", *INPUT, "--device", "cpu")
+    assert "alpha is registered already; nothing was changed" in result.stdout
+    assert len(rows(home, "list")) == 3
+
+
+def test_a_name_that_is_taken_is_refused_with_the_way_out(home: Path, made: Path) -> None:
+    words = ["add", f"{nets(made)}:gamma", *INPUT, "--name", "alpha", "--device", "cpu"]
+    refused = run(home, *words, code=1)
+    assert "alpha" in refused.stderr
+    assert "weights" in refused.stderr
+    assert "--name" in refused.stderr
+    assert "--replace" in refused.stderr
+    assert "replaced alpha" in run(home, *words, "--replace").stdout
+    assert rows(home, "show", "alpha")["uri"].endswith(":gamma")
+
+
+def test_remove_rename_tag(home: Path) -> None:
+    assert "removed gamma" in run(home, "remove", "gamma").stderr
+    run(home, "rename", "beta", "delta")
+    run(home, "tag", "delta", "licence=mit", "owner=[red]me", "--task", "edges")
+    run(home, "tag", "delta", "--unset", "licence")
+    shown = rows(home, "show", "delta")
+    assert (shown["tags"], shown["task"]) == ({"owner": "[red]me"}, "edges")
+    assert "owner=[red]me" in run(home, "show", "delta").stdout
+    assert [row["name"] for row in rows(home, "nearest", "alpha")] == ["delta"]
+    assert "did you mean" in run(home, "show", "delt", code=1).stderr
+
+
+def test_spaces_and_probes(home: Path) -> None:
+    run(home, "spaces", "--set-default", "saliency")
+    assert [(row["name"], row["is_default"], row["n_models"]) for row in rows(home, "spaces")] == [
+        ("gradient_x_input", False, 3),
+        ("saliency", True, 3),
+    ]
+    assert [row["name"] for row in rows(home, "probes", "list")] == ["rooms"]
+    assert rows(home, "probes", "create", "seven", "rooms", "--seed", "7")["name"] == "seven"
+    assert {row["name"] for row in rows(home, "probes", "list")} == {"rooms", "seven"}
+    made_space = rows(home, "init", "--probes", "seven", "--images", "4", "--canvas", "8", "--space", "second")
+    assert made_space[0]["probes"] == "seven"
+
+
+def test_layers(made: Path) -> None:
+    result = CliRunner().invoke(app, ["layers", f"{nets(made)}:alpha", *INPUT, "--device", "cpu", "--format", "json"])
+    assert result.exit_code == 0, result.output
+    layers = json.loads(result.stdout)
+    assert [row["name"] for row in layers] == ["conv", "fc", "output"]
+    assert [row["explained"] for row in layers] == [None, "input", None]
+    assert layers[1]["parameters"] == 15
+    assert "explained: fc:in" in result.stderr
+
+
+def test_sql(made: Path) -> None:
+    assert rows(made, "sql", "SELECT name, task FROM models ORDER BY name")[2] == {
+        "name": "gamma",
+        "task": "task-gamma",
+    }
+    piped = run(made, "sql", "--format", "csv", input="SELECT count(*) AS n FROM models")
+    assert list(csv.reader(io.StringIO(piped.stdout))) == [["n"], ["3"]]
+    refused = run(made, "sql", "DROP TABLE models", code=2)
+    assert refused.stderr.startswith("error: ")
+    assert len(rows(made, "list")) == 3
+
+
+def test_verify_and_rebuild(home: Path) -> None:
+    assert all(check["ok"] for check in rows(home, "verify", "--deep"))
+    shutil.rmtree(home / "index")
+    assert len(rows(home, "rebuild", "--coordinates")) == 2
+    assert all(row["index"] == "fresh" for row in rows(home, "spaces"))
+    assert rows(home, "nearest", "alpha")[0]["name"] == "beta"
+
+
+def test_a_factory_that_fails_leaves_the_registry_as_it_was(home: Path, made: Path) -> None:
+    failed = run(home, "add", f"{nets(made)}:broken", *INPUT, code=1)
+    assert "no weights today" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert len(rows(home, "list")) == 3
+
+
+def test_a_real_process_keeps_data_and_words_apart(made: Path, tmp_path: Path) -> None:
+    def process(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "modelspace", *words], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
+
+    found = process("nearest", "alpha", "--home", str(made))
+    assert found.returncode == 0, found.stderr
+    assert "beta" in found.stdout
+    assert "\x1b" not in found.stdout
+    assert found.stderr == ""
+    missing = process("nearest", "alpha")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("error: there is no registry.duckdb")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_an_interruption_in_a_real_process(home: Path, made: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelspace", "add", f"{nets(made)}:slow", *INPUT, "--home", str(home)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    waited = time.monotonic()
+    while not (tmp_path / "started").exists() and time.monotonic() - waited < 45:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, b"", b"interrupted; the registry is as it was\n")
+    assert len(rows(home, "list")) == 3
+
+
+def test_the_folder_above_is_found(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELSPACE_HOME", raising=False)
+    below = made / "index"
+    monkeypatch.chdir(below)
+    result = CliRunner().invoke(app, ["list", "--format", "json"])
+    assert len(json.loads(result.stdout)) == 3

@@ -1,0 +1,146 @@
+"""Ranking metrics against second versions written from their definitions, one random order of the ties at a time."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from modelspace.errors import UsageError
+from modelspace.evaluation import metrics
+from modelspace.evaluation.rankings import best_of_first, inclusion
+
+NAN = math.nan
+
+
+def orders(values: np.ndarray) -> list[list[int]]:
+    """Every descending order of the positions that the values allow, each as likely as the others."""
+    groups = [[i for i in range(len(values)) if values[i] == v] for v in sorted(set(values.tolist()), reverse=True)]
+    ways = itertools.product(*(itertools.permutations(group) for group in groups))
+    return [list(itertools.chain.from_iterable(parts)) for parts in ways]
+
+
+def tied_tables(seed: int, rows: int = 6, columns: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    scores, truth = (rng.integers(0, 4, (rows, columns)).astype(float) for _ in range(2))
+    truth[np.arange(rows), rng.integers(columns, size=rows)] = NAN
+    return scores, truth
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_and_recall_are_means_over_all_orders_of_ties(seed: int) -> None:
+    scores, truth = tied_tables(seed)
+    precision, recall = metrics.precision_at_k(scores, truth, 2), metrics.recall_at_k(scores, truth, 2)
+    for row in range(len(truth)):
+        known = np.isfinite(truth[row])
+        ours, theirs = orders(scores[row, known]), orders(truth[row, known])
+        for k in range(1, known.sum() + 1):
+            hits = [len(set(a[:k]) & set(b[:2])) for a in ours for b in theirs]
+            assert precision[row, k - 1] == pytest.approx(np.mean(hits) / k, abs=1e-12)
+            assert recall[row, k - 1] == pytest.approx(np.mean(hits) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_regret_is_the_mean_over_all_orders_of_ties(seed: int) -> None:
+    scores, truth = tied_tables(seed)
+    truth += np.random.default_rng(seed).random(truth.shape) * (seed % 2)
+    regret, relative = metrics.regret_at_k(scores, truth), metrics.regret_at_k(scores, truth, relative=True)
+    for row in range(len(truth)):
+        t = truth[row, np.isfinite(truth[row])]
+        ways = orders(scores[row, np.isfinite(truth[row])])
+        for k in range(1, len(t) + 1):
+            expected = np.mean([t.max() - max(t[i] for i in way[:k]) for way in ways])
+            assert regret[row, k - 1] == pytest.approx(expected, abs=1e-12)
+            assert relative[row, k - 1] == pytest.approx(expected / (t.max() - t.mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spearman_and_kendall_by_definition(seed: int) -> None:
+    scores, truth = tied_tables(seed, columns=9)
+    rho, tau = metrics.spearman(scores, truth), metrics.kendall(scores, truth)
+    for row in range(len(truth)):
+        known = np.isfinite(truth[row])
+        s, t = scores[row, known], truth[row, known]
+        assert rho[row] == pytest.approx(spearmanr(s, t).statistic, abs=1e-12)
+        pairs = list(itertools.combinations(range(len(s)), 2))
+        signs = [(np.sign(s[i] - s[j]), np.sign(t[i] - t[j])) for i, j in pairs]
+        n_s, n_t = sum(a != 0 for a, _ in signs), sum(b != 0 for _, b in signs)
+        assert tau[row] == pytest.approx(sum(a * b for a, b in signs) / math.sqrt(n_s * n_t), abs=1e-12)
+
+
+def test_perfect_reversed_and_empty_handed() -> None:
+    truth = np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+    assert metrics.spearman(truth * 10, truth)[0] == pytest.approx(1)
+    assert metrics.kendall(-truth, truth)[0] == pytest.approx(-1)
+    assert metrics.regret_at_k(truth, truth).tolist() == [[0.0] * 6]
+    assert metrics.precision_at_k(truth, truth, 2)[0].tolist() == pytest.approx([1, 1, 2 / 3, 2 / 4, 2 / 5, 2 / 6])
+    same = np.zeros_like(truth)
+    assert metrics.spearman(same, truth)[0] == 0
+    assert metrics.kendall(same, truth)[0] == 0
+    assert metrics.precision_at_k(same, truth, 2)[0].tolist() == pytest.approx([2 / 6] * 6)
+    assert math.isnan(metrics.spearman(truth, same)[0])
+    assert np.isnan(metrics.regret_at_k(truth, same, relative=True)).all()
+
+
+def test_targets_with_fewer_sources_stop_early() -> None:
+    truth = np.array([[3.0, 2.0, 1.0], [NAN, 2.0, 1.0], [NAN, NAN, NAN]])
+    precision = metrics.precision_at_k(np.zeros((3, 3)), truth, 1)
+    assert np.isnan(precision).tolist() == [[False] * 3, [False, False, True], [True] * 3]
+    assert precision[1, 0] == 0.5
+
+
+def test_more_relevant_than_sources_means_all_are() -> None:
+    assert metrics.precision_at_k([[1.0, 2.0]], [[1.0, 2.0]], 5).tolist() == [[1.0, 1.0]]
+
+
+def test_a_missing_score_is_refused_and_a_missing_measurement_is_not() -> None:
+    metrics.spearman([[NAN, 2.0, 1.0]], [[NAN, 2.0, 1.0]])
+    with pytest.raises(UsageError, match="1 pairs of the oracle have no finite score, the first at row 0, column 0"):
+        metrics.spearman([[NAN, 2.0, 1.0]], [[3.0, 2.0, 1.0]])
+    with pytest.raises(UsageError, match="infinite"):
+        metrics.spearman([[1.0, 2.0]], [[np.inf, 2.0]])
+    with pytest.raises(UsageError, match="two equal"):
+        metrics.spearman([[1.0, 2.0]], [[1.0, 2.0, 3.0]])
+
+
+def test_inclusion_rows_sum_to_k() -> None:
+    table = inclusion([2.0, 2.0, 5.0, 1.0, 2.0])
+    assert table.sum(axis=1).tolist() == pytest.approx([1, 2, 3, 4, 5])
+
+
+def test_best_of_first_reaches_the_best() -> None:
+    gains = [0.3, -1.0, 7.0, 2.0]
+    assert best_of_first([1.0, 1.0, 0.0, 5.0], gains).tolist() == pytest.approx([2.0, 2.0, 2.0, 7.0])
+    assert best_of_first(np.zeros(4), gains)[0] == pytest.approx(np.mean(gains))
+
+
+def test_bootstrap_by_definition() -> None:
+    values = np.array([[0.1, 1.0], [0.4, NAN], [0.9, 3.0], [0.2, NAN]])
+    interval = metrics.bootstrap(values, n_resamples=300, confidence=0.9, seed=7)
+    picks = np.random.default_rng(7).integers(4, size=(300, 4))
+    with np.errstate(all="ignore"):
+        draws = np.array([[np.nan if np.isnan(c[p]).all() else np.nanmean(c[p]) for c in values.T] for p in picks])
+    assert interval.mean.tolist() == pytest.approx([0.4, 2.0])
+    assert interval.low.tolist() == pytest.approx(np.nanquantile(draws, 0.05, axis=0).tolist())
+    assert interval.high.tolist() == pytest.approx(np.nanquantile(draws, 0.95, axis=0).tolist())
+    again = metrics.bootstrap(values, n_resamples=300, confidence=0.9, seed=7)
+    assert np.array_equal(again.low, interval.low)
+    assert metrics.bootstrap(values, seed=8).low[0] != interval.low[0]
+
+
+def test_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    intervals = [metrics.bootstrap(rng.normal(size=30), n_resamples=200) for _ in range(200)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    assert 0.88 <= covered <= 0.98
+
+
+def test_bootstrap_edges() -> None:
+    one = metrics.bootstrap([0.5])
+    assert (float(one.mean), float(one.low), float(one.high)) == (0.5, 0.5, 0.5)
+    assert np.isnan(metrics.bootstrap([NAN, NAN]).mean)
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        metrics.bootstrap([0.5], confidence=1.0)
+    with pytest.raises(UsageError, match="targets"):
+        metrics.bootstrap([])
