@@ -123,7 +123,8 @@ def embed(
     parameters = _parameters(spaces)
     total = max(space.n_images for space in spaces)
     writers = {space.space_id: MapWriter(space.canvas, space.bits) for space in spaces}
-    done, output_shape = 0, ()
+    done = 0
+    output_shape: tuple[int, ...] = ()
     for batch in images:
         batch = batch[: total - done]
         if not len(batch):

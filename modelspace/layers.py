@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from modelspace.attribution.engine import encoder_output, explained, ready
 from modelspace.attribution.graph import Graph, Node
 from modelspace.attribution.state import frozen
 from modelspace.errors import EmbeddingError, NotFoundError
@@ -150,8 +150,7 @@ def executed_layers(module: nn.Module, example: Tensor) -> list[LayerRow]:
         if name in trace.calls
     ]
     rows.sort(key=lambda row: trace.entered.index(row.name))
-    whole = LayerRow(OUTPUT, type(module).__name__, trace.shapes.get("", ()), _size(module), 1)
-    return [*(row for row in rows if row.name), whole]
+    return [*rows, LayerRow(OUTPUT, type(module).__name__, trace.output, _size(module), 1)]
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -205,12 +204,13 @@ def _find_tensor(value: Any) -> Tensor | None:
 
 @dataclass
 class _Trace:
-    """entered, left: names in the order of first entry and of last exit; shapes: of outputs, without the batch axis."""
+    """Names in the order of first entry and of last exit, calls, and shapes of outputs without the batch axis."""
 
     entered: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    output: tuple[int, ...] = ()
 
 
 def _trace(module: nn.Module, example: Tensor) -> _Trace:
@@ -226,35 +226,26 @@ def _trace(module: nn.Module, example: Tensor) -> _Trace:
         if name in trace.left:
             trace.left.remove(name)
         trace.left.append(name)
-        tensor = _find_tensor(value)
-        trace.shapes[name] = () if tensor is None else tuple(tensor.shape[1:])
+        trace.shapes[name] = _shape(value)
 
     try:
         for name, part in module.named_modules():
-            if isinstance(part, torch.jit.ScriptModule) and name:
-                continue  # its parts run in C++ and call no hooks
+            if not name or isinstance(part, torch.jit.ScriptModule):
+                continue  # a scripted module runs in C++ and takes no hooks
             handles.append(part.register_forward_pre_hook(lambda *_, name=name: enter(name)))
             handles.append(part.register_forward_hook(lambda _, args, value, name=name: leave(name, value)))
-        with torch.no_grad(), _explained(example):
-            module(example.clone())
+        # with gradients, as in the passes to come: without, some of torch's modules run fused and call no submodules
+        with ready(module, example) as source, explained(example):
+            trace.output = _shape(module(source.clone()))
     finally:
         for handle in handles:
             handle.remove()
     return trace
 
 
-@contextmanager
-def _explained(example: Tensor) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EmbeddingError(
-            f"the forward pass fails on an input of {tuple(example.shape)}: {line}",
-            "check the input size and the number of channels",
-        ) from error
+def _shape(value: Any) -> tuple[int, ...]:
+    tensor = _find_tensor(value)
+    return () if tensor is None else tuple(tensor.shape[1:])
 
 
 def _size(module: nn.Module) -> int:
@@ -300,7 +291,7 @@ def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
 def _near(layer: str, executed: Sequence[str]) -> str:
     pattern, side = _split(layer)
     suffix = ":in" if side == "in" else ""
-    names = [name for name in executed if name] + [OUTPUT]
+    names = [*executed, OUTPUT]
     near = difflib.get_close_matches(pattern, names, 3, 0.4)
     last = [name for name in names if name.rpartition(".")[2] == pattern.rpartition(".")[2]]
     shown = list(dict.fromkeys([*last[:2], *near]))[:3]
@@ -350,16 +341,13 @@ def _classifiers(module: nn.Module, example: Tensor) -> tuple[list[str], str]:
     owner = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters(remove_duplicate=False)}
     weights = [p for p in module.parameters() if p.is_floating_point()]
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _explained(example):
-            for weight in weights:
-                weight.requires_grad_(True)
-            source = example.detach().clone().requires_grad_(True)
-            output = first_tensor(module(source.clone()))
+        for weight in weights:
+            weight.requires_grad_(True)
+        with ready(module, example) as source:
+            output = encoder_output(lambda x: first_tensor(module(x)), source, graphical=True)
+            graph = Graph(output.grad_fn, source)
         if output.dim() < 2 or output[0].numel() != output.shape[1]:
             return [], f"it has shape {tuple(output.shape[1:])} per image, which are no class scores"
-        if output.grad_fn is None:
-            return [], "it has no gradient"
-        graph = Graph(output.grad_fn, source)
         maps = _last_linear_maps(graph)
         if maps is None:
             return [], "it does not come straight from a linear map"

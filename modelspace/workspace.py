@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,9 @@ class ModelSpace:
         request = Request(model, name, file, layer, preprocessing, task, data, tags, device)
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
-            self._refresh_index()
+            # The model is in; an interruption from here on only leaves the index to the next query.
+            with suppress(KeyboardInterrupt):
+                self._refresh_index()
         return added
 
     def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
@@ -361,9 +364,19 @@ class ModelSpace:
             registry.set_default_space(space)
 
     def rebuild(
-        self, *, coordinates: bool = False, progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        coordinates: bool = False,
+        compact: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Records[SpaceInfo]:
-        """Make the index files anew from the registry; with `coordinates`, first the vectors from the stored maps."""
+        """Make the index files anew from the registry.
+
+        Args:
+            coordinates: first make the vectors anew from the stored maps.
+            compact: first write the registry anew without the room that removed and changed rows left in its file.
+            progress: called with (models done, models in all) of each space.
+        """
         from modelspace import index
 
         if coordinates:
@@ -371,6 +384,10 @@ class ModelSpace:
                 for row in registry.spaces():
                     with registry.transaction():
                         comparison.rebuild(registry, row.spec, progress)
+        if compact:
+            from modelspace.registry.compaction import compact as write_anew
+
+            write_anew(self.path)
         index.remove(self.home / INDEX, set())
         self._refresh_index()
         return self.spaces()

@@ -2,7 +2,8 @@
 
 The floor is a bare loop of forward and gradient with respect to the input, at the same batch size, on the same images
 already on the device: what saliency and gradient*input can't do without. Rounds of floor and pass are interleaved and
-the median of the ratios is printed, since machines are noisy. Memory is the peak resident size of a process of its own.
+the median of the ratios is printed, since machines are noisy; on a CPU seconds are those of the process, not of the
+wall. Memory is the peak resident size of a process of its own.
 
     python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda]
 """
@@ -47,7 +48,9 @@ class Bottleneck(nn.Module):
         )
         short = stride != 1 or inside != out
         self.skip: nn.Module = (
-            nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out)) if short else nn.Identity()
+            nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            if short
+            else nn.Identity()
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -94,19 +97,25 @@ def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield images[first : first + size]
 
 
-def floor(module: nn.Module, tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> float:
+def clock(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, where others may be running; of the wall on an accelerator."""
+    return time.process_time() if device.type == "cpu" else time.perf_counter()
+
+
+def floor(tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> float:
     """Seconds of the bare loop."""
-    started = time.perf_counter()
+    started = clock(inputs[0].device)
     for x in inputs:
         leaf = x.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(tap(leaf).sum(), leaf)
         gradient.sum().item()
-    return time.perf_counter() - started
+    return clock(inputs[0].device) - started
 
 
 def spaces(methods: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
     return [
-        SpaceSpec(method, "bench", method, n_images, 64, 8, parameters=dict(METHODS[method].defaults)) for method in methods
+        SpaceSpec(method, "bench", method, n_images, 64, 8, parameters=dict(METHODS[method].defaults))
+        for method in methods
     ]
 
 
@@ -121,13 +130,13 @@ def speed(name: str, n_images: int, rounds: int, device: torch.device) -> None:
         tap = find_encoder_output(module, inputs[0][:2], None)
         ratios: dict[str, list[float]] = {case: [] for case in CASES}
         base = []
-        floor(module, tap, inputs)
+        floor(tap, inputs)
         for _ in range(rounds):
             for case, methods in CASES.items():
-                base.append(floor(module, tap, inputs))
-                started = time.perf_counter()
+                base.append(floor(tap, inputs))
+                started = clock(device)
                 embed(tap, preprocessing, batches(images, batch), spaces(methods, n_images), device=device)
-                ratios[case].append((time.perf_counter() - started) / base[-1])
+                ratios[case].append((clock(device) - started) / base[-1])
     print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(base) / n_images:.2f} ms per image")
     for case, values in ratios.items():
         print(f"  {case:27s} {statistics.median(values):.2f} x  ({min(values):.2f} to {max(values):.2f})")
@@ -171,7 +180,9 @@ def main() -> None:
         peaks[n_images] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     print(f"peak memory, three methods: {peaks[100]:.0f} MiB with 100 images, {peaks[1000]:.0f} MiB with 1,000")
     stored = 3 * 900 * 64 * 64 / 2**20
-    print(f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are the 900 more images' codes to be stored")
+    print(
+        f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are the 900 more images' codes to be stored"
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ def build(home: Path, images: int, canvas: int, bits: int) -> None:
         names = zoo.names()
         for done, name in enumerate(names):
             added = space.add(f"zoo:{name}", device="cpu")
-            print(f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True)
+            print(
+                f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True
+            )
+        space.rebuild(compact=True)
         failed = [check for check in space.verify(deep=True) if not check.ok]
         if failed:
             sys.exit("\n".join(f"{check.what}: {check.detail}" for check in failed))

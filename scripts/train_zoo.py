@@ -142,9 +142,8 @@ def table(folder: Path) -> str:
             "class_map": "S/2 x S/2, {} classes",
         }
         changed = f" Input: {' '.join((task.corrupt.__doc__ or '').split())}" if task.corrupt else ""
-        rows.append(
-            f"| `{name}` | {task.group} | {shape[task.kind].format(task.outputs)} | {task.definition}{changed} |"
-        )
+        label = f"{task.definition}{changed}".replace("|", r"\|")
+        rows.append(f"| `{name}` | {task.group} | {shape[task.kind].format(task.outputs)} | {label} |")
     return "\n".join(rows)
 
 

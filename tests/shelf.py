@@ -23,9 +23,10 @@ def card(name: str, weights: str | None = None, **more: object) -> ModelCard:
     return ModelCard(name, f"test:{name}", weights or f"sha of {name}", "fc:in", "test", preprocessing=size, **values)  # type: ignore[arg-type]
 
 
-def units(n: int, dimension: int = 12, seed: int = 0) -> np.ndarray:
-    """n unit vectors (n, dimension) float64, in families."""
+def units(n: int, seed: int = 0) -> np.ndarray:
+    """n independent unit vectors (n, 2n + 6) float64, in families."""
     rng = np.random.default_rng(seed)
+    dimension = 2 * n + 6
     centres = rng.normal(size=(1 + n // 3, dimension))
     vectors = centres[rng.integers(0, len(centres), n)] + 0.5 * rng.normal(size=(n, dimension))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -308,6 +308,23 @@ def test_evil_names_stay_text(page: Any) -> None:
     assert page.locator("img").count() == 0
 
 
+def test_it_shows_itself_in_a_notebook(context: Any, tmp_path: Path) -> None:
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(make_atlas([*EVIL, "b"], np.eye(4)[:, :2])._repr_html_(), encoding="utf-8")
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(notebook.as_uri())
+    inside = until(lambda: next((frame for frame in opened.frames if frame != opened.main_frame), None))
+    until(lambda: inside.evaluate("Boolean(window.atlas)"))
+    inside.evaluate("atlas.select(0)")
+    assert inside.locator("#panel h2").inner_text() == EVIL[0]
+    opened.wait_for_timeout(300)
+    assert [text for text in problems if "GPU stall" not in text] == []
+    opened.close()
+
+
 def test_without_webgl_canvas_takes_over(context: Any, atlas_file: Path) -> None:
     opened = context.new_page()
     opened.add_init_script(

@@ -46,9 +46,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[np.ndarray], 
 def test_epsilon_lrp_of_a_perceptron(name: str, offset: str) -> None:
     f, f_numpy = ACTIVATIONS[name]
     rng = np.random.default_rng(0)
-    w1, b1, w2, b2 = (0.4 * rng.normal(size=s) for s in ((7, 12), (7,), (3, 7), (3,)))
-    b2 = b2 + 0.5  # no image may leave all units at zero
-    w3 = rng.normal(size=(2, 3))
+    w1, b1, w2, b2 = (0.4 * rng.normal(size=s) for s in ((20, 12), (20,), (16, 20), (16,)))
+    w3 = rng.normal(size=(2, 16))
     x = rng.normal(size=(4, 12))
 
     def net(t: Tensor) -> Tensor:
@@ -318,3 +317,29 @@ def test_float32_agrees_with_float64(name: str) -> None:
         assert narrow[method].dtype == torch.float32
         error = float((narrow[method].double() - wide[method]).norm() / wide[method].norm())
         assert error < 1e-3, method
+
+
+def test_activations_far_below_epsilon_keep_their_digits() -> None:
+    net, x = build(NETS["residual"]), images(2)
+    with torch.no_grad():
+        net.bn0.weight.mul_(1e-9)
+        net.bn0.bias.mul_(1e-9)
+        for layer in (net.a, net.bn1, net.b, net.bn2):
+            layer.bias.mul_(1e-9)
+        for layer in (net.bn1, net.bn2):
+            layer.running_mean.mul_(1e-9)
+    wide = lrp(net, x)
+    narrow = lrp(net.float(), x.float())
+    assert float(wide.abs().max()) < 1e-10
+    assert float((narrow.double() - wide).norm() / wide.norm()) < 1e-4
+
+
+def test_half_precision_inside_a_model() -> None:
+    x = images(2, dtype=torch.float32)
+    for f in (F.relu, F.silu):
+
+        def tap(t: Tensor, f: Callable[[Tensor], Tensor] = f) -> Tensor:
+            return f((t * 3.0).bfloat16()).float()
+
+        want = lrp(lambda t, f=f: f(t * 3.0), x)
+        assert float((lrp(tap, x) - want).norm() / want.norm()) < 0.01

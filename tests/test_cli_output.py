@@ -160,6 +160,12 @@ def test_into_a_pipe_everything_goes_uncut(at: Any) -> None:
     assert not any(text != text.rstrip() for text in lines)
 
 
+def test_an_optional_column_without_anything_in_it_is_left_out(at: Any) -> None:
+    optional = [*columns()[:3], Column("note", lambda row: row.data or "", optional=True)]
+    assert "note" not in at(80, optional, [neighbour(1, "a", 0.5, data=None)])[0]
+    assert "note" in at(80, optional, [neighbour(1, "a", 0.5, data=None), neighbour(2, "b", 0.5, data="x")])[0]
+
+
 def test_wide_characters_keep_the_columns_in_line(at: Any) -> None:
     from rich.cells import cell_len
 
@@ -293,3 +299,13 @@ def test_names_with_markup_in_a_ranking(line: Line) -> None:
     output = line("nearest", "depth").stdout
     assert "[red]x" in output
     assert "[bold]t" in output
+
+
+@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "screen", "sql"])
+def test_the_examples_in_docstrings(name: str) -> None:
+    import doctest
+    from importlib import import_module
+
+    found = doctest.testmod(import_module(f"modelspace.cli.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0

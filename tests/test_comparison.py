@@ -49,12 +49,8 @@ def definition(registry: Registry, ids: list[int]) -> np.ndarray:
         codes = b"".join(block.codes for block in registry.map_blocks(spec.space_id, model_id))
         maps = np.frombuffer(codes, "<f4").astype(np.float64).reshape(N_IMAGES, -1)
         stacked.append(maps / np.linalg.norm(maps, axis=1, keepdims=True))
-    return (
-        sum(
-            np.array([maps[k] for maps in stacked]) @ np.array([maps[k] for maps in stacked]).T for k in range(N_IMAGES)
-        )
-        / N_IMAGES
-    )
+    stack = np.stack(stacked)
+    return np.einsum("anp,bnp->ab", stack, stack) / N_IMAGES
 
 
 def family(rng: np.random.Generator) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ import pytest
 from modelspace import probes
 from modelspace.errors import ProbeError, UsageError
 from modelspace.probes import rendered
+from modelspace.zoo import rooms
 
 
 def test_what_identifies_the_rooms():
@@ -38,7 +39,7 @@ def test_rooms_are_rendered_batch_by_batch_as_they_are_asked_for(monkeypatch):
         return np.zeros((count, size, size, 3), dtype=np.uint8)
 
     monkeypatch.setenv("MODELSPACE_CACHE", "")
-    monkeypatch.setattr(rendered, "render_rgb8", render)
+    monkeypatch.setattr(rooms, "render_rgb8", render)
     stream = probes.batches(probes.rooms(2, size=16, seed=9), None, 5, 1_000_000, 4)
     assert calls == []
     assert next(stream).shape == (4, 16, 16, 3)

@@ -80,6 +80,14 @@ def test_blocks_of_every_length_are_cut_and_joined(path: Path, size: int) -> Non
         assert registry.check() == []
 
 
+def test_no_table_has_an_index(path: Path) -> None:
+    """DuckDB 2.0.0 loses committed updates of indexed tables when it replays its log: see scripts/kill_loop.py."""
+    with Registry.open(path) as registry:
+        assert registry._rows("FROM duckdb_indexes()") == []
+        kinds = registry._rows("SELECT DISTINCT constraint_type FROM duckdb_constraints() WHERE schema_name = 'main'")
+        assert kinds == [("NOT NULL",)]
+
+
 def test_no_part_is_long_enough_to_be_stored_out_of_line(path: Path) -> None:
     """From 4,096 bytes on, DuckDB rewrites all maps for every model that is added."""
     shelf.fill(path, ["a", "b"], shelf.units(2))
@@ -161,14 +169,14 @@ def test_the_default_space_can_be_changed(path: Path) -> None:
         assert registry.check() == []
 
 
-BAD_ROWS = {
-    "nan": dict(vector=[np.nan, 1]),
-    "infinite": dict(vector=[np.inf]),
-    "zero": dict(vector=[0, 0]),
-    "empty": dict(vector=[]),
-    "affinity": dict(affinities=[np.nan]),
-    "too many affinities": dict(affinities=[0.1, 0.2]),
-    "residual": dict(residual=np.nan),
+BAD_ROWS: dict[str, dict] = {
+    "nan": {"vector": [np.nan, 1]},
+    "infinite": {"vector": [np.inf]},
+    "zero": {"vector": [0, 0]},
+    "empty": {"vector": []},
+    "affinity": {"affinities": [np.nan]},
+    "too many affinities": {"affinities": [0.1, 0.2]},
+    "residual": {"residual": np.nan},
 }
 
 
@@ -179,7 +187,6 @@ def test_what_would_spoil_every_ranking_is_refused(path: Path, name: str) -> Non
     row = EmbeddingRow(1, 0, np.array(values["vector"]), np.array(values["affinities"]), 0, values["residual"])
     with Registry.open(path, write=True) as registry:
         with pytest.raises(UsageError, match="model 1"), registry.transaction():
-            registry.add_model(shelf.card("a"))
             registry.add_embedding(shelf.GI.space_id, row, shelf.blocks("a"))
         assert registry.models() == []
         shelf_row = shelf.rows(shelf.units(1))[0]
@@ -221,7 +228,11 @@ def test_conflicts_are_named(path: Path) -> None:
         refused(ConflictError, "'gi' is the same as 'other'", lambda: registry.add_space(same, default=True))
         like_an_id = type(shelf.GI)("0123456789abcdef", "probes", "x", 1, 8)
         refused(UsageError, "id of another", lambda: registry.add_space(like_an_id, default=True))
-        refused(NotFoundError, "no probe set", lambda: registry.add_space(type(shelf.GI)("n", "none", "x", 1, 8), default=True))
+        refused(
+            NotFoundError,
+            "no probe set",
+            lambda: registry.add_space(type(shelf.GI)("n", "none", "x", 1, 8), default=True),
+        )
 
         def add_third(position: int = 2, blocks: list[MapBlock] | None = None) -> None:
             model_id = registry.add_model(shelf.card("c"))
@@ -249,14 +260,17 @@ def test_a_failed_or_interrupted_transaction_leaves_nothing(path: Path) -> None:
         yield next(shelf.blocks("a"))
         raise KeyboardInterrupt
 
+    def add(registry: Registry) -> None:
+        model_id = registry.add_model(shelf.card("a"))
+        placed = EmbeddingRow(model_id, 0, row.vector, row.affinities, 0, row.residual)
+        registry.add_embedding(shelf.GI.space_id, placed, interrupted())
+
     with Registry.open(path, write=True) as registry:
         with pytest.raises(KeyboardInterrupt), registry.transaction():
-            model_id = registry.add_model(shelf.card("a"))
-            placed = EmbeddingRow(model_id, 0, row.vector, row.affinities, 0, row.residual)
-            registry.add_embedding(shelf.GI.space_id, placed, interrupted())
+            add(registry)
         assert registry.models() == []
         assert registry.embeddings(shelf.GI.space_id) == []
-        assert list(registry.map_blocks(shelf.GI.space_id, model_id)) == []
+        assert registry.block_starts(shelf.GI.space_id) == []
         with registry.transaction():
             registry.add_model(shelf.card("a"))  # the registry can go on
 

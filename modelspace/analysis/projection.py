@@ -78,7 +78,7 @@ def fit_projection(
     Args:
         names: n model names, all different.
         affinity: (n, n) exact affinities; used for up to `MAX_EXACT` models.
-        vectors: (n, d) float32 unit vectors, for larger spaces. Their neighbours are searched exactly (a few minutes for
+        vectors: (n, d) float32 unit vectors, for larger spaces. Their neighbours are searched exactly (about ten minutes for
             100,000 vectors of 512 on two cores) unless `neighbours` brings them.
         neighbours: with `vectors`: (n, m) numbers of the nearest other models, best first, and (n, m) their affinities,
             for example from an index; m >= max(n_neighbors - 1, k).

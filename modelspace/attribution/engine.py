@@ -157,6 +157,20 @@ def ready(tap: Tap, x: Tensor) -> Iterator[Tensor]:
         yield (x.clone() if x.is_inference() else x).detach().requires_grad_(True)
 
 
+@contextmanager
+def explained(x: Tensor) -> Iterator[None]:
+    """Turns an error of a model's forward pass on `x` into an EmbeddingError of one sentence; not one of memory."""
+    try:
+        yield
+    except (ModelspaceError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise EmbeddingError(
+            f"the forward pass fails on an input of {tuple(x.shape)} {_type_name(x)}: {_first_line(error)}",
+            "check the input size and the number of channels",
+        ) from error
+
+
 def _module(tap: Tap) -> nn.Module | None:
     """The model behind a tap: its `module`, or the tap itself."""
     module = tap if isinstance(tap, nn.Module) else getattr(tap, "module", None)
@@ -165,16 +179,8 @@ def _module(tap: Tap) -> nn.Module | None:
 
 def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
     """T, checked. source: (B, ...); graphical: whether a backward pass is to follow."""
-    try:
-        with torch.set_grad_enabled(graphical):
-            output = tap(source.clone())  # a model may change its input in place
-    except (ModelspaceError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise EmbeddingError(
-            f"the forward pass fails on an input of {tuple(source.shape)} {_type_name(source)}: {_first_line(error)}",
-            "check the input size and the number of channels",
-        ) from error
+    with explained(source), torch.set_grad_enabled(graphical):
+        output = tap(source.clone())  # a model may change its input in place
     if not isinstance(output, Tensor):
         raise EmbeddingError(f"the encoder output is a {type(output).__name__}, not a tensor", "choose a --layer")
     if not output.is_floating_point():

@@ -222,7 +222,8 @@ def _step(graph: Graph, node: Node, settings: Settings) -> Step:
         raise NoRule("attention over constant values")
     if kind == "Glu":
         return _normaliser(node, products.gated_linear_unit), [0]
-    raise NoRule("an autograd.Function of the model's own" if kind == CUSTOM else "")
+    own = kind == CUSTOM and opaque_hint([node.name()]) is None
+    raise NoRule("an autograd.Function of the model's own" if own else "")
 
 
 def _only_first(graph: Graph, node: Node) -> None:
@@ -234,20 +235,20 @@ def _only_first(graph: Graph, node: Node) -> None:
 
 
 def _relu(node: Node, settings: Settings) -> Hook:
-    """y / (x + ε) for y > 0, else 0. The plain gradient is at hand, so two passes do: g − g ε / (y + ε)."""
+    """y / (x + ε) for y > 0, else 0: the plain gradient, which is at hand, times y / (y + ε)."""
     epsilon, book = settings.epsilon, settings.book
 
     def run(inputs: Gradients, outputs: Gradients) -> Gradients | None:
         gradient, plain = outputs[0], inputs[0]
         if gradient is None or plain is None:
             return None
-        y = node._saved_result
-        below = y.float().add_(epsilon) if _short(y) else y + epsilon
+        y = node._saved_result.float() if _short(plain) else node._saved_result
+        below = y + epsilon
         if book is not None:
             book.leak += _total(gradient * (y - y * y / below))
-        if _short(y):
-            return (plain * (y / below).to(plain.dtype), *inputs[1:])
-        return (torch.addcdiv(plain, plain, below, value=-epsilon, out=below), *inputs[1:])
+        # not g − g ε / (y + ε), which is one pass less, but loses all digits where y is far below ε
+        changed = torch.div(y, below, out=below).mul_(plain)
+        return (changed.to(plain.dtype), *inputs[1:])
 
     return run
 

@@ -20,7 +20,7 @@ def count(n: int) -> str:
 
 def seconds(value: float) -> str:
     """
-    >>> seconds(0.034), seconds(3.21), seconds(75), seconds(3700)
+    >>> seconds(0.034), seconds(3.21), seconds(75), seconds(3720)
     ('0.03 s', '3.2 s', '1 min 15 s', '1 h 2 min')
     """
     if value < 59.95:

@@ -35,11 +35,11 @@ def command(
 
     columns = [
         Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
-        Column("task", lambda row: row.task or "", rank=1, least=10),
+        Column("task", lambda row: row.task or "", rank=1, least=10, optional=True),
         Column("parameters", lambda row: figures.count(row.parameters), right=True, rank=3),
         Column("layer", lambda row: row.layer, rank=2, least=12),
         Column("input", lambda row: size_text(row.preprocessing), rank=4),
-        Column("data", lambda row: row.data or "", rank=6, least=8),
+        Column("data", lambda row: row.data or "", rank=6, least=8, optional=True),
         Column("seconds", lambda row: f"{row.seconds:.1f}", right=True, rank=5),
         Column("uri", lambda row: row.uri, rank=7, least=16),
         Column("architecture", lambda row: row.architecture, rank=8, least=12),

@@ -89,9 +89,9 @@ def _print_ranking(found: Any) -> None:
         Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
         Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=1),
-        Column("task", lambda row: row.task or "", rank=2, least=10),
+        Column("task", lambda row: row.task or "", rank=2, least=10, optional=True),
         Column("distance", lambda row: f"{row.distance:.4f}", right=True, rank=3),
-        Column("data", lambda row: row.data or "", rank=4, least=8),
+        Column("data", lambda row: row.data or "", rank=4, least=8, optional=True),
         Column("architecture", lambda row: row.architecture, rank=5, least=12),
         Column("uri", lambda row: row.uri, rank=6, least=16),
     ]

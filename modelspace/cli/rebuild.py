@@ -16,6 +16,7 @@ from modelspace.cli.spaces import print_spaces
 EXAMPLES = """
 modelspace rebuild
 modelspace rebuild --coordinates
+modelspace rebuild --compact
 """
 
 
@@ -23,13 +24,16 @@ def command(
     coordinates: Annotated[
         bool, typer.Option("--coordinates", help="First compute affinities and vectors anew from the stored maps.")
     ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="First write the registry anew without unused room in its file.")
+    ] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
     """Make the index files anew from the registry. No model is run."""
     with progress_bar("rebuilding", "models", quiet=quiet) as progress:
-        spaces = open_space(home).rebuild(coordinates=coordinates, progress=progress)
+        spaces = open_space(home).rebuild(coordinates=coordinates, compact=compact, progress=progress)
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     what = "vectors and index files" if coordinates else "index files"

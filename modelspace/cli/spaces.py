@@ -63,6 +63,8 @@ def print_spaces(spaces: Any, chosen: Format) -> None:
         Column("index", lambda row: row.index, rank=5),
         Column("scalar", lambda row: row.scalar, rank=7),
         Column("id", lambda row: row.space_id, rank=6),
-        Column("parameters", lambda row: " ".join(f"{k}={v}" for k, v in row.parameters.items()), rank=8),
+        Column(
+            "parameters", lambda row: " ".join(f"{k}={v}" for k, v in row.parameters.items()), rank=8, optional=True
+        ),
     ]
     print_table(columns, spaces)

@@ -100,7 +100,7 @@ def _print(columns: list[str], rows: list[list[Any]]) -> None:
         for i in range(len(columns))
     ]
     shown = [
-        Column(name, partial(_cell, i), right=numeric[i], least=min(12, max(len(name), 4)))
+        Column(name, partial(_cell, i), right=numeric[i], rank=i, least=min(12, max(len(name), 4)))
         for i, name in enumerate(columns)
     ]
     print_table(shown, rows)

@@ -34,6 +34,7 @@ class Column:
         rank: columns with the highest are left out first; 0: never.
         least: the cells may be cut to this width; None: never.
         fold: instead of being cut they go on in the next line, as names do.
+        optional: left out where no record has anything in it.
         style: of the cells, in rich's words.
     """
 
@@ -43,6 +44,7 @@ class Column:
     rank: int = 0
     least: int | None = None
     fold: bool = False
+    optional: bool = False
     style: str = ""
 
 
@@ -57,6 +59,8 @@ def tie() -> str:
 
 def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes: Sequence[str] = ()) -> None:
     """Draw a table on standard output."""
+    records = list(records)
+    columns = [column for column in columns if not column.optional or any(column.text(record) for record in records)]
     rows = [[printable(column.text(record)) for column in columns] for record in records]
     widths = [max([cell_len(column.header), *(cell_len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
     fitted = _fit(columns, widths, _console_width())
@@ -84,7 +88,10 @@ def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes:
 def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> list[tuple[int, int]]:
     """Which columns fit, as (position, width)."""
     shown = list(range(len(columns)))
-    least = [min(w, c.least) if c.least is not None else w for c, w in zip(columns, widths, strict=True)]
+    least = [
+        min(width, max(column.least, cell_len(column.header))) if column.least is not None else width
+        for column, width in zip(columns, widths, strict=True)
+    ]
     if room is None:
         return list(enumerate(widths))
     while sum(least[i] + _GAP for i in shown) - _GAP > room:

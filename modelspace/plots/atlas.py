@@ -36,6 +36,9 @@ MAX_MODELS = 200_000
 THUMBNAIL_SIDE = 64
 MAX_THUMBNAIL_BYTES = 48_000_000
 
+# A notebook keeps what it shows; a larger page would make it slow to open and to save.
+_LARGEST_SHOWN = 20_000_000
+
 _SCRIPTS = (
     "data.js",
     "colours.js",
@@ -80,6 +83,8 @@ class Atlas:
         return f"<Atlas of {self.n_models:,} models, {len(self.html) / 1e6:.1f} MB>"
 
     def _repr_html_(self) -> str:
+        if len(self.html) > _LARGEST_SHOWN:
+            return f"<p>Atlas of {self.n_models:,} models: too large for a notebook; save it and open the file.</p>"
         page = html.escape(self.html, quote=True)
         return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="640" style="border:0"></iframe>'
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modelspace.errors import ProbeError
 from modelspace.probes import cache
 from modelspace.probes.base import MAX_SIZE, ProbeSet, check_range, short_hash
-from modelspace.zoo.rooms import RENDERER_VERSION, render_rgb8
+from modelspace.zoo.scenes import RENDERER_VERSION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,8 @@ def take(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int)
     seed, size = int(probe_set.spec["seed"]), probe_set.size
 
     def render(start: int, number: int) -> np.ndarray:
-        return render_rgb8(start, number, seed, size)
+        from modelspace.zoo import rooms  # imports torch, which describing a set does not need
+
+        return rooms.render_rgb8(start, number, seed, size)
 
     return cache.images(f"rooms-v{RENDERER_VERSION}-seed{seed}-{size}px", first, count, (size, size, 3), render)

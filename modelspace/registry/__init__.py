@@ -3,7 +3,17 @@
 This package is the only one that imports duckdb. `docs/schema.md` describes the file.
 """
 
-from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, Problem, SpaceRow
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, Problem, ProjectionRow, SpaceRow
 from modelspace.registry.store import KEEP, Registry
 
-__all__ = ["KEEP", "EmbeddingRow", "MapBlock", "ModelRow", "ProbeRow", "Problem", "Registry", "SpaceRow"]
+__all__ = [
+    "KEEP",
+    "EmbeddingRow",
+    "MapBlock",
+    "ModelRow",
+    "ProbeRow",
+    "Problem",
+    "ProjectionRow",
+    "Registry",
+    "SpaceRow",
+]

@@ -202,15 +202,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     return duck
 
 
-def _attach(path: Path) -> duckdb.DuckDBPyConnection:
+def _attach(path: Path, beside: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection to the registry, to write; with `beside`, also to a second file that is attached under that name."""
     duck = duckdb.connect(":memory:", config=_LOCKED_DOWN)
     try:
         # The size of row groups is an option of ATTACH alone.
-        duck.execute(
-            f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS registry "
-            f"(STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}); USE registry; "
-            "SET enable_external_access = false; SET lock_configuration = true"
-        )
+        for file, name in ((path, "registry"), (beside, "beside")):
+            if file is not None:
+                quoted = str(file).replace("'", "''")
+                options = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}"
+                duck.execute(f"ATTACH '{quoted}' AS {name} ({options})")
+        duck.execute(f"USE registry; {_LOCK}")
     except BaseException:
         duck.close()
         raise
@@ -224,10 +226,15 @@ def _retry(connect: Callable[[], duckdb.DuckDBPyConnection], path: Path, deadlin
             return connect()
         except duckdb.Error as error:
             reason = translated(error, path)
-            if not isinstance(reason, BusyError) or time.monotonic() + wait > deadline:
+            if not isinstance(reason, BusyError) or time.monotonic() > deadline:
                 raise reason from None
-        time.sleep(wait)
-        wait = min(2 * wait, _LONGEST_WAIT)
+        wait = _pause(wait, deadline)
+
+
+def _pause(wait: float, deadline: float) -> float:
+    """Sleep for `wait` seconds, but not beyond the deadline; how long to sleep the next time."""
+    time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
+    return min(2 * wait, _LONGEST_WAIT)
 
 
 def _busy_here(path: Path) -> BusyError:
@@ -243,10 +250,9 @@ def _enter(path: Path, *, write: bool, deadline: float) -> None:
             if users == 0 or (users > 0 and not write):
                 _open_here[key] = -1 if write else users + 1
                 return
-        if time.monotonic() + wait > deadline:
+        if time.monotonic() > deadline:
             raise _busy_here(path)
-        time.sleep(wait)
-        wait = min(2 * wait, _LONGEST_WAIT)
+        wait = _pause(wait, deadline)
 
 
 def _leave(path: Path, *, write: bool) -> None:
@@ -285,10 +291,9 @@ def _lock(path: Path, deadline: float) -> int:
             raise
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace")
         os.close(descriptor)
-        if time.monotonic() + wait > deadline:
+        if time.monotonic() > deadline:
             raise BusyError(f"process {owner or '(unknown)'} is changing {path}", "try again when it has ended")
-        time.sleep(wait)
-        wait = min(2 * wait, _LONGEST_WAIT)
+        wait = _pause(wait, deadline)
 
 
 def _inode(name: str) -> int | None:

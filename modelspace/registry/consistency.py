@@ -8,6 +8,15 @@ from modelspace.registry.rows import Problem
 #: (what its rows say, query). A query gives (subject, detail); the text puts the detail in place of {}.
 _QUESTIONS = (
     (
+        "its {} is there more than once",
+        "SELECT 'model ' || name, 'name' FROM main.models GROUP BY name HAVING count(*) > 1"
+        " UNION ALL SELECT 'model ' || model_id, 'id' FROM main.models GROUP BY model_id HAVING count(*) > 1"
+        " UNION ALL SELECT 'space ' || name, 'name' FROM main.spaces GROUP BY name HAVING count(*) > 1"
+        " UNION ALL SELECT 'space ' || space_id, 'id' FROM main.spaces GROUP BY space_id HAVING count(*) > 1"
+        " UNION ALL SELECT 'probe set ' || name, 'name' FROM main.probe_sets GROUP BY name HAVING count(*) > 1"
+        " UNION ALL SELECT 'probe set ' || probe_id, 'id' FROM main.probe_sets GROUP BY probe_id HAVING count(*) > 1",
+    ),
+    (
         "there is {} default space among the spaces, not one",
         "SELECT 'registry', count(*) FILTER (WHERE is_default) FROM main.spaces"
         " HAVING count(*) > 0 AND count(*) FILTER (WHERE is_default) <> 1",
@@ -96,11 +105,40 @@ _QUESTIONS = (
     ),
 )
 
+#: The same of the maps of spaces, whose tables a registry of an older program lacks.
+_QUESTIONS_OF_PROJECTIONS = (
+    (
+        "its map is stored {} times",
+        "SELECT 'space ' || coalesce(any_value(s.name), p.space_id), count(*) FROM main.projections p"
+        " LEFT JOIN main.spaces s ON s.space_id = p.space_id GROUP BY p.space_id HAVING count(*) > 1",
+    ),
+    (
+        "a map is stored of it, but there is no such space{}",
+        "SELECT 'missing space ' || p.space_id, '' FROM main.projections p ANTI JOIN main.spaces s"
+        " ON s.space_id = p.space_id",
+    ),
+    (
+        "it has a place on a map that is not there, of the space {}",
+        "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p ANTI JOIN main.projections h"
+        " ON h.space_id = p.space_id",
+    ),
+    (
+        "it has a place on the map of the space {}, which does not hold it",
+        "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p ANTI JOIN main.embeddings e"
+        " ON e.space_id = p.space_id AND e.model_id = p.model_id",
+    ),
+    (
+        "its place on the map of the space {} is stored twice, or is not finite",
+        "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p GROUP BY p.space_id, p.model_id"
+        " HAVING count(*) > 1 OR NOT bool_and(isfinite(p.x) AND isfinite(p.y))",
+    ),
+)
+
 
 def problems(registry: Reader) -> list[Problem]:
     """See `Registry.check`."""
     found = []
-    for message, question in _QUESTIONS:
+    for message, question in (*_QUESTIONS, *(_QUESTIONS_OF_PROJECTIONS if registry.has_projections() else ())):
         for subject, detail in registry._rows(question):
             found.append(Problem(subject, message.format(detail)))
     for space in registry.spaces():

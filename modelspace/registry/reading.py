@@ -13,7 +13,7 @@ import numpy as np
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import sql
 from modelspace.registry.connection import Connection, translated
-from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, SpaceRow
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 #: Bytes of codes or scales in one row of the table `maps`. From 4,096 on, DuckDB would store them out of line.
@@ -277,6 +277,32 @@ class Reader:
             scales = b"".join([row[3] for row in rows[at:end]])
             yield rows[at][0], MapBlock(first_image, rows[at][1], codes, scales)
             at = end
+
+    # ---- maps of spaces
+
+    def has_projections(self) -> bool:
+        """Whether the registry has the tables for maps of spaces; one that an older program made may be read without."""
+        return bool(self._rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'projections'"))
+
+    def projection(self, space_id: str) -> ProjectionRow | None:
+        """The stored map of a space; None where none is stored."""
+        if not self.has_projections():
+            return None
+        rows = self._rows("SELECT parameters, seed, made_at FROM main.projections WHERE space_id = ?", [space_id])
+        if not rows:
+            return None
+        points = self._columns(
+            "SELECT model_id, x, y, placed FROM main.projection_points WHERE space_id = ? ORDER BY model_id", [space_id]
+        )
+        parameters, seed, made_at = rows[0]
+        return ProjectionRow(
+            points["model_id"].astype(np.int64, copy=False),
+            np.column_stack([points["x"], points["y"]]).astype(np.float64, copy=False),
+            points["placed"].astype(bool, copy=False),
+            json.loads(parameters),
+            int(seed),
+            made_at.replace(tzinfo=UTC),
+        )
 
     # ---- inner workings
 

@@ -90,6 +90,27 @@ class EmbeddingRow:
     residual: float
 
 
+@dataclass(frozen=True, eq=False)
+class ProjectionRow:
+    """The map of a space.
+
+    Attributes:
+        model_ids: (n,) int64, ascending.
+        coordinates: (n, 2) float64; only distances between them mean something.
+        placed: (n,) bool, whether a model was placed on a map that was there, and not laid out with it.
+        parameters: how it was laid out; JSON values.
+        seed: of the layout.
+        made_at: when it was laid out, with time zone UTC; placing further models does not change it.
+    """
+
+    model_ids: np.ndarray
+    coordinates: np.ndarray
+    placed: np.ndarray
+    parameters: Mapping[str, Any]
+    seed: int
+    made_at: datetime
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something in the registry that does not fit together.

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, Usa
 from modelspace.registry import schema
 from modelspace.registry.connection import Connection, open_reading, open_writing, translated
 from modelspace.registry.reading import PART_BYTES, Reader
-from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem
+from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
 
 #: Rows that one INSERT of new coordinates holds.
@@ -409,8 +410,47 @@ class Registry(Reader):
             raise NotFoundError(f"there is no model with the id {model_id}")
         self._execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
         self._execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
+        self._execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
         for (space_id,) in spaces:
             self._changed(space_id)
+
+    def set_projection(self, space_id: str, row: ProjectionRow) -> None:
+        """Store the map of a space, in place of the one that is there. Vectors and affinities are not touched.
+
+        Args:
+            space_id: the space.
+            row: places of some or all of its models, each once.
+
+        Raises:
+            NotFoundError: there is no such space, or a model is not in it.
+            UsageError: shapes don't fit, a model comes twice, or a coordinate is not finite.
+        """
+        self._needs_transaction()
+        space_id = self.space(space_id).spec.space_id
+        ids = [int(model_id) for model_id in row.model_ids]
+        if row.coordinates.shape != (len(ids), 2) or row.placed.shape != (len(ids),) or len(set(ids)) != len(ids):
+            raise UsageError(f"a map of {len(ids)} models needs a place (x, y) for each, once")
+        if not np.isfinite(row.coordinates).all():
+            raise UsageError("a place on the map is not finite")
+        stored = {row[0] for row in self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
+        if strangers := set(ids) - stored:
+            raise NotFoundError(f"model {min(strangers)} is not in the space {space_id}")
+        self._execute("DELETE FROM main.projections WHERE space_id = ?", [space_id])
+        self._execute("DELETE FROM main.projection_points WHERE space_id = ?", [space_id])
+        self._execute(
+            "INSERT INTO main.projections VALUES (?, ?, ?, ?)",
+            [
+                space_id,
+                canonical_json(dict(row.parameters)),
+                row.seed,
+                row.made_at.astimezone(UTC).replace(tzinfo=None),
+            ],
+        )
+        self._execute(
+            "INSERT INTO main.projection_points SELECT ?, unnest(?::BIGINT[]), unnest(?::DOUBLE[]), unnest(?::DOUBLE[]),"
+            " unnest(?::BOOLEAN[])",
+            [space_id, ids, row.coordinates[:, 0].tolist(), row.coordinates[:, 1].tolist(), row.placed.tolist()],
+        )
 
     def rename_model(self, old: str, new: str) -> None:
         """Give a model another name.

@@ -11,7 +11,6 @@ Their names and cards are read from zoo.json; torch is imported by `load` alone.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import DamagedError, NotFoundError
+from modelspace.names import near_matches
 from modelspace.types import Preprocessing
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def card(name: str) -> ZooCard:
     """
     entry = _table().get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5) or names()
+        near = near_matches(name, names()) or names()
         raise NotFoundError(f"the zoo has no network {name!r}", f"near names: {', '.join(near)}")
     side = entry["input_size"]
     classes = "accuracy" in entry

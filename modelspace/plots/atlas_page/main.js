@@ -177,7 +177,14 @@ function setTree(open) {
 let timer = 0;
 function remember() {
   clearTimeout(timer);
-  timer = setTimeout(() => history.replaceState(null, '', `#${linkText()}`), 150);
+  timer = setTimeout(writeLink, 150);
+}
+function writeLink() {
+  try {
+    history.replaceState(null, '', `#${linkText()}`);
+  } catch {
+    // Inside a notebook the page has no address of its own.
+  }
 }
 function linkText() {
   const words = new URLSearchParams();
@@ -209,7 +216,7 @@ function restore() {
   redraw();
 }
 async function copyLink() {
-  history.replaceState(null, '', `#${linkText()}`);
+  writeLink();
   try {
     await navigator.clipboard.writeText(location.href);
   } catch {

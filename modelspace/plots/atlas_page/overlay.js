@@ -89,6 +89,15 @@ function short(name, longest) {
   return `${line.slice(0, longest - 1 - tail)}…${line.slice(-tail)}`;
 }
 
+// A name on one line that is no wider than `room` pixels in the context's font.
+function fitting(context, name, room) {
+  let text = short(name, 60);
+  for (let longest = text.length - 1; longest > 3 && context.measureText(text).width > room; longest -= 1) {
+    text = short(name, longest);
+  }
+  return text;
+}
+
 // The selected model's nearest, best first: model, affinity, and the ends of its interval where there is one.
 function nearestOf(i) {
   const { nearest } = data;

@@ -37,8 +37,9 @@ const treeView = data.tree && (() => {
   let colourOf = null;
 
   const size = () => [canvas.clientWidth, canvas.clientHeight];
-  const rightEdge = () => size()[0] - (view.row >= 9 ? 150 : 14);
-  const xOf = (height) => 8 + ((top - Math.max(height, start)) / (top - start || 1)) * (rightEdge() - 8);
+  const nameRoom = () => Math.min(210, 0.45 * size()[0]);
+  const rightEdge = () => size()[0] - (view.row >= 9 ? nameRoom() : 14);
+  const xOf = (height) => 20 + ((top - Math.max(height, start)) / (top - start || 1)) * (rightEdge() - 20);
   const yOf = (row) => (row - view.first) * view.row;
 
   function fit() {
@@ -126,7 +127,7 @@ const treeView = data.tree && (() => {
         context.fill();
         context.fillStyle = model === state.selected ? accent : front;
         context.font = `${model === state.selected ? '600 ' : ''}11px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif`;
-        context.fillText(short(data.names[model], 22), right + 15, yOf(row));
+        context.fillText(fitting(context, data.names[model], nameRoom() - 19), right + 15, yOf(row));
       }
       context.globalAlpha = 1;
       context.textBaseline = 'alphabetic';

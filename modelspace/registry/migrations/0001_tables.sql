@@ -1,8 +1,10 @@
 -- The tables of a registry; docs/schema.md says what every column means.
 --
--- No foreign keys: DuckDB refuses to rename or drop a column that one refers to, which would block later migrations.
--- No index on the three tables that grow: DuckDB does not win back the room of rows deleted from an indexed table.
--- `Registry.check` looks after both instead.
+-- No PRIMARY KEY, no UNIQUE, no foreign keys: DuckDB keeps an index for each of them, and
+--  - loses committed updates of an indexed table when it replays its log after a crash (2.0.0; scripts/kill_loop.py),
+--  - does not win back the room of rows deleted from an indexed table,
+--  - refuses to rename or drop a column that a foreign key refers to, which would block later migrations.
+-- There is one writer at a time, and it looks before it inserts; `Registry.check` looks again.
 
 CREATE TABLE meta (
     registry_id UUID NOT NULL,
@@ -10,15 +12,15 @@ CREATE TABLE meta (
 );
 
 CREATE TABLE migrations (
-    number INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL,
     name VARCHAR NOT NULL,
     sha256 VARCHAR NOT NULL,
     applied_at TIMESTAMP NOT NULL
 );
 
 CREATE TABLE probe_sets (
-    probe_id VARCHAR PRIMARY KEY,
-    name VARCHAR NOT NULL UNIQUE,
+    probe_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
     kind VARCHAR NOT NULL,
     spec VARCHAR NOT NULL,
     n_images INTEGER,
@@ -34,8 +36,8 @@ CREATE TABLE probe_images (
 );
 
 CREATE TABLE spaces (
-    space_id VARCHAR PRIMARY KEY,
-    name VARCHAR NOT NULL UNIQUE,
+    space_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
     probe_id VARCHAR NOT NULL,
     method VARCHAR NOT NULL,
     scalar VARCHAR NOT NULL,
@@ -52,8 +54,8 @@ CREATE TABLE spaces (
 CREATE SEQUENCE model_ids START 1;
 
 CREATE TABLE models (
-    model_id BIGINT PRIMARY KEY,
-    name VARCHAR NOT NULL UNIQUE,
+    model_id BIGINT NOT NULL,
+    name VARCHAR NOT NULL,
     uri VARCHAR NOT NULL,
     weights_sha256 VARCHAR NOT NULL,
     identity VARCHAR NOT NULL,

@@ -1,0 +1,112 @@
+"""Migrations run once, in order, each whole or not at all; a registry of another program is refused or brought up to date."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import shelf
+
+from modelspace.errors import ConflictError, DamagedError, ModelspaceError
+from modelspace.registry import Registry, schema
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 2)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations, which the program now uses."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.FOLDER, folder)
+    monkeypatch.setattr(schema, "FOLDER", folder)
+    return folder
+
+
+def names(path: Path) -> list[str]:
+    with Registry.open(path) as registry:
+        return [row.card.name for row in registry.models()]
+
+
+def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
+    with Registry.open(path) as registry:
+        rows = registry._rows("SELECT number, name, sha256 FROM migrations ORDER BY number")
+    assert rows == [(m.number, m.name, m.sha256) for m in schema.known()]
+    assert [m.name for m in schema.known()] == ["tables", "views_and_macros", "projections"]
+
+
+def test_windows_line_ends_are_no_change(folder: Path, path: Path) -> None:
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert names(path) == ["m0", "m1"]
+
+
+def test_a_changed_migration_is_an_error(folder: Path, path: Path) -> None:
+    file = folder / "0002_views_and_macros.sql"
+    file.write_text(file.read_text() + "-- changed\n")
+    for write in (False, True):
+        with pytest.raises(ConflictError, match=r"migration 2 of .* is not the one"):
+            Registry.open(path, write=write)
+
+
+def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
+    (folder / "0004_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    path = tmp_path / "newer.duckdb"
+    shelf.filled(path, 2)
+    (folder / "0004_more.sql").unlink()
+    for write in (False, True):
+        with pytest.raises(ModelspaceError, match="newer modelspace") as caught:
+            Registry.open(path, write=write)
+        assert "upgrade" in caught.value.hint
+
+
+def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path, path: Path) -> None:
+    (folder / "0004_more.sql").write_text(
+        "ALTER TABLE models ADD COLUMN licence VARCHAR; CREATE TABLE more (a INTEGER);"
+    )
+    assert names(path) == ["m0", "m1"]
+    with Registry.open(path) as registry:
+        assert len(registry._rows("SELECT * FROM migrations")) == 3  # reading changed nothing
+    with Registry.open(path, write=True) as registry:
+        assert registry._rows("SELECT * FROM more") == []
+    with Registry.open(path) as registry:
+        assert registry._rows("SELECT number, name FROM migrations")[3:] == [(4, "more")]
+        assert registry._rows("SELECT licence FROM models") == [(None,), (None,)]
+    assert not Path(f"{path}.wal").exists()
+
+
+def test_a_registry_that_is_too_old_to_be_read_names_the_command(
+    folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "0004_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    monkeypatch.setattr(schema, "OLDEST_READABLE", 4)
+    with pytest.raises(ModelspaceError, match="older modelspace") as caught:
+        Registry.open(path)
+    assert "modelspace migrate" in caught.value.hint
+    Registry.open(path, write=True).close()
+    assert names(path) == ["m0", "m1"]
+
+
+def test_a_migration_that_fails_leaves_no_half(folder: Path, path: Path) -> None:
+    (folder / "0004_good.sql").write_text("CREATE TABLE good (a INTEGER);")
+    (folder / "0005_bad.sql").write_text("CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');")
+    with pytest.raises(ModelspaceError, match="not a number"):
+        Registry.open(path, write=True)
+    (folder / "0005_bad.sql").unlink()
+    with Registry.open(path, write=True) as registry:
+        tables = {name for (name,) in registry._rows("SELECT table_name FROM duckdb_tables()")}
+        assert "good" in tables
+        assert "half" not in tables
+        assert registry._rows("SELECT max(number) FROM migrations") == [(4,)]
+        assert [row.card.name for row in registry.models()] == ["m0", "m1"]
+
+
+def test_numbers_without_gaps(folder: Path, path: Path) -> None:
+    (folder / "0005_gap.sql").write_text("SELECT 1")
+    with pytest.raises(DamagedError, match="not numbered"):
+        Registry.open(path)
