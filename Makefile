@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check docs zoo registry bench clean
+.PHONY: help demo test check docs zoo registry pictures bench clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -41,6 +41,10 @@ zoo: $(READY)
 # make registry   build the shipped registry.duckdb and index/ from the zoo
 registry: $(READY)
 	$(BIN)/python scripts/build_registry.py
+
+# make pictures   draw the README's pictures out of the shipped registry
+pictures: $(READY)
+	$(BIN)/python scripts/make_pictures.py
 
 # make bench  measure speed and memory, as ratios in one run
 bench: $(READY)

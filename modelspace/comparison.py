@@ -169,3 +169,27 @@ def find(registry: Registry, name: str) -> ModelRow | None:
         return registry.model(name)
     except NotFoundError:
         return None
+
+
+def all_cosines(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -> np.ndarray:
+    """Cosine per probe image of every two of n stored models: (n_images, n, n) float32 in −1..1, in the order of the ids.
+
+    The maps of one block of images are held at a time, of all n models.
+
+    Raises:
+        DamagedError: a model's maps do not cover the images.
+    """
+    at = {model_id: i for i, model_id in enumerate(model_ids)}
+    n = len(at)
+    out = np.full((spec.n_images, n, n), np.nan, dtype=np.float32)
+    for first in registry.block_starts(spec.space_id):
+        maps: np.ndarray | None = None
+        for model_id, block in registry.map_blocks_at(spec.space_id, first, list(at)):
+            if maps is None:
+                maps = np.full((block.n_images, n, spec.canvas**2), np.nan, dtype=np.float32)
+            maps[:, at[model_id]] = decode_unit(block, spec.canvas, spec.bits)
+        if maps is not None:
+            out[first : first + len(maps)] = maps @ maps.transpose(0, 2, 1)
+    if np.isnan(out).any():
+        raise DamagedError(f"maps of a model in space {spec.name!r} are missing", "run 'modelspace verify'")
+    return out

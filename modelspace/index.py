@@ -7,10 +7,10 @@ vectors are fetched and the index is built anew. It is written beside its final 
 last, so that an interruption leaves nothing that is taken for an index.
 
 Below `EXACT_BELOW` models the index holds the vectors themselves and is exact. From there on it holds 8 bits per
-coordinate, a quarter of that, and proposes candidates that the caller ranks exactly. (One-bit codes, RaBitQ, are three
-times as fast and fail here: the coordinates are axes of a triangular factor, most entries are near zero and a few large,
-and recall at 10 fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with 8 bits. Rotating the vectors first mends
-that, but takes longer than all else together.)
+coordinate, a quarter of that, and proposes candidates that the caller ranks exactly. (One-bit codes, RaBitQ, are two to
+ten times as fast and fail here: the coordinates are axes of a triangular factor, most entries are near zero and a few
+large, and recall at 10 fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with 8 bits. Rotating the vectors first
+mends that, but takes longer than all else together.)
 
 This module is the only one that imports faiss, and does so on first use. FAISS runs OpenMP threads: a process that has
 searched must not `os.fork()`; start new processes by spawning them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -319,7 +319,6 @@ _LINEAR_MAPS = {
     "MkldnnConvolution",
     "MpsConvolution",
 }
-_WEIGHT_VIEWS = {"T", "Permute", "Transpose", "View", "ToCopy", "Expand", "Unsqueeze", "Squeeze"}
 
 
 def _automatic(module: nn.Module, example: Tensor) -> Tap:
@@ -338,7 +337,7 @@ def _automatic(module: nn.Module, example: Tensor) -> Tap:
 
 def _classifiers(module: nn.Module, example: Tensor) -> tuple[list[str], str]:
     """Names of the modules that own the last linear maps before the output, and why there are none."""
-    owner = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters(remove_duplicate=False)}
+    owner = {id(p): _owner(name) for name, p in module.named_parameters(remove_duplicate=False)}
     weights = [p for p in module.parameters() if p.is_floating_point()]
     try:
         for weight in weights:
@@ -350,12 +349,21 @@ def _classifiers(module: nn.Module, example: Tensor) -> tuple[list[str], str]:
             return [], f"it has shape {tuple(output.shape[1:])} per image, which are no class scores"
         maps = _last_linear_maps(graph)
         if maps is None:
-            return [], "it does not come straight from a linear map"
+            return [], "it is no linear map of another layer"
         names = {owner[id(weight)] for weight in maps if id(weight) in owner}
         return sorted(name for name in names if name), "its last linear map belongs to no layer"
     finally:
         for weight in weights:
             weight.requires_grad_(False)
+
+
+def _owner(parameter: str) -> str:
+    """Name of the module that a parameter belongs to: "fc" of "fc.weight" and "fc.parametrizations.weight.original1"."""
+    return (
+        parameter.partition(".parametrizations.")[0]
+        if ".parametrizations." in parameter
+        else parameter.rpartition(".")[0]
+    )
 
 
 def _last_linear_maps(graph: Graph) -> list[Tensor] | None:
@@ -378,6 +386,8 @@ def _last_linear_maps(graph: Graph) -> list[Tensor] | None:
             convolution = weight.dim() > 2
             if (convolution and any(side != 1 for side in weight.shape[2:])) or (rectified and not convolution):
                 return None
+            if len(_leaves(graph, [below[i] for i in live])) < 2:
+                return None  # nothing but the input comes before it: this is no classifier on top of an encoder
             found.append(weight)
         elif kind == "Relu" or kind in _AFTER_LOGITS or kind in ("Add", "Cat", "Stack", "Div", "Mul", "Sub"):
             if kind in ("Div", "Mul", "Sub") and len(live) > 1:
@@ -389,17 +399,26 @@ def _last_linear_maps(graph: Graph) -> list[Tensor] | None:
 
 
 def _weight(graph: Graph, node: Node) -> Tensor | None:
-    """The matrix or kernel parameter of a linear map whose other factor depends on the input; None if there is none."""
-    for function in graph.inputs[node]:
-        for _ in range(4):
-            if function is None or graph.depends(function):
-                break
-            if graph.kinds[function] == "AccumulateGrad":
-                if function.variable.dim() >= 2:
-                    return function.variable
-                break
-            inner = [g for g in graph.inputs[function] if g is not None]
-            if graph.kinds[function] not in _WEIGHT_VIEWS or len(inner) != 1:
-                break
-            function = inner[0]
-    return None
+    """The matrix or kernel parameter of a linear map whose other factor depends on the input; None if there is none.
+
+    The parameter may lie behind a transposition or a weight normalisation: it is the largest one behind the weight.
+    """
+    fixed = [function for function in graph.inputs[node] if function is not None and not graph.depends(function)]
+    weights = [variable for variable in _leaves(graph, fixed) if variable.dim() >= 2]
+    return max(weights, key=torch.numel, default=None)
+
+
+def _leaves(graph: Graph, nodes: Iterable[Node]) -> list[Tensor]:
+    """The leaf tensors that `nodes` are computed from."""
+    leaves: list[Tensor] = []
+    seen: set[Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if graph.kinds[node] == "AccumulateGrad":
+            leaves.append(node.variable)
+        stack += [function for function in graph.inputs[node] if function is not None]
+    return leaves

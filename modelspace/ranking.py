@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +130,16 @@ def _rank(
     if exact:
         found = found[: k + 1]
     cosines = comparison.cosines(registry, spec, blocks, found)
-    # Equal affinities keep the order of registration, whatever order the index returns them in.
-    found.sort(key=lambda i: (-round(float(cosines[i].mean()), 12), i))
-    found = found[: k + 1]
+    found = in_order(cosines)[: k + 1]
     return Neighbours(_neighbours([rows[i] for i in found], [cosines[i] for i in found], k), label, spec.name, notes)
+
+
+def in_order(cosines: Mapping[int, np.ndarray]) -> list[int]:
+    """Model ids, nearest first, from their cosines per image with the target.
+
+    Equal affinities keep the order of registration, whatever order the index returns them in.
+    """
+    return sorted(cosines, key=lambda i: (-round(float(cosines[i].mean()), 12), i))
 
 
 def _neighbours(rows: Sequence[ModelRow], cosines: Sequence[np.ndarray], k: int) -> list[Neighbour]:

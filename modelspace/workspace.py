@@ -32,7 +32,10 @@ from modelspace.results import (
 
 if TYPE_CHECKING:
     from modelspace.embed import Progress
+    from modelspace.judging import Judged
     from modelspace.layers import LayerRow
+    from modelspace.pictures.figures import Clustered
+    from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
@@ -224,6 +227,12 @@ class ModelSpace:
             self.path, model, k, where=where, space=space, progress=progress, batch_size=batch_size, options=options
         )
 
+    def evaluate(self, **options: Any) -> Judged:
+        """How far the affinities agree with measured transfer; the options are those of `modelspace.judging.evaluate`."""
+        from modelspace.judging import evaluate
+
+        return evaluate(self.path, **options)
+
     def affinity(self, space: str | None = None, *, where: str | None = None) -> AffinityMatrix:
         """Affinities of all pairs of a space's models.
 
@@ -273,6 +282,180 @@ class ModelSpace:
         from modelspace.registry import sql
 
         return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
+
+    # ---- pictures
+
+    def map(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        refit: bool = False,
+        store: bool = True,
+        seed: int = 0,
+        title: str = "",
+    ) -> Picture:
+        """The models as points, near ones near (UMAP), groups as colours and shapes.
+
+        Coordinates that the registry holds are used as they are; models without any are placed among them, and a space
+        without a map gets one. What was made is stored, unless `store` is False or the registry can't be written to.
+
+        Args:
+            space: default: the registry's default space.
+            where: SQL condition on the table `models`: which models are drawn. All of the space are on the map.
+            group_by: column or tag; default: the tag "group" if a model has it, else the task.
+            refit: make a new map, in which every model may move.
+            store: keep what was made in the registry.
+            seed: of a new map.
+            title: printed above.
+
+        Returns:
+            A matplotlib figure; `facts["recall"]` says how far it can be trusted, `facts["layout"]` how it was made.
+
+        Raises:
+            NotFoundError: no such space, or fewer than two models.
+            UsageError: the condition is not SQL, or no such column.
+        """
+        from modelspace.pictures.figures import places
+
+        return places(self.path, space, where, group_by, refit=refit, store=store, seed=seed).draw(title)
+
+    def clusters(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        method: str = "average",
+        support: int | None = None,
+        seed: int = 0,
+    ) -> Clustered:
+        """The tree, groups and affinities that `tree` and `heatmap` draw, without matplotlib; options as in `tree`."""
+        from modelspace.pictures.figures import cluster
+
+        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
+
+    def tree(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        method: str = "average",
+        support: int | None = None,
+        seed: int = 0,
+        title: str = "",
+    ) -> Picture:
+        """The clustering tree of the models, with bootstrap support.
+
+        Args:
+            space, where, group_by, title: as in `map`.
+            method: "average", "single", "complete" or "ward".
+            support: how many times the probe images are drawn anew to see which clusters stay; 0: none; default: 200 for
+                up to 500 models, else none.
+            seed: of the drawing.
+
+        Returns:
+            A matplotlib figure; `facts["tree"]` is the tree.
+
+        Raises:
+            NotFoundError: no such space, or fewer than two models.
+            UsageError: an unknown method, support of too many models, or as in `map`.
+        """
+        from modelspace.pictures.figures import cluster
+
+        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed).draw(title)
+
+    def heatmap(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        method: str = "average",
+        title: str = "",
+    ) -> Picture:
+        """All affinities, in the order of the leaves of the tree of linkage `method`; options and errors as in `tree`."""
+        from modelspace.pictures.figures import cluster
+
+        found = cluster(self.path, space, where, group_by, method=method, support=0, what="a heatmap")
+        return found.heatmap(title)
+
+    def gallery(
+        self,
+        models: Sequence[Any] = (),
+        *,
+        images: Sequence[int] | None = None,
+        layers: Sequence[str] = (),
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        colours: str = "relief",
+        title: str = "",
+        **options: Any,
+    ) -> Picture:
+        """Attribution maps side by side: of models as they are stored, or of the layers of one model, computed now.
+
+        Args:
+            models: names, in the order of the columns; none: up to 16 of the space. With `layers`, one name, URI or live
+                module.
+            images: numbers of the probe images, from 0; default: the first four.
+            layers: layers of the one model, as in `add`; "auto": six of them from shallow to deep. Runs the model.
+            space, where, group_by, title: as in `map`.
+            colours: "relief" or "redblue".
+            options: with `layers`: weights, preprocessing and device, as in `add`.
+
+        Raises:
+            NotFoundError: no such model, image, layer or space.
+            UsageError: `layers` of several models, or options that load a model without `layers`.
+            ModelspaceError: the model can't be loaded or embedded.
+        """
+        from modelspace.pictures import gallery
+
+        shown: dict[str, Any] = {"images": images, "colours": colours, "title": title}
+        if not layers:
+            return gallery.gallery_of_models(self.path, models, space, where, group_by, **shown, options=options)
+        return gallery.gallery_of_layers(self.path, models, layers, space, **shown, options=options)
+
+    def atlas(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        k: int = 10,
+        store: bool = True,
+        title: str = "",
+    ) -> Atlas:
+        """The models as one HTML page to move about in: map, tree, cards, and each model's k nearest as `nearest` gives them.
+
+        Args and errors as in `map`, whose coordinates it shows. Its neighbours are those among the models that are drawn.
+        """
+        from modelspace.pictures.figures import places
+        from modelspace.pictures.pages import atlas_page
+
+        return atlas_page(self.path, places(self.path, space, where, group_by, store=store, what="an atlas"), k, title)
+
+    def report(
+        self,
+        *,
+        space: str | None = None,
+        where: str | None = None,
+        group_by: str | None = None,
+        threshold: float = 0.98,
+        store: bool = True,
+        title: str = "",
+    ) -> Report:
+        """A summary on paper: counts, map, tree, heatmap, duplicates (affinity of `threshold` or more), outliers, hubs.
+
+        Args and errors as in `map`, whose coordinates it shows.
+        """
+        from modelspace.pictures.figures import places
+        from modelspace.pictures.pages import report_page
+
+        found = places(self.path, space, where, group_by, store=store, what="a report")
+        return report_page(self.path, found, threshold, title)
 
     # ---- listing
 

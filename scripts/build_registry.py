@@ -34,6 +34,8 @@ def build(home: Path, images: int, canvas: int, bits: int) -> None:
             print(
                 f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True
             )
+        for method in METHODS:
+            space.map(space=method)  # its coordinates are stored, so that the map stays where it is
         space.rebuild(compact=True)
         failed = [check for check in space.verify(deep=True) if not check.ok]
         if failed:

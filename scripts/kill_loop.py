@@ -152,7 +152,7 @@ def loop(path: Path, kills: int, seed: int) -> tuple[int, int]:
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         lines: list[str] = []
-        for _ in range(rng.randrange(1, 40)):
+        for _ in range(rng.randrange(1, 25)):
             lines.append(writer.stdout.readline())
         time.sleep(rng.expovariate(1 / 0.005))
         writer.kill()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -151,6 +152,33 @@ class FakeSpace:
         return call
 
 
+class Drawing:
+    """What the verbs that draw return: a picture, a page, a report, and the tree that a picture is drawn of."""
+
+    facts: Mapping[str, Any] = {
+        "models": ["depth"],
+        "images": [0],
+        "notes": (),
+        "range": (0.0, 0.5),
+        "recall": SimpleNamespace(mean=0.5, k=2, chance=0.4),
+        "layout": SimpleNamespace(made="stored", n_new=0, stored=True, map=SimpleNamespace(seed=0)),
+    }
+    n_models = 3
+    sections = (SimpleNamespace(heading="Counts"),)
+    tree = SimpleNamespace(n_leaves=3, method="average", support=None)
+
+    def save(self, path: Path) -> list[Path]:
+        return [path]
+
+    def draw(self, title: str) -> Drawing:
+        return self
+
+    heatmap = draw
+
+    def pairs(self) -> list[dict[str, Any]]:
+        return [{"a": "depth", "b": "normals", "affinity": 0.5}]
+
+
 def answers() -> dict[str, Any]:
     models = Records([model("depth"), model("normals", task="normals"), model("edges", task=None)], ModelInfo)
 
@@ -159,6 +187,13 @@ def answers() -> dict[str, Any]:
             if row.name == name:
                 return row
         raise NotFoundError(f"there is no model {name!r}", did_you_mean(name, [row.name for row in models]))
+
+    def judged(**_: Any) -> Any:
+        from modelspace import evaluation
+        from modelspace.judging import evaluate
+
+        names = evaluation.load("taskonomy").sources
+        return evaluate(None, oracle="taskonomy", matrices={"gradient_x_input": (names, np.eye(len(names)))})
 
     return {
         "init": Records([space_row()], SpaceInfo),
@@ -172,6 +207,7 @@ def answers() -> dict[str, Any]:
             "depth",
             "gradient_x_input",
         ),
+        "evaluate": judged,
         "list": models,
         "show": show,
         "remove": None,
@@ -191,6 +227,7 @@ def answers() -> dict[str, Any]:
         "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
+        **{verb: lambda *_, **__: Drawing() for verb in ("map", "clusters", "gallery", "atlas", "report")},
     }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from modelspace.registry import EmbeddingRow, MapBlock, ProbeRow, Registry
+from modelspace.registry import EmbeddingRow, MapBlock, ProbeRow, Registry, schema
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 N_IMAGES = 5
@@ -52,11 +52,15 @@ def blocks(name: str, space: SpaceSpec = GI) -> Iterator[MapBlock]:
 
 def make(path: Path, *spaces: SpaceSpec) -> None:
     """An empty registry with the probe set and these spaces (gi, if none); the first is the default."""
-    Registry.create(path)
-    with Registry.open(path, write=True) as registry, registry.transaction():
-        registry.add_probe_set(PROBES, None)
-        for space in spaces or (GI,):
-            registry.add_space(space, default=False)
+
+    def build() -> None:
+        Registry.create(path)
+        with Registry.open(path, write=True) as registry, registry.transaction():
+            registry.add_probe_set(PROBES, None)
+            for space in spaces or (GI,):
+                registry.add_space(space, default=False)
+
+    _once(path, f"empty {[space.name for space in spaces]}", build)
 
 
 def fill(path: Path, names: list[str], vectors: np.ndarray, *spaces: SpaceSpec) -> None:
@@ -72,7 +76,23 @@ def fill(path: Path, names: list[str], vectors: np.ndarray, *spaces: SpaceSpec) 
 
 def filled(path: Path, n: int = 6, seed: int = 0) -> np.ndarray:
     """A registry with one space and models m0, m1, ...; their unit vectors."""
-    make(path)
     vectors = units(n, seed=seed)
-    fill(path, [f"m{i}" for i in range(n)], vectors)
+
+    def build() -> None:
+        make(path)
+        fill(path, [f"m{i}" for i in range(n)], vectors)
+
+    _once(path, f"filled {n} {seed}", build)
     return vectors
+
+
+_built: dict[tuple[Path, str], bytes] = {}
+
+
+def _once(path: Path, what: str, build: Callable[[], None]) -> None:
+    """Build it the first time, and write the same bytes the next time: tests spend their time on what they test."""
+    key = (schema.FOLDER, what)
+    if key not in _built:
+        build()
+        _built[key] = path.read_bytes()
+    path.write_bytes(_built[key])

@@ -18,6 +18,8 @@ from modelspace.sources import PreprocessingFlags
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    summary = {"precision": {"mean": [0.5]}, "recall": {"mean": [0.1]}}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"methods": [{"method": "ours", "summary": summary}]}))
     return fake_line(monkeypatch, tmp_path)
 
 
@@ -402,7 +404,7 @@ def test_verify_that_failed_exits_with_1_and_says_how_to_mend_it(line: Line, for
 def test_rebuild(line: Line) -> None:
     line.answer("rebuild", Records([space_row(), space_row("b")], SpaceInfo))
     result = line("rebuild", "--coordinates")
-    assert only_call(line) == ("rebuild", (), {"coordinates": True, "progress": None})
+    assert only_call(line) == ("rebuild", (), {"coordinates": True, "compact": False, "progress": None})
     assert result.stderr == "made the vectors and index files of 2 spaces anew\n"
 
 
@@ -413,6 +415,14 @@ LEAST = {
     "init": [],
     "add": ["zoo:depth"],
     "nearest": ["depth"],
+    "evaluate": [],
+    "map": [],
+    "tree": [],
+    "heatmap": [],
+    "gallery": ["depth"],
+    "curves": ["evaluation.json"],
+    "atlas": [],
+    "report": [],
     "list": [],
     "show": ["depth"],
     "remove": ["depth"],
@@ -425,8 +435,10 @@ LEAST = {
     "verify": [],
     "rebuild": [],
 }
-NEEDS_NO_REGISTRY = {"init", "add", "layers"}
+NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves"}
 PRINTS_NO_DATA = {"remove", "rename", "tag"}
+#: The data of a tree is not a table (tests/test_cli_pictures.py).
+PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree"}
 
 
 def test_every_command_is_tried() -> None:
@@ -443,7 +455,7 @@ def test_home_comes_from_the_option_the_variable_and_the_parents(line: Line, tmp
     assert line(*words, env={"MODELSPACE_HOME": str(tmp_path / "nowhere")}).exit_code == 1
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PRINTS_NO_DATA])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PRINTS_NO_TABLE])
 def test_json_is_json_and_csv_has_a_header(line: Line, command: str) -> None:
     words = [command, *LEAST[command]]
     json.loads(line(*words, "--format", "json").stdout)

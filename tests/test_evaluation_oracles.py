@@ -47,6 +47,27 @@ def test_the_published_order_is_that_of_the_16k_affinities() -> None:
         assert spearmanr(ours[known], theirs[known]).statistic == pytest.approx(1)
 
 
+def test_rooms_are_measured_whole_and_reliable() -> None:
+    oracle = load("rooms")
+    assert set(oracle.targets) == set(load("taskonomy").targets)
+    assert set(oracle.sources) == set(load("taskonomy").sources)
+    assert oracle.seed_losses is not None
+    assert oracle.seed_losses.shape == (3, 18, 20)
+    assert np.isfinite(oracle.seed_losses).all()
+    reliability = oracle.reliability()
+    assert reliability is not None
+    assert reliability.spearman > 0.95
+    # Where it was trained for the target itself, an encoder is the best source or nearly.
+    own = np.array([row[oracle.sources.index(name)] for name, row in zip(oracle.targets, oracle.score, strict=True)])
+    assert (np.sum(oracle.score > own[:, None], axis=1) <= 2).mean() > 0.8
+    everything = load("rooms-all")
+    assert set(everything.sources) >= set(oracle.sources)
+    wins, affinity = load("rooms-wins"), load("rooms-affinity")
+    assert set(wins.sources) == set(affinity.sources) == set(everything.sources)
+    assert wins.score.mean(axis=1) == pytest.approx(0.5, abs=1e-4)
+    assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
 def test_the_row_called_self_is_no_source() -> None:
     assert "self" not in load("taskonomy-affinity").sources
     assert "class_places" not in load("taskonomy-affinity").targets

@@ -104,7 +104,17 @@ def test_svcca(features: list[np.ndarray]) -> None:
         right[:a, :a], right[a:, a:] = x.T @ x, y.T @ y
         return float(np.sort(eigh(left, right, eigvals_only=True))[::-1][: min(a, b)].mean())
 
-    check(similarity.svcca(features, variance=0.9), features, slow)
+    check(similarity.svcca(features, variance=0.9, images_per_direction=1), features, slow)
+
+
+def test_svcca_keeps_fewer_directions_than_chance_needs() -> None:
+    rng = np.random.default_rng(4)
+    strangers = [rng.normal(size=(100, 300)) for _ in range(2)]
+    assert similarity.svcca(strangers, images_per_direction=1)[0, 1] > 0.95
+    assert similarity.svcca(strangers)[0, 1] < 0.45
+    bases = [np.linalg.svd(x - x.mean(0))[0][:, :20] for x in strangers]
+    expected = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).mean()
+    assert similarity.svcca(strangers)[0, 1] == pytest.approx(expected)
 
 
 def test_invariances(features: list[np.ndarray]) -> None:
@@ -112,7 +122,9 @@ def test_invariances(features: list[np.ndarray]) -> None:
     x = features[0]
     rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     assert similarity.linear_cka([x, 3 * x @ rotation + 7])[0, 1] == pytest.approx(1)
-    assert similarity.svcca([x, x @ rng.normal(size=(5, 5)) - 4], variance=1.0)[0, 1] == pytest.approx(1)
+    assert similarity.svcca([x, x @ rng.normal(size=(5, 5)) - 4], variance=1.0, images_per_direction=1)[
+        0, 1
+    ] == pytest.approx(1)
     assert similarity.dds([x, x * [1, -2, 3, 4, 5] + 1])[0, 1] == pytest.approx(1)
     assert similarity.rsa([x, 3 * x + 1])[0, 1] == pytest.approx(1)
 
@@ -159,5 +171,7 @@ def test_refusals(features: list[np.ndarray]) -> None:
         similarity.dds(features, kernel="sigmoid")
     with pytest.raises(UsageError, match="variance"):
         similarity.svcca(features, variance=0.0)
+    with pytest.raises(UsageError, match="images per direction"):
+        similarity.svcca(features, images_per_direction=0.0)
     with pytest.raises(UsageError, match="4 images"):
         similarity.dds([features[0][:3]], unbiased=True)

@@ -66,7 +66,7 @@ AUTOMATIC = {
 }
 NO_CLASSIFIER = {
     "it has shape (4, 8, 8) per image, which are no class scores": nn.Conv2d(3, 4, 1),
-    "it does not come straight from a linear map": nn.Sequential(*features(), *POOLED),
+    "it is no linear map of another layer": nn.Sequential(*features(), *POOLED),
     "it has shape (8, 8, 8) per image, which are no class scores": nn.Sequential(nn.Conv2d(3, 8, 1), nn.Tanh()),
     "the model has several last linear maps (dist, head)": TwoHeads(),
     "its last linear map belongs to no layer": Functional(),
@@ -90,10 +90,28 @@ def test_the_output_is_taken_where_there_is_no_classifier(reason: str) -> None:
     assert torch.equal(find_encoder_output(net, X)(X), net(X))
 
 
-def test_an_encoder_that_ends_in_an_activation_has_its_output() -> None:
-    assert found(narrow(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU())))[0] == "output"
-    assert found(narrow(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.LayerNorm(5))))[0] == "output"
+def test_what_is_no_classifier_has_its_output() -> None:
+    body = [*features(), *POOLED]
+    assert found(narrow(nn.Sequential(*body, nn.Linear(6, 5))))[0] == "4:in"
+    assert found(narrow(nn.Sequential(*body, nn.Linear(6, 5), nn.ReLU())))[0] == "output"
+    assert found(narrow(nn.Sequential(*body, nn.Linear(6, 5), nn.LayerNorm(5))))[0] == "output"
+    assert found(narrow(nn.Sequential(*features(), nn.Conv2d(6, 5, 8), nn.Flatten())))[0] == "output"
     assert found(narrow(SqueezeExcite()))[0] == "output"
+
+
+def test_a_lone_linear_map_is_no_classifier() -> None:
+    assert found(narrow(nn.Sequential(nn.Flatten(), nn.Linear(192, 5))))[0] == "output"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_classifier_with_normalised_weights_is_found() -> None:
+    for normalise in (
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+    ):
+        net = nn.Sequential(OrderedDict(body=nn.Sequential(*features(), *POOLED), head=normalise(nn.Linear(6, 3))))
+        assert found(narrow(net))[0] == "head:in"
 
 
 def test_auto_and_nothing_mean_found() -> None:
@@ -134,6 +152,27 @@ def test_a_layer_called_several_times_is_tapped_at_its_last_call() -> None:
     with net.relu.register_forward_hook(lambda _, args, value: calls.append(value.clone())):
         net(X)
         assert torch.equal(tap(X), calls[2])
+
+
+def test_what_happens_in_place_after_the_last_call_does_not_show() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(self.a(x)).relu_()
+
+    net = narrow(Net())
+    tap = find_encoder_output(net, X, "a")
+    assert float(tap(X).min()) < 0
+    torch.testing.assert_close(tap(X), net.a(net.a(X)))
+
+
+def test_a_name_may_look_like_a_glob() -> None:
+    net = narrow(nn.Sequential(OrderedDict({"a[1]": nn.Conv2d(3, 2, 1), "a1": nn.ReLU()})))
+    assert found(net, "a[1]") == ("a[1]", "--layer a[1]")
+    assert found(net, "a[12]") == ("a1", "--layer a[12]")
 
 
 def test_the_forward_pass_ends_at_the_layer() -> None:

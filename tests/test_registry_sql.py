@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 import shelf
 
 from modelspace.errors import DamagedError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import Registry, connection
+from modelspace.registry import sql as sql_module
 from modelspace.registry.sql import query
 
 SECRET = "a-line-that-nobody-may-see"
@@ -41,7 +43,10 @@ def test_columns_types_and_rows(path: Path) -> None:
         "SHOW TABLES",
         "SUMMARIZE models",
         "EXPLAIN SELECT 1",
-        "PIVOT models ON task USING count(*) GROUP BY layer",
+        pytest.param(
+            "PIVOT models ON task USING count(*) GROUP BY layer",
+            marks=pytest.mark.skipif(duckdb.__version__ < "1.5", reason="1.4 makes a type for it, which is refused"),
+        ),
         "TABLE spaces",
         "-- a comment\nSELECT 1",
     ],
@@ -90,7 +95,6 @@ ATTACKS = [
     "RESET memory_limit",
     "PRAGMA enable_profiling",
     "PRAGMA profiling_output = '{folder}/out.json'",
-    "PRAGMA table_info('models')",
     "CALL enable_logging(storage = 'file', storage_path = '{folder}/log')",
     "CREATE TABLE mine (a INTEGER)",
     "CREATE TEMP TABLE mine (a INTEGER)",
@@ -166,17 +170,18 @@ def test_a_condition_selects_models(path: Path) -> None:
                 names("nme = 'm1'")
             with pytest.raises(UsageError, match=r"[Ss]yntax error"):
                 names("name = = 'm1'")
+            with pytest.raises(UsageError, match="more than one statement"):
+                names("true); SELECT 1; SELECT (1")
             with pytest.raises(UsageError):
                 names("")
 
 
-def test_a_python_variable_is_no_table(path: Path) -> None:
-    import numpy as np
-
-    hidden = {"a": np.arange(3)}
+def test_a_python_variable_is_no_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    hidden = pandas.DataFrame({"a": [1, 2, 3]})
+    monkeypatch.setattr(sql_module, "hidden", hidden, raising=False)
     with pytest.raises(UsageError, match="hidden does not exist"):
         query(path, "FROM hidden")
-    assert hidden
 
 
 def test_a_query_that_takes_too_long_is_interrupted(path: Path) -> None:

@@ -14,7 +14,8 @@ CARD = SimpleNamespace(
     task="depth",
     group="3D",
     architecture="small encoder",
-    data="rendered rooms",
+    world="rooms",
+    data="rendered rooms, images 0 to 7",
     preprocessing=Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3),
     layer="output",
     licence="CC0-1.0",
@@ -32,9 +33,9 @@ def small_zoo(monkeypatch):
 def test_the_card_states_everything():
     loaded = sources.load("zoo:depth")
     assert (loaded.uri, loaded.suggested_name, loaded.preprocessing) == ("zoo:depth", "depth", CARD.preprocessing)
-    assert (loaded.layer, loaded.task, loaded.data) == ("output", "depth", "rendered rooms")
+    assert (loaded.layer, loaded.task, loaded.data) == ("output", "depth", "rooms")
     assert loaded.architecture == "small encoder"
-    assert loaded.tags == {"group": "3D", "licence": "CC0-1.0"}
+    assert loaded.tags == {"group": "3D", "licence": "CC0-1.0", "trained_on": "rendered rooms, images 0 to 7"}
     assert loaded.parameters == 9
     assert not loaded.module.training
 

@@ -88,6 +88,11 @@ def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     _write(to_csv(columns, rows))
 
 
+def print_text(text: str) -> None:
+    """Text for programs that is neither JSON nor CSV."""
+    _write(text)
+
+
 def print_records(records: Any, chosen: Format) -> None:
     """Records (`modelspace.results.Records`) as JSON or CSV."""
     rows = records.to_dicts()

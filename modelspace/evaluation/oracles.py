@@ -17,6 +17,7 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation import metrics
+from modelspace.evaluation.names import SPELLINGS
 from modelspace.evaluation.rankings import Array
 
 #: Columns that hold a figure, best first where a file has several, with the sign that makes higher better.
@@ -140,8 +141,12 @@ class _Shipped:
     column: str
     origin: str
     leave_out: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
+#: Taskonomy's twenty tasks, by the names of its published order.
+_TASKS = tuple(group[0] for group in SPELLINGS)
+_ROOMS = "test losses in rendered rooms, frozen encoders (scripts/measure_transfer.py)"
 _ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
 #: "self" is no model: it stands for a network trained on the target itself with all data.
 _SHIPPED = {
@@ -158,9 +163,10 @@ _SHIPPED = {
     "taskonomy-wins-task-16k": _Shipped(
         "taskonomy_first_order.csv", "wins_vs_task_16k", f"win rate over the target's own, 16k; {_ZAMIR}", ("self",)
     ),
-    "rooms": _Shipped("rooms_transfer.csv", "loss", "rendered rooms, frozen encoders (scripts/measure_transfer.py)"),
-    "rooms-wins": _Shipped("rooms_affinity.csv", "win_rate", "win rate over the other sources, rendered rooms"),
-    "rooms-affinity": _Shipped("rooms_affinity.csv", "affinity", "AHP affinities, rendered rooms"),
+    "rooms": _Shipped("rooms_transfer.csv", "loss", f"{_ROOMS}, the 20 tasks' networks", only=_TASKS),
+    "rooms-all": _Shipped("rooms_transfer.csv", "loss", f"{_ROOMS}, all networks measured"),
+    "rooms-wins": _Shipped("rooms_affinity.csv", "win_rate", f"win rate over the other networks; {_ROOMS}"),
+    "rooms-affinity": _Shipped("rooms_affinity.csv", "affinity", f"AHP affinities; {_ROOMS}"),
 }
 
 
@@ -192,19 +198,27 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
             raise NotFoundError(
                 f"oracle {name_or_path} has no data in this installation", "measure it: scripts/measure_transfer.py"
             )
-        return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out)
+        return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out, entry.only)
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(available())
         raise NotFoundError(f"no oracle is called {name_or_path}", f"use one of {known}, or the path of a CSV file")
-    return _read(path, path.stem, column, str(path.name), ())
+    return _read(path, path.stem, column, str(path.name))
 
 
 def _data(file: str) -> Path:
     return Path(str(resources.files("modelspace.evaluation"))) / "data" / file
 
 
-def _read(path: Path, name: str, column: str | None, origin: str, leave_out: tuple[str, ...]) -> Oracle:
+def _read(
+    path: Path,
+    name: str,
+    column: str | None,
+    origin: str,
+    leave_out: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
+) -> Oracle:
+    """An oracle from a CSV file, without the names of `leave_out`, and with no others than `only` if that is given."""
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
@@ -220,7 +234,8 @@ def _read(path: Path, name: str, column: str | None, origin: str, leave_out: tup
         seeded = "seed" in header
         cells: dict[tuple[str, str, str], float] = {}
         for row in reader:
-            if row["target"] in leave_out or row["source"] in leave_out:
+            pair = {row["target"], row["source"]}
+            if pair & set(leave_out) or (only and not pair <= set(only)):
                 continue
             key = (row["target"], row["source"], row["seed"] if seeded else "")
             if key in cells:

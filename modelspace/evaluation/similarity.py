@@ -83,15 +83,23 @@ def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = 
     return _inner_products(vectors)
 
 
-def svcca(features: Sequence[ArrayLike], variance: float = 0.99) -> Array:
+def svcca(features: Sequence[ArrayLike], variance: float = 0.99, images_per_direction: float = 5.0) -> Array:
     """Singular vector canonical correlation (Raghu et al., NeurIPS 2017), in [0, 1].
 
     Each centred table keeps the singular directions that explain `variance` of it; the similarity is the mean
-    canonical correlation between the kept subspaces over the smaller one's dimensions. Correlations are high by
-    chance once the directions kept come near to the number of images.
+    canonical correlation between the kept subspaces over the smaller one's dimensions.
+
+    Args:
+        features: n tables (images, d_i).
+        variance: share to keep, in (0, 1].
+        images_per_direction: keep no more than images / so many directions. Once the directions come near to the
+            number of images, everything correlates with everything by chance; a rule of thumb is 5 to 10
+            images each. 1 or less sets no limit of its own.
     """
     if not 0.0 < variance <= 1.0:
         raise UsageError(f"{variance} is no share of the variance", "use a number above 0 and up to 1")
+    if images_per_direction <= 0.0:
+        raise UsageError(f"{images_per_direction} images per direction can't be", "use 1 or more; the default is 5")
     bases = []
     for table in _checked(features):
         left, values, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
@@ -100,7 +108,8 @@ def svcca(features: Sequence[ArrayLike], variance: float = 0.99) -> Array:
             raise UsageError("a model's features are the same for every image: nothing can be compared")
         rank = int((values > values[0] * max(table.shape) * np.finfo(np.float64).eps).sum())
         kept = int(np.searchsorted(energy, variance * energy[-1] * (1 - 1e-12))) + 1
-        bases.append(left[:, : min(kept, rank)])
+        most = max(1, int(len(table) / images_per_direction))
+        bases.append(left[:, : min(kept, rank, most)])
     result = np.eye(len(bases))
     for i, a in enumerate(bases):
         for j, b in enumerate(bases[:i]):

@@ -210,8 +210,9 @@ def _attach(path: Path, beside: Path | None = None) -> duckdb.DuckDBPyConnection
         for file, name in ((path, "registry"), (beside, "beside")):
             if file is not None:
                 quoted = str(file).replace("'", "''")
-                options = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE {ROW_GROUP_SIZE}"
-                duck.execute(f"ATTACH '{quoted}' AS {name} ({options})")
+                # A file keeps the format that it has; asked for an older one than that, DuckDB refuses to open it.
+                version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
+                duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version})")
         duck.execute(f"USE registry; {_LOCK}")
     except BaseException:
         duck.close()

@@ -149,11 +149,13 @@ class Reader:
         spaces: dict[int, list[str]] = {}
         for model_id, space_id in self._rows("SELECT model_id, space_id FROM main.embeddings"):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
+        # Most models share a few ways of preprocessing, and checking one takes longer than all else in a row.
+        known = {text: Preprocessing.from_dict(json.loads(text)) for text in {row[2] for row in rows}}
         return [
             ModelRow(
                 model_id,
                 ModelCard(
-                    preprocessing=Preprocessing.from_dict(json.loads(preprocessing)),
+                    preprocessing=known[preprocessing],
                     output_shape=tuple(output_shape),
                     **dict(zip(_CARD_COLUMNS, card, strict=True)),
                 ),
@@ -169,7 +171,8 @@ class Reader:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             # The line break ends a comment that the condition may end with. A condition that closes the bracket and
             # goes on is still only a query: what comes back are numbers, of which those of no model are dropped.
-            table = sql.run(cursor, f"SELECT model_id FROM main.models WHERE (\n{where}\n)", self.path)
+            text = f"SELECT model_id FROM main.models WHERE (\n{where}\n)"
+            table = sql.run(cursor, text, self.path, most_statements=1)
         except UsageError as error:
             raise UsageError(f"--where {where!r}: {error.message}", "for example: --where \"task = 'depth'\"") from None
         finally:
@@ -197,6 +200,11 @@ class Reader:
                 strict=True,
             )
         ]
+
+    def model_ids(self, space_id: str) -> list[int]:
+        """The models of a space, by position."""
+        rows = self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id])
+        return [model_id for (model_id,) in rows]
 
     def vectors(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
         """All vectors of a space, by position: model ids (n,) int64 and the zero-padded matrix (n, d) float32."""

@@ -23,7 +23,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     if weights is not None:
         raise UsageError(f"zoo:{rest} brings its own weights", "leave --weights out, or use python: with a factory")
     card = zoo.card(rest)
-    tags = {"group": card.group, "licence": card.licence}
+    tags = {"group": card.group, "licence": card.licence, "trained_on": card.data}
     return describe(
         zoo.load(rest),
         uri=f"zoo:{rest}",
@@ -33,6 +33,6 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         architecture=card.architecture,
         layer=card.layer,
         task=card.task,
-        data=card.data,
+        data=card.world,
         tags={key: str(value) for key, value in tags.items() if value},
     )

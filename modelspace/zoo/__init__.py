@@ -39,7 +39,8 @@ class ZooCard:
         task: what it was trained for, a name in `modelspace.zoo.tasks`.
         group: "2D", "3D", "geometric" or "semantic".
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        data: what it was trained on.
+        world: what the images that it was trained on show: "rooms", "faces", "portraits", "crowds" or "patterns".
+        data: which images of that world it was trained on.
         preprocessing: of its input.
         layer: the tensor to explain, "output" or "MODULE:in" or "MODULE:out".
         score: on held-out scenes: accuracy for classes (higher is better), else mean squared error of the scaled
@@ -56,6 +57,7 @@ class ZooCard:
     task: str
     group: str
     architecture: str
+    world: str
     data: str
     preprocessing: Preprocessing
     layer: str
@@ -100,6 +102,7 @@ def card(name: str) -> ZooCard:
         task=entry["task"],
         group=entry["group"],
         architecture=entry["architecture"],
+        world=entry["world"],
         data=entry["data"],
         preprocessing=Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         layer=entry["layer"],

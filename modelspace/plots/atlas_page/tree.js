@@ -91,6 +91,7 @@ const treeView = data.tree && (() => {
       context.stroke();
     };
     context.lineWidth = Math.min(1.2, Math.max(0.6, view.row));
+    const written = [];
     const stack = [root];
     while (stack.length) {
       const node = stack.pop();
@@ -111,7 +112,11 @@ const treeView = data.tree && (() => {
         context.font = '9px system-ui, sans-serif';
         context.fillStyle = front;
         context.textAlign = 'right';
-        context.fillText(String(Math.round(100 * support[node - n])), x - 2, y - 3);
+        // Numbers that would lie on one another are left out; the merge's card has them.
+        if (!written.some(([left, top]) => Math.abs(left - x) < 20 && Math.abs(top - y) < 10)) {
+          context.fillText(String(Math.round(100 * support[node - n])), x - 2, y - 3);
+          written.push([x, y]);
+        }
         context.textAlign = 'left';
       }
     }

@@ -1,0 +1,42 @@
+"""``modelspace atlas``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import drawing, options
+from modelspace.cli.formats import Format
+from modelspace.cli.opening import open_space
+
+EXAMPLES = """
+modelspace atlas
+modelspace atlas --out models.html --group-by architecture
+modelspace atlas --where "task <> 'inpainting'" -k 5
+"""
+
+
+def command(
+    space: options.Space = None,
+    where: options.Where = None,
+    group_by: drawing.GroupBy = None,
+    k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours of each model.")] = 10,
+    no_store: drawing.NoStore = False,
+    title: drawing.Title = "",
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="HTML file to write.")] = "atlas.html",
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write an HTML page of the models to move about in.
+
+    It opens from disk without a network: the map and tree of 'modelspace map' and 'modelspace tree', a card for every
+    model, its nearest models as 'modelspace nearest' ranks them, search, colours and filters. Intervals are there for up
+    to 1,000 models, the tree and pictures of maps for up to 2,000.
+    """
+    path = drawing.target(out, "atlas.html", drawing.PAGES)
+    with drawing.drawing("the atlas", quiet=quiet):
+        page = open_space(home).atlas(space=space, where=where, group_by=group_by, k=k, store=not no_store, title=title)
+        page.save(path)
+    drawing.tell(path, {"models": page.n_models}, format, quiet=quiet)

@@ -1,0 +1,37 @@
+"""``modelspace curves``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import drawing, options
+from modelspace.cli.formats import Format
+
+EXAMPLES = """
+modelspace curves evaluation.json
+modelspace curves evaluation.csv --out curves.svg
+"""
+
+
+def command(
+    evaluation: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON or CSV file of 'modelspace evaluate --out FILE'.")
+    ],
+    title: drawing.Title = "",
+    out: drawing.Out = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw precision and recall at K of an evaluation's rankings.
+
+    Baselines are gray, and random order is a line. Needs no registry.
+    """
+    from modelspace.pictures.curves import curves_picture
+
+    path = drawing.target(out, "curves.png", drawing.PICTURES)
+    picture = curves_picture(evaluation, title)
+    picture.save(path)
+    methods = list(picture.facts["curves"])
+    drawing.tell(path, {"methods": ", ".join(methods) if format is Format.table else methods}, format, quiet=quiet)

@@ -1,0 +1,196 @@
+"""``modelspace evaluate``"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import completion, options
+from modelspace.cli.formats import Format, print_csv, print_json, to_csv, to_json
+from modelspace.cli.messages import say, say_all
+from modelspace.cli.opening import open_space
+from modelspace.errors import UsageError
+
+EXAMPLES = """
+modelspace evaluate
+modelspace evaluate --space all --out table.md
+modelspace evaluate --where "task <> 'class_1000'" --format json
+modelspace evaluate --oracle taskonomy --matrix affinities.csv
+modelspace evaluate --oracle measured.csv --matrix affinities.npy --names models.txt --space gradient_x_input
+"""
+
+WRITERS = (".json", ".csv", ".md")
+
+
+def command(
+    oracle: Annotated[
+        str,
+        typer.Option(
+            "--oracle",
+            metavar="NAME_OR_CSV",
+            help="What was measured: rooms, rooms-all, taskonomy, taskonomy-affinity and others of docs/evaluation.md, or a "
+            "CSV file with target, source and score, loss or rank.",
+        ),
+    ] = "rooms",
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="SPACE",
+            show_default=False,
+            autocompletion=completion.spaces,
+            help="Space to judge, again for more of them, or 'all'. Default: the registry's default space, or none where "
+            "a matrix is given.",
+        ),
+    ] = None,
+    matrix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--matrix",
+            metavar="FILE",
+            show_default=False,
+            help="Affinities to judge, CSV or NPY, row = target, column = source, higher = nearer; again for more.",
+        ),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            "--names",
+            metavar="FILE",
+            show_default=False,
+            help="Names of the models of an NPY file, one a line. Default: the TXT or JSON file beside it.",
+        ),
+    ] = None,
+    where: options.Where = None,
+    with_self: Annotated[
+        bool,
+        typer.Option("--with-self", help="Count a model's pair with itself, as some published figures do."),
+    ] = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", show_default=False, help="Also write it to a JSON, CSV or MD file."),
+    ] = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Judge the registry's rankings against measured transfer.
+
+    For every target of the oracle, how well do the affinities order the sources? Random order, popularity and the stored
+    feature similarities are judged on the same pairs. Intervals are 95% bootstraps over targets.
+    """
+    if out is not None and Path(out).suffix.lower() not in WRITERS:
+        raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
+    if names is not None and not matrix:
+        raise UsageError("--names has the names of a matrix, and none is given", "name it with --matrix FILE")
+    judged = _judge(oracle, space, matrix, names, where, with_self, home)
+    if out is not None:
+        Path(out).write_text(_text(judged, Path(out).suffix.lower()), "utf-8")
+        say(f"wrote {out}", quiet=quiet)
+    if format is Format.json:
+        print_json(judged.to_dict())
+    elif format is Format.csv:
+        print_csv(_columns(), judged.to_rows())
+    else:
+        _print(judged)
+        return
+    say_all((f"note: {note}" for note in judged.notes), quiet=quiet)
+
+
+def _judge(
+    oracle: str,
+    space: list[str] | None,
+    matrix: list[str] | None,
+    names: str | None,
+    where: str | None,
+    with_self: bool,
+    home: str | None,
+) -> Any:
+    from modelspace.judging import evaluate, read_matrices
+
+    others = read_matrices(matrix, names) if matrix else {}
+    chosen = options.given(space=space or None, where=where)
+    if others and not space:
+        return evaluate(None, oracle=oracle, matrices=others, with_self=with_self, **chosen)
+    return open_space(home).evaluate(oracle=oracle, matrices=others, with_self=with_self, **chosen)
+
+
+def _columns() -> Sequence[str]:
+    from modelspace.judging import COLUMNS
+
+    return COLUMNS
+
+
+def _text(judged: Any, suffix: str) -> str:
+    if suffix == ".json":
+        return to_json(judged.to_dict()) + "\n"
+    return to_csv(_columns(), judged.to_rows()) if suffix == ".csv" else str(judged.to_markdown())
+
+
+def _print(judged: Any) -> None:
+    from modelspace.cli import tables
+    from modelspace.cli.tables import Column
+
+    figures: list[tuple[str, str, int | None]] = [
+        *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in judged.ks),
+        ("Spearman", "spearman", None),
+        ("Kendall", "kendall", None),
+        *((f"regret@{k}", "relative_regret", k) for k in (1, 5) if k in judged.ks),
+    ]
+    columns = [Column("method", lambda row: row.method, least=16, fold=True, style="bold")]
+    for place, (header, figure, k) in enumerate(figures, start=1):
+        columns += [
+            Column(header, partial(_mean, figure, k), right=True, rank=place),
+            # Intervals give way to the figures themselves.
+            Column(f"{header} 95%", partial(_interval, figure, k), rank=20 + place),
+        ]
+    columns += [
+        Column("seconds", lambda row: _seconds(row.cost), right=True, rank=10, optional=True),
+        Column("forward", lambda row: _passes(row.cost, "forward_passes"), right=True, rank=11, optional=True),
+        Column("backward", lambda row: _passes(row.cost, "backward_passes"), right=True, rank=12, optional=True),
+    ]
+    tables.print_line(
+        f"oracle {judged.oracle}: {len(judged.targets)} targets, {len(judged.sources)} sources, "
+        f"the first {judged.n_relevant} of a target are relevant"
+    )
+    tables.print_table(columns, judged.rows, footnotes=_footnotes(judged))
+
+
+def _footnotes(judged: Any) -> list[str]:
+    lines = ["regret@K: loss given up by keeping the best of the first K; 1 is what one random pick gives up"]
+    if judged.with_self:
+        lines.append("a model's pair with itself is counted in: these are not predictions alone")
+    if judged.reliability is not None:
+        r = judged.reliability
+        at = f"P@5 {r.precision[4]:.3f}, " if len(r.precision) > 4 else ""
+        lines.append(f"one seed of the oracle against another: {at}Spearman {r.spearman:.3f}, Kendall {r.kendall:.3f}")
+    if judged.left_out:
+        lines.append(f"not judged, since the oracle or another method lacks them: {', '.join(judged.left_out)}")
+    if judged.unmeasured:
+        lines.append(f"{judged.unmeasured} pairs are not in the oracle and count for no method")
+    return [*lines, *judged.notes]
+
+
+def _mean(figure: str, k: int | None, row: Any) -> str:
+    mean = row.summary[figure].mean
+    value = float(mean if k is None else mean[k - 1])
+    return f"{value:.3f}" if math.isfinite(value) else ""
+
+
+def _interval(figure: str, k: int | None, row: Any) -> str:
+    interval = row.summary[figure]
+    low, high = (float(part if k is None else part[k - 1]) for part in (interval.low, interval.high))
+    return f"{low:.2f}..{high:.2f}" if math.isfinite(low) else ""
+
+
+def _seconds(cost: Any) -> str:
+    return "" if cost is None or math.isnan(cost.seconds) else f"{cost.seconds:.3g}"
+
+
+def _passes(cost: Any, kind: str) -> str:
+    return "" if cost is None or not getattr(cost, kind) else str(getattr(cost, kind))

@@ -1,0 +1,103 @@
+"""``modelspace gallery``"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import completion, drawing, options
+from modelspace.cli.formats import Format
+from modelspace.cli.opening import open_space
+from modelspace.errors import UsageError
+
+EXAMPLES = """
+modelspace gallery
+modelspace gallery curvature denoise --image 0 --image 7 --out two.pdf
+modelspace gallery --where "task = 'inpainting'" --space saliency
+modelspace gallery curvature --layers auto --out depth.png
+modelspace gallery python:nets.py:make_net --layers conv1,conv3,fc:in --input-size 64
+"""
+
+
+def command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            autocompletion=completion.models,
+            help="Models, in the order of the columns. Default: up to 16 of the space. With --layers: one name or address.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--image",
+            metavar="K",
+            show_default=False,
+            help="Number of a probe image, from 0; may be given several times. Default: the first four.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="auto|A,B,...",
+            show_default=False,
+            help="Show layers of one model, which is run for it: those named, or 'auto' for six from shallow to deep.",
+        ),
+    ] = None,
+    space: options.Space = None,
+    where: options.Where = None,
+    group_by: drawing.GroupBy = None,
+    colours: Annotated[
+        str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
+    ] = "relief",
+    weights: options.Weights = None,
+    input_size: options.InputSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.Channels = None,
+    value_range: options.ValueRange = None,
+    device: options.Device = "auto",
+    title: drawing.Title = "",
+    out: drawing.Out = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw attribution maps side by side: what models look at.
+
+    One column per model, one row per probe image; maps are shown as they are stored. With --layers the columns are layers
+    of one model; the options that say how to load it are those of 'modelspace add'.
+    """
+    path = drawing.target(out, "gallery.png", drawing.PICTURES)
+    loading = options.given(
+        weights=weights,
+        preprocessing=options.preprocessing(input_size, mean, std, channels, value_range),
+        device=device if device != "auto" else None,
+    )
+    with drawing.drawing("the gallery", quiet=quiet):
+        picture = open_space(home).gallery(
+            models or (),
+            images=image or None,
+            layers=_words(layers),
+            space=space,
+            where=where,
+            group_by=group_by,
+            colours=colours,
+            title=title,
+            **loading,
+        )
+        picture.save(path)
+    facts: dict[str, Any] = {key: picture.facts[key] for key in ("models", "layers", "images") if key in picture.facts}
+    if format is Format.table:
+        facts = {key: ", ".join(map(str, value)) for key, value in facts.items()}
+    drawing.tell(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
+
+
+def _words(layers: str | None) -> list[str]:
+    words = [word.strip() for word in (layers or "").split(",") if word.strip()]
+    if layers is not None and not words:
+        raise UsageError("no layer is named", "name some, separated by commas, or 'auto': --layers auto")
+    return words

@@ -1,0 +1,67 @@
+"""``modelspace map``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelspace.cli import drawing, options
+from modelspace.cli.formats import Format
+from modelspace.cli.opening import open_space
+
+EXAMPLES = """
+modelspace map
+modelspace map --group-by architecture --out map.svg
+modelspace map --where "parameters < 1e7" --space saliency --out small.pdf
+modelspace map --refit
+"""
+
+
+def command(
+    space: options.Space = None,
+    where: options.Where = None,
+    group_by: drawing.GroupBy = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Make a new map, in which every model may move.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a new map.")] = 0,
+    no_store: drawing.NoStore = False,
+    title: drawing.Title = "",
+    out: drawing.Out = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the models as points, near ones near (UMAP).
+
+    The coordinates are kept in the registry, so that the map stays where it was when models are added: new ones are placed
+    among the old ones, and only --refit moves anybody. Where the registry can't be written to, the map is drawn without
+    keeping them. The view places has them: modelspace sql "FROM places".
+
+    A map can mislead: the neighbour recall says how many of each model's 5 nearest are also its nearest on the map.
+    """
+    path = drawing.target(out, "map.png", drawing.PICTURES)
+    with drawing.drawing("the map", quiet=quiet):
+        picture = open_space(home).map(
+            space=space, where=where, group_by=group_by, refit=refit, store=not no_store, seed=seed, title=title
+        )
+        picture.save(path)
+    recall, layout = picture.facts["recall"], picture.facts["layout"]
+    if format is Format.table:
+        made = {
+            "stored": "as stored",
+            "fitted": "made now",
+            "placed": f"as stored; {layout.n_new} new placed among them",
+        }[layout.made]
+        facts = {"models": picture.facts["models"], "neighbour recall": recall, "coordinates": made}
+    else:
+        facts = {
+            "models": picture.facts["models"],
+            "recall": recall.mean,
+            "recall k": recall.k,
+            "recall by chance": recall.chance,
+            "coordinates": layout.made,
+            "new": layout.n_new,
+            "stored": layout.stored,
+            "seed": layout.map.seed,
+        }
+    drawing.tell(path, facts, format, quiet=quiet, notes=picture.facts["notes"])

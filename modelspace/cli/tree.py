@@ -1,0 +1,81 @@
+"""``modelspace tree``"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import drawing, options
+from modelspace.cli.formats import Format, print_text
+from modelspace.cli.opening import open_space
+
+EXAMPLES = """
+modelspace tree
+modelspace tree --method ward --support 0 --out tree.svg
+modelspace tree --format newick > models.nwk
+modelspace tree --where "task <> 'inpainting'" --format json
+"""
+
+
+class TreeFormat(StrEnum):
+    table = "table"
+    text = "text"
+    newick = "newick"
+    json = "json"
+
+
+def command(
+    space: options.Space = None,
+    where: options.Where = None,
+    group_by: drawing.GroupBy = None,
+    method: drawing.Linkage = "average",
+    support: Annotated[
+        int | None,
+        typer.Option(
+            "--support",
+            metavar="N",
+            show_default=False,
+            help="Draw the probe images N times anew, to see which clusters stay; 0: don't. Default: 200 for up to 500 "
+            "models, else 0.",
+        ),
+    ] = None,
+    title: drawing.Title = "",
+    out: drawing.Out = None,
+    home: options.Home = None,
+    format: Annotated[
+        TreeFormat,
+        typer.Option(
+            "--format",
+            metavar="table|text|newick|json",
+            help="table: draw it and say so; else print the tree, and draw it only with --out.",
+        ),
+    ] = TreeFormat.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the clusters of the models as a tree.
+
+    Numbers at the merges are their bootstrap support in percent: low ones say that other probe images could undo the
+    cluster. Newick is for phylogeny viewers, JSON for d3 and data frames.
+    """
+    path = drawing.target(out, "tree.png", drawing.PICTURES) if out or format is TreeFormat.table else None
+    with drawing.drawing("the tree", quiet=quiet):
+        found = open_space(home).clusters(space=space, where=where, group_by=group_by, method=method, support=support)
+        if path is not None:
+            found.draw(title).save(path)
+    tree = found.tree
+    if format is not TreeFormat.table:
+        print_text(_text(found, format))
+    elif path is not None:
+        support_text = "not worked out" if tree.support is None else "in percent at the merges"
+        facts = {"models": tree.n_leaves, "linkage": tree.method, "support": support_text}
+        drawing.tell(path, facts, Format.table, quiet=quiet)
+
+
+def _text(found: Any, format: TreeFormat) -> str:
+    from modelspace.analysis import to_json, to_newick
+
+    if format is TreeFormat.newick:
+        return to_newick(found.tree)
+    return to_json(found.tree, found.groups) if format is TreeFormat.json else f"{found.tree.to_text()}\n"

@@ -1,0 +1,160 @@
+"""Atlas and report of a registry's models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelspace import comparison
+from modelspace.analysis import Tree, build_tree, cluster_support, nearest_of_vectors
+from modelspace.analysis.projection import MAX_EXACT
+from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
+from modelspace.errors import UsageError
+from modelspace.maps import decode_unit
+from modelspace.pictures.figures import RESAMPLES, Places, check_size
+from modelspace.pictures.selection import Selection, affinities, columns
+from modelspace.ranking import in_order
+from modelspace.registry import Registry
+from modelspace.types import SpaceSpec
+from modelspace.uncertainty import intervals
+
+if TYPE_CHECKING:
+    from modelspace.plots import Atlas, Report
+
+#: Nearest models that an atlas shows of each.
+NEIGHBOURS = 10
+
+#: Up to so many models an atlas has intervals, which are worked out from the stored maps, about 0.02 s per model.
+MAX_INTERVALS = 1000
+
+#: Up to so many models an atlas shows the maps of the first probe images.
+MAX_THUMBNAILS = 2000
+THUMBNAIL_IMAGES = 3
+
+#: Up to so many models their tree has bootstrap support in an atlas and a report.
+MAX_SUPPORT = 100
+
+
+def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") -> Atlas:
+    """See `modelspace.workspace.ModelSpace.atlas`."""
+    from modelspace.plots import make_atlas
+
+    selection = found.selection
+    spec = selection.row.spec
+    n = len(selection.models)
+    if k < 1:
+        raise UsageError(f"k must be at least 1, not {k}", "example: -k 10")
+    with Registry.open(path) as registry:
+        if n <= MAX_EXACT:
+            matrix = affinities(registry, selection)
+            tree = _tree(registry, selection, matrix) if n <= MAX_OPTIMAL_ORDER else None
+            numbers, values, bounds = _neighbours(registry, selection, matrix, min(k, n - 1))
+        else:
+            ids, vectors = registry.vectors(spec.space_id)
+            tree, bounds = None, None
+            numbers, products = nearest_of_vectors(vectors[np.isin(ids, selection.ids)], min(k, n - 1))
+            values = products.astype(np.float64)
+        thumbnails = _thumbnails(registry, selection) if n <= MAX_THUMBNAILS else {}
+    return make_atlas(
+        selection.names,
+        found.coordinates,
+        selection.groups,
+        columns=columns(selection),
+        neighbours=(numbers, values),
+        intervals=bounds,
+        tree=tree,
+        thumbnails=thumbnails,
+        recall=found.recall,
+        title=title or f"{n:,} models, space {spec.name}",
+    )
+
+
+def report_page(path: Path, found: Places, threshold: float = 0.98, title: str = "") -> Report:
+    """See `modelspace.workspace.ModelSpace.report`."""
+    from modelspace.plots import make_report
+
+    selection = found.selection
+    check_size(selection, "a report")
+    with Registry.open(path) as registry:
+        matrix = affinities(registry, selection)
+        tree = _tree(registry, selection, matrix)
+        facts = _facts(registry, selection)
+    return make_report(
+        selection.names,
+        matrix,
+        selection.groups,
+        coordinates=found.coordinates,
+        tree=tree,
+        facts=facts,
+        threshold=threshold,
+        title=title or f"Report of the space {selection.row.spec.name}",
+    )
+
+
+def _tree(registry: Registry, selection: Selection, matrix: NDArray[np.float64]) -> Tree:
+    tree = build_tree(selection.names, matrix)
+    if len(selection.models) <= MAX_SUPPORT:
+        cosines = comparison.all_cosines(registry, selection.row.spec, selection.ids)
+        tree = tree.with_support(cluster_support(tree, cosines, n_resamples=RESAMPLES))
+    return tree
+
+
+def _neighbours(
+    registry: Registry, selection: Selection, matrix: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
+    """Each model's k nearest (n, k), their affinities, and the intervals' ends: what `modelspace nearest` prints."""
+    spec, ids = selection.row.spec, selection.ids
+    n = len(ids)
+    at = {model_id: i for i, model_id in enumerate(ids)}
+    numbers = np.empty((n, k), dtype=np.int64)
+    values, low, high = (np.empty((n, k)) for _ in range(3))
+    exact = n <= MAX_INTERVALS
+    for i, model_id in enumerate(ids):
+        row = np.round(matrix[i], 12)
+        row[i] = -np.inf
+        order = [int(j) for j in np.lexsort((ids, -row))[:k]]
+        if exact:
+            blocks = list(registry.map_blocks(spec.space_id, model_id))
+            cosines = comparison.cosines(registry, spec, blocks, [ids[j] for j in order])
+            nearest = in_order(cosines)
+            bounds = intervals(np.stack([cosines[other] for other in nearest]))
+            order = [at[other] for other in nearest]
+            low[i], high[i] = bounds.low, bounds.high
+        numbers[i], values[i] = order, matrix[i, order]
+    return numbers, values, (low, high) if exact else None
+
+
+def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[np.float64]]:
+    """Stored maps of the first probe images side by side, by name of the model."""
+    spec = selection.row.spec
+    names = dict(zip(selection.ids, selection.names, strict=True))
+    out = {}
+    for model_id, block in registry.map_blocks_at(spec.space_id, 0, selection.ids):
+        maps = decode_unit(block, spec.canvas, spec.bits)[:THUMBNAIL_IMAGES]
+        # Each with colours of its own, as in a gallery.
+        maps /= np.quantile(np.abs(maps), 0.99, axis=1, keepdims=True) + 1e-30
+        out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1).reshape(-1, spec.canvas, spec.canvas)))
+    return out
+
+
+def _facts(registry: Registry, selection: Selection) -> dict[str, str]:
+    spec = selection.row.spec
+    return {
+        "space": f"{spec.name} ({spec.space_id})",
+        "method": _method(spec),
+        "explained scalar": spec.scalar,
+        "probe images": f"{spec.n_images} of {registry.probe_set(spec.probe_id).name}",
+        "maps": f"{spec.canvas} x {spec.canvas} pixels of {spec.bits} bits",
+        "groups by": selection.group_by,
+    }
+
+
+def _method(spec: SpaceSpec) -> str:
+    parameters: dict[str, Any] = dict(spec.parameters)
+    inside = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
+    )
+    return f"{spec.method} ({inside})" if inside else spec.method
