@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FACTORY = '''
+FACTORY = """
 import torch
 
 
@@ -20,7 +20,7 @@ def resnet():
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 7, 8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(128, 5)
     )
-'''
+"""
 
 
 def blocks(language: str) -> list[str]:
@@ -41,7 +41,13 @@ def run(command: list[str] | str, folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "MODELSPACE_HOME"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        command, cwd=folder, env=environment, shell=isinstance(command, str), capture_output=True, text=True, timeout=300
+        command,
+        cwd=folder,
+        env=environment,
+        shell=isinstance(command, str),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -48,7 +48,10 @@ def test_queries_change_no_byte_of_it() -> None:
 
 def test_without_its_index_it_answers_the_same(tmp_path: Path) -> None:
     shutil.copy(ROOT / REGISTRY, tmp_path / REGISTRY)
-    assert ModelSpace.open(tmp_path).nearest("rgb2depth").to_dicts() == ModelSpace.open(ROOT).nearest("rgb2depth").to_dicts()
+    assert (
+        ModelSpace.open(tmp_path).nearest("rgb2depth").to_dicts()
+        == ModelSpace.open(ROOT).nearest("rgb2depth").to_dicts()
+    )
     # And the index that is made is, byte for byte, the one that is shipped.
     made = digests(tmp_path)
     assert len(made) == 3
