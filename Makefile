@@ -32,11 +32,16 @@ check: $(READY)
 # make docs   write the generated pages: command line help, zoo table
 docs: $(READY)
 	$(BIN)/python scripts/make_cli_docs.py
-	$(BIN)/python scripts/train_zoo.py --table
+	$(BIN)/python scripts/train_zoo.py --docs
 
 # make zoo    train the models that are shipped (about an hour on two cores; resumable)
 zoo: $(READY)
 	$(BIN)/python scripts/train_zoo.py
+
+# make transfer   measure the oracle: how well every model of the zoo transfers to every task (40 minutes; resumable)
+transfer: $(READY)
+	$(BIN)/python scripts/measure_transfer.py --workers 2 --publish
+	$(BIN)/python scripts/compute_baselines.py
 
 # make registry   build the shipped registry.duckdb and index/ from the zoo
 registry: $(READY)
@@ -50,6 +55,10 @@ pictures: $(READY)
 bench: $(READY)
 	$(BIN)/python scripts/bench_embed.py
 	$(BIN)/python scripts/bench_query.py
+
+# make kill-loop  kill writers of a registry 200 times and look for what was lost
+kill-loop: $(READY)
+	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -91,3 +91,14 @@ def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
 def stored_identity(path: Path, name: str) -> str:
     with Registry.open(path) as registry:
         return registry.model(name).card.identity()
+
+
+def test_its_report_says_how_far_it_agrees_with_measured_transfer() -> None:
+    shipped = ModelSpace.open(ROOT)
+    section = shipped.report().sections[-1]
+    assert section.heading == "Agreement with measured transfer"
+    by_method = {row[0]: row for row in section.table}
+    own = shipped.evaluate().row("gradient_x_input").summary
+    assert by_method["gradient_x_input"][2] == f"{own['precision'].mean[4]:.2f}"
+    assert by_method["gradient_x_input"][3] == f"{float(own['spearman'].mean):.2f}"
+    assert {"random", "popularity", "SVCCA"} <= set(by_method)

@@ -12,7 +12,7 @@ from modelspace import comparison
 from modelspace.analysis import Tree, build_tree, cluster_support, nearest_of_vectors
 from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
-from modelspace.errors import UsageError
+from modelspace.errors import ModelspaceError, UsageError
 from modelspace.maps import decode_unit
 from modelspace.pictures.figures import RESAMPLES, Places, check_size
 from modelspace.pictures.selection import Selection, affinities, columns
@@ -23,6 +23,7 @@ from modelspace.uncertainty import intervals
 
 if TYPE_CHECKING:
     from modelspace.plots import Atlas, Report
+    from modelspace.plots.report import Section
 
 #: Nearest models that an atlas shows of each.
 NEIGHBOURS = 10
@@ -90,8 +91,30 @@ def report_page(path: Path, found: Places, threshold: float = 0.98, title: str =
         tree=tree,
         facts=facts,
         threshold=threshold,
+        more=_agreement(path, selection),
         title=title or f"Report of the space {selection.row.spec.name}",
     )
+
+
+def _agreement(path: Path, selection: Selection) -> list[Section]:
+    """A section on how far the space agrees with measured transfer, where the package has measured its models'."""
+    from modelspace.judging import evaluate
+    from modelspace.plots.report import Section
+
+    try:
+        outcome = evaluate(path, space=selection.row.spec.name)
+    except ModelspaceError:
+        return []  # too few of the oracle's models are registered: there is nothing to compare with
+    figures = ("precision", 1), ("precision", 5), ("spearman", None), ("kendall", None), ("relative_regret", 5)
+    rows: list[tuple[str, ...]] = [("ranking", "P@1", "P@5", "Spearman", "Kendall", "regret@5")]
+    for row in outcome.rows:
+        means = [np.atleast_1d(row.summary[name].mean)[k - 1 if k else 0] for name, k in figures]
+        rows.append((row.method, *(f"{mean:.2f}" for mean in means)))
+    words = (
+        f"Against transfer measured between {len(outcome.sources)} of the models (oracle {outcome.oracle}), mean over "
+        f"{len(outcome.targets)} targets. 'modelspace evaluate' prints the intervals.",
+    )
+    return [Section("Agreement with measured transfer", words, tuple(rows))]
 
 
 def _tree(registry: Registry, selection: Selection, matrix: NDArray[np.float64]) -> Tree:

@@ -157,6 +157,7 @@ def make_report(
     tree: Tree | None = None,
     facts: Mapping[str, str] | None = None,
     threshold: float = 0.98,
+    more: Sequence[Section] = (),
     title: str = "Report of a space",
 ) -> Report:
     """Put a report together.
@@ -169,6 +170,7 @@ def make_report(
         tree: over the same names; None: average linkage.
         facts: further facts of the space, name -> value, for example method and probe set; written first.
         threshold: affinity from which two models count as duplicates.
+        more: further sections, put last.
         title: of the report.
 
     Raises:
@@ -211,7 +213,7 @@ def make_report(
     words = ("Models that stand among the 5 nearest of more than 20 others: near to everybody, so they say little.",)
     rows = [("model", "stands in so many lists"), *((name, str(count)) for name, count in everywhere)]
     sections.append(Section("Hubs", *_cut(words, rows)))
-    return Report(title, tuple(sections))
+    return Report(title, (*sections, *more))
 
 
 def _counts(names: list[str], matrix: np.ndarray, groups: list[str | None], facts: Mapping[str, str]) -> Section:

@@ -83,7 +83,8 @@ def check_readable(connection: Connection) -> str:
     _compare(rows, connection.path)
     if len(rows) < OLDEST_READABLE:
         raise ModelspaceError(
-            f"{connection.path} was made by an older modelspace", "bring it up to date: modelspace migrate"
+            f"{connection.path} was made by an older modelspace",
+            "any change brings it up to date: modelspace rebuild --coordinates",
         )
     return registry_id
 
