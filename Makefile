@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check docs zoo registry pictures bench clean
+.PHONY: help demo test check docs zoo transfer registry pictures bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'

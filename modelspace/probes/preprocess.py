@@ -31,7 +31,12 @@ def to_input(images: np.ndarray, preprocessing: Preprocessing, device: torch.dev
     """
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise UsageError(f"probe images are (B, S, S, 3) uint8, not {images.shape} {images.dtype}")
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
+    if min(*images.shape[1:3], *preprocessing.input_size) > 1:
+        # Bytes are put in order before they become floats, which is a third faster than the other way round.
+        x = torch.tensor(images).permute(0, 3, 1, 2).contiguous().float()
+    else:
+        # torch 2.13 resizes wrongly to a width of 1, where it can't tell its memory layouts apart, but for this one.
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
     if not len(images):
         x = x.new_empty((0, 3, *preprocessing.input_size))
     elif tuple(x.shape[2:]) != preprocessing.input_size:
