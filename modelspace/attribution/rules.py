@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,6 +45,23 @@ class Book:
     leak: float = 0.0
 
 
+class Scratch:
+    """Room for one tensor at a time, used again by the next: fetching fresh memory takes as long as a pass over it."""
+
+    def __init__(self) -> None:
+        self._flat: Tensor | None = None
+
+    def like(self, reference: Tensor) -> Tensor:
+        """A tensor of the shape, type and memory layout of `reference`; what it holds is left over from the last one."""
+        channels_last = reference.dim() == 4 and reference.is_contiguous(memory_format=torch.channels_last)
+        if not (reference.is_contiguous() or channels_last):
+            return torch.empty_like(reference)
+        n, flat = reference.numel(), self._flat
+        if flat is None or flat.numel() < n or flat.dtype != reference.dtype or flat.device != reference.device:
+            self._flat = flat = torch.empty(n, dtype=reference.dtype, device=reference.device)
+        return flat.as_strided(reference.shape, reference.stride())
+
+
 @dataclass(frozen=True)
 class Settings:
     """epsilon: the ε of the rule, above 0; offset: "secant" or "literal" (see activations); book: filled if given."""
@@ -52,6 +69,7 @@ class Settings:
     epsilon: float = 1e-4
     offset: str = "secant"
     book: Book | None = None
+    scratch: Scratch = field(default_factory=Scratch)
 
 
 def _words(text: str) -> set[str]:
@@ -243,12 +261,13 @@ def _relu(node: Node, settings: Settings) -> Hook:
         if gradient is None or plain is None:
             return None
         y = node._saved_result.float() if _short(plain) else node._saved_result
-        below = y + epsilon
+        below = torch.add(y, epsilon, out=settings.scratch.like(y))
         if book is not None:
             book.leak += _total(gradient * (y - y * y / below))
         # not g − g ε / (y + ε), which is one pass less, but loses all digits where y is far below ε
-        changed = torch.div(y, below, out=below).mul_(plain)
-        return (changed.to(plain.dtype), *inputs[1:])
+        changed = torch.div(y, below, out=below)
+        # the plain gradient was made for this node alone, and is read by nobody else
+        return (plain.mul_(changed), *inputs[1:])
 
     return run
 
