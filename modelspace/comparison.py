@@ -90,11 +90,12 @@ def append(
 def project(registry: Registry, spec: SpaceSpec, blocks: Sequence[MapBlock]) -> np.ndarray:
     """Vector (d,) float64 of a model that is not stored; its inner products with stored vectors are affinities."""
     stored = registry.embeddings(spec.space_id)
-    factor = Factor.from_rows(rows_of(stored), max_axes=0 if not stored else coordinates.MAX_AXES)
-    known = affinities(registry, spec, blocks)
-    given = np.array([known[row.model_id] for row in stored[: _reach(factor)]])
+    factor = Factor.from_rows(rows_of(stored))
+    n_axes = factor.n_axes
+    ids = [row.model_id for row in stored[: _reach(factor)]]
+    found = cosines(registry, spec, blocks, ids)
     # Only the part along the axes that are there meets other models; an axis of its own would be one more zero.
-    return factor.append(given).vector[: max((row.axis for row in stored if row.axis is not None), default=-1) + 1]
+    return factor.append(np.array([found[i].mean() for i in ids])).vector[:n_axes]
 
 
 def remove(registry: Registry, model_id: int) -> None:

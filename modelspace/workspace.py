@@ -248,10 +248,13 @@ class ModelSpace:
 
     def cosines(self, models: Sequence[str], space: str | None = None) -> np.ndarray:
         """Cosines per probe image of all pairs of the named models: (N, n, n) float32."""
-        maps = [self.maps(name, space) for name in models]
-        stack = np.stack([block.reshape(len(block), -1) for block in maps]).astype(np.float64)
-        stack /= np.linalg.norm(stack, axis=2, keepdims=True)
-        return np.einsum("anp,bnp->nab", stack, stack, optimize=True).astype(np.float32)
+        with Registry.open(self.path) as registry:
+            spec = registry.space(space).spec
+            rows = [registry.model(name) for name in models]
+            for row in rows:
+                if spec.name not in row.spaces:
+                    raise NotFoundError(f"model {row.card.name!r} is not in space {spec.name!r}")
+            return comparison.all_cosines(registry, spec, [row.model_id for row in rows])
 
     def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
         """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
