@@ -2,6 +2,8 @@
 
     python scripts/measure_transfer.py                         what is still missing, then the tables in .cache/transfer
     python scripts/measure_transfer.py --publish               the same, and the tables into the package
+    python scripts/measure_transfer.py --world yards           in the other world: readouts are trained and judged there
+    python scripts/measure_transfer.py --constants             also each target's best loss over the constant predictor's
     python scripts/measure_transfer.py --sources rgb2depth --targets reshade,edge2d --seeds 2 --epochs 2
 
 Losses are appended to transfer.csv in the cache as each source is done, so a run that was killed, or asked for more
@@ -33,12 +35,14 @@ from modelspace import evaluation, zoo
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError
 from modelspace.evaluation import ahp, transfer
 from modelspace.evaluation.transfer import TARGETS, Budget
+from modelspace.zoo import training
 from modelspace.zoo.architectures import tapped
-from modelspace.zoo.rooms import RENDERER_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("source", "target", "seed", "weights", "loss")
-TABLES = {"losses": "rooms_transfer.csv", "affinities": "rooms_affinity.csv"}
+#: The world that the zoo was trained in keeps the cache's plain name.
+HOME = "rooms"
+TABLES = {"losses": "transfer.csv", "affinities": "affinity.csv"}
 
 Key = tuple[str, str, int]  # source, target, seed
 
@@ -50,13 +54,20 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... of each pair")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "transfer", help="folder for images and losses")
+    parser.add_argument("--world", choices=training.SOLID_WORLDS, default=HOME, help="where transfer is measured")
+    parser.add_argument(
+        "--cache", type=Path, help="folder for images and losses; default: .cache/transfer, or .cache/transfer-WORLD"
+    )
     parser.add_argument("--out", type=Path, help="folder for the tables; default: the cache")
-    parser.add_argument("--publish", action="store_true", help="tables into the package: the oracle called rooms")
+    parser.add_argument("--publish", action="store_true", help="tables into the package: the oracle of that name")
+    parser.add_argument("--constants", action="store_true", help="say how far each target is read out at all")
     for field in fields(Budget):
         kind = float if isinstance(field.default, float) else int
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="see Budget")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if options.cache is None:
+        options.cache = ROOT / ".cache" / ("transfer" if options.world == HOME else f"transfer-{options.world}")
+    return options
 
 
 # ---- what has been measured
@@ -75,19 +86,21 @@ class Ledger:
     def csv(self) -> Path:
         return self.folder / "transfer.csv"
 
-    def open(self, budget: Budget) -> None:
-        """Binds the folder to a budget.
+    def open(self, budget: Budget, world: str) -> None:
+        """Binds the folder to a budget and a world.
 
         Raises:
             ConflictError: it holds losses that were measured otherwise.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings = {"budget": asdict(budget), "renderer": RENDERER_VERSION}
+        settings = {"budget": asdict(budget), "renderer": training.world_version(world)}
+        if world != HOME:
+            settings["world"] = world
         path = self.folder / "settings.json"
         if path.exists() and json.loads(path.read_text()) != settings:
             raise ConflictError(
-                f"{path} says that these losses were measured with another budget",
-                "give the same one or another --cache",
+                f"{path} says that these losses were measured with another budget or in another world",
+                "give the same ones or another --cache",
             )
         if not path.exists():
             _replace(path, (json.dumps(settings, indent=1, sort_keys=True) + "\n").encode())
@@ -194,12 +207,12 @@ def missing(done: Iterable[Key], weights: dict[str, str], targets: Sequence[str]
 
 
 def measure(
-    work: Work, cache: Path, budget: Budget, targets: Sequence[str], device: str
+    work: Work, cache: Path, budget: Budget, targets: Sequence[str], device: str, world: str
 ) -> tuple[Work, dict[tuple[str, int], np.ndarray], float]:
     """One source; the scenes are kept between calls of one process."""
     start = time.perf_counter()
     torch.set_num_threads(1)
-    pool, held_out = _scenes(cache, budget, tuple(targets), device)
+    pool, held_out = _scenes(cache, budget, tuple(targets), device, world)
     card = zoo.card(work.source)
     encoder = Tap(zoo.load(work.source).to(device).requires_grad_(False), card.layer)
     side = card.preprocessing.input_size[0]
@@ -211,26 +224,26 @@ _KEPT: dict[object, tuple[transfer.Scenes, transfer.Scenes]] = {}
 
 
 def _scenes(
-    cache: Path, budget: Budget, targets: tuple[str, ...], device: str
+    cache: Path, budget: Budget, targets: tuple[str, ...], device: str, world: str
 ) -> tuple[transfer.Scenes, transfer.Scenes]:
-    key = (cache, budget, targets, device)
+    key = (cache, budget, targets, device, world)
     if key not in _KEPT:
         _KEPT.clear()
-        _KEPT[key] = transfer.prepare(cache, budget, targets, device)
+        _KEPT[key] = transfer.prepare(cache, budget, targets, device, world)
     return _KEPT[key]
 
 
 def everything(
-    work: Sequence[Work], cache: Path, budget: Budget, targets: Sequence[str], device: str, workers: int
+    work: Sequence[Work], cache: Path, budget: Budget, targets: Sequence[str], device: str, workers: int, world: str
 ) -> Iterator[tuple[Work, dict[tuple[str, int], np.ndarray], float]]:
     """All work, in this process or in several; in the order in which it is done."""
     if workers <= 1 or len(work) <= 1:
-        yield from (measure(item, cache, budget, targets, device) for item in work)
+        yield from (measure(item, cache, budget, targets, device, world) for item in work)
         return
     # A fork would copy the state of OpenMP's threads and hang, so fresh processes are started.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(work)), mp_context=context) as pool:
-        waiting = [pool.submit(measure, item, cache, budget, tuple(targets), device) for item in work]
+        waiting = [pool.submit(measure, item, cache, budget, tuple(targets), device, world) for item in work]
         for done in as_completed(waiting):
             yield done.result()
 
@@ -273,6 +286,21 @@ def affinity_table(
     return "\n".join(lines) + "\n"
 
 
+def constants_table(done: dict[Key, float], constant: dict[str, float], seeds: Sequence[int]) -> str:
+    """Markdown: each target's best source, its loss (mean over the seeds), the constant predictor's, and their ratio."""
+    lines = ["| target | best source | loss | constant | ratio |", "|---|---|---|---|---|"]
+    for target, plain in constant.items():
+        sources = {source for source, wanted, _ in done if wanted == target}
+        means = {
+            source: sum(losses) / len(losses)
+            for source in sources
+            if (losses := [done[source, target, seed] for seed in seeds if (source, target, seed) in done])
+        }
+        best = min(means, key=lambda source: means[source])
+        lines.append(f"| {target} | {best} | {means[best]:.3f} | {plain:.3f} | {means[best] / plain:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def _chosen(words: str | None, known: Sequence[str], kind: str) -> list[str]:
     if words is None:
         return list(known)
@@ -293,13 +321,15 @@ def run(options: argparse.Namespace) -> None:
     targets = _chosen(options.targets, TARGETS, "target")
     seeds = range(options.seeds)
     ledger = Ledger(options.cache)
-    ledger.open(budget)
+    ledger.open(budget, options.world)
     weights = _stamps(sources)
     work = missing(ledger.done(weights), weights, targets, seeds)
     count = sum(len(item.targets) * len(item.seeds) for item in work)
     print(f"{len(sources)} sources x {len(targets)} targets x {len(seeds)} seeds, {count} readouts to do", flush=True)
     start = time.perf_counter()
-    for item, losses, seconds in everything(work, options.cache, budget, targets, options.device, options.workers):
+    for item, losses, seconds in everything(
+        work, options.cache, budget, targets, options.device, options.workers, options.world
+    ):
         ledger.add(item.source, item.weights, losses)
         print(f"{item.source}: {len(losses)} readouts, {seconds:.0f} s", flush=True)
     print(f"done in {time.perf_counter() - start:.0f} s", flush=True)
@@ -310,10 +340,14 @@ def run(options: argparse.Namespace) -> None:
         "affinities": affinity_table(images, sources, targets, seeds),
     }
     for kind, text in tables.items():
-        _replace(folder / TABLES[kind], text.encode())
-        print(f"wrote {TABLES[kind]}: {text.count(chr(10)) - 1} rows")
+        file = f"{options.world}_{TABLES[kind]}"
+        _replace(folder / file, text.encode())
+        print(f"wrote {file}: {text.count(chr(10)) - 1} rows")
+    if options.constants:
+        scenes = _scenes(options.cache, budget, tuple(targets), options.device, options.world)
+        print(constants_table(ledger.done(weights), transfer.constant_losses(*scenes), seeds))
     if len(targets) > 1 and len(sources) > 2:
-        print(evaluation.judge({}, evaluation.load(folder / TABLES["losses"])).to_markdown())
+        print(evaluation.judge({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
 
 
 def main() -> int:

@@ -68,6 +68,32 @@ def test_rooms_are_measured_whole_and_reliable() -> None:
     assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
 
 
+def test_yards_are_measured_as_rooms_are() -> None:
+    oracle, rooms = load("yards"), load("rooms")
+    assert (oracle.targets, oracle.sources) == (rooms.targets, rooms.sources)
+    assert oracle.seed_losses is not None
+    assert oracle.seed_losses.shape == (3, 18, 20)
+    assert np.isfinite(oracle.seed_losses).all()
+    reliability = oracle.reliability()
+    assert reliability is not None
+    assert reliability.spearman > 0.9
+    # Other losses than the rooms', in an order that is related to theirs.
+    assert oracle.loss is not None
+    assert rooms.loss is not None
+    assert np.isclose(oracle.loss, rooms.loss, rtol=1e-3).mean() < 0.02
+    agreement = [
+        spearmanr(a[np.isfinite(a)], b[np.isfinite(b)]).statistic
+        for a, b in zip(oracle.truth(), rooms.truth(), strict=True)
+    ]
+    assert np.mean(agreement) > 0.5
+    everything = load("yards-all")
+    assert everything.sources == load("rooms-all").sources
+    wins, affinity = load("yards-wins"), load("yards-affinity")
+    assert set(wins.sources) == set(affinity.sources) == set(everything.sources)
+    assert wins.score.mean(axis=1) == pytest.approx(0.5, abs=1e-4)
+    assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
 def test_the_row_called_self_is_no_source() -> None:
     assert "self" not in load("taskonomy-affinity").sources
     assert "class_places" not in load("taskonomy-affinity").targets

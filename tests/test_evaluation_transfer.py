@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import itertools
+import json
 import math
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.evaluation import ahp, load, transfer
 from modelspace.evaluation.transfer import Budget, Readouts, Scenes
+from modelspace.zoo import training, yards
 from modelspace.zoo.tasks import TASKS, Task, task
 
 TINY = Budget(pool=24, images=16, held_out=10, epochs=2, batch=4, hidden=6, channels=5)
@@ -346,9 +348,53 @@ def test_a_run_is_resumed_and_not_repeated(
     script.run(script.parse([*words, "--seeds", "2"]))
     assert zoo.loaded == ["one"]
 
-    # Another budget is never mixed in.
-    with pytest.raises(ConflictError, match="another budget"):
-        script.run(script.parse([*words, "--rate", "0.1"]))
+    # Another budget is never mixed in, nor another world.
+    for other in (["--rate", "0.1"], ["--world", "yards"]):
+        with pytest.raises(ConflictError, match="another budget or in another world"):
+            script.run(script.parse([*words, *other]))
+
+
+def test_the_other_world_is_measured_apart(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "zoo", FakeZoo(tmp_path))
+    words = [*ARGUMENTS, "--world", "yards", "--targets", "reshade,class_places,denoise", "--seeds", "1"]
+    cache = tmp_path / "cache"
+    script.run(script.parse([*words, "--cache", str(cache), "--constants"]))
+    printed = capsys.readouterr().out
+    assert sorted(path.name for path in cache.glob("*.csv")) == [
+        "transfer.csv", "yards_affinity.csv", "yards_transfer.csv",
+    ]  # fmt: skip
+    # The scenes are yards that nothing was trained on.
+    pool, held_out = transfer.prepare(
+        cache, Budget(pool=12, images=8, held_out=6, epochs=1, batch=4), ["class_places"], world="yards"
+    )
+    drawn = yards.sample_scenes(transfer.FIRST_TRAIN, 12, training.WORLD)
+    assert pool.labels["class_places"].tolist() == [scene.place for scene in drawn]
+    assert torch.equal(pool.rgb, (yards.render(drawn, 64).rgb * 255 + 0.5).floor().to(torch.uint8))
+    # What a constant prediction loses: the entropy against the pool's shares, each class seen once more than it was.
+    places = pool.labels["class_places"].tolist()
+    shares = [(places.count(k) + 1) / (12 + 6) for k in range(6)]
+    expected = -sum(math.log(shares[k]) for k in held_out.labels["class_places"].tolist()) / 6
+    assert transfer.constant_losses(pool, held_out)["class_places"] == pytest.approx(expected)
+    losses = load(cache / "yards_transfer.csv")
+    row = losses.targets.index("class_places")
+    assert losses.loss is not None
+    assert f"| {losses.loss[row].min():.3f} | {expected:.3f} |" in printed
+    with pytest.raises(UsageError, match="no transfer is measured in 'faces'"):
+        transfer.prepare(cache, TINY, ["reshade"], world="faces")
+
+
+def test_each_world_has_its_own_cache(script: ModuleType) -> None:
+    assert script.parse([]).cache.name == "transfer"
+    assert script.parse(["--world", "yards"]).cache.name == "transfer-yards"
+
+
+def test_the_settings_of_the_rooms_ledger_stay_as_they_were(script: ModuleType, tmp_path: Path) -> None:
+    script.Ledger(tmp_path).open(Budget(), "rooms")
+    kept = json.loads((tmp_path / "settings.json").read_text())
+    assert set(kept) == {"budget", "renderer"}
+    assert kept["renderer"] == 1
 
 
 def test_missing_work_is_grouped_by_source_and_seeds(script: ModuleType) -> None:

@@ -147,6 +147,7 @@ class _Shipped:
 #: Taskonomy's twenty tasks, by the names of its published order.
 _TASKS = tuple(group[0] for group in SPELLINGS)
 _ROOMS = "test losses in rendered rooms, frozen encoders (scripts/measure_transfer.py)"
+_YARDS = "test losses in rendered yards of encoders trained in rooms (scripts/measure_transfer.py --world yards)"
 _ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
 #: "self" is no model: it stands for a network trained on the target itself with all data.
 _SHIPPED = {
@@ -167,6 +168,10 @@ _SHIPPED = {
     "rooms-all": _Shipped("rooms_transfer.csv", "loss", f"{_ROOMS}, all networks measured"),
     "rooms-wins": _Shipped("rooms_affinity.csv", "win_rate", f"win rate over the other networks; {_ROOMS}"),
     "rooms-affinity": _Shipped("rooms_affinity.csv", "affinity", f"AHP affinities; {_ROOMS}"),
+    "yards": _Shipped("yards_transfer.csv", "loss", f"{_YARDS}, the 20 tasks' networks", only=_TASKS),
+    "yards-all": _Shipped("yards_transfer.csv", "loss", f"{_YARDS}, all networks measured"),
+    "yards-wins": _Shipped("yards_affinity.csv", "win_rate", f"win rate over the other networks; {_YARDS}"),
+    "yards-affinity": _Shipped("yards_affinity.csv", "affinity", f"AHP affinities; {_YARDS}"),
 }
 
 

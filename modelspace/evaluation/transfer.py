@@ -28,7 +28,7 @@ from modelspace.zoo.tasks import CLASS, CLASS_MAP, DENSE, TASKS, Scaling, Task, 
 
 #: Colorization and inpainting are sources only, as in Taskonomy's transfer table.
 TARGETS = tuple(name for name in TASKS if name not in ("colorization", "inpainting_whole"))
-#: Scenes of the zoo's world that no network was trained or scored on.
+#: Scenes of a world that no network was trained or scored on.
 FIRST_TRAIN, FIRST_HELD_OUT = 2_000_000, 3_000_000
 #: Side of the rendered images, of the labels and of the readout's grid; cells and quarters follow.
 SIDE, LABEL_SIDE, GRID = 64, 32, 8
@@ -80,12 +80,17 @@ class Scenes:
     labels: Mapping[str, Tensor]
 
 
-def prepare(cache: Path, budget: Budget, targets: Sequence[str], device: str = "cpu") -> tuple[Scenes, Scenes]:
-    """The pool and the held-out scenes, rendered or from the cache, labels scaled by the pool's mean and deviation."""
+def prepare(
+    cache: Path, budget: Budget, targets: Sequence[str], device: str = "cpu", world: str = "rooms"
+) -> tuple[Scenes, Scenes]:
+    """The pool and the held-out scenes of a world, rendered or from the cache; labels are scaled by the pool's mean and
+    deviation."""
+    if world not in training.SOLID_WORLDS:
+        raise UsageError(f"no transfer is measured in {world!r}", f"use one of {', '.join(training.SOLID_WORLDS)}")
     parts = []
     for first, count in ((FIRST_TRAIN, budget.pool), (FIRST_HELD_OUT, budget.held_out)):
         rgb, labels = [], {name: [] for name in targets}  # type: tuple[list[Tensor], dict[str, list[Tensor]]]
-        for part in training.rendered(cache, first, count, SIDE, device):
+        for part in training.rendered(cache, first, count, SIDE, device, world):
             rgb.append((part.rgb * 255).round().to(torch.uint8))
             for name in targets:
                 labels[name].append(task(name).label(part))
@@ -99,6 +104,23 @@ def prepare(cache: Path, budget: Budget, targets: Sequence[str], device: str = "
             packed[name] = pack(task(name), label).to(device)
         scenes.append(Scenes(rgb_all.to(device), packed))
     return scenes[0], scenes[1]
+
+
+def constant_losses(pool: Scenes, held_out: Scenes) -> dict[str, float]:
+    """Held-out loss of the best prediction that never looks at an image: the pool's mean, or its shares of the classes.
+
+    Dense labels have one mean per channel, class maps one share per class. A label that no readout predicts better
+    than this says nothing of the sources.
+    """
+    out = {}
+    for name, label in held_out.labels.items():
+        wanted, seen = task(name), pool.labels[name]
+        if wanted.classifies:
+            shares = torch.bincount(seen.flatten(), minlength=wanted.outputs).double() + 1
+            out[name] = float(-(shares / shares.sum()).log()[label.flatten()].mean())
+        else:
+            out[name] = float(label.double().square().mean())  # the pool's mean is 0 after scaling
+    return out
 
 
 def pack(wanted: Task, label: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Probe sets: the unlabelled images that every model of a space is shown.
 
-Two kinds: rooms that are rendered on the fly from a seed, and a folder of images. Importing this package imports neither
-torch nor Pillow.
+Two worlds that are rendered on the fly from a seed, crops of photographs that come with other packages, and a folder of
+images. Importing this package imports neither torch nor Pillow.
 
     >>> sorted(KINDS)
-    ['folder', 'rooms']
+    ['folder', 'photographs', 'rooms', 'yards']
 """
 
 from __future__ import annotations
@@ -21,10 +21,34 @@ from modelspace.probes.base import ProbeSet, fingerprint
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["KINDS", "ProbeSet", "batches", "decode_png", "encode_png", "fingerprint", "folder", "rooms"]
+__all__ = [
+    "BUILT_IN",
+    "KINDS",
+    "RENDERED",
+    "ProbeSet",
+    "batches",
+    "decode_png",
+    "encode_png",
+    "fingerprint",
+    "folder",
+    "photographs",
+    "rooms",
+    "yards",
+]
 
 #: Kinds of probe sets, and the module that yields the images of each with a function `take`.
-KINDS = {"rooms": "modelspace.probes.rendered", "folder": "modelspace.probes.pictures"}
+KINDS = {
+    "rooms": "modelspace.probes.rendered",
+    "yards": "modelspace.probes.rendered",
+    "photographs": "modelspace.probes.pictures",
+    "folder": "modelspace.probes.pictures",
+}
+
+#: Kinds that are rendered as they are asked for; the pixels of the others are stored.
+RENDERED = ("rooms", "yards")
+
+#: Sets that need no files of the user's, by the word that asks for them.
+BUILT_IN = (*RENDERED, "photographs")
 
 
 def rooms(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
@@ -40,7 +64,47 @@ def rooms(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
     """
     from modelspace.probes import rendered
 
-    return rendered.describe(n_images, size, seed)
+    return rendered.describe("rooms", n_images, size, seed)
+
+
+def yards(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
+    """The probe set of rendered yards, an open-air world: like `rooms`, in another style.
+
+    Args:
+        n_images: how many images the set has; not part of its fingerprint, since a longer set begins with the shorter.
+        size: side of the images in pixels, 16 to 4096.
+        seed: 0 or more.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    from modelspace.probes import rendered
+
+    return rendered.describe("yards", n_images, size, seed)
+
+
+def photographs(n_images: int = 200, size: int = 128, seed: int = 0) -> tuple[ProbeSet, np.ndarray]:
+    """Square crops of the photographs that scikit-learn and scikit-image carry (the extra `photographs`).
+
+    The photographs take turns; each crop has its own side and place, drawn from the seed and its number alone, so that the
+    first images of a longer set are the shorter one. Crops without contrast are drawn again. Nothing is downloaded.
+
+    Args:
+        n_images: how many crops.
+        size: side of the images in pixels, 16 to 4096.
+        seed: 0 or more.
+
+    Returns:
+        The set, and its images (N, size, size, 3) uint8 RGB. The fingerprint is of these pixels. `spec` holds the
+        arguments, "crops" (file, left edge, upper edge and side of each image), "licences" and "duplicates".
+
+    Raises:
+        ProbeError: one of the two packages is not installed, or lacks a photograph.
+        UsageError: an argument is out of range.
+    """
+    from modelspace.probes import crops
+
+    return crops.make(n_images, size, seed)
 
 
 def folder(
@@ -90,8 +154,8 @@ def batches(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: i
 
     Args:
         probe_set: the set.
-        images: (N, size, size, 3) uint8, all images of the set, where it is a folder; None for rooms, which are
-            rendered as they are asked for, so that memory does not grow with their number.
+        images: (N, size, size, 3) uint8, all images of the set, where they are stored; None for the kinds in `RENDERED`,
+            whose images are made as they are asked for, so that memory does not grow with their number.
         first: index of the first image.
         count: how many images in all.
         batch: how many at a time, at least 1.

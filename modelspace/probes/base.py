@@ -22,7 +22,7 @@ class ProbeSet:
 
     Attributes:
         name: what people call it; not part of its identity.
-        kind: "rooms" or "folder".
+        kind: one of `modelspace.probes.KINDS`.
         spec: what it was made with; JSON can hold it.
         n_images: how many images it has.
         size: side of its square images in pixels.

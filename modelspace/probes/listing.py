@@ -39,7 +39,9 @@ def list_images(folder: Path) -> list[str]:
         except NotADirectoryError as error:
             raise ProbeError(f"{place} is a file, not a folder of images", "give the folder that it lies in") from error
         except FileNotFoundError as error:
-            raise ProbeError(f"there is no folder {place}", "give 'rooms' or a folder of images") from error
+            raise ProbeError(
+                f"there is no folder {place}", "give a folder of images, or 'rooms', 'yards', 'photographs'"
+            ) from error
         except OSError as error:
             raise ProbeError(f"the folder {place} can't be read: {error.strerror}") from error
         for entry in ordered:

@@ -1,4 +1,4 @@
-"""Probe sets made from a folder of images. The images are read one at a time and kept at their final size."""
+"""Probe sets whose pixels are kept, and those made from a folder: read one at a time and kept at their final size."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_folder(
 
 
 def check(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> None:
-    """The pixels of a folder are kept by the caller, who hands them over."""
+    """The pixels are kept by the caller, who hands them over."""
     if images is None:
         raise UsageError(f"the images of probe set {probe_set.name!r} are not rendered: hand them over")
     expected = (probe_set.n_images, probe_set.size, probe_set.size, 3)

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.errors import NotFoundError
-from modelspace.zoo.rooms import SEMANTIC, Render
+from modelspace.zoo.raycast import Render
+from modelspace.zoo.rooms import SEMANTIC
 from modelspace.zoo.scenes import OBJECTS, PLACES
 from modelspace.zoo.worlds import Picture
 

@@ -24,10 +24,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modelspace.errors import ConflictError, ModelspaceError
+from modelspace.zoo import yards
 from modelspace.zoo.architectures import architecture, count_parameters, decoder, fresh, tapped
-from modelspace.zoo.rooms import RENDERER_VERSION, Render, render, sample_scenes
+from modelspace.zoo.rooms import Render, render, sample_scenes
+from modelspace.zoo.scenes import RENDERER_VERSION
 from modelspace.zoo.tasks import CLASS_MAP, DENSE, Constant, Scaling, Task, task
 from modelspace.zoo.worlds import Picture, draw_pictures
+from modelspace.zoo.yard_scenes import YARDS_VERSION
+
+#: Worlds with depth, whose scenes have the labels of all twenty tasks; the others are flat.
+SOLID_WORLDS = ("rooms", "yards")
 
 #: Training and held-out rooms are scenes of this world, a seed that nobody picks for a probe set by chance ("zoo").
 WORLD = 0x7A6F6F
@@ -46,7 +52,7 @@ class Job:
         name: of the network in the zoo.
         task: a name in `modelspace.zoo.tasks.TASKS`.
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        world: "rooms", or a name in `modelspace.zoo.worlds.PAINTERS`.
+        world: "rooms", "yards", or a name in `modelspace.zoo.worlds.PAINTERS`.
         steps: optimiser steps.
         images: training scenes.
         batch: images per step.
@@ -66,7 +72,7 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to."""
-        return {**asdict(self), "renderer": RENDERER_VERSION}
+        return {**asdict(self), "renderer": world_version(self.world)}
 
     def number(self, purpose: str) -> int:
         """A 63-bit seed for one purpose of this job."""
@@ -101,13 +107,20 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 # ---- data
 
 
+def world_version(world: str) -> int:
+    """Version of the pictures of a world; the flat ones change with the rooms' renderer."""
+    return YARDS_VERSION if world == "yards" else RENDERER_VERSION
+
+
 def _shard_file(cache: Path, world: str, first: int, count: int, size: int) -> Path:
-    return cache / world / f"v{RENDERER_VERSION}-w{WORLD}-{size}px-{first}-{count}.safetensors"
+    return cache / world / f"v{world_version(world)}-w{WORLD}-{size}px-{first}-{count}.safetensors"
 
 
 def _draw(world: str, first: int, count: int, size: int, device: str) -> Render | Picture:
     if world == "rooms":
         return render(sample_scenes(first, count, WORLD), size, device)
+    if world == "yards":
+        return yards.render(yards.sample_scenes(first, count, WORLD), size, device)
     return draw_pictures(world, first, count, WORLD, size)
 
 
@@ -125,7 +138,7 @@ def _read_shard(path: Path, world: str) -> Render | Picture:
     tensors["rgb"] = tensors["rgb"].float() / 255
     for name in _HALF_FIELDS & tensors.keys():
         tensors[name] = tensors[name].float()
-    return Render(**tensors) if world == "rooms" else Picture(**tensors)
+    return Render(**tensors) if world in SOLID_WORLDS else Picture(**tensors)
 
 
 def rendered(
@@ -415,9 +428,9 @@ def run(
         "seed": job.seed,
         "seconds": round(seconds, 1),
         "held_out": held_out,
-        "renderer": RENDERER_VERSION,
+        "renderer": world_version(job.world),
         "world": job.world,
-        "data": f"rendered {job.world}, version {RENDERER_VERSION}, seed {WORLD}, images 0 to {job.images - 1}",
+        "data": f"rendered {job.world}, version {world_version(job.world)}, seed {WORLD}, images 0 to {job.images - 1}",
         "licence": "Apache-2.0",
     }
     if scaling is not None:
