@@ -1,26 +1,29 @@
-"""The embedding pass: probe images through a model, attribution maps out, quantised as they come.
+"""The embedding pass: probe images through a model, attribution maps and kernels out, quantised as they come.
 
 One forward and one backward per batch serve every space that shares the probe images (`modelspace.attribution.engine`
-says which methods need more). Nothing but the codes is kept from one batch to the next, so that memory does not grow
-with the number of images.
+says which methods and scalars need more). Nothing but the codes is kept from one batch to the next, and for spaces of geometry
+at most `modelspace.geometry.MOST` numbers per image, so that memory hardly grows with the number of images. The
+centred energy alone needs a forward pass over all images first, for the mean of T.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelspace import geometry
 from modelspace.errors import EmbeddingError, UsageError
-from modelspace.maps import MapBlock, MapWriter
+from modelspace.maps import MapBlock, MapWriter, whole_block
 from modelspace.types import Preprocessing, SpaceSpec
 
 if TYPE_CHECKING:
     import torch
 
+    from modelspace.attribution.engine import Wanted
     from modelspace.layers import Tap
 
 #: Called with (images done, images in all).
@@ -34,7 +37,7 @@ class Embedding:
     """What one pass yields.
 
     Attributes:
-        blocks: for each space id the model's quantised maps.
+        blocks: for each space id the model's quantised maps, or the block with its kernel.
         output_shape: of T for one image, without the batch axis.
         seconds: wall time of the pass.
     """
@@ -72,7 +75,7 @@ def to_canvas(maps: torch.Tensor, canvas: int) -> torch.Tensor:
     """Attribution in input space to unit maps on the canvas.
 
     Args:
-        maps: (B, C, H, W), any sign.
+        maps: (B, C, H, W), any sign, covering the whole image (`modelspace.probes.preprocess.on_image`).
         canvas: side S of the canvas in pixels.
 
     Returns:
@@ -108,43 +111,53 @@ def embed(
     Args:
         tap: the tapped model, on `device`, frozen (`modelspace.attribution.engine.frozen`).
         preprocessing: from probe image to input.
-        images: batches (b, side, side, 3) uint8, at least as many images as the largest space needs.
-        spaces: the spaces to fill; a method may appear in several (canvas, bits, number of images).
+        images: batches (b, side, side, 3) uint8, at least as many images as the largest space needs. A space of the
+            centred energy goes over them twice, so that an iterator will not do.
+        spaces: the spaces to fill, no blends; a method may appear in several (scalar, parameters, canvas, bits, images).
         device: where the model is.
         progress: told after every batch.
 
     Raises:
         EmbeddingError: a gradient that is zero, not finite or not defined; names the images. Nothing was stored.
     """
-    from modelspace.attribution.engine import attribute, check_target
-    from modelspace.probes.preprocess import to_input
+    from modelspace.attribution.engine import check_independent, check_target, explain, mean_output
+    from modelspace.probes.preprocess import on_image, to_input
 
     started = time.perf_counter()
-    parameters = _parameters(spaces)
     total = max(space.n_images for space in spaces)
-    writers = {space.space_id: MapWriter(space.canvas, space.bits) for space in spaces}
+    shown = [space for space in spaces if space.kind == "maps"]
+    kinds = {space.space_id: _wanted(space) for space in shown}
+    writers = {space.space_id: MapWriter(space.canvas, space.bits) for space in shown}
+    features = _Features(space.n_images for space in spaces if space.kind == "geometry")
+    centres: dict[int, torch.Tensor] = {}
+    for count in sorted({kind.images for kind in kinds.values()} - {0}):
+        if iter(images) is images:
+            raise UsageError("a space of the centred energy goes over the images twice", "give a list, no iterator")
+        centres[count] = mean_output(tap, (to_input(batch, preprocessing, device) for batch in _first(images, count)))
     done = 0
     output_shape: tuple[int, ...] = ()
-    for batch in images:
-        batch = batch[: total - done]
-        if not len(batch):
-            break
+    for batch in _first(images, total):
         x = to_input(batch, preprocessing, device)
         if done == 0:
-            check_target(tap, x[:2])
-        wanted = [space for space in spaces if space.n_images > done]
-        methods = tuple(dict.fromkeys(space.method for space in wanted))
+            if shown:
+                check_target(tap, x[:2], constant=any(kind.scalar == "sum" for kind in kinds.values()))
+            else:
+                check_independent(tap, x[:2])
+        wanted = [space for space in shown if space.n_images > done]
         try:
-            result = attribute(tap, x, methods, {method: parameters[method] for method in methods})
+            maps, output = explain(tap, x, tuple(dict.fromkeys(kinds[space.space_id] for space in wanted)), centres)
         except EmbeddingError as error:
             error.message = f"probe images {done} to {done + len(batch) - 1}: {error.message}"
             raise
-        output_shape = tuple(result.output.shape[1:])
-        planes: dict[tuple[str, int], np.ndarray] = {}
+        output_shape = tuple(output.shape[1:])
+        features.take(output)
+        planes: dict[tuple[Any, int], np.ndarray] = {}
         for space in wanted:
-            key = (space.method, space.canvas)
+            key = (kinds[space.space_id], space.canvas)
             if key not in planes:
-                planes[key] = to_canvas(result.maps[space.method], space.canvas).cpu().numpy()
+                # Crops are undone first, so that the same place of two models' maps is the same place of the image.
+                whole = on_image(maps[key[0]], preprocessing, (batch.shape[1], batch.shape[2]))
+                planes[key] = to_canvas(whole, space.canvas).cpu().numpy()
                 _refuse_empty(planes[key], space, done)
             writers[space.space_id].write(planes[key][: space.n_images - done])
         done += len(batch)
@@ -153,17 +166,41 @@ def embed(
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: writer.close() for space_id, writer in writers.items()}
+    for space in spaces:
+        if space.kind == "geometry":
+            blocks[space.space_id] = features.block(space)
     return Embedding(blocks, output_shape, time.perf_counter() - started)
 
 
-def _parameters(spaces: Sequence[SpaceSpec]) -> dict[str, dict[str, Any]]:
-    """Parameters by method; two spaces of one method with other parameters need a pass each."""
-    parameters: dict[str, dict[str, Any]] = {}
-    for space in spaces:
-        given = dict(space.parameters)
-        if parameters.setdefault(space.method, given) != given:
-            raise UsageError(f"spaces of {space.method} with different parameters can't share a pass")
-    return parameters
+class _Features:
+    """The table of T, collected batch by batch up to the largest number of images that a space of geometry uses."""
+
+    def __init__(self, counts: Iterable[int]) -> None:
+        self._most = max(counts, default=0)
+        self._rows: list[np.ndarray] = []
+
+    def take(self, output: torch.Tensor) -> None:
+        if sum(map(len, self._rows)) < self._most:
+            self._rows.append(geometry.reduced(output).cpu().numpy())
+
+    def block(self, space: SpaceSpec) -> list[MapBlock]:
+        table = np.concatenate(self._rows)[: space.n_images]
+        return whole_block(geometry.kernel(space.method, table).astype(np.float32), space.bits)
+
+
+def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The first images of the batches."""
+    for batch in images:
+        if count <= 0:
+            return
+        yield batch[:count]
+        count -= len(batch)
+
+
+def _wanted(space: SpaceSpec) -> Wanted:
+    from modelspace.attribution.engine import Wanted
+
+    return Wanted.of(space.method, space.parameters, space.scalar, space.n_images)
 
 
 def _refuse_empty(planes: np.ndarray, space: SpaceSpec, first: int) -> None:

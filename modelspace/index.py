@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelspace import hubs
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.types import canonical_json
 
@@ -93,7 +94,7 @@ class SpaceIndex:
         return scores, ids
 
     def vector(self, model_id: int) -> np.ndarray:
-        """A model's vector (dimension,) float32; to 8 bits per coordinate if the index is not exact.
+        """What the index holds of a model, (dimension,) float32; to 8 bits per coordinate if it is not exact.
 
         Raises:
             NotFoundError: the model is not in the space.
@@ -111,6 +112,7 @@ def load(
     generation: int,
     fetch: Callable[[], tuple[np.ndarray, np.ndarray]],
     write: bool = True,
+    correction: str = hubs.NONE,
 ) -> SpaceIndex:
     """The index of a space: from its file if that is fresh, otherwise built from the registry.
 
@@ -121,15 +123,22 @@ def load(
         generation: the registry's present generation of the space.
         fetch: gives model ids (n,) int64 and vectors (n, d) float32, by position (`Registry.vectors`).
         write: whether to write what was built. A folder that can't be written to is no error.
+        correction: for hubs (`modelspace.hubs`): the index then holds its items in place of the vectors, in a file of its
+            own.
 
     Raises:
         DamagedError: the registry's ids are not unique, or its vectors not finite.
     """
     expected = _expected(space_id, registry_id, generation)
-    found = _read(folder, space_id, expected)
+    if correction != hubs.NONE:
+        expected |= {"correction": correction, "neighbours": hubs.NEIGHBOURS}
+    name = space_id if correction == hubs.NONE else f"{space_id}.{correction}"
+    found = _read(folder, name, expected)
     if isinstance(found, SpaceIndex):
         return found
     ids, vectors = fetch()
+    if np.isfinite(vectors).all():
+        vectors = hubs.items(vectors, correction)
     built, data = _build(np.asarray(ids, dtype=np.int64), np.ascontiguousarray(vectors, dtype=np.float32))
     if write:
         manifest = {
@@ -142,8 +151,8 @@ def load(
         }
         with suppress(OSError):  # a read-only folder, a full disk: the answer does not depend on it
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / f"{space_id}.faiss", data)
-            _write(folder / f"{space_id}.json", (canonical_json(manifest) + "\n").encode())
+            _write(folder / f"{name}.faiss", data)
+            _write(folder / f"{name}.json", (canonical_json(manifest) + "\n").encode())
             _sync(folder)
     return built
 
@@ -155,11 +164,18 @@ def status(folder: Path, space_id: str, registry_id: str, generation: int) -> St
 
 
 def remove(folder: Path, keep: Collection[str]) -> None:
-    """Remove the files of all spaces but those, and what an interrupted writing left."""
+    """Remove the files of all spaces but those, and what an interrupted writing left.
+
+    Files with a correction for hubs are kept with their space; a stale one is replaced when it is asked for.
+    """
     if not folder.is_dir():
         return
     for file in sorted(folder.iterdir()):
-        own = file.suffix in (".faiss", ".json") and not file.name.startswith(".") and file.stem not in keep
+        own = (
+            file.suffix in (".faiss", ".json")
+            and not file.name.startswith(".")
+            and file.name.partition(".")[0] not in keep
+        )
         if own or (file.name.startswith(".") and file.suffix == ".tmp"):
             with suppress(OSError):
                 file.unlink()

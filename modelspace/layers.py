@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,9 @@ class Tap:
         Raises:
             EmbeddingError: the forward pass did not reach the layer, or it gives no tensor.
         """
+        return in_batches(self.module, self._take, x)
+
+    def _take(self, x: Tensor) -> Tensor:
         if self.layer == OUTPUT:
             return first_tensor(self.module(x))
         name, side = _split(self.layer)
@@ -145,12 +148,51 @@ def executed_layers(module: nn.Module, example: Tensor) -> list[LayerRow]:
     with frozen(module):
         trace = _trace(module, example)
     rows = [
-        LayerRow(name, type(part).__name__, trace.shapes.get(name, ()), _size(part), trace.calls[name])
+        LayerRow(
+            name,
+            getattr(part, "modelspace_kind", type(part).__name__),
+            trace.shapes.get(name, ()),
+            _size(part),
+            trace.calls[name],
+        )
         for name, part in module.named_modules()
         if name in trace.calls
     ]
     rows.sort(key=lambda row: trace.entered.index(row.name))
     return [*rows, LayerRow(OUTPUT, type(module).__name__, trace.output, _size(module), 1)]
+
+
+def in_batches(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`run(x)`, for a model that takes any batch; else that of batches of the one size that it takes, put together.
+
+    A model that was exported for one size of batch states it in its attribute `modelspace_batch`. The last batch is filled
+    up with copies of its last image, whose part of the result is dropped.
+
+    Args:
+        module: the model.
+        run: batch -> tensor whose first axis is the batch.
+        x: (B, ...).
+    """
+    size = getattr(module, "modelspace_batch", None)
+    if size is None or len(x) == size:
+        return run(x)
+    parts = []
+    for part in x.split(size):
+        value = run(_filled(part, size))
+        if value.dim() == 0 or len(value) != size:
+            raise EmbeddingError(
+                f"the encoder output has shape {tuple(value.shape)} for {size} images: its first axis is not the batch",
+                "choose a --layer whose first axis is the batch",
+            )
+        parts.append(value[: len(part)])
+    return torch.cat(parts)
+
+
+def _filled(x: Tensor, size: int | None) -> Tensor:
+    """The first `size` images of a batch, its last image repeated where it has fewer."""
+    if size is None or len(x) >= size:
+        return x[:size]
+    return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -236,7 +278,7 @@ def _trace(module: nn.Module, example: Tensor) -> _Trace:
             handles.append(part.register_forward_hook(lambda _, args, value, name=name: leave(name, value)))
         # with gradients, as in the passes to come: without, some of torch's modules run fused and call no submodules
         with ready(module, example) as source, explained(example):
-            trace.output = _shape(module(source.clone()))
+            trace.output = _shape(module(_filled(source.clone(), getattr(module, "modelspace_batch", None))))
     finally:
         for handle in handles:
             handle.remove()
@@ -265,6 +307,8 @@ def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
         return Tap(OUTPUT, "--layer output", module)
     trace = _trace(module, example)
     pattern, side = _split(layer)
+    # a converted model's layers are known by the names that they had in its file, too
+    pattern = getattr(module, "modelspace_aliases", {}).get(pattern, pattern)
     aliases = {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
     names = {id(part): name for name, part in module.named_modules()}
     hits = [pattern] if pattern in aliases else [name for name in aliases if fnmatch.fnmatchcase(name, pattern)]
@@ -343,7 +387,7 @@ def _classifiers(module: nn.Module, example: Tensor) -> tuple[list[str], str]:
         for weight in weights:
             weight.requires_grad_(True)
         with ready(module, example) as source:
-            output = encoder_output(lambda x: first_tensor(module(x)), source, graphical=True)
+            output = encoder_output(Tap(OUTPUT, "", module), source, graphical=True)
             graph = Graph(output.grad_fn, source)
         if output.dim() < 2 or output[0].numel() != output.shape[1]:
             return [], f"it has shape {tuple(output.shape[1:])} per image, which are no class scores"

@@ -4,6 +4,9 @@ A map arrives on the space's canvas, (side, side) float32, averaged over channel
 and kept as codes with two numbers per image. The affinity of two models (Song et al. 2019, section 3.3) is the mean over
 images of the cosine of their maps; it is computed from the decoded codes, so what is stored is what is compared.
 
+A space of geometry (`modelspace.geometry`) is stored the same way: row k of a model's kernel stands where the map of image k
+would, all rows in one block, and only the whole is scaled to unit norm.
+
 Codes, by bits per element:
 
 - 32: the float32 values themselves.
@@ -23,6 +26,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from modelspace.errors import UsageError
+from modelspace.types import SpaceSpec
 
 #: Blocks of a model's maps are about this large, so that reading one image's maps of many models stays in memory.
 BLOCK_BYTES = 1 << 20
@@ -188,11 +194,17 @@ class MapWriter:
         self.n_images += count
 
 
-def decode(block: MapBlock, canvas: int, bits: int) -> np.ndarray:
-    """A block's maps, (n_images, canvas²) float32, as quantised: proportional to unit maps, not scaled."""
+def whole_block(rows: np.ndarray, bits: int) -> list[MapBlock]:
+    """One block of all rows (n, elements) float32: how the kernel of a space of geometry is stored."""
+    codes, scales = quantise(rows, bits)
+    return [MapBlock(0, len(rows), codes.tobytes(), scales.astype("<f4").tobytes())]
+
+
+def decode(block: MapBlock, row_length: int, bits: int) -> np.ndarray:
+    """A block's rows, (n_images, row_length) float32, as quantised: proportional to unit maps, not scaled."""
     codes = np.frombuffer(block.codes, dtype=np.uint8).reshape(block.n_images, -1)
     scales = np.frombuffer(block.scales, dtype="<f4").reshape(block.n_images, 2)
-    return dequantise(codes, scales, bits, canvas * canvas)
+    return dequantise(codes, scales, bits, row_length)
 
 
 def unit(maps: np.ndarray) -> np.ndarray:
@@ -206,9 +218,31 @@ def unit(maps: np.ndarray) -> np.ndarray:
     return wide
 
 
-def decode_unit(block: MapBlock, canvas: int, bits: int) -> np.ndarray:
-    """A block's maps scaled to unit norm, (n_images, canvas²) float64."""
-    return unit(decode(block, canvas, bits))
+def decode_unit(block: MapBlock, spec: SpaceSpec) -> np.ndarray:
+    """A block's rows as they are compared, (n_images, row_length) float64.
+
+    Maps: each row of unit norm. Geometry: all rows together of norm √n. Either way the affinity of two models is the mean
+    over rows of the rows' inner products, and that of a model with itself is 1.
+    """
+    rows = decode(block, spec.row_length, spec.bits)
+    if spec.kind == "maps":
+        return unit(rows)
+    wide = rows.astype(np.float64)
+    return wide * (np.sqrt(len(wide)) / np.linalg.norm(wide))
+
+
+def require_maps(spec: SpaceSpec) -> SpaceSpec:
+    """The space itself, if it holds attribution maps.
+
+    Raises:
+        UsageError: it is a space of geometry or a blend.
+    """
+    if spec.kind != "maps":
+        raise UsageError(
+            f"space {spec.name!r} ({spec.method}) holds no attribution maps",
+            "name one that does with --space, for example --space paper; 'modelspace spaces' lists them",
+        )
+    return spec
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

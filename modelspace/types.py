@@ -6,18 +6,31 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from modelspace.errors import UsageError
 
-CHANNEL_ORDERS = ("rgb", "bgr", "gray")
+CHANNEL_ORDERS = ("rgb", "bgr", "gray", "rgba")
+CROPS = ("center", "squash", "border")
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+LAYOUTS = ("nchw", "nhwc")
 
 #: Raise it when the same inputs would give other maps than before: spaces of two versions never mix.
 EMBEDDING_VERSION = 1
 
 #: Bits per map element that `modelspace.maps` can store.
 BITS = (1, 2, 3, 4, 8, 16, 32)
+
+#: What of the encoder output T an attribution method explains: ΣT as in the paper; ½|T|², the backward pass seeded with T;
+#: or the same of T minus its mean over the probe images, per channel.
+SCALARS = ("sum", "energy", "centred_energy")
+
+#: Spaces of the second kind: how T tells the probe images apart (`modelspace.geometry`). They need no backward pass.
+GEOMETRIES = ("dds", "linear_cka", "rsa")
+
+#: Spaces of the third kind: weighted sums of other spaces' affinities, with nothing of their own to store.
+BLEND = "blend"
 
 
 def canonical_json(value: Any) -> str:
@@ -26,18 +39,103 @@ def canonical_json(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class ExtraInput:
+    """A further input of a model, the same for every probe image.
+
+    Attributes:
+        name: of the argument of the module's `forward`.
+        value: a number or a truth value; with no shape a text or None will do as well.
+        shape: of the tensor that is filled with `value`, without the batch axis; None: `value` itself is passed. A whole
+            number fills an int64 tensor, a truth value a bool one, any other number one of the input's own type.
+    """
+
+    name: str
+    value: float | int | bool | str | None
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UsageError(
+                f"{self.name!r} is not the name of an argument", "name an argument of the model's forward()"
+            )
+        if self.shape is not None:
+            object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
+            if not isinstance(self.value, int | float) or min(self.shape, default=1) < 1:
+                raise UsageError(
+                    f"the input {self.name} can't be made: a tensor {self.shape} filled with {self.value!r}",
+                    'write it like {"shape": [1, 224, 224], "value": 1.0}',
+                )
+        elif not (self.value is None or isinstance(self.value, int | float | str)):
+            raise UsageError(
+                f"the input {self.name} is a {type(self.value).__name__}, not a number, a truth value or a text"
+            )
+
+    def to_json(self) -> Any:
+        return self.value if self.shape is None else {"shape": list(self.shape), "value": self.value}
+
+
+def extra_inputs(value: Any) -> tuple[ExtraInput, ...]:
+    """From what is written down of them, sorted by name.
+
+    >>> extra_inputs({"mask": {"shape": [1, 8, 8], "value": 1.0}, "train": False})
+    (ExtraInput(name='mask', value=1.0, shape=(1, 8, 8)), ExtraInput(name='train', value=False, shape=None))
+    """
+    if isinstance(value, Mapping):
+        made = []
+        for name, entry in value.items():
+            if isinstance(entry, Mapping):
+                if set(entry) != {"shape", "value"}:
+                    raise UsageError(
+                        f"the input {name} does not state its shape and its value",
+                        'write it like {"shape": [1, 224, 224], "value": 1.0}',
+                    )
+                made.append(ExtraInput(str(name), entry["value"], tuple(entry["shape"])))
+            else:
+                made.append(ExtraInput(str(name), entry))
+        value = made
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, ExtraInput) for entry in value):
+        raise UsageError("further inputs are a mapping from argument to value", 'for example {"mask": {...}}')
+    return tuple(sorted(value, key=lambda entry: entry.name))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's input lies in a probe image that was resized to `resized`. All in pixels of the resized image.
+
+    Attributes:
+        resized: (height, width) of the whole image after resizing.
+        top, left: where the input begins; negative where a border was added around the image.
+    """
+
+    resized: tuple[int, int]
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How an 8-bit RGB probe image becomes a model's input.
 
-    The image is resized to `input_size` (bilinear, antialiased), its channels are put in the order `channels`
-    ("gray" is the ITU-R BT.601 luma), and each value u in 0..255 becomes ``(lo + (hi - lo) * u / 255 - mean) / std``.
+    The image is resized (antialiased) and, if `resize` says so, cropped around its centre; its channels are put in the
+    order `channels` ("gray" is the ITU-R BT.601 luma), and each value u in 0..255 becomes
+    ``(lo + (hi - lo) * u / 255 - mean) / std``.
 
     Attributes:
-        input_size: (height, width) in pixels.
+        input_size: (height, width) in pixels of what the model gets.
         mean: one value per channel, in units of `value_range`.
         std: one value per channel, in units of `value_range`; not zero.
-        channels: "rgb", "bgr" or "gray".
+        channels: "rgb", "bgr", "gray", or "rgba": red, green, blue and a fourth channel that is `alpha` everywhere.
         value_range: (lo, hi), what 0 and 255 become before mean and std.
+        resize: (height, width) to resize to before the crop; None: straight to `input_size`, whatever that does to the
+            aspect ratio.
+        crop: how the image meets `resize`. "center": its aspect ratio is kept, and it covers the box, so that for a
+            square box its shorter side is the box's. "squash": it becomes the box. "border": its aspect ratio is kept,
+            and it lies within the box. In each case the middle of it is taken, of `input_size`. What that lacks is
+            black, and with "border" `mean`.
+        interpolation: "bilinear", "bicubic" (a = -0.5, cut off at 0 and 255) or "nearest".
+        layout: "nchw" or "nhwc", the order of the input's axes.
+        alpha: the fourth channel of "rgba" as the model gets it, after mean and std.
+        inputs: further inputs of the model; a mapping as in `extra_inputs` will do.
     """
 
     input_size: tuple[int, int]
@@ -45,51 +143,128 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     channels: str = "rgb"
     value_range: tuple[float, float] = (0.0, 1.0)
+    resize: tuple[int, int] | None = None
+    crop: str = "center"
+    interpolation: str = "bilinear"
+    layout: str = "nchw"
+    alpha: float = 1.0
+    inputs: tuple[ExtraInput, ...] = ()
 
     def __post_init__(self) -> None:
         size = tuple(int(side) for side in self.input_size)
         object.__setattr__(self, "input_size", size)
         for name in ("mean", "std", "value_range"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "inputs", extra_inputs(self.inputs))
         if len(size) != 2 or min(size) < 1:
             raise UsageError(
                 f"input size {self.input_size} is not (height, width) in pixels", "example: --input-size 224"
             )
         if self.channels not in CHANNEL_ORDERS:
-            raise UsageError(f"channel order {self.channels!r} is not known", "use --channels rgb, bgr or gray")
-        if len(self.mean) != self.n_channels or len(self.std) != self.n_channels:
+            raise UsageError(f"channel order {self.channels!r} is not known", "use --channels rgb, bgr, gray or rgba")
+        for flag, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
+            if getattr(self, flag) not in known:
+                raise UsageError(
+                    f"{flag} {getattr(self, flag)!r} is not known",
+                    f"use --{flag} {', '.join(known[:-1])} or {known[-1]}",
+                )
+        if len(self.mean) != self.n_colours or len(self.std) != self.n_colours:
             raise UsageError(
-                f"{self.channels} input has {self.n_channels} channel(s), but mean has {len(self.mean)} "
-                f"and std has {len(self.std)} values",
+                f"{self.channels} input has {self.n_colours} channel(s), but mean has {len(self.mean)} "
+                f"and std has {len(self.std)} values"
+                if self.channels != "rgba"
+                else f"rgba input has 3 colours, but mean has {len(self.mean)} and std has {len(self.std)} values",
                 "give one value per channel, for example --mean 0.485,0.456,0.406",
             )
         lo, hi = self.value_range if len(self.value_range) == 2 else (0.0, 0.0)
-        if not all(math.isfinite(v) for v in (*self.mean, *self.std, lo, hi)) or lo == hi or 0.0 in self.std:
+        numbers = (*self.mean, *self.std, lo, hi, self.alpha)
+        if not all(math.isfinite(v) for v in numbers) or lo == hi or 0.0 in self.std:
             raise UsageError("mean, std and value range must be finite, std not zero, and the range not empty")
+        self._settle_resize()
+
+    def _settle_resize(self) -> None:
+        """One spelling for one geometry: squashing straight to the input size is what happens without `resize`."""
+        given = self.input_size if self.resize is None and self.crop == "border" else self.resize
+        box: tuple[int, ...] | None = None
+        if given is not None:
+            box = tuple(int(side) for side in given)
+            if len(box) != 2 or min(box) < 1:
+                raise UsageError(f"resize {self.resize} is not (height, width) in pixels", "example: --resize 256")
+        if box is None or (box == self.input_size and self.crop == "squash"):
+            object.__setattr__(self, "crop", "center")
+            box = None
+        object.__setattr__(self, "resize", box)
+
+    @property
+    def n_colours(self) -> int:
+        """Channels that come from the image; mean and std have as many values."""
+        return 1 if self.channels == "gray" else 3
 
     @property
     def n_channels(self) -> int:
-        return 1 if self.channels == "gray" else 3
+        return self.n_colours + (self.channels == "rgba")
+
+    def placement(self, image: tuple[int, int]) -> Placement:
+        """Where the input lies in an image of (height, width) `image`.
+
+        Sides and offsets are rounded as torchvision's `Resize` and `CenterCrop` do.
+
+        >>> Preprocessing((224, 224), resize=(256, 256)).placement((64, 64))
+        Placement(resized=(256, 256), top=16, left=16)
+        """
+        if self.resize is None:
+            return Placement(self.input_size, 0, 0)
+        resized = self.resize
+        if self.crop != "squash":
+            ratios = [box / side for box, side in zip(self.resize, image, strict=True)]
+            ratio = max(ratios) if self.crop == "center" else min(ratios)
+            # The side that decides is exact; the other one is cut down to whole pixels, but for errors of rounding.
+            whole = [
+                box if own == ratio else max(1, math.floor(side * ratio + 1e-6))
+                for box, side, own in zip(self.resize, image, ratios, strict=True)
+            ]
+            resized = (whole[0], whole[1])
+        offsets = [
+            round((before - after) / 2) if before >= after else -((after - before) // 2)
+            for before, after in zip(resized, self.input_size, strict=True)
+        ]
+        return Placement(resized, offsets[0], offsets[1])
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        """What is stored and hashed. What came later than the first five entries is there only where it is not as usual."""
+        value: dict[str, Any] = {
             "input_size": list(self.input_size),
             "mean": list(self.mean),
             "std": list(self.std),
             "channels": self.channels,
             "value_range": list(self.value_range),
         }
+        if self.resize is not None:
+            value |= {"resize": list(self.resize), "crop": self.crop}
+        if self.interpolation != "bilinear":
+            value["interpolation"] = self.interpolation
+        if self.layout != "nchw":
+            value["layout"] = self.layout
+        if self.channels == "rgba":
+            value["alpha"] = self.alpha
+        if self.inputs:
+            value["inputs"] = {entry.name: entry.to_json() for entry in self.inputs}
+        return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Preprocessing:
-        known = {"input_size", "mean", "std", "channels", "value_range"}
+        known = {entry.name for entry in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(f"preprocessing has unknown entries: {', '.join(sorted(unknown))}")
         if "input_size" not in value:
             raise UsageError("preprocessing does not state input_size")
-        size = value["input_size"]
-        size = (size, size) if isinstance(size, int) else tuple(size)
-        return cls(**{**value, "input_size": size})
+        sizes = {
+            key: (value[key], value[key]) if isinstance(value[key], int) else tuple(value[key])
+            for key in ("input_size", "resize")
+            if value.get(key) is not None
+        }
+        return cls(**{**value, **sizes})
 
 
 @dataclass(frozen=True)
@@ -99,12 +274,13 @@ class SpaceSpec:
     Attributes:
         name: what people call the space; not part of its identity.
         probe_id: fingerprint of the probe set (`modelspace.probes`).
-        method: name of the attribution method (`modelspace.attribution.METHODS`).
+        method: an attribution method (`modelspace.attribution.METHODS`), one of `GEOMETRIES`, or `BLEND`.
         n_images: how many probe images are used, from the first of the set.
-        canvas: side of the square that every map is brought to, in pixels.
-        bits: bits per stored map element, one of `BITS`.
-        scalar: what of the encoder output T is explained; "sum" is the paper's.
-        parameters: the method's own parameters, for example {"epsilon": 1e-4}.
+        canvas: side of the square that every map is brought to, in pixels; 0 where there are no maps.
+        bits: bits per stored element, one of `BITS`.
+        scalar: what of the encoder output T is explained, one of `SCALARS`; "sum" is the paper's.
+        parameters: the method's own parameters, for example {"epsilon": 1e-4}. Of a blend: "members", space id to weight,
+            the weights summing to 1, and how it ranks: "hubs" (`modelspace.hubs`) and "rerank" (`modelspace.directed`).
     """
 
     name: str
@@ -122,10 +298,27 @@ class SpaceSpec:
             raise UsageError(
                 f"{self.bits} bits per map element can't be stored", f"use --bits {', '.join(map(str, BITS))}"
             )
-        if self.canvas < 2 or self.n_images < 1:
+        if self.scalar not in SCALARS:
+            raise UsageError(f"{self.scalar!r} is nothing that can be explained", f"use {', '.join(SCALARS)}")
+        if (self.kind == "maps" and self.canvas < 2) or self.n_images < 1:
             raise UsageError(
                 f"a space needs a canvas of 2 or more pixels and an image, not {self.canvas} and {self.n_images}"
             )
+
+    @property
+    def kind(self) -> str:
+        """ "maps", "geometry" or "blend"."""
+        return BLEND if self.method == BLEND else "geometry" if self.method in GEOMETRIES else "maps"
+
+    @property
+    def row_length(self) -> int:
+        """Stored elements per probe image: the pixels of a map, or a row of the kernel; 0 for a blend."""
+        return {"maps": self.canvas**2, "geometry": self.n_images, BLEND: 0}[self.kind]
+
+    @property
+    def members(self) -> dict[str, float]:
+        """Weights of a blend's members by space id; empty for other spaces."""
+        return {str(key): float(value) for key, value in dict(self.parameters.get("members", {})).items()}
 
     def identity(self) -> dict[str, Any]:
         """What is hashed into `space_id`."""
@@ -147,8 +340,8 @@ class SpaceSpec:
 
     @property
     def n_elements(self) -> int:
-        """Length of the concatenated maps of one model: images x canvas x canvas."""
-        return self.n_images * self.canvas * self.canvas
+        """Length of the concatenated rows of one model: images x canvas x canvas, for maps."""
+        return self.n_images * self.row_length
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,19 @@ class Intervals:
     tied_with_next: np.ndarray
 
 
-def intervals(cosines: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Intervals:
+def intervals(
+    cosines: np.ndarray,
+    scores: np.ndarray | None = None,
+    *,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Intervals:
     """Intervals of the means over images.
 
     Args:
         cosines: (n, N) cosine of the target's map with neighbour n's, per probe image; neighbours in rank order.
+        scores: (n, N) what the ranking is by, per probe image, where that is not the cosine: ties are of these.
         draws: bootstrap samples.
         level: coverage, 0..1; the percentile method.
         seed: of the draws.
@@ -41,12 +49,14 @@ def intervals(cosines: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL, 
     n, n_images = cosines.shape
     rng = np.random.default_rng(seed)
     # How often each image is drawn; the mean of a resample is a weighted mean with these counts.
-    counts = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=draws)
-    means = (counts / n_images) @ cosines.T
+    drawn = rng.integers(0, n_images, (draws, n_images)) + n_images * np.arange(draws)[:, None]
+    weights = np.bincount(drawn.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
+    means = weights @ cosines.T
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     tied = np.zeros(n, dtype=bool)
     if n > 1:
-        lower, upper = np.quantile(means[:, :-1] - means[:, 1:], [tail, 1 - tail], axis=0)
+        ranked = means if scores is None or scores is cosines else weights @ scores.T
+        lower, upper = np.quantile(ranked[:, :-1] - ranked[:, 1:], [tail, 1 - tail], axis=0)
         tied[:-1] = (lower <= 0) & (upper >= 0)
     return Intervals(low, high, tied)

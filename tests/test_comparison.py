@@ -93,7 +93,7 @@ def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None
 
 
 def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelspace.ranking import _rank
+    from modelspace.ranking import _rank, _Target
 
     # The cap is a default argument of several functions.
     monkeypatch.setattr(coordinates.Factor.__init__, "__defaults__", (4, coordinates.TOLERANCE))
@@ -106,7 +106,7 @@ def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeyp
     assert not registry.is_exact(spec.space_id, coordinates.TOLERANCE)
     expected = definition(registry, ids)
     for position, target in enumerate(ids):
-        ranking = _rank(registry, registry.space(), "target", 3, None, model_id=target)
+        ranking = _rank(registry, registry.space(), _Target("target", target), 3, None, ("none", "none"))
         order = [int(i) for i in np.argsort(-expected[position]) if i != position]
         assert [row.name for row in ranking] == [f"m{i}" for i in order[:3]]
         np.testing.assert_allclose([row.affinity for row in ranking], expected[position][order[:3]], atol=1e-12)

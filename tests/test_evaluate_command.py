@@ -72,6 +72,7 @@ def baselines(names: list[str], **changes: Any) -> StoredBaselines:
         probe_id="probes",
         features="flattened",
         matrices={"SVCCA": matrix, "DDS": matrix**2},
+        timed=tuple(names),
         costs={"SVCCA": Cost(2.5, 35, 0), "DDS": Cost(2.0, 35, 0)},
         space_costs={GI.space_id: Cost(4.5, 35, 35)},
     )
@@ -354,7 +355,8 @@ def test_the_shipped_similarities_are_of_the_shipped_networks() -> None:
     from modelspace.sources import weights_sha256
 
     kept = stored.load()
-    assert set(kept.names) == {name for group in evaluation.names.SPELLINGS for name in group[:1]}
+    assert set(kept.timed) == {name for group in evaluation.names.SPELLINGS for name in group[:1]}
+    assert set(kept.names) == set(zoo.names())
     assert list(kept.matrices) == ["SVCCA", "linear CKA", "RSA", "DDS"]
     for name in kept.names[::7]:
         assert kept.weights[kept.names.index(name)] == weights_sha256(zoo.load(name)), (
@@ -364,10 +366,11 @@ def test_the_shipped_similarities_are_of_the_shipped_networks() -> None:
     for matrix in kept.matrices.values():
         assert np.abs(matrix).max() == 1.0
         assert np.unique(matrix).size > 150
-    assert len(kept.space_costs) == 3
+    assert len(kept.space_costs) == 5  # three methods, dds, and the blend that re-ranks
     assert all(cost.seconds > 0 for cost in kept.space_costs.values())
-    passes = kept.n_images * len(kept.names)
-    assert {cost.forward_passes for cost in (*kept.costs.values(), *kept.space_costs.values())} == {passes}
+    passes = kept.n_images * len(kept.timed)
+    assert {cost.forward_passes for cost in kept.costs.values()} == {passes}
+    assert sorted(cost.backward_passes for cost in kept.space_costs.values())[:2] == [0, 0]
 
 
 def test_the_script_takes_the_encoder_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,8 +390,8 @@ def test_the_script_takes_the_encoder_outputs(monkeypatch: pytest.MonkeyPatch) -
     names = ["edge2d", "resnet50_objects"]
     threads = torch.get_num_threads()
     try:
-        made = script.compute(names, 5, 1)
-        _, specs, images = script.shipped(5)
+        made = script.compute(names, names[:1], 5, 12, 1)
+        _, specs, images = script.shipped(5, 12)
     finally:
         torch.set_num_threads(threads)
         sys.modules.pop("build_registry", None)

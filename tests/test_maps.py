@@ -6,9 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelspace import maps
-from modelspace.types import BITS
+from modelspace.types import BITS, SpaceSpec
 
 SIDE = 12
+
+
+def spec(bits: int) -> SpaceSpec:
+    return SpaceSpec("s", "0" * 16, "saliency", 4, SIDE, bits)
 
 
 def heavy_tailed(n: int, signed: bool, seed: int = 0) -> np.ndarray:
@@ -53,7 +57,7 @@ def slow_decode(row: np.ndarray, bits: int) -> np.ndarray:
 def test_decoded_codes_are_the_definition(bits: int, signed: bool) -> None:
     values = heavy_tailed(3, signed)
     (block,) = write(values, bits)
-    decoded = maps.decode(block, SIDE, bits)
+    decoded = maps.decode(block, SIDE * SIDE, bits)
     for row, got in zip(values.reshape(3, -1), decoded, strict=True):
         # A value that lies on the edge of two levels may fall on either side of it in float32.
         differs = ~np.isclose(got, slow_decode(row, bits), rtol=1e-4, atol=1e-7)
@@ -81,7 +85,7 @@ def test_batches_do_not_change_what_is_stored(monkeypatch: pytest.MonkeyPatch) -
 def test_more_bits_keep_more_of_the_map() -> None:
     values = heavy_tailed(50, signed=True)
     exact = maps.unit(values.reshape(50, -1))
-    kept = [maps.cosines(maps.decode_unit(write(values, bits)[0], SIDE, bits), exact).mean() for bits in BITS]
+    kept = [maps.cosines(maps.decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
     assert kept == sorted(kept)
     assert kept[BITS.index(4)] > 0.95
     assert kept[BITS.index(8)] > 0.9999
@@ -107,7 +111,7 @@ def test_maps_with_one_value_or_nearly_all_zeros_survive(bits: int) -> None:
     single = np.zeros((SIDE, SIDE), dtype=np.float32)
     single[3, 4] = -1.0
     (block,) = write(np.stack([constant, single]), bits)
-    decoded = maps.decode_unit(block, SIDE, bits)
+    decoded = maps.decode_unit(block, spec(bits))
     assert np.isfinite(decoded).all()
     np.testing.assert_allclose(decoded[0], 1 / SIDE, rtol=1e-6)
     if bits > 1:
@@ -117,6 +121,6 @@ def test_maps_with_one_value_or_nearly_all_zeros_survive(bits: int) -> None:
 
 def test_unit_maps_are_float64_and_of_length_one() -> None:
     (block,) = write(heavy_tailed(4, signed=True), 8)
-    decoded = maps.decode_unit(block, SIDE, 8)
+    decoded = maps.decode_unit(block, spec(8))
     assert decoded.dtype == np.float64
     np.testing.assert_allclose((decoded**2).sum(axis=1), 1, atol=1e-14)

@@ -37,7 +37,7 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
     with Registry.open(path) as registry:
         rows = registry._rows("SELECT number, name, sha256 FROM migrations ORDER BY number")
     assert rows == [(m.number, m.name, m.sha256) for m in schema.known()]
-    assert [m.name for m in schema.known()] == ["tables", "views_and_macros", "projections"]
+    assert [m.name for m in schema.known()] == ["tables", "views_and_macros", "projections", "task_group"]
 
 
 def test_windows_line_ends_are_no_change(folder: Path, path: Path) -> None:
@@ -55,10 +55,10 @@ def test_a_changed_migration_is_an_error(folder: Path, path: Path) -> None:
 
 
 def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
-    (folder / "0004_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    (folder / "0005_more.sql").write_text("CREATE TABLE more (a INTEGER);")
     path = tmp_path / "newer.duckdb"
     shelf.filled(path, 2)
-    (folder / "0004_more.sql").unlink()
+    (folder / "0005_more.sql").unlink()
     for write in (False, True):
         with pytest.raises(ModelspaceError, match="newer modelspace") as caught:
             Registry.open(path, write=write)
@@ -66,16 +66,16 @@ def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path, path: Path) -> None:
-    (folder / "0004_more.sql").write_text(
+    (folder / "0005_more.sql").write_text(
         "ALTER TABLE models ADD COLUMN licence VARCHAR; CREATE TABLE more (a INTEGER);"
     )
     assert names(path) == ["m0", "m1"]
     with Registry.open(path) as registry:
-        assert len(registry._rows("SELECT * FROM migrations")) == 3  # reading changed nothing
+        assert len(registry._rows("SELECT * FROM migrations")) == 4  # reading changed nothing
     with Registry.open(path, write=True) as registry:
         assert registry._rows("SELECT * FROM more") == []
     with Registry.open(path) as registry:
-        assert registry._rows("SELECT number, name FROM migrations")[3:] == [(4, "more")]
+        assert registry._rows("SELECT number, name FROM migrations")[4:] == [(5, "more")]
         assert registry._rows("SELECT licence FROM models") == [(None,), (None,)]
     assert not Path(f"{path}.wal").exists()
 
@@ -83,8 +83,8 @@ def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path
 def test_a_registry_that_is_too_old_to_be_read_names_the_command(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "0004_more.sql").write_text("CREATE TABLE more (a INTEGER);")
-    monkeypatch.setattr(schema, "OLDEST_READABLE", 4)
+    (folder / "0005_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    monkeypatch.setattr(schema, "OLDEST_READABLE", 5)
     with pytest.raises(ModelspaceError, match="older modelspace") as caught:
         Registry.open(path)
     assert "modelspace rebuild --coordinates" in caught.value.hint
@@ -93,20 +93,20 @@ def test_a_registry_that_is_too_old_to_be_read_names_the_command(
 
 
 def test_a_migration_that_fails_leaves_no_half(folder: Path, path: Path) -> None:
-    (folder / "0004_good.sql").write_text("CREATE TABLE good (a INTEGER);")
-    (folder / "0005_bad.sql").write_text("CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');")
+    (folder / "0005_good.sql").write_text("CREATE TABLE good (a INTEGER);")
+    (folder / "0006_bad.sql").write_text("CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');")
     with pytest.raises(ModelspaceError, match="not a number"):
         Registry.open(path, write=True)
-    (folder / "0005_bad.sql").unlink()
+    (folder / "0006_bad.sql").unlink()
     with Registry.open(path, write=True) as registry:
         tables = {name for (name,) in registry._rows("SELECT table_name FROM duckdb_tables()")}
         assert "good" in tables
         assert "half" not in tables
-        assert registry._rows("SELECT max(number) FROM migrations") == [(4,)]
+        assert registry._rows("SELECT max(number) FROM migrations") == [(5,)]
         assert [row.card.name for row in registry.models()] == ["m0", "m1"]
 
 
 def test_numbers_without_gaps(folder: Path, path: Path) -> None:
-    (folder / "0005_gap.sql").write_text("SELECT 1")
+    (folder / "0006_gap.sql").write_text("SELECT 1")
     with pytest.raises(DamagedError, match="not numbered"):
         Registry.open(path)

@@ -1,16 +1,15 @@
-"""Attribution maps of ΣT for a batch: one forward, one backward for saliency and gradient*input, one more for ε-LRP.
+"""Attribution maps for a batch: one forward, one backward for saliency and gradient*input, one more for ε-LRP.
 
 T is what a tap (`modelspace.layers.Tap`, or any callable) makes of a batch; the explained scalar of each image is the
-sum of its part of T. Images of a batch must not influence each other: `check_target` checks that, and that ΣT is not
-constant, once per model.
+sum of its part of T, or another of `modelspace.types.SCALARS`, each with backward passes of its own over the one forward.
+Images of a batch must not influence each other: `check_target` checks that, and that ΣT is not constant, once per model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +36,9 @@ _GRADIENT = "the gradient of the encoder output"
 
 #: Share of an image's gradient that another image may get: rounding, not a dependence.
 _INDEPENDENT = 1e-5
+
+#: Relative difference of T that the size of a batch may make by rounding.
+_INDEPENDENT_OUTPUT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -81,30 +83,132 @@ def attribute(
         raise UsageError(f"parameters for {', '.join(sorted(unused))}, which is not among the methods")
     if not values:
         raise UsageError("no attribution method given", f"methods: {', '.join(METHODS)}")
+    wanted = {method: Wanted.of(method, value) for method, value in values.items()}
+    made, output = explain(tap, x, tuple(wanted.values()))
+    return Attribution({method: made[one] for method, one in wanted.items()}, output)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One kind of map.
+
+    Attributes:
+        method: name in `METHODS`.
+        parameters: all of the method's, sorted by name.
+        scalar: one of `modelspace.types.SCALARS`.
+        images: for the centred energy, over how many probe images T's mean was taken; else 0.
+    """
+
+    method: str
+    parameters: tuple[tuple[str, Value], ...] = ()
+    scalar: str = "sum"
+    images: int = 0
+
+    @classmethod
+    def of(
+        cls, method: str, parameters: Mapping[str, Value] | None = None, scalar: str = "sum", images: int = 0
+    ) -> Wanted:
+        """With the parameters that are not given at their defaults.
+
+        Raises:
+            NotFoundError, UsageError: a method or parameter that is not there, or a scalar that the method can't explain.
+        """
+        if METHODS[method].captum and scalar != "sum":
+            raise UsageError(f"{method} explains the sum of the encoder output only", "leave --scalar out")
+        values = method_parameters(method, parameters)
+        return cls(method, tuple(sorted(values.items())), scalar, images if scalar == "centred_energy" else 0)
+
+
+def explain(
+    tap: Tap, x: Tensor, wanted: Sequence[Wanted], centres: Mapping[int, Tensor] | None = None
+) -> tuple[dict[Wanted, Tensor], Tensor]:
+    """Maps of several kinds over one forward pass, and T; see `attribute`, whose errors it raises.
+
+    Args:
+        wanted: kinds of maps, each once; none: T alone, without a backward pass.
+        centres: for the centred energy, by number of images: the mean of T (`mean_output`).
+
+    Returns:
+        kind -> (B, C, H, W), and T (B, ...), detached.
+    """
     with ready(tap, x) as source:
-        plain = [method for method in values if method in ("saliency", "gradient_x_input")]
-        graphical = bool(plain) or "epsilon_lrp" in values
-        output = encoder_output(tap, source, graphical)
+        graphical = [one for one in wanted if not METHODS[one.method].captum]
+        output = encoder_output(tap, source, bool(graphical))
         checked = {_OUTPUT: output.detach()}
-        maps: dict[str, Tensor] = {}
+        maps: dict[Wanted, Tensor] = {}
         if graphical:
-            maps, gradient = _graph_maps(tap, source, output, plain, values.get("epsilon_lrp"))
-            if gradient is not None:
-                checked[_GRADIENT] = gradient
+            maps, gradients = _graph_maps(tap, source, output, graphical, centres or {})
+            checked |= gradients
         output = output.detach()
-        _refuse(checked | {method: made for method, made in maps.items() if method != "saliency"})
-        captum = {method: value for method, value in values.items() if METHODS[method].captum}
+        _refuse(checked | {_label(one): made for one, made in maps.items() if one.method != "saliency"})
+        captum = [one for one in wanted if METHODS[one.method].captum]
         if captum:
-            maps |= _captum_maps(tap, source.detach(), captum)
-            _refuse({method: maps[method] for method in captum})
-    return Attribution({method: maps[method] for method in values}, output)
+            computed = _captum_maps(tap, source.detach(), captum)
+            _refuse({_label(one): made for one, made in computed.items()})
+            maps |= computed
+    return {one: maps[one] for one in wanted}, output
 
 
-def check_target(tap: Tap, x: Tensor) -> None:
+def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
+    """Mean of T over images, and over positions too where T is (B, C, H, W): what the centred energy takes off.
+
+    Costs a forward pass per batch.
+
+    Returns:
+        (1, C, 1, 1) or (1, ...), on the device of T.
+    """
+    total: Tensor | None = None
+    n = 0
+    for x in batches:
+        with ready(tap, x) as source:
+            output = encoder_output(tap, source, graphical=False).detach()
+        output = output.mean(dim=(2, 3), keepdim=True) if output.dim() == 4 else output
+        summed = (
+            output.double().sum(dim=0, keepdim=True) if output.device.type != "mps" else output.sum(0, keepdim=True)
+        )
+        total = summed if total is None else total + summed
+        n += len(output)
+    assert total is not None
+    return total / n
+
+
+def _seed(output: Tensor, one: Wanted, centres: Mapping[int, Tensor]) -> Tensor:
+    """What the backward pass starts with: the derivative of the explained scalar by T."""
+    if one.scalar == "sum":
+        return torch.ones_like(output)
+    if one.scalar == "energy":
+        return output.detach()
+    return output.detach() - centres[one.images].to(output)
+
+
+def _label(one: Wanted) -> str:
+    return one.method if one.scalar == "sum" else f"{one.method} of the {one.scalar.replace('_', ' ')}"
+
+
+def check_independent(tap: Tap, x: Tensor) -> None:
+    """Whether an image's T depends on the other images of its batch; to be called once per model. Three forward passes of
+    one or two images, none backward: for spaces of geometry, which need no gradient.
+
+    Raises:
+        EmbeddingError: it does, or the forward pass fails.
+    """
+    with ready(tap, x[:2]) as source:
+        together = encoder_output(tap, source, graphical=False)
+        alone = torch.cat([encoder_output(tap, source[k : k + 1], graphical=False) for k in range(len(source))])
+    _refuse({_OUTPUT: together.detach()})
+    # Kernels may be chosen by batch size, so that rounding differs; statistics of a batch differ by far more.
+    if float((together - alone).norm()) > _INDEPENDENT_OUTPUT * float(together.norm()):
+        raise _dependent()
+
+
+def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
     """Whether ΣT is worth explaining; to be called once per model, with two images. Costs one forward, two backwards.
 
     The gradient of ΣT is compared with that of a sum of T's elements with random signs, for the first image. After a
     layer norm with a uniform weight ΣT is the same for every input, and its gradient is rounding noise.
+
+    Args:
+        constant: whether a constant ΣT is refused; it does no harm where only the energy is explained.
 
     Raises:
         EmbeddingError: as `attribute`; also where ΣT is constant, or an image influences another one's T.
@@ -122,15 +226,19 @@ def check_target(tap: Tap, x: Tensor) -> None:
     size, own = float(gradient[0].norm()), float(reference[0].norm())
     rest = float(reference[1:].norm()) if len(x) > 1 else 0.0
     if rest > _INDEPENDENT * own:
-        raise EmbeddingError(
-            "the encoder output of one image depends on the other images of its batch",
-            "attribution needs a model that treats images one by one, as in eval mode; or choose a --layer before that",
-        )
-    if size < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * own:
+        raise _dependent()
+    if constant and size < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * own:
         raise EmbeddingError(
             f"the sum of the encoder output is constant: its gradient is {size / own:.1e} of that of its elements",
             "the layer ends in a normalisation; choose the tensor before it with --layer, for example NAME:in",
         )
+
+
+def _dependent() -> EmbeddingError:
+    return EmbeddingError(
+        "the encoder output of one image depends on the other images of its batch",
+        "attribution needs a model that treats images one by one, as in eval mode; or choose a --layer before that",
+    )
 
 
 # --- the passes
@@ -167,7 +275,7 @@ def explained(x: Tensor) -> Iterator[None]:
     except Exception as error:
         raise EmbeddingError(
             f"the forward pass fails on an input of {tuple(x.shape)} {_type_name(x)}: {_first_line(error)}",
-            "check the input size and the number of channels",
+            "check the input size, channels and layout; it gets floats, also of the values 0..255, since bytes have no gradient",
         ) from error
 
 
@@ -202,42 +310,55 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
 
 
 def _graph_maps(
-    tap: Tap, source: Tensor, output: Tensor, plain: list[str], lrp: Mapping[str, Any] | None
-) -> tuple[dict[str, Tensor], Tensor | None]:
-    """The maps that come from backward passes over one graph, and the plain gradient if it was needed."""
-    maps: dict[str, Tensor] = {}
-    gradient = None
+    tap: Tap, source: Tensor, output: Tensor, wanted: Sequence[Wanted], centres: Mapping[int, Tensor]
+) -> tuple[dict[Wanted, Tensor], dict[str, Tensor]]:
+    """The maps that come from backward passes over one graph, and the plain gradients by what they are of.
+
+    Saliency and gradient*input of one scalar share a backward pass; ε-LRP needs one for each scalar and parameters.
+    """
+    maps: dict[Wanted, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
     x = source.detach()
     graph = Graph(output.grad_fn, source)
-    lrp_output, lrp_graph, hooks = output, graph, None
-    if lrp is not None:
-        lrp_output, lrp_graph = followed(tap, source, output, graph)
-        hooks = plan(lrp_graph, Settings(float(lrp["epsilon"]), str(lrp["offset"])))
-    if plain:
-        keep = lrp is not None and lrp_output is output
-        gradient = _backward(output, source, torch.ones_like(output), graph, keep)
-        if "saliency" in plain:
-            maps["saliency"] = gradient.abs()
-        if "gradient_x_input" in plain:
-            maps["gradient_x_input"] = gradient * x
-    if hooks is not None:
-        ones = torch.ones_like(lrp_output)
-        maps["epsilon_lrp"] = _backward(lrp_output, source, ones, lrp_graph, keep=False, hooks=hooks) * x
-    return maps, gradient
+    plain: dict[tuple[str, int], list[Wanted]] = {}
+    for one in wanted:
+        if one.method != "epsilon_lrp":
+            plain.setdefault((one.scalar, one.images), []).append(one)
+    rules = [one for one in wanted if one.method == "epsilon_lrp"]
+    lrp_output, lrp_graph = followed(tap, source, output, graph) if rules else (output, graph)
+    hooks = {one: plan(lrp_graph, _settings(one)) for one in rules}
+    for number, ((scalar, _), group) in enumerate(plain.items(), start=1):
+        keep = number < len(plain) or (bool(rules) and lrp_output is output)
+        gradient = _backward(output, source, _seed(output, group[0], centres), graph, keep)
+        gradients[_GRADIENT if scalar == "sum" else f"the gradient of the {scalar.replace('_', ' ')}"] = gradient
+        for one in group:
+            maps[one] = gradient.abs() if one.method == "saliency" else gradient * x
+    for number, one in enumerate(rules, start=1):
+        seed = _seed(lrp_output, one, centres)
+        relevance = _backward(lrp_output, source, seed, lrp_graph, keep=number < len(rules), hooks=hooks[one])
+        maps[one] = relevance * x
+    return maps, gradients
 
 
-def _captum_maps(tap: Tap, x: Tensor, parameters: Mapping[str, Mapping[str, Value]]) -> dict[str, Tensor]:
+def _settings(one: Wanted) -> Settings:
+    values = dict(one.parameters)
+    return Settings(float(values["epsilon"]), str(values["offset"]))
+
+
+def _captum_maps(tap: Tap, x: Tensor, wanted: Sequence[Wanted]) -> dict[Wanted, Tensor]:
     from modelspace.attribution import captum_methods
 
     forward = _per_image_sum(tap)
     maps = {}
-    for method, values in parameters.items():
+    for one in wanted:
         try:
-            maps[method] = captum_methods.COMPUTE[method](forward, x, **values)
+            maps[one] = captum_methods.COMPUTE[one.method](forward, x, **dict(one.parameters))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise EmbeddingError(f"{method} fails: {_first_line(error)}", "gradient_x_input needs no Captum") from error
+            raise EmbeddingError(
+                f"{one.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
+            ) from error
     return maps
 
 

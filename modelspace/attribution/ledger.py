@@ -103,7 +103,7 @@ class _ConstantsAsLeaves(TorchFunctionMode):
         graded = next((t for t in _tensors((args, kwargs)) if t.requires_grad), None)
         if graded is None or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").partition(".")[0]  # an operator of torch.ops is called "add.Tensor"
         if name in _AS_MODEL:
             return func(*args, **kwargs)
         skip = _statistics(func, name)

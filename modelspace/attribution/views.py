@@ -49,7 +49,7 @@ def _is_view(target: Tensor, others: tuple[Any, ...]) -> bool:
 
 
 def _in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    name = getattr(func, "__name__", "")
+    name = getattr(func, "__name__", "").partition(".")[0]  # an operator of torch.ops is called "relu_.default"
     if name in _PLAIN:
         return False
     if name.startswith("__"):

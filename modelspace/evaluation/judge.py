@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -122,6 +122,27 @@ class Evaluation:
             gap = gap[:, k - 1]
         return metrics.bootstrap(gap, self.n_resamples, self.confidence, self.seed)
 
+    def over(self, targets: Sequence[str]) -> Self:
+        """The same for some of the targets: figures as they were, means and intervals over those alone.
+
+        Popularity still knows all other targets, and a source's relevance is what it was.
+
+        Raises:
+            NotFoundError: a target was not judged.
+        """
+        if unknown := next((name for name in targets if name not in self.targets), None):
+            raise NotFoundError(f"target {unknown} was not judged", f"judged: {', '.join(self.targets)}")
+        at = [self.targets.index(name) for name in targets]
+        rows = []
+        for row in self.rows:
+            figures = {name: values[at] for name, values in row.per_target.items()}
+            summary = {
+                name: metrics.bootstrap(values, self.n_resamples, self.confidence, self.seed)
+                for name, values in figures.items()
+            }
+            rows.append(Row(row.method, figures, summary, row.cost))
+        return replace(self, targets=tuple(targets), rows=tuple(rows))
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it: lists for arrays, None for NaN."""
         value = {
@@ -148,7 +169,7 @@ class Evaluation:
                 for row in self.rows
             ],
         }
-        return _plain(value)
+        return plain(value)
 
     def to_markdown(self, ks: Sequence[int] = (1, 3, 5)) -> str:
         """The table people read: means with intervals, costs, and the oracle's own reliability below it.
@@ -163,9 +184,9 @@ class Evaluation:
         lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         for row in self.rows:
             cells = [row.method.replace("|", "\\|")]
-            cells += [_cell(row.summary["precision"], k - 1) for k in ks]
-            cells += [_cell(row.summary[figure]) for figure in CORRELATIONS]
-            cells += [_cell(row.summary["relative_regret"], k - 1) for k in ks]
+            cells += [cell(row.summary["precision"], k - 1) for k in ks]
+            cells += [cell(row.summary[figure]) for figure in CORRELATIONS]
+            cells += [cell(row.summary["relative_regret"], k - 1) for k in ks]
             if timed:
                 cost = row.cost or Cost()
                 seconds = "" if math.isnan(cost.seconds) else f"{cost.seconds:.3g}"
@@ -349,18 +370,18 @@ def _left_out(
     return tuple(missing)
 
 
-def _cell(interval: Interval, index: int | None = None) -> str:
+def cell(interval: Interval, index: int | None = None) -> str:
     mean, low, high = (part if index is None else part[index] for part in (interval.mean, interval.low, interval.high))
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(mean) else "n/a"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

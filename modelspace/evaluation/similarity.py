@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import rankdata
 
+from modelspace import geometry
 from modelspace.errors import UsageError
 from modelspace.evaluation.rankings import Array
 
@@ -40,7 +40,7 @@ def linear_cka(features: Sequence[ArrayLike]) -> Array:
 
     <K, L> / (|K| |L|) with K the centred Gram matrix of the images: the biased estimator, as published.
     """
-    return _inner_products([_unit(_centre(_gram(table))) for table in _checked(features)])
+    return _inner_products([geometry.linear_cka(table).ravel() for table in _checked(features)])
 
 
 def rsa(features: Sequence[ArrayLike]) -> Array:
@@ -49,12 +49,7 @@ def rsa(features: Sequence[ArrayLike]) -> Array:
     Dissimilarity of two images: 1 - Pearson's correlation of their features. Similarity of two models: Spearman's
     correlation of the upper triangles of these matrices. An image whose features are all equal correlates 0 with all.
     """
-    vectors = []
-    for table in _checked(features):
-        rows = _unit_rows(table - table.mean(axis=1, keepdims=True))
-        ranks = rankdata(-(rows @ rows.T)[np.triu_indices(len(rows), 1)].round(12))
-        vectors.append(_unit(ranks - ranks.mean()))
-    return _inner_products(vectors)
+    return _inner_products([geometry.rsa(table).ravel() for table in _checked(features)])
 
 
 def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = False) -> Array:
@@ -74,12 +69,9 @@ def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = 
         raise UsageError(f"kernel {kernel!r} is not known", f"use {', '.join(DDS_KERNELS)}")
     vectors = []
     for table in _checked(features):
-        spread = table.std(axis=0)
-        # A unit that is the same for every image tells nothing; dividing by its rounding noise would.
-        live = spread > 1e-12 * np.abs(table).max(axis=0, initial=0.0)
-        z = (table[:, live] - table[:, live].mean(axis=0)) / spread[live]
+        z = geometry.z_scored(table)
         gram = _kernel(z, kernel)
-        vectors.append(_unit(_centre_unbiased(gram) if unbiased else _centre(gram)))
+        vectors.append(geometry.unit(_centre_unbiased(gram) if unbiased else geometry.centred(gram)).ravel())
     return _inner_products(vectors)
 
 
@@ -161,26 +153,15 @@ def _checked(features: Sequence[ArrayLike]) -> list[Array]:
     return tables
 
 
-def _gram(table: Array) -> Array:
-    # Centring first keeps the Gram matrix exact where a large common offset would swamp the differences.
-    table = table - table.mean(axis=0)
-    return table @ table.T
-
-
 def _kernel(z: Array, kernel: str) -> Array:
     d = max(z.shape[1], 1)
     if kernel == "cosine":
-        rows = _unit_rows(z)
+        rows = geometry.unit_rows(z)
         return rows @ rows.T
     if kernel == "linear":
         return z @ z.T
     distance = pdist(z, "cityblock" if kernel == "laplacian" else "sqeuclidean")
     return np.exp(-squareform(distance) / d)
-
-
-def _centre(gram: Array) -> Array:
-    rows = gram.mean(axis=0, keepdims=True)
-    return gram - rows - rows.T + gram.mean()
 
 
 def _centre_unbiased(gram: Array) -> Array:
@@ -191,18 +172,6 @@ def _centre_unbiased(gram: Array) -> Array:
     rows = gram.sum(axis=0, keepdims=True) / (n - 2)
     gram = gram - rows - rows.T + gram.sum() / ((n - 1) * (n - 2))
     return gram - np.diag(np.diag(gram))
-
-
-def _unit_rows(table: Array) -> Array:
-    length = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.divide(table, length, out=np.zeros_like(table), where=length > 0)
-
-
-def _unit(table: Array) -> Array:
-    length = np.linalg.norm(table)
-    if not length > 0:
-        raise UsageError("a model's features are the same for every image: nothing can be compared")
-    return (table / length).ravel()
 
 
 def _inner_products(vectors: list[Array]) -> Array:

@@ -35,8 +35,9 @@ class StoredBaselines:
         probe_id: fingerprint of the probe set.
         features: how T became a table of numbers, in words.
         matrices: method to (n, n) float64, symmetric, ones on the diagonal.
-        costs: method to what it took for all n models: the features and the comparisons.
-        space_costs: space id to what attribution took in that space, in the same run: embeddings and affinities.
+        timed: those of the models that the costs are of.
+        costs: method to what it took for the timed models: the features and the comparisons.
+        space_costs: space id to what that space took for them in the same run: embeddings and affinities.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class StoredBaselines:
     probe_id: str
     features: str
     matrices: Mapping[str, Array]
+    timed: tuple[str, ...]
     costs: Mapping[str, Cost]
     space_costs: Mapping[str, Cost]
 
@@ -86,6 +88,7 @@ def load(path: Path | None = None) -> StoredBaselines:
             probe_id=str(value["probe_id"]),
             features=str(value["features"]),
             matrices={method: _square(rows) for method, rows in value["similarities"].items()},
+            timed=tuple(value["timed"]),
             costs={method: Cost(**cost) for method, cost in value["costs"].items()},
             space_costs={space: Cost(**cost) for space, cost in value["space_costs"].items()},
         )
@@ -108,6 +111,7 @@ def dump(baselines: StoredBaselines) -> str:
         "names": list(baselines.names),
         "weights": list(baselines.weights),
         "layers": list(baselines.layers),
+        "timed": list(baselines.timed),
         "costs": {method: vars(cost) for method, cost in baselines.costs.items()},
         "space_costs": {space: vars(cost) for space, cost in baselines.space_costs.items()},
         "similarities": {

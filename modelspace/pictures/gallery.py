@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelspace import comparison, sources, spaces
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.maps import decode_unit
+from modelspace.maps import decode_unit, require_maps
 from modelspace.pictures.selection import Selection, grouped, select
 from modelspace.registry import ProbeRow, Registry
 from modelspace.types import SpaceSpec
@@ -51,6 +51,7 @@ def gallery_of_models(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
+        space = _with_maps(registry, space)
         selection = select(registry, space, where, group_by, least=1, what="a gallery")
         selection, notes = _chosen(registry, selection, models, group_by)
         spec = selection.row.spec
@@ -93,7 +94,7 @@ def gallery_of_layers(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
-        row = registry.space(space)
+        row = registry.space(_with_maps(registry, space))
         probe_set = registry.probe_set(row.spec.probe_id)
         stored = comparison.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
@@ -132,7 +133,7 @@ def gallery_of_layers(
             made = embed(ready.tap, ready.card.preprocessing, [photographs], [spec], device=ready.device)
             names.append(ready.card.layer)
         blocks = made.blocks[spec.space_id]
-        columns.append(np.concatenate([decode_unit(block, spec.canvas, spec.bits) for block in blocks]))
+        columns.append(np.concatenate([decode_unit(block, spec) for block in blocks]))
     picture = gallery_figure(
         np.stack(columns).reshape(len(names), len(numbers), spec.canvas, spec.canvas),
         names,
@@ -144,6 +145,14 @@ def gallery_of_layers(
     )
     picture.facts |= {"layers": names, "images": numbers, "notes": ()}
     return picture
+
+
+def _with_maps(registry: Registry, space: str | None) -> str:
+    """A space that holds maps: the one that is named, or the default one, or the first that does."""
+    spec = registry.space(space).spec
+    if space is None and spec.kind != "maps":
+        spec = next((row.spec for row in registry.spaces() if row.spec.kind == "maps"), spec)
+    return require_maps(spec).name
 
 
 def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> list[str]:
@@ -240,7 +249,7 @@ def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequ
     for number in np.unique(holder):
         first = int(starts[number])
         ((_, block),) = registry.map_blocks_at(spec.space_id, first, [model_id])
-        maps = decode_unit(block, spec.canvas, spec.bits).reshape(-1, spec.canvas, spec.canvas)
+        maps = decode_unit(block, spec).reshape(-1, spec.canvas, spec.canvas)
         for at in np.flatnonzero(holder == number):
             out[at] = maps[images[int(at)] - first]
     return out

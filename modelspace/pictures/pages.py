@@ -12,11 +12,11 @@ from modelspace import comparison
 from modelspace.analysis import Tree, build_tree, cluster_support, nearest_of_vectors
 from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
-from modelspace.errors import ModelspaceError, UsageError
+from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.maps import decode_unit
 from modelspace.pictures.figures import RESAMPLES, Places, check_size
 from modelspace.pictures.selection import Selection, affinities, columns
-from modelspace.ranking import in_order
+from modelspace.ranking import PLAIN, all_scores, in_order, settings
 from modelspace.registry import Registry
 from modelspace.types import SpaceSpec
 from modelspace.uncertainty import intervals
@@ -30,6 +30,9 @@ NEIGHBOURS = 10
 
 #: Up to so many models an atlas has intervals, which are worked out from the stored maps, about 0.02 s per model.
 MAX_INTERVALS = 1000
+
+#: Up to so many models an atlas ranks neighbours as `nearest` does where that is by more than the affinity: n² scores.
+MAX_SCORED = 300
 
 #: Up to so many models an atlas shows the maps of the first probe images.
 MAX_THUMBNAILS = 2000
@@ -69,7 +72,7 @@ def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") 
         tree=tree,
         thumbnails=thumbnails,
         recall=found.recall,
-        title=title or f"{n:,} models, space {spec.name}",
+        title=title or f"{n:,} models, space {spec.name}{_order(spec, n)}",
     )
 
 
@@ -128,9 +131,14 @@ def _tree(registry: Registry, selection: Selection, matrix: NDArray[np.float64])
 def _neighbours(
     registry: Registry, selection: Selection, matrix: NDArray[np.float64], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
-    """Each model's k nearest (n, k), their affinities, and the intervals' ends: what `modelspace nearest` prints."""
+    """Each model's k nearest (n, k), their affinities, and the intervals' ends: what `modelspace nearest` prints.
+
+    In a space that ranks by more than the affinity, of more than `MAX_SCORED` models, they are the nearest by affinity.
+    """
     spec, ids = selection.row.spec, selection.ids
     n = len(ids)
+    if settings(spec, None, None) != PLAIN and n <= MAX_SCORED:
+        return _scored(registry, selection, matrix, k)
     at = {model_id: i for i, model_id in enumerate(ids)}
     numbers = np.empty((n, k), dtype=np.int64)
     values, low, high = (np.empty((n, k)) for _ in range(3))
@@ -140,8 +148,8 @@ def _neighbours(
         row[i] = -np.inf
         order = [int(j) for j in np.lexsort((ids, -row))[:k]]
         if exact:
-            blocks = list(registry.map_blocks(spec.space_id, model_id))
-            cosines = comparison.cosines(registry, spec, blocks, [ids[j] for j in order])
+            maps = comparison.stored_maps(registry, spec, model_id)
+            cosines = comparison.cosines(registry, spec, maps, [ids[j] for j in order])
             nearest = in_order(cosines)
             bounds = intervals(np.stack([cosines[other] for other in nearest]))
             order = [at[other] for other in nearest]
@@ -150,13 +158,50 @@ def _neighbours(
     return numbers, values, (low, high) if exact else None
 
 
+def _order(spec: SpaceSpec, n: int) -> str:
+    """What neighbours are in order of, where that is not the affinity that is shown."""
+    correction, again = settings(spec, None, None)
+    if (correction, again) == PLAIN or n > MAX_SCORED:
+        return ""
+    return f", neighbours ranked by {'foretold features' if again != PLAIN[1] else f'affinity corrected for hubs ({correction})'}"
+
+
+def _scored(
+    registry: Registry, selection: Selection, matrix: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The same where a correction for hubs or a re-ranking decides the order; affinities are shown all the same."""
+    spec, ids = selection.row.spec, selection.ids
+    order, scores = all_scores(registry, spec, set(ids))
+    if len(order) < len(ids):
+        raise NotFoundError(
+            f"some models of space {spec.name!r} lack the features that it ranks by",
+            "add them again: modelspace add URI",
+        )
+    scores = np.round(scores, 12)
+    np.fill_diagonal(scores, -np.inf)
+    numbers = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    low, high = (np.empty((len(ids), k)) for _ in range(2))
+    for i, model_id in enumerate(ids):
+        found = [ids[j] for j in numbers[i]]
+        cosines = comparison.cosines(registry, spec, comparison.stored_maps(registry, spec, model_id), found)
+        bounds = intervals(np.stack([cosines[other] for other in found]))
+        low[i], high[i] = bounds.low, bounds.high
+    return numbers.astype(np.int64), np.take_along_axis(matrix, numbers, axis=1), (low, high)
+
+
 def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[np.float64]]:
-    """Stored maps of the first probe images side by side, by name of the model."""
-    spec = selection.row.spec
+    """Stored maps of the first probe images side by side, by name of the model.
+
+    A space of another kind shows those of the registry's first space of maps, if there is one.
+    """
+    specs = [selection.row.spec, *(row.spec for row in registry.spaces())]
+    spec = next((spec for spec in specs if spec.kind == "maps"), None)
+    if spec is None:
+        return {}
     names = dict(zip(selection.ids, selection.names, strict=True))
     out = {}
     for model_id, block in registry.map_blocks_at(spec.space_id, 0, selection.ids):
-        maps = decode_unit(block, spec.canvas, spec.bits)[:THUMBNAIL_IMAGES]
+        maps = decode_unit(block, spec)[:THUMBNAIL_IMAGES]
         # Each with colours of its own, as in a gallery.
         maps /= np.quantile(np.abs(maps), 0.99, axis=1, keepdims=True) + 1e-30
         out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1).reshape(-1, spec.canvas, spec.canvas)))
@@ -170,13 +215,23 @@ def _facts(registry: Registry, selection: Selection) -> dict[str, str]:
         "method": _method(spec),
         "explained scalar": spec.scalar,
         "probe images": f"{spec.n_images} of {registry.probe_set(spec.probe_id).name}",
-        "maps": f"{spec.canvas} x {spec.canvas} pixels of {spec.bits} bits",
+        **_stored(registry, spec),
         "groups by": selection.group_by,
     }
 
 
+def _stored(registry: Registry, spec: SpaceSpec) -> dict[str, str]:
+    """What a model's vector was made from."""
+    if spec.members:
+        parts = (f"{weight:.2g} {registry.space(member).spec.name}" for member, weight in spec.members.items())
+        return {"blend of": ", ".join(parts)}
+    if spec.kind == "geometry":
+        return {"kernel": f"{spec.n_images} x {spec.n_images} images of {spec.bits} bits"}
+    return {"maps": f"{spec.canvas} x {spec.canvas} pixels of {spec.bits} bits"}
+
+
 def _method(spec: SpaceSpec) -> str:
-    parameters: dict[str, Any] = dict(spec.parameters)
+    parameters: dict[str, Any] = {key: value for key, value in spec.parameters.items() if key != "members"}
     inside = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
     )

@@ -80,7 +80,7 @@ _QUESTIONS = (
         "   ORDER BY first_image ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
         "   FROM main.maps WHERE part = 0"
         " ) GROUP BY space_id, model_id) b ON b.space_id = e.space_id AND b.model_id = e.model_id"
-        " WHERE b.n IS DISTINCT FROM s.n_images OR NOT b.joined",
+        " WHERE CASE WHEN s.method = 'blend' THEN b.n IS NOT NULL ELSE b.n IS DISTINCT FROM s.n_images OR NOT b.joined END",
     ),
     (
         "a block of its maps in the space {} is not whole",

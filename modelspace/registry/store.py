@@ -287,7 +287,7 @@ class Registry(Reader):
         Args:
             space_id: the space.
             row: the embedding; its position is the number of models in the space.
-            blocks: the maps of all images of the space in order; drawn one at a time.
+            blocks: the maps of all images of the space in order; drawn one at a time. None of a blend.
 
         Raises:
             NotFoundError: there is no such space or model.
@@ -326,7 +326,7 @@ class Registry(Reader):
                 raise UsageError(f"a block begins at image {block.first_image}, but image {next_image} is the next one")
             self._add_block(space.spec.space_id, row.model_id, block)
             next_image += block.n_images
-        if next_image != space.spec.n_images:
+        if next_image != (0 if space.spec.members else space.spec.n_images):
             raise UsageError(f"the maps cover {next_image} of the space's {space.spec.n_images} images")
         self._changed(space.spec.space_id)
 
