@@ -17,6 +17,7 @@ from torch import nn
 from modelspace import sources
 from modelspace.attribution.engine import frozen
 from modelspace.embed import pick_device
+from modelspace.inputs import fed
 from modelspace.layers import LayerRow, Tap, executed_layers, find_encoder_output
 from modelspace.names import check_name
 from modelspace.probes.preprocess import to_input
@@ -39,6 +40,7 @@ class Request:
         preprocessing: for a live module, its preprocessing; for a URI, flags that override what the source states.
         task, data, tags: metadata, overriding what the source states.
         device: see `modelspace.embed.pick_device`; "auto" leaves a live module where it is.
+        trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
     """
 
     model: str | nn.Module
@@ -50,6 +52,7 @@ class Request:
     data: str | None = None
     tags: Mapping[str, str] | None = None
     device: str = "auto"
+    trust_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def load(request: Request) -> LoadedModel:
         flags = request.preprocessing
         if isinstance(flags, Preprocessing | Mapping):
             flags = flags_of(flags)
-        return sources.load(request.model, weights=request.weights, preprocessing=flags)
+        return sources.load(request.model, weights=request.weights, preprocessing=flags, trusted=request.trust_code)
     stated = request.preprocessing
     return sources.from_module(request.model, preprocessing=stated)  # type: ignore[arg-type]
 
@@ -97,7 +100,8 @@ def _device(request: Request, module: nn.Module) -> torch.device:
 def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, nn.Module, torch.Tensor, torch.device]]:
     loaded = load(request)
     device = _device(request, loaded.module)
-    with on_device(loaded.module, device) as module, frozen(module):
+    inputs = loaded.preprocessing.inputs
+    with on_device(loaded.module, device) as module, frozen(module), fed(module, inputs):
         yield loaded, module, to_input(images[:2], loaded.preprocessing, device), device
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from modelspace import sources, zoo
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.sources import SourceInfo, is_uri, parse_uri, source_table
+from modelspace.sources import SOURCES, SourceInfo, is_uri, parse_uri, source_table
 
 
 def imported(statement: str, *modules: str) -> set[str]:
@@ -35,10 +35,10 @@ def test_an_unknown_scheme_names_the_near_and_the_known_ones():
     with pytest.raises(NotFoundError) as caught:
         parse_uri("pyton:net:make")
     assert caught.value.message == "no source of models is called 'pyton'"
-    assert caught.value.hint == "did you mean python? known schemes: python, zoo"
+    assert caught.value.hint == f"did you mean python? known schemes: {', '.join(sorted(SOURCES))}"
     with pytest.raises(NotFoundError) as caught:
         parse_uri("qqq:x")
-    assert caught.value.hint == "known schemes: python, zoo"
+    assert caught.value.hint == f"known schemes: {', '.join(sorted(SOURCES))}"
 
 
 @pytest.mark.parametrize("text", ["depth", ":depth", ""])

@@ -68,6 +68,41 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
             "a Python function without arguments that returns a torch module",
             "python:my_package.models:resnet18 or python:path/to/file.py:resnet18",
         ),
+        SourceInfo(
+            "timm",
+            "modelspace.sources.timm_models",
+            "the models of timm, with the preprocessing of their weights",
+            "timm:resnet50.a1_in1k",
+            extra="timm",
+        ),
+        SourceInfo(
+            "torchvision",
+            "modelspace.sources.torchvision_models",
+            "the models of torchvision, with the transforms of their weights",
+            "torchvision:resnet50/IMAGENET1K_V2",
+            extra="torchvision",
+        ),
+        SourceInfo(
+            "hf-hub",
+            "modelspace.sources.huggingface",
+            "vision models on the Hugging Face hub, or in a folder of that form; of transformers and timm",
+            "hf-hub:facebook/dinov2-small or hf-hub:./folder",
+            extra="huggingface",
+        ),
+        SourceInfo(
+            "file",
+            "modelspace.sources.file",
+            "an exported program (.pt2) or a TorchScript archive (.pt); needs --trust-code, since both can run code",
+            "file:model.pt2",
+            runs_code=True,
+        ),
+        SourceInfo("onnx", "modelspace.sources.onnx_file", "an ONNX file", "onnx:model.onnx", extra="onnx"),
+        SourceInfo(
+            "taskonomy",
+            "modelspace.sources.taskonomy",
+            "the encoders of Taskonomy, from their published weights",
+            "taskonomy:depth_euclidean",
+        ),
     ]
 )
 
@@ -108,7 +143,13 @@ def is_uri(text: object) -> bool:
     return isinstance(text, str) and ":" in text and text.partition(":")[0] in SOURCES
 
 
-def load(uri: str, *, weights: str | None = None, preprocessing: PreprocessingFlags | None = None) -> LoadedModel:
+def load(
+    uri: str,
+    *,
+    weights: str | None = None,
+    preprocessing: PreprocessingFlags | None = None,
+    trusted: str | None = None,
+) -> LoadedModel:
     """Load the model at an address.
 
     Args:
@@ -116,6 +157,7 @@ def load(uri: str, *, weights: str | None = None, preprocessing: PreprocessingFl
         weights: a file of weights to load into the module, where the source leaves that open: safetensors, or a state
             dict saved by torch, which is read without running any code.
         preprocessing: overrides what the source or the module states (`modelspace.sources.base.merge_preprocessing`).
+        trusted: SHA-256, 64 hexadecimal digits, of the one file whose code may run; for the sources that need it.
 
     Returns:
         The module on the CPU, in the mode that its source left it in, and what is known about it.
@@ -134,9 +176,19 @@ def load(uri: str, *, weights: str | None = None, preprocessing: PreprocessingFl
             raise
         raise ModelspaceError(
             f"addresses that begin with {scheme}: need the Python package {package!r}, which is not installed",
-            f"pip install {package}",
+            f"pip install 'modelspace[{SOURCES[scheme].extra}]'" if SOURCES[scheme].extra else f"pip install {package}",
         ) from error
-    loaded: LoadedModel = backend.load(rest, weights, preprocessing or PreprocessingFlags())
+    flags = preprocessing or PreprocessingFlags()
+    loaded: LoadedModel
+    if SOURCES[scheme].runs_code:
+        loaded = backend.load(rest, weights, flags, trusted)
+    elif trusted is not None:
+        coded = ", ".join(f"{info.scheme}:" for info in SOURCES.values() if info.runs_code)
+        raise UsageError(
+            f"--trust-code has no meaning for {scheme}: addresses", f"leave it out; it is for {coded} alone"
+        )
+    else:
+        loaded = backend.load(rest, weights, flags)
     return loaded
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import to_name
-from modelspace.types import Preprocessing, canonical_json
+from modelspace.types import ExtraInput, Preprocessing, canonical_json, extra_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ LIVE_SCHEME = "live"
 
 #: Attributes by which a module tells about itself. Each is optional.
 PREPROCESSING_ATTRIBUTES = ("modelspace_preprocessing", "preprocessing")
+INPUTS_ATTRIBUTE = "modelspace_inputs"
 TEXT_ATTRIBUTES = {"layer": "modelspace_layer", "task": "modelspace_task", "data": "modelspace_data"}
 
 _EXAMPLES = {"input_size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
@@ -44,12 +45,17 @@ class SourceInfo:
         module: the Python module that loads such addresses.
         summary: what is found there, for help texts.
         example: an address.
+        extra: the extra of the package that installs what it needs, for example "timm"; empty: nothing more is needed.
+        runs_code: whether its files can carry code of their author's. Its `load` takes a fourth argument, `trusted`: the
+            SHA-256 of the file that the user trusts, or None.
     """
 
     scheme: str
     module: str
     summary: str
     example: str
+    extra: str = ""
+    runs_code: bool = False
 
 
 @dataclass
@@ -94,8 +100,14 @@ class PreprocessingFlags:
         input_size: (height, width) in pixels.
         mean: one value per channel, in units of `value_range`.
         std: one value per channel, in units of `value_range`.
-        channels: "rgb", "bgr" or "gray".
+        channels: "rgb", "bgr", "gray" or "rgba".
         value_range: (lo, hi).
+        resize: (height, width) before the crop.
+        crop: "center", "squash" or "border".
+        interpolation: "bilinear", "bicubic" or "nearest".
+        layout: "nchw" or "nhwc".
+        alpha: value of the fourth channel of "rgba".
+        inputs: further inputs, as in `modelspace.types.extra_inputs`.
     """
 
     input_size: tuple[int, int] | None = None
@@ -103,6 +115,12 @@ class PreprocessingFlags:
     std: tuple[float, ...] | None = None
     channels: str | None = None
     value_range: tuple[float, float] | None = None
+    resize: tuple[int, int] | None = None
+    crop: str | None = None
+    interpolation: str | None = None
+    layout: str | None = None
+    alpha: float | None = None
+    inputs: tuple[ExtraInput, ...] | None = None
 
     @classmethod
     def parse(
@@ -113,6 +131,11 @@ class PreprocessingFlags:
         std: str | None = None,
         channels: str | None = None,
         value_range: str | None = None,
+        resize: str | None = None,
+        crop: str | None = None,
+        interpolation: str | None = None,
+        layout: str | None = None,
+        alpha: str | None = None,
     ) -> PreprocessingFlags:
         """From the texts of the command line's flags.
 
@@ -120,30 +143,32 @@ class PreprocessingFlags:
             input_size: "224", or "192x256" for height 192 and width 256.
             mean: one number, or several with commas between them.
             std: like `mean`.
-            channels: "rgb", "bgr" or "gray".
+            channels: "rgb", "bgr", "gray" or "rgba".
             value_range: two numbers with a comma between them.
+            resize: like `input_size`.
+            crop, interpolation, layout: a word each.
+            alpha: one number.
 
         Raises:
             UsageError: a text that can't be read; names the flag.
         """
-        size: tuple[int, int] | None = None
-        if input_size is not None:
-            sides = input_size.lower().replace("×", "x").split("x")
-            if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
-                raise UsageError(
-                    f"--input-size {input_size} is neither a side nor HEIGHTxWIDTH in pixels",
-                    "example: --input-size 224, or --input-size 192x256",
-                )
-            size = (int(sides[0]), int(sides[-1]))
         limits = _numbers("--value-range", value_range)
+        alphas = _numbers("--alpha", alpha)
         if limits is not None and len(limits) != 2:
-            raise UsageError(f"--value-range {value_range} is not a lowest and a highest value", "example: 0,255")
+            raise UsageError(
+                f"--value-range {value_range} is not a lowest and a highest value", "example: --value-range 0 255"
+            )
         return cls(
-            input_size=size,
+            input_size=_size("--input-size", input_size),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             channels=channels.lower() if channels is not None else None,
             value_range=(limits[0], limits[1]) if limits is not None else None,
+            resize=_size("--resize", resize),
+            crop=crop.lower() if crop is not None else None,
+            interpolation=interpolation.lower() if interpolation is not None else None,
+            layout=layout.lower() if layout is not None else None,
+            alpha=alphas[0] if alphas is not None else None,
         )
 
     @classmethod
@@ -160,9 +185,12 @@ class PreprocessingFlags:
             )
         stated = {key: entry for key, entry in value.items() if entry is not None}
         try:
-            if "input_size" in stated:
-                size = stated["input_size"]
-                stated["input_size"] = (int(size), int(size)) if isinstance(size, int) else tuple(map(int, size))
+            for key in ("input_size", "resize"):
+                if key in stated:
+                    size = stated[key]
+                    stated[key] = (int(size), int(size)) if isinstance(size, int) else tuple(map(int, size))
+            if "inputs" in stated:
+                stated["inputs"] = extra_inputs(stated["inputs"])
             for key in ("mean", "std", "value_range"):
                 if key in stated:
                     entry = stated[key]
@@ -187,6 +215,18 @@ def flags_of(value: PreprocessingFlags | Preprocessing | Mapping[str, Any] | Non
     return PreprocessingFlags.from_dict(value.to_dict() if isinstance(value, Preprocessing) else value or {})
 
 
+def _size(flag: str, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise UsageError(
+            f"{flag} {text} is neither a side nor HEIGHTxWIDTH in pixels",
+            f"example: {flag} 224, or {flag} 192x256",
+        )
+    return int(sides[0]), int(sides[-1])
+
+
 def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
@@ -208,7 +248,10 @@ def merge_preprocessing(
     3. `channels` and `value_range` give `mean` and `std` their meaning. Where nobody states them they are the
        convention of PyTorch, "rgb" and 0..1, but only if `mean` and `std` agree with it: three values each, and a mean
        within the range.
-    4. A flag that changes stated `channels` or a stated `value_range` needs flags for `mean` and `std` too, where those
+    4. `resize`, `crop`, `interpolation`, `layout`, `alpha` and `inputs` that nobody states have their defaults: the image
+       is resized straight to the input size. A flag that changes the input size where a `resize` is stated needs one
+       for `resize` too: the share of the image that is seen would change with it.
+    5. A flag that changes stated `channels` or a stated `value_range` needs flags for `mean` and `std` too, where those
        are stated and depend on it: they would keep their numbers and change their meaning.
 
     Args:
@@ -236,14 +279,33 @@ def merge_preprocessing(
                 f"{_flag(key)} changes the meaning of the {_and(kept)} that {who} states",
                 "add " + " ".join(f"{_flag(other)} {_EXAMPLES[other]}" for other in kept) + " in the new terms",
             )
+    if (
+        "resize" in said
+        and "resize" not in added
+        and "input_size" in said
+        and "input_size" in added
+        and added["input_size"] != said["input_size"]
+    ):
+        resize = [
+            round(a * b / c) for a, b, c in zip(said["resize"], added["input_size"], said["input_size"], strict=True)
+        ]
+        raise UsageError(
+            f"{who} states that images are resized to {_sides(said['resize'])} and cropped to {_sides(said['input_size'])}, "
+            f"and --input-size changes the crop alone",
+            f"add --resize {_sides(resize)}, which keeps the share of the image that is seen",
+        )
     if "channels" not in merged and len(merged["mean"]) == len(merged["std"]) == 1:
         raise UsageError(f"{who} has one mean and one std, but nobody states its channels", "add --channels gray")
     lo, hi = merged.get("value_range", (0.0, 1.0))
     if "value_range" not in merged and any(not lo <= value <= hi for value in merged["mean"]):
         raise UsageError(
             f"the mean {_text(merged['mean'])} of {who} lies outside 0..1, and nobody states its value range",
-            "add --value-range 0,255 if the model takes values from 0 to 255",
+            "add --value-range 0 255 if the model takes values from 0 to 255",
         )
+    if "alpha" in merged and merged.get("channels", "rgb") != "rgba":
+        raise UsageError(f"{who} has no fourth channel for an alpha", "add --channels rgba, or leave --alpha out")
+    if "crop" in merged and "resize" not in merged:
+        merged["resize"] = merged["input_size"]
     return Preprocessing(**merged)
 
 
@@ -265,6 +327,10 @@ def _and(keys: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def _sides(sides: Sequence[int]) -> str:
+    return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
+
+
 def _text(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
@@ -279,11 +345,12 @@ def stated_by(module: nn.Module) -> Preprocessing | Mapping[str, Any] | None:
         UsageError: the attribute has unknown fields, or `modelspace_preprocessing` is something else.
     """
     known = {entry.name for entry in fields(PreprocessingFlags)}
+    telling = known - {"resize", "crop", "interpolation", "layout", "alpha", "inputs"}  # words with many meanings
     for name in PREPROCESSING_ATTRIBUTES:
         value = getattr(module, name, None)
         if isinstance(value, Preprocessing):
             return value
-        if isinstance(value, Mapping) and (name == PREPROCESSING_ATTRIBUTES[0] or known & set(value)):
+        if isinstance(value, Mapping) and (name == PREPROCESSING_ATTRIBUTES[0] or telling & set(value)):
             PreprocessingFlags.from_dict(value)
             return value
         if value is not None and name == PREPROCESSING_ATTRIBUTES[0]:
@@ -314,7 +381,8 @@ def describe(
         uri: its address.
         name: made a valid name where it isn't one.
         flags: what the user adds to the preprocessing.
-        stated: the source's preprocessing; None: the module's own (`stated_by`).
+        stated: the source's preprocessing; None: the module's own (`stated_by`). Further inputs that it doesn't name are
+            the module's attribute `modelspace_inputs`.
         architecture: None: the name of the module's class.
         layer: None: the module's attribute `modelspace_layer`; `task` and `data` likewise.
         task: what it was trained to do.
@@ -331,6 +399,9 @@ def describe(
         raise UsageError(
             f"a {type(module).__name__} is not a torch module", "hand over an instance of a subclass of torch.nn.Module"
         )
+    said = flags_of(stated if stated is not None else stated_by(module)).stated()
+    if getattr(module, INPUTS_ATTRIBUTE, None) is not None and "inputs" not in said:
+        said["inputs"] = extra_inputs(getattr(module, INPUTS_ATTRIBUTE))
     texts = {"layer": layer, "task": task, "data": data}
     for key, attribute in TEXT_ATTRIBUTES.items():
         own = getattr(module, attribute, None)
@@ -338,7 +409,7 @@ def describe(
             texts[key] = own
     return LoadedModel(
         module=module,
-        preprocessing=merge_preprocessing(stated if stated is not None else stated_by(module), flags, uri),
+        preprocessing=merge_preprocessing(said, flags, uri),
         uri=uri,
         suggested_name=to_name(name) or to_name(type(module).__name__) or "model",
         weights_sha256=weights_sha256(module),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,6 +55,11 @@ def load_weights(module: nn.Module, path: str) -> None:
     state = read_state(file)
     state = _without_prefix(state, module)
     _check_fit(state, module, file)
+    if not hasattr(state, "_metadata"):
+        # safetensors keep no versions of the layers, and some layers ask for theirs: the file is taken for one of now.
+        versioned = OrderedDict(state)
+        cast(Any, versioned)._metadata = cast(Any, module.state_dict())._metadata
+        state = versioned
     try:
         module.load_state_dict(state, strict=False)
     except Exception as error:

@@ -1,0 +1,725 @@
+"""The operators of ONNX that vision networks use, in torch: one function each, found by the operator's name in `OPERATORS`.
+
+A function gets the node (`Node`: its attributes, its version) and its inputs, tensors or None where one is left out, and
+returns the outputs that the standard describes (https://onnx.ai/onnx/operators/). Where several versions of an operator
+differ, what the node has decides: axes may be an attribute or an input. What a function can't do raises `Unsupported`.
+Shapes are computed as int64 tensors that stay on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Largest tensor, in elements, that an operator may make out of nothing: a few bytes in a file could ask for any size.
+MAX_ELEMENTS = 1 << 28
+
+#: ONNX's numbers of the types of tensors.
+DTYPES: dict[int, torch.dtype] = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    5: torch.int16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    16: torch.bfloat16,
+}
+
+
+class Unsupported(Exception):
+    """Says what of an operator can't be done."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a graph: the operator's name and version (opset), attributes, and how many outputs are wanted."""
+
+    kind: str
+    opset: int
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    n_outputs: int = 1
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+
+Function = Callable[..., Any]
+OPERATORS: dict[str, Function] = {}
+
+
+def operator(*names: str) -> Callable[[Function], Function]:
+    def keep(function: Function) -> Function:
+        OPERATORS.update(dict.fromkeys(names, function))
+        return function
+
+    return keep
+
+
+def ints(value: Tensor | Sequence[int]) -> list[int]:
+    """Numbers that an operator takes as an attribute or as a tensor."""
+    return [int(number) for number in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
+
+
+def _given(node: Node, name: str, value: Tensor | None) -> list[int] | None:
+    """A list that older versions take as an attribute and newer ones as an input."""
+    if value is not None:
+        return ints(value)
+    found = node.get(name)
+    return None if found is None else ints(found)
+
+
+def bounded(shape: Sequence[int]) -> list[int]:
+    """A shape that may be set aside memory for."""
+    if any(side < 0 for side in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise Unsupported(f"a tensor of shape {list(shape)}")
+    return list(shape)
+
+
+# --- elementwise
+
+
+def _plain(function: Function) -> Function:
+    return lambda node, *inputs: function(*inputs)
+
+
+_ELEMENTWISE: dict[str, Function] = {
+    "Abs": torch.abs,
+    "Acos": torch.acos,
+    "And": torch.logical_and,
+    "Atan": torch.atan,
+    "Ceil": torch.ceil,
+    "Cos": torch.cos,
+    "Equal": torch.eq,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Floor": torch.floor,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Identity": lambda x: x,
+    "IsNaN": torch.isnan,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+    "Log": torch.log,
+    "MatMul": torch.matmul,
+    "Mul": torch.mul,
+    "Neg": torch.neg,
+    "Not": torch.logical_not,
+    "Or": torch.logical_or,
+    "PRelu": lambda x, slope: torch.where(x < 0, x * slope, x),
+    "Reciprocal": torch.reciprocal,
+    "Relu": torch.relu,
+    "Round": torch.round,
+    "Sigmoid": torch.sigmoid,
+    "Sign": torch.sign,
+    "Sin": torch.sin,
+    "Softplus": F.softplus,
+    "Softsign": F.softsign,
+    "Sqrt": torch.sqrt,
+    "Sub": torch.sub,
+    "Tanh": torch.tanh,
+}
+OPERATORS.update({name: _plain(function) for name, function in _ELEMENTWISE.items()})
+
+
+@operator("Add", "Sum")
+def add(node: Node, *inputs: Tensor) -> Tensor:
+    total = inputs[0]
+    for value in inputs[1:]:
+        total = total + value
+    return total
+
+
+@operator("Max", "Min")
+def extreme(node: Node, *inputs: Tensor) -> Tensor:
+    function = torch.maximum if node.kind == "Max" else torch.minimum
+    best = inputs[0]
+    for value in inputs[1:]:
+        best = function(best, value)
+    return best
+
+
+@operator("Mean")
+def mean_of(node: Node, *inputs: Tensor) -> Tensor:
+    return add(node, *inputs) / len(inputs)
+
+
+@operator("Div")
+def divide(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    whole = not a.is_floating_point() and not b.is_floating_point()
+    return torch.div(a, b, rounding_mode="trunc") if whole else a / b
+
+
+@operator("Pow")
+def power(node: Node, x: Tensor, exponent: Tensor) -> Tensor:
+    # a number rather than a tensor: x squared is then seen as such, and no logarithm is needed for its gradient
+    return torch.pow(x, exponent.item() if exponent.numel() == 1 else exponent).to(x.dtype)
+
+
+@operator("Mod")
+def modulo(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    return torch.fmod(a, b) if node.get("fmod", 0) else torch.remainder(a, b)
+
+
+@operator("Clip")
+def clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    lowest = node.get("min") if low is None else low.item()
+    highest = node.get("max") if high is None else high.item()
+    if lowest is None and highest is None:
+        return x
+    if lowest == 0.0 and highest is None:
+        return torch.relu(x)
+    return torch.clamp(x, lowest, highest)
+
+
+@operator("LeakyRelu")
+def leaky_relu(node: Node, x: Tensor) -> Tensor:
+    return F.leaky_relu(x, node.get("alpha", 0.01))
+
+
+@operator("Elu")
+def elu(node: Node, x: Tensor) -> Tensor:
+    return F.elu(x, node.get("alpha", 1.0))
+
+
+@operator("Celu")
+def celu(node: Node, x: Tensor) -> Tensor:
+    return F.celu(x, node.get("alpha", 1.0))
+
+
+@operator("Selu")
+def selu(node: Node, x: Tensor) -> Tensor:
+    if "alpha" in node.attributes or "gamma" in node.attributes:
+        return float(node.get("gamma", 1.0507009873554805)) * F.elu(x, node.get("alpha", 1.6732632423543772))
+    return F.selu(x)
+
+
+@operator("HardSigmoid")
+def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
+    alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
+    if math.isclose(alpha, 1 / 6, rel_tol=1e-4) and beta == 0.5:
+        return F.hardsigmoid(x)
+    return torch.clamp(alpha * x + beta, 0.0, 1.0)
+
+
+@operator("HardSwish")
+def hard_swish(node: Node, x: Tensor) -> Tensor:
+    return F.hardswish(x)
+
+
+@operator("Swish")
+def swish(node: Node, x: Tensor) -> Tensor:
+    alpha = node.get("alpha", 1.0)
+    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
+
+
+@operator("Mish")
+def mish(node: Node, x: Tensor) -> Tensor:
+    return F.mish(x)
+
+
+@operator("Gelu")
+def gelu(node: Node, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate=_text(node.get("approximate", "none")))
+
+
+@operator("Dropout")
+def dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> Any:
+    if training is not None and bool(training):
+        raise Unsupported("training mode")
+    return (x, torch.ones_like(x, dtype=torch.bool))[: node.n_outputs]
+
+
+@operator("Cast")
+def cast(node: Node, x: Tensor) -> Tensor:
+    if node.get("to") not in DTYPES:
+        raise Unsupported(f"the type {node.get('to')}")
+    return x.to(DTYPES[node.get("to")])
+
+
+@operator("CastLike")
+def cast_like(node: Node, x: Tensor, other: Tensor) -> Tensor:
+    return x.to(other.dtype)
+
+
+@operator("Where")
+def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    device = a.device if a.requires_grad else b.device
+    return torch.where(condition.to(device), a.to(device), b.to(device))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# --- linear maps and windows
+
+
+def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> list[int]:
+    """Padding of the trailing axes, all beginnings first, as ONNX has it."""
+    n = len(kernel)
+    automatic = _text(node.get("auto_pad", "NOTSET"))
+    if automatic in ("NOTSET", ""):
+        return ints(node.get("pads", [0] * 2 * n))
+    if automatic == "VALID":
+        return [0] * 2 * n
+    strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
+    begin, end = [], []
+    for size, side, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+        total = max((-(-size // stride) - 1) * stride + dilation * (side - 1) + 1 - size, 0)
+        half = total // 2
+        begin.append(half if automatic == "SAME_UPPER" else total - half)
+        end.append(total - begin[-1])
+    return begin + end
+
+
+def _pad(x: Tensor, pads: Sequence[int], value: float) -> tuple[Tensor, list[int]]:
+    """(x, padding): equal padding on both sides is left to the operator, any other is carried out."""
+    n = len(pads) // 2
+    begin, end = list(pads[:n]), list(pads[n:])
+    if begin == end:
+        return x, begin
+    flat = [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair]
+    return F.pad(x, flat, value=value), [0] * n
+
+
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def _of_rank(table: Mapping[int, Function], n: int) -> Function:
+    if n not in table:
+        raise Unsupported(f"{n} spatial axes")
+    return table[n]
+
+
+@operator("Conv")
+def convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    kernel = list(weight.shape[2:])
+    n = len(kernel)
+    x, padding = _pad(x, _pads(node, x, kernel), 0.0)
+    run = _of_rank(_CONVOLUTIONS, n)
+    strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
+    return run(x, weight, bias, strides, padding, dilations, node.get("group", 1))  # type: ignore[no-any-return]
+
+
+@operator("ConvTranspose")
+def transposed_convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    n = weight.dim() - 2
+    if node.get("output_shape") is not None or _text(node.get("auto_pad", "NOTSET")) != "NOTSET":
+        raise Unsupported("output_shape or auto_pad")
+    pads = node.get("pads", [0] * 2 * n)
+    run = _of_rank(_TRANSPOSED, n)
+    settings = (node.get("output_padding", [0] * n), node.get("group", 1), node.get("dilations", [1] * n))
+    if list(pads[:n]) == list(pads[n:]):
+        return run(x, weight, bias, node.get("strides", [1] * n), list(pads[:n]), *settings)  # type: ignore[no-any-return]
+    whole: Tensor = run(x, weight, bias, node.get("strides", [1] * n), 0, *settings)
+    for axis, (begin, end) in enumerate(zip(pads[:n], pads[n:], strict=True), start=2):
+        whole = whole.narrow(axis, begin, whole.shape[axis] - begin - end)
+    return whole
+
+
+@operator("MaxPool")
+def max_pool(node: Node, x: Tensor) -> Any:
+    if node.n_outputs > 1:
+        raise Unsupported("the output of indices")
+    kernel = node.get("kernel_shape")
+    n = len(kernel)
+    pads = _pads(node, x, kernel)
+    if any(2 * side > size for side, size in zip(pads, [*kernel, *kernel], strict=True)):
+        flat = [side for pair in zip(reversed(pads[:n]), reversed(pads[n:]), strict=True) for side in pair]
+        x, padding = F.pad(x, flat, value=-math.inf), [0] * n
+    else:
+        x, padding = _pad(x, pads, -math.inf)
+    settings = (node.get("strides", [1] * n), padding, node.get("dilations", [1] * n), bool(node.get("ceil_mode", 0)))
+    return _of_rank(_MAX_POOLS, n)(x, kernel, *settings)
+
+
+@operator("AveragePool")
+def average_pool(node: Node, x: Tensor) -> Tensor:
+    kernel = node.get("kernel_shape")
+    n = len(kernel)
+    if any(side != 1 for side in node.get("dilations", [1] * n)):
+        raise Unsupported("dilations")
+    pads = _pads(node, x, kernel)
+    strides, ceil = node.get("strides", [1] * n), bool(node.get("ceil_mode", 0))
+    with_pads = bool(node.get("count_include_pad", 0))
+    run = _of_rank(_AVERAGE_POOLS, n)
+    padded, padding = _pad(x, pads, 0.0)
+    pooled: Tensor = run(padded, kernel, strides, padding, ceil, with_pads)
+    if padded is x or with_pads:
+        return pooled
+    share = run(_pad(torch.ones_like(x[:1, :1]), pads, 0.0)[0], kernel, strides, padding, ceil, True)
+    return pooled / share.detach()
+
+
+@operator("GlobalAveragePool")
+def global_average_pool(node: Node, x: Tensor) -> Tensor:
+    return x.mean(dim=list(range(2, x.dim())), keepdim=True)
+
+
+@operator("GlobalMaxPool")
+def global_max_pool(node: Node, x: Tensor) -> Tensor:
+    return x.amax(dim=list(range(2, x.dim())), keepdim=True)
+
+
+@operator("Gemm")
+def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    a = a.t() if node.get("transA", 0) else a
+    if alpha == beta == 1.0 and node.get("transB", 0) and (c is None or c.dim() == 1):
+        return F.linear(a, b, c)
+    product = a @ (b.t() if node.get("transB", 0) else b)
+    product = product if alpha == 1.0 else product * alpha
+    return product if c is None else product + (c if beta == 1.0 else c * beta)
+
+
+@operator("Einsum")
+def einsum(node: Node, *inputs: Tensor) -> Tensor:
+    return torch.einsum(_text(node.get("equation")), *inputs)
+
+
+# --- normalisation
+
+
+@operator("BatchNormalization")
+def batch_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    if node.get("training_mode", 0) or node.n_outputs > 1 or not node.get("spatial", 1):
+        raise Unsupported("training mode")
+    return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, node.get("epsilon", 1e-5))
+
+
+@operator("InstanceNormalization")
+def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return F.instance_norm(x, weight=scale, bias=bias, eps=node.get("epsilon", 1e-5))
+
+
+@operator("LayerNormalization")
+def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    if node.n_outputs > 1:
+        raise Unsupported("the outputs of mean and deviation")
+    shape = list(x.shape[node.get("axis", -1) :]) if node.get("axis", -1) < 0 else list(x.shape[node.get("axis") :])
+    weight = scale.expand(shape) if list(scale.shape) != shape else scale
+    offset = bias.expand(shape) if bias is not None and list(bias.shape) != shape else bias
+    return F.layer_norm(x, shape, weight, offset, node.get("epsilon", 1e-5))
+
+
+@operator("GroupNormalization")
+def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    if node.opset < 21 and len(scale) != x.shape[1]:
+        repeat = x.shape[1] // len(scale)
+        scale, bias = scale.repeat_interleave(repeat), bias.repeat_interleave(repeat)
+    return F.group_norm(x, node.get("num_groups"), scale, bias, node.get("epsilon", 1e-5))
+
+
+@operator("LRN")
+def local_response_normalization(node: Node, x: Tensor) -> Tensor:
+    return F.local_response_norm(
+        x, node.get("size"), node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
+    )
+
+
+@operator("LpNormalization")
+def lp_normalization(node: Node, x: Tensor) -> Tensor:
+    return F.normalize(x, float(node.get("p", 2)), node.get("axis", -1))
+
+
+@operator("Softmax", "LogSoftmax")
+def softmax(node: Node, x: Tensor) -> Tensor:
+    function = torch.softmax if node.kind == "Softmax" else torch.log_softmax
+    if node.opset >= 13:
+        return function(x, dim=node.get("axis", -1))
+    # before version 13 over all axes from this one on, as if they were one
+    axis = node.get("axis", 1) % max(x.dim(), 1)
+    return function(x.flatten(axis), dim=axis).reshape(x.shape)
+
+
+# --- reductions
+
+
+def _reduction(node: Node, x: Tensor, axes: Tensor | None) -> tuple[list[int], bool] | None:
+    found = _given(node, "axes", axes)
+    if not found and node.get("noop_with_empty_axes", 0):
+        return None
+    return found or list(range(x.dim())), bool(node.get("keepdims", 1))
+
+
+def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Function:
+    def run(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        settings = _reduction(node, x, axes)
+        return x if settings is None else function(x, *settings)
+
+    return run
+
+
+OPERATORS["ReduceMean"] = _reduce(lambda x, axes, keep: x.mean(axes, keep))
+OPERATORS["ReduceSum"] = _reduce(lambda x, axes, keep: x.sum(axes, keep))
+OPERATORS["ReduceMax"] = _reduce(lambda x, axes, keep: x.amax(axes, keep))
+OPERATORS["ReduceMin"] = _reduce(lambda x, axes, keep: x.amin(axes, keep))
+OPERATORS["ReduceL1"] = _reduce(lambda x, axes, keep: x.abs().sum(axes, keep))
+OPERATORS["ReduceL2"] = _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep))
+OPERATORS["ReduceSumSquare"] = _reduce(lambda x, axes, keep: x.square().sum(axes, keep))
+OPERATORS["ReduceLogSumExp"] = _reduce(lambda x, axes, keep: torch.logsumexp(x, axes, keep))
+
+
+@operator("ReduceProd")
+def reduce_product(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    settings = _reduction(node, x, axes)
+    if settings is None:
+        return x
+    for axis in sorted((axis % x.dim() for axis in settings[0]), reverse=True):
+        x = x.prod(axis, keepdim=settings[1])
+    return x
+
+
+@operator("ArgMax", "ArgMin")
+def argument_of_extreme(node: Node, x: Tensor) -> Tensor:
+    if node.get("select_last_index", 0):
+        raise Unsupported("select_last_index")
+    function = torch.argmax if node.kind == "ArgMax" else torch.argmin
+    return function(x, dim=node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
+
+
+@operator("CumSum")
+def cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
+    if node.get("exclusive", 0) or node.get("reverse", 0):
+        raise Unsupported("exclusive or reverse")
+    return x.cumsum(int(axis))
+
+
+@operator("TopK")
+def top_k(node: Node, x: Tensor, k: Tensor) -> Any:
+    found = torch.topk(x, int(k), node.get("axis", -1), bool(node.get("largest", 1)), bool(node.get("sorted", 1)))
+    return tuple(found)[: node.n_outputs]
+
+
+# --- shapes
+
+
+@operator("Shape")
+def shape_of(node: Node, x: Tensor) -> Tensor:
+    return torch.tensor(list(x.shape)[node.get("start", 0) : node.get("end")], dtype=torch.int64)
+
+
+@operator("Size")
+def size_of(node: Node, x: Tensor) -> Tensor:
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+@operator("Reshape")
+def reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
+    sides = _given(node, "shape", shape) or []
+    if not node.get("allowzero", 0):
+        sides = [x.shape[i] if side == 0 else side for i, side in enumerate(sides)]
+    return x.reshape(sides)
+
+
+@operator("Flatten")
+def flatten(node: Node, x: Tensor) -> Tensor:
+    axis = node.get("axis", 1)
+    axis = axis + x.dim() if axis < 0 else axis
+    return x.flatten(1) if axis == 1 else x.reshape(math.prod(x.shape[:axis]), -1)
+
+
+@operator("Transpose")
+def transpose(node: Node, x: Tensor) -> Tensor:
+    return x.permute(node.get("perm", list(reversed(range(x.dim())))))
+
+
+@operator("Squeeze")
+def squeeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    found = _given(node, "axes", axes)
+    return x.squeeze() if found is None else x.squeeze(tuple(axis % max(x.dim(), 1) for axis in found))
+
+
+@operator("Unsqueeze")
+def unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    found = _given(node, "axes", axes) or []
+    rank = x.dim() + len(found)
+    for axis in sorted(axis % rank for axis in found):
+        x = x.unsqueeze(axis)
+    return x
+
+
+@operator("Concat")
+def concatenate(node: Node, *inputs: Tensor) -> Tensor:
+    device = next((value.device for value in inputs if value.requires_grad), inputs[0].device)
+    return torch.cat([value.to(device) for value in inputs], node.get("axis", 0))
+
+
+@operator("Split")
+def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Any:
+    axis = node.get("axis", 0)
+    found = _given(node, "split", sizes)
+    if found is None:
+        size = -(-x.shape[axis] // node.get("num_outputs", node.n_outputs))
+        return x.split(size, axis)
+    return x.split(found, axis)
+
+
+@operator("Slice")
+def cut(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
+    names = ("starts", "ends", "axes", "steps")
+    given = (*given, *[None] * (4 - len(given)))
+    starts, ends, axes, steps = (_given(node, name, value) for name, value in zip(names, given, strict=True))
+    if starts is None or ends is None:
+        raise Unsupported("a slice without a start or an end")
+    axes = axes if axes is not None else list(range(len(starts)))
+    for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(starts), strict=True):
+        if step < 0:
+            size = x.shape[axis]
+            places = list(range(size))[slice(start, None if end < -size else end, step)]
+            x = x.index_select(axis, torch.tensor(places, dtype=torch.int64, device=x.device))
+        else:
+            index = [slice(None)] * x.dim()
+            index[axis] = slice(start, end, step)
+            x = x[tuple(index)]
+    return x
+
+
+@operator("Gather")
+def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    axis = node.get("axis", 0) % max(x.dim(), 1)
+    indices = indices.to(x.device, torch.int64)
+    indices = torch.where(indices < 0, indices + x.shape[axis], indices)
+    if indices.dim() == 0:
+        return x.select(axis, int(indices))
+    picked = x.index_select(axis, indices.reshape(-1))
+    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+@operator("GatherElements")
+def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    axis = node.get("axis", 0)
+    indices = indices.to(x.device, torch.int64)
+    return x.gather(axis, torch.where(indices < 0, indices + x.shape[axis], indices))
+
+
+@operator("Expand")
+def expand(node: Node, x: Tensor, shape: Tensor) -> Tensor:
+    return x.expand(bounded(torch.broadcast_shapes(x.shape, tuple(ints(shape)))))
+
+
+@operator("Tile")
+def tile(node: Node, x: Tensor, repeats: Tensor) -> Tensor:
+    bounded([side * times for side, times in zip(x.shape, ints(repeats), strict=True)])
+    return x.repeat(ints(repeats))
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(node: Node, shape: Tensor) -> Tensor:
+    value = node.get("value", torch.zeros(1))
+    return torch.full(bounded(ints(shape)), value.item(), dtype=value.dtype)
+
+
+@operator("Range")
+def numbers(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    first, last, step = start.item(), limit.item(), delta.item()
+    bounded([max(math.ceil((last - first) / step), 0)])
+    return torch.arange(first, last, step, dtype=start.dtype)
+
+
+@operator("Pad")
+def pad(
+    node: Node, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    found = _given(node, "pads", pads) or []
+    n = len(found) // 2
+    chosen = [axis % x.dim() for axis in ints(axes)] if axes is not None else list(range(n))
+    sides = {axis: (found[i], found[n + i]) for i, axis in enumerate(chosen)}
+    flat = [side for axis in reversed(range(x.dim())) for side in sides.get(axis, (0, 0))]
+    bounded([size + sum(sides.get(axis, (0, 0))) for axis, size in enumerate(x.shape)])
+    while len(flat) >= 2 and flat[-2:] == [0, 0]:
+        flat = flat[:-2]
+    mode = _text(node.get("mode", "constant"))
+    if not flat:
+        return x
+    if mode == "constant":
+        filling = float(value) if value is not None and value.numel() else float(node.get("value", 0.0))
+        return F.pad(x, flat, value=filling)
+    modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    if mode not in modes:
+        raise Unsupported(f"mode {mode}")
+    return F.pad(x, flat, mode=modes[mode])
+
+
+@operator("DepthToSpace")
+def depth_to_space(node: Node, x: Tensor) -> Tensor:
+    size = node.get("blocksize")
+    if _text(node.get("mode", "DCR")) == "CRD":
+        return F.pixel_shuffle(x, size)
+    b, c, h, w = x.shape
+    x = x.reshape(b, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(b, c // size**2, h * size, w * size)
+
+
+@operator("SpaceToDepth")
+def space_to_depth(node: Node, x: Tensor) -> Tensor:
+    size = node.get("blocksize")
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // size, size, w // size, size).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(b, c * size**2, h // size, w // size)
+
+
+@operator("Resize", "Upsample")
+def resize(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
+    if node.kind == "Upsample" or node.opset < 11:
+        scales, sizes = (given[0] if given else None), None
+        if scales is None and node.get("scales") is not None:
+            scales = torch.tensor(node.get("scales"))
+        place = "asymmetric"
+        rounding = "floor"
+    else:
+        absent: tuple[Tensor | None, ...] = (None, None, None)
+        _, scales, sizes = (*given, *absent)[:3]
+        place = _text(node.get("coordinate_transformation_mode", "half_pixel"))
+        rounding = _text(node.get("nearest_mode", "round_prefer_floor"))
+    if node.get("axes") is not None or node.get("antialias", 0) or node.get("exclude_outside", 0):
+        raise Unsupported("axes, antialias or exclude_outside")
+    mode = _text(node.get("mode", "nearest"))
+    before = list(x.shape[2:])
+    factors: list[float] | None = None
+    if sizes is not None and sizes.numel():
+        if _text(node.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
+            raise Unsupported("keep_aspect_ratio_policy")
+        wanted, after = ints(sizes), ints(sizes)[2:]
+    elif scales is not None and scales.numel():
+        every = [float(value) for value in scales.tolist()]
+        factors = every[2:]
+        wanted = [math.floor(size * factor) for size, factor in zip(x.shape, every, strict=True)]
+        after = wanted[2:]
+    else:
+        raise Unsupported("neither scales nor sizes")
+    if wanted[:2] != list(x.shape[:2]) or x.dim() not in (3, 4, 5):
+        raise Unsupported("resizing of the batch or of the channels")
+    bounded(wanted)
+    if after == before:
+        return x
+    n = x.dim() - 2
+    if mode == "nearest":
+        whole = all(new % old == 0 for new, old in zip(after, before, strict=True))
+        if (place, rounding) == ("asymmetric", "floor") or (whole and place in ("half_pixel", "pytorch_half_pixel")):
+            return F.interpolate(x, after, mode="nearest")
+        if (place, rounding) == ("half_pixel", "round_prefer_ceil"):
+            return F.interpolate(x, after, mode="nearest-exact")
+        raise Unsupported(f"nearest, {place}, {rounding}")
+    names = {("linear", 1): "linear", ("linear", 2): "bilinear", ("linear", 3): "trilinear", ("cubic", 2): "bicubic"}
+    if (mode, n) not in names or (mode == "cubic" and node.get("cubic_coeff_a", -0.75) != -0.75):
+        raise Unsupported(f"mode {mode} with {n} spatial axes")
+    if place in ("half_pixel", "pytorch_half_pixel"):
+        if factors is not None and after != [size * factor for size, factor in zip(before, factors, strict=True)]:
+            return F.interpolate(x, scale_factor=factors, mode=names[mode, n], align_corners=False)
+        return F.interpolate(x, after, mode=names[mode, n], align_corners=False)
+    if place == "align_corners":
+        return F.interpolate(x, after, mode=names[mode, n], align_corners=True)
+    raise Unsupported(f"{mode}, {place}")
