@@ -91,12 +91,14 @@ class Neighbour:
     Attributes:
         rank: 1 is the nearest.
         name: of the model.
-        affinity: mean cosine of the attribution maps, −1..1.
+        affinity: mean cosine of the attribution maps, −1..1; in a space of another kind its inner product of unit vectors.
         low, high: 95% bootstrap interval of the affinity over probe images (percentile method).
         distance: √(2 − 2·affinity), 0..2, a metric.
         tied_with_next: the 95% interval of the difference to the next in rank includes zero, so that this set of probe
             images does not tell the two apart.
         task, data, architecture, uri: as registered.
+        score: what the ranking is by, the higher the better: the affinity, the affinity corrected for hubs, or R² of the
+            directed re-ranking.
     """
 
     rank: int
@@ -110,6 +112,7 @@ class Neighbour:
     data: str | None
     architecture: str
     uri: str
+    score: float
 
 
 class Neighbours(Records[Neighbour]):
@@ -119,11 +122,19 @@ class Neighbours(Records[Neighbour]):
         target: name or URI of the model that was asked about.
         space: name of the space.
         notes: remarks for a person, such as which layer of an unregistered model was tapped.
+        ranked_by: "affinity", a correction for hubs (`modelspace.hubs`), or "directed" (`modelspace.directed`).
     """
 
-    def __init__(self, records: Sequence[Neighbour], target: str, space: str, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        records: Sequence[Neighbour],
+        target: str,
+        space: str,
+        notes: Sequence[str] = (),
+        ranked_by: str = "affinity",
+    ) -> None:
         super().__init__(records, Neighbour)
-        self.target, self.space, self.notes = target, space, tuple(notes)
+        self.target, self.space, self.notes, self.ranked_by = target, space, tuple(notes), ranked_by
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,67 @@ class Added:
     spaces: tuple[str, ...]
     card: ModelCard
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one model of a manifest.
+
+    Attributes:
+        entry: its number in the manifest, from 1.
+        name: in the registry; where it never got one, its address.
+        status: "added", "replaced", "completed" (spaces that it was missing in were filled), "unchanged", "failed", "needs"
+            (the manifest says what the user has to bring), or "not reached" (interrupted). Of a dry run: "would add",
+            "would complete", "would compare" (its name is taken, by itself or by another model: loading it will tell).
+        uri: its address.
+        spaces: names of the spaces that were filled now, or would be.
+        seconds: wall time of its embedding.
+        message, hint: why it failed, or what it needs, and what to do.
+        notes: remarks for a person.
+    """
+
+    entry: int
+    name: str
+    status: str
+    uri: str | None = None
+    spaces: tuple[str, ...] = ()
+    seconds: float = 0.0
+    message: str = ""
+    hint: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of one model, or one space, of another registry.
+
+    Attributes:
+        name: in this registry; where it did not come in, its name there.
+        theirs: its name in the other registry.
+        status: "added", "completed" (spaces that it was missing in were filled), "unchanged" (this registry holds it all),
+            "skipped" (a conflict of names) or "refused" (what is stored of it is damaged). Of a dry run "would add" and
+            "would complete".
+        spaces: names of this registry's spaces that it came into.
+        message, hint: why it did not come in, and what to do.
+    """
+
+    name: str
+    theirs: str
+    status: str
+    spaces: tuple[str, ...] = ()
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that `export` wrote: what is in it, in which format, and how many rows (models, pairs, neighbours) it has."""
+
+    file: str
+    what: str
+    format: str
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ verbs that run a model, not by queries.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +23,22 @@ from modelspace.results import (
     Added,
     AffinityMatrix,
     Check,
+    Exported,
+    Merged,
     ModelInfo,
     Neighbours,
+    Outcome,
     ProbeInfo,
     Records,
     SpaceInfo,
 )
 
 if TYPE_CHECKING:
+    from modelspace.bulk import BulkProgress
     from modelspace.embed import Progress
     from modelspace.judging import Judged
     from modelspace.layers import LayerRow
+    from modelspace.manifest import Entry
     from modelspace.pictures.figures import Clustered
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
@@ -80,27 +85,31 @@ class ModelSpace:
         self,
         *,
         probes: str | Path | ProbeSet = spaces.DEFAULT_PROBES,
-        methods: Sequence[str] = spaces.DEFAULT_METHODS,
+        methods: Sequence[str] | None = None,
         images: int | None = None,
         canvas: int = spaces.DEFAULT_CANVAS,
-        bits: int = spaces.DEFAULT_BITS,
+        bits: int | None = None,
         seed: int = 0,
         per_subfolder: int | None = None,
         name: str | None = None,
         default: bool = False,
+        scalar: str = "sum",
     ) -> Records[SpaceInfo]:
         """Make the registry if it is not there, and the spaces that it does not have yet.
 
         Args:
-            probes: "rooms", the name of a registered probe set, a folder of images, or a `ProbeSet` of rooms.
-            methods: attribution methods; one space each.
+            probes: "rooms", "yards", "photographs", the name of a registered probe set, a folder of images, or a
+                `ProbeSet` of rooms or yards.
+            methods: attribution methods (`modelspace.attribution.METHODS`) or geometries (`modelspace.geometry.KERNELS`); one
+                space each. Default, without a name: the standard spaces (`modelspace.spaces.create_standard`).
             images: probe images per model; default 200, or as many as the folder has.
             canvas: side of the maps in pixels.
-            bits: per map element.
-            seed: of the rooms or of the choice of images.
+            bits: per stored element; default: 8 of maps, 16 of kernels.
+            seed: of the rooms, yards or crops, or of the choice of images.
             per_subfolder: so many images of each subfolder.
             name: of the space, with a single method; default: the method, made unique by the probes' name.
             default: make the first of these the default space of queries (the first space of a registry always is).
+            scalar: what is explained: "sum" as in the paper, "energy" or "centred_energy" (`modelspace.types.SCALARS`).
 
         Returns:
             The spaces asked for, new and old.
@@ -110,8 +119,38 @@ class ModelSpace:
             ConflictError: the name belongs to a space with another definition.
         """
         choice = spaces.ProbeChoice(probes, images, per_subfolder, None, seed)
-        made = spaces.create_spaces(self.path, choice, methods, canvas, bits, name, default)
+        if methods is None and name is None and scalar == "sum":
+            made = spaces.create_standard(self.path, choice, canvas, bits, default)
+        else:
+            methods = methods or spaces.DEFAULT_METHODS
+            made = spaces.create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
         return Records([info for info in self.spaces() if info.name in made], SpaceInfo)
+
+    def blend(
+        self,
+        name: str,
+        members: Mapping[str, float],
+        *,
+        hubs: str = "none",
+        rerank: str = "none",
+        default: bool = False,
+    ) -> SpaceInfo:
+        """Make a space out of others on the same probe images: its affinities are theirs, weighted. Nothing is embedded.
+
+        Args:
+            name: of the new space.
+            members: space to weight; the weights are scaled to sum 1. One member alone gives it another way of ranking.
+            hubs: correction of its rankings for hubs: "none", "centred", "csls" or "mutual" (`modelspace.hubs`).
+            rerank: "none", or "directed" (`modelspace.directed`); needs a space of dds or linear_cka on the same images.
+            default: make it the default space of queries.
+
+        Raises:
+            UsageError: no members, weights that are not above zero, or members on different probe images.
+            NotFoundError: there is no such member, or no space whose kernels the re-ranking could use.
+        """
+        made = spaces.create_blend(self.path, name, members, hubs, rerank, default)
+        self._refresh_index()
+        return next(info for info in self.spaces() if info.name == made)
 
     def create_probes(
         self,
@@ -123,7 +162,8 @@ class ModelSpace:
         size: int | None = None,
         seed: int = 0,
     ) -> ProbeInfo:
-        """Register a probe set: rendered rooms, or a folder whose chosen images are copied into the registry.
+        """Register a probe set: rendered rooms or yards, or photographs or a folder, whose images are copied into the
+        registry.
 
         Raises:
             ProbeError: an image that can't be read; it is named.
@@ -148,6 +188,7 @@ class ModelSpace:
         device: str = "auto",
         batch_size: int | None = None,
         replace: bool = False,
+        trust_code: str | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
@@ -162,6 +203,7 @@ class ModelSpace:
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             batch_size: images per pass.
             replace: let a model of the same name with other weights, layer or preprocessing be replaced.
+            trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
             progress: called with (images done, images in all).
 
         Returns:
@@ -175,13 +217,157 @@ class ModelSpace:
         from modelspace.prepare import Request
 
         file = str(weights) if weights is not None else None
-        request = Request(model, name, file, layer, preprocessing, task, data, tags, device)
+        request = Request(model, name, file, layer, preprocessing, task, data, tags, device, trust_code)
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
             # The model is in; an interruption from here on only leaves the index to the next query.
             with suppress(KeyboardInterrupt):
                 self._refresh_index()
         return added
+
+    def add_all(
+        self,
+        models: str | Path | Iterable[Mapping[str, Any] | Entry],
+        *,
+        workers: int | None = None,
+        ray: str | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        replace: bool = False,
+        dry_run: bool = False,
+        progress: BulkProgress | None = None,
+        told: Callable[[Outcome], None] | None = None,
+    ) -> Records[Outcome]:
+        """Register many models, in their order. One that fails is reported, and the others go on.
+
+        What is registered already is not loaded again, so that the same call does the rest of one that was interrupted.
+
+        Args:
+            models: a manifest (a TOML or CSV file), the name of a catalog that comes with modelspace ("zoo", "paper"), or
+                dictionaries with the entries of a manifest, where "model" may be a live module.
+            workers: embed in so many processes; default: in this one.
+            ray: embed on a Ray cluster at this address; "local" starts one here.
+            device, batch_size: as in `add`, where an entry does not say.
+            replace: as in `add`, for all; everything is loaded and compared.
+            dry_run: only say what would be done.
+            progress: called with (models finished, models in all, what is under way, its images done, its images in all).
+            told: called with each outcome as it is known.
+
+        Returns:
+            One outcome per model, in the order given.
+
+        Raises:
+            UsageError: mistakes in the manifest, all of them at once.
+            modelspace.bulk.Interrupted: Ctrl-C. What was finished is stored.
+        """
+        from modelspace import bulk
+
+        entries = bulk.entries_of(models)
+        outcomes = bulk.add_all(
+            self.path,
+            entries,
+            workers=workers,
+            ray=ray,
+            device=device,
+            batch_size=batch_size,
+            replacing=replace,
+            dry_run=dry_run,
+            progress=progress,
+            told=told,
+        )
+        if any(outcome.status in ("added", "replaced", "completed") for outcome in outcomes):
+            # As in `add`: from here on, an interruption leaves no more than the index to the next query.
+            with suppress(KeyboardInterrupt):
+                self._refresh_index()
+        return Records(outcomes, Outcome)
+
+    def merge(
+        self,
+        other: str | Path,
+        *,
+        spaces: str | Sequence[str] = "shared",
+        where: str | None = None,
+        on_conflict: str = "fail",
+        suffix: str = "-2",
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Records[Merged]:
+        """Take in the models of another registry, from their stored maps; vectors and affinities are computed here.
+
+        Models whose weights, layer and preprocessing are registered here are left as they are.
+
+        Args:
+            other: the other registry's folder, or its file; it is only read.
+            spaces: "shared": those that both have (equal ids); "all": also those that only the other has; or names.
+            where: SQL condition on the other's table `models`.
+            on_conflict: what to do where a name belongs to another model here: "fail" (before anything is written), "skip"
+                or "rename".
+            suffix: put behind the name of a model that is renamed.
+            dry_run: only say what would be done.
+            progress: called with (models done, models in all).
+
+        Returns:
+            One record per model of the other that is in one of the spaces. Those whose maps are damaged are "refused".
+
+        Raises:
+            NotFoundError: no such registry, no such space, or none in common.
+            ConflictError: names are taken, and `on_conflict` is "fail".
+        """
+        from modelspace.merge import merge
+
+        done = merge(
+            self.path,
+            other,
+            spaces=spaces,
+            where=where,
+            on_conflict=on_conflict,
+            suffix=suffix,
+            dry_run=dry_run,
+            progress=progress,
+        )
+        if any(record.status in ("added", "completed") for record in done):
+            with suppress(KeyboardInterrupt):
+                self._refresh_index()
+        return Records(done, Merged)
+
+    def export(
+        self,
+        target: str | Path,
+        what: str | Sequence[str] = (),
+        *,
+        format: str | None = None,
+        space: str | None = None,
+        where: str | None = None,
+        force: bool = False,
+        wide: bool = False,
+        k: int = 10,
+        dtype: str = "float64",
+        method: str = "average",
+    ) -> Records[Exported]:
+        """Write files for other programs.
+
+        Args:
+            target: a file, whose suffix says the format, or a folder for several.
+            what: "models", "affinity", "vectors", "neighbours", "tree", "maps"; default: by the file's format; into a
+                folder, all but the maps.
+            format: "parquet", "csv", "json", "npy" or "newick"; default: by the suffix.
+            space: default: the registry's default space.
+            where: SQL condition on the table `models`.
+            force: overwrite files that are there.
+            wide: affinities with a column per model, instead of a row per pair.
+            k: neighbours of each model.
+            dtype: of vectors and affinities in .npy files, "float64" or "float32".
+            method: linkage of the tree, as in `tree`.
+
+        Raises:
+            UsageError: a combination that is not there.
+            ConflictError: a file exists, and `force` is False.
+        """
+        from modelspace.export import Options, export
+
+        asked = (what,) if isinstance(what, str) else tuple(what)
+        options = Options(space, where, wide, k, dtype, method)
+        return Records(export(self.path, Path(target), asked, format, force=force, options=options), Exported)
 
     def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
         """The executed layers of a model; with the layer that would be explained and how it was found.
@@ -204,6 +390,8 @@ class ModelSpace:
         *,
         where: str | None = None,
         space: str | None = None,
+        hubs: str | None = None,
+        rerank: str | None = None,
         progress: Progress | None = None,
         batch_size: int | None = None,
         **options: Any,
@@ -214,7 +402,11 @@ class ModelSpace:
             model: a registered name; or a URI or a live module, which is embedded and not stored.
             k: how many.
             where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
-            space: default: the registry's default space.
+            space: default: the registry's default space; "paper": that of the published method.
+            hubs: correction for models that are near to everybody: "none", "centred", "csls" or "mutual"
+                (`modelspace.hubs`); default: what the space says.
+            rerank: "directed": the candidates in order of how well their features foretell the target's
+                (`modelspace.directed`); "none"; default: what the space says.
             progress, batch_size, options: for a model that must be embedded, as in `add`.
 
         Raises:
@@ -224,7 +416,16 @@ class ModelSpace:
         from modelspace.ranking import nearest
 
         return nearest(
-            self.path, model, k, where=where, space=space, progress=progress, batch_size=batch_size, options=options
+            self.path,
+            model,
+            k,
+            where=where,
+            space=space,
+            progress=progress,
+            batch_size=batch_size,
+            options=options,
+            hub_correction=hubs,
+            rerank=rerank,
         )
 
     def evaluate(self, **options: Any) -> Judged:
@@ -258,15 +459,15 @@ class ModelSpace:
 
     def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
         """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
-        from modelspace.maps import decode_unit
+        from modelspace.maps import decode_unit, require_maps
 
         with Registry.open(self.path) as registry:
-            spec = registry.space(space).spec
+            spec = require_maps(registry.space(space).spec)
             row = registry.model(model)
             blocks = list(registry.map_blocks(spec.space_id, row.model_id))
         if not blocks:
             raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
-        maps = np.concatenate([decode_unit(block, spec.canvas, spec.bits) for block in blocks]).astype(np.float32)
+        maps = np.concatenate([decode_unit(block, spec) for block in blocks]).astype(np.float32)
         maps = maps.reshape(-1, spec.canvas, spec.canvas)
         return maps if images is None else maps[list(images)]
 

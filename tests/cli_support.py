@@ -20,9 +20,12 @@ from modelspace.names import did_you_mean
 from modelspace.results import (
     Added,
     Check,
+    Exported,
+    Merged,
     ModelInfo,
     Neighbour,
     Neighbours,
+    Outcome,
     ProbeInfo,
     Records,
     SpaceInfo,
@@ -86,6 +89,7 @@ def neighbour(rank: int, name: str, affinity: float, *, tied: bool = False, **ch
         data="rooms",
         architecture="SmallResNet",
         uri=f"zoo:{name}",
+        score=affinity,
     )
     return replace(known, **changes)
 
@@ -225,6 +229,15 @@ def answers() -> dict[str, Any]:
             "input of the last linear map",
         ),
         "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
+        "add_all": Records(
+            [
+                Outcome(1, "depth", "added", "zoo:depth", ("gradient_x_input",), 3.25),
+                Outcome(2, "edges", "needs", message="a checkpoint"),
+            ],
+            Outcome,
+        ),
+        "export": Records([Exported("models.csv", "models", "csv", 3, 1234)], Exported),
+        "merge": Records([Merged("depth", "depth", "added", ("gradient_x_input",))], Merged),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
         **{verb: lambda *_, **__: Drawing() for verb in ("map", "clusters", "gallery", "atlas", "report")},

@@ -163,6 +163,87 @@ def test_quiet_silences_what_add_says(line: Line) -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
+def test_add_of_a_manifest_is_one_call_too(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text('[[model]]\nname = "depth"\nuri = "zoo:depth"\n', "utf-8")
+    words = "add --manifest models.toml --workers 2 --ray local --device cpu --batch-size 4 --replace --format json"
+    result = line(*words.split())
+    assert result.exit_code == 0, result.output
+    verb, (entries,), options = only_call(line)
+    assert verb == "add_all"
+    assert [entry.name for entry in entries] == ["depth"]
+    assert callable(options.pop("told"))
+    assert options == {
+        "progress": None,
+        "dry_run": False,
+        "workers": 2,
+        "ray": "local",
+        "device": "cpu",
+        "batch_size": 4,
+        "replace": True,
+    }
+    assert [row["status"] for row in json.loads(result.stdout)] == ["added", "needs"]
+    assert "2 models: 1 added, 1 left out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "nothing to add"),
+        (["zoo:depth", "--manifest", "zoo"], "URI is for one model"),
+        (["--manifest", "zoo", "--name", "x"], "--name is for one model"),
+        (["--manifest", "zoo", "--input-size", "3"], "--input-size is for one model"),
+        (["--manifest", "zoo", "--tag", "a=b"], "--tag is for one model"),
+        (["zoo:depth", "--dry-run"], "are for many models"),
+        (["zoo:depth", "--workers", "2"], "are for many models"),
+        (["--manifest", "zo"], "there is no manifest zo"),
+    ],
+)
+def test_add_of_one_or_of_many_but_not_of_both(empty: Line, words: list[str], said: str) -> None:
+    result = empty("add", *words)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+    assert empty.fake.calls == []
+
+
+def test_export_passes_every_option(line: Line) -> None:
+    words = "export out --what affinity --what vectors --format npy --wide -k 3 --dtype float32 --method ward --space s"
+    result = line(*words.split(), "--where", "task = 'x'", "--force")
+    assert result.exit_code == 0, result.output
+    verb, args, options = only_call(line)
+    assert (verb, args) == ("export", ("out", ["affinity", "vectors"]))
+    assert options == {
+        "format": "npy",
+        "space": "s",
+        "where": "task = 'x'",
+        "force": True,
+        "wide": True,
+        "method": "ward",
+        "k": 3,
+        "dtype": "float32",
+    }
+    assert "models.csv" in result.stdout
+
+
+def test_merge_passes_every_option(line: Line) -> None:
+    words = "merge other --spaces a --spaces b --on-conflict rename --suffix -x --where true --dry-run"
+    result = line(*words.split())
+    assert result.exit_code == 0, result.output
+    verb, args, options = only_call(line)
+    assert (verb, args) == ("merge", ("other",))
+    assert options == {
+        "spaces": ["a", "b"],
+        "on_conflict": "rename",
+        "suffix": "-x",
+        "where": "true",
+        "dry_run": True,
+        "progress": None,
+    }
+    line("merge", "other", "--spaces", "all")
+    assert line.calls[-1][2]["spaces"] == "all"
+    line("merge", "other")
+    assert line.calls[-1][2]["spaces"] == "shared"
+
+
 # ---- nearest
 
 
@@ -432,13 +513,15 @@ LEAST = {
     "probes": ["list"],
     "layers": ["zoo:depth"],
     "sql": ["SELECT 1"],
+    "export": ["models.csv"],
+    "merge": ["other"],
     "verify": [],
     "rebuild": [],
 }
 NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves"}
 PRINTS_NO_DATA = {"remove", "rename", "tag"}
-#: The data of a tree is not a table (tests/test_cli_pictures.py).
-PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree"}
+#: The data of a tree is not a table (tests/test_cli_pictures.py), and the format of an export is that of its files.
+PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}
 
 
 def test_every_command_is_tried() -> None:

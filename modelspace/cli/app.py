@@ -36,6 +36,8 @@ COMMANDS = (
     "probes",
     "layers",
     "sql",
+    "export",
+    "merge",
     "verify",
     "rebuild",
 )

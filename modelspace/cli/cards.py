@@ -24,9 +24,26 @@ def input_text(preprocessing: Mapping[str, Any]) -> str:
     """
     lo, hi = preprocessing["value_range"]
     return (
-        f"{size_text(preprocessing)} {preprocessing['channels']}, values {lo:g}..{hi:g}, "
+        f"{size_text(preprocessing)} {preprocessing['channels']}{_geometry_text(preprocessing)}, values {lo:g}..{hi:g}, "
         f"mean {figures.numbers(preprocessing['mean'])}, std {figures.numbers(preprocessing['std'])}"
     )
+
+
+def _geometry_text(preprocessing: Mapping[str, Any]) -> str:
+    """What is not as usual, each part after a comma.
+
+    >>> _geometry_text({"input_size": [8, 8], "resize": [9, 9], "crop": "center", "layout": "nhwc"})
+    ', center of 9x9, nhwc'
+    """
+    parts = []
+    if resize := preprocessing.get("resize"):
+        parts.append(f"{preprocessing['crop']} of {figures.shape(resize)}")
+    parts += [preprocessing[key] for key in ("interpolation", "layout") if key in preprocessing]
+    if "alpha" in preprocessing:
+        parts.append(f"alpha {preprocessing['alpha']:g}")
+    if "inputs" in preprocessing:
+        parts.append(f"with {', '.join(preprocessing['inputs'])}")
+    return "".join(f", {part}" for part in parts)
 
 
 def lines(model: Any) -> list[tuple[str, str]]:

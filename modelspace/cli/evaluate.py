@@ -19,6 +19,7 @@ from modelspace.errors import UsageError
 EXAMPLES = """
 modelspace evaluate
 modelspace evaluate --space all --out table.md
+modelspace evaluate --space all --targets kept --oracle rooms
 modelspace evaluate --where "task <> 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
 modelspace evaluate --oracle measured.csv --matrix affinities.npy --names models.txt --space gradient_x_input
@@ -66,6 +67,18 @@ def command(
             help="Names of the models of an NPY file, one a line. Default: the TXT or JSON file beside it.",
         ),
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            metavar="kept|chosen|NAME,...",
+            show_default=False,
+            help="Report on these targets alone: names, or one of the two halves that options were chosen on and that were "
+            "kept aside. Default: all.",
+        ),
+    ] = None,
+    hubs: options.Hubs = None,
+    rerank: options.Rerank = None,
     where: options.Where = None,
     with_self: Annotated[
         bool,
@@ -88,7 +101,9 @@ def command(
         raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
     if names is not None and not matrix:
         raise UsageError("--names has the names of a matrix, and none is given", "name it with --matrix FILE")
-    judged = _judge(oracle, space, matrix, names, where, with_self, home)
+    judged = _judge(
+        oracle, space, matrix, names, where, with_self, home, options.given(targets=targets, hubs=hubs, rerank=rerank)
+    )
     if out is not None:
         Path(out).write_text(_text(judged, Path(out).suffix.lower()), "utf-8")
         say(f"wrote {out}", quiet=quiet)
@@ -110,11 +125,12 @@ def _judge(
     where: str | None,
     with_self: bool,
     home: str | None,
+    more: dict[str, Any],
 ) -> Any:
     from modelspace.judging import evaluate, read_matrices
 
     others = read_matrices(matrix, names) if matrix else {}
-    chosen = options.given(space=space or None, where=where)
+    chosen = {**options.given(space=space or None, where=where), **more}
     if others and not space:
         return evaluate(None, oracle=oracle, matrices=others, with_self=with_self, **chosen)
     return open_space(home).evaluate(oracle=oracle, matrices=others, with_self=with_self, **chosen)
@@ -136,6 +152,7 @@ def _print(judged: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
 
+    found = judged.retrieval
     figures: list[tuple[str, str, int | None]] = [
         *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in judged.ks),
         ("Spearman", "spearman", None),
@@ -149,6 +166,14 @@ def _print(judged: Any) -> None:
             # Intervals give way to the figures themselves.
             Column(f"{header} 95%", partial(_interval, figure, k), rank=20 + place),
         ]
+    if found:
+        columns.append(
+            Column(
+                "same task",
+                lambda row: f"{found[row.method].first.mean:.3f}" if row.method in found else "",
+                right=True,
+            )
+        )
     columns += [
         Column("seconds", lambda row: _seconds(row.cost), right=True, rank=10, optional=True),
         Column("forward", lambda row: _passes(row.cost, "forward_passes"), right=True, rank=11, optional=True),

@@ -54,11 +54,17 @@ def command(
         str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
     ] = "relief",
     weights: options.Weights = None,
+    trust_code: options.TrustCode = None,
     input_size: options.InputSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.Channels = None,
     value_range: options.ValueRange = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    layout: options.Layout = None,
+    alpha: options.Alpha = None,
     device: options.Device = "auto",
     title: drawing.Title = "",
     out: drawing.Out = None,
@@ -74,7 +80,10 @@ def command(
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
     loading = options.given(
         weights=weights,
-        preprocessing=options.preprocessing(input_size, mean, std, channels, value_range),
+        trust_code=trust_code,
+        preprocessing=options.preprocessing(
+            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
+        ),
         device=device if device != "auto" else None,
     )
     with drawing.drawing("the gallery", quiet=quiet):

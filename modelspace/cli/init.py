@@ -10,12 +10,14 @@ from modelspace.cli import completion, options
 from modelspace.cli.formats import Format
 from modelspace.cli.messages import say, suggest
 from modelspace.cli.spaces import print_spaces
+from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace init
 modelspace init --method gradient_x_input --method saliency
 modelspace init --probes photos/ --per-subfolder 15 --canvas 128
 modelspace init --probes rooms --images 500 --space rooms500 --default
+modelspace init --probes yards
 """
 
 
@@ -24,11 +26,11 @@ def command(
         str | None,
         typer.Option(
             "--probes",
-            metavar="rooms|NAME|DIR",
+            metavar="SET|DIR",
             show_default=False,
             autocompletion=completion.probe_sets,
-            help="Probe images: the built-in rendered rooms, a registered set, or a folder of images, which are copied "
-            "into the registry. Default: rooms.",
+            help="Probe images: built-in rooms, yards or photographs, the name of a registered set, or a folder of images, "
+            "which are copied into the registry. Default: rooms.",
         ),
     ] = None,
     method: Annotated[
@@ -38,10 +40,32 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... Give it several times for several "
-            "spaces. Default: gradient_x_input.",
+            help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... or how the encoder output tells images "
+            "apart: dds, linear_cka, rsa. Give it several times for several spaces. Default: gradient_x_input and dds, "
+            "and a space called transfer, which ranks by both.",
         ),
     ] = None,
+    scalar: Annotated[
+        str | None,
+        typer.Option(
+            "--scalar",
+            metavar="SCALAR",
+            show_default=False,
+            help="What of the encoder output an attribution method explains: sum, energy or centred_energy. Default: sum.",
+        ),
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            "--blend",
+            metavar="SPACE=WEIGHT,...",
+            show_default=False,
+            help="Make a space out of others: their affinities, weighted. Models that are registered come in at once. Needs "
+            "--space.",
+        ),
+    ] = None,
+    hubs: options.Hubs = None,
+    rerank: options.Rerank = None,
     images: Annotated[
         int | None,
         typer.Option(
@@ -71,7 +95,7 @@ def command(
             "--seed",
             metavar="N",
             show_default=False,
-            help="Of the rendered rooms, or of the choice of images from a folder. Default: 0.",
+            help="Of the rooms, yards or crops, or of the choice of images from a folder. Default: 0.",
         ),
     ] = None,
     per_subfolder: Annotated[
@@ -87,9 +111,11 @@ def command(
 ) -> None:
     """Make a registry, or add spaces to one.
 
-    A space is a set of probe images with an attribution method and a map size. Models are compared inside one space. A
-    space that is there already is left as it is.
+    A space is a set of probe images with a way to compare models on them: by attribution maps, by how the encoder output
+    tells the images apart, or a blend of other spaces. Models are compared inside one space. A space that is there already
+    is left as it is.
     """
+    from modelspace.results import Records, SpaceInfo
     from modelspace.workspace import ModelSpace, home_for_new
 
     folder = home_for_new(home)
@@ -102,9 +128,49 @@ def command(
         name=space,
         seed=seed,
         per_subfolder=per_subfolder,
+        scalar=scalar,
     )
-    spaces = ModelSpace(folder).init(**chosen, default=default)
+    if blend is not None:
+        if space is None or set(chosen) != {"name"}:
+            raise UsageError(
+                "--blend makes a space of others, which needs --space NAME and takes neither probes nor methods",
+                "example: modelspace init --space mixed --blend dds=0.5,gradient_x_input=0.5",
+            )
+        ranks = options.given(hubs=hubs, rerank=rerank)
+        made = ModelSpace.open(home).blend(space, weights(blend), **ranks, default=default)
+        spaces = Records([made], SpaceInfo)
+        folder = ModelSpace.open(home).home
+    elif hubs is not None or rerank is not None:
+        raise UsageError(
+            "--hubs and --rerank say how a blend ranks, and none is made here",
+            "add --blend, for example --blend dds=1; or give them to 'modelspace nearest'",
+        )
+    else:
+        spaces = ModelSpace(folder).init(**chosen, default=default)
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     say(f"registry: {folder}", quiet=quiet)
     suggest("modelspace add URI", quiet=quiet)
+
+
+def weights(text: str) -> dict[str, float]:
+    """Weights by space from "dds=0.5,gradient_x_input=0.5"; a space without a weight has 1.
+
+    Raises:
+        UsageError: a weight is no number, or a space is named twice.
+    """
+    out: dict[str, float] = {}
+    for part in text.split(","):
+        name, sign, weight = part.strip().partition("=")
+        try:
+            value = float(weight) if sign else 1.0
+        except ValueError as error:
+            raise UsageError(
+                f"--blend {part} is no space with a weight", "example: --blend dds=0.5,saliency=0.5"
+            ) from error
+        if not name or name in out:
+            raise UsageError(
+                f"--blend {text} names {'no space' if not name else name + ' twice'}", "example: --blend dds=1"
+            )
+        out[name] = value
+    return out

@@ -23,12 +23,18 @@ modelspace layers zoo:curvature --layer 'encoder*'
 def command(
     uri: Annotated[str, typer.Argument(metavar="URI", help="Address of the model, for example zoo:curvature.")],
     weights: options.Weights = None,
+    trust_code: options.TrustCode = None,
     layer: options.Layer = None,
     input_size: options.InputSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.Channels = None,
     value_range: options.ValueRange = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    layout: options.Layout = None,
+    alpha: options.Alpha = None,
     device: options.Device = "auto",
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
@@ -41,8 +47,11 @@ def command(
 
     loading = options.given(
         weights=weights,
+        trust_code=trust_code,
         layer=layer,
-        preprocessing=options.preprocessing(input_size, mean, std, channels, value_range),
+        preprocessing=options.preprocessing(
+            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
+        ),
         device=device,
     )
     with progress_bar(f"running {uri}", "images", quiet=quiet):

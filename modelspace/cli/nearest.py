@@ -19,6 +19,7 @@ modelspace nearest curvature
 modelspace nearest curvature -k 10 --where "task <> 'curvature' AND parameters < 1e7"
 modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5
 modelspace nearest curvature --space saliency --format json
+modelspace nearest curvature --space paper --hubs csls
 """
 
 
@@ -34,13 +35,21 @@ def command(
     k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours.")] = 5,
     where: options.Where = None,
     space: options.Space = None,
+    hubs: options.Hubs = None,
+    rerank: options.Rerank = None,
     weights: options.Weights = None,
+    trust_code: options.TrustCode = None,
     layer: options.Layer = None,
     input_size: options.InputSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.Channels = None,
     value_range: options.ValueRange = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    layout: options.Layout = None,
+    alpha: options.Alpha = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
     home: options.Home = None,
@@ -49,14 +58,18 @@ def command(
 ) -> None:
     """The best models to transfer from, nearest first.
 
-    The affinity of two models is the mean cosine of their attribution maps, with a 95% interval over the probe images. A
-    model that is not registered is run once over the probe images and not stored; the options that say how to load it
-    are those of 'modelspace add'.
+    The affinity of two models is the mean cosine of their attribution maps, or of how their encoder outputs tell the probe
+    images apart, with a 95% interval over the probe images. The space says what the ranking is by; --space paper is the
+    published method. A model that is not registered is run once over the probe images and not stored; the options that
+    say how to load it are those of 'modelspace add'.
     """
     loading = options.given(
         weights=weights,
+        trust_code=trust_code,
         layer=layer,
-        preprocessing=options.preprocessing(input_size, mean, std, channels, value_range),
+        preprocessing=options.preprocessing(
+            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
+        ),
         batch_size=batch_size,
         device=device if device != "auto" else None,
     )
@@ -65,8 +78,9 @@ def command(
             f"{model!r} is a name, and names need no {', '.join(sorted(loading))}",
             "these options say how to load a model from its address, for example zoo:curvature",
         )
+    ranks = options.given(hubs=hubs, rerank=rerank)
     with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
-        found = open_space(home).nearest(model, k, where=where, space=space, progress=progress, **loading)
+        found = open_space(home).nearest(model, k, where=where, space=space, progress=progress, **ranks, **loading)
     for remark in found.notes:
         say(f"note: {remark}", quiet=quiet)
     if format is not Format.table:
@@ -87,6 +101,11 @@ def _print_ranking(found: Any) -> None:
         Column("rank", lambda row: str(row.rank), right=True),
         Column(" ", lambda row: mark if row.rank in tied_above else ""),
         Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
+        *(
+            []
+            if found.ranked_by == "affinity"
+            else [Column("score", lambda row: f"{row.score:.4f}", right=True, rank=1)]
+        ),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
         Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=1),
         Column("task", lambda row: row.task or "", rank=2, least=10, optional=True),
@@ -100,5 +119,7 @@ def _print_ranking(found: Any) -> None:
         footnotes.append(f"{mark} tied with the line above: these probe images do not tell the two apart (95%)")
     if found[-1].tied_with_next:
         footnotes.append(f"rank {len(found)} is tied with the next, which is not shown: -k {len(found) + 1} shows it")
-    tables.print_line(f"transfer sources for {found.target}, nearest first (space {found.space})")
+    by = {"affinity": "", "directed": ", ranked by how well they foretell its features"}
+    ranked = by.get(found.ranked_by, f", corrected for hubs: {found.ranked_by}")
+    tables.print_line(f"transfer sources for {found.target}, nearest first (space {found.space}{ranked})")
     tables.print_table(columns, found, footnotes=footnotes)

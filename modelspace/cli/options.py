@@ -60,6 +60,16 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FILE", show_default=False, help="Weights to load: safetensors or a state dict."),
 ]
+TrustCode = Annotated[
+    str | None,
+    typer.Option(
+        "--trust-code",
+        metavar="SHA256",
+        show_default=False,
+        help="SHA-256 of the file whose code may run, for file: addresses. Without it the file is refused and its "
+        "SHA-256 is shown.",
+    ),
+]
 Layer = Annotated[
     str | None,
     typer.Option(
@@ -84,13 +94,45 @@ Std = Annotated[
 ]
 Channels = Annotated[
     str | None,
-    typer.Option("--channels", metavar="rgb|bgr|gray", show_default=False, help="Order of the input's channels."),
+    typer.Option("--channels", metavar="rgb|bgr|gray|rgba", show_default=False, help="Order of the input's channels."),
 ]
 ValueRange = Annotated[
     tuple[str, str] | None,
     typer.Option(
         "--value-range", metavar="LO HI", show_default=False, help="What 0 and 255 become before mean and std."
     ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="S",
+        show_default=False,
+        help="Resize the image to this side (the shorter one), or HEIGHTxWIDTH, and take the middle of the input's size.",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="center|squash|border",
+        show_default=False,
+        help="With --resize: whether the image covers that box, takes its shape, or lies within it.",
+    ),
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        "--interpolation", metavar="bilinear|bicubic|nearest", show_default=False, help="How the image is resized."
+    ),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option("--layout", metavar="nchw|nhwc", show_default=False, help="Order of the input's axes."),
+]
+Alpha = Annotated[
+    str | None,
+    typer.Option("--alpha", metavar="A", show_default=False, help="Value of the fourth channel of rgba. Default: 1."),
 ]
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to run the model; cuda:1 works too.")
@@ -107,9 +149,14 @@ def preprocessing(
     std: str | None,
     channels: str | None,
     value_range: tuple[str, str] | None,
+    resize: str | None = None,
+    crop: str | None = None,
+    interpolation: str | None = None,
+    layout: str | None = None,
+    alpha: str | None = None,
 ) -> Any:
     """The flags as `modelspace.sources.PreprocessingFlags`, or None where none is given."""
-    if not any((input_size, mean, std, channels, value_range)):
+    if not any((input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha)):
         return None
     from modelspace.sources import PreprocessingFlags
 
@@ -119,6 +166,11 @@ def preprocessing(
         std=std,
         channels=channels,
         value_range=",".join(value_range) if value_range else None,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        layout=layout,
+        alpha=alpha,
     )
 
 
@@ -142,3 +194,24 @@ def pairs(words: list[str] | None) -> dict[str, str]:
             raise UsageError(f"the tag {key!r} is given twice")
         tags[key] = value
     return tags
+
+
+Hubs = Annotated[
+    str | None,
+    typer.Option(
+        "--hubs",
+        metavar="HOW",
+        show_default=False,
+        help="Correct for models that are near to everybody: none, centred, csls or mutual. Default: what the space says.",
+    ),
+]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="HOW",
+        show_default=False,
+        help="directed: rank candidates by how well their features foretell the target's. none: do not. Default: what the "
+        "space says.",
+    ),
+]

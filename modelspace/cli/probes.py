@@ -17,6 +17,7 @@ from modelspace.names import did_you_mean
 CREATE_EXAMPLES = """
 modelspace probes create photos photos/ --per-subfolder 15
 modelspace probes create rooms-7 rooms --seed 7
+modelspace probes create crops photographs --images 300
 """
 LIST_EXAMPLES = """
 modelspace probes list
@@ -40,11 +41,17 @@ def probes(context: typer.Context) -> None:
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new set.")],
     source: Annotated[
-        str, typer.Argument(metavar="rooms|DIR", help="Rendered rooms, or a folder of images, which are copied.")
+        str,
+        typer.Argument(metavar="SOURCE", help="rooms, yards, photographs, or a folder of images, which are copied."),
     ] = "rooms",
     images: Annotated[
         int | None,
-        typer.Option("--images", metavar="N", show_default=False, help="Take so many images of DIR. Default: all."),
+        typer.Option(
+            "--images",
+            metavar="N",
+            show_default=False,
+            help="Take so many images of a folder (default: all), or cut so many photographs (default: 200).",
+        ),
     ] = None,
     per_subfolder: Annotated[
         int | None,
@@ -58,7 +65,9 @@ def create(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", show_default=False, help="Of the rooms, or of the choice. Default: 0."),
+        typer.Option(
+            "--seed", metavar="N", show_default=False, help="Of the rooms, yards, crops or choice. Default: 0."
+        ),
     ] = None,
     home: options.NewHome = None,
     format: options.FormatOption = Format.table,

@@ -51,20 +51,27 @@ def print_spaces(spaces: Any, chosen: Format) -> None:
         return
     from modelspace.cli.tables import Column, print_table
 
+    names = {row.space_id: row.name for row in spaces}
     columns = [
         Column("space", lambda row: row.name, least=24, fold=True, style="bold"),
         Column("default", lambda row: "yes" if row.is_default else "", rank=2),
         Column("method", lambda row: row.method, rank=3),
         Column("probes", lambda row: row.probes, rank=1),
         Column("images", lambda row: str(row.n_images), right=True),
-        Column("canvas", lambda row: str(row.canvas), right=True),
-        Column("bits", lambda row: str(row.bits), right=True, rank=4),
+        Column("canvas", lambda row: str(row.canvas or ""), right=True),
+        Column("bits", lambda row: "" if row.method == "blend" else str(row.bits), right=True, rank=4),
         Column("models", lambda row: str(row.n_models), right=True),
         Column("index", lambda row: row.index, rank=5),
         Column("scalar", lambda row: row.scalar, rank=7),
         Column("id", lambda row: row.space_id, rank=6),
-        Column(
-            "parameters", lambda row: " ".join(f"{k}={v}" for k, v in row.parameters.items()), rank=8, optional=True
-        ),
+        Column("parameters", lambda row: _parameters(row.parameters, names), rank=8, optional=True),
     ]
     print_table(columns, spaces)
+
+
+def _parameters(parameters: dict[str, Any], names: dict[str, str]) -> str:
+    """Parameters as words; the members of a blend by their names, what it does not do left out."""
+    members = sorted(parameters.get("members", {}).items(), key=lambda pair: -pair[1])
+    words = [" + ".join(f"{weight:.3g} {names.get(member, member)}" for member, weight in members)] if members else []
+    words += [f"{key}={value}" for key, value in parameters.items() if key != "members" and value != "none"]
+    return " ".join(words)

@@ -1,0 +1,159 @@
+"""Many models at once: what `modelspace add --manifest` shows while it runs, and says at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from modelspace.cli import figures
+from modelspace.cli.formats import Format, print_records
+from modelspace.cli.messages import say, suggest
+from modelspace.cli.screen import is_terminal, printable, wants_colour
+
+#: What is said of a status in the summary, in this order.
+_SUMMARY = (
+    ("added", "added"),
+    ("replaced", "replaced"),
+    ("completed", "completed"),
+    ("would add", "to be added"),
+    ("would complete", "to be completed"),
+    ("would compare", "to be loaded and compared"),
+    ("unchanged", "unchanged"),
+    ("needs", "left out, since something must be brought"),
+    ("not reached", "not reached"),
+    ("failed", "FAILED"),
+)
+INTERRUPTED = 130
+
+
+def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options: Any) -> None:
+    """Add the models of a manifest, print what became of them, and leave with 1 where one failed."""
+    from modelspace.bulk import Interrupted
+    from modelspace.results import Outcome, Records
+
+    interrupted = False
+    dry_run = options.get("dry_run", False)
+    with _standing(quiet=quiet or dry_run) as (progress, told):
+        try:
+            outcomes = space.add_all(entries, progress=progress, told=told, **options)
+        except Interrupted as stopped:
+            outcomes, interrupted = Records(stopped.outcomes, Outcome), True
+    if format is not Format.table:
+        print_records(outcomes, format)
+    elif not quiet:
+        # What went well has had its line; a dry run is nothing but its table.
+        _print_table([outcome for outcome in outcomes if dry_run or outcome.status in ("failed", "needs")])
+    say(summary(outcomes), quiet=quiet)
+    if interrupted:
+        say("interrupted; what was finished is stored, and the same command does the rest", quiet=False)
+        raise typer.Exit(INTERRUPTED)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed and quiet and format is Format.table:
+        for outcome in failed:
+            say(f"error: {outcome.name}: {outcome.message}", quiet=False)
+    if failed:
+        raise typer.Exit(1)
+    if not dry_run:
+        suggest("modelspace nearest NAME", quiet=quiet)
+
+
+def summary(outcomes: Sequence[Any]) -> str:
+    """Counts in one line.
+
+    >>> summary([])
+    'no models'
+    """
+    counts = Counter(outcome.status for outcome in outcomes)
+    parts = [f"{counts[status]} {words}" for status, words in _SUMMARY if counts[status]]
+    if not parts:
+        return "no models"
+    return f"{len(outcomes)} model{'' if len(outcomes) == 1 else 's'}: {', '.join(parts)}"
+
+
+def _line(outcome: Any) -> str:
+    took = f" ({figures.seconds(outcome.seconds)})" if outcome.seconds else ""
+    why = f": {outcome.message}" if outcome.message else ""
+    return f"{outcome.status} {outcome.name}{took}{why}"
+
+
+def _print_table(outcomes: Sequence[Any]) -> None:
+    if not outcomes:
+        return
+    from modelspace.cli.tables import Column, print_table
+
+    columns = [
+        Column("name", lambda outcome: outcome.name, least=12, fold=True),
+        Column("status", lambda outcome: outcome.status),
+        Column("spaces", lambda outcome: ", ".join(outcome.spaces), rank=2, least=10, optional=True),
+        Column(
+            "seconds",
+            lambda outcome: f"{outcome.seconds:.1f}" if outcome.seconds else "",
+            right=True,
+            rank=1,
+            optional=True,
+        ),
+        Column(
+            "why",
+            lambda outcome: " | ".join(filter(None, (outcome.message, outcome.hint, *outcome.notes))),
+            least=30,
+            fold=True,
+            optional=True,
+        ),
+    ]
+    print_table(columns, outcomes)
+
+
+Told = Callable[[Any], None]
+Progress = Callable[[int, int, str, int, int], None]
+
+
+@contextmanager
+def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, Told | None]]:
+    """A bar over the models with what is under way, and a line for each that is done, on standard error.
+
+    In a pipe there are the lines alone. What was registered already has no line: a rerun would begin with hundreds.
+    """
+    if quiet:
+        yield None, None
+        return
+
+    def silent(outcome: Any) -> bool:
+        return outcome.status in ("unchanged", "needs")
+
+    if not is_terminal(sys.stderr):
+        yield None, lambda outcome: None if silent(outcome) else say(_line(outcome), quiet=False)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(
+        file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
+    )
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, count="", now="")
+
+        def progress(models: int, total: int, label: str, images: int, in_all: int) -> None:
+            # A model counts by the share of its images, so that the bar moves within a long one.
+            share = images / in_all if in_all else 0.0
+            now = f"{label} {images}/{in_all} images" if in_all else ""
+            bar.update(
+                task, completed=models + share, total=total, count=f"{models}/{total} models", now=printable(now)
+            )
+
+        def told(outcome: Any) -> None:
+            if not silent(outcome):
+                console.print(printable(_line(outcome)), markup=False, soft_wrap=True)
+
+        yield progress, told
