@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SUPPORT := .venv-support
 
-.PHONY: help demo test check docs zoo transfer registry pictures bench kill-loop clean
+.PHONY: help demo test check docs zoo transfer registry pictures reproduce support bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -38,9 +39,10 @@ docs: $(READY)
 zoo: $(READY)
 	$(BIN)/python scripts/train_zoo.py
 
-# make transfer   measure the oracle: how well every model of the zoo transfers to every task (40 minutes; resumable)
+# make transfer   measure the oracle: how well every model of the zoo transfers to every task, in both worlds (80 minutes; resumable)
 transfer: $(READY)
 	$(BIN)/python scripts/measure_transfer.py --workers 2 --publish
+	$(BIN)/python scripts/measure_transfer.py --world yards --workers 2 --publish
 	$(BIN)/python scripts/compute_baselines.py
 
 # make registry   build the shipped registry.duckdb and index/ from the zoo
@@ -51,14 +53,29 @@ registry: $(READY)
 pictures: $(READY)
 	$(BIN)/python scripts/make_pictures.py
 
+# make reproduce   check the paper's claims on the zoo, with figures and verdicts, into docs/reproduction.md (10 minutes; resumable)
+reproduce: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py
+
 # make bench  measure speed and memory, as ratios in one run
 bench: $(READY)
 	$(BIN)/python scripts/bench_embed.py
 	$(BIN)/python scripts/bench_query.py
+	$(BIN)/python scripts/bench_workers.py
+
+# make support  check which models of timm, torchvision and transformers work, in a venv of its own (5 minutes; resumable)
+support: $(SUPPORT)/.ready
+	OMP_NUM_THREADS=1 $(SUPPORT)/bin/python scripts/check_support.py
+	OMP_NUM_THREADS=1 $(SUPPORT)/bin/python scripts/check_support_onnx.py --page
+
+$(SUPPORT)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SUPPORT)
+	$(SUPPORT)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	@touch $(SUPPORT)/.ready
 
 # make kill-loop  kill writers of a registry 200 times and look for what was lost
 kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,104 @@
+"""Check the eight claims of Song et al. (NeurIPS 2019) on the zoo, and write docs/reproduction.md with its pictures.
+
+    python scripts/reproduce.py [--only 3,5] [--quick] [--docs DIR] [--cache DIR]
+
+Passes and finished sections are kept in .cache/reproduce: a run that is killed continues, and with --only the other
+sections come from there. With --quick three models and few images are used, which says nothing but that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from reproduction import passes
+from reproduction.beyond import beyond
+from reproduction.cost import cost
+from reproduction.data import Data
+from reproduction.drawing import png
+from reproduction.page import Section, page
+from reproduction.ranking import bad_case, bits, methods, probe_sets
+from reproduction.structure import clusters, depth, trees
+
+SECTIONS: Mapping[int, Callable[[Data], Section]] = {
+    1: methods,
+    2: probe_sets,
+    3: bits,
+    4: depth,
+    5: clusters,
+    6: trees,
+    7: bad_case,
+    8: cost,
+    9: beyond,
+}
+NAME = "reproduction"
+
+
+def run(docs: Path, wanted: list[int], scale: passes.Scale) -> None:
+    """Work out the wanted sections, write their pictures, and the page once every section is there."""
+    torch.set_num_threads(1)
+    data = Data(scale)
+    folder = passes.CACHE / ("sections" if scale is passes.FULL else "sections-quick")
+    folder.mkdir(parents=True, exist_ok=True)
+    (docs / NAME).mkdir(parents=True, exist_ok=True)
+    if scale is passes.FULL:
+        for _ in passes.all_of(scale):
+            pass
+    for number in wanted:
+        passes.USED.clear()
+        known = set(folder.parent.rglob("*.npz"))
+        start = time.process_time()
+        section = SECTIONS[number](data)
+        for name, (_, picture) in section.pictures.items():
+            content = png(picture)
+            (docs / NAME / name).write_bytes(content)
+            print(f"{name}: {len(content) / 1000:.0f} kB")
+        fresh = sum(spent for path, spent in passes.USED.items() if path not in known)
+        section.seconds = time.process_time() - start - fresh
+        kept = {
+            "summary": section.summary(),
+            "text": section.to_markdown(),
+            "seconds": section.seconds,
+            "passes": {path.name: spent for path, spent in passes.USED.items()},
+        }
+        (folder / f"{number}.json").write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        print(
+            f"{number}. {section.title}: {section.verdict.word}, {section.seconds:.0f} s\n   "
+            f"{section.verdict.sentence}",
+            flush=True,
+        )
+    files = {number: folder / f"{number}.json" for number in SECTIONS}
+    if missing := [str(number) for number, file in files.items() if not file.is_file()]:
+        print(f"the page is not written: sections {', '.join(missing)} are not there yet")
+        return
+    stored = [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
+    spent: dict[str, float] = {}
+    for one in stored:
+        spent |= one["passes"]
+    seconds = sum(one["seconds"] for one in stored)
+    text = page([one["summary"] for one in stored], [one["text"] for one in stored], seconds, sum(spent.values()))
+    (docs / f"{NAME}.md").write_text(text, encoding="utf-8")
+    print(docs / f"{NAME}.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="sections to work out, for example 3,5; default: all")
+    parser.add_argument("--quick", action="store_true", help="three models, few images")
+    parser.add_argument("--docs", type=Path, default=passes.TOP / "docs", help="folder for the page and the pictures")
+    parser.add_argument("--cache", type=Path, default=passes.CACHE, help="folder for passes and finished sections")
+    options = parser.parse_args()
+    wanted = sorted({int(number) for number in options.only.split(",")}) if options.only else list(SECTIONS)
+    if unknown := [number for number in wanted if number not in SECTIONS]:
+        sys.exit(f"there is no section {unknown[0]}; there are 1 to {max(SECTIONS)}")
+    passes.CACHE = options.cache
+    run(options.docs, wanted, passes.QUICK if options.quick else passes.FULL)
+
+
+if __name__ == "__main__":
+    main()

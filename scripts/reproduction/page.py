@@ -1,0 +1,135 @@
+"""From what the sections found to docs/reproduction.md."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from modelspace.evaluation import Evaluation
+from modelspace.evaluation.judge import cell
+from modelspace.plots.figure import Picture
+from reproduction.verdicts import Verdict
+
+COMMAND = "make reproduce"
+
+HEAD = """\
+# Reproduction
+
+<!-- Written by scripts/reproduce.py: change that, and run it again. -->
+
+Song et al. ("Deep Model Transferability from Attribution Maps", NeurIPS 2019) make eight claims. This page checks each on the
+networks of [the zoo](zoo.md) and says what came out, whichever way. A verdict follows by a rule that stands beside it, from
+the numbers below it. The rules are in `scripts/reproduction/verdicts.py`; they were written before this page's numbers were
+there, though some of them were known from [elsewhere](evaluation.md), and that of section 9 was made stricter afterwards (the
+probe set yards was added to it).
+"""
+
+LIMITS = """\
+## What this can and cannot say
+
+- The networks are small (the twenty encoders have 96,384 parameters each, of one architecture and one seed) and were trained on
+  rendered worlds. Nothing here says how it falls out for large networks on photographs.
+- The oracle `rooms` was measured with these very networks, in the world they were trained in; `yards` with the same networks in
+  another world; `taskonomy` is the published order of other networks for tasks of the same names.
+- Intervals are percentile bootstrap intervals over the targets, at 95 %, 2,000 draws, the same for all methods. There are 18
+  targets, so they are wide; they do not contain the seeds of the networks, of which there is one.
+- Many intervals are looked at, and none is corrected for that.
+"""
+
+
+@dataclass
+class Section:
+    """What one claim became.
+
+    Attributes:
+        number, title: of the heading.
+        paper: what the authors say.
+        here: what was done.
+        rule: of the verdict, in words.
+        verdict: what came out.
+        body: tables and remarks, in Markdown.
+        pictures: file name to (what it shows, the picture).
+        key: the numbers for the summary.
+        seconds: processor time, passes included.
+    """
+
+    number: int
+    title: str
+    paper: str
+    here: str
+    rule: str
+    verdict: Verdict
+    key: str
+    body: list[str] = field(default_factory=list)
+    pictures: dict[str, tuple[str, Picture]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_markdown(self) -> str:
+        """The section, with links to its pictures in the folder reproduction/."""
+        lines = [
+            f"## {self.number}. {self.title}",
+            f"**The paper.** {self.paper}",
+            f"**Here.** {self.here}",
+            f"**Rule.** {self.rule}",
+            f"**Verdict: {self.verdict.word}.** {_capital(self.verdict.sentence)}",
+            *(f"![{text}](reproduction/{name})" for name, (text, _) in self.pictures.items()),
+            *self.body,
+        ]
+        return "\n\n".join(lines) + "\n"
+
+    def summary(self) -> str:
+        """The section's row of the summary."""
+        link = f"{self.number}-" + "".join(c for c in self.title.lower().replace(" ", "-") if c.isalnum() or c == "-")
+        return f"| [{self.number}](#{link}) | {self.title} | **{self.verdict.word}** | {self.key} |"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:] if not text.startswith(("gradient", "`")) else text
+
+
+def page(summaries: Sequence[str], sections: Sequence[str], seconds: float, passes: float) -> str:
+    """The whole page."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "modelspace"))
+    table = ["| claim | | verdict | key numbers |", "| --- | --- | --- | --- |", *summaries]
+    made = (
+        f"`{COMMAND}` writes this page and its pictures; `python scripts/reproduce.py --only 3,5` some of its "
+        "sections. Processor time of a run from nothing but rendered images, on one thread: "
+        f"{(seconds + passes) / 60:.0f} minutes, of which the networks' passes {passes / 60:.0f}; they are kept in "
+        f"`.cache/reproduce`, and a second run takes {seconds / 60:.0f}. Made with Python "
+        f"{platform.python_version()}, {packages}."
+    )
+    return "\n".join([HEAD, *table, "", made, "", LIMITS, *sections])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; numbers are given as texts."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
+    return "\n".join(lines).replace("gradient*input", "gradient\\*input")
+
+
+#: Columns of a table of agreement: heading -> (figure, K).
+FIGURES: Mapping[str, tuple[str, int | None]] = {
+    "P@1": ("precision", 1),
+    "P@5": ("precision", 5),
+    "R@10": ("recall", 10),
+    "Spearman": ("spearman", None),
+    "Kendall": ("kendall", None),
+    "regret@1": ("relative_regret", 1),
+    "regret@5": ("relative_regret", 5),
+}
+
+
+def agreement(outcome: Evaluation, methods: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> list[list[str]]:
+    """Rows of a table of agreement, with the columns method and `FIGURES`."""
+    wanted = methods or [row.method for row in outcome.rows]
+    return [
+        [*prefix, method, *(_cell(outcome, method, figure, k) for figure, k in FIGURES.values())] for method in wanted
+    ]
+
+
+def _cell(outcome: Evaluation, method: str, figure: str, k: int | None) -> str:
+    summary = outcome.row(method).summary[figure]
+    return cell(summary) if k is None else cell(summary, min(k, len(outcome.ks)) - 1)

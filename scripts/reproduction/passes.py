@@ -1,0 +1,206 @@
+"""The only part that runs networks: maps and encoder outputs of the zoo on the probe sets, kept in a folder.
+
+A file per model and probe set holds the maps at 32 bits, so that everything else is arithmetic on arrays and a run that is
+killed continues where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modelspace import geometry, prepare, probes, zoo
+from modelspace.embed import DEFAULT_BATCH_SIZE, embed
+from modelspace.maps import decode_unit
+from modelspace.pictures.gallery import spread
+from modelspace.prepare import Request, prepared
+from modelspace.probes.preprocess import to_input
+from modelspace.types import EMBEDDING_VERSION, SpaceSpec, canonical_json
+
+TOP = Path(__file__).resolve().parent.parent.parent
+CACHE = TOP / ".cache" / "reproduce"
+
+PROBES = ("rooms", "photographs", "yards")
+
+#: What a map explains: name on the page -> (method, scalar).
+KINDS = {
+    "gradient*input": ("gradient_x_input", "sum"),
+    "ε-LRP": ("epsilon_lrp", "sum"),
+    "saliency": ("saliency", "sum"),
+    "gradient*input of the energy": ("gradient_x_input", "energy"),
+    "saliency of the energy": ("saliency", "energy"),
+    "gradient*input of the centred energy": ("gradient_x_input", "centred_energy"),
+}
+PAPER = ("gradient*input", "ε-LRP", "saliency")
+
+#: Half the side of the encoders' input, as in the shipped registry.
+CANVAS = 32
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is computed.
+
+    Attributes:
+        models: names in the zoo.
+        images: probe images of every set.
+        many: images for the question of size, of the twenty encoders.
+        deep: images for the question of depth.
+        timed: images for the question of cost.
+    """
+
+    models: tuple[str, ...]
+    images: int = 200
+    many: int = 800
+    deep: int = 100
+    timed: tuple[int, ...] = (100, 200, 1000)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The encoders of Taskonomy's twenty tasks among the models."""
+        return tuple(name for name in self.models if zoo.card(name).architecture == "taskonomy_encoder")
+
+
+FULL = Scale(tuple(zoo.names()))
+QUICK = Scale(
+    ("autoencoder", "class_1000", "curvature", "denoise", "edge2d", "reshade", "rgb2depth"),
+    images=10,
+    many=20,
+    deep=4,
+    timed=(10,),
+)
+
+
+@cache
+def images(name: str, count: int) -> tuple[str, np.ndarray]:
+    """Fingerprint of a probe set, and its first images (count, 128, 128, 3) uint8."""
+    if name == "photographs":
+        described, pixels = probes.photographs(count)
+        return described.probe_id, pixels
+    described = {"rooms": probes.rooms, "yards": probes.yards}[name](count)
+    return described.probe_id, np.concatenate(list(probes.batches(described, None, 0, count, DEFAULT_BATCH_SIZE)))
+
+
+def batches(pixels: np.ndarray) -> list[np.ndarray]:
+    return [pixels[first : first + DEFAULT_BATCH_SIZE] for first in range(0, len(pixels), DEFAULT_BATCH_SIZE)]
+
+
+def spec(kind: str, count: int, canvas: int = CANVAS) -> SpaceSpec:
+    """A space that holds this kind of map unrounded; its probe set is known from where it is kept."""
+    method, scalar = KINDS[kind]
+    return SpaceSpec(kind, "-", method, count, canvas, bits=32, scalar=scalar)
+
+
+def _kept(folder: str, name: str, what: object) -> Path:
+    """Where the arrays of a model are kept; another weights file, layer or version has another place."""
+    key = canonical_json([zoo.card(name).sha256, EMBEDDING_VERSION, what])
+    return CACHE / folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
+
+
+#: Files that were read or made, to the processor time that making them took.
+USED: dict[Path, float] = {}
+
+
+def _stored(path: Path, work: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a file, worked out and written if it is not there."""
+    if path.is_file():
+        with np.load(path) as stored:
+            arrays = dict(stored)
+    else:
+        started = time.process_time()
+        arrays = work()
+        arrays["seconds"] = np.array(time.process_time() - started)
+        print(f"{path.parent.name:12s} {path.stem.rpartition('-')[0]:26s} {arrays['seconds']:5.1f} s", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part.npz")
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
+        unfinished.replace(path)
+    USED[path] = float(arrays["seconds"])
+    return arrays
+
+
+def _maps(ready: prepare.Prepared, pixels: np.ndarray, specs: Sequence[SpaceSpec]) -> dict[str, np.ndarray]:
+    """Space name to rows (images, elements) float32 of unit norm each."""
+    made = embed(ready.tap, ready.card.preprocessing, batches(pixels), specs, device=ready.device)
+    return {
+        one.name: np.concatenate([decode_unit(block, one) for block in made.blocks[one.space_id]]).astype(np.float32)
+        for one in specs
+    }
+
+
+@torch.no_grad()
+def outputs(ready: prepare.Prepared, pixels: np.ndarray, whole: bool = False) -> np.ndarray:
+    """T of every image as a row, reduced as spaces of geometry have it, or whole: (images, d) float32."""
+    tables = []
+    for batch in batches(pixels):
+        output = ready.tap(to_input(batch, ready.card.preprocessing, ready.device))
+        tables.append((output.flatten(1) if whole else geometry.reduced(output)).numpy())
+    return np.concatenate(tables)
+
+
+def embedded(name: str, probe: str, scale: Scale) -> dict[str, np.ndarray]:
+    """Of one model on one probe set: each of `KINDS` (images, canvas²), and "T" (images, d).
+
+    The twenty encoders have gradient*input, saliency and T of `scale.many` rooms; the other kinds of the first.
+    """
+    many = probe == "rooms" and name in scale.tasks
+    count = scale.many if many else scale.images
+
+    def work() -> dict[str, np.ndarray]:
+        _, pixels = images(probe, count)
+        with prepared(Request(f"zoo:{name}", device="cpu"), pixels[:2]) as ready:
+            specs = [spec(kind, count if kind in ("gradient*input", "saliency") else scale.images) for kind in KINDS]
+            return _maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
+
+    return _stored(_kept(probe, name, [probe, count, scale.images, CANVAS]), work)
+
+
+def layers(name: str, count: int) -> list[str]:
+    """Layers of a model from shallow to deep, the explained one last."""
+    _, pixels = images("rooms", 2)
+    rows, tap = prepare.layers(Request(f"zoo:{name}", device="cpu"), pixels)
+    return spread(rows, tap.layer, count)
+
+
+def at_layer(name: str, layer: str, scale: Scale) -> dict[str, np.ndarray]:
+    """gradient*input and saliency of one layer on `scale.deep` rooms, and its "T"."""
+
+    def work() -> dict[str, np.ndarray]:
+        _, pixels = images("rooms", scale.deep)
+        with prepared(Request(f"zoo:{name}", layer=layer, device="cpu"), pixels[:2]) as ready:
+            specs = [spec(kind, scale.deep) for kind in ("gradient*input", "saliency")]
+            return _maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
+
+    return _stored(_kept("layers", name, [layer, scale.deep, CANVAS]), work)
+
+
+def on_canvas(name: str, canvas: int, scale: Scale) -> dict[str, np.ndarray]:
+    """gradient*input and saliency on another canvas, on the rooms."""
+
+    def work() -> dict[str, np.ndarray]:
+        _, pixels = images("rooms", scale.images)
+        with prepared(Request(f"zoo:{name}", device="cpu"), pixels[:2]) as ready:
+            return _maps(ready, pixels, [spec(kind, scale.images, canvas) for kind in ("gradient*input", "saliency")])
+
+    return _stored(_kept("canvas", name, [canvas, scale.images]), work)
+
+
+def stacked(probe: str, kind: str, scale: Scale, names: Sequence[str], count: int = 0) -> np.ndarray:
+    """(models, images, elements) of the named models."""
+    count = count or scale.images
+    return np.stack([embedded(name, probe, scale)[kind][:count] for name in names])
+
+
+def all_of(scale: Scale) -> Iterator[None]:
+    """Every pass, one model at a time."""
+    for probe in PROBES:
+        for name in scale.models:
+            embedded(name, probe, scale)
+            yield
