@@ -5,7 +5,7 @@ already on the device: what saliency and gradient*input can't do without. Rounds
 the ratio of the medians is printed: machines are noisy, and a least time is one of a moment when the processor ran
 faster. On a CPU seconds are those of the process, not of the wall. Memory is the peak resident size of a process of its own.
 
-    python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda]
+    python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda] [--spaces]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from modelspace.attribution.engine import frozen
 from modelspace.embed import embed
 from modelspace.layers import find_encoder_output
 from modelspace.probes.preprocess import to_input
-from modelspace.types import Preprocessing, SpaceSpec
+from modelspace.types import GEOMETRIES, Preprocessing, SpaceSpec
 
 
 class Bottleneck(nn.Module):
@@ -86,9 +86,22 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "zoo encoder": (small, 64, 16),
 }
 
+#: Spaces as METHOD or METHOD:SCALAR.
 CASES = {
     "saliency + gradient*input": ("saliency", "gradient_x_input"),
     "all three": ("saliency", "gradient_x_input", "epsilon_lrp"),
+}
+
+#: What a further space costs beside gradient*input, with --spaces.
+FURTHER = {
+    "gradient*input": ("gradient_x_input",),
+    "  and saliency": ("gradient_x_input", "saliency"),
+    "  and dds (standard spaces)": ("gradient_x_input", "dds"),
+    "  and dds, CKA, RSA": ("gradient_x_input", "dds", "linear_cka", "rsa"),
+    "  and its energy": ("gradient_x_input", "gradient_x_input:energy"),
+    "  and its centred energy": ("gradient_x_input", "gradient_x_input:centred_energy"),
+    "  and epsilon-LRP": ("gradient_x_input", "epsilon_lrp"),
+    "dds alone": ("dds",),
 }
 
 
@@ -112,14 +125,19 @@ def floor(tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor
     return clock(inputs[0].device) - started
 
 
-def spaces(methods: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
-    return [
-        SpaceSpec(method, "bench", method, n_images, 64, 8, parameters=dict(METHODS[method].defaults))
-        for method in methods
-    ]
+def spaces(wanted: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
+    made = []
+    for one in wanted:
+        method, _, scalar = one.partition(":")
+        if method in GEOMETRIES:
+            made.append(SpaceSpec(one, "bench", method, n_images, 0, 16))
+        else:
+            parameters = dict(METHODS[method].defaults)
+            made.append(SpaceSpec(one, "bench", method, n_images, 64, 8, scalar or "sum", parameters))
+    return made
 
 
-def speed(name: str, n_images: int, rounds: int, device: torch.device) -> None:
+def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Mapping[str, tuple[str, ...]]) -> None:
     factory, side, batch = NETS[name]
     torch.manual_seed(0)
     module = factory().to(device)
@@ -128,14 +146,14 @@ def speed(name: str, n_images: int, rounds: int, device: torch.device) -> None:
     with frozen(module):
         inputs = [to_input(part, preprocessing, device) for part in batches(images, batch)]
         tap = find_encoder_output(module, inputs[0][:2], None)
-        spent: dict[str, list[float]] = {case: [] for case in CASES}
+        spent: dict[str, list[float]] = {case: [] for case in cases}
         base = []
         floor(tap, inputs)
         for _ in range(rounds):
-            for case, methods in CASES.items():
+            for case, methods in cases.items():
                 base.append(floor(tap, inputs))
                 started = clock(device)
-                embed(tap, preprocessing, batches(images, batch), spaces(methods, n_images), device=device)
+                embed(tap, preprocessing, list(batches(images, batch)), spaces(methods, n_images), device=device)
                 spent[case].append(clock(device) - started)
     print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(base) / n_images:.2f} ms per image")
     for case, values in spent.items():
@@ -166,6 +184,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--spaces", action="store_true", help="what a further space costs, in place of the usual cases")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -173,7 +192,10 @@ def main() -> None:
         memory(options.memory)
         return
     for name in options.nets:
-        speed(name, options.images, options.rounds, torch.device(options.device))
+        cases = FURTHER if options.spaces else CASES
+        speed(name, options.images, options.rounds, torch.device(options.device), cases)
+    if options.spaces:
+        return
     peaks = {}
     for n_images in (100, 1000):
         command = [sys.executable, __file__, "--memory", str(n_images)]

@@ -1,4 +1,5 @@
-"""Build the shipped registry: every model of the zoo, in the spaces of the three methods, in one pass each.
+"""Build the shipped registry: every model of the zoo, in the spaces of three methods and of the encoder output's geometry on
+three probe sets, in one pass per probe set.
 
     python scripts/build_registry.py [--home DIR] [--images N] [--canvas S] [--bits B]
 
@@ -12,6 +13,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelspace import zoo
@@ -20,22 +22,49 @@ from modelspace.workspace import ModelSpace
 
 METHODS = ("gradient_x_input", "saliency", "epsilon_lrp")
 
-#: 100 images on half the encoders' input side: 0.1 MB per model and space, so that the file stays small in git.
-IMAGES, CANVAS, BITS = 100, 32, 8
+#: Probe sets of different style; the first is that of the default space.
+PROBES = ("rooms", "photographs", "yards")
+
+#: 100 images on half the encoders' input side, so that the file stays small in git.
+IMAGES, CANVAS, BITS = 100, 32, 4
+
+#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md), and 80 kB is little.
+FEATURE_IMAGES = 200
+
+#: What the spaces whose rankings are directed are called, by probe set.
+BLENDS = {"rooms": "transfer", "photographs": "transfer-photographs", "yards": "transfer-yards"}
+
+
+def make_spaces(
+    folder: Path | str,
+    images: int,
+    canvas: int,
+    bits: int,
+    feature_images: int = FEATURE_IMAGES,
+    probes: Sequence[str] = PROBES,
+) -> ModelSpace:
+    """An empty registry with the shipped one's spaces; queries use `transfer`."""
+    space = ModelSpace(folder)
+    for name in probes:
+        space.init(probes=name, methods=METHODS, images=images, canvas=canvas, bits=bits)
+        (geometry,) = space.init(probes=name, methods=("dds",), images=feature_images if name == "rooms" else images)
+        space.blend(BLENDS[name], {geometry.name: 1.0}, rerank="directed", default=name == probes[0])
+    return space
 
 
 def build(home: Path, images: int, canvas: int, bits: int) -> None:
     """Build next to the target folder, verify, and move into place."""
     with tempfile.TemporaryDirectory(dir=home, prefix=".build-") as folder:
-        space = ModelSpace.create(folder, methods=METHODS, images=images, canvas=canvas, bits=bits)
+        space = make_spaces(folder, images, canvas, bits)
         names = zoo.names()
         for done, name in enumerate(names):
             added = space.add(f"zoo:{name}", device="cpu")
             print(
                 f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True
             )
-        for method in METHODS:
-            space.map(space=method)  # its coordinates are stored, so that the map stays where it is
+        for info in space.spaces():
+            if info.probes == PROBES[0]:
+                space.map(space=info.name)  # its coordinates are stored, so that the map stays where it is
         space.rebuild(compact=True)
         failed = [check for check in space.verify(deep=True) if not check.ok]
         if failed:

@@ -17,8 +17,8 @@ run() {
     modelspace "$@"
 }
 
-echo "1. A registry of your own: 64 rendered rooms as probe images, three attribution methods from one pass."
-run init --home "$home" --images 64 --canvas 32 --method gradient_x_input --method saliency --method epsilon_lrp
+echo "1. A registry of your own: 64 rendered rooms as probe images; the standard spaces are filled by one pass."
+run init --home "$home" --images 64 --canvas 32
 for task in rgb2depth rgb2sfnorm reshade edge2d autoencoder denoise segmentsemantic class_places; do
     run add "zoo:$task" --home "$home" --quiet
 done
@@ -27,6 +27,9 @@ run list --home "$home"
 echo
 echo "2. What should a surface-normal task start from? The interval is over probe images; ≈ marks ties."
 run nearest rgb2sfnorm --home "$home"
+echo
+echo "   The same by the published method, attribution maps:"
+run nearest rgb2sfnorm --home "$home" --space paper
 
 echo
 echo "3. A model that is not registered: embedded, ranked, not stored."
