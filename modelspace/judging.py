@@ -155,7 +155,8 @@ def evaluate(
     else:
         spaces = _spaces(path, space, where, everything, hubs, rerank)
         _put(methods, {one.label: one.table for one in spaces})
-        retrieval |= _retrieval({one.label: one.table for one in spaces}, spaces[0].tasks)
+        for judged in spaces:
+            retrieval |= _retrieval({judged.label: judged.table}, judged.tasks)
         beside, problem = _baselines(spaces, baselines)
         if problem:
             notes.append(problem)

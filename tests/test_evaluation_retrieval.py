@@ -135,3 +135,13 @@ def test_evaluate_takes_another_way_of_ranking_and_some_targets(home: ModelSpace
     assert outcome.targets == ("t1", "t3")
     other = evaluate(home.path, oracle=measured(tmp_path), space="gradient_x_input", hubs="csls")
     assert other.rows[0].method == "gradient_x_input, csls"
+
+
+def test_spaces_that_hold_different_models_are_each_judged_on_their_own(tmp_path: Path) -> None:
+    space = ModelSpace.create(tmp_path, methods=("saliency",), images=12, canvas=8)
+    tiny.add(space, "t1", tiny.net(1), task="same")
+    space.init(methods=("dds",), images=12)
+    for number in (2, 3, 4):
+        tiny.add(space, f"t{number}", tiny.net(number), task="same")
+    outcome = evaluate(space.path, oracle=measured(tmp_path), space=["dds", "saliency"])
+    assert {method: found.queries for method, found in outcome.retrieval.items()} == {"dds": 3, "saliency": 4}
