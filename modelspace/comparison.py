@@ -153,8 +153,9 @@ def fill(registry: Registry, spec: SpaceSpec) -> int:
         order, member = matrix(registry, registry.space(space_id).spec, set(ids))
         at = np.argsort(np.array(order, dtype=int))
         total += weight * member[np.ix_(at, at)]
-    for position, model_id in enumerate(ids):
-        append(registry, spec, model_id, {}, dict(zip(ids[:position], total[position].tolist(), strict=False)))
+    given = [total[position, : min(position, coordinates.MAX_AXES)] for position in range(len(ids))]
+    for row in _factorised(registry, spec, ids, given):
+        registry.add_embedding(spec.space_id, row, ())
     return len(ids)
 
 

@@ -164,18 +164,18 @@ def _rank(
     rows = {found.model_id: found for found in registry.models(where)}
     rows.pop(target.model_id, None)  # type: ignore[arg-type]
     maps = target.maps(registry, spec)
-    plain = load_index(registry, row)
-    if not len(plain.ids) or not rows:
+    searched = load_index(registry, row, correction)
+    if not len(searched.ids) or not rows:
         return Neighbours([], target.label, spec.name, notes)
     if target.model_id is not None:
-        vector = plain.vector(target.model_id)
+        vector = hubs.vector_of(searched.vector(target.model_id), correction)
     else:
         vector = comparison.project(registry, spec, maps).astype(np.float32)
     others = None
     if correction == hubs.MUTUAL:
+        plain = load_index(registry, row)
         values, ids = plain.search(vector[None], len(plain.ids))
         others = values[0][ids[0] != target.model_id].astype(np.float64)
-    searched = plain if correction == hubs.NONE else load_index(registry, row, correction)
     exact = searched.exact and registry.is_exact(spec.space_id, TOLERANCE)
     # The target itself and one more than is shown, since the last shown may be tied with the next.
     reach = (k + 2) * (1 if exact else CANDIDATES)

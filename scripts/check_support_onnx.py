@@ -12,7 +12,7 @@ rounding falls at a ReLU's kink. Where the sum of the default tensor is constant
 the input of the last layer norm is explained.
 
 Needs timm, torchvision and onnx (with onnxscript for onnx-dynamo). The CPU build of torch lacks two of torchvision's
-operators; they are declared here, which is enough to import it.
+operators; they are declared first, which is enough to import it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ from modelspace.attribution.ledger import ledger
 from modelspace.errors import ModelspaceError
 from modelspace.layers import Tap, executed_layers, find_encoder_output
 from modelspace.sources.base import flags_of
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 
 METHODS = ("saliency", "gradient_x_input", "epsilon_lrp")
 SIDE = 64
@@ -200,8 +203,7 @@ def page() -> None:
             print(format, line, flush=True)
             lines.append(line)
         parts.append("\n".join([f"## {title}", "", *COLUMNS, *lines, ""]))
-    path = Path(__file__).resolve().parent.parent / "docs" / "support_exports.md"
-    path.write_text("\n".join(parts), encoding="utf-8")
+    (ROOT / "docs" / "support_exports.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def main() -> None:
@@ -210,9 +212,9 @@ def main() -> None:
     parser.add_argument("--format", default="onnx", choices=("onnx", "onnx-dynamo", "pt2", "torchscript"))
     parser.add_argument("--page", action="store_true", help="write docs/support_exports.md")
     arguments = parser.parse_args()
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms(Tensor a, Tensor b, float c) -> Tensor", "qnms(Tensor a, Tensor b, float c) -> Tensor"):
-        library.define(operator)
+    import torchvision_ops
+
+    torchvision_ops.declare()
     if arguments.page:
         page()
         return

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from modelspace.cli import figures
+from modelspace.cli.failures import INTERRUPTED
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say, suggest
 from modelspace.cli.screen import is_terminal, printable, wants_colour
@@ -28,7 +29,6 @@ _SUMMARY = (
     ("not reached", "not reached"),
     ("failed", "FAILED"),
 )
-INTERRUPTED = 130
 
 
 def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options: Any) -> None:
