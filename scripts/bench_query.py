@@ -54,6 +54,7 @@ def main() -> None:
         "imports alone": FLOOR,
         "nearest, as a table": query,
         "nearest, as JSON": [*query, "--format", "json"],
+        "by affinity alone": [*query, "--rerank", "none"],
     }
     times = measure(candidates, options.runs)
     floor = statistics.median(times["imports alone"])
