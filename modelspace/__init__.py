@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelspace import deprecated
+
 if TYPE_CHECKING:
     from modelspace.errors import ModelspaceError
     from modelspace.types import Preprocessing
@@ -25,6 +27,9 @@ _HOMES = {
     "ModelspaceError": "modelspace.errors",
     "Preprocessing": "modelspace.types",
 }
+
+
+deprecated.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -122,7 +122,7 @@ class Neighbours(Records[Neighbour]):
         target: name or URI of the model that was asked about.
         space: name of the space.
         notes: remarks for a person, such as which layer of an unregistered model was tapped.
-        ranked_by: "affinity", a correction for hubs (`modelspace.hubs`), or "directed" (`modelspace.directed`).
+        ranked_by: "affinity", a correction for hubs (`modelspace.spaces.hubness`), or "directed" (`modelspace.spaces.predictability`).
     """
 
     def __init__(

@@ -19,14 +19,14 @@ LAYOUTS = ("nchw", "nhwc")
 #: Raise it when the same inputs would give other maps than before: spaces of two versions never mix.
 EMBEDDING_VERSION = 1
 
-#: Bits per map element that `modelspace.maps` can store.
+#: Bits per map element that `modelspace.representations.maps` can store.
 BITS = (1, 2, 3, 4, 8, 16, 32)
 
 #: What of the encoder output T an attribution method explains: ΣT as in the paper; ½|T|², the backward pass seeded with T;
 #: or the same of T minus its mean over the probe images, per channel.
 SCALARS = ("sum", "energy", "centred_energy")
 
-#: Spaces of the second kind: how T tells the probe images apart (`modelspace.geometry`). They need no backward pass.
+#: Spaces of the second kind: how T tells the probe images apart (`modelspace.representations.kernels`). They need no backward pass.
 GEOMETRIES = ("dds", "linear_cka", "rsa")
 
 #: Spaces of the third kind: weighted sums of other spaces' affinities, with nothing of their own to store.
@@ -280,7 +280,7 @@ class SpaceSpec:
         bits: bits per stored element, one of `BITS`.
         scalar: what of the encoder output T is explained, one of `SCALARS`; "sum" is the paper's.
         parameters: the method's own parameters, for example {"epsilon": 1e-4}. Of a blend: "members", space id to weight,
-            the weights summing to 1, and how it ranks: "hubs" (`modelspace.hubs`) and "rerank" (`modelspace.directed`).
+            the weights summing to 1, and how it ranks: "hubs" (`modelspace.spaces.hubness`) and "rerank" (`modelspace.spaces.predictability`).
     """
 
     name: str

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelspace import comparison, names, spaces
+from modelspace import names
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry
@@ -32,18 +32,20 @@ from modelspace.results import (
     Records,
     SpaceInfo,
 )
+from modelspace.spaces import affinity as comparison
+from modelspace.spaces import create as spaces
 
 if TYPE_CHECKING:
-    from modelspace.bulk import BulkProgress
-    from modelspace.embed import Progress
-    from modelspace.judging import Judged
-    from modelspace.layers import LayerRow
-    from modelspace.manifest import Entry
-    from modelspace.pictures.figures import Clustered
+    from modelspace.embedding.embed import Progress
+    from modelspace.encoder.layers import LayerRow
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
+    from modelspace.verbs.add_many import BulkProgress
+    from modelspace.verbs.evaluate import Judged
+    from modelspace.verbs.manifest import Entry
+    from modelspace.verbs.pictures.figures import Clustered
 
 
 class ModelSpace:
@@ -100,8 +102,8 @@ class ModelSpace:
         Args:
             probes: "rooms", "yards", "photographs", the name of a registered probe set, a folder of images, or a
                 `ProbeSet` of rooms or yards.
-            methods: attribution methods (`modelspace.attribution.METHODS`) or geometries (`modelspace.geometry.KERNELS`); one
-                space each. Default, without a name: the standard spaces (`modelspace.spaces.create_standard`).
+            methods: attribution methods (`modelspace.attribution.METHODS`) or geometries (`modelspace.representations.kernels.KERNELS`); one
+                space each. Default, without a name: the standard spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default 200, or as many as the folder has.
             canvas: side of the maps in pixels.
             bits: per stored element; default: 8 of maps, 16 of kernels.
@@ -140,8 +142,8 @@ class ModelSpace:
         Args:
             name: of the new space.
             members: space to weight; the weights are scaled to sum 1. One member alone gives it another way of ranking.
-            hubs: correction of its rankings for hubs: "none", "centred", "csls" or "mutual" (`modelspace.hubs`).
-            rerank: "none", or "directed" (`modelspace.directed`); needs a space of dds or linear_cka on the same images.
+            hubs: correction of its rankings for hubs: "none", "centred", "csls" or "mutual" (`modelspace.spaces.hubness`).
+            rerank: "none", or "directed" (`modelspace.spaces.predictability`); needs a space of dds or linear_cka on the same images.
             default: make it the default space of queries.
 
         Raises:
@@ -213,8 +215,8 @@ class ModelSpace:
             ConflictError: the name belongs to another model and `replace` is False.
             ModelspaceError: the model can't be loaded or embedded. The registry is as before.
         """
-        from modelspace.adding import add
-        from modelspace.prepare import Request
+        from modelspace.embedding.prepare import Request
+        from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
         request = Request(model, name, file, layer, preprocessing, task, data, tags, device, trust_code)
@@ -258,12 +260,12 @@ class ModelSpace:
 
         Raises:
             UsageError: mistakes in the manifest, all of them at once.
-            modelspace.bulk.Interrupted: Ctrl-C. What was finished is stored.
+            modelspace.verbs.add_many.Interrupted: Ctrl-C. What was finished is stored.
         """
-        from modelspace import bulk
+        from modelspace.verbs import add_many
 
-        entries = bulk.entries_of(models)
-        outcomes = bulk.add_all(
+        entries = add_many.entries_of(models)
+        outcomes = add_many.add_all(
             self.path,
             entries,
             workers=workers,
@@ -313,7 +315,7 @@ class ModelSpace:
             NotFoundError: no such registry, no such space, or none in common.
             ConflictError: names are taken, and `on_conflict` is "fail".
         """
-        from modelspace.merge import merge
+        from modelspace.verbs.merge import merge
 
         done = merge(
             self.path,
@@ -363,7 +365,7 @@ class ModelSpace:
             UsageError: a combination that is not there.
             ConflictError: a file exists, and `force` is False.
         """
-        from modelspace.export import Options, export
+        from modelspace.verbs.export import Options, export
 
         asked = (what,) if isinstance(what, str) else tuple(what)
         options = Options(space, where, wide, k, dtype, method)
@@ -375,7 +377,7 @@ class ModelSpace:
         Takes the options of `add` that say how to load it. Needs no registry.
         """
         from modelspace import probes as probe_sets
-        from modelspace.prepare import Request, layers
+        from modelspace.embedding.prepare import Request, layers
 
         images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
         rows, tap = layers(Request(model, **options), images)
@@ -404,16 +406,16 @@ class ModelSpace:
             where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
             space: default: the registry's default space; "paper": that of the published method.
             hubs: correction for models that are near to everybody: "none", "centred", "csls" or "mutual"
-                (`modelspace.hubs`); default: what the space says.
+                (`modelspace.spaces.hubness`); default: what the space says.
             rerank: "directed": the candidates in order of how well their features foretell the target's
-                (`modelspace.directed`); "none"; default: what the space says.
+                (`modelspace.spaces.predictability`); "none"; default: what the space says.
             progress, batch_size, options: for a model that must be embedded, as in `add`.
 
         Raises:
             NotFoundError: no such model or space.
             UsageError: the condition is not SQL, or k is below 1.
         """
-        from modelspace.ranking import nearest
+        from modelspace.verbs.nearest import nearest
 
         return nearest(
             self.path,
@@ -429,8 +431,8 @@ class ModelSpace:
         )
 
     def evaluate(self, **options: Any) -> Judged:
-        """How far the affinities agree with measured transfer; the options are those of `modelspace.judging.evaluate`."""
-        from modelspace.judging import evaluate
+        """How far the affinities agree with measured transfer; the options are those of `modelspace.verbs.evaluate.evaluate`."""
+        from modelspace.verbs.evaluate import evaluate
 
         return evaluate(self.path, **options)
 
@@ -459,7 +461,7 @@ class ModelSpace:
 
     def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
         """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
-        from modelspace.maps import decode_unit, require_maps
+        from modelspace.representations.maps import decode_unit, require_maps
 
         with Registry.open(self.path) as registry:
             spec = require_maps(registry.space(space).spec)
@@ -521,7 +523,7 @@ class ModelSpace:
             NotFoundError: no such space, or fewer than two models.
             UsageError: the condition is not SQL, or no such column.
         """
-        from modelspace.pictures.figures import places
+        from modelspace.verbs.pictures.figures import places
 
         return places(self.path, space, where, group_by, refit=refit, store=store, seed=seed).draw(title)
 
@@ -536,7 +538,7 @@ class ModelSpace:
         seed: int = 0,
     ) -> Clustered:
         """The tree, groups and affinities that `tree` and `heatmap` draw, without matplotlib; options as in `tree`."""
-        from modelspace.pictures.figures import cluster
+        from modelspace.verbs.pictures.figures import cluster
 
         return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
 
@@ -567,7 +569,7 @@ class ModelSpace:
             NotFoundError: no such space, or fewer than two models.
             UsageError: an unknown method, support of too many models, or as in `map`.
         """
-        from modelspace.pictures.figures import cluster
+        from modelspace.verbs.pictures.figures import cluster
 
         return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed).draw(title)
 
@@ -581,7 +583,7 @@ class ModelSpace:
         title: str = "",
     ) -> Picture:
         """All affinities, in the order of the leaves of the tree of linkage `method`; options and errors as in `tree`."""
-        from modelspace.pictures.figures import cluster
+        from modelspace.verbs.pictures.figures import cluster
 
         found = cluster(self.path, space, where, group_by, method=method, support=0, what="a heatmap")
         return found.heatmap(title)
@@ -615,7 +617,7 @@ class ModelSpace:
             UsageError: `layers` of several models, or options that load a model without `layers`.
             ModelspaceError: the model can't be loaded or embedded.
         """
-        from modelspace.pictures import gallery
+        from modelspace.verbs.pictures import gallery
 
         shown: dict[str, Any] = {"images": images, "colours": colours, "title": title}
         if not layers:
@@ -636,8 +638,8 @@ class ModelSpace:
 
         Args and errors as in `map`, whose coordinates it shows. Its neighbours are those among the models that are drawn.
         """
-        from modelspace.pictures.figures import places
-        from modelspace.pictures.pages import atlas_page
+        from modelspace.verbs.pictures.figures import places
+        from modelspace.verbs.pictures.pages import atlas_page
 
         return atlas_page(self.path, places(self.path, space, where, group_by, store=store, what="an atlas"), k, title)
 
@@ -655,8 +657,8 @@ class ModelSpace:
 
         Args and errors as in `map`, whose coordinates it shows.
         """
-        from modelspace.pictures.figures import places
-        from modelspace.pictures.pages import report_page
+        from modelspace.verbs.pictures.figures import places
+        from modelspace.verbs.pictures.pages import report_page
 
         found = places(self.path, space, where, group_by, store=store, what="a report")
         return report_page(self.path, found, threshold, title)
@@ -675,7 +677,7 @@ class ModelSpace:
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
-        from modelspace import index
+        from modelspace.spaces import index
 
         with Registry.open(self.path) as registry:
             probe_names = {row.probe_id: row.name for row in registry.probe_sets()}
@@ -764,7 +766,7 @@ class ModelSpace:
             compact: first write the registry anew without the room that removed and changed rows left in its file.
             progress: called with (models done, models in all) of each space.
         """
-        from modelspace import index
+        from modelspace.spaces import index
 
         if coordinates:
             with Registry.open(self.path, write=True) as registry:
@@ -785,14 +787,14 @@ class ModelSpace:
         Args:
             deep: recompute the affinities of all pairs from the stored maps, not of a sample.
         """
-        from modelspace.verification import verify
+        from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress), Check)
 
     def _refresh_index(self) -> None:
         """Write the index files that are not fresh, and remove those of spaces that are gone."""
-        from modelspace import index
-        from modelspace.ranking import load_index
+        from modelspace.spaces import index
+        from modelspace.verbs.nearest import load_index
 
         with Registry.open(self.path) as registry:
             rows = registry.spaces()

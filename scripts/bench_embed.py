@@ -24,8 +24,8 @@ from torch import nn
 
 from modelspace.attribution import METHODS
 from modelspace.attribution.engine import frozen
-from modelspace.embed import embed
-from modelspace.layers import find_encoder_output
+from modelspace.embedding.embed import embed
+from modelspace.encoder.layers import find_encoder_output
 from modelspace.probes.preprocess import to_input
 from modelspace.types import GEOMETRIES, Preprocessing, SpaceSpec
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 CACHE = ROOT / ".cache" / "support.json"
 PAGE = ROOT / "docs" / "support.md"
 
@@ -93,8 +93,8 @@ def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any]
 
     from modelspace.attribution.engine import attribute, check_target
     from modelspace.attribution.ledger import ledger
+    from modelspace.embedding.prepare import Request, prepared
     from modelspace.errors import ModelspaceError
-    from modelspace.prepare import Request, prepared
     from modelspace.probes.preprocess import on_image, to_input
 
     row, pictures, start = Row(name), images(), time.process_time()

@@ -35,12 +35,12 @@ from torch import nn
 from modelspace import sources
 from modelspace.attribution.engine import attribute, check_target, frozen
 from modelspace.attribution.ledger import ledger
+from modelspace.encoder.layers import Tap, executed_layers, find_encoder_output
 from modelspace.errors import ModelspaceError
-from modelspace.layers import Tap, executed_layers, find_encoder_output
 from modelspace.sources.base import flags_of
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 METHODS = ("saliency", "gradient_x_input", "epsilon_lrp")
 SIDE = 64

@@ -22,20 +22,23 @@ import numpy as np
 import torch
 from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES, make_spaces
 
-from modelspace import comparison, directed, geometry, spaces, zoo
-from modelspace.embed import DEFAULT_BATCH_SIZE, embed
+from modelspace import zoo
+from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
+from modelspace.embedding.prepare import Request, prepared
+from modelspace.encoder.layers import Tap
 from modelspace.evaluation import Cost, similarity, stored
-from modelspace.layers import Tap
-from modelspace.maps import MapBlock, decode_unit
-from modelspace.prepare import Request, prepared
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry
+from modelspace.representations import kernels
+from modelspace.representations.maps import MapBlock, decode_unit
+from modelspace.spaces import affinity as comparison
+from modelspace.spaces import create, predictability
 from modelspace.types import Preprocessing, SpaceSpec
 from modelspace.zoo.tasks import TASKS
 
 FEATURES = (
-    f"T flattened; a T of channels and pixels with more than {geometry.MOST} elements averaged on a grid of at most "
-    f"{geometry.GRID} x {geometry.GRID}"
+    f"T flattened; a T of channels and pixels with more than {kernels.MOST} elements averaged on a grid of at most "
+    f"{kernels.GRID} x {kernels.GRID}"
 )
 
 
@@ -49,7 +52,7 @@ def shipped(images: int, feature_images: int) -> tuple[ProbeRow, list[SpaceSpec]
         return (
             probes,
             specs,
-            np.concatenate(list(spaces.images(space.path, probes, 0, feature_images, DEFAULT_BATCH_SIZE))),
+            np.concatenate(list(create.images(space.path, probes, 0, feature_images, DEFAULT_BATCH_SIZE))),
         )
 
 
@@ -64,7 +67,7 @@ def features(tap: Tap, preprocessing: Preprocessing, images: np.ndarray) -> np.n
     tables = []
     for batch in batches(images):
         output = tap(to_input(batch, preprocessing, torch.device("cpu")))
-        tables.append(geometry.reduced(output).numpy())
+        tables.append(kernels.reduced(output).numpy())
     return np.concatenate(tables)
 
 
@@ -117,7 +120,7 @@ def compute(
         for _ in range(repeats):
             start = time.process_time()
             if spec.kind == "blend":
-                directed.matrix([comparison.kernel_of(member, one) for one in blocks[ranked]])
+                predictability.matrix([comparison.kernel_of(member, one) for one in blocks[ranked]])
             affinity(blocks[ranked], member)
             took.append(time.process_time() - start)
         shown = len(timed) * spec.n_images

@@ -20,7 +20,7 @@ from modelspace.analysis.neighbours import (
     true_neighbours,
 )
 from modelspace.analysis.newick import Clade, parse_newick, to_json, to_newick
-from modelspace.analysis.oddities import Duplicate, Outlier, duplicate_groups, duplicates, outliers
+from modelspace.analysis.outliers import Duplicate, Outlier, duplicate_groups, duplicates, outliers
 from modelspace.analysis.projection import Projection, fit_projection, place_new
 from modelspace.analysis.support import cluster_support
 from modelspace.analysis.tree import LINKAGES, Tree, build_tree

@@ -1,6 +1,6 @@
 """Attribution maps for a batch: one forward, one backward for saliency and gradient*input, one more for ε-LRP.
 
-T is what a tap (`modelspace.layers.Tap`, or any callable) makes of a batch; the explained scalar of each image is the
+T is what a tap (`modelspace.encoder.layers.Tap`, or any callable) makes of a batch; the explained scalar of each image is the
 sum of its part of T, or another of `modelspace.types.SCALARS`, each with backward passes of its own over the one forward.
 Images of a batch must not influence each other: `check_target` checks that, and that ΣT is not constant, once per model.
 """

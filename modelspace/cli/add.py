@@ -194,7 +194,7 @@ def _add_manifest(
     manifest: str, uri: str | None, said: dict[str, Any], home: str | None, format: Format, *, quiet: bool, **rest: Any
 ) -> None:
     from modelspace.cli.many import add_many
-    from modelspace.manifest import read
+    from modelspace.verbs.manifest import read
 
     if uri is not None or said:
         what = ["URI"] if uri is not None else [f"--{key.replace('_', '-')}" for key in said]

@@ -28,7 +28,7 @@ def command(
 
     Baselines are gray, and random order is a line. Needs no registry.
     """
-    from modelspace.pictures.curves import curves_picture
+    from modelspace.verbs.pictures.curves import curves_picture
 
     path = drawing.target(out, "curves.png", drawing.PICTURES)
     picture = curves_picture(evaluation, title)

@@ -127,7 +127,7 @@ def _judge(
     home: str | None,
     more: dict[str, Any],
 ) -> Any:
-    from modelspace.judging import evaluate, read_matrices
+    from modelspace.verbs.evaluate import evaluate, read_matrices
 
     others = read_matrices(matrix, names) if matrix else {}
     chosen = {**options.given(space=space or None, where=where), **more}
@@ -137,7 +137,7 @@ def _judge(
 
 
 def _columns() -> Sequence[str]:
-    from modelspace.judging import COLUMNS
+    from modelspace.verbs.evaluate import COLUMNS
 
     return COLUMNS
 

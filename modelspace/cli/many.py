@@ -33,8 +33,8 @@ _SUMMARY = (
 
 def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options: Any) -> None:
     """Add the models of a manifest, print what became of them, and leave with 1 where one failed."""
-    from modelspace.bulk import Interrupted
     from modelspace.results import Outcome, Records
+    from modelspace.verbs.add_many import Interrupted
 
     interrupted = False
     dry_run = options.get("dry_run", False)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist, squareform
 
-from modelspace import geometry
 from modelspace.errors import UsageError
 from modelspace.evaluation.rankings import Array
+from modelspace.representations import kernels
 
 DDS_KERNELS = ("cosine", "linear", "laplacian", "rbf")
 
@@ -40,7 +40,7 @@ def linear_cka(features: Sequence[ArrayLike]) -> Array:
 
     <K, L> / (|K| |L|) with K the centred Gram matrix of the images: the biased estimator, as published.
     """
-    return _inner_products([geometry.linear_cka(table).ravel() for table in _checked(features)])
+    return _inner_products([kernels.linear_cka(table).ravel() for table in _checked(features)])
 
 
 def rsa(features: Sequence[ArrayLike]) -> Array:
@@ -49,7 +49,7 @@ def rsa(features: Sequence[ArrayLike]) -> Array:
     Dissimilarity of two images: 1 - Pearson's correlation of their features. Similarity of two models: Spearman's
     correlation of the upper triangles of these matrices. An image whose features are all equal correlates 0 with all.
     """
-    return _inner_products([geometry.rsa(table).ravel() for table in _checked(features)])
+    return _inner_products([kernels.rsa(table).ravel() for table in _checked(features)])
 
 
 def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = False) -> Array:
@@ -69,9 +69,9 @@ def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = 
         raise UsageError(f"kernel {kernel!r} is not known", f"use {', '.join(DDS_KERNELS)}")
     vectors = []
     for table in _checked(features):
-        z = geometry.z_scored(table)
+        z = kernels.z_scored(table)
         gram = _kernel(z, kernel)
-        vectors.append(geometry.unit(_centre_unbiased(gram) if unbiased else geometry.centred(gram)).ravel())
+        vectors.append(kernels.unit(_centre_unbiased(gram) if unbiased else kernels.centred(gram)).ravel())
     return _inner_products(vectors)
 
 
@@ -156,7 +156,7 @@ def _checked(features: Sequence[ArrayLike]) -> list[Array]:
 def _kernel(z: Array, kernel: str) -> Array:
     d = max(z.shape[1], 1)
     if kernel == "cosine":
-        rows = geometry.unit_rows(z)
+        rows = kernels.unit_rows(z)
         return rows @ rows.T
     if kernel == "linear":
         return z @ z.T

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from modelspace.analysis.distances import check_affinity, condensed
 from modelspace.analysis.neighbours import hubs, neighbour_recall
-from modelspace.analysis.oddities import duplicate_groups, duplicates, outliers
+from modelspace.analysis.outliers import duplicate_groups, duplicates, outliers
 from modelspace.analysis.tree import Tree, build_tree
 from modelspace.errors import UsageError
 from modelspace.plots.figure import Picture

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from modelspace.errors import ProbeError
 from modelspace.probes import cache
 from modelspace.probes.base import MAX_SIZE, ProbeSet, check_range, short_hash
-from modelspace.zoo.scenes import RENDERER_VERSION
-from modelspace.zoo.yard_scenes import YARDS_VERSION
+from modelspace.worlds.room_scenes import RENDERER_VERSION
+from modelspace.worlds.yard_scenes import YARDS_VERSION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,8 @@ class World:
 
 #: Kind of probe set to the world that it shows.
 WORLDS = {
-    "rooms": World(RENDERER_VERSION, "modelspace.zoo.rooms"),
-    "yards": World(YARDS_VERSION, "modelspace.zoo.yards"),
+    "rooms": World(RENDERER_VERSION, "modelspace.worlds.rooms"),
+    "yards": World(YARDS_VERSION, "modelspace.worlds.yards"),
 }
 
 

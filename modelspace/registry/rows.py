@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelspace.maps import MapBlock as MapBlock
+from modelspace.representations.maps import MapBlock as MapBlock
 from modelspace.types import ModelCard, SpaceSpec
 
 

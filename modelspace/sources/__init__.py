@@ -96,7 +96,7 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
             "file:model.pt2",
             runs_code=True,
         ),
-        SourceInfo("onnx", "modelspace.sources.onnx_file", "an ONNX file", "onnx:model.onnx", extra="onnx"),
+        SourceInfo("onnx", "modelspace.sources.onnx.load", "an ONNX file", "onnx:model.onnx", extra="onnx"),
         SourceInfo(
             "taskonomy",
             "modelspace.sources.taskonomy",

@@ -5,7 +5,7 @@ Both formats hold code, and loading them can run it: a file is loaded only if th
 
 An exported program was recorded for one shape of input, and refuses train() and eval(). It is taken apart into the
 submodules that it was recorded from, whose names and hooks are those of the original model; the size of batch that it
-takes is stated in `modelspace_batch`, and `modelspace.layers` feeds it batches of that size. A TorchScript archive runs in
+takes is stated in `modelspace_batch`, and `modelspace.encoder.layers` feeds it batches of that size. A TorchScript archive runs in
 C++, out of reach of hooks; `modelspace.sources.torchscript` carries its code out in Python instead.
 """
 
@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelspace.encoder.layers import first_tensor
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.layers import first_tensor
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, flags_of, merge_preprocessing
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.torchscript import Unfollowed, from_script

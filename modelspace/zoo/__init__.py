@@ -6,7 +6,7 @@
     ('3D', (64, 64))
 
 Their names and cards are read from zoo.json; torch is imported by `load` alone. What the tasks are is in
-`modelspace.zoo.tasks`, how the rooms are drawn in `modelspace.zoo.rooms`, how to train in `modelspace.zoo.training`.
+`modelspace.zoo.tasks`, how the rooms are drawn in `modelspace.worlds.rooms`, how to train in `modelspace.zoo.training`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.errors import NotFoundError
-from modelspace.zoo import collected
+from modelspace.zoo import literature_nets
 from modelspace.zoo.blocks import Bottleneck, Residual, conv
 from modelspace.zoo.tasks import CLASS_MAP, DENSE, Task
 
@@ -61,22 +61,22 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "taskonomy_encoder": Architecture(lambda outputs: TaskonomyEncoder()),
-    "inception": Architecture(collected.inception, 80, "fc:in"),
-    "inception_resnet": Architecture(collected.inception_resnet, 80, "fc:in"),
-    "vgg16": Architecture(collected.vgg16, 64, "fc:in"),
-    "vgg19": Architecture(collected.vgg19, 64, "fc:in"),
-    "resnet50": Architecture(collected.resnet50, 64, "fc:in"),
-    "resnet101": Architecture(collected.resnet101, 64, "fc:in"),
-    "resnet152": Architecture(collected.resnet152, 64, "fc:in"),
-    "mobilenet_100": Architecture(collected.mobilenet_100, 64, "fc:in"),
-    "mobilenet_050": Architecture(collected.mobilenet_050, 48, "fc:in"),
-    "mobilenet_025": Architecture(collected.mobilenet_025, 40, "fc:in"),
-    "inpainter": Architecture(collected.Inpainter, 64, "middle:out"),
-    "depth_net": Architecture(collected.DepthNet, 64, "encoder:out"),
-    "segmentation_net": Architecture(collected.SegmentationNet, 64, "coarse:out"),
-    "face_aligner": Architecture(collected.FaceAligner, 64, "blocks:out"),
-    "face_detector": Architecture(collected.FaceDetector, 96, "fourth:out"),
-    "colorizer": Architecture(collected.Colorizer, 64, "middle:out"),
+    "inception": Architecture(literature_nets.inception, 80, "fc:in"),
+    "inception_resnet": Architecture(literature_nets.inception_resnet, 80, "fc:in"),
+    "vgg16": Architecture(literature_nets.vgg16, 64, "fc:in"),
+    "vgg19": Architecture(literature_nets.vgg19, 64, "fc:in"),
+    "resnet50": Architecture(literature_nets.resnet50, 64, "fc:in"),
+    "resnet101": Architecture(literature_nets.resnet101, 64, "fc:in"),
+    "resnet152": Architecture(literature_nets.resnet152, 64, "fc:in"),
+    "mobilenet_100": Architecture(literature_nets.mobilenet_100, 64, "fc:in"),
+    "mobilenet_050": Architecture(literature_nets.mobilenet_050, 48, "fc:in"),
+    "mobilenet_025": Architecture(literature_nets.mobilenet_025, 40, "fc:in"),
+    "inpainter": Architecture(literature_nets.Inpainter, 64, "middle:out"),
+    "depth_net": Architecture(literature_nets.DepthNet, 64, "encoder:out"),
+    "segmentation_net": Architecture(literature_nets.SegmentationNet, 64, "coarse:out"),
+    "face_aligner": Architecture(literature_nets.FaceAligner, 64, "blocks:out"),
+    "face_detector": Architecture(literature_nets.FaceDetector, 96, "fourth:out"),
+    "colorizer": Architecture(literature_nets.Colorizer, 64, "middle:out"),
 }
 
 

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.errors import NotFoundError
-from modelspace.zoo.raycast import Render
-from modelspace.zoo.rooms import SEMANTIC
-from modelspace.zoo.scenes import OBJECTS, PLACES
-from modelspace.zoo.worlds import Picture
+from modelspace.worlds.patterns import Picture
+from modelspace.worlds.raycast import Render
+from modelspace.worlds.room_scenes import OBJECTS, PLACES
+from modelspace.worlds.rooms import SEMANTIC
 
 #: Kinds of output: an image at half the input's side, a vector, one class, or a class per pixel at half side.
 DENSE, VECTOR, CLASS, CLASS_MAP = "dense", "vector", "class", "class_map"

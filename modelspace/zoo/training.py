@@ -24,13 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modelspace.errors import ConflictError, ModelspaceError
-from modelspace.zoo import yards
+from modelspace.worlds import yards
+from modelspace.worlds.patterns import Picture, draw_pictures
+from modelspace.worlds.room_scenes import RENDERER_VERSION
+from modelspace.worlds.rooms import Render, render, sample_scenes
+from modelspace.worlds.yard_scenes import YARDS_VERSION
 from modelspace.zoo.architectures import architecture, count_parameters, decoder, fresh, tapped
-from modelspace.zoo.rooms import Render, render, sample_scenes
-from modelspace.zoo.scenes import RENDERER_VERSION
 from modelspace.zoo.tasks import CLASS_MAP, DENSE, Constant, Scaling, Task, task
-from modelspace.zoo.worlds import Picture, draw_pictures
-from modelspace.zoo.yard_scenes import YARDS_VERSION
 
 #: Worlds with depth, whose scenes have the labels of all twenty tasks; the others are flat.
 SOLID_WORLDS = ("rooms", "yards")
@@ -52,7 +52,7 @@ class Job:
         name: of the network in the zoo.
         task: a name in `modelspace.zoo.tasks.TASKS`.
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        world: "rooms", "yards", or a name in `modelspace.zoo.worlds.PAINTERS`.
+        world: "rooms", "yards", or a name in `modelspace.worlds.patterns.PAINTERS`.
         steps: optimiser steps.
         images: training scenes.
         batch: images per step.

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
-from modelspace import directed, geometry, hubs
 from modelspace.analysis.tree import Tree
 from modelspace.evaluation import Interval, metrics, similarity
 from modelspace.evaluation.judge import Evaluation
+from modelspace.representations import kernels as geometry
+from modelspace.spaces import hubness, predictability
 
 Array = np.ndarray
 
@@ -62,10 +63,10 @@ def views(maps: Mapping[str, Array], tables: Sequence[Array]) -> dict[str, Array
         found["dds"] + found["gradient*input of the centred energy"] + found["saliency of the energy"]
     ) / 3
     for base in ("gradient*input", "saliency", "dds"):
-        for correction in hubs.CORRECTIONS[1:]:
-            found[f"{base}, hubs {correction}"] = hubs.corrected(found[base], correction)
-    found["linear_cka, directed"] = directed.matrix(geometries["linear_cka"])
-    found[TRANSFER] = directed.matrix(geometries["dds"])
+        for correction in hubness.CORRECTIONS[1:]:
+            found[f"{base}, hubs {correction}"] = hubness.corrected(found[base], correction)
+    found["linear_cka, directed"] = predictability.matrix(geometries["linear_cka"])
+    found[TRANSFER] = predictability.matrix(geometries["dds"])
     found["SVCCA"] = similarity.svcca([np.asarray(table, dtype=np.float64) for table in tables])
     return found
 

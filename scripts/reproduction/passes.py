@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from modelspace import geometry, prepare, probes, zoo
-from modelspace.embed import DEFAULT_BATCH_SIZE, embed
-from modelspace.maps import decode_unit
-from modelspace.pictures.gallery import spread
-from modelspace.prepare import Request, prepared
+from modelspace import probes, zoo
+from modelspace.embedding import prepare
+from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
+from modelspace.embedding.prepare import Request, prepared
 from modelspace.probes.preprocess import to_input
+from modelspace.representations import kernels
+from modelspace.representations.maps import decode_unit
 from modelspace.types import EMBEDDING_VERSION, SpaceSpec, canonical_json
+from modelspace.verbs.pictures.gallery import spread
 
 TOP = Path(__file__).resolve().parent.parent.parent
 CACHE = TOP / ".cache" / "reproduce"
@@ -141,7 +143,7 @@ def outputs(ready: prepare.Prepared, pixels: np.ndarray, whole: bool = False) ->
     tables = []
     for batch in batches(pixels):
         output = ready.tap(to_input(batch, ready.card.preprocessing, ready.device))
-        tables.append((output.flatten(1) if whole else geometry.reduced(output)).numpy())
+        tables.append((output.flatten(1) if whole else kernels.reduced(output)).numpy())
     return np.concatenate(tables)
 
 

@@ -7,9 +7,10 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy.stats import spearmanr
 
-from modelspace import evaluation, maps, zoo
+from modelspace import evaluation, zoo
 from modelspace.evaluation.judge import MEAN_RANK, POPULARITY, RANDOM
 from modelspace.plots import agreement_curves
+from modelspace.representations import maps
 from reproduction import drawing, measures, passes, structure, verdicts
 from reproduction.data import ORACLE, OTHER_WORLD, PUBLISHED, Data, oracle
 from reproduction.page import FIGURES, Section, agreement, table
@@ -337,7 +338,7 @@ def bits(data: Data) -> Section:
         3,
         "Bits per map element",
         "Maps of 1, 2, 4, 8 and 16 bits keep Spearman 0.56, 0.71, 0.85, 0.96 and 0.99 of the 32-bit affinity matrix.",
-        f"All {len(data.models)} models, {n} rooms; each map rounded as it is stored (`modelspace.maps`: uniform "
+        f"All {len(data.models)} models, {n} rooms; each map rounded as it is stored (`modelspace.representations.maps`: uniform "
         "between the image's extremes at 8 bits and more, a companded scale at 2 to 4, the sign at 1). Intervals "
         "over the probe images: jackknife, tenths.",
         verdicts.BITS_RULE,

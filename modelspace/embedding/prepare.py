@@ -1,0 +1,143 @@
+"""From what the user names to a model that is ready to be embedded: loaded, on a device, tapped, described.
+
+Only the commands that run a model come here; it imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelspace import sources
+from modelspace.attribution.engine import frozen
+from modelspace.embedding.embed import pick_device
+from modelspace.encoder.inputs import fed
+from modelspace.encoder.layers import LayerRow, Tap, executed_layers, find_encoder_output
+from modelspace.names import check_name
+from modelspace.probes.preprocess import to_input
+from modelspace.sources.base import flags_of
+from modelspace.types import ModelCard, Preprocessing
+
+if TYPE_CHECKING:
+    from modelspace.sources.base import LoadedModel, PreprocessingFlags
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user says of a model; every entry but `model` may be left out.
+
+    Attributes:
+        model: a URI, or a live module.
+        name: in the registry; default: what the source suggests.
+        weights: file of weights to load into the module.
+        layer: tapped layer as the user typed it.
+        preprocessing: for a live module, its preprocessing; for a URI, flags that override what the source states.
+        task, data, tags: metadata, overriding what the source states.
+        device: see `modelspace.embedding.embed.pick_device`; "auto" leaves a live module where it is.
+        trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
+    """
+
+    model: str | nn.Module
+    name: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+    preprocessing: Preprocessing | PreprocessingFlags | Mapping[str, object] | None = None
+    task: str | None = None
+    data: str | None = None
+    tags: Mapping[str, str] | None = None
+    device: str = "auto"
+    trust_code: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model on its device, frozen, with its tap. `card.seconds` and `card.output_shape` are not known yet."""
+
+    tap: Tap
+    card: ModelCard
+    device: torch.device
+
+
+def load(request: Request) -> LoadedModel:
+    """The module and what its source states of it."""
+    if isinstance(request.model, str):
+        flags = request.preprocessing
+        if isinstance(flags, Preprocessing | Mapping):
+            flags = flags_of(flags)
+        return sources.load(request.model, weights=request.weights, preprocessing=flags, trusted=request.trust_code)
+    stated = request.preprocessing
+    return sources.from_module(request.model, preprocessing=stated)  # type: ignore[arg-type]
+
+
+@contextmanager
+def on_device(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """The module moved to the device, and back in the end; a module spread over several devices is left alone."""
+    tensors = [*module.parameters(), *module.buffers()]
+    before = {tensor.device for tensor in tensors}
+    if len(before) != 1 or before == {device}:
+        yield module
+        return
+    try:
+        yield module.to(device)
+    finally:
+        module.to(before.pop())
+
+
+def _device(request: Request, module: nn.Module) -> torch.device:
+    if isinstance(request.model, nn.Module) and request.device == "auto":
+        first = next(iter([*module.parameters(), *module.buffers()]), None)
+        return first.device if first is not None else torch.device("cpu")
+    return pick_device(request.device)
+
+
+@contextmanager
+def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, nn.Module, torch.Tensor, torch.device]]:
+    loaded = load(request)
+    device = _device(request, loaded.module)
+    inputs = loaded.preprocessing.inputs
+    with on_device(loaded.module, device) as module, frozen(module), fed(module, inputs):
+        yield loaded, module, to_input(images[:2], loaded.preprocessing, device), device
+
+
+@contextmanager
+def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
+    """Load, move, freeze and tap a model; a live module comes back as it was.
+
+    Args:
+        request: see `Request`.
+        images: at least two probe images, (n, side, side, 3) uint8, to see which layers are executed.
+
+    Raises:
+        ModelspaceError: the model can't be loaded, its preprocessing is not stated, the layer is not there, or it
+            fails on an image of the stated size.
+    """
+    with _ready(request, images) as (loaded, module, example, device):
+        tap = find_encoder_output(module, example, request.layer or loaded.layer)
+        found_by = tap.found_by if request.layer or not loaded.layer else f"stated by {loaded.uri.partition(':')[0]}"
+        card = ModelCard(
+            name=check_name(request.name or loaded.suggested_name),
+            uri=loaded.uri,
+            weights_sha256=loaded.weights_sha256,
+            layer=tap.layer,
+            layer_found_by=found_by,
+            output_shape=(),
+            preprocessing=loaded.preprocessing,
+            parameters=loaded.parameters,
+            architecture=loaded.architecture,
+            task=request.task if request.task is not None else loaded.task,
+            data=request.data if request.data is not None else loaded.data,
+            tags={**loaded.tags, **(request.tags or {})},
+        )
+        yield Prepared(tap, card, device)
+
+
+def layers(request: Request, images: np.ndarray) -> tuple[list[LayerRow], Tap]:
+    """The executed layers of a model, and the tap that would be used."""
+    with _ready(request, images) as (loaded, module, example, _):
+        return executed_layers(module, example), find_encoder_output(module, example, request.layer or loaded.layer)

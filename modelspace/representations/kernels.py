@@ -1,0 +1,164 @@
+"""How an encoder output tells the probe images apart: one kernel per model, an inner product of kernels per pair.
+
+The forward pass that attribution needs yields T for every probe image, and a table of T (images x features) says which images
+a model finds alike. Each function here turns such a table into a symmetric (N, N) matrix of Frobenius norm 1; the inner
+product of two models' matrices is their similarity. So a space of them has exact coordinates and an index, as a space of
+attribution maps has. Row k of a model's matrix is stored as the map of image k would be (`modelspace.representations.maps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from modelspace.errors import EmbeddingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+
+#: T is reduced to so many numbers per image, so that the table of a model stays small, and averaged over the cells of a grid
+#: of at most so many to a side before anything else is given up.
+MOST, GRID = 8192, 8
+
+#: The kernel of a model is held whole: N x N.
+MAX_IMAGES = 4096
+
+_EMPTY = "a model's features are the same for every image: nothing can be compared"
+
+
+def reduced(output: torch.Tensor) -> torch.Tensor:
+    """T with at most `MOST` numbers per image, (B, d) float32.
+
+    A T of that size is flattened. A larger one of channels and pixels (B, C, H, W) is averaged over the cells of the finest
+    grid that fits, at most `GRID` x `GRID`; one of tokens (B, L, D) over runs of neighbouring tokens. What is still too
+    large is folded: elements are given random signs and dealt out to `MOST` sums (Charikar et al., ICALP 2002: inner
+    products are kept up to noise), the same ones in every model of that size.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    values = output.detach().float()
+    if values[0].numel() > MOST and values.dim() == 4:
+        side = max((n for n in range(1, GRID + 1) if values.shape[1] * n * n <= MOST), default=1)
+        rows, columns = min(side, values.shape[2]), min(side, values.shape[3])
+        values = F.adaptive_avg_pool2d(values, (rows, columns))
+    elif values[0].numel() > MOST and values.dim() == 3:
+        runs = max(1, min(MOST // values.shape[2], values.shape[1]))
+        values = F.adaptive_avg_pool1d(values.transpose(1, 2), runs)
+    values = values.flatten(1)
+    if values.shape[1] > MOST:
+        generator = torch.Generator().manual_seed(0)
+        bucket = torch.randint(MOST, (values.shape[1],), generator=generator).to(values.device)
+        sign = (torch.randint(0, 2, (values.shape[1],), generator=generator) * 2 - 1).to(values)
+        values = values.new_zeros(len(values), MOST).index_add_(1, bucket, values * sign)
+    return values
+
+
+def linear_cka(table: Array) -> Array:
+    """The linear kernel, centred: its inner products are linear CKA (Kornblith et al., ICML 2019, eq. 3 and 4)."""
+    # Centring the features first keeps the kernel exact where a large common offset would swamp the differences.
+    table = table - table.mean(axis=0)
+    return unit(centred(table @ table.T))
+
+
+def dds(table: Array) -> Array:
+    """The cosine kernel of z-scored features, centred: duality diagram similarity (Dwivedi et al., ECCV 2020)."""
+    rows = unit_rows(z_scored(table))
+    return unit(centred(rows @ rows.T))
+
+
+def rsa(table: Array) -> Array:
+    """Ranks of the dissimilarities 1 - Pearson of every two images, centred, zero on the diagonal (Dwivedi & Roig, CVPR 2019).
+
+    The inner product of two such matrices is Spearman's correlation of the upper triangles. An image whose features are all
+    equal correlates 0 with all.
+    """
+    rows = unit_rows(table - table.mean(axis=1, keepdims=True))
+    upper = np.triu_indices(len(rows), 1)
+    ranks = rankdata(-(rows @ rows.T)[upper].round(12))
+    matrix = np.zeros((len(rows), len(rows)))
+    matrix[upper] = ranks - ranks.mean()
+    return unit(matrix + matrix.T)
+
+
+#: Method to function: (N, d) float64 to (N, N) symmetric of unit norm. The names are `modelspace.types.GEOMETRIES`.
+KERNELS: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"dds": dds, "linear_cka": linear_cka, "rsa": rsa})
+
+#: One line for people.
+SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "dds": "which images the encoder output finds alike: cosine kernel of z-scored features (duality diagram similarity)",
+        "linear_cka": "the same with the linear kernel (centred kernel alignment)",
+        "rsa": "the same by ranks of dissimilarities (representational similarity analysis)",
+    }
+)
+
+
+def kernel(method: str, features: np.ndarray) -> Array:
+    """The (N, N) matrix of one model.
+
+    Args:
+        method: one of `KERNELS`.
+        features: (N, d), one row per probe image.
+
+    Raises:
+        EmbeddingError: features that are not finite, or the same for every image.
+        UsageError: fewer than 3 or more than `MAX_IMAGES` images.
+    """
+    if not 3 <= len(features) <= MAX_IMAGES:
+        raise UsageError(
+            f"a space of {method} can't have {len(features)} probe images",
+            f"use 3 to {MAX_IMAGES}; a few hundred suffice",
+        )
+    table = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(table).all():
+        raise EmbeddingError(
+            "the encoder output is not finite for some probe images", "check weights and preprocessing"
+        )
+    try:
+        return KERNELS[method](table)
+    except UsageError as error:
+        raise EmbeddingError(
+            "the encoder output is the same for every probe image", "tap another layer with --layer"
+        ) from error
+
+
+def z_scored(table: Array) -> Array:
+    """Features with mean 0 and deviation 1 over the images; those that are the same for every image are left out."""
+    spread = table.std(axis=0)
+    # A unit that is the same for every image tells nothing; dividing by its rounding noise would.
+    live = spread > 1e-12 * np.abs(table).max(axis=0, initial=0.0)
+    z: Array = (table[:, live] - table[:, live].mean(axis=0)) / spread[live]
+    return z
+
+
+def centred(gram: Array) -> Array:
+    """A kernel matrix with the mean of every row and column taken off: H K H."""
+    rows = gram.mean(axis=0, keepdims=True)
+    return gram - rows - rows.T + gram.mean()
+
+
+def unit_rows(table: Array) -> Array:
+    """Rows scaled to length 1; a row of zeros stays."""
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+
+
+def unit(matrix: Array) -> Array:
+    """A matrix scaled to Frobenius norm 1.
+
+    Raises:
+        UsageError: it is zero.
+    """
+    length = np.linalg.norm(matrix)
+    if not length > 0:
+        raise UsageError(_EMPTY)
+    scaled: Array = matrix / length
+    return scaled

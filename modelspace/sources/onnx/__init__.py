@@ -1,0 +1,1 @@
+"""ONNX files, converted to torch by our own operators."""

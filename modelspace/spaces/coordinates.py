@@ -1,0 +1,177 @@
+"""From affinities to vectors whose inner products are those affinities.
+
+Let G be the matrix of affinities of the models of a space, in the order in which they were added. G is a Gram matrix
+(`modelspace.representations.maps`: an affinity is an inner product of unit vectors), so it has a Cholesky factor L with L Lᵀ = G, and
+row i of L is a vector for model i. A new model with affinities k to the models already there gets v = L⁻¹k, followed by
+√(1 − |v|²): row n + 1 of the factor. Nothing that is already stored moves (Golub & Van Loan, Matrix Computations,
+section 4.2: the factor of a bordered matrix).
+
+Two things bound it. A model whose residual 1 − |v|² is at most `TOLERANCE` lies in the span of the others to rounding
+(an exact or near copy): it opens no new axis, since dividing by its pivot would blow up rounding errors. And a space
+opens at most `MAX_AXES` axes: past that a vector is the projection on the models that own an axis, its inner products
+with them stay exact, and those with other such models are the Nyström approximation (Williams & Seeger, NIPS 2000),
+which the caller re-ranks with the stored maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelspace.errors import DamagedError
+
+#: A new axis is opened only where the residual 1 − |v|² exceeds it. On 200 models in 40 families with near-copies (1e-4 to
+#: 1e-2) and exact copies, float64 affinities and float64 vectors, the largest error of an inner product was 7e-14 at 1e-10
+#: (6e-8 once the index rounds to float32), 5e-6 at 1e-8 and 5e-5 at 1e-6. It must stay well above the rounding error of
+#: the affinities: with errors of 1e-8 in them 1e-10 fails (near-copies then differ by noise), so they are summed in float64.
+TOLERANCE = 1e-10
+
+#: A vector may exceed length one by rounding. More than this means that the affinities are no Gram matrix.
+_EXCESS = 1e-6
+
+#: Cap on the dimension of a space: past it vectors are projections, and queries are re-ranked with the maps.
+MAX_AXES = 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's vector.
+
+    Attributes:
+        vector: (d,) float64, d = number of axes up to and including this model's own; entries past the end are zero.
+        axis: the axis that this model opened, or None.
+        residual: 1 − |v|² before the own axis was opened, in 0..1: the part of the model that no earlier model explains.
+    """
+
+    vector: np.ndarray
+    axis: int | None
+    residual: float
+
+
+class Factor:
+    """The growing factor of one space.
+
+    Args:
+        max_axes: cap on the number of axes.
+        tolerance: see `TOLERANCE`.
+    """
+
+    def __init__(self, max_axes: int = MAX_AXES, tolerance: float = TOLERANCE) -> None:
+        self.max_axes = max_axes
+        self.tolerance = tolerance
+        self.landmarks: list[int] = []  # positions of the models that own axis 0, 1, ...
+        self._lower = np.zeros((0, 0))
+        self._n_rows = 0
+
+    @property
+    def n_axes(self) -> int:
+        return len(self.landmarks)
+
+    @property
+    def n_rows(self) -> int:
+        return self._n_rows
+
+    @property
+    def is_full(self) -> bool:
+        return self.n_axes >= self.max_axes
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Row], max_axes: int = MAX_AXES, tolerance: float = TOLERANCE) -> Factor:
+        """The factor that stored rows came from; rows in the order of their positions."""
+        factor = cls(max_axes, tolerance)
+        factor.landmarks = [position for position, row in enumerate(rows) if row.axis is not None]
+        lower = np.zeros((factor.n_axes, factor.n_axes))
+        for axis, position in enumerate(factor.landmarks):
+            vector = rows[position].vector
+            lower[axis, : len(vector)] = vector
+        factor._lower = lower
+        factor._n_rows = len(rows)
+        return factor
+
+    def append(self, affinities: np.ndarray) -> Row:
+        """Add a model.
+
+        Args:
+            affinities: (n,) float64 in −1..1, to the models at positions 0..n−1; entries of models that own no axis
+                are not read, so n may be as small as the last landmark's position + 1.
+
+        Returns:
+            The new model's row. Earlier rows stay as they are.
+
+        Raises:
+            DamagedError: the affinities are not those of unit vectors (|v|² exceeds 1 by more than rounding).
+        """
+        # Half of a query's start-up time, if imported with the module; and queries add nothing.
+        from scipy.linalg import solve_triangular
+
+        known = np.asarray(affinities, dtype=np.float64)[self.landmarks] if self.landmarks else np.zeros(0)
+        vector = solve_triangular(self._lower, known, lower=True) if len(known) else known
+        residual = float(1.0 - vector @ vector)
+        axis = None
+        if residual > self.tolerance and not self.is_full:
+            axis = self.n_axes
+            vector = np.append(vector, np.sqrt(residual))
+            lower = np.zeros((axis + 1, axis + 1))
+            lower[:axis, :axis] = self._lower
+            lower[axis] = vector
+            self._lower = lower
+            self.landmarks.append(self._n_rows)
+        elif vector @ vector > 1.0:
+            if residual < -_EXCESS:
+                raise DamagedError(
+                    f"the affinities of a model to {self._n_rows} others contradict theirs to each other "
+                    f"(|v|² = {1 - residual:.6g})",
+                    "the stored maps or vectors are damaged: run 'modelspace verify', then 'modelspace rebuild --coordinates'",
+                )
+            # A copy, up to rounding: a vector longer than one would make it a nearer neighbour of the original than itself.
+            vector = vector / np.linalg.norm(vector)
+        self._n_rows += 1
+        return Row(vector, axis, max(residual, 0.0))
+
+
+def factorise(
+    affinities: Sequence[np.ndarray],
+    missing: Callable[[int, int], float],
+    max_axes: int = MAX_AXES,
+    tolerance: float = TOLERANCE,
+) -> list[Row]:
+    """All rows anew, in the order given; what removing a model or rebuilding a space needs.
+
+    Args:
+        affinities: for the model at position i its affinities to positions 0..len−1, len ≤ i (float64).
+        missing: called as missing(i, j) for a pair whose affinity is needed but not given.
+        max_axes: cap on the number of axes.
+        tolerance: see `TOLERANCE`.
+
+    Returns:
+        One row per model.
+    """
+    factor = Factor(max_axes, tolerance)
+    rows = []
+    for position, given in enumerate(affinities):
+        needed = factor.landmarks[-1] + 1 if factor.landmarks else 0
+        if len(given) < needed:
+            full = np.zeros(needed)
+            full[: len(given)] = given
+            for landmark in factor.landmarks:
+                if landmark >= len(given):
+                    full[landmark] = missing(position, landmark)
+            given = full
+        rows.append(factor.append(given))
+    return rows
+
+
+def matrix(rows: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
+    """Vectors of different length as one (n, d) array, padded with zeros."""
+    width = max((len(row) for row in rows), default=0)
+    out: np.ndarray = np.zeros((len(rows), width), dtype=dtype)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return out
+
+
+def is_exact(rows: Sequence[Row], tolerance: float = TOLERANCE) -> bool:
+    """Whether every inner product of two vectors is the affinity: no model was cut off by the cap on axes."""
+    return all(row.axis is not None or row.residual <= tolerance for row in rows)

@@ -1,0 +1,368 @@
+"""What a registry holds, as files for other programs: tables, matrices, vectors, maps, a tree.
+
+Every file is written under a temporary name and renamed, so that nobody ever reads half of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.names import did_you_mean
+from modelspace.registry import ModelRow, Registry, SpaceRow
+from modelspace.representations.maps import decode_unit
+from modelspace.results import Exported
+from modelspace.spaces import affinity as comparison
+from modelspace.spaces import coordinates
+
+#: What can be written, and in which formats; the first is what a folder gets.
+WHAT: dict[str, tuple[str, ...]] = {
+    "models": ("parquet", "csv", "json"),
+    "affinity": ("parquet", "csv", "npy"),
+    "vectors": ("npy", "parquet", "csv"),
+    "neighbours": ("parquet", "csv", "json"),
+    "tree": ("newick", "json"),
+    "maps": ("npy",),
+}
+#: What a folder gets where nothing is named: all but the maps, which are large.
+DEFAULT = ("models", "affinity", "vectors", "neighbours", "tree")
+#: What a single file gets where its format alone is known.
+DEFAULT_OF = {"parquet": "models", "csv": "models", "json": "models", "npy": "vectors", "newick": "tree"}
+#: Formats by suffix; the first of a format is what its files are called in a folder.
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".json": "json",
+    ".npy": "npy",
+    ".nwk": "newick",
+    ".newick": "newick",
+    ".tree": "newick",
+}
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+DTYPES = ("float64", "float32")
+
+#: Name -> (DuckDB's type, values).
+Columns = dict[str, tuple[str, Sequence[Any]]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the files are made.
+
+    Attributes:
+        space: name or id; None: the default space.
+        where: SQL condition on the table `models`.
+        wide: the affinities as a square table, a column per model, instead of a row per pair.
+        k: neighbours of each model.
+        dtype: of .npy files of vectors and affinities; maps are float32.
+        method: linkage of the tree.
+    """
+
+    space: str | None = None
+    where: str | None = None
+    wide: bool = False
+    k: int = 10
+    dtype: str = "float64"
+    method: str = "average"
+
+
+def export(
+    path: Path, target: Path, what: Sequence[str], format: str | None, *, force: bool, options: Options
+) -> list[Exported]:
+    """See `modelspace.workspace.ModelSpace.export`."""
+    if options.dtype not in DTYPES:
+        raise UsageError(f"numbers can't be written as {options.dtype!r}", f"use {' or '.join(DTYPES)}")
+    if options.k < 1:
+        raise UsageError(f"k must be at least 1, not {options.k}", "example: -k 5")
+    files = _files(target, what, format)
+    taken = [file for _, file, chosen in files for file in _all_of(file, chosen) if os.path.lexists(file)]
+    if taken and not force:
+        raise ConflictError(
+            f"{taken[0]} exists already" + (f", and {len(taken) - 1} more" if len(taken) > 1 else ""),
+            "choose another name, or --force to overwrite",
+        )
+    made = []
+    for name, file, chosen in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made += _WRITERS[name](path, file, chosen, options, force)
+    return made
+
+
+def _files(target: Path, what: Sequence[str], format: str | None) -> list[tuple[str, Path, str]]:
+    """(what, file, format) of everything to be written.
+
+    Raises:
+        UsageError: they don't go together.
+    """
+    for name in what:
+        if name not in WHAT:
+            raise UsageError(f"{name!r} can't be exported", did_you_mean(name, WHAT, f"there are: {', '.join(WHAT)}"))
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"{format!r} is no format", did_you_mean(format, FORMATS, f"there are: {', '.join(FORMATS)}"))
+    told = SUFFIXES.get(target.suffix.lower())
+    if target.is_dir() or not target.suffix:
+        chosen = list(dict.fromkeys(what or DEFAULT))
+        if what and format:
+            for name in chosen:
+                _check(name, format)
+        suffixes = {kind: suffix for suffix, kind in reversed(SUFFIXES.items())}
+        files = []
+        for name in chosen:
+            kind = format if format is not None and format in WHAT[name] else WHAT[name][0]
+            files.append((name, target / ("maps" if name == "maps" else f"{name}{suffixes[kind]}"), kind))
+        return files
+    kind = format or told or ""
+    if not kind:
+        raise UsageError(
+            f"can't tell how to write {target.name!r}",
+            f"end its name in one of {', '.join(SUFFIXES)}; or name a folder",
+        )
+    if len(what) > 1:
+        raise UsageError(f"{target.name} is one file, but {' and '.join(what)} are asked for", "name a folder")
+    name = what[0] if what else DEFAULT_OF[kind]
+    if name == "maps":
+        raise UsageError("maps are a file per model", "name a folder")
+    _check(name, kind)
+    return [(name, target, kind)]
+
+
+def _check(name: str, kind: str) -> None:
+    if kind not in WHAT[name]:
+        raise UsageError(f"{name} can't be written as {kind}", f"use {' or '.join(WHAT[name])}")
+
+
+def _all_of(file: Path, kind: str) -> list[Path]:
+    """The files that one export writes, as far as they are known before: those of the maps are not."""
+    return [file, _names_file(file)] if kind == "npy" and file.suffix else [file] if file.suffix else []
+
+
+def _names_file(file: Path) -> Path:
+    return file.with_suffix(".names.txt")
+
+
+# ---- writing
+
+
+def _write(file: Path, write: Callable[[Path], None]) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise ModelspaceError(f"{file} can't be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_text(file: Path, text: str) -> None:
+    def save(temporary: Path) -> None:
+        temporary.write_bytes(text.encode())
+
+    _write(file, save)
+
+
+def _write_array(file: Path, array: np.ndarray, names: Sequence[str] | None) -> None:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as out:
+            np.save(out, array, allow_pickle=False)
+
+    if names is not None:
+        # The names first: an array without its names would be of no use.
+        _write_text(_names_file(file), "".join(f"{name}\n" for name in names))
+    _write(file, save)
+
+
+def _write_table(file: Path, kind: str, columns: Columns) -> None:
+    if kind == "parquet":
+        from modelspace.registry.files import write_parquet
+
+        _write(file, lambda temporary: write_parquet(columns, temporary))
+        return
+    rows = list(zip(*(values for _, values in columns.values()), strict=True))
+    if kind == "json":
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        _write_text(file, json.dumps(objects, ensure_ascii=False, indent=1, allow_nan=False, default=_cell) + "\n")
+        return
+
+    def save(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([_cell(value) for value in row] for row in rows)
+
+    _write(file, save)
+
+
+def _cell(value: Any) -> Any:
+    """Numbers in full precision, as Python writes them; lists and dictionaries as JSON."""
+    if isinstance(value, list | tuple | Mapping):
+        return json.dumps(value, ensure_ascii=False)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _done(file: Path, what: str, kind: str, rows: int) -> Exported:
+    return Exported(str(file), what, kind, rows, file.stat().st_size)
+
+
+# ---- what is written
+
+
+def _models(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    with Registry.open(path) as registry:
+        rows = registry.models(options.where)
+        if options.space is not None:
+            held = set(registry.model_ids(registry.space(options.space).spec.space_id))
+            rows = [row for row in rows if row.model_id in held]
+    _write_table(file, kind, model_columns(rows))
+    return [_done(file, "models", kind, len(rows))]
+
+
+def model_columns(rows: Sequence[ModelRow]) -> Columns:
+    """The table `models`, flat; lists and tags as DuckDB's own types."""
+    cards = [row.card for row in rows]
+    sizes = [card.preprocessing.input_size for card in cards]
+    return {
+        "name": ("VARCHAR", [card.name for card in cards]),
+        "task": ("VARCHAR", [card.task for card in cards]),
+        "data": ("VARCHAR", [card.data for card in cards]),
+        "architecture": ("VARCHAR", [card.architecture for card in cards]),
+        "parameters": ("BIGINT", [card.parameters for card in cards]),
+        "layer": ("VARCHAR", [card.layer for card in cards]),
+        "layer_found_by": ("VARCHAR", [card.layer_found_by for card in cards]),
+        "output_shape": ("INTEGER[]", [list(card.output_shape) for card in cards]),
+        "input_height": ("INTEGER", [height for height, _ in sizes]),
+        "input_width": ("INTEGER", [width for _, width in sizes]),
+        "preprocessing": (
+            "VARCHAR",
+            [json.dumps(card.preprocessing.to_dict(), sort_keys=True) for card in cards],
+        ),
+        "uri": ("VARCHAR", [card.uri for card in cards]),
+        "weights_sha256": ("VARCHAR", [card.weights_sha256 for card in cards]),
+        "seconds": ("DOUBLE", [card.seconds for card in cards]),
+        # UTC, as in the registry; a time with a zone would need an extension of DuckDB's.
+        "added_at": ("TIMESTAMP", [row.added_at.replace(tzinfo=None) for row in rows]),
+        "spaces": ("VARCHAR[]", [list(row.spaces) for row in rows]),
+        "tags": ("MAP(VARCHAR, VARCHAR)", [dict(card.tags) for card in cards]),
+    }
+
+
+def _chosen(registry: Registry, options: Options) -> tuple[SpaceRow, dict[int, str]]:
+    """The space, and the names by id of its models that meet the condition, in order of position."""
+    row = registry.space(options.space)
+    found = {model.model_id: model.card.name for model in registry.models(options.where)}
+    return row, {i: found[i] for i in registry.model_ids(row.spec.space_id) if i in found}
+
+
+def _matrix(path: Path, options: Options) -> tuple[list[int], list[str], np.ndarray]:
+    with Registry.open(path) as registry:
+        row, names = _chosen(registry, options)
+        ids, matrix = comparison.matrix(registry, row.spec, set(names))
+    return ids, [names[i] for i in ids], matrix
+
+
+def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    _, names, matrix = _matrix(path, options)
+    if kind == "npy":
+        _write_array(file, matrix.astype(options.dtype), names)
+        return [_done(file, "affinity", kind, len(names))]
+    columns: Columns
+    if options.wide:
+        columns = {"name": ("VARCHAR", names)}
+        columns |= {name: ("DOUBLE", matrix[:, i].tolist()) for i, name in enumerate(names) if name != "name"}
+        if "name" in names:
+            raise UsageError("a model is called 'name', as the first column of a wide table", "leave --wide out")
+    else:
+        first, second = np.triu_indices(len(names), 1)
+        columns = {
+            "a": ("VARCHAR", [names[i] for i in first]),
+            "b": ("VARCHAR", [names[j] for j in second]),
+            "affinity": ("DOUBLE", matrix[first, second].tolist()),
+        }
+    _write_table(file, kind, columns)
+    return [_done(file, "affinity", kind, len(next(iter(columns.values()))[1]))]
+
+
+def _vectors(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    with Registry.open(path) as registry:
+        row, chosen = _chosen(registry, options)
+        stored = [each for each in registry.embeddings(row.spec.space_id) if each.model_id in chosen]
+    names = [chosen[each.model_id] for each in stored]
+    matrix = coordinates.matrix([each.vector for each in stored])
+    if kind == "npy":
+        _write_array(file, matrix.astype(options.dtype), names)
+    elif kind == "csv":
+        columns: Columns = {"name": ("VARCHAR", names)}
+        columns |= {f"v{i}": ("DOUBLE", matrix[:, i].tolist()) for i in range(matrix.shape[1])}
+        _write_table(file, kind, columns)
+    else:
+        _write_table(file, kind, {"name": ("VARCHAR", names), "vector": ("DOUBLE[]", matrix.tolist())})
+    return [_done(file, "vectors", kind, len(names))]
+
+
+def _neighbours(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    ids, names, matrix = _matrix(path, options)
+    rows: list[tuple[str, int, str, float, float]] = []
+    for i, name in enumerate(names):
+        # Equal affinities keep the order of registration, as in `nearest`.
+        order = np.lexsort((ids, -np.round(matrix[i], 12)))
+        for rank, j in enumerate(order[order != i][: options.k], 1):
+            affinity = float(matrix[i, j])
+            rows.append((name, rank, names[j], affinity, float(np.sqrt(max(0.0, 2 - 2 * affinity)))))
+    kinds = {"name": "VARCHAR", "rank": "INTEGER", "neighbour": "VARCHAR", "affinity": "DOUBLE", "distance": "DOUBLE"}
+    columns: Columns = {name: (kind_, [row[i] for row in rows]) for i, (name, kind_) in enumerate(kinds.items())}
+    _write_table(file, kind, columns)
+    return [_done(file, "neighbours", kind, len(rows))]
+
+
+def _tree(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    from modelspace.analysis import to_json, to_newick
+    from modelspace.verbs.pictures.figures import cluster
+
+    found = cluster(path, options.space, options.where, None, method=options.method, support=None)
+    _write_text(file, to_newick(found.tree) if kind == "newick" else to_json(found.tree, found.groups))
+    return [_done(file, "tree", kind, found.tree.n_leaves)]
+
+
+def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    with Registry.open(path) as registry:
+        row, chosen = _chosen(registry, options)
+    if row.spec.canvas < 2:
+        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "name another one with --space")
+    taken = [folder / f"{name}.npy" for name in chosen.values() if (folder / f"{name}.npy").exists()]
+    if taken and not force:
+        raise ConflictError(f"{taken[0]} exists already", "choose another folder, or --force to overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for model_id, name in chosen.items():
+        with Registry.open(path) as registry:
+            blocks = list(registry.map_blocks(row.spec.space_id, model_id))
+        maps = np.concatenate([decode_unit(block, row.spec) for block in blocks])
+        file = folder / f"{name}.npy"
+        # As the verb `maps` gives them: float64 would be twice the size of what 8 bits hold.
+        _write_array(file, maps.reshape(-1, row.spec.canvas, row.spec.canvas).astype(np.float32), None)
+        made.append(_done(file, "maps", kind, len(maps)))
+    return made
+
+
+_WRITERS: dict[str, Callable[[Path, Path, str, Options, bool], list[Exported]]] = {
+    "models": _models,
+    "affinity": _affinity,
+    "vectors": _vectors,
+    "neighbours": _neighbours,
+    "tree": _tree,
+    "maps": _maps,
+}

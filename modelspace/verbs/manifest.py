@@ -1,0 +1,444 @@
+"""Manifests: many models in one file, TOML or CSV, each with what the options of `add` say.
+
+    [defaults]
+    task = "classification"
+    tags = { owner = "me" }
+
+    [[model]]
+    name = "resnet18"
+    uri = "python:nets.py:resnet18"
+    weights = "resnet18.safetensors"
+    input_size = 224
+
+Reading one runs no model and imports no torch. All mistakes of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.names import check_name, did_you_mean
+from modelspace.sources import PreprocessingFlags, parse_uri
+
+#: The manifests that come with modelspace.
+CATALOGS = Path(__file__).parents[1] / "catalogs"
+
+#: Fields of `modelspace.types.Preprocessing`, as they are written in an entry.
+PREPROCESSING = tuple(entry.name for entry in fields(PreprocessingFlags))
+
+_TEXTS = ("name", "uri", "weights", "layer", "task", "data", "device", "trust_code", "needs")
+#: What an entry may say. Whatever else `modelspace.embedding.prepare.Request` has is allowed too (`_of_request`).
+KEYS = (*_TEXTS, *PREPROCESSING, "tags", "batch_size")
+#: What makes sense for one model only.
+_OF_ONE = ("name", "uri", "weights", "needs")
+
+_DEFAULTS = "[defaults]"
+
+#: Kinds of addresses that are nothing but a path.
+FILE_SCHEMES = ("file", "onnx")
+
+#: At most so many mistakes are told.
+_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a manifest.
+
+    Attributes:
+        options: entries of `modelspace.embedding.prepare.Request`, "model" among them unless the file leaves the address out.
+        batch_size: images per pass, or None.
+        needs: where there is no address: what the user has to bring.
+        where: for messages, for example "line 12 (model 3, resnet18)".
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | None = None
+    needs: str = ""
+    where: str = ""
+
+    @property
+    def model(self) -> Any:
+        """The address, or a live module; None where the user has to bring something."""
+        return self.options.get("model")
+
+    @property
+    def name(self) -> str | None:
+        return self.options.get("name")
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return self.name or (self.model if isinstance(self.model, str) else type(self.model).__name__)
+
+
+class ManifestError(UsageError):
+    """A manifest that can't be used; `mistakes` has all of them, each with its place."""
+
+    def __init__(self, what: str, mistakes: Sequence[str], hint: str = "") -> None:
+        told = [*mistakes[:_TOLD], *([f"... and {len(mistakes) - _TOLD} more"] if len(mistakes) > _TOLD else [])]
+        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n  ".join([f"{what} has {count}:", *told]), hint)
+        self.mistakes = tuple(mistakes)
+
+
+def catalogs() -> list[str]:
+    """Names of the manifests that come with modelspace."""
+    return sorted(path.stem for path in CATALOGS.glob("*.toml"))
+
+
+def find(name: str | Path) -> Path:
+    """The file of a manifest: a path, or the name of a catalog.
+
+    Raises:
+        NotFoundError: neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if str(name) in catalogs():
+        return CATALOGS / f"{name}.toml"
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a manifest", "name the file, for example zoo.toml")
+    beside = [other.name for other in path.parent.glob("*") if other.suffix in (".toml", ".csv")]
+    known = f"catalogs that come with modelspace: {', '.join(catalogs())}"
+    meant = did_you_mean(str(name), [*catalogs(), *beside])
+    raise NotFoundError(f"there is no manifest {name}", f"{meant} {known}".strip())
+
+
+def read(manifest: str | Path) -> list[Entry]:
+    """The models of a manifest file (.toml or .csv) or of a catalog, in its order.
+
+    Relative paths in it, of weights and of files in addresses, are relative to its folder.
+
+    Raises:
+        NotFoundError: there is no such file or catalog.
+        ManifestError: what is wrong with it, all at once.
+    """
+    path = find(manifest)
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start})") from None
+    if path.suffix.lower() == ".csv":
+        return _checked(path.name, *_csv_rows(path.name, text), path.parent)
+    return _checked(path.name, *_toml_rows(path.name, text), path.parent)
+
+
+def from_mappings(values: Iterable[Mapping[str, Any]], base: Path | None = None) -> list[Entry]:
+    """The same from dictionaries, with "model" (an address or a live module) as another word for "uri".
+
+    Args:
+        values: one dictionary for each model, with the entries of a manifest.
+        base: what relative paths are relative to; default: the current folder.
+
+    Raises:
+        ManifestError: what is wrong with them, all at once.
+    """
+    rows = []
+    for number, value in enumerate(values, 1):
+        given = dict(value)
+        if "model" in given and "uri" not in given:
+            given["uri"] = given.pop("model")
+        rows.append(_Row(f"model {number}", given))
+    return _checked("the list of models", rows, [], base or Path.cwd())
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What stands in the file for one model.
+
+    Attributes:
+        where: what to call it in messages.
+        values: by key, those of [defaults] among them.
+        places: the line of each key, where known; of the beginning as "".
+        inherited: keys whose value is that of [defaults], where its mistakes are told once.
+    """
+
+    where: str
+    values: dict[str, Any]
+    places: Mapping[str, int] = field(default_factory=dict)
+    inherited: Collection[str] = ()
+
+    def at(self, key: str) -> str:
+        return f"line {self.places[key]} ({self.where})" if key in self.places else self.where
+
+
+# ---- the two kinds of files
+
+
+def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(name, [f"it is not TOML: {error}"], "docs/manifests.md has an example") from None
+    mistakes = [
+        f"unknown table {key!r}{_meant(key, ('model', 'defaults'))}"
+        for key in document
+        if key not in ("model", "defaults")
+    ]
+    defaults, models = document.get("defaults", {}), document.get("model", [])
+    if not isinstance(defaults, dict):
+        mistakes.append("defaults is not a table: write [defaults]")
+        defaults = {}
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        mistakes.append("model is not a list of tables: write [[model]] before each")
+        models = []
+    lines = _lines(text, len(models))
+    mistakes += [f"{_DEFAULTS}: {key!r} belongs to one model, not to all" for key in defaults if key in _OF_ONE]
+    defaults = {key: value for key, value in defaults.items() if key not in _OF_ONE}
+    rows = [_Row(_DEFAULTS, defaults)] if defaults else []
+    for number, (model, places) in enumerate(zip(models, lines, strict=True), 1):
+        label = f"model {number}" + (f", {model['name']}" if isinstance(model.get("name"), str) else "")
+        rows.append(_Row(label, _over(defaults, model), places, set(defaults) - set(model)))
+    if not models and not mistakes:
+        mistakes.append("it has no [[model]]")
+    return rows, mistakes
+
+
+def _over(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's values over the defaults; tags are merged one by one."""
+    values = {**defaults, **model}
+    if isinstance(defaults.get("tags"), dict) and isinstance(model.get("tags"), dict):
+        values["tags"] = {**defaults["tags"], **model["tags"]}
+    return values
+
+
+def _lines(text: str, count: int) -> list[dict[str, int]]:
+    """For each [[model]] the lines of its keys, and of its beginning as ""; nothing where the file is laid out otherwise.
+
+    tomllib tells no lines. A manifest is flat enough to find them: only inside a text of several lines could something
+    look like a key, and then the count or a line is off in a message, never in what is read.
+    """
+    found: list[dict[str, int]] = []
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"\s*\[\[\s*model\s*\]\]", line):
+            found.append({"": number})
+            inside = True
+        elif table := re.match(r"\s*\[+\s*([\w.]+)", line):
+            inside = inside and table[1].startswith("model.")
+            if inside:
+                found[-1].setdefault(table[1].removeprefix("model."), number)
+        elif inside and (key := re.match(r"""\s*["']?([\w-]+)["']?\s*[.=]""", line)):
+            found[-1].setdefault(key[1], number)
+    return found if len(found) == count else [{} for _ in range(count)]
+
+
+def _csv_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[_Row] = []
+    mistakes: list[str] = []
+    header: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            first, line = line, reader.line_num + 1
+            if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
+                continue
+            if not header:
+                header = [cell.strip() for cell in cells]
+                mistakes += [
+                    f"line {first}: column {column!r} is there twice"
+                    for column in sorted(set(header))
+                    if header.count(column) > 1
+                ]
+                continue
+            number = len(rows) + 1
+            if len(cells) != len(header):
+                mistakes.append(f"line {first} (model {number}): {len(cells)} cells, but {len(header)} columns")
+            values: dict[str, Any] = {}
+            for column, cell in zip(header, cells, strict=False):
+                if not cell.strip():
+                    continue
+                if column.startswith("tags."):
+                    values.setdefault("tags", {})[column.removeprefix("tags.")] = cell.strip()
+                else:
+                    values[column] = cell.strip()
+            label = f"model {number}" + (f", {values['name']}" if "name" in values else "")
+            rows.append(_Row(label, values, dict.fromkeys(("", *values), first)))
+    except csv.Error as error:
+        raise ManifestError(name, [f"line {reader.line_num}: it is not CSV: {error}"]) from None
+    if not rows and not mistakes:
+        mistakes.append("it has no line below the header")
+    return rows, mistakes
+
+
+# ---- what stands in an entry
+
+
+def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -> list[Entry]:
+    entries: list[Entry] = []
+    names: dict[str, str] = {}
+    unknown: dict[str, list[str]] = {}
+    for row in rows:
+        before = len(mistakes)
+        options, batch_size = _options(row, mistakes, unknown)
+        if row.where == _DEFAULTS:
+            continue
+        needs, uri = options.pop("needs", ""), options.pop("uri", None)
+        if uri is None and not needs:
+            mistakes.append(f"{row.at('')}: neither uri nor needs says where the model comes from")
+        if isinstance(uri, str):
+            try:
+                parse_uri(uri)
+                options = {"model": _anchored(uri, base), **options}
+            except ModelspaceError as error:
+                mistakes.append(f"{row.at('uri')}: {error.message}{f' ({error.hint})' if error.hint else ''}")
+        elif uri is not None:
+            options = {"model": uri, **options}
+        if "weights" in options:
+            options["weights"] = _absolute(options["weights"], base)
+        if (stated := options.get("name")) is not None:
+            if stated in names:
+                mistakes.append(f"{row.at('name')}: the name {stated!r} is taken by {names[stated]}")
+            names.setdefault(stated, row.at("name"))
+        if len(mistakes) == before:
+            entries.append(Entry(options, batch_size, needs, row.at("")))
+    for key, places in unknown.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        mistakes.append(f"{places[0]}{more}: unknown entry {key!r}{_meant(key, [*KEYS, *_of_request()])}")
+    if mistakes:
+        hint = (
+            f"an entry may have: {', '.join([*KEYS, *_of_request()])}" if unknown else "docs/manifests.md has examples"
+        )
+        raise ManifestError(name, mistakes, hint)
+    return entries
+
+
+def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> tuple[dict[str, Any], int | None]:
+    """The values of an entry with the types that `Request` wants; what is wrong with them is put on the lists."""
+    options: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
+    batch_size = None
+
+    def fails(key: str, what: str) -> None:
+        if key not in row.inherited:
+            mistakes.append(f"{row.at(key)}: {what}")
+
+    for key, value in row.values.items():
+        if value is None:
+            continue
+        if key in PREPROCESSING:
+            stated[key] = value
+        elif key == "preprocessing" and not isinstance(value, str):
+            options[key] = value
+        elif key == "uri" and not isinstance(value, str | bool | int | float | list | dict):
+            options[key] = value  # a live module
+        elif key in _TEXTS:
+            text = os.fspath(value) if isinstance(value, os.PathLike) else value
+            if not isinstance(text, str) or not text.strip():
+                fails(key, f"{key} is not a text: {value!r}")
+                continue
+            try:
+                options[key] = check_name(text) if key == "name" else text
+            except ModelspaceError as error:
+                fails(key, f"{error.message} ({error.hint})")
+        elif key == "tags":
+            if isinstance(value, Mapping) and all(isinstance(v, str | int | float | bool) for v in value.values()):
+                options[key] = {str(tag): _as_text(v) for tag, v in value.items()}
+            else:
+                fails(key, 'tags is not a table of texts: write tags = { group = "3D" }, or tags.group = "3D"')
+        elif key == "batch_size":
+            number = int(value) if isinstance(value, str) and value.isdecimal() else value
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                fails(key, f"batch_size is not a whole number above 0: {value!r}")
+            else:
+                batch_size = number
+        elif key in (further := _of_request()):
+            read = further[key](value)
+            if read is None:
+                fails(key, f"{key} can't be {value!r}")
+            else:
+                options[key] = read
+        elif key not in row.inherited:
+            unknown.setdefault(key, []).append(row.at(key))
+    if stated:
+        try:
+            options["preprocessing"] = _flags(stated)
+        except ModelspaceError as error:
+            fails(
+                next((key for key in stated if key not in row.inherited), next(iter(stated))),
+                f"{error.message}{f' ({error.hint})' if error.hint else ''}",
+            )
+    return options, batch_size
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flags(stated: Mapping[str, Any]) -> PreprocessingFlags:
+    """Numbers and lists of TOML, or the texts that the command line's flags take."""
+    texts = {key: value for key, value in stated.items() if isinstance(value, str) and key != "inputs"}
+    # A cell may separate numbers by blanks, so that it needs no quotes: "0.485 0.456 0.406".
+    spaced = {
+        key: re.sub(r"[\s,;]+", ",", value.strip()) if key in ("mean", "std", "value_range") else value
+        for key, value in texts.items()
+    }
+    read = PreprocessingFlags.parse(**spaced)
+    rest = PreprocessingFlags.from_dict({key: value for key, value in stated.items() if key not in texts})
+    return replace(read, **rest.stated())
+
+
+def _of_request() -> dict[str, Callable[[Any], Any]]:
+    """What `modelspace.embedding.prepare.Request` has beyond `KEYS`, with how each is read; None: it can't be.
+
+    Asked only where an entry is not among `KEYS`: it costs the import of torch.
+    """
+    from modelspace.embedding.prepare import Request
+
+    known = {*KEYS, "model", "preprocessing"}
+    return {
+        entry.name: _read_switch if isinstance(entry.default, bool) else _read_plain
+        for entry in fields(Request)
+        if entry.name not in known
+    }
+
+
+def _read_plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else None
+
+
+def _read_switch(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).lower())
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    meant = did_you_mean(word, known)
+    return f", {meant}" if meant else ""
+
+
+# ---- paths
+
+
+def _absolute(path: str, base: Path) -> str:
+    """A path as seen from the manifest. Absolute, so that the model is found from any folder and by any worker."""
+    return os.path.abspath(base / Path(path).expanduser())
+
+
+def _anchored(uri: str, base: Path) -> str:
+    """An address whose file, if it names one, is looked up from the manifest's folder."""
+    scheme, _, rest = uri.partition(":")
+    place, colon, name = rest.rpartition(":")
+    if scheme == "python":
+        is_file = place.endswith(".py") or "/" in place or os.sep in place
+        return f"python:{Path(_absolute(place, base)).as_posix()}:{name}" if is_file else uri
+    if scheme in FILE_SCHEMES:
+        return f"{scheme}:{Path(_absolute(rest, base)).as_posix()}"
+    # Other kinds of addresses may name a file with a suffix; a model's name with a dot is one only if it is there.
+    for file, tail in ((rest, ""), (place, colon + name)):
+        if Path(file).suffix and (base / file).is_file():
+            return f"{scheme}:{Path(_absolute(file, base)).as_posix()}{tail}"
+    return uri

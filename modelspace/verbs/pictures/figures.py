@@ -1,0 +1,177 @@
+"""Map, tree and heatmap of a registry's models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelspace.analysis import (
+    NeighbourRecall,
+    Tree,
+    build_tree,
+    cluster_support,
+    nearest_of_vectors,
+    neighbour_recall,
+)
+from modelspace.analysis.projection import MAX_EXACT
+from modelspace.analysis.support import MAX_SUPPORT_MODELS
+from modelspace.errors import UsageError
+from modelspace.registry import Registry
+from modelspace.spaces import affinity as comparison
+from modelspace.verbs.pictures.layout import Layout, layout
+from modelspace.verbs.pictures.selection import Selection, affinities, select
+
+if TYPE_CHECKING:
+    from modelspace.plots import Picture
+
+#: Probe sets that are drawn for the support of a tree's clusters.
+RESAMPLES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The selected models on the map of their space.
+
+    Attributes:
+        selection: the models.
+        coordinates: (n, 2) float64.
+        recall: how many of each model's true neighbours among the selected ones are near it on the map.
+        layout: the map of the whole space, and whether it is stored.
+    """
+
+    selection: Selection
+    coordinates: NDArray[np.float64]
+    recall: NeighbourRecall
+    layout: Layout
+
+    def draw(self, title: str = "") -> Picture:
+        """The map as a figure; its facts hold what was found out on the way."""
+        from modelspace.plots import map_figure
+
+        names, groups = self.selection.names, self.selection.groups
+        picture = map_figure(names, self.coordinates, groups, recall=self.recall, title=title)
+        picture.facts |= {"recall": self.recall, "layout": self.layout, "models": len(names)}
+        picture.facts["notes"] = self.layout.notes
+        return picture
+
+
+def places(
+    path: Path,
+    space: str | None,
+    where: str | None,
+    group_by: str | None,
+    *,
+    refit: bool = False,
+    store: bool = True,
+    seed: int = 0,
+    what: str = "a map",
+) -> Places:
+    """See `modelspace.workspace.ModelSpace.map`."""
+    with Registry.open(path) as registry:  # first, since a mistake in the words costs nothing then
+        select(registry, space, where, group_by, what=what)
+    found = layout(path, space, refit=refit, store=store, seed=seed)
+    with Registry.open(path) as registry:
+        selection = select(registry, space, where, group_by, what=what)
+        on_map = {int(model_id) for model_id in found.map.model_ids}
+        if missing := [row.card.name for row in selection.models if row.model_id not in on_map]:
+            raise UsageError(f"{missing[0]!r} was added while the map was made", "try again")
+        coordinates = found.places(selection.ids)
+        if len(selection.models) <= MAX_EXACT:
+            recall = neighbour_recall(coordinates, affinity=affinities(registry, selection))
+        else:
+            ids, vectors = registry.vectors(selection.row.spec.space_id)
+            chosen = np.isin(ids, selection.ids)
+            recall = neighbour_recall(coordinates, neighbours=nearest_of_vectors(vectors[chosen], 5)[0])
+    return Places(selection, coordinates, recall, found)
+
+
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """The selected models as a tree.
+
+    Attributes:
+        selection: the models.
+        affinity: (n, n) float64, in their order.
+        tree: its leaves are the models, in their order.
+    """
+
+    selection: Selection
+    affinity: NDArray[np.float64]
+    tree: Tree
+
+    @property
+    def groups(self) -> dict[str, str | None]:
+        """Name -> group."""
+        return dict(zip(self.selection.names, self.selection.groups, strict=True))
+
+    def draw(self, title: str = "") -> Picture:
+        """The tree as a figure; `facts["tree"]` is the tree."""
+        from modelspace.plots import tree_figure
+
+        picture = tree_figure(self.tree, self.selection.groups, title=title)
+        picture.facts["tree"] = self.tree
+        return picture
+
+    def heatmap(self, title: str = "") -> Picture:
+        """The affinities in the order of the tree's leaves as a figure."""
+        from modelspace.plots import heatmap_figure
+
+        names, groups = self.selection.names, self.selection.groups
+        picture = heatmap_figure(names, self.affinity, groups, tree=self.tree, title=title)
+        picture.facts |= {"tree": self.tree, "models": len(names)}
+        return picture
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """One dictionary per two different models: a, b (in the order of the space), affinity."""
+        names = self.selection.names
+        return [
+            {"a": a, "b": b, "affinity": float(self.affinity[i, i + 1 + j])}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names[i + 1 :])
+        ]
+
+
+def cluster(
+    path: Path,
+    space: str | None,
+    where: str | None,
+    group_by: str | None,
+    *,
+    method: str = "average",
+    support: int | None = None,
+    seed: int = 0,
+    what: str = "a tree",
+) -> Clustered:
+    """See `modelspace.workspace.ModelSpace.tree`."""
+    with Registry.open(path) as registry:
+        selection = select(registry, space, where, group_by, what=what)
+        check_size(selection, what)
+        matrix = affinities(registry, selection)
+        tree = build_tree(selection.names, matrix, method)
+        n = len(selection.models)
+        if support is None:
+            support = RESAMPLES if n <= MAX_SUPPORT_MODELS else 0
+        if support < 0:
+            raise UsageError(f"{support} resampled probe sets are too few", f"use 0 for none, or {RESAMPLES}")
+        if support and n > MAX_SUPPORT_MODELS:
+            raise UsageError(
+                f"bootstrap support is worked out for at most {MAX_SUPPORT_MODELS} models, not {n:,}",
+                "use --support 0, or fewer models with --where",
+            )
+        if support:
+            cosines = comparison.all_cosines(registry, selection.row.spec, selection.ids)
+            tree = tree.with_support(cluster_support(tree, cosines, n_resamples=support, seed=seed))
+    return Clustered(selection, matrix, tree)
+
+
+def check_size(selection: Selection, what: str) -> None:
+    """Refuse more models than a matrix of affinities is made for."""
+    if len(selection.models) > MAX_EXACT:
+        raise UsageError(
+            f"{what} is made of at most {MAX_EXACT:,} models, not {len(selection.models):,}",
+            "choose fewer with --where, or look at all of them with 'modelspace atlas'",
+        )

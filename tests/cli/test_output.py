@@ -1,0 +1,311 @@
+"""JSON, CSV and tables: nothing lost for programs, nothing unreadable for people."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+import enum
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_support import Line, fake_line, model, neighbour
+
+from modelspace.cli import figures, formats, screen, tables
+from modelspace.cli.tables import Column
+from modelspace.results import ModelInfo, Neighbours, Records
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    return fake_line(monkeypatch, tmp_path)
+
+
+class Colour(enum.Enum):
+    red = "r"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.1 + 0.2, 0.30000000000000004),
+        (2**100, 2**100),
+        (True, True),
+        (None, None),
+        (math.nan, None),
+        (-math.inf, None),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.datetime(2026, 1, 2, 3, 4, 5, 600), "2026-01-02T03:04:05.000600"),
+        (datetime.time(3, 4), "03:04:00"),
+        (decimal.Decimal("1.50"), 1.5),
+        (decimal.Decimal("123456789012345678901234.5"), "123456789012345678901234.5"),
+        (decimal.Decimal("42"), 42),
+        (decimal.Decimal("NaN"), None),
+        (b"\x00\xff", "00ff"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (np.float32(0.5), 0.5),
+        (np.array([1, 2]), [1, 2]),
+        ({1: (1, {"a": math.nan})}, {"1": [1, {"a": None}]}),
+        (Colour.red, "Colour.red"),
+    ],
+)
+def test_values_become_what_json_has(value: Any, expected: Any) -> None:
+    found = formats.plain(value)
+    assert found == expected
+    assert type(found) is type(expected)
+    assert json.loads(formats.to_json([value])) == [expected]
+
+
+def test_csv_survives_a_round_trip() -> None:
+    rows = [["a,b", 'say "x"', "line\nbreak"], ["", "ü", " space "]]
+    assert list(csv.reader(io.StringIO(formats.to_csv(["x", "y", "z"], rows)))) == [["x", "y", "z"], *rows]
+
+
+def test_csv_of_nested_values_is_json() -> None:
+    text = formats.to_csv(["a", "b", "c"], [[{"k": [1, 2]}, True, None]])
+    row = list(csv.reader(io.StringIO(text)))[1]
+    assert (json.loads(row[0]), row[1], row[2]) == ({"k": [1, 2]}, "true", "")
+
+
+@pytest.mark.parametrize("n", [0, 999, 1000, 999_499, 999_500, 999_999, 1_000_000, 25_557_032, 6_738_415_616])
+def test_counts_are_right_to_three_digits(n: int) -> None:
+    text = figures.count(n)
+    unit = {"k": 1e3, "M": 1e6, "B": 1e9}.get(text[-1], 1)
+    assert abs(float(text.rstrip("kMB")) * unit - n) <= 0.005 * n
+    assert "e" not in text
+    assert len(text) <= 5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.999, 59.94, 59.96, 60, 3599.4, 3599.6, 90_000])
+def test_seconds_never_show_sixty(value: float) -> None:
+    assert " 60 " not in f" {figures.seconds(value)}"
+    assert "60.0" not in figures.seconds(value)
+
+
+def test_columns_of_one_name_stay_apart(line: Line) -> None:
+    from types import SimpleNamespace
+
+    line.answer("sql", SimpleNamespace(columns=["a", "a", "a_2"], rows=[(1, 2, 3)]))
+    assert json.loads(line("sql", "x", "--format", "json").stdout) == [{"a": 1, "a_2": 2, "a_2_2": 3}]
+
+
+def test_utf_8_whatever_the_locale(line: Line) -> None:
+    line.answer("list", Records([model("depth", task="深度")], ModelInfo))
+    result = line("list", "--format", "json")
+    assert "深度" in result.stdout_bytes.decode("utf-8")
+
+
+# ---- tables
+
+
+LONG = "a_very_long_name_of_a_model_that_goes_on.and_on_v1.5-augmented"
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def draw(width: int | None, columns: list[Column], rows: list[Any]) -> list[str]:
+        monkeypatch.setattr(tables, "_console_width", lambda: width)
+        tables.print_table(columns, rows)
+        return capsys.readouterr().out.splitlines()
+
+    return draw
+
+
+def columns() -> list[Column]:
+    return [
+        Column("rank", lambda row: str(row.rank), right=True),
+        Column("model", lambda row: row.name, least=28, fold=True),
+        Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
+        Column("task", lambda row: row.task, rank=1, least=10),
+        Column("uri", lambda row: row.uri, rank=2, least=16),
+    ]
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 120])
+def test_a_table_fits_and_no_name_is_lost(at: Any, width: int) -> None:
+    lines = at(width, columns(), [neighbour(1, LONG, 0.5), neighbour(2, "b", 0.25)])
+    assert max(map(len, lines)) <= width
+    start = lines[0].index("model")
+    end = lines[0].index("affinity") - 1
+    name = "".join(text[start:end].strip() for text in lines[1 : lines.index(next(t for t in lines if " b " in t))])
+    assert name == LONG
+    assert all("0.5000" in "".join(lines) and "0.2500" in "".join(lines) for _ in lines)
+
+
+def test_the_least_needed_columns_go_first_and_are_named(at: Any) -> None:
+    rows = [neighbour(1, "normals", 0.5)]
+    wide, middle, narrow = (at(width, columns(), rows) for width in (100, 42, 30))
+    assert "uri" in wide[0]
+    assert "no room" not in wide[-1]
+    assert "task" in middle[0]
+    assert "uri" not in middle[0]
+    assert "no room for uri" in middle[-1]
+    assert "task" not in narrow[0]
+    assert "no room for task, uri" in " ".join(narrow)
+
+
+def test_into_a_pipe_everything_goes_uncut(at: Any) -> None:
+    lines = at(None, columns(), [neighbour(1, LONG, 0.5)])
+    assert len(lines) == 2
+    assert lines[1].endswith(f"zoo:{LONG}")
+    assert not any(text != text.rstrip() for text in lines)
+
+
+def test_an_optional_column_without_anything_in_it_is_left_out(at: Any) -> None:
+    optional = [*columns()[:3], Column("note", lambda row: row.data or "", optional=True)]
+    assert "note" not in at(80, optional, [neighbour(1, "a", 0.5, data=None)])[0]
+    assert "note" in at(80, optional, [neighbour(1, "a", 0.5, data=None), neighbour(2, "b", 0.5, data="x")])[0]
+
+
+def test_wide_characters_keep_the_columns_in_line(at: Any) -> None:
+    from rich.cells import cell_len
+
+    lines = at(None, columns(), [neighbour(1, "a", 0.5, task="深度估计"), neighbour(2, "b", 0.5, task="depth")])
+    places = [cell_len(text[: text.index("zoo:")]) for text in lines[1:]]
+    assert places[0] == places[1]
+
+
+def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert tables.tie() == "~"
+    tables.print_line("深")
+    out.flush()
+    assert out.buffer.getvalue() == b"?\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], expected: bool) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    assert screen.wants_colour(Terminal()) is expected
+    assert screen.wants_colour(io.StringIO()) is False
+
+
+# ---- a real terminal
+
+DRIVER = """
+import sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+import pytest
+from cli_support import fake_line, neighbour
+from modelspace.cli import main
+from modelspace.results import Neighbours
+line = fake_line(pytest.MonkeyPatch(), Path({home!r}))
+def add(uri, *, progress=None, **options):
+    from modelspace.results import Added
+    from cli_support import card
+    for done in range(4 if progress else 0):
+        progress(done + 1, 4)
+    return Added("depth", "added", ("gradient_x_input",), card("depth"))
+line.answer("add", add)
+main(sys.argv[1:])
+"""
+
+
+def in_terminal(home: Path, words: list[str], columns: int, env: dict[str, str]) -> str:
+    """What a terminal of so many columns receives from both outputs."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    code = DRIVER.format(tests=str(Path(__file__).parents[1] / "support"), home=str(home))
+    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "LINES")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**kept, "TERM": "xterm", **env},
+    )
+    os.close(terminal)
+    received = b""
+    while True:
+        try:
+            chunk = os.read(main, 4096)
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not chunk:
+            break
+        received += chunk
+    os.close(main)
+    assert process.wait(60) == 0, received
+    return received.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
+    text = in_terminal(tmp_path, ["nearest", "depth"], 50, {})
+    assert "\x1b[1m" in text
+    assert "no room for" in text
+    plain = in_terminal(tmp_path, ["nearest", "depth"], 130, {"NO_COLOR": "1"})
+    assert "\x1b" not in plain
+    assert "no room for" not in plain
+    assert "zoo:normals" in plain
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+def test_a_progress_bar_in_a_terminal_and_none_with_quiet(tmp_path: Path) -> None:
+    assert "4/4 images" in in_terminal(tmp_path, ["add", "zoo:depth"], 80, {})
+    assert "images" not in in_terminal(tmp_path, ["add", "zoo:depth", "-q"], 80, {})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes there break in another way")
+def test_a_reader_of_a_table_that_has_left(tmp_path: Path) -> None:
+    """A short table waits in Python's buffer until the end, so that the failure comes after the command is done."""
+    read, write = os.pipe()
+    os.close(read)
+    code = DRIVER.format(tests=str(Path(__file__).parents[1] / "support"), home=str(tmp_path))
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "nearest", "depth"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        env=buffered,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_no_progress_bar_outside_a_terminal(line: Line) -> None:
+    line("add", "zoo:depth")
+    assert line.calls[0][2]["progress"] is None
+
+
+def test_names_with_markup_in_a_ranking(line: Line) -> None:
+    line.answer("nearest", Neighbours([neighbour(1, "[red]x", 0.5)], "[bold]t", "s"))
+    output = line("nearest", "depth").stdout
+    assert "[red]x" in output
+    assert "[bold]t" in output
+
+
+@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "screen", "sql"])
+def test_the_examples_in_docstrings(name: str) -> None:
+    import doctest
+    from importlib import import_module
+
+    found = doctest.testmod(import_module(f"modelspace.cli.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,76 @@
+"""The README's commands and code, run as a newcomer would, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FACTORY = """
+import torch
+
+
+def resnet():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 7, 8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(128, 5)
+    )
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder but for the model file that the examples name."""
+    (tmp_path / "mymodels.py").write_text(FACTORY)
+    make = "import mymodels, safetensors.torch as s; s.save_file(mymodels.resnet().state_dict(), 'resnet.safetensors')"
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def run(command: list[str] | str, folder: Path) -> str:
+    # The `modelspace` of this environment, and no registry but the one that the commands make.
+    environment = {key: value for key, value in os.environ.items() if key != "MODELSPACE_HOME"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        shell=isinstance(command, str),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_ten_lines_of_use_do_what_they_say(folder: Path) -> None:
+    (example,) = [block for block in blocks("sh") if "modelspace init" in block]
+    lines = example.replace("\\\n", " ").strip().splitlines()
+    assert len(lines) == 10
+    printed = {line: run(line, folder) for line in lines}
+    by_command = {line.split("#")[0].strip(): text for line, text in printed.items()}
+    assert "rgb2depth" in by_command["modelspace nearest resnet"]
+    assert "rgb2depth" in by_command["modelspace sql \"FROM nearest('resnet', 5)\""]
+    assert "rgb2depth" in by_command["modelspace nearest zoo:curvature"]
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(folder: Path) -> None:
+    (example,) = blocks("python")
+    run([sys.executable, "-c", f"import mymodels\nmy_module = mymodels.resnet()\n{example}"], folder)
+
+
+def test_every_linked_page_is_there() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,98 @@
+"""The probe sets of rendered worlds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modelspace import probes
+from modelspace.errors import ProbeError, UsageError
+from modelspace.probes import rendered
+from modelspace.worlds import rooms, yards
+from modelspace.worlds.room_scenes import RENDERER_VERSION
+
+
+def test_what_identifies_the_rooms():
+    made = probes.rooms()
+    assert (made.name, made.kind, made.n_images, made.size) == ("rooms", "rooms", 200, 128)
+    assert made.spec == {"kind": "rooms", "renderer": RENDERER_VERSION, "seed": 0, "size": 128}
+    assert probes.rooms(n_images=7).probe_id == made.probe_id
+    assert len({made.probe_id, probes.rooms(seed=1).probe_id, probes.rooms(size=64).probe_id}) == 3
+    # Registries hold this number: it never changes while the renderer's version is 1.
+    assert (RENDERER_VERSION, made.probe_id) == (1, "3de3af40cbb58019")
+
+
+def test_what_identifies_the_yards():
+    made = probes.yards()
+    assert (made.name, made.kind, made.n_images, made.size) == ("yards", "yards", 200, 128)
+    assert made.spec == {"kind": "yards", "renderer": yards.YARDS_VERSION, "seed": 0, "size": 128}
+    assert (yards.YARDS_VERSION, made.probe_id) == (1, "e3f615ee02a0b2d0")
+    assert probes.yards(n_images=7).probe_id == made.probe_id
+    others = {probes.yards(seed=1).probe_id, probes.yards(size=64).probe_id, probes.rooms().probe_id}
+    assert len(others | {made.probe_id}) == 4
+
+
+def test_every_rendered_kind_has_a_world():
+    assert set(probes.RENDERED) == set(rendered.WORLDS)
+    assert set(probes.RENDERED) < set(probes.BUILT_IN) < set(probes.KINDS)
+
+
+@pytest.mark.parametrize("kind", ["rooms", "yards"])
+def test_another_renderer_makes_another_set(monkeypatch, kind):
+    describe = {"rooms": probes.rooms, "yards": probes.yards}[kind]
+    before = describe()
+    world = rendered.WORLDS[kind]
+    monkeypatch.setitem(rendered.WORLDS, kind, replace(world, version=world.version + 1))
+    assert describe().probe_id != before.probe_id
+    with pytest.raises(ProbeError, match="was made with renderer") as caught:
+        probes.batches(before, None, 0, 1, 1)
+    assert "or make a new space" in caught.value.hint
+
+
+def test_names_tell_the_sets_apart():
+    assert probes.rooms(seed=3).name == "rooms-seed3"
+    assert probes.rooms(size=64, seed=3).name == "rooms-64-seed3"
+
+
+def test_rooms_are_rendered_batch_by_batch_as_they_are_asked_for(monkeypatch):
+    calls = []
+
+    def render(first, count, seed, size):
+        calls.append((first, count, seed, size))
+        return np.zeros((count, size, size, 3), dtype=np.uint8)
+
+    monkeypatch.setenv("MODELSPACE_CACHE", "")
+    monkeypatch.setattr(rooms, "render_rgb8", render)
+    stream = probes.batches(probes.rooms(2, size=16, seed=9), None, 5, 1_000_000, 4)
+    assert calls == []
+    assert next(stream).shape == (4, 16, 16, 3)
+    next(stream)
+    assert calls == [(5, 4, 9, 16), (9, 4, 9, 16)]
+
+
+def test_image_k_depends_on_the_seed_and_k_alone(monkeypatch):
+    monkeypatch.setenv("MODELSPACE_CACHE", "")
+    made = probes.rooms(3, size=16, seed=1)
+    one_by_one = np.concatenate(list(probes.batches(made, None, 0, 3, 1)))
+    at_once = next(probes.batches(made, None, 0, 3, 3))
+    assert (at_once.shape, at_once.dtype) == ((3, 16, 16, 3), np.uint8)
+    assert np.array_equal(one_by_one, at_once)
+    assert np.array_equal(next(probes.batches(made, None, 2, 1, 1)), at_once[2:])
+    assert not np.array_equal(at_once, next(probes.batches(probes.rooms(3, size=16, seed=2), None, 0, 3, 3)))
+
+
+def test_yards_are_the_worlds_own_and_cached_apart_from_rooms(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELSPACE_CACHE", str(tmp_path))
+    of_rooms = next(probes.batches(probes.rooms(2, size=16), None, 0, 2, 2))
+    made = next(probes.batches(probes.yards(2, size=16), None, 0, 2, 2))
+    assert np.array_equal(made, yards.render_rgb8(0, 2, 0, 16))
+    assert not np.array_equal(made, of_rooms)
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(yards, "render_rgb8", None)  # the second time nothing is rendered
+    assert np.array_equal(next(probes.batches(probes.yards(2, size=16), None, 1, 1, 1)), made[1:])
+
+
+@pytest.mark.parametrize("options", [{"n_images": 0}, {"size": 8}, {"size": 9999}, {"seed": -1}, {"n_images": True}])
+def test_arguments_out_of_range(options):
+    with pytest.raises(UsageError, match="of a probe set can't be"):
+        probes.rooms(**options)

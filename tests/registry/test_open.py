@@ -1,0 +1,345 @@
+"""Making, opening and sharing the file: nobody overwrites it, one writes at a time, errors say what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+import shelf
+
+from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
+from modelspace.registry import Registry, connection
+
+TESTS = Path(__file__).parents[1] / "support"
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="counts bytes with Linux's /proc")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 3)
+    return path
+
+
+class Other:
+    """Another process that holds the registry open until it is told to go, or until `seconds` are over."""
+
+    def __init__(self, path: Path, *, write: bool, seconds: float = 30.0) -> None:
+        code = (
+            "import sys, time; from pathlib import Path; import shelf; from modelspace.registry import Registry\n"
+            f"with Registry.open(Path({str(path)!r}), write={write}) as registry:\n"
+            f"    if {write}:\n"
+            "        with registry.transaction(): registry.add_model(shelf.card('theirs'))\n"
+            f"    print('open', flush=True); time.sleep({seconds})\n"
+        )
+        search = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        environment = {**os.environ, "PYTHONPATH": search}
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+        assert self.process.stdout
+        assert self.process.stdout.readline() == b"open\n"
+
+    def __enter__(self) -> Other:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+def names(path: Path) -> list[str]:
+    with Registry.open(path) as registry:
+        return [row.card.name for row in registry.models()]
+
+
+def test_a_new_registry_is_whole_and_alone_in_its_folder(tmp_path: Path) -> None:
+    Registry.create(tmp_path / "registry.duckdb")
+    assert [file.name for file in tmp_path.iterdir()] == ["registry.duckdb"]
+    with Registry.open(tmp_path / "registry.duckdb") as registry:
+        assert (registry.models(), registry.spaces(), registry.check()) == ([], [], [])
+        assert len(registry.registry_id) == 36
+        with pytest.raises(NotFoundError, match="no space yet"):
+            registry.space()
+
+
+def test_nothing_is_overwritten(path: Path) -> None:
+    with pytest.raises(ConflictError, match="exists already"):
+        Registry.create(path)
+    assert names(path) == ["m0", "m1", "m2"]
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "registry.duckdb"
+    checks = [lambda _: None, lambda _: path.write_text("somebody's")]
+    original = Registry.create.__globals__["_check_free"]
+    monkeypatch.setitem(
+        Registry.create.__globals__, "_check_free", lambda p: (checks.pop(0) if checks else original)(p)
+    )
+    with pytest.raises(ConflictError):
+        Registry.create(path)
+    assert path.read_text() == "somebody's"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_log_of_a_registry_that_is_gone_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "registry.duckdb"
+    (tmp_path / "registry.duckdb.wal").write_bytes(b"log")
+    with pytest.raises(ConflictError, match=r"\.wal is the log of a registry that is gone"):
+        Registry.create(path)
+
+
+def test_an_interrupted_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modelspace.registry.schema.initialise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Registry.create(tmp_path / "registry.duckdb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_duckdb_would_confuse_with_a_schema_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't be called"):
+        Registry.create(tmp_path / "main.duckdb")
+
+
+def test_quotes_and_spaces_in_the_path_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "o'neill's \"models\"; drop"
+    folder.mkdir()
+    shelf.filled(folder / "a b.duckdb", 2)
+    assert names(folder / "a b.duckdb") == ["m0", "m1"]
+
+
+def test_the_file_can_be_read_by_the_oldest_supported_duckdb(path: Path) -> None:
+    """The tag is what `duckdb_databases()` says; that 1.4 really reads it was tried by hand (see docs/schema.md)."""
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.add_model(shelf.card("late"))  # a later writer does not lift it either
+    duck = duckdb.connect(str(path), read_only=True)
+    ((tags,),) = duck.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'registry'").fetchall()
+    duck.close()
+    assert str(tags["storage_version"]).startswith("v1.4")
+
+
+def test_a_file_that_was_rewritten_in_a_newer_format_can_still_be_changed(path: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "newer.duckdb"
+    duck = duckdb.connect(str(newer))  # DuckDB's own newest format
+    duck.execute(f"ATTACH '{path}' AS old (READ_ONLY); COPY FROM DATABASE old TO newer")
+    duck.close()
+    with Registry.open(newer, write=True) as registry, registry.transaction():
+        registry.add_model(shelf.card("late"))
+    assert names(newer) == ["m0", "m1", "m2", "late"]
+
+
+def test_missing_damaged_and_foreign_files(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(NotFoundError, match="modelspace init"):
+        Registry.open(tmp_path / "none.duckdb")
+    with pytest.raises(NotFoundError):
+        Registry.open(tmp_path / "none.duckdb", write=True)
+    assert not (tmp_path / "none.duckdb").exists()
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        b"not a database" * 1000,
+        whole[:100],
+        whole[:20_000],
+        whole[:4116] + b"x" + whole[4117:],
+    ):
+        (tmp_path / "damaged.duckdb").write_bytes(damaged)
+        for write in (False, True):
+            with pytest.raises(DamagedError):
+                Registry.open(tmp_path / "damaged.duckdb", write=write)
+    duckdb.connect(str(tmp_path / "other.duckdb")).close()
+    for write in (False, True):
+        with pytest.raises(DamagedError, match="not a registry"):
+            Registry.open(tmp_path / "other.duckdb", write=write)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        Registry.open(tmp_path / "folder")
+
+
+def test_damage_that_only_shows_while_reading_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 40)
+    whole = bytearray(path.read_bytes())
+    where = whole.find(next(shelf.blocks("m7")).codes[:64])
+    assert where > 0
+    whole[where] ^= 1
+    path.write_bytes(whole)
+    with Registry.open(path) as registry, pytest.raises(DamagedError, match="Corrupt"):
+        list(registry.map_blocks(shelf.GI.space_id, 8))
+
+
+def test_a_damaged_log_is_named_with_the_way_out(tmp_path: Path, path: Path) -> None:
+    with Other(path, write=True):
+        pass  # killed: what it committed is in the log
+    log = Path(f"{path}.wal")
+    assert log.exists()
+    assert names(path) == ["m0", "m1", "m2", "theirs"]  # a reader replays it
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    with pytest.raises(DamagedError, match=r"truncate -s \d+ .*\.wal") as caught:
+        Registry.open(path)
+    byte = int(caught.value.hint.split("truncate -s ")[1].split()[0])
+    os.truncate(log, byte)
+    assert names(path)[:3] == ["m0", "m1", "m2"]
+
+
+def test_two_writers_one_waits_and_is_told_and_nothing_is_lost(path: Path) -> None:
+    with Other(path, write=True) as other:
+        start = time.monotonic()
+        with pytest.raises(BusyError, match=f"process {other.process.pid} is changing") as caught:
+            Registry.open(path, write=True, timeout=0.3)
+        assert 0.2 < time.monotonic() - start < 5
+        assert "try again" in caught.value.hint
+        with pytest.raises(BusyError, match=f"process {other.process.pid} is using"):
+            Registry.open(path, timeout=0.3)
+    # It was killed: its lock is gone with it, its rows are there.
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.add_model(shelf.card("mine"))
+    assert names(path) == ["m0", "m1", "m2", "theirs", "mine"]
+    assert not Path(f"{path}.lock").exists()
+
+
+def test_a_writer_waits_for_a_reader_to_end(path: Path) -> None:
+    with Other(path, write=False, seconds=0.5), Registry.open(path, write=True) as registry, registry.transaction():
+        registry.add_model(shelf.card("late"))
+    assert names(path) == ["m0", "m1", "m2", "late"]
+
+
+def test_many_readers_at_once(path: Path) -> None:
+    with Other(path, write=False), Registry.open(path) as first, Registry.open(path) as second:
+        assert len(first.models()) == len(second.models()) == 3
+        first.close()
+        assert len(second.models("name <> 'm1'")) == 2  # all readers of a process share one database
+        with pytest.raises(BusyError):
+            Registry.open(path, write=True, timeout=0.1)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_process_does_not_open_what_it_writes_a_second_time(path: Path, write: bool) -> None:
+    """Closing the second would drop the first's lock on the file; a link to it is the same file."""
+    link = path.with_name("link.duckdb")
+    link.symlink_to(path)
+    with Registry.open(path, write=True) as registry:
+        for name in (path, link, path.parent / ".." / path.parent.name / path.name):
+            with pytest.raises(BusyError):
+                Registry.open(name, write=write, timeout=0.05)
+        with registry.transaction():
+            registry.add_model(shelf.card("mine"))
+    assert names(link) == ["m0", "m1", "m2", "mine"]
+
+
+def test_a_reader_of_the_process_blocks_its_writer_and_then_no_more(path: Path) -> None:
+    reader = Registry.open(path)
+    with pytest.raises(BusyError, match="this process"):
+        Registry.open(path, write=True, timeout=0.05)
+    threading.Timer(0.3, reader.close).start()
+    with Registry.open(path, write=True) as registry:
+        assert len(registry.models()) == 3
+    assert not Path(f"{path}.lock").exists()
+
+
+def test_a_lock_on_a_removed_lock_file_is_no_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last owner removes the file; whoever had it open then holds a lock that the next one doesn't see."""
+    real, calls = connection._inode, []
+
+    def removed_once(name: str) -> int | None:
+        calls.append(name)
+        if len(calls) == 1:
+            os.unlink(name)
+        return real(name)
+
+    monkeypatch.setattr(connection, "_inode", removed_once)
+    with Registry.open(path, write=True):
+        assert Path(f"{path}.lock").read_text() == str(os.getpid())
+    assert len(calls) > 1
+
+
+def test_a_folder_that_cannot_be_written_to_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run as root, whom permissions don't stop: so that the lock file is refused instead."""
+    real = os.open
+
+    def refused(name, flags, *more, **rest):  # type: ignore[no-untyped-def]
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(13, "Permission denied")
+        return real(name, flags, *more, **rest)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(ModelspaceError, match="can't be changed: Permission denied"):
+        Registry.open(path, write=True)
+    assert names(path) == ["m0", "m1", "m2"]
+    with pytest.raises(ModelspaceError, match="can't be changed"):
+        Registry.create(path.with_name("new.duckdb"))
+
+
+def test_reading_writes_nothing(path: Path) -> None:
+    before = {file.name: (file.stat().st_mtime_ns, file.stat().st_size) for file in path.parent.iterdir()}
+    content = path.read_bytes()
+    with Registry.open(path) as registry:
+        registry.models("affinity(name, 'm0') > 0")
+        registry.check()
+    assert {file.name: (file.stat().st_mtime_ns, file.stat().st_size) for file in path.parent.iterdir()} == before
+    assert path.read_bytes() == content
+
+
+def test_after_closing_the_file_alone_is_the_registry(path: Path, tmp_path: Path) -> None:
+    assert sorted(file.name for file in path.parent.iterdir()) == ["registry.duckdb"]
+    copy = tmp_path / "copy.duckdb"
+    shutil.copy(path, copy)
+    assert names(copy) == names(path)
+
+
+def test_copies_that_went_different_ways_have_different_generations(path: Path, tmp_path: Path) -> None:
+    """Else one of them would take the other's index for its own."""
+    copy = tmp_path / "copy.duckdb"
+    shutil.copy(path, copy)
+    generations = []
+    for which in (path, copy):
+        with Registry.open(which, write=True) as registry:
+            with registry.transaction():
+                registry.remove_model(3)
+            generations.append(registry.space().generation)
+    assert generations[0] != generations[1]
+
+
+@needs_proc
+def test_adding_a_model_does_not_rewrite_the_others_maps(tmp_path: Path) -> None:
+    def written() -> int:
+        with open("/proc/self/io") as counters:
+            return next(int(line.split()[1]) for line in counters if line.startswith("wchar"))
+
+    path = tmp_path / "registry.duckdb"
+    shelf.make(path)
+    data = os.urandom(1 << 20)
+    placed = shelf.rows(shelf.units(40))
+
+    def add(which: list[int]) -> None:
+        with Registry.open(path, write=True) as registry:
+            for i in which:
+                with registry.transaction():
+                    registry.add_model(shelf.card(f"m{i}"))
+                    block = shelf.MapBlock(0, shelf.N_IMAGES, data, b"")
+                    registry.add_embedding(shelf.GI.space_id, placed[i], [block])
+
+    add(list(range(39)))
+    before = written()
+    add([39])
+    # its own megabyte into the log and the file, and at most the last 2,048 parts anew
+    assert written() - before < 14e6
+    assert path.stat().st_size < 1.4 * 40 * len(data)
+    with Registry.open(path) as registry:
+        groups = registry._rows(
+            "SELECT sum(count) FROM pragma_storage_info('maps') WHERE column_name = 'part' AND segment_type = 'INTEGER'"
+            " GROUP BY row_group_id"
+        )
+    assert max(n for (n,) in groups) <= 2048 < sum(n for (n,) in groups)

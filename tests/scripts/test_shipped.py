@@ -1,0 +1,120 @@
+"""The registry at the top level of the project: it answers as it lies there, and holds what the zoo's weights give."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelspace import zoo
+from modelspace.embedding.prepare import Request, prepared
+from modelspace.home import INDEX, REGISTRY
+from modelspace.registry import Registry
+from modelspace.spaces import affinity
+from modelspace.spaces.create import images
+from modelspace.verbs.add import run_pass
+from modelspace.workspace import ModelSpace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def digests(home: Path) -> dict[str, str]:
+    files = [home / REGISTRY, *sorted((home / INDEX).iterdir())]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+PROBES = ("rooms", "photographs", "yards")
+METHODS = ("gradient_x_input", "saliency", "epsilon_lrp", "dds", "blend")
+
+#: What git should have to carry.
+MOST_BYTES = 30_000_000
+
+
+def test_it_holds_the_whole_zoo_on_three_probe_sets() -> None:
+    shipped = ModelSpace.open(ROOT)
+    assert {info.name for info in shipped.list()} == set(zoo.names())
+    assert {(info.method, info.probes) for info in shipped.spaces()} == {(m, p) for m in METHODS for p in PROBES}
+    assert [info.name for info in shipped.spaces() if info.is_default] == ["transfer"]
+    for info in shipped.spaces():
+        assert info.index == "fresh"
+        assert info.n_models == len(zoo.names())
+    assert (ROOT / REGISTRY).stat().st_size < MOST_BYTES
+
+
+def test_task_group_architecture_and_training_data_can_be_queried() -> None:
+    shipped = ModelSpace.open(ROOT)
+    query = "SELECT count(*), count(task), count(task_group), count(nullif(architecture, '')), count(data) FROM catalog"
+    assert shipped.sql(query).rows == [(len(zoo.names()),) * 5]
+    groups = dict(shipped.sql("SELECT task_group, count(*) FROM catalog GROUP BY 1").rows)
+    assert set(groups) == {"2D", "3D", "geometric", "semantic"}
+
+
+def test_queries_change_no_byte_of_it() -> None:
+    before = digests(ROOT)
+    shipped = ModelSpace.open(ROOT)
+    shipped.nearest("rgb2depth")
+    shipped.sql("FROM nearest('rgb2depth', 3)")
+    shipped.list()
+    assert all(check.ok for check in shipped.verify())
+    assert digests(ROOT) == before
+
+
+def test_without_its_index_it_answers_the_same(tmp_path: Path) -> None:
+    shutil.copy(ROOT / REGISTRY, tmp_path / REGISTRY)
+    assert (
+        ModelSpace.open(tmp_path).nearest("rgb2depth").to_dicts()
+        == ModelSpace.open(ROOT).nearest("rgb2depth").to_dicts()
+    )
+    # And the index that is made is, byte for byte, the one that is shipped.
+    made = digests(tmp_path)
+    assert len(made) == 3
+    assert made.items() <= digests(ROOT).items()
+
+
+def test_its_weights_are_the_zoos() -> None:
+    from modelspace import sources
+
+    for name in ("rgb2depth", "class_places"):
+        assert ModelSpace.open(ROOT).show(name).weights_sha256 == sources.load(f"zoo:{name}").weights_sha256
+
+
+@pytest.mark.parametrize("name", ["rgb2sfnorm", "class_1000"])
+def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
+    path = ROOT / REGISTRY
+    with Registry.open(path) as registry:
+        rows = registry.spaces()
+        sets = {row.probe_id: row for row in registry.probe_sets()}
+    wanted = [(row.spec, sets[row.spec.probe_id]) for row in rows if row.spec.kind != "blend"]
+    example = next(images(path, wanted[0][1], 0, 2, 2))
+    with prepared(Request(f"zoo:{name}", device="cpu"), example) as ready:
+        blocks, card = run_pass(path, ready, wanted, None, None)
+    shipped = ModelSpace.open(ROOT)
+    assert card.identity() == stored_identity(path, name)
+    for spec, _ in wanted:
+        stored = shipped.affinity(spec.name)
+        position = stored.names.index(name)
+        with Registry.open(path) as registry:
+            ids = {row.card.name: row.model_id for row in registry.models()}
+            again = affinity.cosines(registry, spec, blocks[spec.space_id], [ids[other] for other in stored.names])
+        found = np.array([again[ids[other]].mean() for other in stored.names])
+        # Codes may differ by one where another processor rounds differently.
+        np.testing.assert_allclose(found, stored.matrix[position], atol=2e-3)
+
+
+def stored_identity(path: Path, name: str) -> str:
+    with Registry.open(path) as registry:
+        return registry.model(name).card.identity()
+
+
+def test_its_report_says_how_far_it_agrees_with_measured_transfer() -> None:
+    shipped = ModelSpace.open(ROOT)
+    section = shipped.report().sections[-1]
+    assert section.heading == "Agreement with measured transfer"
+    by_method = {row[0]: row for row in section.table}
+    own = shipped.evaluate().row("transfer").summary
+    assert by_method["transfer"][2] == f"{own['precision'].mean[4]:.2f}"
+    assert by_method["transfer"][3] == f"{float(own['spearman'].mean):.2f}"
+    assert {"random", "popularity", "SVCCA"} <= set(by_method)

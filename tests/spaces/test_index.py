@@ -1,0 +1,344 @@
+"""The index answers as the exact inner products do, and a file that is not the registry's present one is never used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shelf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.registry import Registry
+from modelspace.spaces import index
+
+SPACE, REGISTRY = "0123456789abcdef", "00000000-0000-0000-0000-000000000001"
+
+
+def vectors(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class Source:
+    """Stands for the registry; counts how often the index had to be built."""
+
+    def __init__(self, n: int, d: int = 16, seed: int = 0) -> None:
+        self.matrix = vectors(n, d, seed)
+        self.ids = np.random.default_rng(seed).permutation(10 * n + 1)[:n].astype(np.int64)
+        self.fetched = 0
+
+    def __call__(self) -> tuple[np.ndarray, np.ndarray]:
+        self.fetched += 1
+        return self.ids, self.matrix
+
+    def load(self, folder: Path, generation: int = 1, **more) -> index.SpaceIndex:  # type: ignore[no-untyped-def]
+        return index.load(folder, SPACE, **{"registry_id": REGISTRY, "fetch": self, **more, "generation": generation})
+
+
+def slow_search(ids: np.ndarray, matrix: np.ndarray, query: np.ndarray, k: int) -> tuple[list[float], list[int]]:
+    """The definition, in float64."""
+    scores = [float(np.dot(row.astype(np.float64), query.astype(np.float64))) for row in matrix]
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
+    return [scores[i] for i in order], [int(ids[i]) for i in order]
+
+
+def agrees(found: index.SpaceIndex, source: Source, k: int = 5) -> None:
+    queries = vectors(4, source.matrix.shape[1], seed=99)
+    scores, ids = found.search(queries, k)
+    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+    for query, some_scores, some_ids in zip(queries, scores, ids, strict=True):
+        expected_scores, expected_ids = slow_search(source.ids, source.matrix, query, k)
+        np.testing.assert_allclose(some_scores, expected_scores, atol=1e-6)
+        assert some_ids.tolist() == expected_ids
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_search_is_exact(tmp_path: Path, n: int) -> None:
+    source = Source(n)
+    for _ in range(2):  # built, then loaded
+        found = source.load(tmp_path)
+        assert found.exact
+        assert found.dimension == 16
+        np.testing.assert_array_equal(found.ids, source.ids)
+        for k in (1, n, n + 7):
+            agrees(found, source, k)
+        scores, ids = found.search(source.matrix, 10 * n)
+        assert scores.shape == ids.shape == (n, n)  # and no -1 where FAISS would pad
+        assert sorted(ids[0]) == sorted(source.ids)
+        for model_id, row in zip(source.ids, source.matrix, strict=True):
+            np.testing.assert_array_equal(found.vector(int(model_id)), row)
+    assert source.fetched == 1
+
+
+def test_queries_of_another_length_are_padded_or_cut(tmp_path: Path) -> None:
+    source = Source(20)
+    found = source.load(tmp_path)
+    short = vectors(1, 9)
+    padded = np.concatenate([short, np.zeros((1, 7), np.float32)], axis=1)
+    longer = np.concatenate([padded, np.ones((1, 3), np.float32)], axis=1)
+    expected = found.search(padded, 5)
+    for query in (short, longer, short.astype(np.float64), np.asfortranarray(padded)):
+        np.testing.assert_array_equal(found.search(query, 5)[1], expected[1])
+        np.testing.assert_allclose(found.search(query, 5)[0], expected[0], atol=1e-6)
+
+
+def test_wrong_queries_are_refused(tmp_path: Path) -> None:
+    found = Source(5).load(tmp_path)
+    for bad in (vectors(2)[0], np.full((1, 16), np.nan, np.float32), np.full((1, 16), np.inf)):
+        with pytest.raises(UsageError):
+            found.search(bad, 1)
+    with pytest.raises(UsageError, match="at least 1"):
+        found.search(vectors(1), 0)
+    with pytest.raises(NotFoundError):
+        found.vector(10**6)
+    assert found.search(np.zeros((0, 16)), 3)[0].shape == (0, 3)
+
+
+def test_an_empty_space(tmp_path: Path) -> None:
+    source = Source(0)
+    for _ in range(2):
+        found = source.load(tmp_path)
+        assert (len(found.ids), found.dimension) == (0, 0)
+        scores, ids = found.search(vectors(2), 4)
+        assert scores.shape == ids.shape == (2, 0)
+    assert source.fetched == 1
+    assert index.status(tmp_path, SPACE, REGISTRY, 1) == ("fresh", "")
+
+
+def test_what_the_registry_may_never_give_is_refused(tmp_path: Path) -> None:
+    """FAISS takes a duplicate id and NaN without a word."""
+    rows = vectors(3)
+    broken = rows.copy()
+    broken[1, 2] = np.nan
+    for ids, matrix in (([1, 2, 1], rows), ([1, 2], rows), ([1, 2, 3], broken), ([1, 2, 3], rows[0])):
+        with pytest.raises(DamagedError):
+            Source(3).load(tmp_path, fetch=lambda ids=ids, matrix=matrix: (np.array(ids), matrix))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_depend_on_the_vectors_alone(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Source(300, 32).load(tmp_path / name)
+    for suffix in ("faiss", "json"):
+        one, two = ((tmp_path / name / f"{SPACE}.{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
+    manifest = json.loads((tmp_path / "one" / f"{SPACE}.json").read_text())
+    assert set(manifest) == {
+        *("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256")
+    }
+
+
+def test_a_stale_file_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(10)
+    source.load(tmp_path)
+    assert index.status(tmp_path, SPACE, REGISTRY, 1) == ("fresh", "")
+    assert index.status(tmp_path, SPACE, REGISTRY, 2).state == "stale"
+    assert index.status(tmp_path, SPACE, "another", 1).state == "stale"
+    assert index.status(tmp_path, "f" * 16, REGISTRY, 1).state == "missing"
+    newer = Source(12, seed=1)
+    agrees(newer.load(tmp_path, generation=2), newer)
+    assert newer.fetched == 1
+    foreign = Source(12, seed=2)
+    agrees(foreign.load(tmp_path, generation=2, registry_id="another"), foreign)
+    assert foreign.fetched == 1
+    monkeypatch.setattr(index, "FORMAT", 2)
+    foreign.load(tmp_path, generation=2, registry_id="another")
+    assert foreign.fetched == 2
+
+
+def test_the_file_of_another_space_is_not_used_under_this_name(tmp_path: Path) -> None:
+    source, other = Source(10), Source(10, seed=5)
+    index.load(tmp_path, "f" * 16, registry_id=REGISTRY, generation=1, fetch=other)
+    for suffix in ("faiss", "json"):
+        os.rename(tmp_path / f"{'f' * 16}.{suffix}", tmp_path / f"{SPACE}.{suffix}")
+    agrees(source.load(tmp_path), source)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_changed_byte_is_never_believed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """FAISS loads a damaged file without complaint: 221 of 2,000 mutated files answered wrongly."""
+    folder = tmp_path_factory.mktemp("mutated")
+    source = Source(20, 8)
+    source.load(folder)
+    file = folder / f"{SPACE}.{data.draw(st.sampled_from(['faiss', 'json']))}"
+    content = bytearray(file.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    match data.draw(st.sampled_from(["flip", "cut", "grow", "empty"])):
+        case "flip":
+            content[at] ^= data.draw(st.integers(1, 255))
+        case "cut":
+            del content[at:]
+        case "grow":
+            content += b"\0" * 10
+        case "empty":
+            content.clear()
+    file.write_bytes(content)
+    state = index.status(folder, SPACE, REGISTRY, 1).state
+    agrees(source.load(folder), source)
+    if file.suffix == ".faiss":
+        assert state == "damaged"
+        assert source.fetched == 2
+    assert index.status(folder, SPACE, REGISTRY, 1).state == "fresh"
+    agrees(source.load(folder), source)
+    assert source.fetched <= 2
+
+
+@pytest.mark.parametrize("change", [{"count": 21}, {"dimension": 7}, {"kind": "SQ8"}, {"bytes": 1}, {"count": 0}])
+def test_a_manifest_that_lies_about_the_index_is_not_believed(tmp_path: Path, change: dict) -> None:
+    source = Source(20, 8)
+    source.load(tmp_path)
+    manifest = tmp_path / f"{SPACE}.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    agrees(source.load(tmp_path), source)
+    assert source.fetched == (1 if "bytes" in change else 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"nonsense", b"\xff\xfe", b"null", b'{"format": 1}'])
+def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
+    source = Source(20, 8)
+    source.load(tmp_path)
+    (tmp_path / f"{SPACE}.json").write_bytes(content)
+    agrees(source.load(tmp_path), source)
+    assert source.fetched == 2
+
+
+def test_an_interruption_leaves_no_index_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(20, 8)
+    source.load(tmp_path)
+    real, left = os.replace, []
+
+    def stopped(*paths: object) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(*paths)  # type: ignore[arg-type]
+
+    newer = Source(25, 8, seed=3)
+    monkeypatch.setattr(os, "replace", stopped)
+    for finished in (0, 1):  # of the two files
+        left[:] = [None] * finished
+        with pytest.raises(KeyboardInterrupt):
+            newer.load(tmp_path, generation=2)
+        assert sorted(file.suffix for file in tmp_path.iterdir()) == [".faiss", ".json"]
+        assert index.status(tmp_path, SPACE, REGISTRY, 2).state in ("stale", "damaged")
+    monkeypatch.undo()
+    agrees(newer.load(tmp_path, generation=2), newer)
+    agrees(newer.load(tmp_path, generation=2), newer)
+    assert newer.fetched == 3
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
+    source = Source(20, 8)
+    (tmp_path / "file").write_text("")
+    agrees(source.load(tmp_path / "file" / "index"), source)
+    assert index.status(tmp_path / "file" / "index", SPACE, REGISTRY, 1).state == "missing"
+    agrees(source.load(tmp_path / "not written", write=False), source)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_removing_keeps_what_is_asked_for(tmp_path: Path) -> None:
+    for space in ("a" * 16, "b" * 16):
+        index.load(tmp_path, space, registry_id=REGISTRY, generation=1, fetch=Source(3))
+    (tmp_path / f".{'a' * 16}.faiss.123.tmp").write_text("left by an interruption")
+    (tmp_path / "README.md").write_text("somebody's")
+    index.remove(tmp_path, {"a" * 16})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", f"{'a' * 16}.faiss", f"{'a' * 16}.json"]
+    index.remove(tmp_path / "none", set())
+
+
+def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coordinates of a triangular factor: near zero but for a few large entries, where one-bit codes fail."""
+    monkeypatch.setattr(index, "EXACT_BELOW", 1000)
+    rng = np.random.default_rng(0)
+    source = Source(3000, 128)
+    source.matrix = (0.002 * rng.normal(size=source.matrix.shape)).astype(np.float32)
+    for row, family in zip(source.matrix, rng.integers(0, 40, len(source.matrix)), strict=True):
+        row[family * 3 + rng.integers(0, 3, 3)] += rng.uniform(0.1, 0.5, 3)
+    queries = source.matrix[:100]
+    exact = [set(slow_search(source.ids, source.matrix, query, 10)[1]) for query in queries]
+    contents = []
+    for folder in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
+        found = source.load(folder)
+        assert not found.exact
+        _, ids = found.search(queries, 10)
+        _, candidates = found.search(queries, 80)
+        assert np.mean([len(a & set(b)) / 10 for a, b in zip(exact, ids.tolist(), strict=True)]) > 0.97
+        assert np.mean([len(a & set(b)) / 10 for a, b in zip(exact, candidates.tolist(), strict=True)]) > 0.999
+        assert np.abs(found.vector(int(source.ids[7])) - source.matrix[7]).max() < 0.01
+        assert sorted(found.search(queries[:1], 10**6)[1][0]) == sorted(source.ids)
+        contents.append((folder / f"{SPACE}.faiss").read_bytes())
+    assert contents[0] == contents[2]
+    assert len(contents[0]) < 0.5 * source.matrix.nbytes
+    assert source.fetched == 2
+
+
+def test_the_index_follows_the_registry_through_add_remove_damage_and_reopening(tmp_path: Path) -> None:
+    path, folder = tmp_path / "registry.duckdb", tmp_path / "index"
+    shelf.make(path)
+    pool = shelf.units(10)
+    rng = np.random.default_rng(0)
+    held: dict[int, int] = {}  # model id -> number of its unit vector
+
+    def add() -> None:
+        number = next(i for i in range(len(pool)) if i not in held.values())
+        with Registry.open(path, write=True) as registry, registry.transaction():
+            model_id = registry.add_model(shelf.card(f"m{number}"))
+            held[model_id] = number
+            row = shelf.rows(pool[list(held.values())], list(held))[-1]
+            registry.add_embedding(shelf.GI.space_id, row, shelf.blocks("x"))
+
+    def remove() -> None:
+        model_id = int(rng.choice(list(held)))
+        del held[model_id]
+        with Registry.open(path, write=True) as registry, registry.transaction():
+            registry.remove_model(model_id)
+            registry.replace_coordinates(shelf.GI.space_id, shelf.rows(pool[list(held.values())], list(held)))
+
+    def damage() -> None:
+        file = folder / f"{shelf.GI.space_id}.faiss"
+        if file.exists() and (content := bytearray(file.read_bytes())):
+            content[int(rng.integers(len(content)))] ^= 1
+            file.write_bytes(content)
+
+    def delete() -> None:
+        index.remove(folder, set())
+
+    steps: list[Callable[[], None]] = [add, add, add, remove, damage, add, delete, add, add, remove, remove, add]
+    for step in [*steps, damage, *steps]:
+        step()
+        with Registry.open(path) as registry:
+            row = registry.space()
+            found = index.load(
+                folder,
+                row.spec.space_id,
+                registry_id=registry.registry_id,
+                generation=row.generation,
+                fetch=lambda registry=registry: registry.vectors(shelf.GI.space_id),
+            )
+        assert found.ids.tolist() == list(held)
+        units = pool[list(held.values())]
+        for model_id, unit in zip(list(held), units, strict=True):
+            scores, ids = found.search(found.vector(model_id)[None], len(held))
+            expected = units @ unit
+            np.testing.assert_allclose(scores[0], np.sort(expected)[::-1], atol=2e-6)
+            assert ids[0].tolist() == [list(held)[i] for i in np.argsort(-expected, kind="stable")]
+
+
+def test_faiss_is_imported_on_use_only() -> None:
+    code = (
+        "import sys; from modelspace import registry; from modelspace.spaces import index; from modelspace.registry import sql\n"
+        "heavy = ('faiss', 'torch', 'pandas', 'pyarrow', 'matplotlib', 'scipy', 'difflib')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,284 @@
+"""For the tests of the command line: a registry that is only a few records, put in the place of the real one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from modelspace.cli.app import app
+from modelspace.errors import ConflictError, NotFoundError
+from modelspace.home import REGISTRY, find_home, require_home
+from modelspace.names import did_you_mean
+from modelspace.results import (
+    Added,
+    Check,
+    Exported,
+    Merged,
+    ModelInfo,
+    Neighbour,
+    Neighbours,
+    Outcome,
+    ProbeInfo,
+    Records,
+    SpaceInfo,
+)
+from modelspace.types import ModelCard, Preprocessing
+
+PREPROCESSING = Preprocessing((64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SHA = "0123456789abcdef" * 4
+
+
+def model(name: str, **changes: Any) -> ModelInfo:
+    known = ModelInfo(
+        name=name,
+        task="depth",
+        data="rooms",
+        architecture="SmallResNet",
+        parameters=1_234_567,
+        layer="fc:in",
+        layer_found_by="input of the last linear map",
+        output_shape=(8, 16, 16),
+        uri=f"zoo:{name}",
+        preprocessing=PREPROCESSING.to_dict(),
+        weights_sha256=SHA,
+        seconds=3.25,
+        added_at="2026-01-02T03:04:05",
+        spaces=("gradient_x_input",),
+        tags={"licence": "mit"},
+    )
+    return replace(known, **changes)
+
+
+def card(name: str, **changes: Any) -> ModelCard:
+    known = ModelCard(
+        name=name,
+        uri=f"zoo:{name}",
+        weights_sha256=SHA,
+        layer="fc:in",
+        layer_found_by="input of the last linear map",
+        output_shape=(8, 16, 16),
+        preprocessing=PREPROCESSING,
+        parameters=1_234_567,
+        architecture="SmallResNet",
+        task="depth",
+        data="rooms",
+        tags={"licence": "mit"},
+        seconds=3.25,
+    )
+    return replace(known, **changes)
+
+
+def neighbour(rank: int, name: str, affinity: float, *, tied: bool = False, **changes: Any) -> Neighbour:
+    known = Neighbour(
+        rank=rank,
+        name=name,
+        affinity=affinity,
+        low=affinity - 0.01,
+        high=affinity + 0.01,
+        distance=(2 - 2 * affinity) ** 0.5,
+        tied_with_next=tied,
+        task=f"task of {name}",
+        data="rooms",
+        architecture="SmallResNet",
+        uri=f"zoo:{name}",
+        score=affinity,
+    )
+    return replace(known, **changes)
+
+
+def space_row(name: str = "gradient_x_input", **changes: Any) -> SpaceInfo:
+    known = SpaceInfo(
+        name=name,
+        is_default=True,
+        method="gradient_x_input",
+        probes="rooms",
+        n_images=200,
+        canvas=64,
+        bits=8,
+        scalar="sum",
+        parameters={},
+        n_models=3,
+        space_id="0123456789abcdef",
+        index="fresh",
+    )
+    return replace(known, **changes)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`modelspace.encoder.layers.LayerRow`, whose module imports torch."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    calls: int = 1
+
+
+class FakeSpace:
+    """The verbs of `modelspace.workspace.ModelSpace`. `calls` has what was called, `answers` what to return or raise."""
+
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+    answers: dict[str, Any]
+
+    def __init__(self, home: str | Path) -> None:
+        self.home = Path(home)
+
+    @classmethod
+    def open(cls, home: str | Path | None = None) -> FakeSpace:
+        cls.calls.append(("open", (home,), {}))
+        return cls(require_home(home))
+
+    @classmethod
+    def create(cls, home: str | Path | None = None) -> FakeSpace:
+        cls.calls.append(("create", (home,), {}))
+        return cls(find_home(home) or Path.cwd())
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        if verb not in self.answers:
+            raise AttributeError(verb)
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls.append((verb, args, options))
+            answer = self.answers[verb]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer(*args, **options) if callable(answer) else answer
+
+        return call
+
+
+class Drawing:
+    """What the verbs that draw return: a picture, a page, a report, and the tree that a picture is drawn of."""
+
+    facts: Mapping[str, Any] = {
+        "models": ["depth"],
+        "images": [0],
+        "notes": (),
+        "range": (0.0, 0.5),
+        "recall": SimpleNamespace(mean=0.5, k=2, chance=0.4),
+        "layout": SimpleNamespace(made="stored", n_new=0, stored=True, map=SimpleNamespace(seed=0)),
+    }
+    n_models = 3
+    sections = (SimpleNamespace(heading="Counts"),)
+    tree = SimpleNamespace(n_leaves=3, method="average", support=None)
+
+    def save(self, path: Path) -> list[Path]:
+        return [path]
+
+    def draw(self, title: str) -> Drawing:
+        return self
+
+    heatmap = draw
+
+    def pairs(self) -> list[dict[str, Any]]:
+        return [{"a": "depth", "b": "normals", "affinity": 0.5}]
+
+
+def answers() -> dict[str, Any]:
+    models = Records([model("depth"), model("normals", task="normals"), model("edges", task=None)], ModelInfo)
+
+    def show(name: str) -> ModelInfo:
+        for row in models:
+            if row.name == name:
+                return row
+        raise NotFoundError(f"there is no model {name!r}", did_you_mean(name, [row.name for row in models]))
+
+    def judged(**_: Any) -> Any:
+        from modelspace import evaluation
+        from modelspace.verbs.evaluate import evaluate
+
+        names = evaluation.load("taskonomy").sources
+        return evaluate(None, oracle="taskonomy", matrices={"gradient_x_input": (names, np.eye(len(names)))})
+
+    return {
+        "init": Records([space_row()], SpaceInfo),
+        "add": lambda uri, **_: Added("depth", "added", ("gradient_x_input",), card("depth"), ()),
+        "nearest": Neighbours(
+            [
+                neighbour(1, "normals", 0.41234567890123, tied=True),
+                neighbour(2, "edges", 0.4),
+                neighbour(3, "floor", 0.1),
+            ],
+            "depth",
+            "gradient_x_input",
+        ),
+        "evaluate": judged,
+        "list": models,
+        "show": show,
+        "remove": None,
+        "rename": None,
+        "tag": lambda name, *_, **__: model(name),
+        "set_default": None,
+        "spaces": Records([space_row(), space_row("saliency", is_default=False, method="saliency")], SpaceInfo),
+        "probe_sets": Records(
+            [ProbeInfo("rooms", "rooms", None, 256, "ab" * 8, {"kind": "rooms", "seed": 0})], ProbeInfo
+        ),
+        "create_probes": lambda name, *_, **__: ProbeInfo(name, "folder", 30, 256, "cd" * 8, {"kind": "folder"}),
+        "layers": (
+            [Layer("conv", "Conv2d", (8, 32, 32), 216), Layer("fc", "Linear", (10,), 5130)],
+            "fc:in",
+            "input of the last linear map",
+        ),
+        "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
+        "add_all": Records(
+            [
+                Outcome(1, "depth", "added", "zoo:depth", ("gradient_x_input",), 3.25),
+                Outcome(2, "edges", "needs", message="a checkpoint"),
+            ],
+            Outcome,
+        ),
+        "export": Records([Exported("models.csv", "models", "csv", 3, 1234)], Exported),
+        "merge": Records([Merged("depth", "depth", "added", ("gradient_x_input",))], Merged),
+        "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
+        "rebuild": Records([space_row()], SpaceInfo),
+        **{verb: lambda *_, **__: Drawing() for verb in ("map", "clusters", "gallery", "atlas", "report")},
+    }
+
+
+@dataclass
+class Line:
+    """The command line over a fake registry."""
+
+    fake: type[FakeSpace]
+    home: Path
+
+    def __call__(self, *words: str, input: str | None = None, env: dict[str, str] | None = None) -> Any:
+        return CliRunner().invoke(app, list(words), input=input, env={"COLUMNS": "80", **(env or {})})
+
+    @property
+    def calls(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        return [call for call in self.fake.calls if call[0] not in ("open", "create")]
+
+    def answer(self, verb: str, value: Any) -> None:
+        self.fake.answers[verb] = value
+
+
+def fake_line(monkeypatch: pytest.MonkeyPatch, home: Path, *, registry: bool = True) -> Line:
+    """A command line in the folder `home`, which holds a registry or not, whose every verb is a fake."""
+
+    class Fake(FakeSpace):
+        pass
+
+    Fake.calls, Fake.answers = [], answers()
+    module = ModuleType("modelspace.workspace")
+    module.ModelSpace = Fake  # type: ignore[attr-defined]
+    module.home_for_new = lambda given=None: Path(given) if given else Path.cwd()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "modelspace.workspace", module)
+    monkeypatch.delenv("MODELSPACE_HOME", raising=False)
+    monkeypatch.chdir(home)
+    if registry:
+        (home / REGISTRY).touch()
+    return Line(Fake, home)
+
+
+def taken(name: str) -> ConflictError:
+    return ConflictError(f"the name {name!r} belongs to a model with other weights", "give it another name with --name")

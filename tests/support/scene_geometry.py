@@ -1,0 +1,37 @@
+"""Slow second versions of what the ray caster computes, from the definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from modelspace.worlds.room_scenes import BOX, SPHERE, Scene
+
+
+def signed_distance(shape: int, size: tuple[float, float, float], p: np.ndarray) -> np.ndarray:
+    """Exact distance of points (M, 3) in the primitive's frame from its surface, negative inside (Quilez)."""
+    if shape == SPHERE:
+        return np.linalg.norm(p, axis=1) - size[0]
+    if shape == BOX:
+        q = abs(p) - np.array(size)
+        return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
+    low, h, high = size
+    q = np.stack([np.hypot(p[:, 0], p[:, 2]), p[:, 1]], 1)
+    k1, k2 = np.array([high, h]), np.array([high - low, 2 * h])
+    ca = np.stack([q[:, 0] - np.minimum(q[:, 0], np.where(q[:, 1] < 0, low, high)), abs(q[:, 1]) - h], 1)
+    cb = q - k1 + k2 * np.clip(((k1 - q) @ k2) / (k2 @ k2), 0, 1)[:, None]
+    sign = np.where((cb[:, 0] < 0) & (ca[:, 1] < 0), -1, 1)
+    return sign * np.sqrt(np.minimum((ca**2).sum(1), (cb**2).sum(1)))
+
+
+def pixel_rays(scene: Scene, size: int) -> np.ndarray:
+    """(size * size, 3) unit directions in the room, written from the definition of the camera frame."""
+    out = []
+    for row in range(size):
+        for column in range(size):
+            x = (2 * (column + 0.5) / size - 1) * math.tan(scene.fov / 2)
+            y = (1 - 2 * (row + 0.5) / size) * math.tan(scene.fov / 2)
+            ray = scene.rotation @ np.array([x, y, 1.0])
+            out.append(ray / np.linalg.norm(ray))
+    return np.array(out)

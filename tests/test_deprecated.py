@@ -1,0 +1,59 @@
+"""Names that moved: the old ones still work, say so, and give the very same object."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+
+import pytest
+
+from modelspace.deprecated import MOVED_MODULES, renamed
+
+
+@pytest.mark.parametrize("old", sorted(MOVED_MODULES))
+def test_a_moved_module_is_the_new_one(old: str) -> None:
+    sys.modules.pop(f"modelspace.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"modelspace.{old} is now modelspace.{MOVED_MODULES[old]}"):
+        module = importlib.import_module(f"modelspace.{old}")
+    assert module is importlib.import_module(f"modelspace.{MOVED_MODULES[old]}")
+    assert module.__name__ == f"modelspace.{MOVED_MODULES[old]}"
+
+
+def test_modules_in_a_moved_folder_are_found() -> None:
+    sys.modules.pop("modelspace.pictures.figures", None)
+    with pytest.warns(DeprecationWarning, match=r"modelspace\.pictures\.figures is now modelspace\.verbs\."):
+        figures = importlib.import_module("modelspace.pictures.figures")
+    assert figures is importlib.import_module("modelspace.verbs.pictures.figures")
+
+
+def test_the_warning_names_the_line_that_imports() -> None:
+    sys.modules.pop("modelspace.hubs", None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        importlib.import_module("modelspace.hubs")
+    sys.modules.pop("modelspace.hubs", None)
+    with pytest.warns(DeprecationWarning) as direct:
+        exec(compile("import modelspace.hubs", "someone.py", "exec"), {})
+    assert direct[0].filename == "someone.py"
+    assert len(caught) == 1
+
+
+def test_what_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("modelspace.nonsense")
+    with pytest.raises(AttributeError, match="nonsense"):
+        importlib.import_module("modelspace.spaces").nonsense  # noqa: B018
+
+
+def test_a_renamed_attribute_is_the_new_one() -> None:
+    from modelspace import spaces
+    from modelspace.spaces import create
+
+    with pytest.warns(
+        DeprecationWarning, match=r"modelspace\.spaces\.DEFAULT_IMAGES is now modelspace\.spaces\.create"
+    ):
+        assert spaces.DEFAULT_IMAGES is create.DEFAULT_IMAGES
+    lookup = renamed("modelspace.names", {"old": "check_name"})
+    with pytest.warns(DeprecationWarning, match=r"modelspace\.names\.old"):
+        assert lookup("old") is importlib.import_module("modelspace.names").check_name

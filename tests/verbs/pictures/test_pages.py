@@ -1,0 +1,155 @@
+"""Atlas and report hold what the queries say; curves hold what an evaluation says."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from picture_space import NAMES, FakeFit, make
+
+from modelspace.errors import NotFoundError, UsageError
+from modelspace.verbs.pictures import pages
+from modelspace.verbs.pictures.curves import curves_picture, read_curves
+from modelspace.workspace import ModelSpace
+
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    made = make(tmp_path_factory.mktemp("pages"))
+    made.tag("d", {"note": EVIL}, task=EVIL)
+    with pytest.MonkeyPatch.context() as patch:
+        FakeFit(patch)
+        made.map()
+        made.map(space="saliency")
+    return made
+
+
+def document(page: str) -> dict[str, Any]:
+    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def unpacked(text: str, kind: str, width: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind).reshape(-1, width)
+
+
+@pytest.mark.parametrize("name", ["gradient_x_input", "saliency"])
+def test_the_neighbours_of_an_atlas_are_those_of_nearest(space: ModelSpace, name: str) -> None:
+    data = document(space.atlas(space=name, k=4).html)
+    assert data["names"] == NAMES
+    nearest = data["nearest"]
+    models = unpacked(nearest["models"], "<u4", 4)
+    for i, model in enumerate(NAMES):
+        expected = space.nearest(model, 4, space=name)
+        assert [NAMES[j] for j in models[i]] == [row.name for row in expected]
+        for field in ("affinity", "low", "high"):
+            np.testing.assert_allclose(
+                unpacked(nearest[field], "<f4", 4)[i], [getattr(row, field) for row in expected], atol=1e-6
+            )
+
+
+def test_of_very_many_models_it_has_no_intervals(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_intervals = document(space.atlas().html)["nearest"]
+    monkeypatch.setattr(pages, "MAX_INTERVALS", 5)
+    without = document(space.atlas().html)["nearest"]
+    assert "low" not in without
+    assert without["models"] == with_intervals["models"]
+    assert without["affinity"] == with_intervals["affinity"]
+
+
+def test_an_atlas_has_all_columns_and_they_are_data(space: ModelSpace) -> None:
+    page = space.atlas()
+    assert EVIL not in page.html
+    columns = {column["name"]: column for column in document(page.html)["columns"]}
+    assert {"group", "task", "architecture", "parameters", "layer", "uri", "note"} <= set(columns)
+    assert "tag group" not in columns
+    again = document(space.atlas(group_by="task").html)["columns"]
+    assert [column["name"] for column in again if column["name"] in ("group", "tag group", "task")] == [
+        "group",
+        "tag group",
+    ]
+    assert columns["note"]["texts"] == [EVIL]
+    thumbnails = document(page.html)["thumbnails"]
+    assert [(width, height) for width, height, *_ in thumbnails.values()] == [(24, 8)] * 6
+
+
+def test_an_atlas_of_some_models_ranks_among_them(space: ModelSpace) -> None:
+    data = document(space.atlas(where="name IN ('a', 'b', 'c')").html)
+    assert data["names"] == ["a", "b", "c"]
+    first = unpacked(data["nearest"]["models"], "<u4", 2)[0]
+    assert [data["names"][j] for j in first] == [row.name for row in space.nearest("a", where="name IN ('b', 'c')")]
+    with pytest.raises(UsageError, match="at least 1"):
+        space.atlas(k=0)
+
+
+def test_a_report_names_the_space_and_its_duplicates(space: ModelSpace, tmp_path: Path) -> None:
+    report = space.report(threshold=0.5)
+    text = report.markdown()
+    assert "gradient\\_x\\_input" in text
+    assert "6 of rooms" in text
+    assert re.search(r"\| a \| a2 \|", text)
+    assert EVIL not in report.html()
+    assert [section.heading for section in report.sections][:2] == ["Counts", "Map"]
+
+
+VALUE = {
+    "methods": [
+        {"method": method, "summary": {"precision": {"mean": p}, "recall": {"mean": r}}}
+        for method, p, r in (
+            ("ours", [1.0, 0.5], [0.2, 0.4]),
+            ("random", [0.25, 0.25], [0.1, 0.2]),
+            ("popularity", [0.5, 0.5], [0.1, 0.3]),
+        )
+    ]
+}
+
+
+def write_csv(path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "figure", "k", "mean", "low", "high"])
+        for row in VALUE["methods"]:
+            writer.writerow([row["method"], "spearman", "", 0.3, 0.1, 0.5])
+            for figure in ("precision", "recall"):
+                writer.writerows(
+                    [
+                        [row["method"], figure, k + 1, mean, 0, 1]
+                        for k, mean in enumerate(row["summary"][figure]["mean"])
+                    ]
+                )
+
+
+def test_curves_of_json_and_csv_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text(json.dumps(VALUE))
+    write_csv(tmp_path / "e.csv")
+    curves = read_curves(tmp_path / "e.json")
+    assert curves == read_curves(tmp_path / "e.csv")
+    assert curves["ours"] == {"precision": [1.0, 0.5], "recall": [0.2, 0.4]}
+    picture = curves_picture(tmp_path / "e.csv")
+    drawn = {line.get_gid(): line for axes in picture.axes for line in axes.lines if line.get_gid()}
+    assert set(drawn) == {"line:ours", "line:popularity"}
+
+
+def test_files_without_curves_are_refused(tmp_path: Path) -> None:
+    for name, content in {
+        "a.json": "{}",
+        "b.json": "no json",
+        "c.csv": "name,task\na,b\n",
+        "d.txt": "x",
+        "e.json": json.dumps({"methods": VALUE["methods"][1:2]}),
+    }.items():
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UsageError) as caught:
+            read_curves(tmp_path / name)
+        assert "modelspace evaluate" in caught.value.hint
+    with pytest.raises(NotFoundError, match=r"none\.json"):
+        read_curves(tmp_path / "none.json")
