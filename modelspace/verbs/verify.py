@@ -83,10 +83,10 @@ def _maps(registry: Registry, row: SpaceRow, deep: bool, progress: Callable[[int
     worst, pairs = 0.0, 0
     for done, position in enumerate(chosen):
         embedding = stored[int(position)]
-        maps = affinity.stored_maps(registry, spec, embedding.model_id)
+        blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
         earlier = [other.model_id for other in stored[: len(embedding.affinities)]]
         # The model itself is among the compared, so that maps that are not there are seen for the first model too.
-        values = affinity.cosines(registry, spec, maps, [*earlier, embedding.model_id])
+        values = affinity.contributions(registry, spec, blocks, [*earlier, embedding.model_id])
         again = np.array([values[i].mean() for i in earlier])
         if len(again):
             worst = max(worst, float(np.abs(again - embedding.affinities).max()))
