@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -345,6 +346,51 @@ class SpaceSpec:
 
 
 @dataclass(frozen=True)
+class LayerChoice:
+    """How the tapped layer of a model was chosen; as text, the entry `layer_found_by` of a model's card.
+
+    Attributes:
+        pattern: the layer as the user named it, a name or a pattern; None where nobody did.
+        remarks: which of several it is, for a layer that was named; how it was found, for any other.
+
+    >>> LayerChoice.from_text("--layer conv* (the last of 3 executed layers that match)")
+    LayerChoice(pattern='conv*', remarks=('the last of 3 executed layers that match',))
+    """
+
+    pattern: str | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether the user named the layer."""
+        return self.pattern is not None
+
+    @property
+    def said(self) -> str:
+        """For messages, which name parameters (`modelspace.errors`)."""
+        return self._with_remarks(f"`layer={self.pattern!r}`") if self.given else str(self)
+
+    def __str__(self) -> str:
+        """As the registry stores it."""
+        return self._with_remarks(f"{_GIVEN}{self.pattern}") if self.given else "; ".join(self.remarks)
+
+    def _with_remarks(self, text: str) -> str:
+        return text + "".join(f" ({remark})" for remark in self.remarks)
+
+    @classmethod
+    def from_text(cls, text: str) -> LayerChoice:
+        """The choice that was stored as `text`."""
+        match = re.fullmatch(rf"{_GIVEN}(.*?)((?: \(the last of [^()]*\))*)", text, re.DOTALL)
+        if match is None:
+            return cls(None, (text,) if text else ())
+        return cls(match[1], tuple(re.findall(r"\((.*?)\)", match[2])))
+
+
+#: What the stored text of a layer that the user named begins with: a format, whatever the flag is called.
+_GIVEN = "--layer "
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What is known about a model besides its vectors; one row of the table `models`.
 
@@ -353,7 +399,7 @@ class ModelCard:
         uri: where it was loaded from, for example "zoo:depth".
         weights_sha256: of the tensors' names, types, shapes and bytes (`modelspace.sources.weights_sha256`).
         layer: the tapped tensor, for example "fc:in" or "output".
-        layer_found_by: how it was found, for example "input of the last linear map" or "--layer".
+        layer_found_by: how it was found (`LayerChoice` as text), for example "input of the last linear map".
         output_shape: shape of T for one image, without the batch axis.
         parameters: number of parameters.
         seconds: wall time of the embedding pass.
@@ -373,6 +419,11 @@ class ModelCard:
     data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def layer_choice(self) -> LayerChoice:
+        """How the layer was chosen."""
+        return LayerChoice.from_text(self.layer_found_by)
 
     def identity(self) -> str:
         """Two cards with equal identity have equal maps: weights, tapped layer and preprocessing."""

@@ -183,8 +183,7 @@ def command(
     elif not quiet:
         _print_added(added)
     for remark in added.notes:
-        if not remark.startswith("explains "):  # said by the card
-            say(f"note: {remark}", quiet=quiet)
+        say(f"note: {remark}", quiet=quiet)
     if added.status == "unchanged" and _asks_for_more(added.card, task, data, tags):
         say(f"note: its task, data and tags are as before; 'modelspace tag {added.name} ...' sets them", quiet=quiet)
     suggest(f"modelspace nearest {added.name}", quiet=quiet)

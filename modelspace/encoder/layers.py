@@ -19,6 +19,7 @@ from modelspace.attribution.engine import encoder_output, explained, ready
 from modelspace.attribution.graph import Graph, Node
 from modelspace.attribution.state import frozen
 from modelspace.errors import EmbeddingError, NotFoundError
+from modelspace.types import LayerChoice
 
 __all__ = ["LayerRow", "Tap", "executed_layers", "find_encoder_output", "first_tensor", "unwrap"]
 
@@ -60,7 +61,7 @@ class Tap:
 
     Attributes:
         layer: "fc:in", "layer4", "output": what `--layer` takes.
-        found_by: how it was found, in words.
+        found_by: how it was found, a `modelspace.types.LayerChoice` as text.
         module: the whole model.
         calls: how often a forward pass calls the tapped module; at 1 the forward pass ends there.
     """
@@ -304,7 +305,7 @@ def _split(layer: str) -> tuple[str, str]:
 
 def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
     if layer == OUTPUT:
-        return Tap(OUTPUT, "--layer output", module)
+        return Tap(OUTPUT, str(LayerChoice(OUTPUT)), module)
     trace = _trace(module, example)
     pattern, side = _split(layer)
     # a converted model's layers are known by the names that they had in its file, too
@@ -323,13 +324,12 @@ def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
         )
     order = trace.left if side == "out" else trace.entered
     name = max(executed, key=order.index)
-    found_by = f"--layer {layer}"
-    if len(executed) > 1:
-        found_by += f" (the last of {len(executed)} executed layers that match)"
+    remarks = [f"the last of {len(executed)} executed layers that match"] if len(executed) > 1 else []
     calls = trace.calls[name]
     if calls > 1:
-        found_by += f" (the last of its {calls} calls)"
-    return Tap(f"{name}:in" if side == "in" else name, found_by, module, calls)
+        remarks.append(f"the last of its {calls} calls")
+    choice = LayerChoice(layer, tuple(remarks))
+    return Tap(f"{name}:in" if side == "in" else name, str(choice), module, calls)
 
 
 def _near(layer: str, executed: Sequence[str]) -> str:

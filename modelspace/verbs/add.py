@@ -57,7 +57,6 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if row.spec.kind != BLEND]
         if pairs:
-            notes.append(f"explains {card.layer} ({card.layer_found_by})")
             blocks, card = run_pass(path, ready, pairs, batch_size, progress)
     return Computed(card, tuple(row.spec.name for row in wanted), blocks, tuple(notes))
 

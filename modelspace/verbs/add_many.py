@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelspace.errors import BusyError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
-from modelspace.results import Outcome
+from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.types import BLEND
 from modelspace.verbs import manifest
@@ -168,10 +168,9 @@ def _is_same(entry: Entry, row: ModelRow) -> bool:
     """Whether a registered model is the entry's, as far as can be told without loading it."""
     card, options = row.card, entry.options
     layer, weights = options.get("layer"), options.get("weights")
-    # A layer that was named is remembered as it was typed; it may be a pattern. "(" begins what is said of it.
-    typed = card.layer_found_by.removeprefix("--layer ").partition(" (")[0]
-    named = card.layer_found_by.startswith("--layer ")
-    if named if layer is None else layer != card.layer and not (named and layer == typed):
+    # A layer that was named is remembered as it was typed; it may be a pattern.
+    choice = card.layer_choice
+    if choice.given if layer is None else layer not in (card.layer, choice.pattern):
         return False
     if card.uri != entry.model or card.tags.get("weights") != weights:
         return False
@@ -341,9 +340,9 @@ class _Run:
         self.device, self.batch_size, self.replacing = device, batch_size, replacing
         self.progress, self.told = progress, told
         self.outcomes: dict[int, Outcome] = {}
-        self.order = [i for i, outcome in enumerate(plans) if outcome.status.startswith("would ")]
+        self.order = [i for i, outcome in enumerate(plans) if outcome.status in PLANNED]
         for i, outcome in enumerate(plans):
-            if not outcome.status.startswith("would "):
+            if outcome.status not in PLANNED:
                 self.conclude(i, outcome)
 
     def go(self, pool: Pool, ahead: int) -> list[Outcome]:
@@ -420,7 +419,7 @@ class _Run:
             planned.uri or added.card.uri,
             added.spaces,
             added.card.seconds if filled else 0.0,
-            notes=tuple(note for note in added.notes if not note.startswith("explains ")),
+            notes=added.notes,
         )
         if not filled:
             with Registry.open(self.path) as registry:

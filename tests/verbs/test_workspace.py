@@ -135,6 +135,14 @@ def test_a_taken_name_is_refused_with_the_way_out(shelf: ModelSpace) -> None:
     assert all(check.ok for check in shelf.verify(deep=True))
 
 
+def test_which_layer_is_explained_is_a_field_and_no_remark(shelf: ModelSpace) -> None:
+    added = add(shelf, "named", net(7), layer="conv*")
+    assert added.notes == ()
+    assert added.card.layer == "conv2"
+    assert added.card.layer_choice.pattern == "conv*"
+    assert not add(shelf, "left", net(8)).card.layer_choice.given
+
+
 def test_a_copy_under_another_name_is_noted_and_found_first(shelf: ModelSpace) -> None:
     added = add(shelf, "a-copy", net(1))
     assert added.status == "added"
