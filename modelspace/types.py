@@ -160,15 +160,15 @@ class Preprocessing:
         object.__setattr__(self, "inputs", extra_inputs(self.inputs))
         if len(size) != 2 or min(size) < 1:
             raise UsageError(
-                f"input size {self.input_size} is not (height, width) in pixels", "example: --input-size 224"
+                f"input size {self.input_size} is not (height, width) in pixels", "example: `input_size=(224, 224)`"
             )
         if self.channels not in CHANNEL_ORDERS:
-            raise UsageError(f"channel order {self.channels!r} is not known", "use --channels rgb, bgr, gray or rgba")
-        for flag, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
-            if getattr(self, flag) not in known:
+            raise UsageError(f"channel order {self.channels!r} is not known", "use `channels=` rgb, bgr, gray or rgba")
+        for name, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
+            if getattr(self, name) not in known:
                 raise UsageError(
-                    f"{flag} {getattr(self, flag)!r} is not known",
-                    f"use --{flag} {', '.join(known[:-1])} or {known[-1]}",
+                    f"{name} {getattr(self, name)!r} is not known",
+                    f"use `{name}=` {', '.join(known[:-1])} or {known[-1]}",
                 )
         if len(self.mean) != self.n_colours or len(self.std) != self.n_colours:
             raise UsageError(
@@ -176,7 +176,7 @@ class Preprocessing:
                 f"and std has {len(self.std)} values"
                 if self.channels != "rgba"
                 else f"rgba input has 3 colours, but mean has {len(self.mean)} and std has {len(self.std)} values",
-                "give one value per channel, for example --mean 0.485,0.456,0.406",
+                "give one value per channel, for example `mean=(0.485, 0.456, 0.406)`",
             )
         lo, hi = self.value_range if len(self.value_range) == 2 else (0.0, 0.0)
         numbers = (*self.mean, *self.std, lo, hi, self.alpha)
@@ -191,7 +191,9 @@ class Preprocessing:
         if given is not None:
             box = tuple(int(side) for side in given)
             if len(box) != 2 or min(box) < 1:
-                raise UsageError(f"resize {self.resize} is not (height, width) in pixels", "example: --resize 256")
+                raise UsageError(
+                    f"resize {self.resize} is not (height, width) in pixels", "example: `resize=(256, 256)`"
+                )
         if box is None or (box == self.input_size and self.crop == "squash"):
             object.__setattr__(self, "crop", "center")
             box = None
@@ -297,7 +299,7 @@ class SpaceSpec:
     def __post_init__(self) -> None:
         if self.bits not in BITS:
             raise UsageError(
-                f"{self.bits} bits per map element can't be stored", f"use --bits {', '.join(map(str, BITS))}"
+                f"{self.bits} bits per map element can't be stored", f"use `bits=` {', '.join(map(str, BITS))}"
             )
         if self.scalar not in SCALARS:
             raise UsageError(f"{self.scalar!r} is nothing that can be explained", f"use {', '.join(SCALARS)}")
@@ -366,7 +368,7 @@ class LayerChoice:
         return self.pattern is not None
 
     @property
-    def said(self) -> str:
+    def in_message(self) -> str:
         """For messages, which name parameters (`modelspace.errors`)."""
         return self._with_remarks(f"`layer={self.pattern!r}`") if self.given else str(self)
 

@@ -62,12 +62,12 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"{name!r} is not a device", "use --device auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"{name!r} is not a device", "use `device=` auto, cpu, cuda, cuda:N or mps") from error
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if device.type not in there:
-        raise UsageError(f"device {name!r} is not supported", "use --device auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"device {name!r} is not supported", "use `device=` auto, cpu, cuda, cuda:N or mps")
     if (device.index or 0) >= there[device.type]:
-        raise UsageError(f"this machine has no device {name!r}", "use --device auto")
+        raise UsageError(f"this machine has no device {name!r}", "use `device='auto'`")
     return device
 
 
@@ -209,5 +209,5 @@ def _refuse_empty(planes: np.ndarray, space: SpaceSpec, first: int) -> None:
         raise EmbeddingError(
             f"the {space.method} map of probe image {first + int(empty[0])} is zero"
             + (f", and of {len(empty) - 1} more of its batch" if len(empty) > 1 else ""),
-            "its cosine with other maps is not defined: tap another layer (--layer; 'modelspace layers URI' lists them)",
+            "its cosine with other maps is not defined: tap another `layer=`; `space.layers(model)` lists them",
         )

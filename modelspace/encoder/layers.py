@@ -24,7 +24,7 @@ from modelspace.types import LayerChoice
 __all__ = ["LayerRow", "Tap", "executed_layers", "find_encoder_output", "first_tensor", "unwrap"]
 
 OUTPUT = "output"
-_LIST_HINT = "modelspace layers URI lists them"
+_LIST_HINT = "`space.layers(model)` lists them"
 
 #: Where to look for the tensor in an output with named parts, most telling first.
 _KEYS = ("logits", "pooler_output", "last_hidden_state", "x_norm_clstoken", "out", "features", "feature_maps")
@@ -35,7 +35,7 @@ class LayerRow:
     """One module that the forward pass runs through.
 
     Attributes:
-        name: what `--layer` takes.
+        name: what `layer` takes.
         kind: the module's class.
         shape: of its output, without the batch axis; of its last call if it is called several times.
         parameters: number of parameters, those of its parts included.
@@ -60,7 +60,7 @@ class Tap:
     A module that is called several times in one forward pass gives T at its last call.
 
     Attributes:
-        layer: "fc:in", "layer4", "output": what `--layer` takes.
+        layer: "fc:in", "layer4", "output": what `layer` takes.
         found_by: how it was found, a `modelspace.types.LayerChoice` as text.
         module: the whole model.
         calls: how often a forward pass calls the tapped module; at 1 the forward pass ends there.
@@ -183,7 +183,7 @@ def in_batches(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) ->
         if value.dim() == 0 or len(value) != size:
             raise EmbeddingError(
                 f"the encoder output has shape {tuple(value.shape)} for {size} images: its first axis is not the batch",
-                "choose a --layer whose first axis is the batch",
+                "choose a `layer=` whose first axis is the batch",
             )
         parts.append(value[: len(part)])
     return torch.cat(parts)
@@ -217,7 +217,7 @@ def first_tensor(value: Any) -> Tensor:
     found = _find_tensor(value)
     if found is None:
         raise EmbeddingError(
-            f"the layer gives {type(value).__name__}, in which there is no tensor", "choose another --layer"
+            f"the layer gives {type(value).__name__}, in which there is no tensor", "choose another `layer=`"
         )
     return found
 

@@ -240,7 +240,7 @@ def require_maps(spec: SpaceSpec) -> SpaceSpec:
     if spec.kind != "maps":
         raise UsageError(
             f"space {spec.name!r} ({spec.method}) holds no attribution maps",
-            "name one that does with --space, for example --space paper; 'modelspace spaces' lists them",
+            "name one that does with `space=`, for example `space='paper'`; `space.spaces()` lists them",
         )
     return spec
 

@@ -65,9 +65,7 @@ def cosines(registry: Registry, spec: SpaceSpec, maps: Maps, model_ids: Sequence
             out[model_id][where] = map_cosines(own, decode_unit(other, spec))
     for model_id, values in out.items():
         if np.isnan(values).any():
-            raise DamagedError(
-                f"maps of model {model_id} in space {spec.name!r} are missing", "run 'modelspace verify'"
-            )
+            raise DamagedError(f"maps of model {model_id} in space {spec.name!r} are missing", "run `space.verify()`")
     return out
 
 
@@ -101,7 +99,7 @@ def features_of(registry: Registry, spec: SpaceSpec) -> SpaceSpec:
             return other
     raise NotFoundError(
         f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
-        f"make a space of them with 'modelspace init --method dds --images {spec.n_images}', and add the models again",
+        f"make a space of them with `space.init(methods=['dds'], images={spec.n_images})`, and add the models again",
     )
 
 
@@ -269,5 +267,5 @@ def all_cosines(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -
         if maps is not None:
             out[first : first + len(maps)] = maps @ maps.transpose(0, 2, 1)
     if np.isnan(out).any():
-        raise DamagedError(f"maps of a model in space {spec.name!r} are missing", "run 'modelspace verify'")
+        raise DamagedError(f"maps of a model in space {spec.name!r} are missing", "run `space.verify()`")
     return out

@@ -120,7 +120,7 @@ def choose_probe_set(path: Path, choice: ProbeChoice) -> tuple[ProbeRow, Picture
             known = [row.name for row in sets]
             raise NotFoundError(
                 f"there is no probe set {source!r}, and no folder of that name",
-                names.did_you_mean(source, [*known, *probes.BUILT_IN], "'modelspace probes list' shows the probe sets"),
+                names.did_you_mean(source, [*known, *probes.BUILT_IN], "`space.probe_sets()` shows the probe sets"),
             )
     return new_probe_set(choice)
 
@@ -166,7 +166,7 @@ def create_spaces(
         if scalar != "sum" and (method in GEOMETRIES or METHODS[method].captum):
             raise UsageError(
                 f"a space of {method} has no scalar to choose",
-                "--scalar goes with gradient_x_input, saliency and epsilon_lrp",
+                "`scalar=` goes with gradient_x_input, saliency and epsilon_lrp",
             )
     if not methods or (name is not None and len(methods) != 1):
         raise UsageError("a name is for one space, that is one method", "make named spaces one by one")
@@ -179,7 +179,7 @@ def create_spaces(
         there = (
             f"probe set {row.name!r} has {row.n_images}" if row.n_images is not None else f"at least {least} are needed"
         )
-        raise UsageError(f"a space can't have {count} probe images: {there}", "choose another number with --images")
+        raise UsageError(f"a space can't have {count} probe images: {there}", "choose another number with `images=`")
     specs = [
         SpaceSpec(
             name=name or (method if scalar == "sum" else f"{method}-{scalar}"),
@@ -252,7 +252,7 @@ def create_blend(
     names.check_name(name, "space")
     if not members or not all(math.isfinite(weight) and weight > 0 for weight in members.values()):
         raise UsageError(
-            "a blend needs spaces with weights above zero", "example: --blend dds=0.5,gradient_x_input=0.5"
+            "a blend needs spaces with weights above zero", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
         )
     for value, allowed in ((hub_correction, hubness.CORRECTIONS), (rerank, predictability.RERANKINGS)):
         if value not in allowed:
@@ -266,7 +266,7 @@ def create_blend(
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
                     f"spaces {first.name!r} and {spec.name!r} have different probe images",
-                    "blend spaces on the same images; 'modelspace spaces' lists them",
+                    "blend spaces on the same images; `space.spaces()` lists them",
                 )
         total = sum(members.values())
         weights: dict[str, float] = {}

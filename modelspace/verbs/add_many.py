@@ -103,7 +103,7 @@ def add_all(
 
 def _open_pool(path: Path, workers: int | None, ray: str | None, jobs: int, report: Report) -> Pool:
     if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers can do nothing", "example: --workers 2")
+        raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
     if ray is not None:
         from modelspace.verbs.pools.ray import OnRay
 
@@ -134,7 +134,7 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
         spaces = [row.spec.name for row in registry.spaces() if row.spec.method != BLEND]
         rows = registry.models()
     if not spaces:
-        raise NotFoundError("the registry has no space yet", "make one with 'modelspace init'")
+        raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
     by_name = {row.card.name: row for row in rows}
     by_uri: dict[str, list[ModelRow]] = {}
     for row in rows:
@@ -207,7 +207,7 @@ def _asks_for_more(entry: Entry, row: ModelRow) -> tuple[str, ...]:
     differs = any(options.get(key) not in (None, getattr(card, key)) for key in ("task", "data")) or any(
         card.tags.get(key) != value for key, value in options.get("tags", {}).items()
     )
-    told = f"its task, data and tags are as before; 'modelspace tag {card.name} ...' sets them"
+    told = f"its task, data and tags are as before; `space.tag({card.name!r}, ...)` sets them"
     return (told,) if differs else ()
 
 

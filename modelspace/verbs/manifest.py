@@ -28,6 +28,7 @@ from typing import Any
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import check_name, did_you_mean
 from modelspace.sources import PreprocessingFlags, parse_uri
+from modelspace.sources.fields import FIELDS
 
 #: The manifests that come with modelspace.
 CATALOGS = Path(__file__).parents[1] / "catalogs"
@@ -368,9 +369,14 @@ def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> t
         except ModelspaceError as error:
             fails(
                 next((key for key in stated if key not in row.inherited), next(iter(stated))),
-                f"{error.message}{f' ({error.hint})' if error.hint else ''}",
+                _plain(f"{error.message}{f' ({error.hint})' if error.hint else ''}"),
             )
     return options, batch_size
+
+
+def _plain(text: str) -> str:
+    """A message about a parameter as one about the key of an entry, which is a key whoever reads it."""
+    return text.replace("`", "")
 
 
 def _as_text(value: Any) -> str:
@@ -382,7 +388,7 @@ def _flags(stated: Mapping[str, Any]) -> PreprocessingFlags:
     texts = {key: value for key, value in stated.items() if isinstance(value, str) and key != "inputs"}
     # A cell may separate numbers by blanks, so that it needs no quotes: "0.485 0.456 0.406".
     spaced = {
-        key: re.sub(r"[\s,;]+", ",", value.strip()) if key in ("mean", "std", "value_range") else value
+        key: re.sub(r"[\s,;]+", ",", value.strip()) if FIELDS[key].form.numbers else value
         for key, value in texts.items()
     }
     read = PreprocessingFlags.parse(**spaced)

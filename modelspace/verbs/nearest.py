@@ -49,7 +49,7 @@ def nearest(
 ) -> Neighbours:
     """See `modelspace.workspace.ModelSpace.nearest`."""
     if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}", "example: -k 5")
+        raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
     with Registry.open(path) as registry:
         row = registry.space(space)
         how = settings(row.spec, hub_correction, rerank)
@@ -62,7 +62,7 @@ def nearest(
             if row.spec.name not in target.spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"fill it with 'modelspace add {target.card.uri} --name {target.card.name}'",
+                    f"fill it with `space.add({target.card.uri!r}, name={target.card.name!r})`",
                 )
             return _rank(registry, row, _Target(target.card.name, target.model_id), k, where, how)
     return _rank_unregistered(path, row, model, k, where, how, progress, batch_size, options)
@@ -94,7 +94,7 @@ def _rank_unregistered(
     example = next(create.images(path, pairs[0][1], 0, 2, 2))
     with prepared(Request(model, **options), example) as ready:
         card = ready.card
-        notes = [f"explains {card.layer} ({card.layer_found_by})"]
+        notes = [f"explains {card.layer} ({card.layer_choice.in_message})"]
         with Registry.open(path) as registry:
             same = [found for found in registry.find_identity(card.identity()) if row.spec.name in found.spaces]
             if same:
@@ -129,9 +129,9 @@ def settings(spec: SpaceSpec, hub_correction: str | None, rerank: str | None) ->
     """
     chosen = hub_correction or str(spec.parameters.get("hubs", hubness.NONE))
     again = rerank or str(spec.parameters.get("rerank", predictability.NONE))
-    for value, known, flag in ((chosen, hubness.CORRECTIONS, "--hubs"), (again, predictability.RERANKINGS, "--rerank")):
+    for value, known, name in ((chosen, hubness.CORRECTIONS, "hubs"), (again, predictability.RERANKINGS, "rerank")):
         if value not in known:
-            raise UsageError(f"{flag} {value} is not known", did_you_mean(value, known, f"use {', '.join(known)}"))
+            raise UsageError(f"`{name}={value!r}` is not known", did_you_mean(value, known, f"use {', '.join(known)}"))
     return chosen, again
 
 
@@ -211,7 +211,7 @@ def _directed(registry: Registry, features: SpaceSpec, target: _Target, found: S
     if not maps:
         raise NotFoundError(
             f"model {target.label!r} is not in space {features.name!r}, whose features the re-ranking needs",
-            f"fill it with 'modelspace add URI --name {target.label}', or use --rerank none",
+            f"fill it with `space.add(model, name={target.label!r})`, or use `rerank='none'`",
         )
     own = comparison.kernel_of(features, maps)  # type: ignore[arg-type]
     return {

@@ -52,7 +52,7 @@ def _space(
         f"{name}: index file",
         state in ("fresh", "missing", "stale"),
         state + (f": {reason}" if reason else ""),
-        "" if state == "fresh" else "run 'modelspace rebuild'",
+        "" if state == "fresh" else "run `space.rebuild()`",
     )
 
 
@@ -71,7 +71,7 @@ def _vectors(registry: Registry, row: SpaceRow) -> Check:
         f"{row.spec.name}: vectors",
         worst <= TOLERANCE,
         f"{len(stored)} models; largest error of an inner product {worst:.1e}",
-        "" if worst <= TOLERANCE else "run 'modelspace rebuild --coordinates'",
+        "" if worst <= TOLERANCE else "run `space.rebuild(coordinates=True)`",
     )
 
 
@@ -97,5 +97,5 @@ def _maps(registry: Registry, row: SpaceRow, deep: bool, progress: Callable[[int
         f"{spec.name}: maps",
         worst <= TOLERANCE,
         f"{pairs} affinities computed again; largest difference {worst:.1e}",
-        "" if worst <= TOLERANCE else "run 'modelspace rebuild --coordinates'",
+        "" if worst <= TOLERANCE else "run `space.rebuild(coordinates=True)`",
     )

@@ -220,10 +220,10 @@ def test_a_typo_suggests() -> None:
             find_encoder_output(net, X, typed)
         assert caught.value.message == f"the model has no layer {typed!r}"
         assert caught.value.hint.startswith(f"did you mean {near}")
-        assert caught.value.hint.endswith("? modelspace layers URI lists them")
+        assert caught.value.hint.endswith("? `space.layers(model)` lists them")
     with pytest.raises(NotFoundError) as caught:
         find_encoder_output(net, X, "zzz*")
-    assert caught.value.hint == "modelspace layers URI lists them"
+    assert caught.value.hint == "`space.layers(model)` lists them"
 
 
 def test_a_layer_that_does_not_run_is_told_apart_from_a_typo() -> None:
@@ -384,7 +384,7 @@ def test_a_model_with_a_rich_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "stored", "said"),
+    ("choice", "text", "message"),
     [
         (LayerChoice("fc:in"), "--layer fc:in", "`layer='fc:in'`"),
         (
@@ -398,10 +398,10 @@ def test_a_model_with_a_rich_output() -> None:
         (LayerChoice(), "", ""),
     ],
 )
-def test_how_a_layer_was_chosen_is_stored_as_text_and_read_again(choice, stored, said):
-    assert str(choice) == stored
-    assert LayerChoice.from_text(stored) == choice
-    assert choice.said == (stored if said is None else said)
+def test_how_a_layer_was_chosen_is_stored_as_text_and_read_again(choice, text, message):
+    assert str(choice) == text
+    assert LayerChoice.from_text(text) == choice
+    assert choice.in_message == (text if message is None else message)
     assert choice.given == (choice.pattern is not None)
 
 
