@@ -1,6 +1,24 @@
 """One error class for everything that a user can cause: what is wrong, and what to type next.
 
 The library raises it, and the command line (`modelspace.cli`) turns it into two lines and an exit code, in one place.
+
+Messages, hints and notes speak Python, for whoever called the library from Python. What a caller can type stands in
+backticks, in one of these forms, which the command line puts into its own words (`modelspace.cli.spelling`):
+
+| in a message | meaning | on the command line |
+|---|---|---|
+| `layer=` | a parameter of a verb, or a field of `modelspace.types.Preprocessing` | --layer |
+| `layer='output'`, `k=5` | with a value | --layer output, -k 5 |
+| `replace=True`, `store=False`, `weights=None` | a switch; nothing | --replace, --no-store, no --weights |
+| `methods=['dds', 'rsa']` | several values | --method dds --method rsa |
+| `preprocessing={'input_size': 224}` | fields of a preprocessing | --input-size 224 |
+| `weights=file` | a name: what the caller puts in | --weights FILE |
+| `space.rebuild(coordinates=True)` | a verb of a registry | 'modelspace rebuild --coordinates' |
+| `ModelSpace.create()` | a verb of the class | 'modelspace init' |
+| `ModelSpace.open(folder).verify()` | a verb of another registry | 'modelspace verify --home FOLDER' |
+
+Backticks stand for nothing else in a message, and no message outside `modelspace.cli` names a flag or a command; a test
+holds both.
 """
 
 

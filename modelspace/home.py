@@ -40,8 +40,8 @@ def require_home(start: str | Path | None = None) -> Path:
     if home is None:
         raise NotFoundError(
             "there is no registry.duckdb in this folder or above it",
-            "make one with 'modelspace init', or name its folder with --home DIR or MODELSPACE_HOME",
+            "make one with `ModelSpace.create()`, or name its folder with `home=folder` or MODELSPACE_HOME",
         )
     if not (home / REGISTRY).is_file():
-        raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with 'modelspace init --home {home}'")
+        raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with `ModelSpace.create({str(home)!r})`")
     return home

@@ -156,6 +156,10 @@ class Added:
     notes: tuple[str, ...] = ()
 
 
+#: Statuses of an `Outcome` that say what a run would do.
+PLANNED = ("would add", "would complete", "would compare")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one model of a manifest.

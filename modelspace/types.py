@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -154,15 +155,15 @@ class Preprocessing:
         object.__setattr__(self, "inputs", extra_inputs(self.inputs))
         if len(size) != 2 or min(size) < 1:
             raise UsageError(
-                f"input size {self.input_size} is not (height, width) in pixels", "example: --input-size 224"
+                f"input size {self.input_size} is not (height, width) in pixels", "example: `input_size=(224, 224)`"
             )
         if self.channels not in CHANNEL_ORDERS:
-            raise UsageError(f"channel order {self.channels!r} is not known", "use --channels rgb, bgr, gray or rgba")
-        for flag, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
-            if getattr(self, flag) not in known:
+            raise UsageError(f"channel order {self.channels!r} is not known", "use `channels=` rgb, bgr, gray or rgba")
+        for name, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
+            if getattr(self, name) not in known:
                 raise UsageError(
-                    f"{flag} {getattr(self, flag)!r} is not known",
-                    f"use --{flag} {', '.join(known[:-1])} or {known[-1]}",
+                    f"{name} {getattr(self, name)!r} is not known",
+                    f"use `{name}=` {', '.join(known[:-1])} or {known[-1]}",
                 )
         if len(self.mean) != self.n_colours or len(self.std) != self.n_colours:
             raise UsageError(
@@ -170,7 +171,7 @@ class Preprocessing:
                 f"and std has {len(self.std)} values"
                 if self.channels != "rgba"
                 else f"rgba input has 3 colours, but mean has {len(self.mean)} and std has {len(self.std)} values",
-                "give one value per channel, for example --mean 0.485,0.456,0.406",
+                "give one value per channel, for example `mean=(0.485, 0.456, 0.406)`",
             )
         lo, hi = self.value_range if len(self.value_range) == 2 else (0.0, 0.0)
         numbers = (*self.mean, *self.std, lo, hi, self.alpha)
@@ -185,7 +186,9 @@ class Preprocessing:
         if given is not None:
             box = tuple(int(side) for side in given)
             if len(box) != 2 or min(box) < 1:
-                raise UsageError(f"resize {self.resize} is not (height, width) in pixels", "example: --resize 256")
+                raise UsageError(
+                    f"resize {self.resize} is not (height, width) in pixels", "example: `resize=(256, 256)`"
+                )
         if box is None or (box == self.input_size and self.crop == "squash"):
             object.__setattr__(self, "crop", "center")
             box = None
@@ -291,7 +294,7 @@ class SpaceSpec:
     def __post_init__(self) -> None:
         if self.bits not in BITS:
             raise UsageError(
-                f"{self.bits} bits per map element can't be stored", f"use --bits {', '.join(map(str, BITS))}"
+                f"{self.bits} bits per map element can't be stored", f"use `bits=` {', '.join(map(str, BITS))}"
             )
         if self.scalar not in SCALARS:
             raise UsageError(f"{self.scalar!r} is nothing that can be explained", f"use {', '.join(SCALARS)}")
@@ -321,6 +324,51 @@ class SpaceSpec:
 
 
 @dataclass(frozen=True)
+class LayerChoice:
+    """How the tapped layer of a model was chosen; as text, the entry `layer_found_by` of a model's card.
+
+    Attributes:
+        pattern: the layer as the user named it, a name or a pattern; None where nobody did.
+        remarks: which of several it is, for a layer that was named; how it was found, for any other.
+
+    >>> LayerChoice.from_text("--layer conv* (the last of 3 executed layers that match)")
+    LayerChoice(pattern='conv*', remarks=('the last of 3 executed layers that match',))
+    """
+
+    pattern: str | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether the user named the layer."""
+        return self.pattern is not None
+
+    @property
+    def in_message(self) -> str:
+        """For messages, which name parameters (`modelspace.errors`)."""
+        return self._with_remarks(f"`layer={self.pattern!r}`") if self.given else str(self)
+
+    def __str__(self) -> str:
+        """As the registry stores it."""
+        return self._with_remarks(f"{_GIVEN}{self.pattern}") if self.given else "; ".join(self.remarks)
+
+    def _with_remarks(self, text: str) -> str:
+        return text + "".join(f" ({remark})" for remark in self.remarks)
+
+    @classmethod
+    def from_text(cls, text: str) -> LayerChoice:
+        """The choice that was stored as `text`."""
+        match = re.fullmatch(rf"{_GIVEN}(.*?)((?: \(the last of [^()]*\))*)", text, re.DOTALL)
+        if match is None:
+            return cls(None, (text,) if text else ())
+        return cls(match[1], tuple(re.findall(r"\((.*?)\)", match[2])))
+
+
+#: What the stored text of a layer that the user named begins with: a format, whatever the flag is called.
+_GIVEN = "--layer "
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What is known about a model besides its vectors; one row of the table `models`.
 
@@ -329,7 +377,7 @@ class ModelCard:
         uri: where it was loaded from, for example "zoo:depth".
         weights_sha256: of the tensors' names, types, shapes and bytes (`modelspace.sources.weights_sha256`).
         layer: the tapped tensor, for example "fc:in" or "output".
-        layer_found_by: how it was found, for example "input of the last linear map" or "--layer".
+        layer_found_by: how it was found (`LayerChoice` as text), for example "input of the last linear map".
         output_shape: shape of T for one image, without the batch axis.
         parameters: number of parameters.
         seconds: wall time of the embedding pass.
@@ -349,6 +397,11 @@ class ModelCard:
     data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def layer_choice(self) -> LayerChoice:
+        """How the layer was chosen."""
+        return LayerChoice.from_text(self.layer_found_by)
 
     def identity(self) -> str:
         """Two cards with equal identity have equal maps: weights, tapped layer and preprocessing."""

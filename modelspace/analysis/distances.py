@@ -34,7 +34,7 @@ def check_affinity(names: Sequence[str], affinity: ArrayLike) -> NDArray[np.floa
     names = list(names)
     matrix = np.array(affinity, dtype=np.float64)
     if not names:
-        raise UsageError("there is no model to look at", "add models first: modelspace add")
+        raise UsageError("there is no model to look at", "add models first: `space.add(model)`")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"the name {twice!r} stands for more than one model", "every model needs its own name")

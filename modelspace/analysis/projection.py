@@ -252,7 +252,7 @@ def place_new(
     to_old = np.atleast_2d(np.asarray(distances, dtype=np.float64))
     m = len(to_old)
     if anchors.ndim != 2 or anchors.shape[1:] != (2,) or len(anchors) < 1:
-        raise UsageError("there is no map yet to place new models on", "make one: modelspace map --refit")
+        raise UsageError("there is no map yet to place new models on", "make one: `space.map(refit=True)`")
     if to_old.shape[1] != len(anchors):
         raise UsageError(f"distances reach {to_old.shape[1]} models, but the map shows {len(anchors)}")
     to_new = np.full((m, m), np.inf) if between is None else np.array(between, dtype=np.float64)

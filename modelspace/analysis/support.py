@@ -41,7 +41,7 @@ def cluster_support(tree: Tree, cosines: ArrayLike, n_resamples: int = 200, seed
     if n > MAX_SUPPORT_MODELS:
         raise UsageError(
             f"bootstrap support is worked out for at most {MAX_SUPPORT_MODELS} models, not {n}",
-            "leave --support out, or draw the tree of fewer models",
+            "leave `support=` out, or draw the tree of fewer models",
         )
     if n_resamples < 1:
         raise UsageError(f"{n_resamples} resampled probe sets are too few", "use 200 or more")

@@ -114,7 +114,7 @@ class MapRequest:
             NotFoundError, UsageError: a method or parameter that is not there, or a scalar that the method can't explain.
         """
         if METHODS[method].captum and scalar != "sum":
-            raise UsageError(f"{method} explains the sum of the encoder output only", "leave --scalar out")
+            raise UsageError(f"{method} explains the sum of the encoder output only", "leave `scalar=` out")
         values = method_parameters(method, parameters)
         return cls(method, tuple(sorted(values.items())), scalar, images if scalar == "centred_energy" else 0)
 
@@ -230,14 +230,14 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
     if constant and size < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * own:
         raise EmbeddingError(
             f"the sum of the encoder output is constant: its gradient is {size / own:.1e} of that of its elements",
-            "the layer ends in a normalisation; choose the tensor before it with --layer, for example NAME:in",
+            "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",
         )
 
 
 def _dependent() -> EmbeddingError:
     return EmbeddingError(
         "the encoder output of one image depends on the other images of its batch",
-        "attribution needs a model that treats images one by one, as in eval mode; or choose a --layer before that",
+        "attribution needs a model that treats images one by one, as in eval mode; or choose a `layer=` before that",
     )
 
 
@@ -290,21 +290,21 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
     with explained(source), torch.set_grad_enabled(graphical):
         output = tap(source.clone())  # a model may change its input in place
     if not isinstance(output, Tensor):
-        raise EmbeddingError(f"the encoder output is a {type(output).__name__}, not a tensor", "choose a --layer")
+        raise EmbeddingError(f"the encoder output is a {type(output).__name__}, not a tensor", "choose a `layer=`")
     if not output.is_floating_point():
         raise EmbeddingError(
             f"the encoder output is of type {_type_name(output)}, which has no gradient",
-            "choose a --layer before the rounding or the argmax",
+            "choose a `layer=` before the rounding or the argmax",
         )
     if output.dim() == 0 or len(output) != len(source) or output.numel() == 0:
         raise EmbeddingError(
             f"the encoder output has shape {tuple(output.shape)} for {len(source)} images: its first axis is not the batch",
-            "choose a --layer whose first axis is the batch",
+            "choose a `layer=` whose first axis is the batch",
         )
     if graphical and output.grad_fn is None:
         raise EmbeddingError(
             "the encoder output does not depend on the input in a way that has a gradient",
-            "choose a --layer before the model detaches it",
+            "choose a `layer=` before the model detaches it",
         )
     return output
 
@@ -417,7 +417,7 @@ def backward(
     except RuntimeError as error:
         opaque = sorted({node.name() for node in graph.inputs if opaque_hint([node.name()]) is not None})
         reason_text = f"opaque node {', '.join(opaque)}" if opaque else _first_line(error)
-        hint = opaque_hint(opaque) or "choose another --layer, or mend the model's forward pass"
+        hint = opaque_hint(opaque) or "choose another `layer=`, or mend the model's forward pass"
         raise EmbeddingError(f"the backward pass fails: {reason_text}", hint) from error
     finally:
         for handle in handles:
@@ -425,7 +425,7 @@ def backward(
     if gradients[0] is None:
         raise EmbeddingError(
             "the encoder output does not depend on the input in a way that has a gradient",
-            "choose a --layer before the model detaches it",
+            "choose a `layer=` before the model detaches it",
         )
     return gradients
 
@@ -465,7 +465,7 @@ def _refuse(tensors: Mapping[str, Tensor]) -> None:
         if name != _OUTPUT and (zero := [k for k, value in enumerate(row) if value == 0.0]):
             raise EmbeddingError(
                 f"{name} is zero everywhere for {_images(zero, len(row))}",
-                "no unit of the layer responds to the input; choose another --layer or check the preprocessing",
+                "no unit of the layer responds to the input; choose another `layer=` or check the preprocessing",
             )
 
 

@@ -138,7 +138,7 @@ _OPAQUE = {
     "DifferentiableGraph": "load the model's Python source instead of the scripted file",
     "Checkpoint": "switch checkpointing off: set_grad_checkpointing(False) in timm, "
     "gradient_checkpointing_disable() in transformers",
-    "Rnn": "tap a layer before the recurrent one with --layer",
+    "Rnn": "tap a layer before the recurrent one with `layer=`",
 }
 
 
@@ -181,7 +181,7 @@ def refusal(names: Iterable[str]) -> EmbeddingError:
     shown = ", ".join(name if n == 1 else f"{name} x {n}" for name, n in sorted(counts.items()))
     hint = opaque_hint(counts)
     if hint is None:
-        hint = "gradient_x_input and saliency need no rules; or tap a layer before that node with --layer"
+        hint = "gradient_x_input and saliency need no rules; or tap a layer before that node with `layer=`"
     return EmbeddingError(f"epsilon_lrp can't follow the model's graph: no rule for {shown}", hint)
 
 

@@ -1,7 +1,8 @@
 """The command line. A command is: read the words, make one call on `modelspace.workspace.ModelSpace`, print.
 
-`modelspace.cli.app` has the table of commands; each is one file, imported when it is used. Data goes to standard output,
-everything else to standard error, and an exception becomes two lines and an exit code in `modelspace.cli.failures`.
+`modelspace.cli.commands` has the table of commands; each is one file, imported when it is used. Data goes to standard
+output, everything else to standard error, and an exception becomes two lines and an exit code in
+`modelspace.cli.failures`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +11,11 @@ import typer
 from modelspace.cli import figures, options
 from modelspace.cli.cards import input_text
 from modelspace.cli.formats import Format, print_record
-from modelspace.cli.messages import say, suggest
+from modelspace.cli.groups import Group, Loading, Metadata, grouped
+from modelspace.cli.messages import note, say, suggest
 from modelspace.cli.opening import open_or_make, open_space
 from modelspace.cli.progress import progress_bar
+from modelspace.cli.spelling import flag
 from modelspace.errors import UsageError
 
 EXAMPLES = """
@@ -25,15 +29,10 @@ modelspace add --manifest mymodels.toml --dry-run
 """
 
 
-def command(
-    uri: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="URI",
-            show_default=False,
-            help="Address of the model, for example zoo:curvature or python:path/to/file.py:factory.",
-        ),
-    ] = None,
+@dataclass(frozen=True)
+class Many(Group):
+    """A manifest, and how its models are embedded."""
+
     manifest: Annotated[
         str | None,
         typer.Option(
@@ -43,10 +42,10 @@ def command(
             help="Instead of URI: add all models of a TOML or CSV file, or of a catalog that comes with modelspace: "
             "'paper', 'zoo'.",
         ),
-    ] = None,
+    ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --manifest: check it, say what would be done, load nothing.")
-    ] = False,
+    ] = False
     workers: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +54,7 @@ def command(
             show_default=False,
             help="With --manifest: embed in N processes, on several GPUs if there are. Default: in this process.",
         ),
-    ] = None,
+    ] = None
     ray: Annotated[
         str | None,
         typer.Option(
@@ -64,36 +63,29 @@ def command(
             show_default=False,
             help="With --manifest: embed on the Ray cluster at this address; 'local' starts one here.",
         ),
+    ] = None
+
+
+@grouped
+def command(
+    uri: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URI",
+            show_default=False,
+            help="Address of the model, for example zoo:curvature or python:path/to/file.py:factory.",
+        ),
     ] = None,
+    *,
+    many: Many,
     name: Annotated[
         str | None,
         typer.Option(
             "--name", metavar="N", show_default=False, help="Name in the registry. Default: the end of the address."
         ),
     ] = None,
-    weights: options.Weights = None,
-    trust_code: options.TrustCode = None,
-    layer: options.Layer = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.Channels = None,
-    value_range: options.ValueRange = None,
-    resize: options.Resize = None,
-    crop: options.Crop = None,
-    interpolation: options.Interpolation = None,
-    layout: options.Layout = None,
-    alpha: options.Alpha = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="T", show_default=False, help="What the model was trained to do.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="D", show_default=False, help="What it was trained on.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="K=V", show_default=False, help="Anything else; may be given several times."),
-    ] = None,
+    loading: Loading,
+    metadata: Metadata,
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
     replace: Annotated[
@@ -109,104 +101,64 @@ def command(
     'modelspace init'. Adding the same model again changes nothing. What neither the model nor its source states of its
     input (size, mean, std) has to be given here.
 
-    With --manifest, one model that fails is reported and the others go on; the same command again does what is left. The
-    exit code is 1 if one failed.
+    With --manifest, one model that fails is reported and the others go on; the same command again does what is left.
+    The exit code is 1 if one failed.
     """
-    if manifest is not None:
-        # What the options of one model would say, an entry of the manifest says.
-        said = options.given(
-            name=name,
-            weights=weights,
-            trust_code=trust_code,
-            layer=layer,
-            input_size=input_size,
-            mean=mean,
-            std=std,
-            channels=channels,
-            value_range=value_range,
-            resize=resize,
-            crop=crop,
-            interpolation=interpolation,
-            layout=layout,
-            alpha=alpha,
-            task=task,
-            data=data,
-            tag=tag or None,
-        )
-        _add_manifest(
-            manifest,
-            uri,
-            said,
-            home,
-            format,
-            quiet=quiet,
-            dry_run=dry_run,
-            workers=workers,
-            ray=ray,
-            device=device,
-            batch_size=batch_size,
-            replace=replace,
-        )
+    run_options = {"device": device, "batch_size": batch_size, "replace": replace}
+    if many.manifest is not None:
+        # What the options of one model say, an entry of the manifest says.
+        names = [*options.given(name=name), *loading.as_typed(), *metadata.as_typed()]
+        _refuse_options_of_one_model(uri, names)
+        _add_manifest(many, home, format, quiet=quiet, **run_options)
         return
     if uri is None:
         raise UsageError("nothing to add", "give an address: modelspace add zoo:curvature; or a --manifest")
-    if dry_run or workers is not None or ray is not None:
+    if many.dry_run or many.workers is not None or many.ray is not None:
         raise UsageError("--dry-run, --workers and --ray are for many models", "give a --manifest, or leave them out")
     from modelspace.sources import parse_uri
 
     parse_uri(uri)  # before a registry is made for it
-    flags = options.preprocessing(
-        input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
-    )
-    tags = options.pairs(tag)
-    space, made = open_or_make(home)
-    if made:
-        say(f"made a registry in {space.home}, with rendered rooms and the standard spaces", quiet=quiet)
+    arguments = {**options.given(name=name), **loading.arguments(), **metadata.arguments(), **run_options}
+    space = _open_or_make(home, quiet=quiet)
     with progress_bar(f"adding {uri}", "images", quiet=quiet) as progress:
-        added = space.add(
-            uri,
-            name=name,
-            weights=weights,
-            layer=layer,
-            preprocessing=flags,
-            task=task,
-            data=data,
-            tags=tags,
-            device=device,
-            batch_size=batch_size,
-            replace=replace,
-            **options.given(trust_code=trust_code),
-            progress=progress,
-        )
+        added = space.add(uri, **arguments, progress=progress)
     if format is not Format.table:
         print_record(added, format)
     elif not quiet:
         _print_added(added)
-    for remark in added.notes:
-        if not remark.startswith("explains "):  # said by the card
-            say(f"note: {remark}", quiet=quiet)
-    if added.status == "unchanged" and _asks_for_more(added.card, task, data, tags):
+    note(added.notes, quiet=quiet)
+    if added.status == "unchanged" and _asks_for_more(added.card, **metadata.arguments()):
         say(f"note: its task, data and tags are as before; 'modelspace tag {added.name} ...' sets them", quiet=quiet)
     suggest(f"modelspace nearest {added.name}", quiet=quiet)
 
 
-def _add_manifest(
-    manifest: str, uri: str | None, said: dict[str, Any], home: str | None, format: Format, *, quiet: bool, **rest: Any
-) -> None:
+def _refuse_options_of_one_model(uri: str | None, names: Sequence[str]) -> None:
+    """Raises UsageError where a manifest is given together with an address, or with options that its entries have."""
+    words = ["URI"] if uri is not None else [flag(name) for name in names]
+    if words:
+        raise UsageError(
+            f"{words[0]} is for one model, and --manifest for many", f"write {words[0].lstrip('-')} into its entry"
+        )
+
+
+def _add_manifest(many: Many, home: str | None, format: Format, *, quiet: bool, **run_options: Any) -> None:
     from modelspace.cli.many import add_many
     from modelspace.verbs.manifest import read
 
-    if uri is not None or said:
-        what = ["URI"] if uri is not None else [f"--{key.replace('_', '-')}" for key in said]
-        raise UsageError(
-            f"{what[0]} is for one model, and --manifest for many", f"write {what[0].lstrip('-')} into its entry"
-        )
-    entries = read(manifest)  # before a registry is made for it
+    assert many.manifest is not None
+    entries = read(many.manifest)  # before a registry is made for it
     # A dry run writes nothing, a registry least of all.
-    space, made = (open_space(home), False) if rest["dry_run"] else open_or_make(home)
-    if made:
+    space = open_space(home) if many.dry_run else _open_or_make(home, quiet=quiet)
+    add_many(
+        space, entries, format, quiet=quiet, dry_run=many.dry_run, workers=many.workers, ray=many.ray, **run_options
+    )
+
+
+def _open_or_make(home: str | None, *, quiet: bool) -> Any:
+    space, is_new = open_or_make(home)
+    if is_new:
         say(f"made a registry in {space.home}, with rendered rooms and the standard spaces", quiet=quiet)
-    add_many(space, entries, format, quiet=quiet, **rest)
+    return space
 
 
 def _asks_for_more(card: Any, task: str | None, data: str | None, tags: dict[str, str]) -> bool:

@@ -1,8 +1,7 @@
-"""The table of commands, and the program that finds one, runs it and turns what it raises into an exit code."""
+"""The program: finds a command, runs it and turns what it raises into an exit code."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Annotated, Any
 
@@ -10,53 +9,10 @@ import typer
 from typer.core import TyperGroup
 
 from modelspace.cli import failures, parsing
-from modelspace.cli.examples import epilog
+from modelspace.cli.commands import COMMANDS, SETTINGS, load
 from modelspace.cli.failures import UnknownCommandError
 
-#: Every command, in the order of the help text; the module `modelspace.cli.NAME` has it as the function `command`, or as
-#: the Typer application `group` if it has commands of its own.
-COMMANDS = (
-    "init",
-    "add",
-    "nearest",
-    "evaluate",
-    "map",
-    "tree",
-    "heatmap",
-    "gallery",
-    "curves",
-    "atlas",
-    "report",
-    "list",
-    "show",
-    "remove",
-    "rename",
-    "tag",
-    "spaces",
-    "probes",
-    "layers",
-    "sql",
-    "export",
-    "merge",
-    "verify",
-    "rebuild",
-)
-
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-def load(name: str) -> Any:
-    """The parser of one command, as `typer.main.get_command` makes it."""
-    module = importlib.import_module(f"modelspace.cli.{name}")
-    if hasattr(module, "group"):
-        made = typer.main.get_command(module.group)
-    else:
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, epilog=epilog(module.EXAMPLES), context_settings=SETTINGS)(module.command)
-        made = typer.main.get_command(single)
-    made.name = name
-    parsing.lighten(made)
-    return made
+__all__ = ["COMMANDS", "SETTINGS", "Program", "app", "load"]
 
 
 class Program(TyperGroup):

@@ -8,6 +8,7 @@ import typer
 
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format
+from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -17,10 +18,10 @@ modelspace atlas --where "task <> 'inpainting'" -k 5
 """
 
 
+@grouped
 def command(
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours of each model.")] = 10,
     no_store: drawing.NoStore = False,
     title: drawing.Title = "",
@@ -32,11 +33,11 @@ def command(
     """Write an HTML page of the models to move about in.
 
     It opens from disk without a network: the map and tree of 'modelspace map' and 'modelspace tree', a card for every
-    model, its nearest models as 'modelspace nearest' ranks them, search, colours and filters. Intervals are there for up
-    to 1,000 models, the tree and pictures of maps for up to 2,000.
+    model, its nearest models as 'modelspace nearest' ranks them, search, colours and filters. Intervals are there for
+    up to 1,000 models, the tree and pictures of maps for up to 2,000.
     """
     path = drawing.target(out, "atlas.html", drawing.PAGES)
     with drawing.drawing("the atlas", quiet=quiet):
-        page = open_space(home).atlas(space=space, where=where, group_by=group_by, k=k, store=not no_store, title=title)
+        page = open_space(home).atlas(**selection.arguments(), k=k, store=not no_store, title=title)
         page.save(path)
     drawing.tell(path, {"models": page.n_models}, format, quiet=quiet)

@@ -19,13 +19,14 @@ def size_text(preprocessing: Mapping[str, Any]) -> str:
 def input_text(preprocessing: Mapping[str, Any]) -> str:
     """The dictionary of `modelspace.types.Preprocessing` as one line.
 
-    >>> input_text({"input_size": (64, 64), "mean": (0, 0, 0), "std": (1, 1, 1), "channels": "rgb", "value_range": (0, 1)})
+    >>> values = {"mean": (0, 0, 0), "std": (1, 1, 1), "value_range": (0, 1)}
+    >>> input_text({"input_size": (64, 64), "channels": "rgb", **values})
     '64x64 rgb, values 0..1, mean 0, std 1'
     """
     lo, hi = preprocessing["value_range"]
     return (
-        f"{size_text(preprocessing)} {preprocessing['channels']}{_geometry_text(preprocessing)}, values {lo:g}..{hi:g}, "
-        f"mean {figures.numbers(preprocessing['mean'])}, std {figures.numbers(preprocessing['std'])}"
+        f"{size_text(preprocessing)} {preprocessing['channels']}{_geometry_text(preprocessing)}, values "
+        f"{lo:g}..{hi:g}, mean {figures.numbers(preprocessing['mean'])}, std {figures.numbers(preprocessing['std'])}"
     )
 
 

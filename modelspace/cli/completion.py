@@ -12,10 +12,10 @@ def _from_registry(context: typer.Context, incomplete: str, names: Callable[[Any
     try:
         from modelspace.cli.opening import open_space
 
-        found = names(open_space(context.params.get("home")))
+        known = names(open_space(context.params.get("home")))
     except Exception:
         return []
-    return [name for name in found if name.startswith(incomplete)]
+    return [name for name in known if name.startswith(incomplete)]
 
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from modelspace.cli.formats import Format, print_record
-from modelspace.cli.messages import say
+from modelspace.cli.messages import note
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
 
@@ -18,15 +18,6 @@ PICTURES = (".png", ".svg", ".pdf")
 PAGES = (".html", ".htm")
 REPORTS = (".html", ".htm", ".md")
 
-GroupBy = Annotated[
-    str | None,
-    typer.Option(
-        "--group-by",
-        metavar="COLUMN",
-        show_default=False,
-        help="Column or tag that gives the groups. Default: the tag 'group' if a model has it, else the task.",
-    ),
-]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -87,5 +78,4 @@ def tell(path: Path, facts: Mapping[str, Any], chosen: Format, *, quiet: bool, n
         from modelspace.cli.tables import print_card
 
         print_card(str(path), [(key, "" if value is None else str(value)) for key, value in facts.items()])
-    for note in notes:
-        say(f"note: {note}", quiet=quiet)
+    note(notes, quiet=quiet)

@@ -12,8 +12,9 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_csv, print_json, to_csv, to_json
-from modelspace.cli.messages import say, say_all
+from modelspace.cli.messages import note, say
 from modelspace.cli.opening import open_space
+from modelspace.cli.spelling import in_flags, record_in_flags
 from modelspace.errors import UsageError
 
 EXAMPLES = """
@@ -34,8 +35,8 @@ def command(
         typer.Option(
             "--oracle",
             metavar="NAME_OR_CSV",
-            help="What was measured: rooms, rooms-all, taskonomy, taskonomy-affinity and others of docs/evaluation.md, or a "
-            "CSV file with target, source and score, loss or rank.",
+            help="What was measured: rooms, rooms-all, taskonomy, taskonomy-affinity and others of "
+            "docs/evaluation.md, or a CSV file with target, source and score, loss or rank.",
         ),
     ] = "rooms",
     space: Annotated[
@@ -45,8 +46,8 @@ def command(
             metavar="SPACE",
             show_default=False,
             autocompletion=completion.spaces,
-            help="Space to judge, again for more of them, or 'all'. Default: the registry's default space, or none where "
-            "a matrix is given.",
+            help="Space to judge, again for more of them, or 'all'. Default: the registry's default space, or none "
+            "where a matrix is given.",
         ),
     ] = None,
     matrix: Annotated[
@@ -64,7 +65,7 @@ def command(
             "--names",
             metavar="FILE",
             show_default=False,
-            help="Names of the models of an NPY file, one a line. Default: the TXT or JSON file beside it.",
+            help="Names of the models of an NPY file, one a line. Default: the TXT or JSON file next to it.",
         ),
     ] = None,
     targets: Annotated[
@@ -73,8 +74,8 @@ def command(
             "--targets",
             metavar="kept|chosen|NAME,...",
             show_default=False,
-            help="Report on these targets alone: names, or one of the two halves that options were chosen on and that were "
-            "kept aside. Default: all.",
+            help="Report on these targets alone: names, or one of the two halves that options were chosen on and "
+            "that were kept aside. Default: all.",
         ),
     ] = None,
     hubs: options.Hubs = None,
@@ -94,8 +95,8 @@ def command(
 ) -> None:
     """Judge the registry's rankings against measured transfer.
 
-    For every target of the oracle, how well do the affinities order the sources? Random order, popularity and the stored
-    feature similarities are judged on the same pairs. Intervals are 95% bootstraps over targets.
+    For every target of the oracle, how well do the affinities order the sources? Random order, popularity and the
+    stored feature similarities are judged on the same pairs. Intervals are 95% bootstraps over targets.
     """
     if out is not None and Path(out).suffix.lower() not in WRITERS:
         raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
@@ -108,13 +109,13 @@ def command(
         Path(out).write_text(_text(judged, Path(out).suffix.lower()), "utf-8")
         say(f"wrote {out}", quiet=quiet)
     if format is Format.json:
-        print_json(judged.to_dict())
+        print_json(record_in_flags(judged.to_dict()))
     elif format is Format.csv:
         print_csv(_columns(), judged.to_rows())
     else:
         _print(judged)
         return
-    say_all((f"note: {note}" for note in judged.notes), quiet=quiet)
+    note(judged.notes, quiet=quiet)
 
 
 def _judge(
@@ -144,7 +145,7 @@ def _columns() -> Sequence[str]:
 
 def _text(judged: Any, suffix: str) -> str:
     if suffix == ".json":
-        return to_json(judged.to_dict()) + "\n"
+        return to_json(record_in_flags(judged.to_dict())) + "\n"
     return to_csv(_columns(), judged.to_rows()) if suffix == ".csv" else str(judged.to_markdown())
 
 
@@ -152,7 +153,7 @@ def _print(judged: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
 
-    found = judged.retrieval
+    retrieval = judged.retrieval
     figures: list[tuple[str, str, int | None]] = [
         *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in judged.ks),
         ("Spearman", "spearman", None),
@@ -166,11 +167,11 @@ def _print(judged: Any) -> None:
             # Intervals give way to the figures themselves.
             Column(f"{header} 95%", partial(_interval, figure, k), rank=20 + place),
         ]
-    if found:
+    if retrieval:
         columns.append(
             Column(
                 "same task",
-                lambda row: f"{found[row.method].first.mean:.3f}" if row.method in found else "",
+                lambda row: f"{retrieval[row.method].first.mean:.3f}" if row.method in retrieval else "",
                 right=True,
             )
         )
@@ -198,7 +199,7 @@ def _footnotes(judged: Any) -> list[str]:
         lines.append(f"not judged, since the oracle or another method lacks them: {', '.join(judged.left_out)}")
     if judged.unmeasured:
         lines.append(f"{judged.unmeasured} pairs are not in the oracle and count for no method")
-    return [*lines, *judged.notes]
+    return [*lines, *map(in_flags, judged.notes)]
 
 
 def _mean(figure: str, k: int | None, row: Any) -> str:

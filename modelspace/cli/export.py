@@ -33,8 +33,8 @@ def command(
             "--what",
             metavar="WHAT",
             show_default=False,
-            help="models, affinity, vectors, neighbours, tree or maps; may be given several times for a folder. Default: "
-            "by the format; into a folder all but the maps.",
+            help="models, affinity, vectors, neighbours, tree or maps; may be given several times for a folder. "
+            "Default: by the format; into a folder all but the maps.",
         ),
     ] = None,
     format: Annotated[
@@ -65,17 +65,17 @@ def command(
     method: drawing.Linkage = "average",
     space: options.Space = None,
     where: options.Where = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     home: options.Home = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write tables, matrices, vectors or the tree for other programs.
 
-    Parquet and CSV are tables; .npy is for numpy, with the models' names in a text file beside it; .nwk is the tree as
+    Parquet and CSV are tables; .npy is for numpy, with the models' names in a text file next to it; .nwk is the tree as
     Newick. Nothing is overwritten without --force.
     """
     with progress_bar("exporting", "", quiet=quiet):
-        made = open_space(home).export(
+        written = open_space(home).export(
             target,
             what or (),
             format=format,
@@ -97,4 +97,4 @@ def command(
         Column("rows", lambda row: f"{row.rows:,}", right=True),
         Column("bytes", lambda row: f"{row.bytes:,}", right=True),
     ]
-    print_table(columns, made)
+    print_table(columns, written)

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from modelspace.cli.screen import printable, wants_colour
+from modelspace.cli.spelling import in_flags
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import did_you_mean
 
@@ -54,7 +55,7 @@ def report(error: BaseException) -> int:
 def _describe(error: BaseException) -> tuple[str, str, int]:
     """Message, hint and exit code."""
     if isinstance(error, ModelspaceError):
-        return error.message, error.hint, error.exit_code
+        return in_flags(error.message), in_flags(error.hint), error.exit_code
     if isinstance(error, typer.Abort):
         return "aborted", "", 1
     # Errors of parsing: typer's own class or click's, depending on the version of typer; both have this method.

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, StrEnum
 from typing import Any
 
+from modelspace.cli.spelling import record_in_flags
+
 
 class Format(StrEnum):
     table = "table"
@@ -95,7 +97,7 @@ def print_text(text: str) -> None:
 
 def print_records(records: Any, chosen: Format) -> None:
     """Records (`modelspace.results.Records`) as JSON or CSV."""
-    rows = records.to_dicts()
+    rows = [record_in_flags(row) for row in records.to_dicts()]
     if chosen is Format.json:
         print_json(rows)
     else:
@@ -104,7 +106,7 @@ def print_records(records: Any, chosen: Format) -> None:
 
 def print_record(record: Any, chosen: Format) -> None:
     """One dataclass record, or a dictionary: a JSON object, or CSV of one line."""
-    row = record if isinstance(record, Mapping) else _as_dict(record)
+    row = record_in_flags(record if isinstance(record, Mapping) else _as_dict(record))
     if chosen is Format.json:
         print_json(row)
     else:

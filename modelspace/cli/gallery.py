@@ -8,6 +8,7 @@ import typer
 
 from modelspace.cli import completion, drawing, options
 from modelspace.cli.formats import Format
+from modelspace.cli.groups import InputOptions, Selection, grouped
 from modelspace.cli.opening import open_space
 from modelspace.errors import UsageError
 
@@ -20,13 +21,15 @@ modelspace gallery python:nets.py:make_net --layers conv1,conv3,fc:in --input-si
 """
 
 
+@grouped
 def command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
             autocompletion=completion.models,
-            help="Models, in the order of the columns. Default: up to 16 of the space. With --layers: one name or address.",
+            help="Models, in the order of the columns. Default: up to 16 of the space. With --layers: one name or "
+            "address.",
         ),
     ] = None,
     image: Annotated[
@@ -47,24 +50,14 @@ def command(
             help="Show layers of one model, which is run for it: those named, or 'auto' for six from shallow to deep.",
         ),
     ] = None,
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     colours: Annotated[
         str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
     ] = "relief",
     weights: options.Weights = None,
     trust_code: options.TrustCode = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.Channels = None,
-    value_range: options.ValueRange = None,
-    resize: options.Resize = None,
-    crop: options.Crop = None,
-    interpolation: options.Interpolation = None,
-    layout: options.Layout = None,
-    alpha: options.Alpha = None,
+    preprocessing: InputOptions,
     device: options.Device = "auto",
     title: drawing.Title = "",
     out: drawing.Out = None,
@@ -74,16 +67,14 @@ def command(
 ) -> None:
     """Draw attribution maps side by side: what models look at.
 
-    One column per model, one row per probe image; maps are shown as they are stored. With --layers the columns are layers
-    of one model; the options that say how to load it are those of 'modelspace add'.
+    One column per model, one row per probe image; maps are shown as they are stored. With --layers the columns are
+    layers of one model; the options that say how to load it are those of 'modelspace add'.
     """
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
     loading = options.given(
         weights=weights,
         trust_code=trust_code,
-        preprocessing=options.preprocessing(
-            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
-        ),
+        preprocessing=preprocessing.flags(),
         device=device if device != "auto" else None,
     )
     with drawing.drawing("the gallery", quiet=quiet):
@@ -91,9 +82,7 @@ def command(
             models or (),
             images=image or None,
             layers=_words(layers),
-            space=space,
-            where=where,
-            group_by=group_by,
+            **selection.arguments(),
             colours=colours,
             title=title,
             **loading,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format, print_csv, print_json
+from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -13,10 +14,10 @@ modelspace heatmap --format csv > affinities.csv
 """
 
 
+@grouped
 def command(
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     method: drawing.Linkage = "average",
     title: drawing.Title = "",
     out: drawing.Out = None,
@@ -31,14 +32,14 @@ def command(
     """
     path = drawing.target(out, "heatmap.png", drawing.PICTURES) if out or format is Format.table else None
     with drawing.drawing("the heatmap", quiet=quiet):
-        found = open_space(home).clusters(space=space, where=where, group_by=group_by, method=method, support=0)
-        picture = None if path is None else found.heatmap(title)
+        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=0)
+        picture = None if path is None else clustered.heatmap(title)
         if picture is not None and path is not None:
             picture.save(path)
     if format is Format.json:
-        print_json(found.pairs())
+        print_json(clustered.pairs())
     elif format is Format.csv:
-        print_csv(["a", "b", "affinity"], [list(pair.values()) for pair in found.pairs()])
+        print_csv(["a", "b", "affinity"], [list(pair.values()) for pair in clustered.pairs()])
     elif picture is not None and path is not None:
         low, high = picture.facts["range"]
         facts = {"models": picture.facts["models"], "colours": f"from {low:.3f} to {high:.3f}"}

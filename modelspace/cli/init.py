@@ -29,8 +29,8 @@ def command(
             metavar="SET|DIR",
             show_default=False,
             autocompletion=completion.probe_sets,
-            help="Probe images: built-in rooms, yards or photographs, the name of a registered set, or a folder of images, "
-            "which are copied into the registry. Default: rooms.",
+            help="Probe images: built-in rooms, yards or photographs, the name of a registered set, or a folder of "
+            "images, which are copied into the registry. Default: rooms.",
         ),
     ] = None,
     method: Annotated[
@@ -40,9 +40,9 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... or how the encoder output tells images "
-            "apart: dds, linear_cka, rsa. Give it several times for several spaces. Default: gradient_x_input and dds, "
-            "and a space called transfer, which ranks by both.",
+            help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... or how the encoder output tells "
+            "images apart: dds, linear_cka, rsa. Give it several times for several spaces. Default: "
+            "gradient_x_input and dds, and a space called transfer, which ranks by both.",
         ),
     ] = None,
     scalar: Annotated[
@@ -51,7 +51,8 @@ def command(
             "--scalar",
             metavar="SCALAR",
             show_default=False,
-            help="What of the encoder output an attribution method explains: sum, energy or centred_energy. Default: sum.",
+            help="What of the encoder output an attribution method explains: sum, energy or centred_energy. Default: "
+            "sum.",
         ),
     ] = None,
     blend: Annotated[
@@ -60,8 +61,8 @@ def command(
             "--blend",
             metavar="SPACE=WEIGHT,...",
             show_default=False,
-            help="Make a space out of others: their affinities, weighted. Models that are registered come in at once. Needs "
-            "--space.",
+            help="Make a space out of others: their affinities, weighted. Models that are registered come in at "
+            "once. Needs --space.",
         ),
     ] = None,
     hubs: options.Hubs = None,
@@ -98,12 +99,7 @@ def command(
             help="Of the rooms, yards or crops, or of the choice of images from a folder. Default: 0.",
         ),
     ] = None,
-    per_subfolder: Annotated[
-        int | None,
-        typer.Option(
-            "--per-subfolder", metavar="N", show_default=False, help="Take so many images of each subfolder of DIR."
-        ),
-    ] = None,
+    per_subfolder: options.PerSubfolder = None,
     default: Annotated[bool, typer.Option("--default", help="Make this the space that queries use.")] = False,
     home: options.NewHome = None,
     format: options.FormatOption = Format.table,
@@ -111,8 +107,8 @@ def command(
 ) -> None:
     """Make a registry, or add spaces to one.
 
-    A space is a set of probe images with a way to compare models on them: by attribution maps, by how the encoder output
-    tells the images apart, or a blend of other spaces. Models are compared inside one space. A space that is there already
+    A space is a set of probe images with a way to compare models on them: by attribution maps, by how the encoder
+    output tells the images apart, or a blend of other spaces. Models are compared inside one space. An existing space
     is left as it is.
     """
     from modelspace.results import Records, SpaceInfo
@@ -137,8 +133,8 @@ def command(
                 "example: modelspace init --space mixed --blend dds=0.5,gradient_x_input=0.5",
             )
         ranks = options.given(hubs=hubs, rerank=rerank)
-        made = ModelSpace.open(home).blend(space, weights(blend), **ranks, default=default)
-        spaces = Records([made], SpaceInfo)
+        blended = ModelSpace.open(home).blend(space, weights(blend), **ranks, default=default)
+        spaces = Records([blended], SpaceInfo)
         folder = ModelSpace.open(home).home
     elif hubs is not None or rerank is not None:
         raise UsageError(

@@ -10,6 +10,7 @@ import typer
 
 from modelspace.cli import figures, options
 from modelspace.cli.formats import Format, print_csv, print_json
+from modelspace.cli.groups import Loading, grouped
 from modelspace.cli.messages import say
 from modelspace.cli.progress import progress_bar
 
@@ -20,21 +21,11 @@ modelspace layers zoo:curvature --layer 'encoder*'
 """
 
 
+@grouped
 def command(
     uri: Annotated[str, typer.Argument(metavar="URI", help="Address of the model, for example zoo:curvature.")],
-    weights: options.Weights = None,
-    trust_code: options.TrustCode = None,
-    layer: options.Layer = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.Channels = None,
-    value_range: options.ValueRange = None,
-    resize: options.Resize = None,
-    crop: options.Crop = None,
-    interpolation: options.Interpolation = None,
-    layout: options.Layout = None,
-    alpha: options.Alpha = None,
+    *,
+    loading: Loading,
     device: options.Device = "auto",
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
@@ -45,17 +36,8 @@ def command(
     """
     from modelspace.workspace import ModelSpace
 
-    loading = options.given(
-        weights=weights,
-        trust_code=trust_code,
-        layer=layer,
-        preprocessing=options.preprocessing(
-            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
-        ),
-        device=device,
-    )
     with progress_bar(f"running {uri}", "images", quiet=quiet):
-        rows, explained, found_by = ModelSpace(Path()).layers(uri, **loading)
+        rows, explained, found_by = ModelSpace(Path()).layers(uri, device=device, **loading.arguments())
     module, side = (explained[:-3], "input") if explained.endswith(":in") else (explained, "output")
     records = [{**asdict(row), "explained": side if row.name == module else None} for row in rows]
     if format is Format.json:

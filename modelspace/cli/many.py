@@ -15,6 +15,7 @@ from modelspace.cli.failures import INTERRUPTED
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say, suggest
 from modelspace.cli.screen import is_terminal, printable, wants_colour
+from modelspace.cli.spelling import in_flags
 
 #: What is said of a status in the summary, in this order.
 _SUMMARY = (
@@ -38,9 +39,9 @@ def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options
 
     interrupted = False
     dry_run = options.get("dry_run", False)
-    with _standing(quiet=quiet or dry_run) as (progress, told):
+    with _standing(quiet=quiet or dry_run) as (progress, on_outcome):
         try:
-            outcomes = space.add_all(entries, progress=progress, told=told, **options)
+            outcomes = space.add_all(entries, progress=progress, told=on_outcome, **options)
         except Interrupted as stopped:
             outcomes, interrupted = Records(stopped.outcomes, Outcome), True
     if format is not Format.table:
@@ -55,7 +56,7 @@ def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed and quiet and format is Format.table:
         for outcome in failed:
-            say(f"error: {outcome.name}: {outcome.message}", quiet=False)
+            say(f"error: {outcome.name}: {in_flags(outcome.message)}", quiet=False)
     if failed:
         raise typer.Exit(1)
     if not dry_run:
@@ -77,7 +78,7 @@ def summary(outcomes: Sequence[Any]) -> str:
 
 def _line(outcome: Any) -> str:
     took = f" ({figures.seconds(outcome.seconds)})" if outcome.seconds else ""
-    why = f": {outcome.message}" if outcome.message else ""
+    why = f": {in_flags(outcome.message)}" if outcome.message else ""
     return f"{outcome.status} {outcome.name}{took}{why}"
 
 
@@ -99,7 +100,7 @@ def _print_table(outcomes: Sequence[Any]) -> None:
         ),
         Column(
             "why",
-            lambda outcome: " | ".join(filter(None, (outcome.message, outcome.hint, *outcome.notes))),
+            lambda outcome: " | ".join(map(in_flags, filter(None, (outcome.message, outcome.hint, *outcome.notes)))),
             least=30,
             fold=True,
             optional=True,
@@ -108,12 +109,12 @@ def _print_table(outcomes: Sequence[Any]) -> None:
     print_table(columns, outcomes)
 
 
-Told = Callable[[Any], None]
+OnOutcome = Callable[[Any], None]
 Progress = Callable[[int, int, str, int, int], None]
 
 
 @contextmanager
-def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, Told | None]]:
+def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | None]]:
     """A bar over the models with what is under way, and a line for each that is done, on standard error.
 
     In a pipe there are the lines alone. What was registered already has no line: a rerun would begin with hundreds.
@@ -152,8 +153,8 @@ def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, Told | None]]:
                 task, completed=models + share, total=total, count=f"{models}/{total} models", now=printable(now)
             )
 
-        def told(outcome: Any) -> None:
+        def on_outcome(outcome: Any) -> None:
             if not silent(outcome):
                 console.print(printable(_line(outcome)), markup=False, soft_wrap=True)
 
-        yield progress, told
+        yield progress, on_outcome

@@ -8,6 +8,7 @@ import typer
 
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format
+from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -18,10 +19,10 @@ modelspace map --refit
 """
 
 
+@grouped
 def command(
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     refit: Annotated[bool, typer.Option("--refit", help="Make a new map, in which every model may move.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a new map.")] = 0,
     no_store: drawing.NoStore = False,
@@ -33,26 +34,24 @@ def command(
 ) -> None:
     """Draw the models as points, near ones near (UMAP).
 
-    The coordinates are kept in the registry, so that the map stays where it was when models are added: new ones are placed
-    among the old ones, and only --refit moves anybody. Where the registry can't be written to, the map is drawn without
-    keeping them. The view places has them: modelspace sql "FROM places".
+    The coordinates are kept in the registry, so that the map stays where it was when models are added: new ones are
+    placed among the old ones, and only --refit moves anybody. Where the registry can't be written to, the map is drawn
+    without keeping them. The view places has them: modelspace sql "FROM places".
 
     A map can mislead: the neighbour recall says how many of each model's 5 nearest are also its nearest on the map.
     """
     path = drawing.target(out, "map.png", drawing.PICTURES)
     with drawing.drawing("the map", quiet=quiet):
-        picture = open_space(home).map(
-            space=space, where=where, group_by=group_by, refit=refit, store=not no_store, seed=seed, title=title
-        )
+        picture = open_space(home).map(**selection.arguments(), refit=refit, store=not no_store, seed=seed, title=title)
         picture.save(path)
     recall, layout = picture.facts["recall"], picture.facts["layout"]
     if format is Format.table:
-        made = {
+        origin = {
             "stored": "as stored",
             "fitted": "made now",
             "placed": f"as stored; {layout.n_new} new placed among them",
         }[layout.made]
-        facts = {"models": picture.facts["models"], "neighbour recall": recall, "coordinates": made}
+        facts = {"models": picture.facts["models"], "neighbour recall": recall, "coordinates": origin}
     else:
         facts = {
             "models": picture.facts["models"],

@@ -13,6 +13,7 @@ from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
+from modelspace.cli.spelling import in_flags
 
 EXAMPLES = """
 modelspace merge ../colleague --dry-run
@@ -62,9 +63,9 @@ def command(
 ) -> None:
     """Take in the models of another registry, without running them.
 
-    They come from its stored maps, in the spaces that have the same id here: same images, method, canvas and bits. Vectors
-    and affinities are computed anew. Models that are registered here are left as they are. The exit code is 1 if a model
-    was refused because what is stored of it is damaged.
+    They come from its stored maps, in the spaces that have the same id here: same images, method, canvas and bits.
+    Vectors and affinities are computed here. Models that are registered here are left as they are. The exit code is 1
+    if a model was refused because what is stored of it is damaged.
     """
     asked: Any = spaces or "shared"
     if spaces and len(spaces) == 1 and spaces[0] in ("shared", "all"):
@@ -96,15 +97,19 @@ def command(
             ),
             Column("spaces", lambda row: ", ".join(row.spaces), rank=2, least=10, optional=True),
             Column(
-                "why", lambda row: " | ".join(filter(None, (row.message, row.hint))), least=20, fold=True, optional=True
+                "why",
+                lambda row: " | ".join(map(in_flags, filter(None, (row.message, row.hint)))),
+                least=20,
+                fold=True,
+                optional=True,
             ),
         ]
         print_table(columns, merged)
     counts = Counter(row.status for row in merged)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "it has no model in these spaces"
-    say(f"{other}: {told}", quiet=quiet)
+    counted = ", ".join(f"{count} {status}" for status, count in counts.items()) or "it has no model in these spaces"
+    say(f"{other}: {counted}", quiet=quiet)
     refused = [row for row in merged if row.status == "refused"]
     for row in refused if quiet and format is Format.table else ():
-        say(f"error: {row.theirs}: {row.message}", quiet=False)
+        say(f"error: {row.theirs}: {in_flags(row.message)}", quiet=False)
     if refused:
         raise typer.Exit(1)

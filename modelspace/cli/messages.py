@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from modelspace.cli.screen import printable
+from modelspace.cli.spelling import in_flags
 
 
 def say(text: str, *, quiet: bool) -> None:
@@ -17,6 +18,11 @@ def say(text: str, *, quiet: bool) -> None:
 def say_all(lines: Iterable[str], *, quiet: bool) -> None:
     for line in lines:
         say(line, quiet=quiet)
+
+
+def note(remarks: Iterable[str], *, quiet: bool) -> None:
+    """The library's remarks, one a line."""
+    say_all((f"note: {in_flags(remark)}" for remark in remarks), quiet=quiet)
 
 
 def suggest(command: str, *, quiet: bool) -> None:

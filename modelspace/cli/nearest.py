@@ -9,7 +9,8 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.messages import say
+from modelspace.cli.groups import Loading, grouped
+from modelspace.cli.messages import note, say
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
@@ -23,6 +24,7 @@ modelspace nearest curvature --space paper --hubs csls
 """
 
 
+@grouped
 def command(
     model: Annotated[
         str,
@@ -32,24 +34,13 @@ def command(
             help="Name of a registered model, or the address of one that is not.",
         ),
     ],
+    *,
     k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours.")] = 5,
     where: options.Where = None,
     space: options.Space = None,
     hubs: options.Hubs = None,
     rerank: options.Rerank = None,
-    weights: options.Weights = None,
-    trust_code: options.TrustCode = None,
-    layer: options.Layer = None,
-    input_size: options.InputSize = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.Channels = None,
-    value_range: options.ValueRange = None,
-    resize: options.Resize = None,
-    crop: options.Crop = None,
-    interpolation: options.Interpolation = None,
-    layout: options.Layout = None,
-    alpha: options.Alpha = None,
+    loading: Loading,
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
     home: options.Home = None,
@@ -58,52 +49,47 @@ def command(
 ) -> None:
     """The best models to transfer from, nearest first.
 
-    The affinity of two models is the mean cosine of their attribution maps, or of how their encoder outputs tell the probe
-    images apart, with a 95% interval over the probe images. The space says what the ranking is by; --space paper is the
-    published method. A model that is not registered is run once over the probe images and not stored; the options that
-    say how to load it are those of 'modelspace add'.
+    The affinity of two models is the mean cosine of their attribution maps, or of how their encoder outputs tell the
+    probe images apart, with a 95% interval over the probe images. The space says what the ranking is by; --space paper
+    is the published method. A model that is not registered is run once over the probe images and not stored; the
+    options that say how to load it are those of 'modelspace add'.
     """
-    loading = options.given(
-        weights=weights,
-        trust_code=trust_code,
-        layer=layer,
-        preprocessing=options.preprocessing(
-            input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha
-        ),
-        batch_size=batch_size,
-        device=device if device != "auto" else None,
-    )
-    if loading and ":" not in model:
+    run_options = {
+        **loading.arguments(),
+        **options.given(batch_size=batch_size, device=device if device != "auto" else None),
+    }
+    if run_options and ":" not in model:
         raise UsageError(
-            f"{model!r} is a name, and names need no {', '.join(sorted(loading))}",
+            f"{model!r} is a name, and names need no {', '.join(sorted(run_options))}",
             "these options say how to load a model from its address, for example zoo:curvature",
         )
     ranks = options.given(hubs=hubs, rerank=rerank)
     with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
-        found = open_space(home).nearest(model, k, where=where, space=space, progress=progress, **ranks, **loading)
-    for remark in found.notes:
-        say(f"note: {remark}", quiet=quiet)
+        ranking = open_space(home).nearest(
+            model, k, where=where, space=space, progress=progress, **ranks, **run_options
+        )
+    note(ranking.notes, quiet=quiet)
     if format is not Format.table:
-        print_records(found, format)
-    elif not found:
-        say(f"no other model of the space {found.space}" + (" meets the condition" if where else ""), quiet=quiet)
+        print_records(ranking, format)
+    elif not ranking:
+        say(f"no other model of the space {ranking.space}" + (" meets the condition" if where else ""), quiet=quiet)
     else:
-        _print_ranking(found)
+        _print_ranking(ranking)
 
 
-def _print_ranking(found: Any) -> None:
+def _print_ranking(ranking: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
 
     mark = tables.tie()
-    tied_above = {lower.rank for upper, lower in pairwise(found) if upper.tied_with_next}
+    tied_above = {lower.rank for upper, lower in pairwise(ranking) if upper.tied_with_next}
     columns = [
         Column("rank", lambda row: str(row.rank), right=True),
         Column(" ", lambda row: mark if row.rank in tied_above else ""),
         Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
         *(
             []
-            if found.ranked_by == "affinity"
+            if ranking.ranked_by == "affinity"
             else [Column("score", lambda row: f"{row.score:.4f}", right=True, rank=1)]
         ),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
@@ -117,9 +103,10 @@ def _print_ranking(found: Any) -> None:
     footnotes = []
     if tied_above:
         footnotes.append(f"{mark} tied with the line above: these probe images do not tell the two apart (95%)")
-    if found[-1].tied_with_next:
-        footnotes.append(f"rank {len(found)} is tied with the next, which is not shown: -k {len(found) + 1} shows it")
+    if ranking[-1].tied_with_next:
+        n = len(ranking)
+        footnotes.append(f"rank {n} is tied with the next, which is not shown: -k {n + 1} shows it")
     by = {"affinity": "", "directed": ", ranked by how well they foretell its features"}
-    ranked = by.get(found.ranked_by, f", corrected for hubs: {found.ranked_by}")
-    tables.print_line(f"transfer sources for {found.target}, nearest first (space {found.space}{ranked})")
-    tables.print_table(columns, found, footnotes=footnotes)
+    ranked = by.get(ranking.ranked_by, f", corrected for hubs: {ranking.ranked_by}")
+    tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked})")
+    tables.print_table(columns, ranking, footnotes=footnotes)

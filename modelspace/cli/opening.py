@@ -24,7 +24,7 @@ def open_or_make(home: str | None) -> tuple[ModelSpace, bool]:
     from modelspace.home import REGISTRY, find_home
     from modelspace.workspace import ModelSpace
 
-    found = find_home(home)
-    if found is not None and (found / REGISTRY).is_file():
+    folder = find_home(home)
+    if folder is not None and (folder / REGISTRY).is_file():
         return ModelSpace.open(home), False
     return ModelSpace.create(home), True

@@ -80,60 +80,6 @@ Layer = Annotated[
         "Default: found; 'modelspace layers URI' shows which.",
     ),
 ]
-InputSize = Annotated[
-    str | None,
-    typer.Option("--input-size", metavar="S", show_default=False, help="Side of the input in pixels, or HEIGHTxWIDTH."),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option("--mean", metavar="R,G,B", show_default=False, help="Subtracted from the input, per channel."),
-]
-Std = Annotated[
-    str | None,
-    typer.Option("--std", metavar="R,G,B", show_default=False, help="What the input is divided by, per channel."),
-]
-Channels = Annotated[
-    str | None,
-    typer.Option("--channels", metavar="rgb|bgr|gray|rgba", show_default=False, help="Order of the input's channels."),
-]
-ValueRange = Annotated[
-    tuple[str, str] | None,
-    typer.Option(
-        "--value-range", metavar="LO HI", show_default=False, help="What 0 and 255 become before mean and std."
-    ),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        "--resize",
-        metavar="S",
-        show_default=False,
-        help="Resize the image to this side (the shorter one), or HEIGHTxWIDTH, and take the middle of the input's size.",
-    ),
-]
-Crop = Annotated[
-    str | None,
-    typer.Option(
-        "--crop",
-        metavar="center|squash|border",
-        show_default=False,
-        help="With --resize: whether the image covers that box, takes its shape, or lies within it.",
-    ),
-]
-Interpolation = Annotated[
-    str | None,
-    typer.Option(
-        "--interpolation", metavar="bilinear|bicubic|nearest", show_default=False, help="How the image is resized."
-    ),
-]
-Layout = Annotated[
-    str | None,
-    typer.Option("--layout", metavar="nchw|nhwc", show_default=False, help="Order of the input's axes."),
-]
-Alpha = Annotated[
-    str | None,
-    typer.Option("--alpha", metavar="A", show_default=False, help="Value of the fourth channel of rgba. Default: 1."),
-]
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to run the model; cuda:1 works too.")
 ]
@@ -143,35 +89,40 @@ BatchSize = Annotated[
 ]
 
 
-def preprocessing(
-    input_size: str | None,
-    mean: str | None,
-    std: str | None,
-    channels: str | None,
-    value_range: tuple[str, str] | None,
-    resize: str | None = None,
-    crop: str | None = None,
-    interpolation: str | None = None,
-    layout: str | None = None,
-    alpha: str | None = None,
-) -> Any:
-    """The flags as `modelspace.sources.PreprocessingFlags`, or None where none is given."""
-    if not any((input_size, mean, std, channels, value_range, resize, crop, interpolation, layout, alpha)):
-        return None
-    from modelspace.sources import PreprocessingFlags
-
-    return PreprocessingFlags.parse(
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        channels=channels,
-        value_range=",".join(value_range) if value_range else None,
-        resize=resize,
-        crop=crop,
-        interpolation=interpolation,
-        layout=layout,
-        alpha=alpha,
-    )
+Task = Annotated[
+    str | None, typer.Option("--task", metavar="T", show_default=False, help="What the model was trained to do.")
+]
+Data = Annotated[str | None, typer.Option("--data", metavar="D", show_default=False, help="What it was trained on.")]
+Tag = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="K=V", show_default=False, help="Anything else; may be given several times."),
+]
+PerSubfolder = Annotated[
+    int | None,
+    typer.Option(
+        "--per-subfolder", metavar="N", show_default=False, help="Take this number of images of each subfolder of DIR."
+    ),
+]
+Hubs = Annotated[
+    str | None,
+    typer.Option(
+        "--hubs",
+        metavar="HOW",
+        show_default=False,
+        help="Correct for models that are near to everybody: none, centred, csls or mutual. Default: what the space "
+        "says.",
+    ),
+]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="HOW",
+        show_default=False,
+        help="directed: rank candidates by how well their features predict the target's. none: do not. Default: what "
+        "the space says.",
+    ),
+]
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -194,24 +145,3 @@ def pairs(words: list[str] | None) -> dict[str, str]:
             raise UsageError(f"the tag {key!r} is given twice")
         tags[key] = value
     return tags
-
-
-Hubs = Annotated[
-    str | None,
-    typer.Option(
-        "--hubs",
-        metavar="HOW",
-        show_default=False,
-        help="Correct for models that are near to everybody: none, centred, csls or mutual. Default: what the space says.",
-    ),
-]
-Rerank = Annotated[
-    str | None,
-    typer.Option(
-        "--rerank",
-        metavar="HOW",
-        show_default=False,
-        help="directed: rank candidates by how well their features foretell the target's. none: do not. Default: what the "
-        "space says.",
-    ),
-]

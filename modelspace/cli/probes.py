@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from modelspace.cli import completion, options
+from modelspace.cli.commands import SETTINGS
 from modelspace.cli.examples import epilog
 from modelspace.cli.formats import Format, print_record, print_records
 from modelspace.cli.messages import say, suggest
@@ -27,7 +28,7 @@ modelspace probes show rooms
 modelspace probes show rooms --format json
 """
 
-group = typer.Typer(add_completion=False, rich_markup_mode=None)
+group = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
 
 
 @group.callback(invoke_without_command=True)
@@ -37,7 +38,7 @@ def probes(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@group.command("create", epilog=epilog(CREATE_EXAMPLES))
+@group.command("create", epilog=epilog(CREATE_EXAMPLES), context_settings=SETTINGS)
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new set.")],
     source: Annotated[
@@ -50,15 +51,10 @@ def create(
             "--images",
             metavar="N",
             show_default=False,
-            help="Take so many images of a folder (default: all), or cut so many photographs (default: 200).",
+            help="Number of images to take of a folder (default: all), or of photographs to cut (default: 200).",
         ),
     ] = None,
-    per_subfolder: Annotated[
-        int | None,
-        typer.Option(
-            "--per-subfolder", metavar="N", show_default=False, help="Take so many images of each subfolder of DIR."
-        ),
-    ] = None,
+    per_subfolder: options.PerSubfolder = None,
     size: Annotated[
         int | None,
         typer.Option("--size", metavar="S", show_default=False, help="Side of the stored images in pixels."),
@@ -77,17 +73,17 @@ def create(
     from modelspace.workspace import ModelSpace, home_for_new
 
     chosen = options.given(images=images, per_subfolder=per_subfolder, size=size, seed=seed)
-    made = ModelSpace(home_for_new(home)).create_probes(name, source, **chosen)
+    probe_set = ModelSpace(home_for_new(home)).create_probes(name, source, **chosen)
     if format is not Format.table:
-        print_record(made, format)
+        print_record(probe_set, format)
     elif not quiet:
-        _print_card(made)
-    if made.name != name:
-        say(f"note: these images are registered as {made.name}; {name} was not made", quiet=quiet)
-    suggest(f"modelspace init --probes {made.name}", quiet=quiet)
+        _print_card(probe_set)
+    if probe_set.name != name:
+        say(f"note: these images are registered as {probe_set.name}; {name} was not made", quiet=quiet)
+    suggest(f"modelspace init --probes {probe_set.name}", quiet=quiet)
 
 
-@group.command("list", epilog=epilog(LIST_EXAMPLES))
+@group.command("list", epilog=epilog(LIST_EXAMPLES), context_settings=SETTINGS)
 def list_sets(
     home: options.Home = None,
     format: options.FormatOption = Format.table,
@@ -110,7 +106,7 @@ def list_sets(
     print_table(columns, sets)
 
 
-@group.command("show", epilog=epilog(SHOW_EXAMPLES))
+@group.command("show", epilog=epilog(SHOW_EXAMPLES), context_settings=SETTINGS)
 def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME", autocompletion=completion.probe_sets, help="Name of the probe set.")
@@ -121,14 +117,14 @@ def show(
 ) -> None:
     """Print all that is known of one probe set."""
     sets = open_space(home).probe_sets()
-    found = next((row for row in sets if row.name == name), None)
-    if found is None:
+    probe_set = next((row for row in sets if row.name == name), None)
+    if probe_set is None:
         near = did_you_mean(name, [row.name for row in sets], "'modelspace probes list' shows the probe sets")
         raise NotFoundError(f"there is no probe set {name!r}", near)
     if format is not Format.table:
-        print_record(found, format)
+        print_record(probe_set, format)
         return
-    _print_card(found)
+    _print_card(probe_set)
 
 
 def _images(row: Any) -> str:

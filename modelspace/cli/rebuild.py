@@ -22,16 +22,16 @@ modelspace rebuild --compact
 
 def command(
     coordinates: Annotated[
-        bool, typer.Option("--coordinates", help="First compute affinities and vectors anew from the stored maps.")
+        bool, typer.Option("--coordinates", help="First compute affinities and vectors again from the stored maps.")
     ] = False,
     compact: Annotated[
-        bool, typer.Option("--compact", help="First write the registry anew without unused room in its file.")
+        bool, typer.Option("--compact", help="First write the registry again, without the unused room in its file.")
     ] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make the index files anew from the registry. No model is run."""
+    """Rebuild the index files from the registry. No model is run."""
     with progress_bar("rebuilding", "models", quiet=quiet) as progress:
         spaces = open_space(home).rebuild(coordinates=coordinates, compact=compact, progress=progress)
     if format is not Format.table or not quiet:

@@ -8,6 +8,7 @@ import typer
 
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format
+from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -17,10 +18,10 @@ modelspace report --space saliency --out saliency.html
 """
 
 
+@grouped
 def command(
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="S", help="Affinity from which two models count as duplicates.")
     ] = 0.98,
@@ -29,7 +30,7 @@ def command(
     out: Annotated[
         str,
         typer.Option(
-            "--out", metavar="FILE", help="HTML file to write, or MD with its pictures in a folder beside it."
+            "--out", metavar="FILE", help="HTML file to write, or MD with its pictures in a folder next to it."
         ),
     ] = "report.html",
     home: options.Home = None,
@@ -42,9 +43,7 @@ def command(
     """
     path = drawing.target(out, "report.html", drawing.REPORTS)
     with drawing.drawing("the report", quiet=quiet):
-        report = open_space(home).report(
-            space=space, where=where, group_by=group_by, threshold=threshold, store=not no_store, title=title
-        )
+        report = open_space(home).report(**selection.arguments(), threshold=threshold, store=not no_store, title=title)
         written = report.save(path)
     facts = {"sections": ", ".join(section.heading for section in report.sections)}
     facts["pictures"] = ", ".join(str(file) for file in written[1:])

@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """List the spaces: what they are made of, and their models.
 
-    The column "index" says whether the index file is fresh; one that is not is made anew by the next query.
+    The column "index" says whether the index file is fresh; one that is not is rebuilt by the next query.
     """
     space = open_space(home)
     if set_default is not None:

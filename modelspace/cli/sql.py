@@ -35,12 +35,16 @@ def command(
     ] = None,
     timeout: Annotated[
         int | None,
-        typer.Option("--timeout", metavar="SECONDS", show_default=False, help="Give up after so long. Default: 30."),
+        typer.Option("--timeout", metavar="SECONDS", show_default=False, help="Give up after this time. Default: 30."),
     ] = None,
     max_rows: Annotated[
         int | None,
         typer.Option(
-            "--max-rows", min=0, metavar="N", show_default=False, help="Print at most so many rows. Default: all."
+            "--max-rows",
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="Print at most this number of rows. Default: all.",
         ),
     ] = None,
     home: options.Home = None,

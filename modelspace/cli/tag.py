@@ -25,12 +25,8 @@ def command(
         list[str] | None,
         typer.Option("--unset", metavar="K", show_default=False, help="Tag to remove; may be given several times."),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="T", show_default=False, help="What the model was trained to do.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="D", show_default=False, help="What it was trained on.")
-    ] = None,
+    task: options.Task = None,
+    data: options.Data = None,
     home: options.Home = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -42,5 +38,5 @@ def command(
         raise UsageError("there is nothing to set", f"example: modelspace tag {name} licence=mit")
     changes.update(dict.fromkeys(unset or []))
     model = open_space(home).tag(name, changes, task=task, data=data)
-    said = ", ".join(f"{key}={value}" for key, value in model.tags.items()) or "none"
-    say(f"{name}: task {model.task or 'not set'}, data {model.data or 'not set'}, tags {said}", quiet=quiet)
+    shown = ", ".join(f"{key}={value}" for key, value in model.tags.items()) or "none"
+    say(f"{name}: task {model.task or 'not set'}, data {model.data or 'not set'}, tags {shown}", quiet=quiet)

@@ -9,6 +9,7 @@ import typer
 
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format, print_text
+from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -26,10 +27,10 @@ class TreeFormat(StrEnum):
     json = "json"
 
 
+@grouped
 def command(
-    space: options.Space = None,
-    where: options.Where = None,
-    group_by: drawing.GroupBy = None,
+    *,
+    selection: Selection,
     method: drawing.Linkage = "average",
     support: Annotated[
         int | None,
@@ -37,7 +38,7 @@ def command(
             "--support",
             metavar="N",
             show_default=False,
-            help="Draw the probe images N times anew, to see which clusters stay; 0: don't. Default: 200 for up to 500 "
+            help="Resample the probe images N times, to see which clusters stay; 0: don't. Default: 200 for up to 500 "
             "models, else 0.",
         ),
     ] = None,
@@ -61,21 +62,21 @@ def command(
     """
     path = drawing.target(out, "tree.png", drawing.PICTURES) if out or format is TreeFormat.table else None
     with drawing.drawing("the tree", quiet=quiet):
-        found = open_space(home).clusters(space=space, where=where, group_by=group_by, method=method, support=support)
+        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=support)
         if path is not None:
-            found.draw(title).save(path)
-    tree = found.tree
+            clustered.draw(title).save(path)
+    tree = clustered.tree
     if format is not TreeFormat.table:
-        print_text(_text(found, format))
+        print_text(_text(clustered, format))
     elif path is not None:
         support_text = "not worked out" if tree.support is None else "in percent at the merges"
         facts = {"models": tree.n_leaves, "linkage": tree.method, "support": support_text}
         drawing.tell(path, facts, Format.table, quiet=quiet)
 
 
-def _text(found: Any, format: TreeFormat) -> str:
+def _text(clustered: Any, format: TreeFormat) -> str:
     from modelspace.analysis import to_json, to_newick
 
     if format is TreeFormat.newick:
-        return to_newick(found.tree)
-    return to_json(found.tree, found.groups) if format is TreeFormat.json else f"{found.tree.to_text()}\n"
+        return to_newick(clustered.tree)
+    return to_json(clustered.tree, clustered.groups) if format is TreeFormat.json else f"{clustered.tree.to_text()}\n"

@@ -11,6 +11,7 @@ from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
+from modelspace.cli.spelling import in_flags
 
 EXAMPLES = """
 modelspace verify
@@ -41,12 +42,12 @@ def command(
         columns = [
             Column("", lambda check: "ok" if check.ok else "FAILED"),
             Column("what", lambda check: check.what, least=24, fold=True),
-            Column("detail", lambda check: check.detail, least=20, fold=True),
+            Column("detail", lambda check: in_flags(check.detail), least=20, fold=True),
         ]
         print_table(columns, checks)
     for check in checks:
         if check.hint:
-            say(f"{'hint' if check.ok else 'to mend'}: {check.what}: {check.hint}", quiet=quiet and check.ok)
+            say(f"{'hint' if check.ok else 'to mend'}: {check.what}: {in_flags(check.hint)}", quiet=quiet and check.ok)
     say(f"{len(failed)} of {len(checks)} checks FAILED" if failed else "everything holds", quiet=quiet)
     if failed:
         raise typer.Exit(1)

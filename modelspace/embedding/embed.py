@@ -63,12 +63,12 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"{name!r} is not a device", "use --device auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"{name!r} is not a device", "use `device=` auto, cpu, cuda, cuda:N or mps") from error
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if device.type not in there:
-        raise UsageError(f"device {name!r} is not supported", "use --device auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"device {name!r} is not supported", "use `device=` auto, cpu, cuda, cuda:N or mps")
     if (device.index or 0) >= there[device.type]:
-        raise UsageError(f"this machine has no device {name!r}", "use --device auto")
+        raise UsageError(f"this machine has no device {name!r}", "use `device='auto'`")
     return device
 
 

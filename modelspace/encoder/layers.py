@@ -19,11 +19,12 @@ from modelspace.attribution.engine import encoder_output, explained, ready
 from modelspace.attribution.graph import Graph, Node
 from modelspace.attribution.state import frozen
 from modelspace.errors import EmbeddingError, NotFoundError
+from modelspace.types import LayerChoice
 
 __all__ = ["LayerRow", "Tap", "executed_layers", "find_encoder_output", "first_tensor", "unwrap"]
 
 OUTPUT = "output"
-_LIST_HINT = "modelspace layers URI lists them"
+_LIST_HINT = "`space.layers(model)` lists them"
 
 #: Where to look for the tensor in an output with named parts, most telling first.
 _KEYS = ("logits", "pooler_output", "last_hidden_state", "x_norm_clstoken", "out", "features", "feature_maps")
@@ -34,7 +35,7 @@ class LayerRow:
     """One module that the forward pass runs through.
 
     Attributes:
-        name: what `--layer` takes.
+        name: what `layer` takes.
         kind: the module's class.
         shape: of its output, without the batch axis; of its last call if it is called several times.
         parameters: number of parameters, those of its parts included.
@@ -59,8 +60,8 @@ class Tap:
     A module that is called several times in one forward pass gives T at its last call.
 
     Attributes:
-        layer: "fc:in", "layer4", "output": what `--layer` takes.
-        found_by: how it was found, in words.
+        layer: "fc:in", "layer4", "output": what `layer` takes.
+        found_by: how it was found, a `modelspace.types.LayerChoice` as text.
         module: the whole model.
         calls: how often a forward pass calls the tapped module; at 1 the forward pass ends there.
     """
@@ -182,7 +183,7 @@ def in_batches(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) ->
         if value.dim() == 0 or len(value) != size:
             raise EmbeddingError(
                 f"the encoder output has shape {tuple(value.shape)} for {size} images: its first axis is not the batch",
-                "choose a --layer whose first axis is the batch",
+                "choose a `layer=` whose first axis is the batch",
             )
         parts.append(value[: len(part)])
     return torch.cat(parts)
@@ -216,7 +217,7 @@ def first_tensor(value: Any) -> Tensor:
     found = _find_tensor(value)
     if found is None:
         raise EmbeddingError(
-            f"the layer gives {type(value).__name__}, in which there is no tensor", "choose another --layer"
+            f"the layer gives {type(value).__name__}, in which there is no tensor", "choose another `layer=`"
         )
     return found
 
@@ -304,7 +305,7 @@ def _split(layer: str) -> tuple[str, str]:
 
 def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
     if layer == OUTPUT:
-        return Tap(OUTPUT, "--layer output", module)
+        return Tap(OUTPUT, str(LayerChoice(OUTPUT)), module)
     trace = _trace(module, example)
     pattern, side = _split(layer)
     # a converted model's layers are known by the names that they had in its file, too
@@ -323,13 +324,12 @@ def _named(module: nn.Module, example: Tensor, layer: str) -> Tap:
         )
     order = trace.left if side == "out" else trace.entered
     name = max(executed, key=order.index)
-    found_by = f"--layer {layer}"
-    if len(executed) > 1:
-        found_by += f" (the last of {len(executed)} executed layers that match)"
+    remarks = [f"the last of {len(executed)} executed layers that match"] if len(executed) > 1 else []
     calls = trace.calls[name]
     if calls > 1:
-        found_by += f" (the last of its {calls} calls)"
-    return Tap(f"{name}:in" if side == "in" else name, found_by, module, calls)
+        remarks.append(f"the last of its {calls} calls")
+    choice = LayerChoice(layer, tuple(remarks))
+    return Tap(f"{name}:in" if side == "in" else name, str(choice), module, calls)
 
 
 def _near(layer: str, executed: Sequence[str]) -> str:

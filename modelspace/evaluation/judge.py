@@ -264,7 +264,7 @@ def judge(
     sources = tuple(name for name in oracle.sources if name in judged)
     part = oracle.subset(targets, sources)
     if with_self and not np.isfinite(part.score[part.self_pairs()]).any():
-        raise UsageError(f"oracle {oracle.name} holds no model's pair with itself", "judge without --with-self")
+        raise UsageError(f"oracle {oracle.name} holds no model's pair with itself", "judge without `with_self=`")
     truth, gain = part.truth(with_self), part.gain(with_self)
     keep = np.isfinite(truth).sum(axis=1) >= 2
     if keep.sum() < 2:

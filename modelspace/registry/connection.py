@@ -185,7 +185,7 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise NotFoundError(f"there is no registry {path}", "make one: modelspace init")
+        raise NotFoundError(f"there is no registry {path}", "make one: `ModelSpace.create()`")
     # Two names of one file would be two files to DuckDB, which locks per process and not per connection.
     return path.resolve()
 

@@ -81,7 +81,7 @@ class Reader:
                 if (row.spec.method, row.spec.scalar) == ("gradient_x_input", "sum"):
                     return row
         if not spaces:
-            raise NotFoundError("the registry has no space yet", "make one: modelspace init")
+            raise NotFoundError("the registry has no space yet", "make one: `space.init()`")
         names = [row.spec.name for row in spaces]
         if name is None:
             raise NotFoundError("the registry has no default space", f"name one of: {', '.join(names)}")
@@ -144,7 +144,7 @@ class Reader:
             return rows[0]
         names = [row[0] for row in self._rows("SELECT name FROM main.models")]
         raise NotFoundError(
-            f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: modelspace add"
+            f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: `space.add(model)`"
         )
 
     def find_identity(self, identity: str) -> list[ModelRow]:
@@ -187,7 +187,7 @@ class Reader:
             text = f"SELECT model_id FROM main.models WHERE (\n{where}\n)"
             table = sql.run(cursor, text, self.path, most_statements=1)
         except UsageError as error:
-            raise UsageError(f"--where {where!r}: {error.message}", "for example: --where \"task = 'depth'\"") from None
+            raise UsageError(f"`where={where!r}`: {error.message}", "for example: `where=\"task = 'depth'\"`") from None
         finally:
             cursor.close()
         return {row[0] for row in table.rows if row and isinstance(row[0], int)}

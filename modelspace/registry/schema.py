@@ -67,7 +67,7 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
     if row is None:
-        raise DamagedError(f"{connection.path} is a DuckDB file, but not a registry", "make one: modelspace init")
+        raise DamagedError(f"{connection.path} is a DuckDB file, but not a registry", "make one: `ModelSpace.create()`")
     return row[0], [(int(number), sha256) for number, sha256 in row[1]]
 
 
@@ -84,7 +84,7 @@ def check_readable(connection: Connection) -> str:
     if len(rows) < OLDEST_READABLE:
         raise ModelspaceError(
             f"{connection.path} was made by an older modelspace",
-            "any change brings it up to date: modelspace rebuild --coordinates",
+            "any change brings it up to date: `space.rebuild(coordinates=True)`",
         )
     return registry_id
 

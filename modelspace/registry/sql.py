@@ -121,4 +121,6 @@ def _explained(error: duckdb.Error, path: Path) -> ModelspaceError:
 
 
 def _too_long(timeout_s: float) -> UsageError:
-    return UsageError(f"the query was interrupted after {timeout_s:g} s", "narrow it, or give it more time: --timeout")
+    return UsageError(
+        f"the query was interrupted after {timeout_s:g} s", "narrow it, or give it more time: `timeout_s=`"
+    )

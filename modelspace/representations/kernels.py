@@ -130,7 +130,7 @@ def kernel(method: str, features: np.ndarray) -> Array:
         return KERNELS[method](table)
     except UsageError as error:
         raise EmbeddingError(
-            "the encoder output is the same for every probe image", "tap another layer with --layer"
+            "the encoder output is the same for every probe image", "tap another layer with `layer=`"
         ) from error
 
 

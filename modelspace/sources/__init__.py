@@ -92,7 +92,7 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
         SourceInfo(
             "file",
             "modelspace.sources.file",
-            "an exported program (.pt2) or a TorchScript archive (.pt); needs --trust-code, since both can run code",
+            "an exported program (.pt2) or a TorchScript archive (.pt); needs `trust_code=`, since both can run code",
             "file:model.pt2",
             runs_code=True,
         ),
@@ -185,7 +185,7 @@ def load(
     elif trusted is not None:
         coded = ", ".join(f"{info.scheme}:" for info in SOURCES.values() if info.runs_code)
         raise UsageError(
-            f"--trust-code has no meaning for {scheme}: addresses", f"leave it out; it is for {coded} alone"
+            f"`trust_code=` has no meaning for {scheme}: addresses", f"leave it out; it is for {coded} alone"
         )
     else:
         loaded = backend.load(rest, weights, flags)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import to_name
+from modelspace.sources.fields import FIELDS, stating
 from modelspace.types import ExtraInput, Preprocessing, canonical_json, extra_inputs
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ PREPROCESSING_ATTRIBUTES = ("modelspace_preprocessing", "preprocessing")
 INPUTS_ATTRIBUTE = "modelspace_inputs"
 TEXT_ATTRIBUTES = {"layer": "modelspace_layer", "task": "modelspace_task", "data": "modelspace_data"}
 
-_EXAMPLES = {"input_size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
+#: Fields that have no default.
+_NEEDED = ("input_size", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -123,53 +125,21 @@ class PreprocessingFlags:
     inputs: tuple[ExtraInput, ...] | None = None
 
     @classmethod
-    def parse(
-        cls,
-        *,
-        input_size: str | None = None,
-        mean: str | None = None,
-        std: str | None = None,
-        channels: str | None = None,
-        value_range: str | None = None,
-        resize: str | None = None,
-        crop: str | None = None,
-        interpolation: str | None = None,
-        layout: str | None = None,
-        alpha: str | None = None,
-    ) -> PreprocessingFlags:
-        """From the texts of the command line's flags.
+    def parse(cls, **texts: str | None) -> PreprocessingFlags:
+        """From one text for each field, written as on a command line.
 
         Args:
-            input_size: "224", or "192x256" for height 192 and width 256.
-            mean: one number, or several with commas between them.
-            std: like `mean`.
-            channels: "rgb", "bgr", "gray" or "rgba".
-            value_range: two numbers with a comma between them.
-            resize: like `input_size`.
-            crop, interpolation, layout: a word each.
-            alpha: one number.
+            texts: by the names of `modelspace.sources.fields.FIELDS`: "224" or "192x256" (height x width) for
+                `input_size` and `resize`; numbers with commas between them for `mean`, `std` and `value_range`; a word
+                or a number for the others. None: not stated.
 
         Raises:
-            UsageError: a text that can't be read; names the flag.
+            UsageError: a text that can't be read; names the field.
+            TypeError: a field of another name.
         """
-        limits = _numbers("--value-range", value_range)
-        alphas = _numbers("--alpha", alpha)
-        if limits is not None and len(limits) != 2:
-            raise UsageError(
-                f"--value-range {value_range} is not a lowest and a highest value", "example: --value-range 0 255"
-            )
-        return cls(
-            input_size=_size("--input-size", input_size),
-            mean=_numbers("--mean", mean),
-            std=_numbers("--std", std),
-            channels=channels.lower() if channels is not None else None,
-            value_range=(limits[0], limits[1]) if limits is not None else None,
-            resize=_size("--resize", resize),
-            crop=crop.lower() if crop is not None else None,
-            interpolation=interpolation.lower() if interpolation is not None else None,
-            layout=layout.lower() if layout is not None else None,
-            alpha=alphas[0] if alphas is not None else None,
-        )
+        if unknown := sorted(set(texts) - set(FIELDS)):
+            raise TypeError(f"parse() got an unexpected keyword argument {unknown[0]!r}")
+        return cls(**{name: FIELDS[name].read(text) for name, text in texts.items() if text is not None})
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> PreprocessingFlags:
@@ -185,16 +155,10 @@ class PreprocessingFlags:
             )
         stated = {key: entry for key, entry in value.items() if entry is not None}
         try:
-            for key in ("input_size", "resize"):
-                if key in stated:
-                    size = stated[key]
-                    stated[key] = (int(size), int(size)) if isinstance(size, int) else tuple(map(int, size))
-            if "inputs" in stated:
-                stated["inputs"] = extra_inputs(stated["inputs"])
-            for key in ("mean", "std", "value_range"):
-                if key in stated:
-                    entry = stated[key]
-                    stated[key] = (float(entry),) if isinstance(entry, (int, float)) else tuple(map(float, entry))
+            stated = {
+                key: extra_inputs(entry) if key == "inputs" else FIELDS[key].form.settle(entry)
+                for key, entry in stated.items()
+            }
         except (TypeError, ValueError) as error:
             raise UsageError(f"preprocessing can't be read: {error}", "give numbers, or lists of numbers") from error
         return cls(**stated)
@@ -213,29 +177,6 @@ def flags_of(value: PreprocessingFlags | Preprocessing | Mapping[str, Any] | Non
     if isinstance(value, PreprocessingFlags):
         return value
     return PreprocessingFlags.from_dict(value.to_dict() if isinstance(value, Preprocessing) else value or {})
-
-
-def _size(flag: str, text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
-        raise UsageError(
-            f"{flag} {text} is neither a side nor HEIGHTxWIDTH in pixels",
-            f"example: {flag} 224, or {flag} 192x256",
-        )
-    return int(sides[0]), int(sides[-1])
-
-
-def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"{flag} {text} is not a list of numbers with commas between them", f"example: {flag} 0.5,0.5,0.5"
-        ) from error
 
 
 def merge_preprocessing(
@@ -262,51 +203,67 @@ def merge_preprocessing(
     Raises:
         UsageError: a field is stated by nobody, or the fields contradict each other. The hint has the flags to add.
     """
-    said, added = flags_of(stated).stated(), flags.stated()
-    merged = {**said, **added}
-
-    missing = [key for key in _EXAMPLES if key not in merged]
-    if missing:
+    own, user = flags_of(stated).stated(), flags.stated()
+    merged = {**own, **user}
+    if missing := [key for key in _NEEDED if key not in merged]:
         raise UsageError(
             f"nobody states the {_and(missing)} of {who}",
-            "add what it was trained with, for example "
-            + " ".join(f"{_flag(key)} {_EXAMPLES[key]}" for key in missing),
+            f"add what it was trained with, for example {_as_usual(missing)}",
         )
-    for key in ("channels", "value_range"):
-        kept = [other for other in ("mean", "std") if other not in added and _depends(other, said.get(other), key)]
-        if key in said and key in added and added[key] != said[key] and kept:
-            raise UsageError(
-                f"{_flag(key)} changes the meaning of the {_and(kept)} that {who} states",
-                "add " + " ".join(f"{_flag(other)} {_EXAMPLES[other]}" for other in kept) + " in the new terms",
-            )
-    if (
-        "resize" in said
-        and "resize" not in added
-        and "input_size" in said
-        and "input_size" in added
-        and added["input_size"] != said["input_size"]
-    ):
-        resize = [
-            round(a * b / c) for a, b, c in zip(said["resize"], added["input_size"], said["input_size"], strict=True)
-        ]
-        raise UsageError(
-            f"{who} states that images are resized to {_sides(said['resize'])} and cropped to {_sides(said['input_size'])}, "
-            f"and --input-size changes the crop alone",
-            f"add --resize {_sides(resize)}, which keeps the share of the image that is seen",
-        )
-    if "channels" not in merged and len(merged["mean"]) == len(merged["std"]) == 1:
-        raise UsageError(f"{who} has one mean and one std, but nobody states its channels", "add --channels gray")
-    lo, hi = merged.get("value_range", (0.0, 1.0))
-    if "value_range" not in merged and any(not lo <= value <= hi for value in merged["mean"]):
-        raise UsageError(
-            f"the mean {_text(merged['mean'])} of {who} lies outside 0..1, and nobody states its value range",
-            "add --value-range 0 255 if the model takes values from 0 to 255",
-        )
-    if "alpha" in merged and merged.get("channels", "rgb") != "rgba":
-        raise UsageError(f"{who} has no fourth channel for an alpha", "add --channels rgba, or leave --alpha out")
+    _check_meaning(own, user, who)
+    _check_resize(own, user, who)
+    _check_convention(merged, who)
     if "crop" in merged and "resize" not in merged:
         merged["resize"] = merged["input_size"]
     return Preprocessing(**merged)
+
+
+def _check_meaning(own: Mapping[str, Any], user: Mapping[str, Any], who: str) -> None:
+    """Rule 5 of `merge_preprocessing`."""
+    for key in ("channels", "value_range"):
+        kept = [other for other in ("mean", "std") if other not in user and _depends(other, own.get(other), key)]
+        if key in own and key in user and user[key] != own[key] and kept:
+            raise UsageError(
+                f"`{key}=` changes the meaning of the {_and(kept)} that {who} states",
+                f"add {_as_usual(kept)} in the new terms",
+            )
+
+
+def _check_resize(own: Mapping[str, Any], user: Mapping[str, Any], who: str) -> None:
+    """The second half of rule 4 of `merge_preprocessing`."""
+    stated = "resize" in own and "input_size" in own
+    if not stated or "resize" in user or user.get("input_size", own["input_size"]) == own["input_size"]:
+        return
+    resize = tuple(
+        round(a * b / c) for a, b, c in zip(own["resize"], user["input_size"], own["input_size"], strict=True)
+    )
+    raise UsageError(
+        f"{who} states that images are resized to {_sides(own['resize'])} and cropped to "
+        f"{_sides(own['input_size'])}, and `input_size=` changes the crop alone",
+        f"add {stating(resize=resize)}, which keeps the share of the image that is seen",
+    )
+
+
+def _check_convention(merged: Mapping[str, Any], who: str) -> None:
+    """Rule 3 of `merge_preprocessing`, and that an alpha has its channel."""
+    if "channels" not in merged and len(merged["mean"]) == len(merged["std"]) == 1:
+        raise UsageError(
+            f"{who} has one mean and one std, but nobody states its channels", f"add {stating(channels='gray')}"
+        )
+    if "value_range" not in merged and any(not 0.0 <= value <= 1.0 for value in merged["mean"]):
+        raise UsageError(
+            f"the mean {_text(merged['mean'])} of {who} lies outside 0..1, and nobody states its value range",
+            f"add {stating(value_range=(0, 255))} if the model takes values from 0 to 255",
+        )
+    if "alpha" in merged and merged.get("channels", "rgb") != "rgba":
+        raise UsageError(
+            f"{who} has no fourth channel for an alpha", f"add {stating(channels='rgba')}, or leave `alpha=` out"
+        )
+
+
+def _as_usual(keys: Sequence[str]) -> str:
+    """How these fields are stated with the values that most models have."""
+    return stating(**{key: FIELDS[key].examples[0] for key in keys})
 
 
 def _depends(what: str, value: tuple[float, ...] | None, on: str) -> bool:
@@ -316,10 +273,6 @@ def _depends(what: str, value: tuple[float, ...] | None, on: str) -> bool:
     if on == "channels":
         return len(set(value)) > 1
     return any(number != (0.0 if what == "mean" else 1.0) for number in value)
-
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
 
 
 def _and(keys: list[str]) -> str:

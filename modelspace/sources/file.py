@@ -37,10 +37,6 @@ EXTRA_FILE = "modelspace.json"
 METADATA = ("preprocessing", "layer", "task", "data")
 
 _EXPORTED, _SCRIPT = "an exported program", "a TorchScript archive"
-_CONVERT = (
-    "only programs are loaded from file: addresses; for weights write a function that makes the model, and use "
-    "python:nets.py:make --weights {path}"
-)
 
 
 @dataclass
@@ -80,7 +76,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags, trusted: str
     """
     uri = f"file:{rest}"
     if weights is not None:
-        raise UsageError(f"{uri} brings its own weights", "leave --weights out, or use python: with a factory")
+        raise UsageError(f"{uri} brings its own weights", "leave `weights=` out, or use python: with a factory")
     file = read_once(rest, "a program saved by torch.export.save or torch.jit.save")
     kind = _kind(file)
     require_trust(file, uri, trusted, kind)
@@ -105,10 +101,18 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags, trusted: str
     return loaded
 
 
+def _as_weights(path: Path) -> str:
+    """What to do with a file of weights."""
+    return (
+        "only programs are loaded from file: addresses; for weights write a function that makes the model, and use "
+        f"`space.add('python:nets.py:make', weights={str(path)!r})`"
+    )
+
+
 def _kind(file: FileBytes) -> str:
     """What a file is, from the names of its entries; nothing of it is unpickled or run."""
     if file.content.startswith(b"\x80"):
-        raise ModelspaceError(f"{file.path} was saved by an old torch.save", _CONVERT.format(path=file.path))
+        raise ModelspaceError(f"{file.path} was saved by an old torch.save", _as_weights(file.path))
     try:
         with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
             names = archive.namelist()
@@ -128,7 +132,7 @@ def _kind(file: FileBytes) -> str:
     if "data.pkl" in inside:
         raise ModelspaceError(
             f"{file.path} holds what torch.save wrote, a state dict or a whole module, and no program",
-            _CONVERT.format(path=file.path),
+            _as_weights(file.path),
         )
     raise ModelspaceError(
         f"{file.path} is a zip archive, but not one of torch's",

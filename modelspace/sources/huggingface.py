@@ -113,7 +113,7 @@ def _weights_file(folder: Path, name: str) -> Path:
             return folder / each
     raise NotFoundError(
         f"there are no weights in hf-hub:{name}: neither {_SAFE[0]} nor {_PICKLED[0]}",
-        "weights for TensorFlow and Flax are not read; a file elsewhere is named with --weights FILE",
+        "weights for TensorFlow and Flax are not read; a file elsewhere is named with `weights=file`",
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelspace.errors import UsageError
+from modelspace.sources.fields import FIELDS, stating
 
 #: Pillow's numbers.
 _INTERPOLATIONS = {
@@ -37,7 +38,11 @@ _FOREIGN = (
 #: Classes that crop before they resize, or cut an image into parts.
 _OTHERS = ("Perceiver", "ImageGPT", "Donut", "Nougat", "Pix2Struct", "Idefics", "LlavaNext", "Vivit", "VideoMAE", "Tvp")
 
-_HINT = "state the preprocessing: --input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (and --resize 256)"
+
+def _hint(**more: str) -> str:
+    names = ("input_size", "mean", "std", "resize")
+    usual = {name: FIELDS[name].examples[0] for name in names}
+    return f"state the preprocessing, for example {stating(**usual, **more)}"
 
 
 def preprocessing_of(config: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def preprocessing_of(config: Mapping[str, Any], who: str) -> dict[str, Any]:
     foreign = [key for key in _FOREIGN if config.get(key)]
     if kind.startswith(_OTHERS) or foreign:
         what = foreign[0] if foreign else kind
-        raise UsageError(f"the image processor of {who} does what can't be stated here: {what}", _HINT)
+        raise UsageError(f"the image processor of {who} does what can't be stated here: {what}", _hint())
     stated: dict[str, Any] = {"channels": "bgr" if config.get("do_flip_channel_order") else "rgb"}
     stated |= _geometry(config, kind, who)
     stated |= _values(config, kind, who)
@@ -76,7 +81,7 @@ def _geometry(config: Mapping[str, Any], kind: str, who: str) -> dict[str, Any]:
     if not config.get("do_resize", True):
         if not cropped:
             return {}
-        raise UsageError(f"the image processor of {who} crops images of any size without resizing them", _HINT)
+        raise UsageError(f"the image processor of {who} crops images of any size without resizing them", _hint())
     if size is None:
         return {}
     stated: dict[str, Any] = {"interpolation": _interpolation(config, who)}
@@ -93,7 +98,7 @@ def _geometry(config: Mapping[str, Any], kind: str, who: str) -> dict[str, Any]:
     if kind.startswith("Levit") and kept:
         box = (int(box[0] * 256 / 224),) * 2
     if config.get("do_pad") and not kept and "size_divisor" in config:
-        raise UsageError(f"the image processor of {who} pads to multiples of {config['size_divisor']}", _HINT)
+        raise UsageError(f"the image processor of {who} pads to multiples of {config['size_divisor']}", _hint())
     if cropped:
         return stated | {"input_size": _box(crop, who)[0], "resize": box, "crop": "center" if kept else "squash"}
     # The shorter side alone is stated: on a square image, as probe images are, both are.
@@ -113,20 +118,18 @@ def _box(size: Any, who: str) -> tuple[tuple[int, int], bool]:
         if edges:
             # Both bounds of a square image's one side: the lower one counts.
             return (min(edges), min(edges)), True
-    raise UsageError(f"the image processor of {who} states the size {size!r}, which leaves it open", _HINT)
+    raise UsageError(f"the image processor of {who} states the size {size!r}, which leaves it open", _hint())
 
 
 def _interpolation(config: Mapping[str, Any], who: str) -> str:
     resample = config.get("resample")
     if resample is None:
-        raise UsageError(
-            f"the image processor of {who} does not say how it resizes", f"{_HINT} --interpolation bilinear"
-        )
+        raise UsageError(f"the image processor of {who} does not say how it resizes", _hint(interpolation="bilinear"))
     found = _INTERPOLATIONS.get(resample)
     if found is None:
         raise UsageError(
             f"the image processor of {who} resizes by Pillow's filter {resample}, which is not there",
-            f"{_HINT} --interpolation bicubic",
+            _hint(interpolation="bicubic"),
         )
     return found
 
@@ -144,7 +147,7 @@ def _values(config: Mapping[str, Any], kind: str, who: str) -> dict[str, Any]:
     if mean is None or std is None:
         return stated
     if "do_normalize" not in config:
-        raise UsageError(f"the image processor of {who} states a mean, but not whether it is used", _HINT)
+        raise UsageError(f"the image processor of {who} states a mean, but not whether it is used", _hint())
     means = [float(mean)] * 3 if isinstance(mean, int | float) else [float(value) for value in mean]
     stds = [float(std)] * 3 if isinstance(std, int | float) else [float(value) for value in std]
     if config.get("include_top"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import UsageError
+from modelspace.sources.fields import stating
 from modelspace.types import Preprocessing
 
 #: Sides of a recorded input in the model's own order of axes, None where it is open; empty: nothing is known.
@@ -30,7 +31,7 @@ def check_shape(shape: Shape, preprocessing: Preprocessing, uri: str) -> None:
     """Refuse preprocessing that gives another shape than the model takes.
 
     Raises:
-        UsageError: names both, and the flag to change.
+        UsageError: names both, and the field to change.
     """
     if not shape:
         return
@@ -45,14 +46,13 @@ def check_shape(shape: Shape, preprocessing: Preprocessing, uri: str) -> None:
             continue
         size = input_size(shape, preprocessing.layout)
         if axis == (3 if preprocessing.layout == "nhwc" else 1):
-            hint = {1: "add --channels gray", 3: "add --channels rgb, or bgr", 4: "add --channels rgba"}.get(
-                own, "is it the other --layout, nchw or nhwc?"
-            )
+            known = {1: stating(channels="gray"), 3: f"{stating(channels='rgb')}, or bgr", 4: stating(channels="rgba")}
+            hint = f"add {known[own]}" if own in known else "is it the other `layout=`, nchw or nhwc?"
         else:
-            hint = f"use --input-size {size[0]}x{size[1]}" if size else "use the --input-size that it was exported for"
+            hint = f"use {stating(input_size=size)}" if size else "use the `input_size=` that it was exported for"
         raise UsageError(
             f"{uri} takes inputs of {shown}, not of {'x'.join('any' if s is None else str(s) for s in given)}",
-            f"{hint}; or export it anew with open shapes",
+            f"{hint}; or export it again with open shapes",
         )
 
 

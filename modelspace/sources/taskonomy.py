@@ -99,7 +99,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     elif weights is None:
         raise NotFoundError(
             f"the weights of taskonomy:{encoder.name} are not there: {encoder.file}",
-            f"put {URL}{encoder.file} into {file.parent}, or name the file with --weights FILE",
+            f"put {URL}{encoder.file} into {file.parent}, or name the file with `weights=file`",
         )
     module = TaskonomyEncoder().eval()
     load_weights(module, str(file))

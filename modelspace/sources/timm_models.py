@@ -59,13 +59,13 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         )
     known = [full.partition(".")[2] for full in timm.list_models(f"{name}.*", pretrained=True, include_tags=True)]
     if tag and weights is None and tag not in known:
-        shown = ", ".join(f"timm:{name}.{each}" for each in known[:6]) or "none; load a file with --weights"
+        shown = ", ".join(f"timm:{name}.{each}" for each in known[:6]) or "none; load a file with `weights=`"
         raise NotFoundError(
             f"timm {timm.__version__} has no weights {tag!r} for {name}", did_you_mean(tag, known, f"it has {shown}")
         )
     if not known and weights is None:
         raise NotFoundError(
-            f"timm has no trained weights for {name}, and random ones say nothing", "load a file with --weights"
+            f"timm has no trained weights for {name}, and random ones say nothing", "load a file with `weights=`"
         )
     tags: dict[str, str] = {}
     if weights is not None:
@@ -73,7 +73,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         tags["weights"] = weights
     else:
         offline = (
-            f"or fetch the file where there is a connection, and add --weights FILE to timm:{name}.{tag or known[0]}"
+            f"or fetch the file where there is a connection, and add `weights=file` to timm:{name}.{tag or known[0]}"
         )
         with explained(f"timm:{rest}", offline):
             module = timm.create_model(rest, pretrained=True)

@@ -52,7 +52,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     if not slash and weights is None:
         raise UsageError(
             f"torchvision:{name} names no weights, and random ones say nothing",
-            f"write {' or '.join(f'torchvision:{name}/{each.name}' for each in known)}; or add --weights FILE",
+            f"write {' or '.join(f'torchvision:{name}/{each.name}' for each in known)}; or add `weights=file`",
         )
     tags = {} if weights is None else {"weights": weights}
     tags["torchvision"] = torchvision.__version__
@@ -70,7 +70,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         )
     uri = f"torchvision:{name}/{entry.name}"
     tags["url"] = entry.url
-    offline = f"or fetch {entry.url.rpartition('/')[2]} where there is a connection, and add --weights FILE"
+    offline = f"or fetch {entry.url.rpartition('/')[2]} where there is a connection, and add `weights=file`"
     with explained(uri, offline), _given(name, entry, weights):
         module = _build(name, entry, weights)
     transforms = entry.transforms()

@@ -75,12 +75,12 @@ def require_trust(file: FileBytes, uri: str, trusted: str | None, what: str) -> 
     if trusted is None:
         raise UsageError(
             f"{file.path} is {what}, which can run code of its author's when it is loaded; its SHA-256 is {file.sha256}",
-            f"if you trust where it comes from: modelspace add {uri} --trust-code {file.sha256}",
+            f"if you trust where it comes from: `space.add({uri!r}, trust_code={file.sha256!r})`",
         )
     given = trusted.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", given):
         raise UsageError(
-            f"--trust-code {trusted} is not a SHA-256: that has 64 hexadecimal digits",
+            f"`trust_code={trusted!r}` is not a SHA-256: that has 64 hexadecimal digits",
             f"sha256sum {file.path} prints the file's; compare it with what its author publishes",
         )
     if given != file.sha256:

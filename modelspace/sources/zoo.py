@@ -21,7 +21,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
             f"the zoo has no model called {rest!r}", did_you_mean(rest, names, f"it has {', '.join(names)}")
         )
     if weights is not None:
-        raise UsageError(f"zoo:{rest} brings its own weights", "leave --weights out, or use python: with a factory")
+        raise UsageError(f"zoo:{rest} brings its own weights", "leave `weights=` out, or use python: with a factory")
     card = zoo.card(rest)
     tags = {"group": card.group, "licence": card.licence, "trained_on": card.data}
     return describe(

@@ -80,7 +80,7 @@ class MapCollector(Collector):
             raise EmbeddingError(
                 f"the {self.spec.method} map of probe image {batch.first + int(empty[0])} is zero"
                 + (f", and of {len(empty) - 1} more of its batch" if len(empty) > 1 else ""),
-                "its cosine with other maps is not defined: tap another layer (--layer; 'modelspace layers URI' lists them)",
+                "its cosine with other maps is not defined: tap another `layer=`; `space.layers(model)` lists them",
             )
         self._writer.write(planes[: self.spec.n_images - batch.first])
 

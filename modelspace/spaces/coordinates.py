@@ -123,7 +123,7 @@ class Factor:
                 raise DamagedError(
                     f"the affinities of a model to {self._n_rows} others contradict theirs to each other "
                     f"(|v|² = {1 - residual:.6g})",
-                    "the stored maps or vectors are damaged: run 'modelspace verify', then 'modelspace rebuild --coordinates'",
+                    "the stored maps or vectors are damaged: run `space.verify()`, then `space.rebuild(coordinates=True)`",
                 )
             # A copy, up to rounding: a vector longer than one would make it a nearer neighbour of the original than itself.
             vector = vector / np.linalg.norm(vector)

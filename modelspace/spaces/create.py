@@ -72,7 +72,7 @@ def _image_count(choice: ProbeChoice, row: ProbeRow, least: int) -> int:
         reason = (
             f"probe set {row.name!r} has {row.n_images}" if row.n_images is not None else f"at least {least} are needed"
         )
-        raise UsageError(f"a space can't have {count} probe images: {reason}", "choose another number with --images")
+        raise UsageError(f"a space can't have {count} probe images: {reason}", "choose another number with `images=`")
     return count
 
 
@@ -134,7 +134,7 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
     names.check_name(name, "space")
     if not members or not all(math.isfinite(weight) and weight > 0 for weight in members.values()):
         raise UsageError(
-            "a blend needs spaces with weights above zero", "example: --blend dds=0.5,gradient_x_input=0.5"
+            "a blend needs spaces with weights above zero", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
         )
     with Registry.open(path, write=True) as registry, registry.transaction():
         weighted = [(registry.space(member).spec, weight) for member, weight in members.items()]

@@ -237,9 +237,9 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
     if vectors.ndim != 2 or ids.shape != (len(vectors),):
         raise DamagedError(f"the registry gave {ids.shape} ids for vectors of shape {vectors.shape}")
     if len(np.unique(ids)) != len(ids):  # FAISS would take them without a word
-        raise DamagedError("the registry holds a model twice in one space", "see: modelspace verify")
+        raise DamagedError("the registry holds a model twice in one space", "see: `space.verify()`")
     if not np.isfinite(vectors).all():
-        raise DamagedError("the registry holds vectors that are not finite", "see: modelspace verify")
+        raise DamagedError("the registry holds vectors that are not finite", "see: `space.verify()`")
     if not len(ids):
         return SpaceIndex(ids, 0, True, None), b""
     import faiss

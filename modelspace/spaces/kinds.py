@@ -191,11 +191,11 @@ class StoredSpace(Space):
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(
             f"its maps in space {self.spec.name!r} {what}",
-            "verify that registry: modelspace verify --home ITS_FOLDER",
+            "verify that registry: `ModelSpace.open(its_folder).verify()`",
         )
 
     def _missing(self, whose: str) -> DamagedError:
-        return DamagedError(f"maps of {whose} in space {self.spec.name!r} are missing", "run 'modelspace verify'")
+        return DamagedError(f"maps of {whose} in space {self.spec.name!r} are missing", "run `space.verify()`")
 
 
 class MapSpace(StoredSpace):
@@ -325,7 +325,7 @@ class BlendSpace(Space):
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
-        raise UsageError("a blend is made of spaces, not by a method", "example: --blend dds=0.5,gradient_x_input=0.5")
+        raise UsageError("a blend is made of spaces, not by a method", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`")
 
     @classmethod
     def of(cls, name: str, members: Sequence[tuple[SpaceSpec, float]], hubs: str, rerank: str) -> SpaceSpec:
@@ -346,7 +346,7 @@ class BlendSpace(Space):
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
                     f"spaces {first.name!r} and {spec.name!r} have different probe images",
-                    "blend spaces on the same images; 'modelspace spaces' lists them",
+                    "blend spaces on the same images; `space.spaces()` lists them",
                 )
         total = sum(weight for _, weight in members)
         weights: dict[str, float] = {}
@@ -405,7 +405,7 @@ class BlendSpace(Space):
 
 def _no_scalar(method: str) -> UsageError:
     return UsageError(
-        f"a space of {method} has no scalar to choose", "--scalar goes with gradient_x_input, saliency and epsilon_lrp"
+        f"a space of {method} has no scalar to choose", "`scalar=` goes with gradient_x_input, saliency and epsilon_lrp"
     )
 
 
@@ -474,7 +474,7 @@ def map_space(spec: SpaceSpec) -> MapSpace:
     if not isinstance(space, MapSpace):
         raise UsageError(
             f"space {spec.name!r} ({spec.method}) holds no attribution maps",
-            "name one that does with --space, for example --space paper; 'modelspace spaces' lists them",
+            "name one that does with `space=`, for example `space='paper'`; `space.spaces()` lists them",
         )
     return space
 

@@ -192,7 +192,7 @@ class Ranker:
         if not blocks.get(space.spec.space_id):
             raise NotFoundError(
                 f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
-                f"fill it with 'modelspace add URI --name {target.label}', or use --rerank none",
+                f"fill it with `space.add(model, name={target.label!r})`, or use `rerank='none'`",
             )
         own = space.kernel(blocks[space.spec.space_id])
         unseen = [i for i in candidates if i not in self._predictors]
@@ -228,7 +228,7 @@ def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
             return KernelSpace(other)
     raise NotFoundError(
         f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
-        f"make a space of them with 'modelspace init --method dds --images {spec.n_images}', and add the models again",
+        f"make a space of them with `space.init(methods=['dds'], images={spec.n_images})`, and add the models again",
     )
 
 

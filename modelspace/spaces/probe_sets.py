@@ -101,7 +101,7 @@ def choose_probe_set(path: Path, choice: ProbeChoice) -> tuple[ProbeRow, Picture
             known = [row.name for row in sets]
             raise NotFoundError(
                 f"there is no probe set {source!r}, and no folder of that name",
-                names.did_you_mean(source, [*known, *probes.BUILT_IN], "'modelspace probes list' shows the probe sets"),
+                names.did_you_mean(source, [*known, *probes.BUILT_IN], "`space.probe_sets()` shows the probe sets"),
             )
     return new_probe_set(choice)
 

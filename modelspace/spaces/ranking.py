@@ -26,12 +26,12 @@ class Ranking:
     rerank: str = predictability.NONE
 
     def __post_init__(self) -> None:
-        for value, known, flag in (
-            (self.correction, hubness.CORRECTIONS, "--hubs"),
-            (self.rerank, predictability.RERANKINGS, "--rerank"),
+        for value, known, name in (
+            (self.correction, hubness.CORRECTIONS, "hubs"),
+            (self.rerank, predictability.RERANKINGS, "rerank"),
         ):
             if value not in known:
-                raise UsageError(f"{flag} {value} is not known", did_you_mean(value, known, f"use {', '.join(known)}"))
+                raise UsageError(f"`{name}={value!r}` is not known", did_you_mean(value, known, f"use {', '.join(known)}"))
 
     @classmethod
     def of(cls, spec: SpaceSpec, hubs: str | None = None, rerank: str | None = None) -> Ranking:

@@ -47,7 +47,7 @@ def compute(
         rows = registry.spaces()
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
-        raise NotFoundError("the registry has no space yet", "make one with 'modelspace init'")
+        raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
     example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
     with prepared(request, example) as ready:
         card = ready.card
@@ -57,7 +57,6 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if not space_of(row.spec).is_derived]
         if pairs:
-            notes.append(f"explains {card.layer} ({card.layer_found_by})")
             blocks, card = run_pass(path, ready, pairs, batch_size, progress)
     return Computed(card, tuple(row.spec.name for row in wanted), blocks, tuple(notes))
 
@@ -77,7 +76,7 @@ def _already_there(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[
         differs = [what for entry, what in entries if getattr(row.card, entry) != getattr(card, entry)]
         raise ConflictError(
             f"the name {card.name!r} belongs to a model with other {' and '.join(differs)} ({row.card.uri})",
-            "give this one another name with --name, or replace that one with --replace",
+            "give this one another name with `name=`, or replace that one with `replace=True`",
         )
     return (), notes
 
@@ -139,7 +138,7 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
         row = affinity.find(registry, card.name)
         if row is not None and row.card.identity() != card.identity():
             if not replacing:
-                raise ConflictError(f"the name {card.name!r} was taken meanwhile", "give it another name with --name")
+                raise ConflictError(f"the name {card.name!r} was taken meanwhile", "give it another name with `name=`")
             affinity.remove(registry, row.model_id)
             row, status = None, "replaced"
         if row is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelspace.errors import BusyError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
-from modelspace.results import Outcome
+from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
 from modelspace.verbs import manifest
@@ -103,7 +103,7 @@ def add_all(
 
 def _open_pool(path: Path, workers: int | None, ray: str | None, jobs: int, report: Report) -> Pool:
     if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers can do nothing", "example: --workers 2")
+        raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
     if ray is not None:
         from modelspace.verbs.pools.ray import OnRay
 
@@ -134,7 +134,7 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
         spaces = [row.spec.name for row in registry.spaces() if not space_of(row.spec).is_derived]
         rows = registry.models()
     if not spaces:
-        raise NotFoundError("the registry has no space yet", "make one with 'modelspace init'")
+        raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
     by_name = {row.card.name: row for row in rows}
     by_uri: dict[str, list[ModelRow]] = {}
     for row in rows:
@@ -168,10 +168,9 @@ def _is_same(entry: Entry, row: ModelRow) -> bool:
     """Whether a registered model is the entry's, as far as can be told without loading it."""
     card, options = row.card, entry.options
     layer, weights = options.get("layer"), options.get("weights")
-    # A layer that was named is remembered as it was typed; it may be a pattern. "(" begins what is said of it.
-    typed = card.layer_found_by.removeprefix("--layer ").partition(" (")[0]
-    named = card.layer_found_by.startswith("--layer ")
-    if named if layer is None else layer != card.layer and not (named and layer == typed):
+    # A layer that was named is remembered as it was typed; it may be a pattern.
+    choice = card.layer_choice
+    if choice.given if layer is None else layer not in (card.layer, choice.pattern):
         return False
     if card.uri != entry.model or card.tags.get("weights") != weights:
         return False
@@ -208,7 +207,7 @@ def _asks_for_more(entry: Entry, row: ModelRow) -> tuple[str, ...]:
     differs = any(options.get(key) not in (None, getattr(card, key)) for key in ("task", "data")) or any(
         card.tags.get(key) != value for key, value in options.get("tags", {}).items()
     )
-    told = f"its task, data and tags are as before; 'modelspace tag {card.name} ...' sets them"
+    told = f"its task, data and tags are as before; `space.tag({card.name!r}, ...)` sets them"
     return (told,) if differs else ()
 
 
@@ -341,9 +340,9 @@ class _Run:
         self.device, self.batch_size, self.replacing = device, batch_size, replacing
         self.progress, self.told = progress, told
         self.outcomes: dict[int, Outcome] = {}
-        self.order = [i for i, outcome in enumerate(plans) if outcome.status.startswith("would ")]
+        self.order = [i for i, outcome in enumerate(plans) if outcome.status in PLANNED]
         for i, outcome in enumerate(plans):
-            if not outcome.status.startswith("would "):
+            if outcome.status not in PLANNED:
                 self.conclude(i, outcome)
 
     def go(self, pool: Pool, ahead: int) -> list[Outcome]:
@@ -420,7 +419,7 @@ class _Run:
             planned.uri or added.card.uri,
             added.spaces,
             added.card.seconds if filled else 0.0,
-            notes=tuple(note for note in added.notes if not note.startswith("explains ")),
+            notes=added.notes,
         )
         if not filled:
             with Registry.open(self.path) as registry:

@@ -154,7 +154,7 @@ def evaluate(
     everything = tuple(dict.fromkeys((*truth.targets, *truth.sources)))
     if path is None:
         if where is not None or space is not None or not matrices:
-            raise UsageError("a condition or a space is of a registry, and none is given", "name a space with --space")
+            raise UsageError("a condition or a space is of a registry, and none is given", "name a space with `space=`")
     else:
         spaces = _spaces(path, space, where, everything, hubs, rerank)
         _put(methods, {one.label: one.table for one in spaces})
@@ -212,7 +212,7 @@ def read_matrices(files: Sequence[str | Path], names: str | Path | None = None) 
     """
     if names is not None and len(files) != 1:
         raise UsageError(
-            f"--names has the names of one matrix, and there are {len(files)}", "put NAME.txt beside each NAME.npy"
+            f"names are given for one matrix, and there are {len(files)}", "put NAME.txt beside each NAME.npy"
         )
     found: dict[str, Table] = {}
     for file in files:

@@ -83,13 +83,13 @@ def export(
     if options.dtype not in DTYPES:
         raise UsageError(f"numbers can't be written as {options.dtype!r}", f"use {' or '.join(DTYPES)}")
     if options.k < 1:
-        raise UsageError(f"k must be at least 1, not {options.k}", "example: -k 5")
+        raise UsageError(f"k must be at least 1, not {options.k}", "example: `k=5`")
     files = _files(target, what, format)
     taken = [file for _, file, chosen in files for file in _all_of(file, chosen) if os.path.lexists(file)]
     if taken and not force:
         raise ConflictError(
             f"{taken[0]} exists already" + (f", and {len(taken) - 1} more" if len(taken) > 1 else ""),
-            "choose another name, or --force to overwrite",
+            "choose another name, or `force=True` to overwrite",
         )
     made = []
     for name, file, chosen in files:
@@ -285,7 +285,7 @@ def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) 
         columns = {"name": ("VARCHAR", names)}
         columns |= {name: ("DOUBLE", matrix[:, i].tolist()) for i, name in enumerate(names) if name != "name"}
         if "name" in names:
-            raise UsageError("a model is called 'name', as the first column of a wide table", "leave --wide out")
+            raise UsageError("a model is called 'name', as the first column of a wide table", "leave `wide=` out")
     else:
         first, second = np.triu_indices(len(names), 1)
         columns = {
@@ -356,10 +356,10 @@ def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) ->
         row, chosen = _chosen(registry, options)
     space = space_of(row.spec)
     if not isinstance(space, MapSpace):
-        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "name another one with --space")
+        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "name another one with `space=`")
     taken = [folder / f"{name}.npy" for name in chosen.values() if (folder / f"{name}.npy").exists()]
     if taken and not force:
-        raise ConflictError(f"{taken[0]} exists already", "choose another folder, or --force to overwrite")
+        raise ConflictError(f"{taken[0]} exists already", "choose another folder, or `force=True` to overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for model_id, name in chosen.items():

@@ -28,6 +28,7 @@ from typing import Any
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import check_name, did_you_mean
 from modelspace.sources import PreprocessingFlags, parse_uri
+from modelspace.sources.fields import FIELDS
 
 #: The manifests that come with modelspace.
 CATALOGS = Path(__file__).parents[1] / "catalogs"
@@ -293,7 +294,7 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
                 parse_uri(uri)
                 options = {"model": _anchored(uri, base), **options}
             except ModelspaceError as error:
-                mistakes.append(f"{row.at('uri')}: {error.message}{f' ({error.hint})' if error.hint else ''}")
+                mistakes.append(f"{row.at('uri')}: {_in_one_line(error)}")
         elif uri is not None:
             options = {"model": uri, **options}
         if "weights" in options:
@@ -315,11 +316,14 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
     return entries
 
 
+class _WrongValueError(Exception):
+    """A value that an entry can't have; the text says why."""
+
+
 def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> tuple[dict[str, Any], int | None]:
     """The values of an entry with the types that `Request` wants; what is wrong with them is put on the lists."""
     options: dict[str, Any] = {}
     stated: dict[str, Any] = {}
-    batch_size = None
 
     def fails(key: str, what: str) -> None:
         if key not in row.inherited:
@@ -330,47 +334,79 @@ def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> t
             continue
         if key in PREPROCESSING:
             stated[key] = value
-        elif key == "preprocessing" and not isinstance(value, str):
-            options[key] = value
-        elif key == "uri" and not isinstance(value, str | bool | int | float | list | dict):
-            options[key] = value  # a live module
-        elif key in _TEXTS:
-            text = os.fspath(value) if isinstance(value, os.PathLike) else value
-            if not isinstance(text, str) or not text.strip():
-                fails(key, f"{key} is not a text: {value!r}")
-                continue
-            try:
-                options[key] = check_name(text) if key == "name" else text
-            except ModelspaceError as error:
-                fails(key, f"{error.message} ({error.hint})")
-        elif key == "tags":
-            if isinstance(value, Mapping) and all(isinstance(v, str | int | float | bool) for v in value.values()):
-                options[key] = {str(tag): _as_text(v) for tag, v in value.items()}
-            else:
-                fails(key, 'tags is not a table of texts: write tags = { group = "3D" }, or tags.group = "3D"')
-        elif key == "batch_size":
-            number = int(value) if isinstance(value, str) and value.isdecimal() else value
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                fails(key, f"batch_size is not a whole number above 0: {value!r}")
-            else:
-                batch_size = number
-        elif key in (further := _of_request()):
-            read = further[key](value)
-            if read is None:
-                fails(key, f"{key} can't be {value!r}")
-            else:
-                options[key] = read
-        elif key not in row.inherited:
-            unknown.setdefault(key, []).append(row.at(key))
-    if stated:
+            continue
+        read = _reader(key, value)
+        if read is None:
+            if key not in row.inherited:
+                unknown.setdefault(key, []).append(row.at(key))
+            continue
         try:
-            options["preprocessing"] = _flags(stated)
-        except ModelspaceError as error:
-            fails(
-                next((key for key in stated if key not in row.inherited), next(iter(stated))),
-                f"{error.message}{f' ({error.hint})' if error.hint else ''}",
-            )
+            options[key] = read(key, value)
+        except _WrongValueError as error:
+            fails(key, str(error))
+    try:
+        options |= {"preprocessing": _flags(stated)} if stated else {}
+    except ModelspaceError as error:
+        own = [key for key in stated if key not in row.inherited]
+        fails([*own, *stated][0], _plain(_in_one_line(error)))
+    batch_size = options.pop("batch_size", None)
     return options, batch_size
+
+
+def _reader(key: str, value: Any) -> Callable[[str, Any], Any] | None:
+    """How the value of a key is read; None: there is no such key."""
+    whole = key == "preprocessing" and not isinstance(value, str)
+    live = key == "uri" and not isinstance(value, str | bool | int | float | list | dict)
+    if whole or live:
+        return lambda _, given: given
+    if key in _TEXTS:
+        return _read_text
+    if key in _READERS:
+        return _READERS[key]
+    return _read_other if key in _of_request() else None
+
+
+def _read_text(key: str, value: Any) -> str:
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text.strip():
+        raise _WrongValueError(f"{key} is not a text: {value!r}")
+    try:
+        return check_name(text) if key == "name" else text
+    except ModelspaceError as error:
+        raise _WrongValueError(_in_one_line(error)) from error
+
+
+def _read_tags(key: str, value: Any) -> dict[str, str]:
+    if isinstance(value, Mapping) and all(isinstance(v, str | int | float | bool) for v in value.values()):
+        return {str(tag): _as_text(v) for tag, v in value.items()}
+    raise _WrongValueError('tags is not a table of texts: write tags = { group = "3D" }, or tags.group = "3D"')
+
+
+def _read_batch_size(key: str, value: Any) -> int:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise _WrongValueError(f"batch_size is not a whole number above 0: {value!r}")
+    return number
+
+
+def _read_other(key: str, value: Any) -> Any:
+    read = _of_request()[key](value)
+    if read is None:
+        raise _WrongValueError(f"{key} can't be {value!r}")
+    return read
+
+
+#: How keys are read whose values are no texts.
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {"tags": _read_tags, "batch_size": _read_batch_size}
+
+
+def _in_one_line(error: ModelspaceError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
+def _plain(text: str) -> str:
+    """A message about a parameter as one about the key of an entry, which is a key whoever reads it."""
+    return text.replace("`", "")
 
 
 def _as_text(value: Any) -> str:
@@ -382,7 +418,7 @@ def _flags(stated: Mapping[str, Any]) -> PreprocessingFlags:
     texts = {key: value for key, value in stated.items() if isinstance(value, str) and key != "inputs"}
     # A cell may separate numbers by blanks, so that it needs no quotes: "0.485 0.456 0.406".
     spaced = {
-        key: re.sub(r"[\s,;]+", ",", value.strip()) if key in ("mean", "std", "value_range") else value
+        key: re.sub(r"[\s,;]+", ",", value.strip()) if FIELDS[key].form.numbers else value
         for key, value in texts.items()
     }
     read = PreprocessingFlags.parse(**spaced)

@@ -64,7 +64,7 @@ def merge(
         wanted = [spec for spec in chosen if row.model_id in held[spec.space_id]]
         name, message = names[row.model_id]
         if name is None:
-            hint = "take it in under another name with --on-conflict rename"
+            hint = "take it in under another name with `on_conflict='rename'`"
             outcomes.append(Merged(row.card.name, row.card.name, "skipped", (), message, hint))
         else:
             try:
@@ -111,7 +111,7 @@ def _choose(
         here = ", ".join(f"{row.spec.name} ({row.spec.space_id})" for row in mine) or "none"
         raise NotFoundError(
             f"the registries have no space in common: {source} has {known}, this one has {here}",
-            "models compare only on the same images, method, canvas and bits; --spaces all takes its spaces over",
+            "models compare only on the same images, method, canvas and bits; `spaces='all'` takes its spaces over",
         )
     return shared, new
 
@@ -144,7 +144,7 @@ def _new_names(
         elif on_conflict == "rename":
             fresh = name + suffix
             if fresh in taken:
-                raise ConflictError(f"{name!r} and {fresh!r} are both taken here", "choose another --suffix")
+                raise ConflictError(f"{name!r} and {fresh!r} are both taken here", "choose another `suffix=`")
             out[row.model_id] = check_name(fresh), ""
             taken[fresh] = identity
         else:
@@ -154,7 +154,7 @@ def _new_names(
         more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise ConflictError(
             f"other models have these names here: {', '.join(conflicts[:5])}{more}; nothing was taken in",
-            "leave them out with --on-conflict skip, or give them a suffix with --on-conflict rename",
+            "leave them out with `on_conflict='skip'`, or give them a suffix with `on_conflict='rename'`",
         )
     return out
 

@@ -34,7 +34,7 @@ def nearest(
 ) -> Neighbours:
     """See `modelspace.workspace.ModelSpace.nearest`."""
     if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}", "example: -k 5")
+        raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
     with Registry.open(path) as registry:
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
@@ -47,7 +47,7 @@ def nearest(
             if row.spec.name not in stored.spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"fill it with 'modelspace add {stored.card.uri} --name {stored.card.name}'",
+                    f"fill it with `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options)
@@ -79,7 +79,7 @@ def _embedded(
     example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
     with prepared(Request(model, **options), example) as ready:
         card = ready.card
-        notes = [f"explains {card.layer} ({card.layer_found_by})"]
+        notes = [f"explains {card.layer} ({card.layer_choice.in_message})"]
         with Registry.open(path) as registry:
             same = [other for other in registry.find_identity(card.identity()) if row.spec.name in other.spaces]
         if same:

@@ -29,7 +29,7 @@ TOLERANCE = 1e-6
 #: Without `deep`, the maps of this many models per space are compared again.
 SAMPLE = 5
 
-_REBUILD = "run 'modelspace rebuild --coordinates'"
+_REBUILD = "run `space.rebuild(coordinates=True)`"
 
 Progress = Callable[[int, int], None]
 
@@ -78,7 +78,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
         f"{name}: index file",
         state in ("fresh", "missing", "stale"),
         state + (f": {reason}" if reason else ""),
-        "" if state == "fresh" else "run 'modelspace rebuild'",
+        "" if state == "fresh" else "run `space.rebuild()`",
     )
 
 
@@ -150,7 +150,7 @@ def _affinities(
         False,
         f"{detail}; the maps of {shown} are not those that its affinities were computed from",
         "restore a copy of the registry, or remove the model and add it again; "
-        "'rebuild --coordinates' would take the damaged maps for the truth",
+        "`space.rebuild(coordinates=True)` would take the damaged maps for the truth",
     )
 
 

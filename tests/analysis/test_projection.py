@@ -143,7 +143,7 @@ def test_nobody_is_put_onto_another(n: int, m: int, seed: int) -> None:
 
 
 def test_placing_needs_a_map_and_matching_shapes() -> None:
-    with pytest.raises(UsageError, match="--refit"):
+    with pytest.raises(UsageError, match="refit=True"):
         place_new(np.zeros((0, 2)), np.zeros((1, 0)))
     with pytest.raises(UsageError, match="reach 3 models, but the map shows 2"):
         place_new(np.zeros((2, 2)), np.zeros((1, 3)))

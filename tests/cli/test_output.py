@@ -301,7 +301,7 @@ def test_names_with_markup_in_a_ranking(line: Line) -> None:
     assert "[bold]t" in output
 
 
-@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "screen", "sql"])
+@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "screen", "spelling", "sql"])
 def test_the_examples_in_docstrings(name: str) -> None:
     import doctest
     from importlib import import_module

@@ -212,11 +212,11 @@ def test_one_geometry_has_one_spelling():
 @pytest.mark.parametrize(
     ("fields", "message", "hint"),
     [
-        ({"crop": "left"}, "crop 'left' is not known", "--crop center, squash or border"),
-        ({"interpolation": "lanczos"}, "interpolation 'lanczos'", "--interpolation bilinear, bicubic or nearest"),
-        ({"layout": "hwc"}, "layout 'hwc'", "--layout nchw or nhwc"),
-        ({"resize": (0, 3)}, "resize", "--resize 256"),
-        ({"channels": "rgba", "mean": (0.0,) * 4, "std": (1.0,) * 4}, "rgba input has 3 colours", "--mean"),
+        ({"crop": "left"}, "crop 'left' is not known", "`crop=` center, squash or border"),
+        ({"interpolation": "lanczos"}, "interpolation 'lanczos'", "`interpolation=` bilinear, bicubic or nearest"),
+        ({"layout": "hwc"}, "layout 'hwc'", "`layout=` nchw or nhwc"),
+        ({"resize": (0, 3)}, "resize", "`resize=(256, 256)`"),
+        ({"channels": "rgba", "mean": (0.0,) * 4, "std": (1.0,) * 4}, "rgba input has 3 colours", "`mean="),
         ({"alpha": float("nan")}, "must be finite", ""),
         ({"inputs": {"a b": 1}}, "'a b' is not the name of an argument", "forward"),
         ({"inputs": {"a": {"shape": [2]}}}, "the input a does not state", "shape"),
@@ -243,7 +243,7 @@ def test_flags_of_the_geometry_are_read():
         "layout": "nhwc",
         "alpha": 0.0,
     }
-    with pytest.raises(UsageError, match="--resize big is neither a side"):
+    with pytest.raises(UsageError, match="`resize='big'` is neither a side"):
         PreprocessingFlags.parse(resize="big")
 
 
@@ -261,7 +261,7 @@ def test_another_input_size_with_a_stated_resize_needs_another_resize():
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 224)), "timm:net.tag")
     assert caught.value.message.startswith("timm:net.tag states that images are resized to 256 and cropped to 224")
-    assert caught.value.hint.startswith("add --resize 512x256,")
+    assert caught.value.hint.startswith("add `preprocessing={'resize': (512, 256)}`,")
     both = merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 448), resize=(500, 500)))
     assert (both.input_size, both.resize, both.crop) == ((448, 448), (500, 500), "center")
     plain = merge_preprocessing(stated, PreprocessingFlags(resize=(224, 224), crop="squash"))

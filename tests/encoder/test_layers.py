@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from modelspace.attribution.engine import attribute
 from modelspace.encoder.layers import LayerRow, Tap, executed_layers, find_encoder_output, first_tensor, unwrap
 from modelspace.errors import EmbeddingError, NotFoundError
+from modelspace.types import LayerChoice
 
 
 def narrow(net: nn.Module) -> nn.Module:
@@ -219,10 +220,10 @@ def test_a_typo_suggests() -> None:
             find_encoder_output(net, X, typed)
         assert caught.value.message == f"the model has no layer {typed!r}"
         assert caught.value.hint.startswith(f"did you mean {near}")
-        assert caught.value.hint.endswith("? modelspace layers URI lists them")
+        assert caught.value.hint.endswith("? `space.layers(model)` lists them")
     with pytest.raises(NotFoundError) as caught:
         find_encoder_output(net, X, "zzz*")
-    assert caught.value.hint == "modelspace layers URI lists them"
+    assert caught.value.hint == "`space.layers(model)` lists them"
 
 
 def test_a_layer_that_does_not_run_is_told_apart_from_a_typo() -> None:
@@ -380,3 +381,42 @@ def test_a_model_with_a_rich_output() -> None:
     assert find_encoder_output(net, X)(X).shape == (2, 8)
     assert find_encoder_output(net, X, "output")(X).shape == (2, 3)
     assert executed_layers(net, X)[-1].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "message"),
+    [
+        (LayerChoice("fc:in"), "--layer fc:in", "`layer='fc:in'`"),
+        (
+            LayerChoice("bn*", ("the last of 3 executed layers that match", "the last of its 2 calls")),
+            "--layer bn* (the last of 3 executed layers that match) (the last of its 2 calls)",
+            "`layer='bn*'` (the last of 3 executed layers that match) (the last of its 2 calls)",
+        ),
+        (LayerChoice("odd (name)"), "--layer odd (name)", "`layer='odd (name)'`"),
+        (LayerChoice(None, ("stated by zoo",)), "stated by zoo", "stated by zoo"),
+        (LayerChoice(None, ("output: not a classifier (2 inputs)",)), "output: not a classifier (2 inputs)", None),
+        (LayerChoice(), "", ""),
+    ],
+)
+def test_how_a_layer_was_chosen_is_stored_as_text_and_read_again(choice, text, message):
+    assert str(choice) == text
+    assert LayerChoice.from_text(text) == choice
+    assert choice.in_message == (text if message is None else message)
+    assert choice.given == (choice.pattern is not None)
+
+
+def test_a_layer_that_was_named_is_told_from_one_that_was_found():
+    net = narrow(Residual())
+    named = LayerChoice.from_text(find_encoder_output(net, X, "bn*").found_by)
+    assert (named.given, named.pattern) == (True, "bn*")
+    assert not LayerChoice.from_text(find_encoder_output(net, X).found_by).given
+
+
+def test_every_text_of_the_shipped_registry_is_read_and_written_again():
+    from pathlib import Path
+
+    from modelspace.workspace import ModelSpace
+
+    texts = {model.layer_found_by for model in ModelSpace(Path(__file__).parents[2]).list()}
+    assert texts
+    assert {str(LayerChoice.from_text(text)) for text in texts} == texts

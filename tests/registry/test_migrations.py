@@ -87,7 +87,7 @@ def test_a_registry_that_is_too_old_to_be_read_names_the_command(
     monkeypatch.setattr(schema, "OLDEST_READABLE", 5)
     with pytest.raises(ModelspaceError, match="older modelspace") as caught:
         Registry.open(path)
-    assert "modelspace rebuild --coordinates" in caught.value.hint
+    assert "`space.rebuild(coordinates=True)`" in caught.value.hint
     Registry.open(path, write=True).close()
     assert names(path) == ["m0", "m1"]
 

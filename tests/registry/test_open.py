@@ -140,7 +140,7 @@ def test_a_file_that_was_rewritten_in_a_newer_format_can_still_be_changed(path: 
 
 
 def test_missing_damaged_and_foreign_files(tmp_path: Path, path: Path) -> None:
-    with pytest.raises(NotFoundError, match="modelspace init"):
+    with pytest.raises(NotFoundError, match=r"`ModelSpace\.create\(\)`"):
         Registry.open(tmp_path / "none.duckdb")
     with pytest.raises(NotFoundError):
         Registry.open(tmp_path / "none.duckdb", write=True)

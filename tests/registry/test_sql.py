@@ -166,7 +166,7 @@ def test_a_condition_selects_models(path: Path) -> None:
             assert names("task = 'task of m2' -- the last word") == ["m2"]
             assert names("affinity(name, 'm0') > 0.999") == ["m0"]
             assert names("false") == []
-            with pytest.raises(UsageError, match=r'--where .*"?nme"? not found'):
+            with pytest.raises(UsageError, match=r'`where=.*"?nme"? not found'):
                 names("nme = 'm1'")
             with pytest.raises(UsageError, match=r"[Ss]yntax error"):
                 names("name = = 'm1'")

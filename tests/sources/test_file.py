@@ -60,7 +60,7 @@ def test_without_the_users_word_nothing_is_loaded(shelf, kind, monkeypatch):
         sources.load(f"file:{path}")
     assert "can run code of its author's" in caught.value.message
     assert sha256(path) in caught.value.message
-    assert caught.value.hint.endswith(f"modelspace add file:{path} --trust-code {sha256(path)}")
+    assert caught.value.hint.endswith(f"`space.add('file:{path}', trust_code='{sha256(path)}')`")
     other = "0" * 64
     with pytest.raises(ModelspaceError) as caught:
         sources.load(f"file:{path}", trusted=other)
@@ -97,7 +97,7 @@ def test_what_was_trusted_is_recorded_in_any_spelling(shelf):
 
 
 def test_other_sources_have_no_use_for_trust():
-    with pytest.raises(UsageError, match="--trust-code has no meaning for zoo: addresses") as caught:
+    with pytest.raises(UsageError, match="`trust_code=` has no meaning for zoo: addresses") as caught:
         sources.load("zoo:depth", trusted="0" * 64)
     assert "file:" in caught.value.hint
 
@@ -122,7 +122,7 @@ def test_weights_and_modules_are_sent_elsewhere(tmp_path):
     for name in ("state.pt", "whole.pt", "old.pt"):
         with pytest.raises(ModelspaceError, match=r"torch\.save") as caught:
             sources.load(f"file:{tmp_path / name}", trusted=sha256(tmp_path / name))
-        assert "python:nets.py:make --weights" in caught.value.hint
+        assert "`space.add('python:nets.py:make', weights=" in caught.value.hint
 
 
 def test_broken_and_foreign_files(tmp_path, shelf):
@@ -215,7 +215,7 @@ def test_a_wrong_description_is_refused(tmp_path, text):
 def test_another_input_size_than_the_recorded_one_is_refused(shelf):
     with pytest.raises(UsageError, match="takes inputs of 1x3x16x16, not of anyx3x32x32") as caught:
         load(shelf / "export.bin", input_size=32)
-    assert "--input-size 16x16" in caught.value.hint
+    assert "`preprocessing={'input_size': 16}`" in caught.value.hint
     with pytest.raises(UsageError, match="not of anyx1x16x16"):
         load(shelf / "export.bin", channels="gray", mean=[0.5], std=[0.5])
 

@@ -315,7 +315,7 @@ def test_processors_that_cant_be_stated_are_refused(changes, message):
     config = {key: value for key, value in (STATED | changes).items() if value is not None}
     with pytest.raises(UsageError, match=message) as caught:
         processors.preprocessing_of(config, "it")
-    assert "--mean" in caught.value.hint
+    assert "'mean': (" in caught.value.hint
 
 
 def test_flags_take_the_place_of_a_processor_that_cant_be_stated(vit, tmp_path):

@@ -413,7 +413,7 @@ def test_versions_and_inputs(tmp_path):
     path = save(graph([node("Relu")]), tmp_path / "e")
     with pytest.raises(UsageError, match="takes inputs of 1x3x16x16, not of anyx3x32x32") as caught:
         load(path, input_size=32)
-    assert caught.value.hint.startswith("use --input-size 16x16; ")
+    assert caught.value.hint.startswith("use `preprocessing={'input_size': 16}`; ")
     with pytest.raises(UsageError, match="not of anyx1x16x16"):
         load(path, channels="gray", mean=[0.5], std=[0.5])
     with pytest.raises(UsageError, match="brings its own weights"):

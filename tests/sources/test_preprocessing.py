@@ -11,7 +11,8 @@ from modelspace.sources.base import flags_of, merge_preprocessing, stated_by
 from modelspace.types import Preprocessing
 
 IMAGENET = Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-FLAGS = "--input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+MEAN_AND_STD = "'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)"
+FLAGS = f"`preprocessing={{'input_size': 224, {MEAN_AND_STD}}}`"
 
 
 def values(number):
@@ -58,9 +59,9 @@ def test_nobody_states_anything():
 @pytest.mark.parametrize(
     ("stated", "flags", "words", "hint"),
     [
-        ({"input_size": 64}, {}, "mean and std of", "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 3}, {}, "input size of", "--input-size 224"),
-        ({"input_size": 64}, {"mean": [0.5] * 3}, "std of", "--std 0.229,0.224,0.225"),
+        ({"input_size": 64}, {}, "mean and std of", f"`preprocessing={{{MEAN_AND_STD}}}`"),
+        ({"mean": [0.5] * 3, "std": [0.5] * 3}, {}, "input size of", "`preprocessing={'input_size': 224}`"),
+        ({"input_size": 64}, {"mean": [0.5] * 3}, "std of", "`preprocessing={'std': (0.229, 0.224, 0.225)}`"),
         ({"channels": "rgb", "value_range": (0, 1)}, {}, "input size, mean and std of", FLAGS),
     ],
 )
@@ -80,7 +81,7 @@ def test_a_mean_outside_the_conventional_range_is_not_believed():
     stated = {"input_size": 8, "mean": [104, 117, 123], "std": [1, 1, 1]}
     with pytest.raises(UsageError, match=r"mean 104,117,123 of the model lies outside 0\.\.1") as caught:
         merge_preprocessing(stated, PreprocessingFlags())
-    assert caught.value.hint.startswith("add --value-range 0 255")
+    assert caught.value.hint.startswith("add `preprocessing={'value_range': (0, 255)}`")
     assert merge_preprocessing(stated, PreprocessingFlags(value_range=(0, 255))).value_range == (0, 255)
 
 
@@ -88,7 +89,7 @@ def test_one_mean_and_one_std_need_channels():
     stated = {"input_size": 8, "mean": 0.1307, "std": 0.3081}
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(stated, PreprocessingFlags())
-    assert caught.value.hint == "add --channels gray"
+    assert caught.value.hint == "add `preprocessing={'channels': 'gray'}`"
     assert merge_preprocessing(stated, PreprocessingFlags(channels="gray")).mean == (0.1307,)
 
 
@@ -101,7 +102,7 @@ def test_the_number_of_values_must_fit_the_channels():
 def test_a_flag_that_changes_the_meaning_of_mean_and_std_needs_them_too(flags):
     with pytest.raises(UsageError, match="changes the meaning of the mean and std that the model states") as caught:
         merge_preprocessing(IMAGENET, PreprocessingFlags(**flags))
-    assert caught.value.hint.startswith("add --mean ")
+    assert caught.value.hint.startswith("add `preprocessing={'mean': ")
     with pytest.raises(UsageError, match="meaning of the std that"):
         merge_preprocessing(IMAGENET, PreprocessingFlags(**flags, mean=(0.0,) * 3))
     whole = PreprocessingFlags(**flags, mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 3.0))
@@ -128,12 +129,12 @@ def test_flags_are_read_from_text():
 @pytest.mark.parametrize(
     ("flag", "text", "message"),
     [
-        ("input_size", "big", "--input-size big is neither a side nor HEIGHTxWIDTH in pixels"),
-        ("input_size", "1x2x3", "--input-size 1x2x3 is neither"),
-        ("input_size", "-5", "--input-size -5 is neither"),
-        ("mean", "a,b", "--mean a,b is not a list of numbers"),
-        ("std", "", "--std  is not a list of numbers"),
-        ("value_range", "1", "--value-range 1 is not a lowest and a highest value"),
+        ("input_size", "big", "`input_size='big'` is neither a side nor HEIGHTxWIDTH in pixels"),
+        ("input_size", "1x2x3", "`input_size='1x2x3'` is neither"),
+        ("input_size", "-5", "`input_size='-5'` is neither"),
+        ("mean", "a,b", "`mean='a,b'` is not a list of numbers"),
+        ("std", "", "`std=''` is not a list of numbers"),
+        ("value_range", "1", "`value_range='1'` is not a lowest and a highest value"),
     ],
 )
 def test_flags_that_cant_be_read_are_named(flag, text, message):

@@ -88,7 +88,9 @@ def test_nobody_states_the_preprocessing(here):
     write(here / "net.py", "def make():\n    return nn.Conv2d(3, 2, 1)\n")
     error = refused("python:net.py:make", UsageError)
     assert error.message == "nobody states the input size, mean and std of python:net.py:make"
-    assert "--input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225" in error.hint
+    assert (
+        "`preprocessing={'input_size': 224, 'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}`" in error.hint
+    )
 
 
 def test_weights_are_loaded_and_recorded(here):

@@ -90,7 +90,7 @@ def test_weights_of_nobody_knows_which_tag_need_flags(tmp_path):
     file = weights_of(timm.create_model("test_vit"), tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="nobody states the input size, mean and std of timm:test_vit") as caught:
         sources.load("timm:test_vit", weights=file)
-    assert "--mean" in caught.value.hint
+    assert "'mean': (" in caught.value.hint
     flags = PreprocessingFlags((160, 160), (0.5,) * 3, (0.5,) * 3)
     loaded = sources.load("timm:test_vit", weights=file, preprocessing=flags)
     assert loaded.preprocessing == Preprocessing((160, 160), (0.5,) * 3, (0.5,) * 3)
@@ -117,7 +117,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ("timm:resnet18.a1_in1", "no weights 'a1_in1'", "did you mean a1_in1k"),
         ("timm:resnet61q.x", "no weights 'x' for resnet61q", "timm:resnet61q.ra2_in1k"),
         ("timm:vit_tiny_patch16_384x", "no network called", "did you mean"),
-        ("timm:efficientnet_b8", "has no trained weights for efficientnet_b8", "load a file with --weights"),
+        ("timm:efficientnet_b8", "has no trained weights for efficientnet_b8", "load a file with `weights=`"),
     ],
 )
 def test_what_is_not_there(uri, message, hint):
@@ -143,7 +143,7 @@ def test_without_a_connection(monkeypatch):
     with pytest.raises(ModelspaceError) as caught:
         sources.load("timm:test_vit.r160_in1k")
     assert caught.value.message == "timm:test_vit.r160_in1k is not on this machine, and the hub can't be reached"
-    assert "--weights FILE" in caught.value.hint
+    assert "`weights=file`" in caught.value.hint
 
 
 def test_a_download_carries_its_commit(monkeypatch):

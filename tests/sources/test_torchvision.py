@@ -91,7 +91,7 @@ def test_never_random_weights():
         sources.load("torchvision:resnet50")
     assert caught.value.message == "torchvision:resnet50 names no weights, and random ones say nothing"
     assert caught.value.hint == (
-        "write torchvision:resnet50/IMAGENET1K_V1 or torchvision:resnet50/IMAGENET1K_V2; or add --weights FILE"
+        "write torchvision:resnet50/IMAGENET1K_V1 or torchvision:resnet50/IMAGENET1K_V2; or add `weights=file`"
     )
 
 
@@ -141,7 +141,7 @@ def test_without_a_connection(monkeypatch, tmp_path):
         sources.load("torchvision:resnet18/IMAGENET1K_V1")
     assert "the weights of torchvision:resnet18/IMAGENET1K_V1 can't be downloaded: URLError" in caught.value.message
     assert "resnet18-f37072fd.pth" in caught.value.hint
-    assert "--weights FILE" in caught.value.hint
+    assert "`weights=file`" in caught.value.hint
     assert "get_state_dict" not in vars(models.get_model_weights("resnet18").DEFAULT)
 
 

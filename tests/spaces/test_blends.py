@@ -184,10 +184,10 @@ def test_a_correction_has_an_index_file_that_is_made_anew_when_models_come(tmp_p
 
 
 def test_an_unknown_way_of_ranking_is_refused(filled: ModelSpace) -> None:
-    with pytest.raises(UsageError, match="--hubs clsl is not known") as error:
+    with pytest.raises(UsageError, match="`hubs='clsl'` is not known") as error:
         filled.nearest("a", hubs="clsl")
     assert "csls" in error.value.hint
-    with pytest.raises(UsageError, match="--rerank direct is not known"):
+    with pytest.raises(UsageError, match="`rerank='direct'` is not known"):
         filled.nearest("a", rerank="direct")
 
 
@@ -247,7 +247,7 @@ def test_directed_needs_features(tmp_path: Path) -> None:
     space = fill(ModelSpace.create(tmp_path, methods=("saliency", "rsa"), images=N, canvas=8), "a", "b")
     with pytest.raises(NotFoundError, match="needs the features' kernels") as error:
         space.nearest("a", rerank="directed")
-    assert "--method dds" in error.value.hint
+    assert "methods=['dds']" in error.value.hint
     with pytest.raises(NotFoundError, match="needs the features' kernels"):
         space.blend("x", {"saliency": 1}, rerank="directed")
 

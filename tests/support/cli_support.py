@@ -281,4 +281,6 @@ def fake_line(monkeypatch: pytest.MonkeyPatch, home: Path, *, registry: bool = T
 
 
 def taken(name: str) -> ConflictError:
-    return ConflictError(f"the name {name!r} belongs to a model with other weights", "give it another name with --name")
+    return ConflictError(
+        f"the name {name!r} belongs to a model with other weights", "give it another name with `name=`"
+    )

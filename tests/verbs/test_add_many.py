@@ -128,7 +128,7 @@ def test_what_differs_from_the_registered_model_is_loaded(tmp_path: Path) -> Non
     assert status(layer="fc:in", weights="w.safetensors") == "failed"  # there is no such file
     assert status(layer="fc:in", task="depth") == "unchanged"
     (outcome,) = space.add_all([{"uri": uri, "name": "m0", "layer": "fc:in", "task": "depth"}])
-    assert "modelspace tag m0" in outcome.notes[0]
+    assert "`space.tag('m0', ...)`" in outcome.notes[0]
     # Found by itself, and then named: the same layer.
     space.add_all([{"uri": f"python:{tmp_path}/nets.py:m1", "name": "m1"}])
     for layer, expected in ((None, "unchanged"), ("fc:in", "unchanged"), ("conv", "would add")):
@@ -136,7 +136,7 @@ def test_what_differs_from_the_registered_model_is_loaded(tmp_path: Path) -> Non
         assert outcome.status == expected
     (conflict,) = space.add_all([{"uri": uri, "name": "m0", "layer": "conv"}])
     assert conflict.status == "failed"
-    assert "--replace" in conflict.hint
+    assert "`replace=True`" in conflict.hint
     (replaced,) = space.add_all([{"uri": uri, "name": "m0", "layer": "conv"}], replace=True)
     assert (replaced.status, space.show("m0").layer) == ("replaced", "conv")
 

@@ -152,7 +152,7 @@ def test_nothing_is_overwritten_unless_that_is_said(shelf: ModelSpace, tmp_path:
     file.write_text("mine", "utf-8")
     with pytest.raises(ConflictError, match="exists already") as caught:
         shelf.export(file)
-    assert "--force" in caught.value.hint
+    assert "`force=True`" in caught.value.hint
     assert file.read_text("utf-8") == "mine"
     shelf.export(file, force=True)
     assert file.read_text("utf-8").startswith("name,")

@@ -140,7 +140,7 @@ name = "b c"
         "line 8 (model 1, a): no source of models is called 'zooo' (did you mean zoo?",
         "line 11 (model 2, a): the name 'a' is taken by line 7 (model 1, a)",
         "line 13 (model 2, a): unknown entry 'wieghts', did you mean weights?",
-        "line 14 (model 2, a): --mean x is not a list of numbers",
+        "line 14 (model 2, a): mean='x' is not a list of numbers",
         "line 15 (model 2, a): batch_size is not a whole number above 0: 0",
         "line 16 (model 2, a): tags is not a table",
         "line 19 (model 3, b c): 'b c' can't be the name of a model",

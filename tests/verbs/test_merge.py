@@ -108,7 +108,7 @@ def test_a_name_of_another_model_stops_all_or_is_left_out_or_changed(homes: tupl
     before = mine.path.read_bytes()
     with pytest.raises(ConflictError, match="these names here: a; nothing was taken in") as caught:
         mine.merge(theirs.home)
-    assert "--on-conflict" in caught.value.hint
+    assert "`on_conflict=" in caught.value.hint
     assert mine.path.read_bytes() == before
     left_out = mine.merge(theirs.home, on_conflict="skip")
     assert by_name(left_out) == {"c_near": "added", "both": "unchanged", "a": "skipped"}

@@ -118,7 +118,7 @@ def test_damaged_vectors_can_be_rebuilt(copy: ModelSpace, name: str) -> None:
     shift(copy, "d", name, "vector", 0)
     found = failures(copy)
     assert set(found) == {f"{name}: vectors"}
-    assert "rebuild --coordinates" in found[f"{name}: vectors"].hint
+    assert "rebuild(coordinates=True)" in found[f"{name}: vectors"].hint
     copy.rebuild(coordinates=True)
     assert not failures(copy)
 
@@ -128,7 +128,7 @@ def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, 
     shift(copy, "d", name, "affinities", 1)
     found = failures(copy)
     assert set(found) == {f"{name}: vectors", f"{name}: maps"}
-    assert all("rebuild --coordinates" in check.hint for check in found.values())
+    assert all("rebuild(coordinates=True)" in check.hint for check in found.values())
     copy.rebuild(coordinates=True)
     assert not failures(copy)
     np.testing.assert_allclose(copy.affinity(name).matrix, whole.affinity(name).matrix, atol=1e-9)

@@ -125,14 +125,24 @@ def test_adding_the_same_thing_again_changes_nothing(shelf: ModelSpace) -> None:
 def test_a_taken_name_is_refused_with_the_way_out(shelf: ModelSpace) -> None:
     with pytest.raises(ConflictError, match="other weights") as caught:
         add(shelf, "a", net(9))
-    assert "--replace" in caught.value.hint
-    assert "--name" in caught.value.hint
+    assert "`replace=True`" in caught.value.hint
+    assert "`name=`" in caught.value.hint
     with pytest.raises(ConflictError, match="other layer"):
         add(shelf, "a", net(1), layer="conv1")
     added = add(shelf, "a", net(9), replace=True)
     assert added.status == "replaced"
     assert len(shelf.list()) == 5
     assert all(check.ok for check in shelf.verify(deep=True))
+
+
+def test_which_layer_is_explained_is_a_field_and_no_remark(shelf: ModelSpace) -> None:
+    added = add(shelf, "named", net(7), layer="conv*")
+    assert added.notes == ()
+    assert added.card.layer == "conv2"
+    assert added.card.layer_choice.pattern == "conv*"
+    assert not add(shelf, "left", net(8)).card.layer_choice.given
+    remark = shelf.nearest(net(9), preprocessing=PREPROCESSING, layer="conv*", name="x").notes[0]
+    assert remark == "explains conv2 (`layer='conv*'` (the last of 2 executed layers that match))"
 
 
 def test_a_copy_under_another_name_is_noted_and_found_first(shelf: ModelSpace) -> None:

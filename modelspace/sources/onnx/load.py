@@ -151,7 +151,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     """
     uri = f"onnx:{rest}"
     if weights is not None:
-        raise UsageError(f"{uri} brings its own weights", "leave --weights out")
+        raise UsageError(f"{uri} brings its own weights", "leave `weights=` out")
     if tuple(int(part) for part in onnx.__version__.split(".")[:2] if part.isdecimal()) < OLDEST:
         raise ModelspaceError(
             f"onnx {onnx.__version__} reads files beside a model without care (CVE-2026-27489, CVE-2026-34445)",
@@ -196,7 +196,7 @@ def _try(net: OnnxNet, graph: _Graph, preprocessing: Preprocessing) -> None:
         text = (str(error).strip().splitlines() or [""])[0]
         raise ModelspaceError(
             f"the ONNX graph fails on an input of {'x'.join(map(str, x.shape))}: {type(error).__name__}: {text[:200]}",
-            "check --input-size and --channels",
+            "check `input_size=` and `channels=`",
         ) from error
 
 

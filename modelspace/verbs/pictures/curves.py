@@ -13,7 +13,7 @@ from modelspace.evaluation.judge import BASELINES, RANDOM
 if TYPE_CHECKING:
     from modelspace.plots import Picture
 
-_HINT = "write one with: modelspace evaluate --out evaluation.json"
+_HINT = "write one as JSON: `space.evaluate().to_dict()`"
 
 #: Method -> figure -> means at K = 1, 2, ...
 Curves = dict[str, dict[str, list[float]]]

@@ -160,7 +160,7 @@ def cluster(
         if support and n > MAX_SUPPORT_MODELS:
             raise UsageError(
                 f"bootstrap support is worked out for at most {MAX_SUPPORT_MODELS} models, not {n:,}",
-                "use --support 0, or fewer models with --where",
+                "use `support=0`, or fewer models with `where=`",
             )
         if support:
             cosines = contributions_of_all(registry, selection.row.spec, selection.ids)
@@ -173,5 +173,5 @@ def check_size(selection: Selection, what: str) -> None:
     if len(selection.models) > MAX_EXACT:
         raise UsageError(
             f"{what} is made of at most {MAX_EXACT:,} models, not {len(selection.models):,}",
-            "choose fewer with --where, or look at all of them with 'modelspace atlas'",
+            "choose fewer with `where=`, or look at all of them with `space.atlas()`",
         )

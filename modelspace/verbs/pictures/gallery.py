@@ -47,7 +47,7 @@ def gallery_of_models(
     if options:
         raise UsageError(
             f"stored maps are shown as they are, and need no {', '.join(sorted(options))}",
-            "these options say how to load a model, whose layers are shown with --layers auto",
+            "these options say how to load a model, whose layers are shown with `layers=['auto']`",
         )
     from modelspace.plots import gallery_figure
 
@@ -87,7 +87,7 @@ def gallery_of_layers(
     if len(models) != 1:
         raise UsageError(
             f"layers are shown of one model, not of {len(models)}",
-            "example: modelspace gallery zoo:curvature --layers auto",
+            "example: `space.gallery(['zoo:curvature'], layers=['auto'])`",
         )
     (model,) = models
     from modelspace.embedding import prepare
@@ -111,7 +111,7 @@ def gallery_of_layers(
     if stored is not None and loaded.weights_sha256 != stored.card.weights_sha256:
         raise ConflictError(
             f"the weights at {stored.card.uri} are not those that {name!r} was registered with",
-            "name the file that holds them with --weights FILE",
+            "name the file that holds them with `weights=file`",
         )
     device = options.get("device", "auto")
     request = prepare.Request(loaded.module, preprocessing=loaded.preprocessing, name="module", device=device)
@@ -214,7 +214,7 @@ def _chosen(
                 registry.model(name)  # raises where there is no such model at all
                 raise NotFoundError(
                     f"model {name!r} is not among the models of space {selection.row.spec.name!r} that were asked for",
-                    "leave --where out, or choose another space with --space",
+                    "leave `where=` out, or choose another space with `space=`",
                 )
         kept = [rows[name] for name in dict.fromkeys(models)]
         notes: tuple[str, ...] = ()
@@ -238,7 +238,7 @@ def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:
             f"space {spec.name!r} has no probe image {bad[0]}", f"its images are numbered 0 to {spec.n_images - 1}"
         )
     if not numbers:
-        raise UsageError("a gallery needs a probe image", "example: --image 0")
+        raise UsageError("a gallery needs a probe image", "example: `space.gallery(images=[0])`")
     return numbers
 
 

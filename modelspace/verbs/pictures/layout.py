@@ -156,7 +156,7 @@ def _remarks(row: ProjectionRow) -> tuple[str, ...]:
     if 2 * placed <= len(row.placed):
         return ()
     return (
-        f"{placed} of {len(row.placed)} models came after this map was made; 'modelspace map --refit' makes a new one",
+        f"{placed} of {len(row.placed)} models came after this map was made; `space.map(refit=True)` makes a new one",
     )
 
 

@@ -52,7 +52,7 @@ def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") 
     spec = selection.row.spec
     n = len(selection.models)
     if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}", "example: -k 10")
+        raise UsageError(f"k must be at least 1, not {k}", "example: `k=10`")
     with Registry.open(path) as registry:
         if n <= MAX_EXACT:
             matrix = affinities(registry, selection)
@@ -116,7 +116,7 @@ def _agreement(path: Path, selection: Selection) -> list[Section]:
         rows.append((row.method, *(f"{mean:.2f}" for mean in means)))
     words = (
         f"Against transfer measured between {len(outcome.sources)} of the models (oracle {outcome.oracle}), mean over "
-        f"{len(outcome.targets)} targets. 'modelspace evaluate' prints the intervals.",
+        f"{len(outcome.targets)} targets. An evaluation of the registry has the intervals too.",
     )
     return [Section("Agreement with measured transfer", words, tuple(rows))]
 
@@ -167,7 +167,7 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
         if len(ranked.model_ids) < k:
             raise NotFoundError(
                 f"some models of space {spec.name!r} lack the features that it ranks by",
-                "add them again: modelspace add URI",
+                "add them again: `space.add(uri)`",
             )
         bounds = intervals(ranked.affinities[:k])
         numbers[i] = [place[other] for other in ranked.model_ids[:k]]

@@ -40,7 +40,7 @@ class Processes:
 
     def __init__(self, path: Path, workers: int, report: Report | None = None) -> None:
         if workers < 1:
-            raise UsageError(f"{workers} workers can do nothing", "example: --workers 2")
+            raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
         self._path = path.absolute()
         self.count = workers
         self._report = report
@@ -51,7 +51,9 @@ class Processes:
 
     def submit(self, job: Job) -> None:
         if not isinstance(job.options.get("model"), str):
-            raise UsageError("a live module can't be sent to another process", "give its address, or leave workers out")
+            raise UsageError(
+                "a live module can't be sent to another process", "give its address, or leave `workers=` out"
+            )
         self._jobs.append(job)
         self._hand_out()
 
@@ -112,7 +114,7 @@ class Processes:
         if not self._began:
             raise ModelspaceError(
                 f"a worker ended before it began ({how})",
-                "in a script, put the call below 'if __name__ == \"__main__\":'; or leave workers out",
+                "in a script, put the call below 'if __name__ == \"__main__\":'; or leave `workers=` out",
             )
         return Done(
             job.number,

@@ -32,7 +32,7 @@ class OnRay:
 
     def __init__(self, path: Path, address: str = LOCAL, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
-            raise UsageError(f"{workers} workers can do nothing", "example: --workers 2")
+            raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
         try:
             import ray
         except ImportError as error:
@@ -53,7 +53,9 @@ class OnRay:
 
     def submit(self, job: Job) -> None:
         if not isinstance(job.options.get("model"), str):
-            raise UsageError("a live module can't be sent to another process", "give its address, or leave workers out")
+            raise UsageError(
+                "a live module can't be sent to another process", "give its address, or leave `workers=` out"
+            )
         self._jobs.append(job)
         self._hand_out()
 
@@ -121,5 +123,5 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
         lines = str(error).strip().splitlines()
         raise ModelspaceError(
             f"there is no Ray cluster at {address!r}{f': {lines[0]}' if lines else ''}",
-            "start one with 'ray start --head', or use --ray local",
+            "start one with 'ray start --head', or use `ray='local'`",
         ) from error

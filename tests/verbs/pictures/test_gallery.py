@@ -126,6 +126,6 @@ def test_a_registered_model_is_loaded_from_its_address(
         seed.write_text("8")
         with pytest.raises(ConflictError, match="not those") as caught:
             space.gallery(["made"], layers=["auto"])
-        assert "--weights" in caught.value.hint
+        assert "`weights=file`" in caught.value.hint
     finally:
         space.remove("made")

@@ -142,8 +142,8 @@ def test_many_latecomers_are_remarked(space: ModelSpace, fit: FakeFit) -> None:
     space.map()
     for number in range(3):
         add(space, f"e{number}", net(10 + number))
-    assert "--refit" in space.map().facts["notes"][0]
-    assert "--refit" in space.map().facts["notes"][0]
+    assert "`space.map(refit=True)`" in space.map().facts["notes"][0]
+    assert "`space.map(refit=True)`" in space.map().facts["notes"][0]
 
 
 def test_groups(space: ModelSpace, fit: FakeFit) -> None:
@@ -165,13 +165,13 @@ def test_errors_say_what_to_do(space: ModelSpace, fit: FakeFit) -> None:
     assert "saliency" in caught.value.hint
     with pytest.raises(NotFoundError, match=r"1 model of the space .* meet the condition") as caught:
         space.map(where="name = 'a'")
-    assert "--where" in caught.value.hint
+    assert "`where=`" in caught.value.hint
     for name in NAMES[1:]:
         space.remove(name)
     for verb in (space.map, space.tree, space.heatmap, space.atlas, space.report):
         with pytest.raises(NotFoundError, match="holds 1 model") as caught:
             verb()
-        assert "modelspace add" in caught.value.hint
+        assert "`space.add(model)`" in caught.value.hint
     assert fit.calls == 0
 
 

@@ -150,6 +150,6 @@ def test_files_without_curves_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         with pytest.raises(UsageError) as caught:
             read_curves(tmp_path / name)
-        assert "modelspace evaluate" in caught.value.hint
+        assert "`space.evaluate()" in caught.value.hint
     with pytest.raises(NotFoundError, match=r"none\.json"):
         read_curves(tmp_path / "none.json")

@@ -82,5 +82,5 @@ def test_mistakes_have_a_hint(space: ModelSpace) -> None:
     with pytest.raises(UsageError, match="too few") as caught:
         space.tree(support=-1)
     assert "--" in caught.value.hint or "0" in caught.value.hint
-    with pytest.raises(UsageError, match="--where"):
+    with pytest.raises(UsageError, match="`where="):
         space.tree(where="nonsense = 1")

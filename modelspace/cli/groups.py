@@ -1,0 +1,182 @@
+"""Options that go together: a command takes them as one value, and the command line sees each of them.
+
+    @dataclass(frozen=True)
+    class Selection(Group):
+        space: options.Space = None
+        where: options.Where = None
+
+    @grouped
+    def command(selection: Selection) -> None: ...
+
+is, for typer, a command with the options `--space` and `--where`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Self, get_type_hints
+
+import typer
+
+from modelspace.cli import options
+from modelspace.cli.spelling import flag
+from modelspace.sources.fields import FIELDS, Field
+
+
+class Group:
+    """A value whose parts are options of a command; a dataclass has an option, or a further group, for each field."""
+
+    @classmethod
+    def parameters(cls) -> list[Parameter]:
+        """The parameters of the command that the group stands for, with what typer reads of each."""
+        kinds = get_type_hints(cls, include_extras=True)
+        flat: list[Parameter] = []
+        for entry in fields(cls):  # type: ignore[arg-type]
+            default = Parameter.empty if entry.default is MISSING else entry.default
+            flat += _flattened(Parameter(entry.name, Parameter.KEYWORD_ONLY, default=default), kinds[entry.name])
+        return flat
+
+    @classmethod
+    def taken_from(cls, values: dict[str, Any]) -> Self:
+        """The group out of the values of a command's parameters, which are removed from `values`."""
+        kinds = get_type_hints(cls, include_extras=True)
+        names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: _taken(name, kinds[name], values) for name in names})
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The function that typer reads: the parameters that are groups, replaced by the options in them."""
+    kinds = get_type_hints(command, include_extras=True)
+    parameters = signature(command).parameters
+    flat = [each for parameter in parameters.values() for each in _flattened(parameter, kinds[parameter.name])]
+
+    @wraps(command)
+    def from_the_command_line(**values: Any) -> None:
+        command(**{name: _taken(name, kinds[name], values) for name in parameters})
+
+    from_the_command_line.__signature__ = Signature(flat)  # type: ignore[attr-defined]
+    from_the_command_line.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return from_the_command_line
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Group)
+
+
+def _flattened(parameter: Parameter, kind: Any) -> list[Parameter]:
+    if _is_group(kind):
+        own: list[Parameter] = kind.parameters()
+        return own
+    # By keyword, since an option that must be given may then follow one that has a default.
+    return [parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=kind)]
+
+
+def _taken(name: str, kind: Any, values: dict[str, Any]) -> Any:
+    return kind.taken_from(values) if _is_group(kind) else values.pop(name)
+
+
+# ---- the groups
+
+
+class InputOptions(Group):
+    """How an image becomes a model's input: an option for each row of `modelspace.sources.fields.FIELDS`.
+
+    Args:
+        texts: what was typed, by the field's name; None where nothing was.
+    """
+
+    def __init__(self, texts: Mapping[str, str | None]) -> None:
+        self.texts = options.given(**texts)
+
+    @classmethod
+    def parameters(cls) -> list[Parameter]:
+        return [
+            Parameter(row.name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(row))
+            for row in FIELDS.values()
+        ]
+
+    @classmethod
+    def taken_from(cls, values: dict[str, Any]) -> Self:
+        typed = {name: values.pop(name) for name in FIELDS}
+        # Several words are one text; versions of typer differ in what stands for none.
+        return cls(
+            {name: ",".join(words) or None if isinstance(words, tuple) else words for name, words in typed.items()}
+        )
+
+    def flags(self) -> Any:
+        """`modelspace.sources.PreprocessingFlags`, or None where nothing was typed.
+
+        Raises:
+            UsageError: a text that can't be read.
+        """
+        from modelspace.sources import PreprocessingFlags
+
+        return PreprocessingFlags.parse(**self.texts) if any(self.texts.values()) else None
+
+
+def _option(row: Field) -> Any:
+    several = len(row.metavar.split())
+    kind = str if several == 1 else tuple[(str,) * several]  # type: ignore[misc]
+    return Annotated[kind | None, typer.Option(flag(row.name), metavar=row.metavar, show_default=False, help=row.help)]
+
+
+@dataclass(frozen=True)
+class Loading(Group):
+    """How the model at an address is loaded, and which of its layers is explained."""
+
+    weights: options.Weights = None
+    trust_code: options.TrustCode = None
+    layer: options.Layer = None
+    preprocessing: InputOptions = field(default_factory=lambda: InputOptions({}))
+
+    def as_typed(self) -> dict[str, Any]:
+        """The options that were given, as they were typed."""
+        return {**self._own(), **self.preprocessing.texts}
+
+    def arguments(self) -> dict[str, Any]:
+        """The options that were given, as the verbs of `modelspace.workspace.ModelSpace` take them."""
+        return {**self._own(), **options.given(preprocessing=self.preprocessing.flags())}
+
+    def _own(self) -> dict[str, Any]:
+        return options.given(weights=self.weights, trust_code=self.trust_code, layer=self.layer)
+
+
+@dataclass(frozen=True)
+class Metadata(Group):
+    """What is known of a model besides its weights."""
+
+    task: options.Task = None
+    data: options.Data = None
+    tag: options.Tag = None
+
+    def as_typed(self) -> dict[str, Any]:
+        """The options that were given, as they were typed."""
+        return options.given(task=self.task, data=self.data, tag=self.tag or None)
+
+    def arguments(self) -> dict[str, Any]:
+        """As `ModelSpace.add` takes them."""
+        return {"task": self.task, "data": self.data, "tags": options.pairs(self.tag)}
+
+
+@dataclass(frozen=True)
+class Selection(Group):
+    """Which models a picture shows, of which space, and in which groups."""
+
+    space: options.Space = None
+    where: options.Where = None
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="COLUMN",
+            show_default=False,
+            help="Column or tag that gives the groups. Default: the tag 'group' if a model has it, else the task.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """As the verbs of `modelspace.workspace.ModelSpace` that draw take them."""
+        return {"space": self.space, "where": self.where, "group_by": self.group_by}

@@ -1,0 +1,237 @@
+"""The library's messages in the command line's words: a parameter becomes a flag, and a verb a command, here alone.
+
+Messages, hints and notes name parameters and verbs as Python writes them, in backticks (`modelspace.errors` has the
+convention). Whatever is in backticks and names nothing that the command line has stays as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import EllipsisType
+from typing import Any
+
+from modelspace.cli.commands import COMMANDS, load
+
+
+@dataclass(frozen=True)
+class Verb:
+    """How a verb of `modelspace.workspace.ModelSpace` is called on the command line.
+
+    Attributes:
+        command: its words after "modelspace".
+        arguments: flags of its arguments by position; "" for one that is a word of its own, as all beyond these are.
+        flags: of parameters that are called otherwise in this command than elsewhere.
+    """
+
+    command: str
+    arguments: tuple[str, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Verbs that are not the command of the same name with the same words.
+VERBS = {
+    "create": Verb("init", ("--home",), {"name": "--space"}),
+    "init": Verb("init", (), {"name": "--space"}),
+    "blend": Verb("init", ("--space", "--blend"), {"name": "--space"}),
+    "create_probes": Verb("probes create"),
+    "probe_sets": Verb("probes list"),
+    "add_all": Verb("add", ("--manifest",)),
+    "gallery": Verb("gallery", (), {"images": "--image"}),
+    "set_default": Verb("spaces", ("--set-default",)),
+}
+
+#: Parameters whose flag is not their name with dashes.
+FLAGS = {
+    "k": "-k",
+    "matrices": "--matrix",
+    "members": "--blend",
+    "methods": "--method",
+    "tags": "--tag",
+    "timeout_s": "--timeout",
+}
+
+#: What is one thing in Python and another on the command line.
+WHOLE = {"space.evaluate().to_dict()": "evaluate --out evaluation.json"}
+
+#: Arguments of verbs by their names in messages, where the help texts call them otherwise.
+METAVARS = {"model": "URI"}
+
+_BACKTICKED = re.compile(r"`([^`\n]+)`")
+_PLAIN_WORD = re.compile(r"[\w@%+=:,./-]+")
+
+
+class _NotOursError(Exception):
+    """What is in backticks is no parameter or verb that the command line has."""
+
+
+def in_flags(text: str) -> str:
+    """A message, hint or note of the library as the command line says it.
+
+    >>> in_flags("tap another layer with `layer=`; `space.layers(model)` lists them")
+    "tap another layer with --layer; 'modelspace layers URI' lists them"
+    >>> in_flags("add `preprocessing={'input_size': 224, 'std': (1, 1, 1)}`, or give it another name with `name='b'`")
+    'add --input-size 224 --std 1,1,1, or give it another name with --name b'
+    >>> in_flags("make one: `ModelSpace.create()`")
+    'make one: modelspace init'
+    """
+
+    def translated(match: re.Match[str]) -> str:
+        # A command that ends the line after a colon can be copied as it stands, and needs no quotes.
+        bare = text[: match.start()].endswith(": ") and match.end() == len(text)
+        try:
+            return _translated(match[1], "" if bare else "'")
+        except (_NotOursError, SyntaxError, TypeError, ValueError):
+            return match[0]
+
+    return _BACKTICKED.sub(translated, text) if "`" in text else text
+
+
+def record_in_flags(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as a dictionary, with its message, hint, detail and notes in the command line's words."""
+    return {
+        key: _value_in_flags(value) if key in ("message", "hint", "detail", "notes") else value
+        for key, value in row.items()
+    }
+
+
+def _value_in_flags(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_value_in_flags(each) for each in value)
+    return in_flags(value) if isinstance(value, str) else value
+
+
+def _translated(code: str, quote: str) -> str:
+    if code in WHOLE:
+        return f"{quote}modelspace {WHOLE[code]}{quote}"
+    if re.fullmatch(r"\w+=", code):
+        return _known(flag(code[:-1]), _flags())
+    if re.match(r"\w+=", code):
+        call = ast.parse(f"f({code})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        return " ".join(_options(call.keywords, {}, _flags()))
+    return f"{quote}modelspace {' '.join(_command(ast.parse(code, mode='eval').body))}{quote}"
+
+
+def flag(parameter: str) -> str:
+    """The flag of a parameter of the verbs, or of a field of `modelspace.types.Preprocessing`.
+
+    >>> flag("input_size"), flag("k")
+    ('--input-size', '-k')
+    """
+    return FLAGS.get(parameter, f"--{parameter.replace('_', '-')}")
+
+
+def _command(call: ast.expr) -> Iterator[str]:
+    """The words of a call such as ``space.add(model, name="a")``, after "modelspace"."""
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        raise _NotOursError
+    owner, name = call.func.value, call.func.attr
+    verb = VERBS.get(name, Verb(name))
+    known = _flags_of(verb.command)
+    yield verb.command
+    for place, argument in enumerate(call.args):
+        option = verb.arguments[place] if place < len(verb.arguments) else ""
+        if option:
+            yield _known(option, known)
+        yield from _words(name, argument)
+    yield from _options(call.keywords, verb.flags, known)
+    if isinstance(owner, ast.Call) and ast.unparse(owner.func) == "ModelSpace.open":
+        yield from ("--home", *_words("home", owner.args[0]))
+    elif not isinstance(owner, ast.Name) or owner.id not in ("space", "ModelSpace"):
+        raise _NotOursError
+
+
+def _options(keywords: Iterable[ast.keyword], flags: Mapping[str, str], known: frozenset[str]) -> Iterator[str]:
+    for keyword in keywords:
+        name = str(keyword.arg)
+        if name == "preprocessing":
+            yield from _options(_entries(keyword.value), flags, known)
+        else:
+            yield from _option(flags.get(name, flag(name)), name, keyword.value, known)
+
+
+def _entries(value: ast.expr) -> list[ast.keyword]:
+    """The entries of a preprocessing's dictionary as the keywords that they stand for."""
+    from modelspace.sources.fields import FIELDS
+
+    if not isinstance(value, ast.Dict):
+        raise _NotOursError
+    keys = [ast.literal_eval(key) for key in value.keys if key is not None]
+    if not set(keys) <= set(FIELDS):
+        raise _NotOursError
+    return [ast.keyword(key, entry) for key, entry in zip(keys, value.values, strict=True)]
+
+
+def _option(option: str, name: str, value: ast.expr, known: frozenset[str]) -> Iterator[str]:
+    """The words of one parameter with its value; of a switch and of None there is no value to show."""
+    constant = value.value if isinstance(value, ast.Constant) else ...
+    if constant is None:
+        yield from ("no", _known(option, known))
+    elif constant is False:
+        yield _known(f"--no-{option.lstrip('-')}", known)
+    elif constant is True:
+        yield _known(option, known)
+    elif isinstance(value, ast.List) and name != "layers":
+        for each in value.elts:
+            yield from (_known(option, known), *_words(name, each))
+    else:
+        yield from (_known(option, known), *_words(name, value))
+
+
+def _words(name: str, value: ast.expr) -> Iterator[str]:
+    """The words that a value is written with; a name stands for what the reader puts in."""
+    from modelspace.sources.fields import FIELDS  # here, since a command without a message has no use for it
+
+    if isinstance(value, ast.Name):
+        yield METAVARS.get(value.id, value.id.upper())
+        return
+    literal = ast.literal_eval(value)
+    if isinstance(literal, EllipsisType):
+        yield "..."
+    elif name in FIELDS and not isinstance(literal, str):
+        yield from FIELDS[name].form.write(literal)
+    elif isinstance(literal, dict):
+        yield _quoted(",".join(f"{key}={each}" for key, each in literal.items()))
+    elif isinstance(literal, list | tuple):
+        parts = [str(each) for each in literal]
+        yield from [_quoted(",".join(parts))] if name == "layers" else map(_quoted, parts)
+    else:
+        yield _quoted(str(literal))
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell reads it."""
+    if _PLAIN_WORD.fullmatch(word):
+        return word
+    return f'"{word}"' if word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _known(option: str, flags: frozenset[str]) -> str:
+    if option not in flags:
+        raise _NotOursError
+    return option
+
+
+@cache
+def _flags_of(command: str) -> frozenset[str]:
+    """The flags of a command, or of one below it ("probes create")."""
+    first, _, below = command.partition(" ")
+    if first not in COMMANDS:
+        raise _NotOursError
+    parser = load(first)
+    inner = getattr(parser, "commands", {})
+    parsers = [inner[below]] if below else [parser, *inner.values()]
+    return frozenset(
+        option for each in parsers for param in each.params for option in (*param.opts, *param.secondary_opts)
+    )
+
+
+@cache
+def _flags() -> frozenset[str]:
+    """The flags of all commands."""
+    return frozenset().union(*map(_flags_of, COMMANDS))
