@@ -26,7 +26,9 @@ from modelspace import zoo
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
 from modelspace.embedding.prepare import Request, prepared
 from modelspace.encoder.layers import Tap
-from modelspace.evaluation import Cost, similarity, stored
+from modelspace.evaluation import Cost, stored
+from modelspace.lab import similarity
+from modelspace.lab.tasks import TASKS
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations import kernels
@@ -34,7 +36,6 @@ from modelspace.representations.maps import MapBlock, decode_unit
 from modelspace.spaces import affinity as comparison
 from modelspace.spaces import create, predictability
 from modelspace.types import Preprocessing, SpaceSpec
-from modelspace.zoo.tasks import TASKS
 
 FEATURES = (
     f"T flattened; a T of channels and pixels with more than {kernels.MOST} elements averaged on a grid of at most "

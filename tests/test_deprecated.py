@@ -33,7 +33,7 @@ def test_the_warning_names_the_line_that_imports() -> None:
         warnings.simplefilter("always")
         importlib.import_module("modelspace.hubs")
     sys.modules.pop("modelspace.hubs", None)
-    with pytest.warns(DeprecationWarning) as direct:
+    with pytest.warns(DeprecationWarning, match=r"modelspace\.hubs is now") as direct:
         exec(compile("import modelspace.hubs", "someone.py", "exec"), {})
     assert direct[0].filename == "someone.py"
     assert len(caught) == 1
@@ -57,3 +57,12 @@ def test_a_renamed_attribute_is_the_new_one() -> None:
     lookup = renamed("modelspace.names", {"old": "check_name"})
     with pytest.warns(DeprecationWarning, match=r"modelspace\.names\.old"):
         assert lookup("old") is importlib.import_module("modelspace.names").check_name
+
+
+def test_what_training_needs_of_an_architecture_is_in_the_lab() -> None:
+    from modelspace.lab import decoders
+    from modelspace.zoo import architectures
+
+    for name in ("count_parameters", "decoder", "fresh", "tapped"):
+        with pytest.warns(DeprecationWarning, match=rf"modelspace\.lab\.decoders\.{name}"):
+            assert getattr(architectures, name) is getattr(decoders, name)

@@ -10,8 +10,8 @@ import tiny
 from scipy.stats import norm
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.evaluation import hubs as reference
 from modelspace.home import INDEX
+from modelspace.lab import hubs as reference
 from modelspace.registry import Registry
 from modelspace.spaces import hubness, index, predictability
 from modelspace.verbs.nearest import all_scores
