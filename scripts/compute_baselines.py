@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES, make_spaces
+from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES, METHODS, make_spaces
 
 from modelspace import zoo
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
@@ -44,9 +44,9 @@ FEATURES = (
 
 
 def shipped(images: int, feature_images: int) -> tuple[ProbeRow, list[SpaceSpec], np.ndarray]:
-    """Probe set, spaces and images (N, side, side, 3) uint8 of the shipped registry; N is for the features."""
+    """Probe set, spaces and images (N, side, side, 3) uint8 of the full registry's rooms; N is for the features."""
     with tempfile.TemporaryDirectory() as folder:
-        space = make_spaces(folder, images, CANVAS, BITS, feature_images, ("rooms",))
+        space = make_spaces(folder, images, CANVAS, BITS, feature_images, ("rooms",), METHODS)
         with Registry.open(space.path) as registry:
             specs = [row.spec for row in registry.spaces()]
             probes = registry.probe_set(specs[0].probe_id)
