@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Modules by their old names, below `modelspace`. Those that are now in `lab` a checkout has, and an installed package has not.
+#: Modules by their old names, below `modelspace`. Those in `lab` a checkout has, and an installed package has not.
 MOVED_MODULES = {
     "adding": "verbs.add",
     "analysis.oddities": "analysis.outliers",

@@ -4,12 +4,12 @@
     python scripts/build_registry.py --full
 
 Writes `registry.duckdb` and `index/` into the folder (default: the project's top level), replacing what is there only
-once the new registry is complete and verified. The same sources give the same bytes, on processors of one kind: the program
-starts itself again with one thread and fixed processor features, and seals the registry (`modelspace.lab.sealing`) with the times
-of SOURCE_DATE_EPOCH.
+once the new registry is complete and verified. The same sources give the same bytes, on processors of one kind: the
+program starts itself again with one thread and fixed processor features, and seals the registry
+(`modelspace.lab.sealing`) with the times of SOURCE_DATE_EPOCH.
 
-With --full, the registry of all three methods and three probe sets, which the tables of docs/evaluation.md are of, is built into
-`.full/`, and not sealed.
+With --full, the registry of all three methods and three probe sets, which the tables of docs/evaluation.md are of, is
+built into `.full/`, and not sealed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from modelspace.workspace import ModelSpace
 TOP = Path(__file__).resolve().parent.parent
 FULL = TOP / ".full"
 
-#: Methods of the spaces of maps. The first ones are shipped; ε-LRP equals gradient*input on the task encoders (docs/weight.md).
+#: Methods of the spaces of maps. The first ones are shipped: on the task encoders ε-LRP equals gradient*input
+#: (docs/weight.md).
 SHIPPED_METHODS = ("gradient_x_input", "saliency")
 METHODS = (*SHIPPED_METHODS, "epsilon_lrp")
 
@@ -42,8 +43,8 @@ PROBES = ("rooms", "photographs", "yards")
 #: 100 images on half the encoders' input side, so that the file stays small in git (docs/weight.md).
 IMAGES, CANVAS, BITS = 100, 32, 4
 
-#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md). Their bits are those of
-#: `modelspace init`, so that this registry and anybody's own can be merged.
+#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md). Their bits are
+#: those of `modelspace init`, so that this registry and anybody's own can be merged.
 FEATURE_IMAGES = 200
 
 #: What the spaces whose rankings are directed are called, by probe set.
@@ -107,7 +108,7 @@ def finish(space: ModelSpace, moment: datetime | None) -> None:
 
 
 def is_repeatable(path: Path, moment: datetime) -> bool:
-    """Whether a sealed registry that is sealed again is the same file: not so where DuckDB's memory does not begin as zeros."""
+    """Whether sealing a registry again gives the same file, as it does where DuckDB's memory begins as zeros."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(path, folder))
         sealing.seal(copy, moment)

@@ -2,8 +2,8 @@
 
     python scripts/build_wheel.py [--out DIR]
 
-The sources are copied first, with file modes that do not depend on the checkout, so that nothing is left in it and nothing of an
-earlier build gets in. Times are those of SOURCE_DATE_EPOCH.
+The sources are copied first, with file modes that do not depend on the checkout, so that nothing is left in it and
+nothing of an earlier build gets in. Times are those of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python scripts/measure_weight.py [--print] [--cache DIR] [--models NAME,NAME,...] [--images N]
 
-Every map and kernel is computed once, unrounded, and kept in .cache/reproduce; all else is arithmetic. The figures are those
-of `modelspace evaluate` (oracle rooms, all targets; models of the same task), by the same functions.
+Every map and kernel is computed once, unrounded, and kept in .cache/reproduce; all else is arithmetic. The figures
+are those of `modelspace evaluate` (oracle rooms, all targets; models of the same task), by the same functions.
 """
 
 from __future__ import annotations
@@ -36,41 +36,46 @@ HEAD = """\
 
 <!-- Written by scripts/measure_weight.py: change that, and run it again. -->
 
-Almost all of a registry's bytes are quantised maps and kernels. This page measures what fewer of them cost, on the {models} networks
-of [the zoo](zoo.md) and the oracle `{oracle}`: the figures of `modelspace evaluate`, from maps and kernels that are rounded here as a
-space rounds them. "Change" is the paired difference to the unrounded values of the same canvas or layout, with its 95 % interval over
-the targets; ρ is Spearman's correlation of the affinities of all pairs of models with the unrounded ones.
+Almost all of a registry's bytes are quantised maps and kernels. This page measures what fewer of them cost, on the
+{models} networks of [the zoo](zoo.md) and the oracle `{oracle}`: the figures of `modelspace evaluate`, from maps and
+kernels that are rounded here as a space rounds them. "Change" is the paired difference to the unrounded values of the
+same canvas or layout, with its 95 % interval over the targets; ρ is Spearman's correlation of the affinities of all
+pairs of models with the unrounded ones.
 
-The shipped registry has maps of {map_images} rooms, {canvas} x {canvas} pixels, {bits} bits, and kernels of {kernel_images} rooms as
-`modelspace init` stores them. `make registry-full` builds one with all probe sets and methods.
+The shipped registry has maps of {map_images} rooms, {canvas} x {canvas} pixels, {bits} bits, and kernels of
+{kernel_images} rooms as `modelspace init` stores them. `make registry-full` builds one with all probe sets and
+methods.
 
 """
 
 KERNELS = """\
-A kernel is symmetric, so half of it says all (`modelspace.representations.kernels.pack_triangle`). "Rows" is each row of the whole
-matrix between its smallest and largest element, as spaces of kernels were stored first; the diagonal stretches that range. "Triangle, one
-range" is the diagonal and everything above it, each between its own extremes. "Triangle, a range per row" has extremes for each row above
-the diagonal, and for the diagonal: as many ranges as rows. R² is that of the directed ranking (`transfer`), largest change over all pairs.
+A kernel is symmetric, so half of it says all (`modelspace.representations.kernels.pack_triangle`). "Rows" is each row
+of the whole matrix between its smallest and largest element, as spaces of kernels were stored first; the diagonal
+stretches that range. "Triangle, one range" is the diagonal and everything above it, each between its own extremes.
+"Triangle, a range per row" has extremes for each row above the diagonal, and for the diagonal: as many ranges as
+rows. R² is that of the directed ranking (`transfer`), largest change over all pairs.
 
-At 8 bits nothing is lost. At 4, with a range per row, no figure shows a loss, but the rounded matrices begin to be no kernels any more:
-rounding makes small eigenvalues negative, the ridge regression of the directed ranking divides by what is left of them, and R² of a
-pair moves by 0.5. At 3 and 2 bits R² can be anything, while the affinities are still in order.
+At 8 bits nothing is lost. At 4, with a range per row, no figure shows a loss, but the rounded matrices begin to be no
+kernels any more: rounding makes small eigenvalues negative, the ridge regression of the directed ranking divides by
+what is left of them, and R² of a pair moves by 0.5. At 3 and 2 bits R² can be anything, while the affinities are
+still in order.
 """
 
 
 AGAIN = """\
 ## Built again, byte for byte
 
-`make registry` with nothing changed leaves `git status` clean; so does a build in another folder, at another time. What would differ
-is fixed:
+`make registry` with nothing changed leaves `git status` clean; so does a build in another folder, at another time.
+What would differ is fixed:
 
 - Rounding: one thread, and for torch, numpy, numba and their libraries the same set of processor instructions
-  (`PINNED` in `scripts/build_registry.py`). With AVX-512 in place of AVX2, affinities move by 5e-5 and places on the stored map by their
-  whole width. Processors without AVX2 give other bytes.
+  (`PINNED` in `scripts/build_registry.py`). With AVX-512 in place of AVX2, affinities move by 5e-5 and places on the
+  stored map by their whole width. Processors without AVX2 give other bytes.
 - Times are those of SOURCE_DATE_EPOCH, a second apart in their order; seconds of embedding are 0.
 - The registry's id and its spaces' first generation are hashes of the content.
-- DuckDB's file: rows are sorted, one thread writes them in one transaction, unused memory is zero, the file's random identifier is
-  replaced by a hash, and blocks have 32 KiB in place of 256, which saves 1.6 MB (`modelspace/lab/sealing.py`).
+- DuckDB's file: rows are sorted, one thread writes them in one transaction, unused memory is zero, the file's random
+  identifier is replaced by a hash, and blocks have 32 KiB in place of 256, which saves 1.6 MB
+  (`modelspace/lab/sealing.py`).
 
 `make wheel` repeats itself too: 13.4 MB, with the zoo and without `modelspace/lab`.
 """
@@ -208,11 +213,12 @@ def of_kernels(figures: Figures) -> str:
 
 
 LRP = """\
-The shipped registry has no space of ε-LRP. The two methods are equal where every nonlinearity is a ReLU, leaky or not (Ancona et al., ICLR 2018): over
-the pairs of the {tasks} task encoders, which the oracles are of, ρ of their affinities is {rho:.5f}, no affinity differs by more than
-{largest:.4f}, and Spearman with the oracle by {gap:+.4f} [{low:+.4f}, {high:+.4f}]. They are apart where there are others: over all
-{models} networks ρ is {rho_all:.3f}. The largest difference of an affinity to a task encoder, by architecture, where it is above 0.01:
-{listed}. The inpainters have ELUs, the MobileNets ReLU6. `modelspace init --method epsilon_lrp` makes a space of ε-LRP where that matters.
+The shipped registry has no space of ε-LRP. The two methods are equal where every nonlinearity is a ReLU, leaky or not
+(Ancona et al., ICLR 2018): over the pairs of the {tasks} task encoders, which the oracles are of, ρ of their affinities
+is {rho:.5f}, no affinity differs by more than {largest:.4f}, and Spearman with the oracle by {gap:+.4f}
+[{low:+.4f}, {high:+.4f}]. They are apart where there are others: over all {models} networks ρ is {rho_all:.3f}. The
+largest difference of an affinity to a task encoder, by architecture, where it is above 0.01: {listed}. The inpainters
+have ELUs, the MobileNets ReLU6. `modelspace init --method epsilon_lrp` makes a space of ε-LRP where that matters.
 """
 
 

@@ -1,4 +1,4 @@
-"""What a network of the zoo is trained and judged with, and what is thrown away afterwards: decoders, taps, fresh weights."""
+"""What a network of the zoo is trained and measured with, and not shipped with: decoders, taps, fresh weights."""
 
 from __future__ import annotations
 

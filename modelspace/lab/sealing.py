@@ -1,13 +1,13 @@
-"""Sealing a registry: its file's bytes then follow from its content alone, so that a build can be repeated byte for byte.
+"""Sealing a registry: its file's bytes then follow from its content, so that a build can be repeated byte for byte.
 
-What depends on when and where a registry was built is replaced: times by a given one, a second apart in their order; the
-seconds that embedding took by 0; the random id and the random first generation by hashes of all the rest. The rows are then
-written sorted, by one thread, into a new file.
+What depends on when and where a registry was built is replaced: times by a given one, a second apart in their order;
+the seconds that embedding took by 0; the random id and the random first generation by hashes of all the rest. The
+rows are then written sorted, by one thread, into a new file.
 
-DuckDB's file has two more sources of chance. Bytes of a block that nothing was written to hold whatever was in memory, pointers
-among it: the process must be started with `VARIABLE` set, so that all memory begins as zeros (jemalloc, which DuckDB has on
-Linux). And each new file gets 16 random bytes as an identifier, which only encrypted databases use: they are replaced by a hash
-too, and the checksums of the pages that hold them are computed again.
+DuckDB's file has two more sources of chance. Bytes of a block that nothing was written to hold whatever was in
+memory, pointers among it: the process must be started with `VARIABLE` set, so that all memory begins as zeros
+(jemalloc, which DuckDB has on Linux). And each new file gets 16 random bytes as an identifier, which only encrypted
+databases use: they are replaced by a hash too, and the checksums of the pages that hold them are computed again.
 
 Another version of DuckDB writes other bytes. Who builds with the versions of constraints.txt gets the same.
 """

@@ -209,7 +209,7 @@ def _attach(
     settings: Mapping[str, str] | None = None,
     block_size: int | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """A connection to the registry, to write; with `beside`, also to a second, new file that is attached under that name.
+    """A connection to the registry, to write; with `beside`, also to a second, new file attached under that name.
 
     Args:
         settings: of DuckDB, beside those that lock the connection down.
