@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUPPORT := .venv-support
 
-.PHONY: help demo test check docs zoo transfer registry pictures reproduce support bench kill-loop clean
+.PHONY: help demo test check docs zoo transfer registry registry-full weight wheel pictures reproduce support bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -45,9 +45,21 @@ transfer: $(READY)
 	$(BIN)/python scripts/measure_transfer.py --world yards --workers 2 --publish
 	$(BIN)/python scripts/compute_baselines.py
 
-# make registry   build the shipped registry.duckdb and index/ from the zoo
+# make registry   build the shipped registry.duckdb and index/ from the zoo (1 minute; nothing changed: the same bytes)
 registry: $(READY)
 	$(BIN)/python scripts/build_registry.py
+
+# make registry-full   the same with all methods and probe sets, into .full/ (4 minutes; docs/evaluation.md)
+registry-full: $(READY)
+	$(BIN)/python scripts/build_registry.py --full
+
+# make weight     measure what fewer bytes per model cost, into docs/weight.md (3 minutes; resumable)
+weight: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/measure_weight.py
+
+# make wheel      build the wheel into dist/, the same bytes every time
+wheel: $(READY)
+	$(BIN)/python scripts/build_wheel.py
 
 # make pictures   draw the README's pictures out of the shipped registry
 pictures: $(READY)
@@ -78,4 +90,4 @@ kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Modules by their old names, below `modelspace`.
+#: Modules by their old names, below `modelspace`. Those in `lab` a checkout has, and an installed package has not.
 MOVED_MODULES = {
     "adding": "verbs.add",
     "analysis.oddities": "analysis.outliers",
@@ -20,7 +20,11 @@ MOVED_MODULES = {
     "coordinates": "spaces.coordinates",
     "directed": "spaces.predictability",
     "embed": "embedding.embed",
+    "evaluation.ahp": "lab.ahp",
     "evaluation.halves": "evaluation.splits",
+    "evaluation.hubs": "lab.hubs",
+    "evaluation.similarity": "lab.similarity",
+    "evaluation.transfer": "lab.transfer",
     "export": "verbs.export",
     "geometry": "representations.kernels",
     "hubs": "spaces.hubness",
@@ -39,6 +43,7 @@ MOVED_MODULES = {
     "sources.onnx_ops": "sources.onnx.operators",
     "uncertainty": "spaces.bootstrap",
     "verification": "verbs.verify",
+    "worlds.patterns": "lab.patterns",
     "zoo.collected": "zoo.literature_nets",
     "zoo.raycast": "worlds.raycast",
     "zoo.rooms": "worlds.rooms",
@@ -46,7 +51,9 @@ MOVED_MODULES = {
     "zoo.shapes": "worlds.shapes",
     "zoo.stonework": "worlds.yard_surfaces",
     "zoo.surfaces": "worlds.surfaces",
-    "zoo.worlds": "worlds.patterns",
+    "zoo.tasks": "lab.tasks",
+    "zoo.training": "lab.training",
+    "zoo.worlds": "lab.patterns",
     "zoo.yard_scenes": "worlds.yard_scenes",
     "zoo.yards": "worlds.yards",
 }

@@ -1,89 +1,153 @@
-"""Build the shipped registry: every model of the zoo, in the spaces of three methods and of the encoder output's geometry on
-three probe sets, in one pass per probe set.
+"""Build the shipped registry: every model of the zoo, in the standard spaces and saliency on rendered rooms.
 
-    python scripts/build_registry.py [--home DIR] [--images N] [--canvas S] [--bits B]
+    python scripts/build_registry.py [--home DIR] [--models NAME,NAME,...]
+    python scripts/build_registry.py --full
 
 Writes `registry.duckdb` and `index/` into the folder (default: the project's top level), replacing what is there only
-once the new registry is complete and verified.
+once the new registry is complete and verified. The same sources give the same bytes, on processors of one kind: the
+program starts itself again with one thread and fixed processor features, and seals the registry
+(`modelspace.lab.sealing`) with the times of SOURCE_DATE_EPOCH.
+
+With --full, the registry of all three methods and three probe sets, which the tables of docs/evaluation.md are of, is
+built into `.full/`, and not sealed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from modelspace import zoo
 from modelspace.home import INDEX, REGISTRY
+from modelspace.lab import sealing
 from modelspace.workspace import ModelSpace
 
-METHODS = ("gradient_x_input", "saliency", "epsilon_lrp")
+TOP = Path(__file__).resolve().parent.parent
+FULL = TOP / ".full"
 
-#: Probe sets of different style; the first is that of the default space.
+#: Methods of the spaces of maps. The first ones are shipped: on the task encoders ε-LRP equals gradient*input
+#: (docs/weight.md).
+SHIPPED_METHODS = ("gradient_x_input", "saliency")
+METHODS = (*SHIPPED_METHODS, "epsilon_lrp")
+
+#: Probe sets of different style; the first is that of the default space, and the one that is shipped.
 PROBES = ("rooms", "photographs", "yards")
 
-#: 100 images on half the encoders' input side, so that the file stays small in git.
+#: 100 images on half the encoders' input side, so that the file stays small in git (docs/weight.md).
 IMAGES, CANVAS, BITS = 100, 32, 4
 
-#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md), and 80 kB is little.
+#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md). Their bits are
+#: those of `modelspace init`, so that this registry and anybody's own can be merged.
 FEATURE_IMAGES = 200
 
 #: What the spaces whose rankings are directed are called, by probe set.
 BLENDS = {"rooms": "transfer", "photographs": "transfer-photographs", "yards": "transfer-yards"}
 
+#: The registry's time where SOURCE_DATE_EPOCH does not say another: 1 January 2026, UTC.
+EPOCH = 1767225600
+
+#: What decides how sums are rounded, and what DuckDB's memory begins as.
+PINNED: Mapping[str, str] = MappingProxyType(
+    {
+        "OMP_NUM_THREADS": "1",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_CBWR": "COMPATIBLE",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "NUMBA_CPU_NAME": "haswell",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "PYTHONHASHSEED": "0",
+        sealing.VARIABLE: sealing.ZEROS,
+    }
+)
+
 
 def make_spaces(
     folder: Path | str,
-    images: int,
-    canvas: int,
-    bits: int,
+    images: int = IMAGES,
+    canvas: int = CANVAS,
+    bits: int = BITS,
     feature_images: int = FEATURE_IMAGES,
-    probes: Sequence[str] = PROBES,
+    probes: Sequence[str] = PROBES[:1],
+    methods: Sequence[str] = SHIPPED_METHODS,
 ) -> ModelSpace:
-    """An empty registry with the shipped one's spaces; queries use `transfer`."""
+    """An empty registry with the shipped one's spaces, or more; queries use `transfer`."""
     space = ModelSpace(folder)
     for name in probes:
-        space.init(probes=name, methods=METHODS, images=images, canvas=canvas, bits=bits)
+        space.init(probes=name, methods=methods, images=images, canvas=canvas, bits=bits)
         (geometry,) = space.init(probes=name, methods=("dds",), images=feature_images if name == "rooms" else images)
         space.blend(BLENDS[name], {geometry.name: 1.0}, rerank="directed", default=name == probes[0])
     return space
 
 
-def build(home: Path, images: int, canvas: int, bits: int) -> None:
+def fill(space: ModelSpace, names: Sequence[str]) -> None:
+    """Add models of the zoo, and store the maps of the first probe set's spaces, so that they stay where they are."""
+    for done, name in enumerate(names):
+        added = space.add(f"zoo:{name}", device="cpu")
+        print(f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True)
+    for info in space.spaces():
+        if info.probes == PROBES[0]:
+            space.map(space=info.name)
+
+
+def finish(space: ModelSpace, moment: datetime | None) -> None:
+    """Seal the registry, if a time is given, or else compact it; write its index files, and check all of it."""
+    if moment is not None:
+        sealing.seal(space.path, moment)
+    space.rebuild(compact=moment is None)
+    failed = [check for check in space.verify(deep=True) if not check.ok]
+    if failed:
+        sys.exit("\n".join(f"{check.what}: {check.detail}" for check in failed))
+
+
+def is_repeatable(path: Path, moment: datetime) -> bool:
+    """Whether sealing a registry again gives the same file, as it does where DuckDB's memory begins as zeros."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(path, folder))
+        sealing.seal(copy, moment)
+        return copy.read_bytes() == path.read_bytes()
+
+
+def build(home: Path, options: argparse.Namespace) -> None:
     """Build next to the target folder, verify, and move into place."""
+    moment = None if options.full else datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH)), UTC)
+    names = options.models.split(",") if options.models else zoo.names()
+    more = {"probes": PROBES, "methods": METHODS} if options.full else {}
+    home.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".build-") as folder:
-        space = make_spaces(folder, images, canvas, bits)
-        names = zoo.names()
-        for done, name in enumerate(names):
-            added = space.add(f"zoo:{name}", device="cpu")
+        space = make_spaces(folder, options.images, CANVAS, BITS, options.feature_images, **more)
+        fill(space, names)
+        finish(space, moment)
+        if moment is not None and not is_repeatable(space.path, moment):
             print(
-                f"{done + 1:3d}/{len(names)} {name:24s} {added.card.layer:12s} {added.card.seconds:.1f} s", flush=True
+                "note: on this platform, DuckDB leaves in its file what its memory held: another build has other bytes"
             )
-        for info in space.spaces():
-            if info.probes == PROBES[0]:
-                space.map(space=info.name)  # its coordinates are stored, so that the map stays where it is
-        space.rebuild(compact=True)
-        failed = [check for check in space.verify(deep=True) if not check.ok]
-        if failed:
-            sys.exit("\n".join(f"{check.what}: {check.detail}" for check in failed))
         (Path(folder) / REGISTRY).replace(home / REGISTRY)
         shutil.rmtree(home / INDEX, ignore_errors=True)
         (Path(folder) / INDEX).replace(home / INDEX)
-    size = (home / REGISTRY).stat().st_size / 2**20
-    print(f"{home / REGISTRY}: {len(names)} models, {size:.1f} MiB")
+    print(f"{home / REGISTRY}: {len(names)} models, {(home / REGISTRY).stat().st_size / 1e6:.1f} MB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(__file__).resolve().parent.parent)
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--canvas", type=int, default=CANVAS)
-    parser.add_argument("--bits", type=int, default=BITS)
+    parser.add_argument("--full", action="store_true", help="all methods and probe sets")
+    parser.add_argument(
+        "--home", type=Path, help=f"folder (default: the project's top level; with --full {FULL.name}/)"
+    )
+    parser.add_argument("--models", help="networks of the zoo; default: all")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the spaces of maps")
+    parser.add_argument("--feature-images", type=int, default=FEATURE_IMAGES, help="of the kernels of rooms")
     options = parser.parse_args()
-    build(options.home.resolve(), options.images, options.canvas, options.bits)
+    if any(os.environ.get(name) != value for name, value in PINNED.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **PINNED})
+    build((options.home or (FULL if options.full else TOP)).resolve(), options)
 
 
 if __name__ == "__main__":

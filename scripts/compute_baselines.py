@@ -20,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES, make_spaces
+from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES, METHODS, make_spaces
 
 from modelspace import zoo
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
 from modelspace.embedding.prepare import Request, prepared
 from modelspace.encoder.layers import Tap
-from modelspace.evaluation import Cost, similarity, stored
+from modelspace.evaluation import Cost, stored
+from modelspace.lab import similarity
+from modelspace.lab.tasks import TASKS
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations import kernels
@@ -34,7 +36,6 @@ from modelspace.representations.maps import MapBlock
 from modelspace.spaces import predictability, probe_sets
 from modelspace.spaces.kinds import BlendSpace, KernelSpace, decode_unit, space_of
 from modelspace.types import Preprocessing, SpaceSpec
-from modelspace.zoo.tasks import TASKS
 
 FEATURES = (
     f"T flattened; a T of channels and pixels with more than {kernels.MOST} elements averaged on a grid of at most "
@@ -43,9 +44,9 @@ FEATURES = (
 
 
 def shipped(images: int, feature_images: int) -> tuple[ProbeRow, list[SpaceSpec], np.ndarray]:
-    """Probe set, spaces and images (N, side, side, 3) uint8 of the shipped registry; N is for the features."""
+    """Probe set, spaces and images (N, side, side, 3) uint8 of the full registry's rooms; N is for the features."""
     with tempfile.TemporaryDirectory() as folder:
-        space = make_spaces(folder, images, CANVAS, BITS, feature_images, ("rooms",))
+        space = make_spaces(folder, images, CANVAS, BITS, feature_images, ("rooms",), METHODS)
         with Registry.open(space.path) as registry:
             specs = [row.spec for row in registry.spaces()]
             probes = registry.probe_set(specs[0].probe_id)

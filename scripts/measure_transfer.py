@@ -33,10 +33,9 @@ from torch import Tensor, nn
 
 from modelspace import evaluation, zoo
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError
-from modelspace.evaluation import ahp, transfer
-from modelspace.evaluation.transfer import TARGETS, Budget
-from modelspace.zoo import training
-from modelspace.zoo.architectures import tapped
+from modelspace.lab import ahp, training, transfer
+from modelspace.lab.decoders import tapped
+from modelspace.lab.transfer import TARGETS, Budget
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("source", "target", "seed", "weights", "loss")
@@ -267,7 +266,7 @@ def loss_table(done: dict[Key, float], sources: Sequence[str], targets: Sequence
 def affinity_table(
     images: dict[str, dict[str, np.ndarray]], sources: Sequence[str], targets: Sequence[str], seeds: Sequence[int]
 ) -> str:
-    """CSV text: target, source, win_rate, affinity, after Taskonomy (`modelspace.evaluation.ahp`).
+    """CSV text: target, source, win_rate, affinity, after Taskonomy (`modelspace.lab.ahp`).
 
     The games are played on every held-out image and seed, between sources that were measured on all of them. Games of
     the target's own encoder count as any other's.

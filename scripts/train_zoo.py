@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from modelspace.errors import ModelspaceError
-from modelspace.zoo import training
-from modelspace.zoo.tasks import FACE_TASKS, TASKS
-from modelspace.zoo.training import Job
+from modelspace.lab import training
+from modelspace.lab.tasks import FACE_TASKS, TASKS
+from modelspace.lab.training import Job
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -34,7 +34,7 @@ def test_the_warning_names_the_line_that_imports() -> None:
         warnings.simplefilter("always")
         importlib.import_module("modelspace.hubs")
     sys.modules.pop("modelspace.hubs", None)
-    with pytest.warns(DeprecationWarning, match="hubs") as direct:
+    with pytest.warns(DeprecationWarning, match=r"modelspace\.hubs is now") as direct:
         exec(compile("import modelspace.hubs", "someone.py", "exec"), {})
     assert direct[0].filename == "someone.py"
     assert len(caught) == 1
@@ -74,3 +74,12 @@ def test_what_a_definition_of_a_space_knew_of_its_kind() -> None:
         assert types.GEOMETRIES == ("dds", "linear_cka", "rsa")
     with pytest.raises(AttributeError):
         spec.nonsense  # noqa: B018
+
+
+def test_what_training_needs_of_an_architecture_is_in_the_lab() -> None:
+    from modelspace.lab import decoders
+    from modelspace.zoo import architectures
+
+    for name in ("count_parameters", "decoder", "fresh", "tapped"):
+        with pytest.warns(DeprecationWarning, match=rf"modelspace\.lab\.decoders\.{name}"):
+            assert getattr(architectures, name) is getattr(decoders, name)

@@ -22,7 +22,7 @@ FLOORS = (
     ("embedding",),
     ("verbs",),
     ("workspace",),
-    ("cli",),
+    ("cli", "lab"),
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 

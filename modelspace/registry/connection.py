@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -202,9 +202,20 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     return duck
 
 
-def _attach(path: Path, beside: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection to the registry, to write; with `beside`, also to a second file that is attached under that name."""
-    duck = duckdb.connect(":memory:", config=_LOCKED_DOWN)
+def _attach(
+    path: Path,
+    beside: Path | None = None,
+    *,
+    settings: Mapping[str, str] | None = None,
+    block_size: int | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """A connection to the registry, to write; with `beside`, also to a second, new file attached under that name.
+
+    Args:
+        settings: of DuckDB, beside those that lock the connection down.
+        block_size: of the second file, in bytes; default: DuckDB's own, 256 KiB.
+    """
+    duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **(settings or {})})
     try:
         # The size of row groups is an option of ATTACH alone.
         for file, name in ((path, "registry"), (beside, "beside")):
@@ -212,7 +223,8 @@ def _attach(path: Path, beside: Path | None = None) -> duckdb.DuckDBPyConnection
                 quoted = str(file).replace("'", "''")
                 # A file keeps the format that it has; asked for an older one than that, DuckDB refuses to open it.
                 version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
-                duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version})")
+                blocks = f", BLOCK_SIZE {block_size}" if block_size and file == beside else ""
+                duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version}{blocks})")
         duck.execute(f"USE registry; {_LOCK}")
     except BaseException:
         duck.close()

@@ -8,6 +8,7 @@ attribution maps has. Row k of a model's matrix is stored as the map of image k 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -166,3 +167,44 @@ def unit(matrix: Array) -> Array:
         raise UsageError(_EMPTY)
     scaled: Array = matrix / length
     return scaled
+
+
+def pack_triangle(kernel: np.ndarray) -> np.ndarray:
+    """What a symmetric kernel needs to be stored: its diagonal, then row by row what lies above it.
+
+    >>> pack_triangle(np.array([[1, 2, 3], [2, 4, 5], [3, 5, 6]]))
+    array([1, 4, 6, 2, 3, 5])
+
+    Args:
+        kernel: (n, n), symmetric; what lies below the diagonal is not read.
+
+    Returns:
+        (n (n + 1) / 2,), of the kernel's type: n elements of the diagonal, n - 1 of the first row, n - 2 of the second, ...
+
+    Raises:
+        UsageError: it is not square, or empty.
+    """
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
+        raise UsageError(f"a kernel is a square matrix, not of shape {kernel.shape}")
+    return np.concatenate([np.diagonal(kernel), kernel[np.triu_indices(len(kernel), 1)]])
+
+
+def unpack_triangle(packed: np.ndarray) -> np.ndarray:
+    """The symmetric (n, n) kernel of what `pack_triangle` gave, of the same type.
+
+    >>> unpack_triangle(np.array([1, 4, 6, 2, 3, 5]))
+    array([[1, 2, 3],
+           [2, 4, 5],
+           [3, 5, 6]])
+
+    Raises:
+        UsageError: no kernel has that many elements.
+    """
+    n = (math.isqrt(8 * packed.size + 1) - 1) // 2
+    if packed.ndim != 1 or not n or n * (n + 1) // 2 != packed.size:
+        raise UsageError(f"no kernel is packed in {packed.size} elements of shape {packed.shape}")
+    kernel = np.empty((n, n), dtype=packed.dtype)
+    above = np.triu_indices(n, 1)
+    kernel[above] = kernel.T[above] = packed[n:]
+    np.fill_diagonal(kernel, packed[:n])
+    return kernel

@@ -325,7 +325,9 @@ class BlendSpace(Space):
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
-        raise UsageError("a blend is made of spaces, not by a method", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`")
+        raise UsageError(
+            "a blend is made of spaces, not by a method", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
+        )
 
     @classmethod
     def of(cls, name: str, members: Sequence[tuple[SpaceSpec, float]], hubs: str, rerank: str) -> SpaceSpec:

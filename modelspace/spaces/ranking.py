@@ -31,7 +31,9 @@ class Ranking:
             (self.rerank, predictability.RERANKINGS, "rerank"),
         ):
             if value not in known:
-                raise UsageError(f"`{name}={value!r}` is not known", did_you_mean(value, known, f"use {', '.join(known)}"))
+                raise UsageError(
+                    f"`{name}={value!r}` is not known", did_you_mean(value, known, f"use {', '.join(known)}")
+                )
 
     @classmethod
     def of(cls, spec: SpaceSpec, hubs: str | None = None, rerank: str | None = None) -> Ranking:

@@ -5,8 +5,9 @@
     >>> card.group, card.preprocessing.input_size
     ('3D', (64, 64))
 
-Their names and cards are read from zoo.json; torch is imported by `load` alone. What the tasks are is in
-`modelspace.zoo.tasks`, how the rooms are drawn in `modelspace.worlds.rooms`, how to train in `modelspace.zoo.training`.
+Their names and cards are read from zoo.json; torch is imported by `load` alone. How the rooms are drawn is in
+`modelspace.worlds.rooms`. What the tasks are, and how to train, is in `modelspace.lab`, which a checkout has and an
+installed package has not.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class ZooCard:
 
     Attributes:
         name: in the zoo, as in "zoo:rgb2depth".
-        task: what it was trained for, a name in `modelspace.zoo.tasks`.
+        task: what it was trained for; the names are Taskonomy's (docs/zoo.md).
         group: "2D", "3D", "geometric" or "semantic".
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
+        outputs: channels, values or classes that the task asks for.
         world: what the images that it was trained on show: "rooms", "faces", "portraits", "crowds" or "patterns".
         data: which images of that world it was trained on.
         preprocessing: of its input.
@@ -57,6 +59,7 @@ class ZooCard:
     task: str
     group: str
     architecture: str
+    outputs: int
     world: str
     data: str
     preprocessing: Preprocessing
@@ -102,6 +105,7 @@ def card(name: str) -> ZooCard:
         task=entry["task"],
         group=entry["group"],
         architecture=entry["architecture"],
+        outputs=entry["outputs"],
         world=entry["world"],
         data=entry["data"],
         preprocessing=Preprocessing((side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
@@ -136,8 +140,7 @@ def load(name: str) -> torch.nn.Module:
     from safetensors.torch import load as tensors
 
     from modelspace.zoo.architectures import architecture
-    from modelspace.zoo.tasks import task
 
-    module = architecture(found.architecture).build(task(found.task).outputs)
+    module = architecture(found.architecture).build(found.outputs)
     module.load_state_dict(tensors(content))
     return module.eval().requires_grad_(True)

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from modelspace.embedding.prepare import Request, prepared
-from modelspace.evaluation import similarity
+from modelspace.lab import similarity
 from reproduction import drawing, passes, verdicts
 from reproduction.data import Data
 from reproduction.page import Section, table

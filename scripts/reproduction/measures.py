@@ -9,8 +9,9 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
 from modelspace.analysis.tree import Tree
-from modelspace.evaluation import Interval, metrics, similarity
+from modelspace.evaluation import Interval, metrics
 from modelspace.evaluation.judge import Evaluation
+from modelspace.lab import similarity
 from modelspace.representations import kernels as geometry
 from modelspace.spaces import hubness, predictability
 

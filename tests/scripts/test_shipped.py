@@ -1,9 +1,11 @@
-"""The registry at the top level of the project: it answers as it lies there, and holds what the zoo's weights give."""
+"""The registry at the top level of the project: it answers as it lies there, and holds what the zoo's weights give. So
+does the full one, if `make registry-full` has been run; a little one like it is always built."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,18 @@ from modelspace.verbs.add import run_pass
 from modelspace.workspace import ModelSpace
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import build_registry  # noqa: E402
+
+AGAIN = ("rgb2sfnorm", "class_1000")
+SHIPPED, FULL, LITTLE = "shipped", "full", "little"
+
+#: What git should have to carry.
+MOST_BYTES = 8_000_000
+
+#: The file in git is still of the build before this one.
+awaits_build = pytest.mark.xfail(strict=True, reason="run 'make registry', commit what it builds, and remove this mark")
 
 
 def digests(home: Path) -> dict[str, str]:
@@ -27,22 +41,58 @@ def digests(home: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-PROBES = ("rooms", "photographs", "yards")
-METHODS = ("gradient_x_input", "saliency", "epsilon_lrp", "dds", "blend")
-
-#: What git should have to carry.
-MOST_BYTES = 30_000_000
+def held(home: Path) -> set[tuple[str, str]]:
+    return {(info.method, info.probes) for info in ModelSpace.open(home).spaces()}
 
 
-def test_it_holds_the_whole_zoo_on_three_probe_sets() -> None:
+def expected(methods: tuple[str, ...], probes: tuple[str, ...]) -> set[tuple[str, str]]:
+    return {(method, name) for method in (*methods, "dds", "blend") for name in probes}
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models in all spaces of the full registry, of few images."""
+    home = tmp_path_factory.mktemp("full")
+    space = build_registry.make_spaces(
+        home, 3, feature_images=12, probes=build_registry.PROBES, methods=build_registry.METHODS
+    )
+    build_registry.fill(space, AGAIN)
+    build_registry.finish(space, None)
+    return home
+
+
+@pytest.fixture
+def home(request: pytest.FixtureRequest) -> Path:
+    if request.param == FULL and not (build_registry.FULL / REGISTRY).is_file():
+        pytest.skip("there is no full registry: run 'make registry-full'")
+    if request.param == LITTLE:
+        return request.getfixturevalue("little")  # type: ignore[no-any-return]
+    return ROOT if request.param == SHIPPED else build_registry.FULL
+
+
+def test_it_holds_the_whole_zoo_and_an_index_that_fits() -> None:
     shipped = ModelSpace.open(ROOT)
     assert {info.name for info in shipped.list()} == set(zoo.names())
-    assert {(info.method, info.probes) for info in shipped.spaces()} == {(m, p) for m in METHODS for p in PROBES}
     assert [info.name for info in shipped.spaces() if info.is_default] == ["transfer"]
     for info in shipped.spaces():
         assert info.index == "fresh"
         assert info.n_models == len(zoo.names())
-    assert (ROOT / REGISTRY).stat().st_size < MOST_BYTES
+
+
+@awaits_build
+def test_it_holds_the_standard_spaces_and_is_small() -> None:
+    assert held(ROOT) == expected(build_registry.SHIPPED_METHODS, build_registry.PROBES[:1])
+    assert (ROOT / REGISTRY).stat().st_size <= MOST_BYTES
+    assert len(list((ROOT / INDEX).iterdir())) == 2 * len(held(ROOT))
+
+
+@pytest.mark.parametrize("home", [FULL, LITTLE], indirect=True)
+def test_the_full_registry_has_all_methods_and_probe_sets(home: Path) -> None:
+    assert held(home) == expected(build_registry.METHODS, build_registry.PROBES)
+    assert [info.name for info in ModelSpace.open(home).spaces() if info.is_default] == ["transfer"]
+    for info in ModelSpace.open(home).spaces():
+        assert info.index == "fresh"
+        assert info.n_models == len(ModelSpace.open(home).list())
 
 
 def test_task_group_architecture_and_training_data_can_be_queried() -> None:
@@ -82,9 +132,10 @@ def test_its_weights_are_the_zoos() -> None:
         assert ModelSpace.open(ROOT).show(name).weights_sha256 == sources.load(f"zoo:{name}").weights_sha256
 
 
-@pytest.mark.parametrize("name", ["rgb2sfnorm", "class_1000"])
-def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
-    path = ROOT / REGISTRY
+@pytest.mark.parametrize("name", AGAIN)
+@pytest.mark.parametrize("home", [SHIPPED, FULL, LITTLE], indirect=True)
+def test_a_model_embedded_again_has_the_same_affinities(home: Path, name: str) -> None:
+    path = home / REGISTRY
     with Registry.open(path) as registry:
         rows = registry.spaces()
         sets = {row.probe_id: row for row in registry.probe_sets()}
@@ -92,7 +143,7 @@ def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
     example = next(images(path, wanted[0][1], 0, 2, 2))
     with prepared(Request(f"zoo:{name}", device="cpu"), example) as ready:
         blocks, card = run_pass(path, ready, wanted, None, None)
-    shipped = ModelSpace.open(ROOT)
+    shipped = ModelSpace.open(home)
     assert card.identity() == stored_identity(path, name)
     for spec, _ in wanted:
         stored = shipped.affinity(spec.name)

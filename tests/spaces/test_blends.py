@@ -13,8 +13,8 @@ import tiny
 from scipy.stats import norm
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.evaluation import hubs as reference
 from modelspace.home import INDEX
+from modelspace.lab import hubs as reference
 from modelspace.registry import Registry
 from modelspace.spaces import hubness, index, predictability
 from modelspace.spaces.neighbours import score_matrix

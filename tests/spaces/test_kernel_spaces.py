@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from modelspace import probes
 from modelspace.errors import EmbeddingError, UsageError
-from modelspace.evaluation import similarity
+from modelspace.lab import similarity
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import Registry
 from modelspace.representations import kernels as geometry

@@ -378,7 +378,7 @@ def test_the_script_takes_the_encoder_outputs(monkeypatch: pytest.MonkeyPatch) -
     import torch
 
     from modelspace import zoo
-    from modelspace.evaluation import similarity
+    from modelspace.lab import similarity
     from modelspace.probes.preprocess import to_input
 
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))

@@ -12,10 +12,10 @@ import torch
 from scene_geometry import pixel_rays, signed_distance
 
 from modelspace.errors import UsageError
+from modelspace.lab import tasks
 from modelspace.worlds import rooms, surfaces, yard_scenes, yards
 from modelspace.worlds.room_scenes import CEILING, FLOOR, SPHERE, WALL_XN, WALL_ZP, Primitive
 from modelspace.worlds.yard_scenes import CRENEL, FLAT, GABLE, ROUND, RUIN, Top, Yard
-from modelspace.zoo import tasks
 
 SIZE = 24
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from modelspace import zoo
 from modelspace.errors import DamagedError, NotFoundError
+from modelspace.lab import training
+from modelspace.lab.tasks import TASKS, Scaling, task
 from modelspace.worlds.rooms import Render, render, sample_scenes
-from modelspace.zoo import training
 from modelspace.zoo.architectures import ARCHITECTURES
-from modelspace.zoo.tasks import TASKS, Scaling, task
 
 WEIGHTS = zoo.FOLDER / "weights"
 MEASURED = 300  # images of the recorded readout
@@ -141,14 +139,3 @@ def test_the_scores_can_fail(held_out: dict[int, Render]) -> None:
 def test_names_and_cards_do_not_import_torch() -> None:
     code = "import sys; from modelspace import zoo; zoo.card(zoo.names()[0]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=zoo.FOLDER.parent.parent).returncode == 0
-
-
-def test_an_entry_is_added_without_touching_the_others(tmp_path: Path) -> None:
-    for name in ("b", "a", "b"):
-        training.save_entry(tmp_path, name, {"of": name})
-    assert json.loads((tmp_path / "zoo.json").read_text()) == {"a": {"of": "a"}, "b": {"of": "b"}}
-    module = torch.nn.Linear(2, 1)
-    digest, size = training.save_weights(tmp_path / "w.safetensors", module)
-    save_file(module.state_dict(), str(tmp_path / "v.safetensors"))
-    assert hashlib.sha256((tmp_path / "v.safetensors").read_bytes()).hexdigest() == digest
-    assert size == (tmp_path / "w.safetensors").stat().st_size

@@ -24,13 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modelspace.errors import ConflictError, ModelspaceError
+from modelspace.lab.decoders import count_parameters, decoder, fresh, tapped
+from modelspace.lab.patterns import Picture, draw_pictures
+from modelspace.lab.tasks import CLASS_MAP, DENSE, Constant, Scaling, Task, task
 from modelspace.worlds import yards
-from modelspace.worlds.patterns import Picture, draw_pictures
 from modelspace.worlds.room_scenes import RENDERER_VERSION
 from modelspace.worlds.rooms import Render, render, sample_scenes
 from modelspace.worlds.yard_scenes import YARDS_VERSION
-from modelspace.zoo.architectures import architecture, count_parameters, decoder, fresh, tapped
-from modelspace.zoo.tasks import CLASS_MAP, DENSE, Constant, Scaling, Task, task
+from modelspace.zoo.architectures import architecture
 
 #: Worlds with depth, whose scenes have the labels of all twenty tasks; the others are flat.
 SOLID_WORLDS = ("rooms", "yards")
@@ -50,9 +51,9 @@ class Job:
 
     Attributes:
         name: of the network in the zoo.
-        task: a name in `modelspace.zoo.tasks.TASKS`.
+        task: a name in `modelspace.lab.tasks.TASKS`.
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        world: "rooms", "yards", or a name in `modelspace.worlds.patterns.PAINTERS`.
+        world: "rooms", "yards", or a name in `modelspace.lab.patterns.PAINTERS`.
         steps: optimiser steps.
         images: training scenes.
         batch: images per step.
@@ -421,6 +422,7 @@ def run(
         "architecture": job.architecture,
         "input_size": plan.input_size,
         "layer": plan.layer,
+        "outputs": wanted.outputs,
         "parameters": count_parameters(model.encoder),
         "steps": job.steps,
         "images": job.images,

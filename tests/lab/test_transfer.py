@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.evaluation import ahp, load, transfer
-from modelspace.evaluation.transfer import Budget, Readouts, Scenes
+from modelspace.evaluation import load
+from modelspace.lab import ahp, training, transfer
+from modelspace.lab.tasks import TASKS, Task, task
+from modelspace.lab.transfer import Budget, Readouts, Scenes
 from modelspace.worlds import yards
-from modelspace.zoo import training
-from modelspace.zoo.tasks import TASKS, Task, task
 
 TINY = Budget(pool=24, images=16, held_out=10, epochs=2, batch=4, hidden=6, channels=5)
 KINDS = ("rgb2sfnorm", "reshade", "segmentsemantic", "class_1000", "room_layout")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.errors import NotFoundError
-from modelspace.worlds.patterns import Picture
+from modelspace.lab.patterns import Picture
 from modelspace.worlds.raycast import Render
 from modelspace.worlds.room_scenes import OBJECTS, PLACES
 from modelspace.worlds.rooms import SEMANTIC

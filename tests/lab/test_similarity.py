@@ -9,7 +9,7 @@ from scipy.linalg import eigh
 from scipy.stats import spearmanr
 
 from modelspace.errors import UsageError
-from modelspace.evaluation import similarity
+from modelspace.lab import similarity
 
 N = 14
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import signal
@@ -15,12 +16,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from modelspace.errors import ConflictError
-from modelspace.zoo import training
+from modelspace.lab import training
+from modelspace.lab.tasks import FACE_TASKS, TASKS, task
+from modelspace.lab.training import Data, Job
 from modelspace.zoo.architectures import ARCHITECTURES
-from modelspace.zoo.tasks import FACE_TASKS, TASKS, task
-from modelspace.zoo.training import Data, Job
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo.py"
 JOB = Job("depth", "rgb2depth", steps=6, images=24, batch=4)
@@ -174,3 +176,14 @@ def test_readout_of_a_dense_label_sees_its_own_cell() -> None:
     target = torch.nn.functional.interpolate(output[:, :1], scale_factor=4)
     assert training.readout(task("rgb2depth"), output, target) < 0.2
     assert training.readout(task("rgb2depth"), output.flip(-1), target) > 0.8
+
+
+def test_an_entry_is_added_without_touching_the_others(tmp_path: Path) -> None:
+    for name in ("b", "a", "b"):
+        training.save_entry(tmp_path, name, {"of": name})
+    assert json.loads((tmp_path / "zoo.json").read_text()) == {"a": {"of": "a"}, "b": {"of": "b"}}
+    module = torch.nn.Linear(2, 1)
+    digest, size = training.save_weights(tmp_path / "w.safetensors", module)
+    save_file(module.state_dict(), str(tmp_path / "v.safetensors"))
+    assert hashlib.sha256((tmp_path / "v.safetensors").read_bytes()).hexdigest() == digest
+    assert size == (tmp_path / "w.safetensors").stat().st_size

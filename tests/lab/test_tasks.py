@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import NotFoundError
+from modelspace.lab import tasks
+from modelspace.lab.tasks import TASKS, Constant, Scaling
 from modelspace.worlds import rooms
-from modelspace.zoo import tasks
-from modelspace.zoo.tasks import TASKS, Constant, Scaling
 
 SIDE = 16
 

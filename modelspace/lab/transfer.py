@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.zoo import training
-from modelspace.zoo.tasks import CLASS, CLASS_MAP, DENSE, TASKS, Scaling, Task, task
+from modelspace.lab import training
+from modelspace.lab.tasks import CLASS, CLASS_MAP, DENSE, TASKS, Scaling, Task, task
 
 #: Colorization and inpainting are sources only, as in Taskonomy's transfer table.
 TARGETS = tuple(name for name in TASKS if name not in ("colorization", "inpainting_whole"))

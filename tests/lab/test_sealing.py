@@ -1,0 +1,157 @@
+"""A sealed registry: the same content in the same bytes, whatever process wrote it, and otherwise as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+import tiny
+
+from modelspace.errors import ModelspaceError
+from modelspace.home import REGISTRY
+from modelspace.lab import sealing
+from modelspace.registry import Registry
+from modelspace.workspace import ModelSpace
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def filled(folder: Path, names: str = "cab") -> ModelSpace:
+    folder.mkdir(parents=True, exist_ok=True)
+    space = ModelSpace.create(folder, methods=("saliency", "dds"), images=12, canvas=8)
+    space.blend("also", {"dds": 1}, rerank="directed")
+    for seed, name in enumerate(names):
+        tiny.add(space, name, tiny.net(seed))
+    space.map()
+    return space
+
+
+@pytest.fixture
+def zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this process seal; its bytes are not to be compared then."""
+    monkeypatch.setenv(sealing.VARIABLE, sealing.ZEROS)
+
+
+def seal_in_a_process(path: Path) -> None:
+    code = (
+        f"import sys, datetime, pathlib; from modelspace.lab.sealing import seal;"
+        f"seal(pathlib.Path(sys.argv[1]), datetime.datetime({MOMENT.year}, {MOMENT.month}, {MOMENT.day}))"
+    )
+    environment = {**os.environ, sealing.VARIABLE: sealing.ZEROS}
+    subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=True)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DuckDB's memory begins as zeros on Linux alone")
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    homes = [filled(tmp_path / name) for name in ("one", "another/place")]
+    before = [home.path.read_bytes() for home in homes]
+    assert before[0] != before[1]
+    for home in homes:
+        seal_in_a_process(home.path)
+    assert homes[0].path.read_bytes() == homes[1].path.read_bytes()
+    # Sealing what is sealed changes nothing.
+    seal_in_a_process(homes[0].path)
+    assert homes[0].path.read_bytes() == homes[1].path.read_bytes()
+    for home in homes:
+        home.rebuild()
+    files = [sorted((home.home / "index").iterdir()) for home in homes]
+    assert [file.name for file in files[0]] == [file.name for file in files[1]]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+@pytest.mark.usefixtures("zeros")
+def test_it_answers_as_before(tmp_path: Path) -> None:
+    space = filled(tmp_path)
+
+    def answers() -> list[object]:
+        shown = [{**vars(space.show(name)), "seconds": 0, "added_at": ""} for name in "cab"]
+        listed = [row.name for row in space.list()], [info.name for info in space.spaces()]
+        ranked = [space.nearest("a", space=name).to_dicts() for name in ("saliency", "dds", "also")]
+        places = space.sql("SELECT space, name, x, y, placed FROM places").rows
+        return [shown, listed, ranked, places, space.sql("FROM pairs").rows, space.maps("b", "saliency").tobytes()]
+
+    before = answers()
+    sealing.seal(space.path, MOMENT)
+    assert answers() == before
+    space.rebuild()
+    assert answers() == before
+    assert all(check.ok for check in space.verify(deep=True))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["index", REGISTRY]
+
+
+@pytest.mark.usefixtures("zeros")
+def test_times_follow_from_the_moment_and_the_order(tmp_path: Path) -> None:
+    space = filled(tmp_path)
+    sealing.seal(space.path, MOMENT)
+    with Registry.open(space.path) as registry:
+        assert [row.added_at for row in registry.models()] == [MOMENT + timedelta(seconds=k) for k in range(3)]
+        assert {row.card.seconds for row in registry.models()} == {0.0}
+    times = space.sql("SELECT created_at FROM spaces ORDER BY 1").rows
+    assert [time for (time,) in times] == [MOMENT.replace(tzinfo=None) + timedelta(seconds=k) for k in range(3)]
+
+
+@pytest.mark.usefixtures("zeros")
+def test_models_can_be_added_removed_and_sealed_again(tmp_path: Path) -> None:
+    space = filled(tmp_path)
+    sealing.seal(space.path, MOMENT)
+    with Registry.open(space.path) as registry:
+        used, generation = {row.model_id for row in registry.models()}, registry.space().generation
+    tiny.add(space, "late", tiny.net(9))
+    space.remove("a")
+    with Registry.open(space.path) as registry:
+        assert registry.model("late").model_id > max(used)
+        assert registry.space().generation > generation
+    sealing.seal(space.path, MOMENT)
+    space.rebuild()
+    assert [row.name for row in space.list()] == ["c", "b", "late"]
+    assert all(check.ok for check in space.verify(deep=True))
+
+
+@pytest.mark.usefixtures("zeros")
+def test_the_id_follows_from_the_content_alone(tmp_path: Path) -> None:
+    def sealed(folder: str, names: str = "cab", moment: datetime = MOMENT) -> tuple[str, str]:
+        space = filled(tmp_path / folder, names)
+        digest = sealing.seal(space.path, moment)
+        with Registry.open(space.path) as registry:
+            return digest, registry.registry_id
+
+    one, same, renamed, later = sealed("1"), sealed("2"), sealed("3", "cad"), sealed("4", moment=MOMENT + timedelta(1))
+    assert one == same
+    assert len({one[0], renamed[0], later[0]}) == len({one[1], renamed[1], later[1]}) == 3
+
+
+def test_a_process_whose_memory_does_not_begin_as_zeros_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(sealing.VARIABLE, raising=False)
+    with pytest.raises(ModelspaceError) as refused:
+        sealing.seal(tmp_path / REGISTRY, MOMENT)
+    assert "DUCKDB_JE_MALLOC_CONF=zero:true" in refused.value.hint
+
+
+@pytest.mark.usefixtures("zeros")
+def test_a_time_that_nobody_thought_of_is_refused(tmp_path: Path) -> None:
+    space = filled(tmp_path, "ab")
+    duck = duckdb.connect(str(space.path))
+    duck.execute("CREATE TABLE more (id INTEGER, seen_at TIMESTAMP)")
+    duck.close()
+    before = space.path.read_bytes()
+    with pytest.raises(ModelspaceError, match="seen_at"):
+        sealing.seal(space.path, MOMENT)
+    assert space.path.read_bytes() == before
+
+
+def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    space = filled(tmp_path / "home", "ab")
+    content = bytearray(space.path.read_bytes())
+    content[4096 + 100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelspaceError, match="not known"):
+        sealing._name(file, "0" * 64)
+    assert file.read_bytes() == content

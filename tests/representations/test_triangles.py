@@ -1,0 +1,72 @@
+"""Packed triangles: half of a symmetric kernel says all of it."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from modelspace.errors import UsageError
+from modelspace.representations import kernels
+from modelspace.representations.kernels import kernel, pack_triangle, unpack_triangle
+
+SQUARES = st.integers(1, 12).flatmap(
+    lambda n: arrays.arrays(st.sampled_from([np.float64, np.float32, np.uint8]), (n, n), elements=st.integers(0, 200))
+)
+
+
+@given(SQUARES)
+def test_what_is_unpacked_is_what_was_packed_bit_for_bit(square: np.ndarray) -> None:
+    symmetric = np.triu(square) + np.triu(square, 1).T
+    packed = pack_triangle(symmetric)
+    n = len(square)
+    assert packed.shape == (n * (n + 1) // 2,)
+    assert packed.dtype == square.dtype
+    assert np.array_equal(unpack_triangle(packed), symmetric)
+    assert np.array_equal(pack_triangle(unpack_triangle(packed)), packed)
+
+
+@given(SQUARES)
+def test_the_order_is_the_diagonal_and_then_row_by_row(square: np.ndarray) -> None:
+    n = len(square)
+    slow = [square[i, i] for i in range(n)] + [square[i, j] for i in range(n) for j in range(i + 1, n)]
+    assert pack_triangle(square).tolist() == slow
+
+
+def test_nothing_is_written_into_the_given_arrays() -> None:
+    square = np.array([[1.0, 2.0], [3.0, 4.0]])
+    packed = pack_triangle(square)
+    unpack_triangle(packed)[:] = 0
+    assert square.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert packed.tolist() == [1.0, 4.0, 2.0]
+
+
+@pytest.mark.parametrize("method", ["dds", "linear_cka", "rsa"])
+def test_inner_products_of_kernels_are_kept(method: str) -> None:
+    """Twice what lies above the diagonal, and the diagonal once: no kernel has to be unpacked to compare two."""
+    rng = np.random.default_rng(0)
+    one, other = (kernel(method, rng.standard_normal((9, 5))) for _ in range(2))
+    twice = np.repeat([1.0, 2.0], [9, 36])
+    assert pack_triangle(one) @ (twice * pack_triangle(other)) == pytest.approx((one * other).sum(), abs=1e-14)
+    np.testing.assert_allclose(unpack_triangle(pack_triangle(one)), one, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 3), (4,), (2, 2, 2)])
+def test_what_is_no_kernel_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="square"):
+        pack_triangle(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(0,), (2,), (5,), (3, 1)])
+def test_what_is_no_triangle_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="no kernel is packed in"):
+        unpack_triangle(np.zeros(shape))
+
+
+def test_the_examples_of_the_docstrings_are_right() -> None:
+    outcome = doctest.testmod(kernels)
+    assert (outcome.failed, outcome.attempted > 0) == (0, True)
