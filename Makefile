@@ -53,7 +53,7 @@ registry: $(READY)
 pictures: $(READY)
 	$(BIN)/python scripts/make_pictures.py
 
-# make reproduce   check the paper's claims on the zoo, with figures and verdicts, into docs/reproduction.md (10 minutes; resumable)
+# make reproduce   check the paper's claims on the zoo, with figures and verdicts, into docs/lab-book/reproduction.md (10 minutes; resumable)
 reproduce: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py
 

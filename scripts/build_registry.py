@@ -28,7 +28,7 @@ PROBES = ("rooms", "photographs", "yards")
 #: 100 images on half the encoders' input side, so that the file stays small in git.
 IMAGES, CANVAS, BITS = 100, 32, 4
 
-#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md), and 80 kB is little.
+#: Kernels of the rooms are of more images: rankings by features gain by them (docs/lab-book/reproduction.md), and 80 kB is little.
 FEATURE_IMAGES = 200
 
 #: What the spaces whose rankings are directed are called, by probe set.

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the help texts of the commands.
+"""Write docs/reference/cli.md from the help texts of the commands.
 
 python scripts/make_cli_docs.py            # write it
 python scripts/make_cli_docs.py --check    # exit code 1 if it is not up to date
@@ -16,7 +16,7 @@ import typer
 
 from modelspace.cli.app import COMMANDS, app, load
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 
 #: Columns of the help texts, whatever terminal the script runs in.
 WIDTH = 80
@@ -77,15 +77,15 @@ def page() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write docs/cli.md from the help texts.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/cli.md from the help texts.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not up to date")
     check = parser.parse_args().check
     text = page()
     if check:
         if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
-            sys.exit("docs/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
+            sys.exit("docs/reference/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
         return
-    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(text, "utf-8")
 
 

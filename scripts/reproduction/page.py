@@ -1,4 +1,4 @@
-"""From what the sections found to docs/reproduction.md."""
+"""From what the sections found to docs/lab-book/reproduction.md."""
 
 from __future__ import annotations
 

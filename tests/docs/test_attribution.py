@@ -1,4 +1,4 @@
-"""docs/attribution.md: its example runs, and its table has the methods and defaults of the code."""
+"""docs/reference/attribution.md: its example runs, and its table has the methods and defaults of the code."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ from attribution_nets import Residual, images
 
 from modelspace.attribution import METHODS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "attribution.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "attribution.md").read_text(encoding="utf-8")
 
 
 def test_the_example_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     torch.manual_seed(0)
     names = {"model": Residual(), "x": images(3, dtype=torch.float32)}
-    exec(compile(code, "docs/attribution.md", "exec"), names)
+    exec(compile(code, "docs/reference/attribution.md", "exec"), names)
     assert names["result"].maps["epsilon_lrp"].shape == (3, 3, 8, 8)
 
 

@@ -1,4 +1,4 @@
-"""docs/schema.md: its queries run, and it names every table, column, view and macro."""
+"""docs/reference/schema.md: its queries run, and it names every table, column, view and macro."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import shelf
 from modelspace.registry import Registry
 from modelspace.registry.sql import query
 
-PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "schema.md").read_text()
 
 
 @pytest.fixture(scope="module")
