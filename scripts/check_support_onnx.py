@@ -176,11 +176,15 @@ def explain(tap: Tap, x: torch.Tensor) -> dict[str, torch.Tensor]:
 #: The formats of the page. The dynamo exporter needs one more package, and gives files that read alike.
 PAGE = {"onnx": "ONNX", "pt2": "Exported programs (`torch.export`)", "torchscript": "TorchScript, traced"}
 
-HEAD = """# Which exported files work
+HEAD = """# Exported files that were tried
 
-Written by `make support` (`scripts/check_support_onnx.py --page`). Each network has random weights, is exported, and loaded
-again through `onnx:` or `file:`. A number is the largest difference of a map from that of the network before the export,
-relative to the map's largest value, in float64; the ledger is that of ε-LRP (`docs/reference/attribution.md`).
+```
+python scripts/check_support_onnx.py --page
+```
+
+wrote this page (part of `make support`). Each network has random weights, is exported, and loaded again through `onnx:` or
+`file:`. A number is the largest difference of a map from that of the network before the export, relative to the map's
+largest value, in float64; the ledger is that of ε-LRP ([Attribution](../reference/attribution.md#the-ledger)).
 """
 
 COLUMNS = (
