@@ -22,30 +22,34 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 WIDTH = 80
 
 HEAD = """\
-# The command line
+# Command line
 
 <!-- Written by scripts/make_cli_docs.py from the help texts: change those, and run it again. -->
 
-Data goes to standard output; progress, remarks and errors go to standard error. `--format json` and `--format csv` are
-for programs: UTF-8, numbers in full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are for
-people: in a terminal they fit its width, into a pipe they go uncut and without colour.
+```
+modelspace COMMAND --help
+```
+
+Data goes to standard output; progress, notes and errors go to standard error. `--format json` and `--format csv` are
+for programs: UTF-8, numbers with full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are for
+people: they fit the width of a terminal, and are printed in full and without colour into a pipe.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | it could not be done, or a check of `verify` failed; `error:` says what, `hint:` what to do |
-| 2 | the words of the command don't fit |
-| 70 | a fault of modelspace itself |
+| 1 | the command failed, or a check of `verify` did; `error:` says what, `hint:` what to do |
+| 2 | wrong usage: an unknown option or a missing argument |
+| 70 | a bug in modelspace |
 | 130 | interrupted |
-| 141 | the reader of the output has left |
+| 141 | the output was closed by its reader |
 
 | environment variable | meaning |
 |---|---|
-| `MODELSPACE_HOME` | folder of the registry, where `--home` is not given |
+| `MODELSPACE_HOME` | folder of the registry, unless `--home` is given |
 | `MODELSPACE_DEBUG` | `1`: print the traceback of an error |
-| `NO_COLOR` | anything: no colours |
+| `NO_COLOR` | any value: no colours |
 
-`modelspace --install-completion` makes the shell complete commands, options, and the names in the registry.
+`modelspace --install-completion` installs shell completion for commands, options, and the names in the registry.
 """
 
 
