@@ -6,7 +6,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUPPORT := .venv-support
 
-.PHONY: help demo test check docs zoo transfer registry pictures reproduce support bench kill-loop clean
+# What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
+# no browser, no passes over whole models.
+QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/encoder tests/representations \
+	tests/spaces/test_affinity.py tests/spaces/test_bootstrap.py tests/spaces/test_coordinates.py \
+	tests/registry/test_migrations.py tests/registry/test_rows.py tests/evaluation/test_baselines.py \
+	tests/evaluation/test_metrics.py tests/probes/test_preprocess.py tests/sources/test_addresses.py \
+	tests/sources/test_names.py tests/sources/test_preprocessing.py tests/sources/test_python.py \
+	tests/verbs/test_manifest.py tests/cli/test_errors.py tests/docs/test_cli.py tests/docs/test_links.py \
+	tests/docs/test_schema.py tests/docs/test_attribution.py
+
+.PHONY: help demo test quick check site docs zoo transfer registry pictures reproduce support bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -29,6 +39,15 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make quick  lint, types and the fast tests, in less than a minute: the inner loop
+quick: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+
+# make site   build the documentation into site/, which works from disk; warnings are errors
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 # make docs   write the generated pages: command line help, zoo table
 docs: $(READY)
@@ -78,4 +97,4 @@ kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) site .demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -182,9 +182,10 @@ HEAD = """# Exported files that were tried
 python scripts/check_support_onnx.py --page
 ```
 
-wrote this page (part of `make support`). Each network has random weights, is exported, and loaded again through `onnx:` or
-`file:`. A number is the largest difference of a map from that of the network before the export, relative to the map's
-largest value, in float64; the ledger is that of ε-LRP ([Attribution](../reference/attribution.md#the-ledger)).
+wrote this page (part of `make support`). Each network has random weights, is exported, and loaded again through
+`onnx:` or `file:`. A number is the largest difference of a map from that of the network before the export, relative to
+the map's largest value, in float64; the ledger is that of ε-LRP
+([Attribution](../reference/attribution.md#the-ledger)).
 """
 
 COLUMNS = (

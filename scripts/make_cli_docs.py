@@ -31,8 +31,8 @@ modelspace COMMAND --help
 ```
 
 Data goes to standard output; progress, notes and errors go to standard error. `--format json` and `--format csv` are
-for programs: UTF-8, numbers with full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are for
-people: they fit the width of a terminal, and are printed in full and without colour into a pipe.
+for programs: UTF-8, numbers with full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are
+for people: they fit the width of a terminal, and are printed in full and without colour into a pipe.
 
 | exit code | meaning |
 |---|---|

@@ -33,7 +33,7 @@ def test_the_warning_names_the_line_that_imports() -> None:
         warnings.simplefilter("always")
         importlib.import_module("modelspace.hubs")
     sys.modules.pop("modelspace.hubs", None)
-    with pytest.warns(DeprecationWarning) as direct:
+    with pytest.warns(DeprecationWarning, match="is now") as direct:
         exec(compile("import modelspace.hubs", "someone.py", "exec"), {})
     assert direct[0].filename == "someone.py"
     assert len(caught) == 1

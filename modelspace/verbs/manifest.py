@@ -309,7 +309,9 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
         mistakes.append(f"{places[0]}{more}: unknown entry {key!r}{_meant(key, [*KEYS, *_of_request()])}")
     if mistakes:
         hint = (
-            f"an entry may have: {', '.join([*KEYS, *_of_request()])}" if unknown else "docs/how-to/many-models.md has examples"
+            f"an entry may have: {', '.join([*KEYS, *_of_request()])}"
+            if unknown
+            else "docs/how-to/many-models.md has examples"
         )
         raise ManifestError(name, mistakes, hint)
     return entries
