@@ -86,6 +86,17 @@ def _new_name(name: str) -> str | None:
     return f"{MOVED_MODULES[package]}.{rest}" if package in MOVED_MODULES else None
 
 
+def attribute_of_a_spec(spec: Any, name: str) -> Any:
+    """`SpaceSpec.kind`, `.members` and `.row_length`, which the object of a space's kind knows now."""
+    if name not in ("kind", "members", "row_length"):
+        raise AttributeError(f"a SpaceSpec has no attribute {name!r}")
+    space = importlib.import_module("modelspace.spaces.kinds").space_of(spec)
+    _warn(f"modelspace.types.SpaceSpec.{name}", "modelspace.spaces.kinds.space_of(spec)", 3)
+    if name == "members":
+        return getattr(space, "weights", {})
+    return space.row_length if name == "row_length" else {"kernels": "geometry"}.get(space.kind, space.kind)
+
+
 def install() -> None:
     """Let old names of modules be imported."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):

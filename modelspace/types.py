@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from modelspace import deprecated
 from modelspace.errors import UsageError
 
 CHANNEL_ORDERS = ("rgb", "bgr", "gray", "rgba")
@@ -25,12 +26,6 @@ BITS = (1, 2, 3, 4, 8, 16, 32)
 #: What of the encoder output T an attribution method explains: ΣT as in the paper; ½|T|², the backward pass seeded with T;
 #: or the same of T minus its mean over the probe images, per channel.
 SCALARS = ("sum", "energy", "centred_energy")
-
-#: Spaces of the second kind: how T tells the probe images apart (`modelspace.representations.kernels`). They need no backward pass.
-GEOMETRIES = ("dds", "linear_cka", "rsa")
-
-#: Spaces of the third kind: weighted sums of other spaces' affinities, with nothing of their own to store.
-BLEND = "blend"
 
 
 def canonical_json(value: Any) -> str:
@@ -274,7 +269,7 @@ class SpaceSpec:
     Attributes:
         name: what people call the space; not part of its identity.
         probe_id: fingerprint of the probe set (`modelspace.probes`).
-        method: an attribution method (`modelspace.attribution.METHODS`), one of `GEOMETRIES`, or `BLEND`.
+        method: an attribution method, a kernel of the encoder output, or "blend"; `modelspace.spaces.kinds` has them all.
         n_images: how many probe images are used, from the first of the set.
         canvas: side of the square that every map is brought to, in pixels; 0 where there are no maps.
         bits: bits per stored element, one of `BITS`.
@@ -300,25 +295,8 @@ class SpaceSpec:
             )
         if self.scalar not in SCALARS:
             raise UsageError(f"{self.scalar!r} is nothing that can be explained", f"use {', '.join(SCALARS)}")
-        if (self.kind == "maps" and self.canvas < 2) or self.n_images < 1:
-            raise UsageError(
-                f"a space needs a canvas of 2 or more pixels and an image, not {self.canvas} and {self.n_images}"
-            )
-
-    @property
-    def kind(self) -> str:
-        """ "maps", "geometry" or "blend"."""
-        return BLEND if self.method == BLEND else "geometry" if self.method in GEOMETRIES else "maps"
-
-    @property
-    def row_length(self) -> int:
-        """Stored elements per probe image: the pixels of a map, or a row of the kernel; 0 for a blend."""
-        return {"maps": self.canvas**2, "geometry": self.n_images, BLEND: 0}[self.kind]
-
-    @property
-    def members(self) -> dict[str, float]:
-        """Weights of a blend's members by space id; empty for other spaces."""
-        return {str(key): float(value) for key, value in dict(self.parameters.get("members", {})).items()}
+        if self.n_images < 1:
+            raise UsageError(f"a space needs a probe image, not {self.n_images}")
 
     def identity(self) -> dict[str, Any]:
         """What is hashed into `space_id`."""
@@ -333,15 +311,13 @@ class SpaceSpec:
             "version": self.version,
         }
 
+    def __getattr__(self, name: str) -> Any:
+        return deprecated.attribute_of_a_spec(self, name)
+
     @property
     def space_id(self) -> str:
         """16 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:16]
-
-    @property
-    def n_elements(self) -> int:
-        """Length of the concatenated rows of one model: images x canvas x canvas, for maps."""
-        return self.n_images * self.row_length
 
 
 @dataclass(frozen=True)
@@ -378,3 +354,9 @@ class ModelCard:
         """Two cards with equal identity have equal maps: weights, tapped layer and preprocessing."""
         value = {"weights": self.weights_sha256, "layer": self.layer, "preprocessing": self.preprocessing.to_dict()}
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+__getattr__ = deprecated.renamed(
+    __name__,
+    {"BLEND": "modelspace.spaces.kinds.BLEND", "GEOMETRIES": "modelspace.representations.kernels.METHODS"},
+)

@@ -32,8 +32,11 @@ from modelspace.results import (
     Records,
     SpaceInfo,
 )
-from modelspace.spaces import affinity as comparison
-from modelspace.spaces import create as spaces
+from modelspace.spaces import affinity as affinities
+from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_blend, create_spaces, create_standard
+from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
+from modelspace.spaces.probe_sets import images as probe_images
+from modelspace.spaces.ranking import Ranking
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
     from modelspace.verbs.add_many import BulkProgress
-    from modelspace.verbs.evaluate import Judged
+    from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.manifest import Entry
     from modelspace.verbs.pictures.figures import Clustered
 
@@ -86,10 +89,10 @@ class ModelSpace:
     def init(
         self,
         *,
-        probes: str | Path | ProbeSet = spaces.DEFAULT_PROBES,
+        probes: str | Path | ProbeSet = DEFAULT_PROBES,
         methods: Sequence[str] | None = None,
         images: int | None = None,
-        canvas: int = spaces.DEFAULT_CANVAS,
+        canvas: int = DEFAULT_CANVAS,
         bits: int | None = None,
         seed: int = 0,
         per_subfolder: int | None = None,
@@ -120,12 +123,12 @@ class ModelSpace:
             UsageError: an unknown method, a number out of range, too few images.
             ConflictError: the name belongs to a space with another definition.
         """
-        choice = spaces.ProbeChoice(probes, images, per_subfolder, None, seed)
+        choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
-            made = spaces.create_standard(self.path, choice, canvas, bits, default)
+            made = create_standard(self.path, choice, canvas, bits, default)
         else:
-            methods = methods or spaces.DEFAULT_METHODS
-            made = spaces.create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
+            methods = methods or DEFAULT_METHODS
+            made = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
         return Records([info for info in self.spaces() if info.name in made], SpaceInfo)
 
     def blend(
@@ -150,7 +153,7 @@ class ModelSpace:
             UsageError: no members, weights that are not above zero, or members on different probe images.
             NotFoundError: there is no such member, or no space whose kernels the re-ranking could use.
         """
-        made = spaces.create_blend(self.path, name, members, hubs, rerank, default)
+        made = create_blend(self.path, name, members, Ranking(hubs, rerank), default)
         self._refresh_index()
         return next(info for info in self.spaces() if info.name == made)
 
@@ -171,8 +174,8 @@ class ModelSpace:
             ProbeError: an image that can't be read; it is named.
             ConflictError: the name belongs to another set.
         """
-        choice = spaces.ProbeChoice(source, images, per_subfolder, size, seed)
-        return _probe_info(spaces.create_probes(self.path, name, choice))
+        choice = ProbeChoice(source, images, per_subfolder, size, seed)
+        return _probe_info(create_probes(self.path, name, choice))
 
     # ---- adding
 
@@ -430,7 +433,7 @@ class ModelSpace:
             rerank=rerank,
         )
 
-    def evaluate(self, **options: Any) -> Judged:
+    def evaluate(self, **options: Any) -> EvaluationReport:
         """How far the affinities agree with measured transfer; the options are those of `modelspace.verbs.evaluate.evaluate`."""
         from modelspace.verbs.evaluate import evaluate
 
@@ -446,7 +449,7 @@ class ModelSpace:
         with Registry.open(self.path) as registry:
             row = registry.space(space)
             chosen = {model.model_id: model.card.name for model in registry.models(where)}
-            ids, matrix = comparison.matrix(registry, row.spec, set(chosen))
+            ids, matrix = affinities.matrix(registry, row.spec, set(chosen))
         return AffinityMatrix(tuple(chosen[i] for i in ids), matrix, row.spec)
 
     def cosines(self, models: Sequence[str], space: str | None = None) -> np.ndarray:
@@ -457,27 +460,27 @@ class ModelSpace:
             for row in rows:
                 if spec.name not in row.spaces:
                     raise NotFoundError(f"model {row.card.name!r} is not in space {spec.name!r}")
-            return comparison.all_cosines(registry, spec, [row.model_id for row in rows])
+            return affinities.contributions_of_all(registry, spec, [row.model_id for row in rows])
 
     def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
         """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
-        from modelspace.representations.maps import decode_unit, require_maps
+        from modelspace.spaces.kinds import map_space
 
         with Registry.open(self.path) as registry:
-            spec = require_maps(registry.space(space).spec)
+            holder = map_space(registry.space(space).spec)
+            spec = holder.spec
             row = registry.model(model)
             blocks = list(registry.map_blocks(spec.space_id, row.model_id))
         if not blocks:
             raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
-        maps = np.concatenate([decode_unit(block, spec) for block in blocks]).astype(np.float32)
-        maps = maps.reshape(-1, spec.canvas, spec.canvas)
+        maps = np.concatenate([holder.unit_maps(block) for block in blocks]).astype(np.float32)
         return maps if images is None else maps[list(images)]
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
         """Images of a probe set (default: the default space's), (n, side, side, 3) uint8."""
         with Registry.open(self.path) as registry:
             row = registry.probe_set(name or registry.space().spec.probe_id)
-        return np.concatenate([next(spaces.images(self.path, row, k, 1, 1)) for k in images])
+        return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
 
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
         """Run SQL on a read-only connection that can reach nothing but the registry.
@@ -713,7 +716,7 @@ class ModelSpace:
     def remove(self, name: str) -> None:
         """Forget a model: its row, maps and vectors, in one transaction."""
         with Registry.open(self.path, write=True) as registry, registry.transaction():
-            comparison.remove(registry, registry.model(name).model_id)
+            affinities.remove(registry, registry.model(name).model_id)
         self._refresh_index()
 
     def rename(self, old: str, new: str) -> None:
@@ -772,7 +775,7 @@ class ModelSpace:
             with Registry.open(self.path, write=True) as registry:
                 for row in registry.spaces():
                     with registry.transaction():
-                        comparison.rebuild(registry, row.spec, progress)
+                        affinities.rebuild(registry, row.spec, progress)
         if compact:
             from modelspace.registry.compaction import compact as write_anew
 
@@ -794,7 +797,7 @@ class ModelSpace:
     def _refresh_index(self) -> None:
         """Write the index files that are not fresh, and remove those of spaces that are gone."""
         from modelspace.spaces import index
-        from modelspace.verbs.nearest import load_index
+        from modelspace.spaces.neighbours import load_index
 
         with Registry.open(self.path) as registry:
             rows = registry.spaces()

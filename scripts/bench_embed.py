@@ -27,7 +27,8 @@ from modelspace.attribution.engine import frozen
 from modelspace.embedding.embed import embed
 from modelspace.encoder.layers import find_encoder_output
 from modelspace.probes.preprocess import to_input
-from modelspace.types import GEOMETRIES, Preprocessing, SpaceSpec
+from modelspace.spaces.kinds import KernelSpace
+from modelspace.types import Preprocessing, SpaceSpec
 
 
 class Bottleneck(nn.Module):
@@ -129,7 +130,7 @@ def spaces(wanted: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
     made = []
     for one in wanted:
         method, _, scalar = one.partition(":")
-        if method in GEOMETRIES:
+        if method in KernelSpace.methods():
             made.append(SpaceSpec(one, "bench", method, n_images, 0, 16))
         else:
             parameters = dict(METHODS[method].defaults)

@@ -30,9 +30,9 @@ from modelspace.evaluation import Cost, similarity, stored
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations import kernels
-from modelspace.representations.maps import MapBlock, decode_unit
-from modelspace.spaces import affinity as comparison
-from modelspace.spaces import create, predictability
+from modelspace.representations.maps import MapBlock
+from modelspace.spaces import predictability, probe_sets
+from modelspace.spaces.kinds import BlendSpace, KernelSpace, decode_unit, space_of
 from modelspace.types import Preprocessing, SpaceSpec
 from modelspace.zoo.tasks import TASKS
 
@@ -52,7 +52,7 @@ def shipped(images: int, feature_images: int) -> tuple[ProbeRow, list[SpaceSpec]
         return (
             probes,
             specs,
-            np.concatenate(list(create.images(space.path, probes, 0, feature_images, DEFAULT_BATCH_SIZE))),
+            np.concatenate(list(probe_sets.images(space.path, probes, 0, feature_images, DEFAULT_BATCH_SIZE))),
         )
 
 
@@ -83,7 +83,7 @@ def compute(
 ) -> stored.StoredBaselines:
     torch.set_num_threads(1)
     probes, everything, images = shipped(images_wanted, features_wanted)
-    specs = [spec for spec in everything if spec.kind != "blend"]
+    specs = [spec for spec in everything if not space_of(spec).is_derived]
     tables, weights, layers = [], [], []
     blocks: dict[str, list[list[MapBlock]]] = {spec.space_id: [] for spec in specs}
     forward = np.zeros((repeats, len(timed)))
@@ -113,19 +113,21 @@ def compute(
     passes = len(timed) * len(images)
     space_costs = {}
     for spec in everything:
-        ranked = next(iter(spec.members), spec.space_id)  # a blend here has one member, whose kernels it re-ranks with
+        space = space_of(spec)
+        # A blend here has one member, whose kernels it re-ranks with.
+        ranked = next(iter(space.weights)) if isinstance(space, BlendSpace) else spec.space_id
         member = next(other for other in specs if other.space_id == ranked)
         embedding = float(backward[ranked].min(axis=0).sum())
         took = []
         for _ in range(repeats):
             start = time.process_time()
-            if spec.kind == "blend":
-                predictability.matrix([comparison.kernel_of(member, one) for one in blocks[ranked]])
+            if space_of(spec).is_derived:
+                predictability.r2_matrix([KernelSpace(member).kernel(one) for one in blocks[ranked]])
             affinity(blocks[ranked], member)
             took.append(time.process_time() - start)
         shown = len(timed) * spec.n_images
         space_costs[spec.space_id] = Cost(
-            round(embedding + min(took), 4), shown, 0 if member.kind == "geometry" else shown
+            round(embedding + min(took), 4), shown, shown if space_of(member).has_maps else 0
         )
         print(f"{spec.name}: embedding {embedding:.2f} s, comparisons {min(took):.3f} s")
     once = float(forward.min(axis=0).sum())

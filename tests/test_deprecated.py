@@ -20,6 +20,7 @@ def test_a_moved_module_is_the_new_one(old: str) -> None:
     assert module.__name__ == f"modelspace.{MOVED_MODULES[old]}"
 
 
+@pytest.mark.filterwarnings("ignore:modelspace.pictures is now")
 def test_modules_in_a_moved_folder_are_found() -> None:
     sys.modules.pop("modelspace.pictures.figures", None)
     with pytest.warns(DeprecationWarning, match=r"modelspace\.pictures\.figures is now modelspace\.verbs\."):
@@ -33,7 +34,7 @@ def test_the_warning_names_the_line_that_imports() -> None:
         warnings.simplefilter("always")
         importlib.import_module("modelspace.hubs")
     sys.modules.pop("modelspace.hubs", None)
-    with pytest.warns(DeprecationWarning, match="is now") as direct:
+    with pytest.warns(DeprecationWarning, match="hubs") as direct:
         exec(compile("import modelspace.hubs", "someone.py", "exec"), {})
     assert direct[0].filename == "someone.py"
     assert len(caught) == 1
@@ -51,9 +52,25 @@ def test_a_renamed_attribute_is_the_new_one() -> None:
     from modelspace.spaces import create
 
     with pytest.warns(
-        DeprecationWarning, match=r"modelspace\.spaces\.DEFAULT_IMAGES is now modelspace\.spaces\.create"
+        DeprecationWarning, match=r"modelspace\.spaces\.DEFAULT_CANVAS is now modelspace\.spaces\.create"
     ):
-        assert spaces.DEFAULT_IMAGES is create.DEFAULT_IMAGES
+        assert spaces.DEFAULT_CANVAS is create.DEFAULT_CANVAS
     lookup = renamed("modelspace.names", {"old": "check_name"})
     with pytest.warns(DeprecationWarning, match=r"modelspace\.names\.old"):
         assert lookup("old") is importlib.import_module("modelspace.names").check_name
+
+
+def test_what_a_definition_of_a_space_knew_of_its_kind() -> None:
+    from modelspace import types
+
+    spec = types.SpaceSpec("dds", "probes", "dds", n_images=9, canvas=0)
+    with pytest.warns(DeprecationWarning, match=r"SpaceSpec\.kind"):
+        assert spec.kind == "geometry"
+    with pytest.warns(DeprecationWarning, match=r"SpaceSpec\.row_length"):
+        assert spec.row_length == 9
+    with pytest.warns(DeprecationWarning, match=r"SpaceSpec\.members"):
+        assert spec.members == {}
+    with pytest.warns(DeprecationWarning, match=r"types\.GEOMETRIES"):
+        assert types.GEOMETRIES == ("dds", "linear_cka", "rsa")
+    with pytest.raises(AttributeError):
+        spec.nonsense  # noqa: B018

@@ -83,13 +83,13 @@ def attribute(
         raise UsageError(f"parameters for {', '.join(sorted(unused))}, which is not among the methods")
     if not values:
         raise UsageError("no attribution method given", f"methods: {', '.join(METHODS)}")
-    wanted = {method: Wanted.of(method, value) for method, value in values.items()}
+    wanted = {method: MapRequest.of(method, value) for method, value in values.items()}
     made, output = explain(tap, x, tuple(wanted.values()))
     return Attribution({method: made[one] for method, one in wanted.items()}, output)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MapRequest:
     """One kind of map.
 
     Attributes:
@@ -107,7 +107,7 @@ class Wanted:
     @classmethod
     def of(
         cls, method: str, parameters: Mapping[str, Value] | None = None, scalar: str = "sum", images: int = 0
-    ) -> Wanted:
+    ) -> MapRequest:
         """With the parameters that are not given at their defaults.
 
         Raises:
@@ -120,8 +120,8 @@ class Wanted:
 
 
 def explain(
-    tap: Tap, x: Tensor, wanted: Sequence[Wanted], centres: Mapping[int, Tensor] | None = None
-) -> tuple[dict[Wanted, Tensor], Tensor]:
+    tap: Tap, x: Tensor, wanted: Sequence[MapRequest], centres: Mapping[int, Tensor] | None = None
+) -> tuple[dict[MapRequest, Tensor], Tensor]:
     """Maps of several kinds over one forward pass, and T; see `attribute`, whose errors it raises.
 
     Args:
@@ -135,7 +135,7 @@ def explain(
         graphical = [one for one in wanted if not METHODS[one.method].captum]
         output = encoder_output(tap, source, bool(graphical))
         checked = {_OUTPUT: output.detach()}
-        maps: dict[Wanted, Tensor] = {}
+        maps: dict[MapRequest, Tensor] = {}
         if graphical:
             maps, gradients = _graph_maps(tap, source, output, graphical, centres or {})
             checked |= gradients
@@ -172,7 +172,7 @@ def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
     return total / n
 
 
-def _seed(output: Tensor, one: Wanted, centres: Mapping[int, Tensor]) -> Tensor:
+def _seed(output: Tensor, one: MapRequest, centres: Mapping[int, Tensor]) -> Tensor:
     """What the backward pass starts with: the derivative of the explained scalar by T."""
     if one.scalar == "sum":
         return torch.ones_like(output)
@@ -181,7 +181,7 @@ def _seed(output: Tensor, one: Wanted, centres: Mapping[int, Tensor]) -> Tensor:
     return output.detach() - centres[one.images].to(output)
 
 
-def _label(one: Wanted) -> str:
+def _label(one: MapRequest) -> str:
     return one.method if one.scalar == "sum" else f"{one.method} of the {one.scalar.replace('_', ' ')}"
 
 
@@ -310,17 +310,17 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
 
 
 def _graph_maps(
-    tap: Tap, source: Tensor, output: Tensor, wanted: Sequence[Wanted], centres: Mapping[int, Tensor]
-) -> tuple[dict[Wanted, Tensor], dict[str, Tensor]]:
+    tap: Tap, source: Tensor, output: Tensor, wanted: Sequence[MapRequest], centres: Mapping[int, Tensor]
+) -> tuple[dict[MapRequest, Tensor], dict[str, Tensor]]:
     """The maps that come from backward passes over one graph, and the plain gradients by what they are of.
 
     Saliency and gradient*input of one scalar share a backward pass; ε-LRP needs one for each scalar and parameters.
     """
-    maps: dict[Wanted, Tensor] = {}
+    maps: dict[MapRequest, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     x = source.detach()
     graph = Graph(output.grad_fn, source)
-    plain: dict[tuple[str, int], list[Wanted]] = {}
+    plain: dict[tuple[str, int], list[MapRequest]] = {}
     for one in wanted:
         if one.method != "epsilon_lrp":
             plain.setdefault((one.scalar, one.images), []).append(one)
@@ -340,12 +340,12 @@ def _graph_maps(
     return maps, gradients
 
 
-def _settings(one: Wanted) -> Settings:
+def _settings(one: MapRequest) -> Settings:
     values = dict(one.parameters)
     return Settings(float(values["epsilon"]), str(values["offset"]))
 
 
-def _captum_maps(tap: Tap, x: Tensor, wanted: Sequence[Wanted]) -> dict[Wanted, Tensor]:
+def _captum_maps(tap: Tap, x: Tensor, wanted: Sequence[MapRequest]) -> dict[MapRequest, Tensor]:
     from modelspace.attribution import captum_methods
 
     forward = _per_image_sum(tap)

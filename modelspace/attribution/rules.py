@@ -14,8 +14,9 @@ node is in one of these groups, and a node of no group is refused by name:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ Gradients = tuple[Tensor | None, ...]
 Hook = Callable[[Gradients, Gradients], Gradients | None]
 #: The hook of one node, None where its plain gradient is right, and the input positions that carry relevance.
 Step = tuple[Hook | None, Iterable[int]]
+Rule = Callable[[Graph, Node, "Settings"], Step]
 
 
 class NoRule(Exception):
@@ -151,11 +153,12 @@ def plan(graph: Graph, settings: Settings) -> list[tuple[Node, Hook]]:
     hooks: list[tuple[Node, Hook]] = []
     refused: Counter[str] = Counter()
     seen, stack = {graph.root}, [graph.root]
+    rules = _rules()
     while stack:
         node = stack.pop()
         below = graph.inputs[node]
         try:
-            hook, kept = _step(graph, node, settings)
+            hook, kept = _step(graph, node, settings, rules)
         except NoRule as reason:
             refused[f"{node.name()}{f' ({reason})' if str(reason) else ''}"] += 1
             continue
@@ -201,47 +204,69 @@ def _without(hook: Hook | None, dropped: list[int]) -> Hook:
     return run
 
 
-def _step(graph: Graph, node: Node, settings: Settings) -> Step:
+def _step(graph: Graph, node: Node, settings: Settings, rules: Mapping[str, Rule]) -> Step:
     kind = graph.kinds[node]
-    everything = range(len(graph.inputs[node]))
-    if kind == "Relu":
-        return _relu(node, settings), [0]
-    if kind in LINEAR or kind in SELECTION:
-        return None, everything
-    if kind in WEIGHTED:
-        data, weight = WEIGHTED[kind]
-        fixed = weight if graph.live(node, data) else data
-        return None, [i for i in everything if i not in fixed]
-    if kind in PRODUCTS:
-        return _product(graph, node, PRODUCTS[kind])
-    if kind in QUOTIENTS:
-        return _quotient(graph, node, QUOTIENTS[kind])
-    if kind == "Pow":
-        return _power(graph, node, settings)
     if kind == "Abs" and node._saved_self.is_complex():
         return None, [0]  # homogeneous of degree 1 in the real and imaginary parts
-    if kind in ACTIVATIONS:
-        _only_first(graph, node)
-        return _elementwise(node, ACTIVATIONS[kind], settings, 0), [0]
-    if kind in NORMALISERS:
-        _only_first(graph, node)
-        return _normaliser(node, NORMALISERS[kind]), [0, 2]
-    if kind in BATCH_NORMS:
-        return _batch_norm(graph, node, settings)
-    if kind in HOMOGENEOUS:
-        return _homogeneous(HOMOGENEOUS[kind]), [0]
-    if kind == "VarMean":
-        return _variance_and_mean(), [0]
-    if kind in TANGENTS:
-        return _tangent(node, kind, settings), [0]
+    if rule := rules.get(kind):
+        return rule(graph, node, settings)
     if kind.startswith("ScaledDotProduct"):
         if graph.live(node, (2,)):
             return None, [2]
         raise NoRule("attention over constant values")
-    if kind == "Glu":
-        return _normaliser(node, products.gated_linear_unit), [0]
     own = kind == CUSTOM and opaque_hint([node.name()]) is None
     raise NoRule("an autograd.Function of the model's own" if own else "")
+
+
+def _rules() -> dict[str, Rule]:
+    """The rule of each kind of node that has one; where a kind is in several groups, the later one counts."""
+    rules: dict[str, Rule] = {}
+    for kind in TANGENTS:
+        rules[kind] = _on_first(partial(_tangent, kind=kind))
+    rules["Glu"] = _on_first(lambda node, settings: _normaliser(node, products.gated_linear_unit))
+    rules["VarMean"] = _on_first(lambda node, settings: _variance_and_mean())
+    for kind, degree in HOMOGENEOUS.items():
+        rules[kind] = _on_first(partial(_homogeneous, degree=degree))
+    rules |= dict.fromkeys(BATCH_NORMS, _batch_norm)
+    for kind, gradient in NORMALISERS.items():
+        rules[kind] = partial(_normalised, gradient=gradient)
+    for kind, activation in ACTIVATIONS.items():
+        rules[kind] = partial(_activated, activation=activation)
+    rules["Pow"] = _power
+    for kind, positions in QUOTIENTS.items():
+        rules[kind] = partial(_quotient, positions=positions)
+    for kind, positions in PRODUCTS.items():
+        rules[kind] = partial(_product, factors=positions)
+    for kind, (data, weight) in WEIGHTED.items():
+        rules[kind] = partial(_weighted, data=data, weight=weight)
+    rules |= dict.fromkeys(LINEAR | SELECTION, _passed_on)
+    rules["Relu"] = _on_first(_relu)
+    return rules
+
+
+def _on_first(hook: Callable[[Node, Settings], Hook | None]) -> Rule:
+    """The rule of a node whose first input alone carries relevance."""
+    return lambda graph, node, settings: (hook(node, settings), [0])
+
+
+def _passed_on(graph: Graph, node: Node, settings: Settings) -> Step:
+    """The plain gradient is right, for every input."""
+    return None, range(len(graph.inputs[node]))
+
+
+def _weighted(graph: Graph, node: Node, settings: Settings, data: tuple[int, ...], weight: tuple[int, ...]) -> Step:
+    fixed = weight if graph.live(node, data) else data
+    return None, [i for i in range(len(graph.inputs[node])) if i not in fixed]
+
+
+def _activated(graph: Graph, node: Node, settings: Settings, activation: Activation) -> Step:
+    _only_first(graph, node)
+    return _elementwise(node, activation, settings, 0), [0]
+
+
+def _normalised(graph: Graph, node: Node, settings: Settings, gradient: Callable[[Node, Tensor], Tensor]) -> Step:
+    _only_first(graph, node)
+    return _normaliser(node, gradient), [0, 2]
 
 
 def _only_first(graph: Graph, node: Node) -> None:
@@ -323,7 +348,7 @@ def _total(values: Tensor) -> float:
 # --- products
 
 
-def _product(graph: Graph, node: Node, factors: tuple[int, int]) -> Step:
+def _product(graph: Graph, node: Node, settings: Settings, factors: tuple[int, int]) -> Step:
     signal = products.signal_edges(graph, node, factors)
     kept = [i for i in range(len(graph.inputs[node])) if i not in factors or i in signal]
     if len(signal) < 2:
@@ -335,7 +360,7 @@ def _product(graph: Graph, node: Node, factors: tuple[int, int]) -> Step:
     return halve, kept
 
 
-def _quotient(graph: Graph, node: Node, positions: tuple[int, int]) -> Step:
+def _quotient(graph: Graph, node: Node, settings: Settings, positions: tuple[int, int]) -> Step:
     numerator, denominator = positions
     if getattr(node, "_saved_rounding_mode", None) is not None:
         raise NoRule("rounds")
@@ -372,7 +397,7 @@ def _batch_norm(graph: Graph, node: Node, settings: Settings) -> Step:
 # --- functions of several inputs at once
 
 
-def _homogeneous(degree: int) -> Hook | None:
+def _homogeneous(node: Node, settings: Settings, degree: int) -> Hook | None:
     if degree == 1:
         return None
     return lambda inputs, outputs: tuple(None if g is None else g / degree for g in inputs)
@@ -391,7 +416,7 @@ def _variance_and_mean() -> Hook:
     return run
 
 
-def _tangent(node: Any, kind: str, settings: Settings) -> Hook | None:
+def _tangent(node: Any, settings: Settings, kind: str) -> Hook | None:
     book = settings.book
     if book is None:
         return None

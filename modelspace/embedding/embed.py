@@ -9,21 +9,22 @@ centred energy alone needs a forward pass over all images first, for the mean of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelspace.errors import EmbeddingError, UsageError
 from modelspace.representations import kernels
-from modelspace.representations.maps import MapBlock, MapWriter, whole_block
+from modelspace.representations.maps import MapBlock
+from modelspace.spaces.kinds import space_of
 from modelspace.types import Preprocessing, SpaceSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from modelspace.attribution.engine import Wanted
+    from modelspace.attribution.engine import MapRequest
     from modelspace.encoder.layers import Tap
 
 #: Called with (images done, images in all).
@@ -97,6 +98,42 @@ def to_canvas(maps: torch.Tensor, canvas: int) -> torch.Tensor:
     return (plane / norm.clamp_min(1e-38)).squeeze(1)
 
 
+class Batch:
+    """One batch of probe images after it went through the model; see `spaces.collectors.PassBatch`."""
+
+    def __init__(
+        self,
+        first: int,
+        image_size: tuple[int, int],
+        attribution: Mapping[MapRequest, torch.Tensor],
+        output: torch.Tensor,
+        preprocessing: Preprocessing,
+    ) -> None:
+        self.first = first
+        self._image_size = image_size
+        self._attribution = attribution
+        self._output = output
+        self._preprocessing = preprocessing
+        self._maps: dict[tuple[MapRequest, int], np.ndarray] = {}
+        self._features: np.ndarray | None = None
+
+    def maps(self, request: MapRequest, canvas: int) -> np.ndarray:
+        """Unit maps on the canvas, (b, canvas, canvas) float32, in the probe image's frame; computed once."""
+        from modelspace.probes.preprocess import on_image
+
+        if (request, canvas) not in self._maps:
+            # Crops are undone first, so that the same place of two models' maps is the same place of the image.
+            whole = on_image(self._attribution[request], self._preprocessing, self._image_size)
+            self._maps[request, canvas] = to_canvas(whole, canvas).cpu().numpy()
+        return self._maps[request, canvas]
+
+    def features(self) -> np.ndarray:
+        """The encoder output reduced to at most `kernels.MOST` numbers per image, (b, d) float32; computed once."""
+        if self._features is None:
+            self._features = kernels.reduced(self._output).cpu().numpy()
+        return self._features
+
+
 def embed(
     tap: Tap,
     preprocessing: Preprocessing,
@@ -113,79 +150,75 @@ def embed(
         preprocessing: from probe image to input.
         images: batches (b, side, side, 3) uint8, at least as many images as the largest space needs. A space of the
             centred energy goes over them twice, so that an iterator will not do.
-        spaces: the spaces to fill, no blends; a method may appear in several (scalar, parameters, canvas, bits, images).
+        spaces: the spaces to fill, none of them derived; a method may appear in several (scalar, parameters, canvas,
+            bits, images).
         device: where the model is.
-        progress: told after every batch.
+        progress: called after each batch.
 
     Raises:
         EmbeddingError: a gradient that is zero, not finite or not defined; names the images. Nothing was stored.
     """
-    from modelspace.attribution.engine import check_independent, check_target, explain, mean_output
-    from modelspace.probes.preprocess import on_image, to_input
+    from modelspace.attribution.engine import explain
+    from modelspace.probes.preprocess import to_input
 
     started = time.perf_counter()
-    total = max(space.n_images for space in spaces)
-    shown = [space for space in spaces if space.kind == "maps"]
-    kinds = {space.space_id: _wanted(space) for space in shown}
-    writers = {space.space_id: MapWriter(space.canvas, space.bits) for space in shown}
-    features = _Features(space.n_images for space in spaces if space.kind == "geometry")
-    centres: dict[int, torch.Tensor] = {}
-    for count in sorted({kind.images for kind in kinds.values()} - {0}):
-        if iter(images) is images:
-            raise UsageError("a space of the centred energy goes over the images twice", "give a list, no iterator")
-        centres[count] = mean_output(tap, (to_input(batch, preprocessing, device) for batch in _first(images, count)))
+    total = max(spec.n_images for spec in spaces)
+    collectors = {spec.space_id: collector for spec in spaces if (collector := space_of(spec).collector())}
+    requests = [collector.request for collector in collectors.values() if collector.request]
+    centres = _centres(tap, preprocessing, images, requests, device)
     done = 0
     output_shape: tuple[int, ...] = ()
-    for batch in _first(images, total):
-        x = to_input(batch, preprocessing, device)
+    for pixels in _first(images, total):
+        x = to_input(pixels, preprocessing, device)
         if done == 0:
-            if shown:
-                check_target(tap, x[:2], constant=any(kind.scalar == "sum" for kind in kinds.values()))
-            else:
-                check_independent(tap, x[:2])
-        wanted = [space for space in shown if space.n_images > done]
+            _check(tap, x[:2], requests)
+        open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
+        wanted = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
-            maps, output = explain(tap, x, tuple(dict.fromkeys(kinds[space.space_id] for space in wanted)), centres)
+            attribution, output = explain(tap, x, wanted, centres)
         except EmbeddingError as error:
-            error.message = f"probe images {done} to {done + len(batch) - 1}: {error.message}"
+            error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
             raise
         output_shape = tuple(output.shape[1:])
-        features.take(output)
-        planes: dict[tuple[Any, int], np.ndarray] = {}
-        for space in wanted:
-            key = (kinds[space.space_id], space.canvas)
-            if key not in planes:
-                # Crops are undone first, so that the same place of two models' maps is the same place of the image.
-                whole = on_image(maps[key[0]], preprocessing, (batch.shape[1], batch.shape[2]))
-                planes[key] = to_canvas(whole, space.canvas).cpu().numpy()
-                _refuse_empty(planes[key], space, done)
-            writers[space.space_id].write(planes[key][: space.n_images - done])
-        done += len(batch)
+        batch = Batch(done, (pixels.shape[1], pixels.shape[2]), attribution, output, preprocessing)
+        for collector in open_collectors:
+            collector.take(batch)
+        done += len(pixels)
         if progress:
             progress(done, total)
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
-    blocks = {space_id: writer.close() for space_id, writer in writers.items()}
-    for space in spaces:
-        if space.kind == "geometry":
-            blocks[space.space_id] = features.block(space)
+    blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}
     return Embedding(blocks, output_shape, time.perf_counter() - started)
 
 
-class _Features:
-    """The table of T, collected batch by batch up to the largest number of images that a space of geometry uses."""
+def _centres(
+    tap: Tap,
+    preprocessing: Preprocessing,
+    images: Iterable[np.ndarray],
+    requests: Iterable[MapRequest],
+    device: torch.device,
+) -> dict[int, torch.Tensor]:
+    """The means of T that the centred energy is taken from, by number of images: a forward pass over them for each."""
+    from modelspace.attribution.engine import mean_output
+    from modelspace.probes.preprocess import to_input
 
-    def __init__(self, counts: Iterable[int]) -> None:
-        self._most = max(counts, default=0)
-        self._rows: list[np.ndarray] = []
+    centres: dict[int, torch.Tensor] = {}
+    for count in sorted({request.images for request in requests} - {0}):
+        if iter(images) is images:
+            raise UsageError("a space of the centred energy goes over the images twice", "give a list, no iterator")
+        centres[count] = mean_output(tap, (to_input(batch, preprocessing, device) for batch in _first(images, count)))
+    return centres
 
-    def take(self, output: torch.Tensor) -> None:
-        if sum(map(len, self._rows)) < self._most:
-            self._rows.append(kernels.reduced(output).cpu().numpy())
 
-    def block(self, space: SpaceSpec) -> list[MapBlock]:
-        table = np.concatenate(self._rows)[: space.n_images]
-        return whole_block(kernels.kernel(space.method, table).astype(np.float32), space.bits)
+def _check(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> None:
+    """Refuse what can't be embedded, once per model, on two images."""
+    from modelspace.attribution.engine import check_independent, check_target
+
+    if requests:
+        check_target(tap, x, constant=any(request.scalar == "sum" for request in requests))
+    else:
+        check_independent(tap, x)
 
 
 def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
@@ -195,19 +228,3 @@ def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
             return
         yield batch[:count]
         count -= len(batch)
-
-
-def _wanted(space: SpaceSpec) -> Wanted:
-    from modelspace.attribution.engine import Wanted
-
-    return Wanted.of(space.method, space.parameters, space.scalar, space.n_images)
-
-
-def _refuse_empty(planes: np.ndarray, space: SpaceSpec, first: int) -> None:
-    empty = np.flatnonzero(~np.any(planes, axis=(1, 2)))
-    if len(empty):
-        raise EmbeddingError(
-            f"the {space.method} map of probe image {first + int(empty[0])} is zero"
-            + (f", and of {len(empty) - 1} more of its batch" if len(empty) > 1 else ""),
-            "its cosine with other maps is not defined: tap another layer (--layer; 'modelspace layers URI' lists them)",
-        )

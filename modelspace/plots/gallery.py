@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -13,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
 from modelspace.plots.figure import INK, LINE, SMALL, TITLE, Picture, drawn, shorten
-from modelspace.plots.groups import as_list, group_looks
+from modelspace.plots.groups import GroupLook, as_list, group_looks
 from modelspace.plots.legend import draw_group_legend, legend_height
 
 # Diverging colours for signed maps, zero in the middle. "relief" also grows lighter all the way from blue to gold, so a
@@ -74,6 +76,156 @@ def gallery_figure(
     Raises:
         UsageError: for shapes that don't fit, values that are not finite, or unknown colours.
     """
+    array = _check_maps(maps, column_names, row_names, headings)
+    n_columns, n_rows = array.shape[:2]
+    if colours not in SIGNED:
+        raise UsageError(f"colours {colours!r} are not known", f"use one of: {', '.join(SIGNED)}")
+    photographs = None if images is None else _check_images(images, n_rows)
+    signed = bool((array < 0).any())
+    looks, legend = group_looks(as_list(column_names, groups))
+    texts = [shorten(name, 26) for name in column_names]
+    rows = [] if row_names is None else [shorten(name, 18) for name in row_names]
+    grid = _Grid.fitted(
+        array.shape, texts, rows, width=width, title=title, legend=legend,
+        photographs=photographs is not None, headings=headings is not None,
+    )  # fmt: skip
+    picture = Picture(grid.width, grid.height)
+    picture.facts["signed"] = signed
+    palette = SIGNED[colours] if signed else UNSIGNED
+    for row in range(n_rows):
+        if photographs is not None:
+            _draw_cell(picture, grid, grid.at_left, row, photographs[row])
+        for column in range(n_columns):
+            values = array[column, row]
+            limit = float(np.quantile(np.abs(values), CLIP)) or float(np.abs(values).max()) or 1.0
+            low = -limit if signed else 0.0
+            _draw_cell(picture, grid, grid.left_of(column), row, values, cmap=palette, vmin=low, vmax=limit)
+        if rows:
+            y = 1 - (grid.top_of(row) + grid.side * grid.ratio / 2) / grid.height
+            picture.text((grid.at_left - 0.06) / grid.width, y, rows[row], fontsize=SMALL, ha="right", va="center")
+    _draw_names(picture, grid, texts, column_names)
+    if legend:
+        _draw_marks(picture, grid, looks)
+        draw_group_legend(picture, legend, y=1 - grid.heading / grid.height)
+    if headings is not None:
+        y = 1 - (grid.above - grid.named - grid.marks - 0.02) / grid.height
+        _draw_headings(picture, headings, grid.left_of, grid.side, y)
+    if title:
+        picture.text(0.04 / grid.width, 1 - 0.07 / grid.height, title, fontsize=TITLE, weight="bold", va="top")
+    _draw_scale(picture, palette, signed, grid.left_of(0))
+    return picture
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where everything lies, in inches from the left and from the top.
+
+    Attributes:
+        width, height: of the picture.
+        side: width of a map.
+        ratio: height of a map by its width.
+        at_left: left edge of the first cell.
+        photographs: whether the first cell of a row is the probe image.
+        above: upper edge of the first row; it holds heading, legend, headings of columns, their names and marks.
+        heading, named, marks: heights of the title, of the columns' names, and of their groups' marks.
+        flat: whether the names of the columns lie; else they stand.
+    """
+
+    width: float
+    height: float
+    side: float
+    ratio: float
+    at_left: float
+    photographs: bool
+    above: float
+    heading: float
+    named: float
+    marks: float
+    flat: bool
+
+    GAP: ClassVar[float] = 0.03
+
+    @classmethod
+    def fitted(
+        cls,
+        shape: tuple[int, ...],
+        texts: Sequence[str],
+        rows: Sequence[str],
+        *,
+        width: float,
+        title: str,
+        legend: list[GroupLook],
+        photographs: bool,
+        headings: bool,
+    ) -> _Grid:
+        """The grid of maps of a shape (columns, rows, height, width) that fits a picture of at most `width`."""
+        n_columns, n_rows, map_height, map_width = shape
+        at_left = 0.04 + (_widest(rows) + 0.06 if rows else 0.0)
+        cells = n_columns + photographs
+        extra = 0.06 if photographs else 0.0
+        side = min(1.05, (width - at_left - extra - 0.04) / cells - cls.GAP)
+        ratio = map_height / map_width
+        flat = max(map(_inches, texts)) <= side
+        heading = 0.28 if title else 0.04
+        named = (0.13 if flat else max(map(_inches, texts)) + 0.06) + 0.02
+        marks = 0.12 if legend else 0.0
+        above = heading + legend_height(legend) + (0.17 if headings else 0.0) + named + marks
+        below = 0.36
+        return cls(
+            width=max(at_left + extra + cells * (side + cls.GAP) + 0.04, at_left + extra + 3.5),
+            height=above + n_rows * (side * ratio + cls.GAP) + below,
+            side=side,
+            ratio=ratio,
+            at_left=at_left,
+            photographs=photographs,
+            above=above,
+            heading=heading,
+            named=named,
+            marks=marks,
+            flat=flat,
+        )
+
+    def left_of(self, column: int) -> float:
+        extra = 0.06 if self.photographs else 0.0
+        return self.at_left + (column + self.photographs) * (self.side + self.GAP) + extra
+
+    def top_of(self, row: int) -> float:
+        return self.above + row * (self.side * self.ratio + self.GAP)
+
+
+def _draw_cell(picture: Picture, grid: _Grid, x: float, row: int, values: NDArray, **options: object) -> None:
+    """A map or a probe image whose left edge is at `x`."""
+    cell = grid.side * grid.ratio
+    y = grid.height - grid.top_of(row) - cell
+    axes = picture.add_axes((x / grid.width, y / grid.height, grid.side / grid.width, cell / grid.height))
+    axes.imshow(values, aspect="auto", interpolation="antialiased", **options)  # type: ignore[arg-type]
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=0.3, color=LINE)
+
+
+def _draw_names(picture: Picture, grid: _Grid, texts: Sequence[str], column_names: Sequence[str]) -> None:
+    for column, text in enumerate(texts):
+        x = (grid.left_of(column) + grid.side / 2) / grid.width
+        y = 1 - (grid.above - 0.03 - grid.marks) / grid.height
+        label = picture.text(x, y, text, fontsize=SMALL, ha="center", va="bottom", rotation=0 if grid.flat else 90)
+        label.set_gid(f"column:{column_names[column]}")
+
+
+def _draw_marks(picture: Picture, grid: _Grid, looks: Sequence[GroupLook]) -> None:
+    """The marks of the columns' groups."""
+    over = picture.add_axes((0.0, 1 - grid.above / grid.height, 1.0, grid.marks / grid.height))
+    over.set_axis_off()
+    over.set(xlim=(0, grid.width), ylim=(0, 1))
+    for column, look in enumerate(looks):
+        x = grid.left_of(column) + grid.side / 2
+        over.scatter([x], [0.5], s=16 * look.area, c=look.colour, marker=look.marker, lw=0)
+
+
+def _check_maps(
+    maps: ArrayLike, column_names: Sequence[str], row_names: Sequence[str] | None, headings: Sequence[str] | None
+) -> NDArray[np.float64]:
     array = np.asarray(maps, dtype=np.float64)
     if array.ndim != 4 or array.shape[0] != len(column_names) or 0 in array.shape:
         raise UsageError(f"maps have shape {array.shape}, not ({len(column_names)} columns, rows, height, width)")
@@ -85,80 +237,11 @@ def gallery_figure(
         raise UsageError(f"there are {len(row_names)} names for {n_rows} rows of maps")
     if headings is not None and len(headings) != n_columns:
         raise UsageError(f"there are {len(headings)} headings for {n_columns} columns of maps")
-    if colours not in SIGNED:
-        raise UsageError(f"colours {colours!r} are not known", f"use one of: {', '.join(SIGNED)}")
     if n_columns * n_rows > MAX_MAPS:
         raise UsageError(
             f"{n_columns} x {n_rows} maps are too many for one picture", "choose fewer models or fewer images"
         )
-    photographs = None if images is None else _check_images(images, n_rows)
-    signed = bool((array < 0).any())
-    looks, legend = group_looks(as_list(column_names, groups))
-
-    texts = [shorten(name, 26) for name in column_names]
-    rows = [] if row_names is None else [shorten(name, 18) for name in row_names]
-    gap = 0.03
-    at_left = 0.04 + (_widest(rows) + 0.06 if rows else 0.0)
-    cells = n_columns + (photographs is not None)
-    extra = 0.06 if photographs is not None else 0.0
-    side = min(1.05, (width - at_left - extra - 0.04) / cells - gap)
-    width = max(at_left + extra + cells * (side + gap) + 0.04, at_left + extra + 3.5)
-    ratio = array.shape[2] / array.shape[3]
-    flat = max(map(_inches, texts)) <= side
-    heading = 0.28 if title else 0.04
-    named = (0.13 if flat else max(map(_inches, texts)) + 0.06) + 0.02
-    marks = 0.12 if legend else 0.0
-    grouped = 0.17 if headings is not None else 0.0
-    above = heading + legend_height(legend) + grouped + named + marks
-    below = 0.36
-    height = above + n_rows * (side * ratio + gap) + below
-    picture = Picture(width, height)
-    picture.facts["signed"] = signed
-
-    def left_of(column: int) -> float:
-        return at_left + (column + (photographs is not None)) * (side + gap) + extra
-
-    def top_of(row: int) -> float:
-        return above + row * (side * ratio + gap)
-
-    def draw(x: float, row: int, values: NDArray, **how: object) -> None:
-        y = height - top_of(row) - side * ratio
-        axes = picture.add_axes((x / width, y / height, side / width, side * ratio / height))
-        axes.imshow(values, aspect="auto", interpolation="antialiased", **how)  # type: ignore[arg-type]
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(visible=True, linewidth=0.3, color=LINE)
-
-    palette = SIGNED[colours] if signed else UNSIGNED
-    for row in range(n_rows):
-        if photographs is not None:
-            draw(at_left, row, photographs[row])
-        for column in range(n_columns):
-            values = array[column, row]
-            limit = float(np.quantile(np.abs(values), CLIP)) or float(np.abs(values).max()) or 1.0
-            draw(left_of(column), row, values, cmap=palette, vmin=-limit if signed else 0.0, vmax=limit)
-        if rows:
-            y = 1 - (top_of(row) + side * ratio / 2) / height
-            picture.text((at_left - 0.06) / width, y, rows[row], fontsize=SMALL, ha="right", va="center")
-    for column, text in enumerate(texts):
-        x = (left_of(column) + side / 2) / width
-        y = 1 - (above - 0.03 - marks) / height
-        label = picture.text(x, y, text, fontsize=SMALL, ha="center", va="bottom", rotation=0 if flat else 90)
-        label.set_gid(f"column:{column_names[column]}")
-    if legend:
-        over = picture.add_axes((0.0, 1 - above / height, 1.0, marks / height))
-        over.set_axis_off()
-        over.set(xlim=(0, width), ylim=(0, 1))
-        for column, look in enumerate(looks):
-            over.scatter([left_of(column) + side / 2], [0.5], s=16 * look.area, c=look.colour, marker=look.marker, lw=0)
-        draw_group_legend(picture, legend, y=1 - heading / height)
-    if headings is not None:
-        _draw_headings(picture, headings, left_of, side, 1 - (above - named - marks - 0.02) / height)
-    if title:
-        picture.text(0.04 / width, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
-    _draw_scale(picture, palette, signed, left_of(0))
-    return picture
+    return array
 
 
 def _check_images(images: ArrayLike, n_rows: int) -> NDArray[np.uint8]:

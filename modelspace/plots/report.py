@@ -157,6 +157,7 @@ def make_report(
     tree: Tree | None = None,
     facts: Mapping[str, str] | None = None,
     threshold: float = 0.98,
+    neighbours: tuple[ArrayLike, ArrayLike] | None = None,
     more: Sequence[Section] = (),
     title: str = "Report of a space",
 ) -> Report:
@@ -170,6 +171,8 @@ def make_report(
         tree: over the same names; None: average linkage.
         facts: further facts of the space, name -> value, for example method and probe set; written first.
         threshold: affinity from which two models count as duplicates.
+        neighbours: numbers of each model's nearest (n, k), best first, and their affinities (n, k); None leaves the
+            list of them out.
         more: further sections, put last.
         title: of the report.
 
@@ -194,6 +197,8 @@ def make_report(
     words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is left gray.",)
     sections.append(Section("Affinities", words, picture=picture, picture_name="heatmap"))
 
+    if neighbours is not None:
+        sections.append(_nearest(names, np.asarray(neighbours[0]), np.asarray(neighbours[1])))
     pairs = duplicates(names, matrix, threshold)
     found = duplicate_groups(names, pairs)
     words = (f"Pairs with an affinity of {threshold:g} or more: {len(pairs):,}, in groups of models: {len(found):,}.",)
@@ -214,6 +219,15 @@ def make_report(
     rows = [("model", "stands in so many lists"), *((name, str(count)) for name, count in everywhere)]
     sections.append(Section("Hubs", *_cut(words, rows)))
     return Report(title, (*sections, *more))
+
+
+def _nearest(names: list[str], numbers: np.ndarray, affinities: np.ndarray) -> Section:
+    """Each model with the one to transfer from first."""
+    words = ("The first transfer source of each model, in the order of the space's own ranking.",)
+    rows: list[tuple[str, ...]] = [("model", "first source", "affinity")]
+    if numbers.shape[1]:
+        rows += [(name, names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, name in enumerate(names)]
+    return Section("Nearest", *_cut(words, rows))
 
 
 def _counts(names: list[str], matrix: np.ndarray, groups: list[str | None], facts: Mapping[str, str]) -> Section:

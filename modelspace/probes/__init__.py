@@ -9,14 +9,13 @@ images. Importing this package imports neither torch nor Pillow.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelspace.errors import NotFoundError, UsageError
-from modelspace.names import did_you_mean
+from modelspace.errors import UsageError
 from modelspace.probes.base import ProbeSet, fingerprint
+from modelspace.probes.kinds import BUILT_IN, KINDS, RENDERED, kind_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,24 +30,11 @@ __all__ = [
     "encode_png",
     "fingerprint",
     "folder",
+    "kind_of",
     "photographs",
     "rooms",
     "yards",
 ]
-
-#: Kinds of probe sets, and the module that yields the images of each with a function `take`.
-KINDS = {
-    "rooms": "modelspace.probes.rendered",
-    "yards": "modelspace.probes.rendered",
-    "photographs": "modelspace.probes.pictures",
-    "folder": "modelspace.probes.pictures",
-}
-
-#: Kinds that are rendered as they are asked for; the pixels of the others are stored.
-RENDERED = ("rooms", "yards")
-
-#: Sets that need no files of the user's, by the word that asks for them.
-BUILT_IN = (*RENDERED, "photographs")
 
 
 def rooms(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
@@ -169,15 +155,10 @@ def batches(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: i
     """
     if first < 0 or count < 0 or batch < 1:
         raise UsageError(f"no batches of {batch} images can be made from image {first} on, {count} in all")
-    if probe_set.kind not in KINDS:
-        raise NotFoundError(
-            f"probe set {probe_set.name!r} is of an unknown kind, {probe_set.kind!r}",
-            did_you_mean(probe_set.kind, KINDS, f"known kinds: {', '.join(sorted(KINDS))}"),
-        )
-    source: Any = importlib.import_module(KINDS[probe_set.kind])
-    source.check(probe_set, images, first, count)
+    kind = kind_of(probe_set)
+    kind.check(probe_set, images, first, count)
     return (
-        source.take(probe_set, images, start, min(batch, first + count - start))
+        kind.take(probe_set, images, start, min(batch, first + count - start))
         for start in range(first, first + count, batch)
     )
 

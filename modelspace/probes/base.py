@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 4096
 
+#: Of a set that needs no files, where nothing else is asked for.
+DEFAULT_IMAGES, DEFAULT_SIZE = 200, 128
+
 
 @dataclass(frozen=True)
 class ProbeSet:

@@ -1,45 +1,20 @@
-"""Probe sets of a rendered world: images made from a seed when they are asked for (`modelspace.zoo`)."""
+"""Probe sets of a rendered world: images made from a seed when they are asked for (`modelspace.worlds`)."""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ProbeError
 from modelspace.probes import cache
-from modelspace.probes.base import MAX_SIZE, ProbeSet, check_range, short_hash
-from modelspace.worlds.room_scenes import RENDERER_VERSION
-from modelspace.worlds.yard_scenes import YARDS_VERSION
+from modelspace.probes.base import DEFAULT_SIZE, MAX_SIZE, ProbeSet, check_range, short_hash
+from modelspace.worlds import WORLDS
 
 if TYPE_CHECKING:
     import numpy as np
 
-DEFAULT_SIZE = 128
-
-
-@dataclass(frozen=True)
-class World:
-    """A world that probe images are rendered from.
-
-    Attributes:
-        version: of its pictures; another version makes another set.
-        module: has render_rgb8(first, count, seed, size); it imports torch, which describing a set does not need.
-    """
-
-    version: int
-    module: str
-
-
-#: Kind of probe set to the world that it shows.
-WORLDS = {
-    "rooms": World(RENDERER_VERSION, "modelspace.worlds.rooms"),
-    "yards": World(YARDS_VERSION, "modelspace.worlds.yards"),
-}
-
 
 def describe(kind: str, n_images: int, size: int, seed: int) -> ProbeSet:
-    """See `modelspace.probes.rooms`; `kind` is a key of `WORLDS`."""
+    """See `modelspace.probes.rooms`; `kind` names a world."""
     check_range("number of images", n_images, 1)
     check_range("image size", size, 16, MAX_SIZE)
     check_range("seed", seed, 0)
@@ -65,8 +40,7 @@ def take(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int)
     world = WORLDS[kind]
 
     def render(start: int, number: int) -> np.ndarray:
-        source: Any = importlib.import_module(world.module)
-        made: np.ndarray = source.render_rgb8(start, number, seed, size)
-        return made
+        pixels: np.ndarray = world.load().render_rgb8(start, number, seed, size)
+        return pixels
 
     return cache.images(f"{kind}-v{world.version}-seed{seed}-{size}px", first, count, (size, size, 3), render)

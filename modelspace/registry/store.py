@@ -281,13 +281,16 @@ class Registry(Reader):
         )[0]
         return int(model_id)
 
-    def add_embedding(self, space_id: str, row: EmbeddingRow, blocks: Iterable[MapBlock]) -> None:
+    def add_embedding(
+        self, space_id: str, row: EmbeddingRow, blocks: Iterable[MapBlock], *, derived: bool = False
+    ) -> None:
         """Add a model's vector and maps to a space, at its end.
 
         Args:
             space_id: the space.
             row: the embedding; its position is the number of models in the space.
-            blocks: the maps of all images of the space in order; drawn one at a time. None of a blend.
+            blocks: the maps of all images of the space in order; drawn one at a time.
+            derived: the space's affinities follow from other spaces', and it holds no maps: there must be no blocks.
 
         Raises:
             NotFoundError: there is no such space or model.
@@ -326,7 +329,7 @@ class Registry(Reader):
                 raise UsageError(f"a block begins at image {block.first_image}, but image {next_image} is the next one")
             self._add_block(space.spec.space_id, row.model_id, block)
             next_image += block.n_images
-        if next_image != (0 if space.spec.members else space.spec.n_images):
+        if next_image != (0 if derived else space.spec.n_images):
             raise UsageError(f"the maps cover {next_image} of the space's {space.spec.n_images} images")
         self._changed(space.spec.space_id)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from modelspace.errors import EmbeddingError, UsageError
 
@@ -80,6 +79,9 @@ def rsa(table: Array) -> Array:
     The inner product of two such matrices is Spearman's correlation of the upper triangles. An image whose features are all
     equal correlates 0 with all.
     """
+    # Queries list the methods, and must not wait for scipy.
+    from scipy.stats import rankdata
+
     rows = unit_rows(table - table.mean(axis=1, keepdims=True))
     upper = np.triu_indices(len(rows), 1)
     ranks = rankdata(-(rows @ rows.T)[upper].round(12))
@@ -88,8 +90,10 @@ def rsa(table: Array) -> Array:
     return unit(matrix + matrix.T)
 
 
-#: Method to function: (N, d) float64 to (N, N) symmetric of unit norm. The names are `modelspace.types.GEOMETRIES`.
+#: Method to function: (N, d) float64 to (N, N) symmetric of unit norm.
 KERNELS: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"dds": dds, "linear_cka": linear_cka, "rsa": rsa})
+
+METHODS = tuple(KERNELS)
 
 #: One line for people.
 SUMMARIES: Mapping[str, str] = MappingProxyType(

@@ -23,12 +23,12 @@ used at 32 bits). See docs/reference/files.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from modelspace.errors import UsageError
-from modelspace.types import SpaceSpec
+from modelspace.deprecated import renamed
 
 #: Blocks of a model's maps are about this large, so that reading one image's maps of many models stays in memory.
 BLOCK_BYTES = 1 << 20
@@ -218,33 +218,23 @@ def unit(maps: np.ndarray) -> np.ndarray:
     return wide
 
 
-def decode_unit(block: MapBlock, spec: SpaceSpec) -> np.ndarray:
-    """A block's rows as they are compared, (n_images, row_length) float64.
-
-    Maps: each row of unit norm. Geometry: all rows together of norm √n. Either way the affinity of two models is the mean
-    over rows of the rows' inner products, and that of a model with itself is 1.
-    """
-    rows = decode(block, spec.row_length, spec.bits)
-    if spec.kind == "maps":
-        return unit(rows)
-    wide = rows.astype(np.float64)
-    return wide * (np.sqrt(len(wide)) / np.linalg.norm(wide))
-
-
-def require_maps(spec: SpaceSpec) -> SpaceSpec:
-    """The space itself, if it holds attribution maps.
-
-    Raises:
-        UsageError: it is a space of geometry or a blend.
-    """
-    if spec.kind != "maps":
-        raise UsageError(
-            f"space {spec.name!r} ({spec.method}) holds no attribution maps",
-            "name one that does with --space, for example --space paper; 'modelspace spaces' lists them",
-        )
-    return spec
+def recut(blocks: Sequence[MapBlock], per_block: int) -> list[MapBlock]:
+    """Consecutive blocks of one model, cut into blocks of `per_block` images (the last may have fewer)."""
+    n_images = sum(block.n_images for block in blocks)
+    if all(block.n_images == per_block for block in blocks[:-1]) and blocks[-1].n_images <= per_block:
+        return list(blocks)
+    codes, scales = b"".join(block.codes for block in blocks), b"".join(block.scales for block in blocks)
+    size = len(codes) // n_images
+    out = []
+    for first in range(0, n_images, per_block):
+        last = min(first + per_block, n_images)
+        out.append(MapBlock(first, last - first, codes[first * size : last * size], scales[first * 8 : last * 8]))
+    return out
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine per image of unit maps (n, elements) and (n, elements): (n,) float64 in −1..1."""
     return np.einsum("ij,ij->i", a, b)
+
+
+__getattr__ = renamed(__name__, {"decode_unit": "modelspace.spaces.kinds.decode_unit"})

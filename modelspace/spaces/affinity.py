@@ -9,35 +9,30 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from modelspace.errors import DamagedError, NotFoundError
+from modelspace.deprecated import renamed
+from modelspace.errors import NotFoundError
 from modelspace.registry import EmbeddingRow, ModelRow, Registry
-from modelspace.representations.maps import MapBlock, decode_unit
-from modelspace.representations.maps import cosines as map_cosines
-from modelspace.spaces import coordinates, predictability
+from modelspace.spaces import coordinates
 from modelspace.spaces.coordinates import Factor, Row
+from modelspace.spaces.kinds import BlendSpace, Blocks, KernelSpace, space_of
 from modelspace.types import SpaceSpec
 
-#: What a space stores of a model: its blocks; for a blend, those of each member by space id.
-Maps = Sequence[MapBlock] | Mapping[str, Sequence[MapBlock]]
+
+def stored_blocks(registry: Registry, spec: SpaceSpec, model_id: int) -> Blocks:
+    """What is stored of a model that a space's affinities are computed from, by space id."""
+    return {
+        source.spec.space_id: list(registry.map_blocks(source.spec.space_id, model_id))
+        for source in space_of(spec).sources(registry)
+    }
 
 
-def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int) -> Maps:
-    """What is stored of a model."""
-    if spec.members:
-        return {space_id: list(registry.map_blocks(space_id, model_id)) for space_id in spec.members}
-    return list(registry.map_blocks(spec.space_id, model_id))
-
-
-def maps_of(spec: SpaceSpec, blocks: Mapping[str, Sequence[MapBlock]]) -> Maps:
-    """A space's part of what a pass yields, blocks by space id."""
-    return {space_id: blocks[space_id] for space_id in spec.members} if spec.members else blocks[spec.space_id]
-
-
-def cosines(registry: Registry, spec: SpaceSpec, maps: Maps, model_ids: Sequence[int]) -> dict[int, np.ndarray]:
+def contributions(
+    registry: Registry, spec: SpaceSpec, blocks: Blocks, model_ids: Sequence[int]
+) -> dict[int, np.ndarray]:
     """What each probe image adds to the affinities of one model with stored models.
 
     Args:
-        maps: of the one model, covering the space's images.
+        blocks: of the one model, covering the space's images: what a pass yields, or `stored_blocks`.
         model_ids: the stored models.
 
     Returns:
@@ -48,61 +43,22 @@ def cosines(registry: Registry, spec: SpaceSpec, maps: Maps, model_ids: Sequence
     Raises:
         DamagedError: a stored model's maps do not cover the images.
     """
-    if not model_ids:
-        return {}
-    if isinstance(maps, Mapping):
-        total = {model_id: np.zeros(spec.n_images) for model_id in model_ids}
-        for space_id, weight in spec.members.items():
-            member = registry.space(space_id).spec
-            for model_id, values in cosines(registry, member, maps[space_id], model_ids).items():
-                total[model_id] += weight * values
-        return total
-    out = {model_id: np.full(spec.n_images, np.nan) for model_id in model_ids}
-    for block in maps:
-        own = decode_unit(block, spec)
-        where = slice(block.first_image, block.first_image + block.n_images)
-        for model_id, other in registry.map_blocks_at(spec.space_id, block.first_image, list(out)):
-            out[model_id][where] = map_cosines(own, decode_unit(other, spec))
-    for model_id, values in out.items():
-        if np.isnan(values).any():
-            raise DamagedError(
-                f"maps of model {model_id} in space {spec.name!r} are missing", "run 'modelspace verify'"
-            )
-    return out
+    return space_of(spec).contributions(registry, blocks, model_ids)
 
 
-def kernel_of(spec: SpaceSpec, maps: Sequence[MapBlock]) -> np.ndarray:
-    """A model's kernel in a space of geometry, (n_images, n_images) float64, symmetric.
-
-    Rows are quantised one by one, so that the stored matrix is symmetric only to rounding.
-    """
-    (block,) = maps
-    rows = decode_unit(block, spec)
-    return (rows + rows.T) / 2
-
-
-def kernels(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """(model id, kernel) of stored models, one at a time."""
-    for model_id, block in registry.map_blocks_at(spec.space_id, 0, list(model_ids)):
-        yield model_id, kernel_of(spec, [block])
-
-
-def features_of(registry: Registry, spec: SpaceSpec) -> SpaceSpec:
-    """The space whose kernels the directed re-ranking of a space uses: itself, else a member, else one on the same images.
+def contributions_of_all(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -> np.ndarray:
+    """`contributions` of every two of n stored models: (n_images, n, n) float32, in the order of the ids.
 
     Raises:
-        NotFoundError: there is none.
+        DamagedError: a model's maps do not cover the images.
     """
-    rows = [row.spec for row in registry.spaces()]
-    own = [spec, *(registry.space(space_id).spec for space_id in spec.members)]
-    for other in [*own, *rows]:
-        same = (other.probe_id, other.n_images) == (spec.probe_id, spec.n_images)
-        if other.method in predictability.POSITIVE and same:
-            return other
-    raise NotFoundError(
-        f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
-        f"make a space of them with 'modelspace init --method dds --images {spec.n_images}', and add the models again",
-    )
+    return space_of(spec).contributions_of_all(registry, model_ids)
+
+
+def kernels(registry: Registry, space: KernelSpace, model_ids: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """(model id, kernel) of stored models, one at a time."""
+    for model_id, block in registry.map_blocks_at(space.spec.space_id, 0, list(model_ids)):
+        yield model_id, space.kernel([block])
 
 
 def rows_of(stored: Sequence[EmbeddingRow]) -> list[Row]:
@@ -115,29 +71,40 @@ def _reach(factor: Factor) -> int:
     return factor.landmarks[-1] + 1 if factor.is_full else factor.n_rows
 
 
-def affinities(registry: Registry, spec: SpaceSpec, maps: Maps) -> dict[int, float]:
-    """Affinities of a new model to those that its coordinates need, by model id."""
+def affinities(
+    registry: Registry, spec: SpaceSpec, blocks: Blocks, known: Mapping[str, Mapping[int, float]] | None = None
+) -> dict[int, float]:
+    """Affinities of a new model to those that its coordinates need, by model id.
+
+    Args:
+        known: affinities by model id in other spaces, by space id: a blend's follow from those of its members.
+    """
+    space = space_of(spec)
+    if isinstance(space, BlendSpace) and (blended := space.blended(known or {})) is not None:
+        return {i: blended[i] for i in registry.model_ids(spec.space_id) if i in blended}
     stored = registry.embeddings(spec.space_id)
-    wanted = [row.model_id for row in stored[: _reach(Factor.from_rows(rows_of(stored)))]]
-    return {i: float(values.mean()) for i, values in cosines(registry, spec, maps, wanted).items()}
+    needed = [row.model_id for row in stored[: _reach(Factor.from_rows(rows_of(stored)))]]
+    return {i: float(values.mean()) for i, values in space.contributions(registry, blocks, needed).items()}
 
 
-def append(registry: Registry, spec: SpaceSpec, model_id: int, maps: Maps, known: Mapping[int, float]) -> None:
+def append(registry: Registry, spec: SpaceSpec, model_id: int, blocks: Blocks, known: Mapping[int, float]) -> None:
     """Write one model's embedding in one space.
 
     Args:
         known: affinities by model id, computed before the lock was taken; those of models that came since are computed now.
     """
+    space = space_of(spec)
     stored = registry.embeddings(spec.space_id)
     factor = Factor.from_rows(rows_of(stored))
     ids = [row.model_id for row in stored[: _reach(factor)]]
-    fresh = cosines(registry, spec, maps, [i for i in ids if i not in known])
-    given = np.array([known[i] if i in known else float(fresh[i].mean()) for i in ids])
+    late = space.contributions(registry, blocks, [i for i in ids if i not in known])
+    given = np.array([known[i] if i in known else float(late[i].mean()) for i in ids])
     row = factor.append(given)
     registry.add_embedding(
         spec.space_id,
         EmbeddingRow(model_id, len(stored), row.vector, given, row.axis, row.residual),
-        () if isinstance(maps, Mapping) else maps,
+        space.own_blocks(blocks),
+        derived=space.is_derived,
     )
 
 
@@ -146,28 +113,29 @@ def fill(registry: Registry, spec: SpaceSpec) -> int:
 
     Nothing is embedded: the affinities are those of the members, weighted.
     """
-    held = [set(registry.model_ids(space_id)) for space_id in spec.members]
-    ids = sorted(set.intersection(*held)) if held else []
+    blend = space_of(spec)
+    assert isinstance(blend, BlendSpace)
+    ids = sorted(set.intersection(*(set(registry.model_ids(space_id)) for space_id in blend.weights)))
     total = np.zeros((len(ids), len(ids)))
-    for space_id, weight in spec.members.items():
+    for space_id, weight in blend.weights.items():
         order, member = matrix(registry, registry.space(space_id).spec, set(ids))
         at = np.argsort(np.array(order, dtype=int))
         total += weight * member[np.ix_(at, at)]
     given = [total[position, : min(position, coordinates.MAX_AXES)] for position in range(len(ids))]
     for row in _factorised(registry, spec, ids, given):
-        registry.add_embedding(spec.space_id, row, ())
+        registry.add_embedding(spec.space_id, row, (), derived=True)
     return len(ids)
 
 
-def project(registry: Registry, spec: SpaceSpec, maps: Maps) -> np.ndarray:
+def project(registry: Registry, spec: SpaceSpec, blocks: Blocks) -> np.ndarray:
     """Vector (d,) float64 of a model that is not stored; its inner products with stored vectors are affinities."""
     stored = registry.embeddings(spec.space_id)
     factor = Factor.from_rows(rows_of(stored))
     n_axes = factor.n_axes
     ids = [row.model_id for row in stored[: _reach(factor)]]
-    found = cosines(registry, spec, maps, ids)
-    # Only the part along the axes that are there meets other models; an axis of its own would be one more zero.
-    return factor.append(np.array([found[i].mean() for i in ids])).vector[:n_axes]
+    values = contributions(registry, spec, blocks, ids)
+    # Only the part along existing axes meets other models; an axis of its own would be one more zero.
+    return factor.append(np.array([values[i].mean() for i in ids])).vector[:n_axes]
 
 
 def remove(registry: Registry, model_id: int) -> None:
@@ -191,13 +159,13 @@ def remove(registry: Registry, model_id: int) -> None:
 
 
 def rebuild(registry: Registry, spec: SpaceSpec, progress: Callable[[int, int], None] | None = None) -> None:
-    """Compute a space's affinities and coordinates anew from the stored maps."""
+    """Recompute a space's affinities and coordinates from the stored maps."""
     ids = [row.model_id for row in registry.embeddings(spec.space_id)]
     given: list[np.ndarray] = []
     for position, model_id in enumerate(ids):
-        maps = stored_maps(registry, spec, model_id)
+        blocks = stored_blocks(registry, spec, model_id)
         earlier = ids[: min(position, coordinates.MAX_AXES)]
-        values = cosines(registry, spec, maps, earlier)
+        values = contributions(registry, spec, blocks, earlier)
         given.append(np.array([values[i].mean() for i in earlier]))
         if progress:
             progress(position + 1, len(ids))
@@ -208,8 +176,8 @@ def _factorised(
     registry: Registry, spec: SpaceSpec, ids: Sequence[int], given: Sequence[np.ndarray]
 ) -> list[EmbeddingRow]:
     def missing(i: int, j: int) -> float:
-        maps = stored_maps(registry, spec, ids[i])
-        return float(cosines(registry, spec, maps, [ids[j]])[ids[j]].mean())
+        blocks = stored_blocks(registry, spec, ids[i])
+        return float(contributions(registry, spec, blocks, [ids[j]])[ids[j]].mean())
 
     rows = coordinates.factorise(given, missing)
     return [
@@ -229,8 +197,7 @@ def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tupl
         out[i, :reach] = row.affinities[positions[:reach]]
         rest = [other.model_id for other in kept[reach:i]]
         if rest:
-            maps = stored_maps(registry, spec, row.model_id)
-            values = cosines(registry, spec, maps, rest)
+            values = contributions(registry, spec, stored_blocks(registry, spec, row.model_id), rest)
             out[i, reach:i] = [values[j].mean() for j in rest]
         out[:i, i] = out[i, :i]
     return [row.model_id for row in kept], out
@@ -244,30 +211,6 @@ def find(registry: Registry, name: str) -> ModelRow | None:
         return None
 
 
-def all_cosines(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -> np.ndarray:
-    """`cosines` of every two of n stored models: (n_images, n, n) float32, in the order of the ids.
-
-    The maps of one block of images are held at a time, of all n models.
-
-    Raises:
-        DamagedError: a model's maps do not cover the images.
-    """
-    if spec.members:
-        total = np.zeros((spec.n_images, len(model_ids), len(model_ids)), dtype=np.float32)
-        for space_id, weight in spec.members.items():
-            total += np.float32(weight) * all_cosines(registry, registry.space(space_id).spec, model_ids)
-        return total
-    at = {model_id: i for i, model_id in enumerate(model_ids)}
-    n = len(at)
-    out = np.full((spec.n_images, n, n), np.nan, dtype=np.float32)
-    for first in registry.block_starts(spec.space_id):
-        maps: np.ndarray | None = None
-        for model_id, block in registry.map_blocks_at(spec.space_id, first, list(at)):
-            if maps is None:
-                maps = np.full((block.n_images, n, spec.row_length), np.nan, dtype=np.float32)
-            maps[:, at[model_id]] = decode_unit(block, spec)
-        if maps is not None:
-            out[first : first + len(maps)] = maps @ maps.transpose(0, 2, 1)
-    if np.isnan(out).any():
-        raise DamagedError(f"maps of a model in space {spec.name!r} are missing", "run 'modelspace verify'")
-    return out
+__getattr__ = renamed(
+    __name__, {"cosines": "contributions", "all_cosines": "contributions_of_all", "stored_maps": "stored_blocks"}
+)

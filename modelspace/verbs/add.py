@@ -9,12 +9,12 @@ from pathlib import Path
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, NotFoundError
-from modelspace.registry import ModelRow, ProbeRow, Registry
+from modelspace.registry import ProbeRow, Registry
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
-from modelspace.spaces import affinity
-from modelspace.spaces import create as spaces
-from modelspace.types import BLEND, ModelCard, SpaceSpec
+from modelspace.spaces import affinity, probe_sets
+from modelspace.spaces.kinds import Blocks, space_of
+from modelspace.types import ModelCard, SpaceSpec
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ def compute(
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
         raise NotFoundError("the registry has no space yet", "make one with 'modelspace init'")
-    example = next(spaces.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
+    example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
     with prepared(request, example) as ready:
         card = ready.card
         present, notes = _already_there(path, card, replacing)
         wanted = [row for row in rows if row.spec.name not in present]
         blocks: dict[str, list[MapBlock]] = {}
         # A blend follows from its members, which are spaces of the same registry.
-        pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if row.spec.kind != BLEND]
+        pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if not space_of(row.spec).is_derived]
         if pairs:
             notes.append(f"explains {card.layer} ({card.layer_found_by})")
             blocks, card = run_pass(path, ready, pairs, batch_size, progress)
@@ -104,7 +104,7 @@ def run_pass(
     for probe_id, specs in groups.items():
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
-        images = spaces.Images(path, sets[probe_id], count, size)
+        images = probe_sets.Images(path, sets[probe_id], count, size)
         result = embed(ready.tap, ready.card.preprocessing, images, specs, device=ready.device, progress=report)
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
@@ -124,13 +124,16 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
             return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
     known: dict[str, dict[int, float]] = {}
     with Registry.open(path) as registry:
-        # Blends last: they are made of what the others hold.
-        wanted = sorted((registry.space(name) for name in computed.spaces), key=lambda space: space.spec.kind == BLEND)
+        # Derived ones last: they are made of what the others hold.
+        wanted = sorted(
+            (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
+        )
         before = affinity.find(registry, card.name)
         if before is not None and before.card.identity() != card.identity():
             before = None
         for space in wanted:
-            known[space.spec.space_id] = _affinities(registry, space.spec, computed, before, known)
+            blocks = _blocks(registry, space.spec, computed, before.model_id if before is not None else None)
+            known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
     with Registry.open(path, write=True) as registry, registry.transaction():
         status = "added"
         row = affinity.find(registry, card.name)
@@ -144,35 +147,16 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
             wanted = [space for space in wanted if space.spec.name not in row.spaces]
         model_id = row.model_id if row is not None else registry.add_model(card)
         for space in wanted:
-            maps = _maps(registry, space.spec, computed, model_id)
-            affinity.append(registry, space.spec, model_id, maps, known[space.spec.space_id])
+            blocks = _blocks(registry, space.spec, computed, model_id)
+            affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
     return Added(card.name, status, computed.spaces, card, computed.notes)
 
 
-def _maps(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> affinity.Maps:
-    """A model's maps in a space: those that were computed, and for a blend also those that its members hold already."""
-    blocks: dict[str, list[MapBlock]] = dict(computed.blocks)
-    for space_id in spec.members:
+def _blocks(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> Blocks:
+    """A model's blocks that a space needs: those that were computed, and those that the registry holds already."""
+    blocks: dict[str, Sequence[MapBlock]] = dict(computed.blocks)
+    for source in space_of(spec).sources(registry):
+        space_id = source.spec.space_id
         if space_id not in blocks and model_id is not None:
             blocks[space_id] = list(registry.map_blocks(space_id, model_id))
-    return affinity.maps_of(spec, blocks)
-
-
-def _affinities(
-    registry: Registry,
-    spec: SpaceSpec,
-    computed: Computed,
-    before: ModelRow | None,
-    known: dict[str, dict[int, float]],
-) -> dict[int, float]:
-    """Affinities to the models that a space holds; a blend's from those of its members, where they are at hand."""
-    if spec.members and all(space_id in known for space_id in spec.members):
-        shared = set.intersection(*(set(known[space_id]) for space_id in spec.members))
-        return {
-            i: sum(weight * known[space_id][i] for space_id, weight in spec.members.items())
-            for i in registry.model_ids(spec.space_id)
-            if i in shared
-        }
-    return affinity.affinities(
-        registry, spec, _maps(registry, spec, computed, before.model_id if before is not None else None)
-    )
+    return blocks

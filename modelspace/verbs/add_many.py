@@ -26,7 +26,7 @@ from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.results import Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
-from modelspace.types import BLEND
+from modelspace.spaces.kinds import space_of
 from modelspace.verbs import manifest
 from modelspace.verbs.manifest import Entry
 from modelspace.verbs.pools import Done, Job, Pool, described
@@ -131,7 +131,7 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
         NotFoundError: the registry has no space yet.
     """
     with Registry.open(path) as registry:
-        spaces = [row.spec.name for row in registry.spaces() if row.spec.method != BLEND]
+        spaces = [row.spec.name for row in registry.spaces() if not space_of(row.spec).is_derived]
         rows = registry.models()
     if not spaces:
         raise NotFoundError("the registry has no space yet", "make one with 'modelspace init'")

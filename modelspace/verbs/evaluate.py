@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from modelspace import evaluation
-from modelspace.attribution import METHODS
+from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.evaluation import Cost, Evaluation, Oracle, splits, stored
 from modelspace.evaluation.judge import CORRELATIONS, CURVES, MEAN_RANK, POPULARITY, cell, plain
@@ -24,7 +24,9 @@ from modelspace.evaluation.rankings import Array
 from modelspace.evaluation.retrieval import Retrieval, same_task
 from modelspace.evaluation.stored import StoredBaselines
 from modelspace.registry import ModelRow, Registry, SpaceRow
-from modelspace.verbs import nearest
+from modelspace.spaces.kinds import Passes, space_of
+from modelspace.spaces.neighbours import score_matrix
+from modelspace.spaces.ranking import Ranking
 
 ORACLE = "rooms"
 #: What stands for all spaces of a registry.
@@ -35,7 +37,7 @@ COLUMNS = ("method", "figure", "k", "mean", "low", "high")
 
 
 @dataclass(frozen=True)
-class Judged(Evaluation):
+class EvaluationReport(Evaluation):
     """An `Evaluation` with remarks for a person.
 
     Attributes:
@@ -123,7 +125,7 @@ def evaluate(
     targets: str | Sequence[str] | None = None,
     hubs: str | None = None,
     rerank: str | None = None,
-) -> Judged:
+) -> EvaluationReport:
     """Judge spaces and matrices against an oracle.
 
     Args:
@@ -194,7 +196,7 @@ def evaluate(
             f"{len(spaces[0].tasks)}; a random order has {one.random_first:.2f} first, average precision "
             f"{one.random_average_precision:.2f}"
         )
-    return Judged(**vars(outcome), notes=tuple(notes), retrieval=retrieval)
+    return EvaluationReport(**vars(outcome), notes=tuple(notes), retrieval=retrieval)
 
 
 def read_matrices(files: Sequence[str | Path], names: str | Path | None = None) -> dict[str, Table]:
@@ -239,14 +241,11 @@ def _spaces(
         models = {model.model_id: model for model in registry.models(where)}
         found = []
         for row in rows:
-            how = nearest.settings(row.spec, hub_correction, rerank)
-            own = nearest.settings(row.spec, None, None)
-            ids, matrix = nearest.all_scores(registry, row.spec, set(models), how)
+            ranking = Ranking.of(row.spec, hub_correction, rerank)
+            ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
             known = {name for name in match(oracle, names) if name is not None}
-            label = (
-                row.spec.name if how == own else f"{row.spec.name}, {' '.join(word for word in how if word != 'none')}"
-            )
+            label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.words}"
             found.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
     shared = set.intersection(*(known for *_, known in found)) if found else set()
     return [
@@ -302,11 +301,9 @@ def _costs(
             costs[one.label] = beside.space_costs[spec.space_id]
             continue
         passes = spec.n_images * len(one.known)
-        # Captum's methods have passes of their own, and a blend its members', whose numbers are not kept.
-        unknown = spec.kind == "blend" or (spec.kind == "maps" and METHODS[spec.method].captum)
-        forward = 0 if unknown else passes * (2 if spec.scalar == "centred_energy" else 1)
-        backward = 0 if unknown or spec.kind == "geometry" else passes
-        costs[one.label] = Cost(sum(model.card.seconds for model in one.known.values()), forward, backward)
+        each = space_of(spec).passes or Passes(0, 0)
+        seconds = sum(model.card.seconds for model in one.known.values())
+        costs[one.label] = Cost(seconds, passes * each.forward, passes * each.backward)
         recorded.append(one.label)
     if recorded:
         notes.append(
@@ -330,3 +327,6 @@ def _gap(outcome: Evaluation, method: str) -> str:
 def _signed(value: Any) -> str:
     # Adding zero turns the -0.00 of a rounded tiny loss into +0.00.
     return f"{round(float(value), 2) + 0.0:+.2f}"
+
+
+__getattr__ = renamed(__name__, {"Judged": "EvaluationReport"})

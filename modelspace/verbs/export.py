@@ -19,10 +19,11 @@ import numpy as np
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry, SpaceRow
-from modelspace.representations.maps import decode_unit
 from modelspace.results import Exported
-from modelspace.spaces import affinity as comparison
-from modelspace.spaces import coordinates
+from modelspace.spaces import affinity, coordinates
+from modelspace.spaces.kinds import MapSpace, space_of
+from modelspace.spaces.neighbours import Ranker, Target
+from modelspace.spaces.ranking import Ranking
 
 #: What can be written, and in which formats; the first is what a folder gets.
 WHAT: dict[str, tuple[str, ...]] = {
@@ -270,7 +271,7 @@ def _chosen(registry: Registry, options: Options) -> tuple[SpaceRow, dict[int, s
 def _matrix(path: Path, options: Options) -> tuple[list[int], list[str], np.ndarray]:
     with Registry.open(path) as registry:
         row, names = _chosen(registry, options)
-        ids, matrix = comparison.matrix(registry, row.spec, set(names))
+        ids, matrix = affinity.matrix(registry, row.spec, set(names))
     return ids, [names[i] for i in ids], matrix
 
 
@@ -313,17 +314,30 @@ def _vectors(path: Path, file: Path, kind: str, options: Options, force: bool) -
     return [_done(file, "vectors", kind, len(names))]
 
 
+#: Columns of the table of neighbours, with DuckDB's types.
+NEIGHBOUR_COLUMNS = {
+    "name": "VARCHAR",
+    "rank": "INTEGER",
+    "neighbour": "VARCHAR",
+    "affinity": "DOUBLE",
+    "distance": "DOUBLE",
+    "score": "DOUBLE",
+}
+
+
 def _neighbours(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
-    ids, names, matrix = _matrix(path, options)
-    rows: list[tuple[str, int, str, float, float]] = []
-    for i, name in enumerate(names):
-        # Equal affinities keep the order of registration, as in `nearest`.
-        order = np.lexsort((ids, -np.round(matrix[i], 12)))
-        for rank, j in enumerate(order[order != i][: options.k], 1):
-            affinity = float(matrix[i, j])
-            rows.append((name, rank, names[j], affinity, float(np.sqrt(max(0.0, 2 - 2 * affinity)))))
-    kinds = {"name": "VARCHAR", "rank": "INTEGER", "neighbour": "VARCHAR", "affinity": "DOUBLE", "distance": "DOUBLE"}
-    columns: Columns = {name: (kind_, [row[i] for row in rows]) for i, (name, kind_) in enumerate(kinds.items())}
+    """Each model's nearest as `nearest` ranks them, among the models that meet the condition."""
+    rows: list[tuple[str, int, str, float, float, float]] = []
+    with Registry.open(path) as registry:
+        space, names = _chosen(registry, options)
+        models = {model.model_id: model for model in registry.models(options.where)}
+        ranker = Ranker(registry, space, Ranking.of(space.spec), models if options.where else None)
+        for model_id, name in names.items():
+            for near in ranker.rank(Target(name, model_id), options.k).records(models, options.k):
+                rows.append((name, near.rank, near.name, near.affinity, near.distance, near.score))
+    columns: Columns = {
+        name: (type_, [row[i] for row in rows]) for i, (name, type_) in enumerate(NEIGHBOUR_COLUMNS.items())
+    }
     _write_table(file, kind, columns)
     return [_done(file, "neighbours", kind, len(rows))]
 
@@ -340,7 +354,8 @@ def _tree(path: Path, file: Path, kind: str, options: Options, force: bool) -> l
 def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) -> list[Exported]:
     with Registry.open(path) as registry:
         row, chosen = _chosen(registry, options)
-    if row.spec.canvas < 2:
+    space = space_of(row.spec)
+    if not isinstance(space, MapSpace):
         raise NotFoundError(f"the space {row.spec.name!r} has no maps", "name another one with --space")
     taken = [folder / f"{name}.npy" for name in chosen.values() if (folder / f"{name}.npy").exists()]
     if taken and not force:
@@ -350,10 +365,10 @@ def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) ->
     for model_id, name in chosen.items():
         with Registry.open(path) as registry:
             blocks = list(registry.map_blocks(row.spec.space_id, model_id))
-        maps = np.concatenate([decode_unit(block, row.spec) for block in blocks])
+        maps = np.concatenate([space.unit_maps(block) for block in blocks])
         file = folder / f"{name}.npy"
         # As the verb `maps` gives them: float64 would be twice the size of what 8 bits hold.
-        _write_array(file, maps.reshape(-1, row.spec.canvas, row.spec.canvas).astype(np.float32), None)
+        _write_array(file, maps.astype(np.float32), None)
         made.append(_done(file, "maps", kind, len(maps)))
     return made
 

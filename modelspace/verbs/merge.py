@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, ProbeError, UsageError
+from modelspace import probes
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.home import REGISTRY
 from modelspace.names import check_name
 from modelspace.registry import ModelRow, ProbeRow, Registry, SpaceRow
-from modelspace.representations.maps import MapBlock, decode_unit, images_per_block
+from modelspace.representations.maps import MapBlock
 from modelspace.results import Merged
 from modelspace.spaces import affinity
-from modelspace.types import BLEND, SpaceSpec
+from modelspace.spaces.kinds import BlendSpace, StoredSpace, space_of
+from modelspace.spaces.probe_sets import described
+from modelspace.types import SpaceSpec
 from modelspace.verbs.add import Computed, store
 
 #: What to do with a model whose name belongs to another one here.
@@ -45,7 +46,7 @@ def merge(
         raise UsageError(f"conflicts can't be settled by {on_conflict!r}", f"use {', '.join(ON_CONFLICT)}")
     source = _registry_file(path, Path(other))
     with Registry.open(source) as theirs:
-        their_rows = [row for row in theirs.spaces() if row.spec.kind != BLEND]
+        their_rows = [row for row in theirs.spaces() if not space_of(row.spec).is_derived]
         models = theirs.models(where)
         held = {row.spec.space_id: set(theirs.model_ids(row.spec.space_id)) for row in their_rows}
         sets = {row.probe_id: row for row in theirs.probe_sets()}
@@ -196,27 +197,19 @@ def _take_spaces(
 
 
 def _probe_images(source: Path, row: ProbeRow) -> list[tuple[str, bytes]] | None:
-    """The stored images of a probe set, once they were found to be those of its fingerprint; None of a rendered one.
+    """The stored images of a probe set, once they are known to be those of its fingerprint; None of a rendered one.
 
     Raises:
-        ProbeError: they are others: maps of other images would pass for comparable.
+        ProbeError: they are different: maps of different images would pass for comparable.
     """
-    from modelspace import probes
-
-    if row.kind == "rooms":
-        made = probes.rooms(2, row.size, int(row.spec.get("seed", 0)))
-        if made.probe_id != row.probe_id:
-            raise ProbeError(
-                f"probe set {row.name!r} is rendered otherwise by this version", "use the modelspace that made it"
-            )
+    probe_set = described(row, row.n_images or 2)
+    kind = probes.kind_of(probe_set)
+    if kind.is_rendered:
+        kind.require_same(probe_set, ())
         return None
-    assert row.n_images is not None
     with Registry.open(source) as theirs:
-        pngs = theirs.probe_images(row.probe_id, 0, row.n_images)
-    if len(pngs) != row.n_images or probes.fingerprint(map(probes.decode_png, pngs), row.size) != row.probe_id:
-        raise ProbeError(
-            f"the images of probe set {row.name!r} are not those of its fingerprint", "restore a copy of that registry"
-        )
+        pngs = theirs.probe_images(row.probe_id, 0, probe_set.n_images)
+    kind.require_same(probe_set, map(probes.decode_png, pngs))
     return [(str(k), png) for k, png in enumerate(pngs)]
 
 
@@ -234,7 +227,7 @@ def _take_model(
     card = replace(row.card, name=name)
     with Registry.open(path) as mine:
         present = affinity.find(mine, name)
-        blends = [space.spec for space in mine.spaces() if space.spec.kind == BLEND]
+        blends = [blend for row in mine.spaces() if isinstance(blend := space_of(row.spec), BlendSpace)]
         if present is not None and present.card.identity() == card.identity():
             card = present.card
             before = {mine.space(space).spec.space_id for space in present.spaces}
@@ -248,56 +241,14 @@ def _take_model(
     blocks: dict[str, list[MapBlock]] = {}
     with Registry.open(source) as theirs:
         for spec in missing:
-            blocks[spec.space_id] = checked(spec, list(theirs.map_blocks(spec.space_id, row.model_id)))
+            space = space_of(spec)
+            assert isinstance(space, StoredSpace)  # derived ones were left out
+            blocks[spec.space_id] = space.checked(list(theirs.map_blocks(spec.space_id, row.model_id)))
     # A blend of spaces here follows from its members, and would lack this model otherwise.
     full = before | set(blocks)
     filled = [local[spec.space_id] for spec in missing]
-    filled += [blend.name for blend in blends if blend.space_id not in before and set(blend.members) <= full]
+    filled += [blend.spec.name for blend in blends if blend.spec.space_id not in before and blend.follows_from(full)]
     if dry_run:
         return Merged(name, row.card.name, "would add" if status == "added" else "would complete", tuple(filled))
     added = store(path, Computed(card, tuple(filled), blocks), False)
     return Merged(added.name, row.card.name, added.status, added.spaces)
-
-
-def checked(spec: SpaceSpec, blocks: Sequence[MapBlock]) -> list[MapBlock]:
-    """Blocks of one model, found to be what the space says, and cut where this version cuts them.
-
-    Raises:
-        DamagedError: sizes that don't fit, images missing, or values that no map can have.
-    """
-
-    def damaged(what: str) -> DamagedError:
-        return DamagedError(
-            f"its maps in space {spec.name!r} {what}", "verify that registry: modelspace verify --home ITS_FOLDER"
-        )
-
-    # What is stored per image: a map, or a row of the kernel of a space of geometry.
-    size = -(-spec.row_length * spec.bits // 8)
-    at = 0
-    for block in blocks:
-        if block.first_image != at or block.n_images < 1:
-            raise damaged(f"have a gap at image {at}")
-        if len(block.codes) != block.n_images * size or len(block.scales) != block.n_images * 8:
-            raise damaged(f"have another size than {spec.n_images} images of {spec.bits} bits need")
-        at += block.n_images
-    if at != spec.n_images:
-        raise damaged(f"cover {at} of {spec.n_images} images")
-    for block in blocks:
-        scales = np.frombuffer(block.scales, dtype="<f4")
-        with np.errstate(all="ignore"):
-            if not np.isfinite(scales).all() or not np.isfinite(decode_unit(block, spec)).all():
-                raise damaged(f"are not finite, or zero, at images {block.first_image} and after")
-    per_block = images_per_block(spec.canvas, spec.bits) if spec.kind == "maps" else spec.n_images
-    if [block.n_images for block in blocks] == _cuts(spec.n_images, per_block):
-        return list(blocks)
-    codes, scales_of = b"".join(block.codes for block in blocks), b"".join(block.scales for block in blocks)
-    out, first = [], 0
-    for count in _cuts(spec.n_images, per_block):
-        last = first + count
-        out.append(MapBlock(first, count, codes[first * size : last * size], scales_of[first * 8 : last * 8]))
-        first = last
-    return out
-
-
-def _cuts(total: int, per_block: int) -> list[int]:
-    return [min(per_block, total - first) for first in range(0, total, per_block)]

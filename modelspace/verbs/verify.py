@@ -1,26 +1,40 @@
-"""`modelspace verify`: does the registry agree with itself, and the index with the registry?"""
+"""`modelspace verify`: does the registry agree with itself, and the index with the registry?
+
+Three things say how near two models are: the stored maps, the stored affinity, and the inner product of the vectors.
+Where two of them agree, the third is damaged. Vectors and affinities can be computed again from the maps; damaged maps
+can't be mended, and recomputing the rest from them would make the damage the truth, so that is never advised.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from modelspace import probes
 from modelspace.errors import ModelspaceError
 from modelspace.home import INDEX, REGISTRY
-from modelspace.registry import Registry, SpaceRow
+from modelspace.registry import EmbeddingRow, ProbeRow, Registry, SpaceRow
 from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
+from modelspace.spaces.probe_sets import described
 
 #: Largest error of a stored affinity or of an inner product of vectors that rounding explains.
 TOLERANCE = 1e-6
 
-#: Without `deep`, the maps of so many models per space are compared again.
+#: Without `deep`, the maps of this many models per space are compared again.
 SAMPLE = 5
 
+_REBUILD = "run 'modelspace rebuild --coordinates'"
 
-def verify(home: Path, *, deep: bool, progress: Callable[[int, int], None] | None) -> list[Check]:
+Progress = Callable[[int, int], None]
+
+
+def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
     """All checks, in the order in which they were made; see `modelspace.workspace.ModelSpace.verify`."""
     checks: list[Check] = []
     with Registry.open(home / REGISTRY) as registry:
@@ -30,24 +44,36 @@ def verify(home: Path, *, deep: bool, progress: Callable[[int, int], None] | Non
         ]
         if not problems:
             checks.append(Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces"))
+        if deep:
+            checks += [_images(registry, row) for row in registry.probe_sets()]
         for row in registry.spaces():
             checks += _space(registry, row, home, deep, progress)
     return checks
 
 
-def _space(
-    registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Callable[[int, int], None] | None
-) -> Iterator[Check]:
+def _images(registry: Registry, row: ProbeRow) -> Check:
+    """Whether a probe set still shows what its fingerprint says."""
+    probe_set = described(row, row.n_images or 2)
+    kind = probes.kind_of(probe_set)
+    what = f"probe set {row.name}"
+    pngs = [] if kind.is_rendered else registry.probe_images(row.probe_id, 0, probe_set.n_images)
+    try:
+        kind.require_same(probe_set, map(probes.decode_png, pngs))
+    except ModelspaceError as error:
+        return Check(what, False, error.message, error.hint if kind.is_rendered else "restore a copy of the registry")
+    return Check(what, True, "rendered as it was" if kind.is_rendered else f"{len(pngs)} stored images")
+
+
+def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     spec, name = row.spec, row.spec.name
     stored = registry.embeddings(spec.space_id)
     if stored:
         try:
-            yield _vectors(registry, row)
-            yield _maps(registry, row, deep, progress)
+            yield from _affinities(registry, row, stored, deep, progress)
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
-    # A stale or missing file is no fault: the next query makes it anew.
+    # A stale or missing file is no fault: the next query builds it.
     yield Check(
         f"{name}: index file",
         state in ("fresh", "missing", "stale"),
@@ -56,10 +82,80 @@ def _space(
     )
 
 
-def _vectors(registry: Registry, row: SpaceRow) -> Check:
-    """Inner products of the vectors against the stored affinities."""
-    stored = registry.embeddings(row.spec.space_id)
+@dataclass
+class _Comparison:
+    """Stored affinities of a space against its maps, and against its vectors where the maps disagree.
+
+    Attributes:
+        pairs: compared.
+        worst: largest difference of an affinity to its maps.
+        suspects: for each model the pairs in which affinity and vectors contradict its maps. Where the vectors agree
+            with the maps, the affinity is damaged and no model is suspected.
+    """
+
+    pairs: int = 0
+    worst: float = 0.0
+    suspects: Counter[int] = field(default_factory=Counter)
+
+    def take(
+        self, position: int, from_maps: NDArray[np.float64], stored: NDArray[np.float64], products: NDArray[np.float64]
+    ) -> None:
+        """Compare a model with the models before it: (m,) affinities by the maps, as stored, and by the vectors."""
+        self.pairs += len(stored)
+        if not len(stored):
+            return
+        difference = np.abs(from_maps - stored)
+        self.worst = max(self.worst, float(np.nan_to_num(difference, nan=np.inf).max()))
+        contradicted = ~(difference <= TOLERANCE) & ~(np.abs(from_maps - products) <= TOLERANCE)
+        for other in np.flatnonzero(contradicted):
+            self.suspects[position] += 1
+            self.suspects[int(other)] += 1
+
+    def damaged(self) -> list[int]:
+        """Positions of the models whose maps are damaged: of two that disagree, the one with more disagreements."""
+        left, out = Counter(self.suspects), []
+        while left and (most := left.most_common(1)[0])[1] > 1:
+            out.append(most[0])
+            del left[most[0]]
+            # What disagreed with it is explained; the others lose the pair that they shared with it.
+            left = Counter({position: count - 1 for position, count in left.items() if count > 1})
+        return sorted(out or self.suspects)
+
+
+def _affinities(
+    registry: Registry, row: SpaceRow, stored: Sequence[EmbeddingRow], deep: bool, progress: Progress | None
+) -> Iterator[Check]:
+    """Vectors against stored affinities, and these against the maps."""
+    spec = row.spec
     vectors = coordinates.matrix([embedding.vector for embedding in stored])
+    off = _worst_product(stored, vectors)
+    compared = _compared(registry, row, stored, vectors, deep, progress)
+    maps_hold = not compared.suspects
+    yield Check(
+        f"{spec.name}: vectors",
+        off <= TOLERANCE,
+        f"{len(stored)} models; largest error of an inner product {off:.1e}",
+        "" if off <= TOLERANCE else _REBUILD if maps_hold else "restore a copy of the registry",
+    )
+    detail = f"{compared.pairs} affinities computed again; largest difference {compared.worst:.1e}"
+    if maps_hold:
+        agrees = compared.worst <= TOLERANCE
+        yield Check(f"{spec.name}: maps", agrees, detail, "" if agrees else _REBUILD)
+        return
+    names = {model.model_id: model.card.name for model in registry.models()}
+    damaged = [names[stored[position].model_id] for position in compared.damaged()]
+    shown = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+    yield Check(
+        f"{spec.name}: maps",
+        False,
+        f"{detail}; the maps of {shown} are not those that its affinities were computed from",
+        "restore a copy of the registry, or remove the model and add it again; "
+        "'rebuild --coordinates' would take the damaged maps for the truth",
+    )
+
+
+def _worst_product(stored: Sequence[EmbeddingRow], vectors: NDArray[np.float64]) -> float:
+    """Largest difference of an inner product of two vectors to the stored affinity, where they must be equal."""
     worst = 0.0
     exact = coordinates.is_exact(affinity.rows_of(stored))
     for position, embedding in enumerate(stored):
@@ -67,35 +163,30 @@ def _vectors(registry: Registry, row: SpaceRow) -> Check:
         if owners:
             error = np.abs(vectors[owners] @ vectors[position] - embedding.affinities[owners])
             worst = max(worst, float(error.max()))
-    return Check(
-        f"{row.spec.name}: vectors",
-        worst <= TOLERANCE,
-        f"{len(stored)} models; largest error of an inner product {worst:.1e}",
-        "" if worst <= TOLERANCE else "run 'modelspace rebuild --coordinates'",
-    )
+    return worst
 
 
-def _maps(registry: Registry, row: SpaceRow, deep: bool, progress: Callable[[int, int], None] | None) -> Check:
+def _compared(
+    registry: Registry,
+    row: SpaceRow,
+    stored: Sequence[EmbeddingRow],
+    vectors: NDArray[np.float64],
+    deep: bool,
+    progress: Progress | None,
+) -> _Comparison:
     """Stored affinities against the maps: of all models if `deep`, else of a few, spread evenly."""
     spec = row.spec
-    stored = registry.embeddings(spec.space_id)
     chosen = range(len(stored)) if deep else np.unique(np.linspace(0, len(stored) - 1, SAMPLE).astype(int))
-    worst, pairs = 0.0, 0
-    for done, position in enumerate(chosen):
-        embedding = stored[int(position)]
-        maps = affinity.stored_maps(registry, spec, embedding.model_id)
-        earlier = [other.model_id for other in stored[: len(embedding.affinities)]]
-        # The model itself is among the compared, so that maps that are not there are seen for the first model too.
-        values = affinity.cosines(registry, spec, maps, [*earlier, embedding.model_id])
-        again = np.array([values[i].mean() for i in earlier])
-        if len(again):
-            worst = max(worst, float(np.abs(again - embedding.affinities).max()))
-        pairs += len(again)
+    out = _Comparison()
+    for done, position in enumerate(map(int, chosen)):
+        embedding = stored[position]
+        blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
+        count = len(embedding.affinities)
+        earlier = [other.model_id for other in stored[:count]]
+        # The model itself is among the compared, so that missing maps are noticed for the first model too.
+        values = affinity.contributions(registry, spec, blocks, [*earlier, embedding.model_id])
+        from_maps = np.array([values[i].mean() for i in earlier])
+        out.take(position, from_maps, embedding.affinities, vectors[:count] @ vectors[position])
         if progress:
             progress(done + 1, len(chosen))
-    return Check(
-        f"{spec.name}: maps",
-        worst <= TOLERANCE,
-        f"{pairs} affinities computed again; largest difference {worst:.1e}",
-        "" if worst <= TOLERANCE else "run 'modelspace rebuild --coordinates'",
-    )
+    return out

@@ -1,1 +1,58 @@
-"""Rendered worlds with ground truth: scenes, the ray caster, and what their surfaces look like."""
+"""Rendered worlds with ground truth: scenes, the ray caster, and what their surfaces look like.
+
+`WORLDS` is the table that a new world is entered in: from then on it can be probed with, and trained and measured in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from modelspace.errors import ConflictError
+from modelspace.worlds.room_scenes import RENDERER_VERSION
+from modelspace.worlds.yard_scenes import YARDS_VERSION
+
+
+@dataclass(frozen=True)
+class World:
+    """A world of scenes; scene k depends on a seed and on k alone.
+
+    Attributes:
+        name: as in "modelspace init --probes NAME".
+        version: of its pictures; another version makes another probe set.
+        module: has ``sample_scenes(first, count, seed)``, ``render(scenes, size, device)`` (images and ground truth,
+            `raycast.Render`) and ``render_rgb8(first, count, seed, size)`` ((count, size, size, 3) uint8). It imports torch,
+            which naming a world does not need.
+    """
+
+    name: str
+    version: int
+    module: str
+
+    def load(self) -> Any:
+        """The module that renders it."""
+        return importlib.import_module(self.module)
+
+
+def world_table(*worlds: World) -> Mapping[str, World]:
+    """The worlds by name.
+
+    Raises:
+        ConflictError: two worlds have the same name.
+    """
+    table: dict[str, World] = {}
+    for world in worlds:
+        if world.name in table:
+            raise ConflictError(f"the world {world.name!r} is in {table[world.name].module} and in {world.module}")
+        table[world.name] = world
+    return MappingProxyType(table)
+
+
+#: Every rendered world by name.
+WORLDS = world_table(
+    World("rooms", RENDERER_VERSION, "modelspace.worlds.rooms"),
+    World("yards", YARDS_VERSION, "modelspace.worlds.yards"),
+)

@@ -31,7 +31,7 @@ class Render:
 
     Attributes:
         rgb: (B, 3, S, S) in [0, 1], gamma 2, with sensor noise.
-        distance: (B, S, S) metres from the camera to the surface along the ray, at most the world's `World.range`.
+        distance: (B, S, S) metres from the camera to the surface along the ray, at most the world's `Renderer.range`.
         zdepth: (B, S, S) metres along the viewing axis; distance times the cosine of the ray's angle.
         normals: (B, 3, S, S) unit, camera frame, towards the camera.
         curvature: (B, 2, S, S) principal curvatures, larger first, 1/metre; 0 on planes, analytic on curved shapes.
@@ -82,7 +82,7 @@ class Hits:
 
 
 @dataclass(frozen=True)
-class World:
+class Renderer:
     """How the scenes of one world are rendered; all of it is a function of the scene and of what its rays meet.
 
     Attributes:
@@ -203,10 +203,10 @@ def _noise(scene: Scene, size: int) -> np.ndarray:
     return (halves[0] - halves[1]) / 65536 * scene.noise
 
 
-def _rgb(world: World, scene: Scene, size: int, samples: int, device: torch.device) -> Tensor:
+def _rgb(renderer: Renderer, scene: Scene, size: int, samples: int, device: torch.device) -> Tensor:
     """(3, size, size) float64: the mean of samples x samples rays per pixel, with noise."""
     direction, _ = rays(scene, size * samples, device)
-    color = world.shade(scene, direction, world.trace(scene, direction))
+    color = renderer.shade(scene, direction, renderer.trace(scene, direction))
     color = color.view(3, size, samples, size, samples)
     mean = torch.stack([color[:, :, i, :, j] for i in range(samples) for j in range(samples)]).mean(0)
     return (mean + torch.from_numpy(_noise(scene, size)).to(device)).clamp(0, 1)
@@ -229,27 +229,27 @@ def frame(scene: Scene) -> tuple[list[float], np.ndarray]:
     return distances, np.stack([front, right, up]) @ scene.rotation
 
 
-def _render_one(world: World, scene: Scene, size: int, samples: int, device: torch.device) -> dict[str, Tensor]:
+def _render_one(renderer: Renderer, scene: Scene, size: int, samples: int, device: torch.device) -> dict[str, Tensor]:
     direction, cosine = rays(scene, size, device)
-    hits = world.trace(scene, direction)
+    hits = renderer.trace(scene, direction)
     r = scene.rotation.tolist()
     n = hits.normal
     normals = torch.stack([r[0][k] * n[0] + r[1][k] * n[1] + r[2][k] * n[2] for k in range(3)])
-    distances, axes = world.frame(scene)
-    distance = hits.t.clamp_max(world.range)
+    distances, axes = renderer.frame(scene)
+    distance = hits.t.clamp_max(renderer.range)
 
     def real(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values), dtype=torch.float32).to(device)
 
     return {
-        "rgb": _rgb(world, scene, size, samples, device).float(),
+        "rgb": _rgb(renderer, scene, size, samples, device).float(),
         "distance": distance.float().view(size, size),
         "zdepth": (distance * cosine).float().view(size, size),
         "normals": normals.float().view(3, size, size),
         "curvature": hits.curvature.float().view(2, size, size),
         "object_id": hits.thing.view(size, size),
         "surface_id": hits.surface.view(size, size),
-        "semantic": world.semantic(scene, hits).view(size, size),
+        "semantic": renderer.semantic(scene, hits).view(size, size),
         "position": real(scene.eye),
         "rotation": real(scene.rotation),
         "fov": real(scene.fov),
@@ -279,12 +279,12 @@ def _check(size: int, samples: int) -> None:
 
 @torch.no_grad()
 def render(
-    world: World, scenes: Sequence[Scene], size: int, device: str | torch.device = "cpu", samples: int = 2
+    renderer: Renderer, scenes: Sequence[Scene], size: int, device: str | torch.device = "cpu", samples: int = 2
 ) -> Render:
     """Images and ground truth of scenes of one world.
 
     Args:
-        world: how they are rendered.
+        renderer: of the world.
         scenes: one or more.
         size: side of the images in pixels, 2 or more.
         device: where the tensors are made.
@@ -300,12 +300,12 @@ def render(
     if not scenes:
         raise UsageError("there is no scene to render", "ask sample_scenes for one or more")
     with _one_thread():
-        ones = [_render_one(world, scene, size, samples, torch.device(device)) for scene in scenes]
+        ones = [_render_one(renderer, scene, size, samples, torch.device(device)) for scene in scenes]
     return Render(**{name: torch.stack([one[name] for one in ones]) for name in ones[0]})
 
 
 @torch.no_grad()
-def render_rgb8(world: World, scenes: Sequence[Scene], size: int) -> np.ndarray:
+def render_rgb8(renderer: Renderer, scenes: Sequence[Scene], size: int) -> np.ndarray:
     """(scenes, size, size, 3) uint8 images.
 
     Raises:
@@ -315,6 +315,6 @@ def render_rgb8(world: World, scenes: Sequence[Scene], size: int) -> np.ndarray:
     out = np.empty((len(scenes), size, size, 3), dtype=np.uint8)
     for row, scene in enumerate(scenes):
         with _one_thread():
-            rgb = _rgb(world, scene, size, 2, torch.device("cpu"))
+            rgb = _rgb(renderer, scene, size, 2, torch.device("cpu"))
         out[row] = (rgb * 255 + 0.5).floor().to(torch.uint8).permute(1, 2, 0).numpy()
     return out

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modelspace.worlds import raycast, surfaces
-from modelspace.worlds.raycast import Hits, Render, World, lit, object_coordinates, vector
+from modelspace.worlds.raycast import Hits, Render, Renderer, lit, object_coordinates, vector
 from modelspace.worlds.room_scenes import (
     CEILING,
     FLOOR,
@@ -144,7 +144,7 @@ def semantic(scene: Scene, hits: Hits) -> Tensor:
 
 
 #: How rooms are rendered.
-ROOMS = World(_trace, _shade, semantic, raycast.frame)
+ROOMS = Renderer(_trace, _shade, semantic, raycast.frame)
 
 
 def render(scenes: Scenes, size: int, device: str | torch.device = "cpu", samples: int = 2) -> Render:

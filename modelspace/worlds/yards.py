@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from modelspace.worlds import raycast, yard_surfaces
-from modelspace.worlds.raycast import Hits, Render, World, lit, object_coordinates, vector
+from modelspace.worlds.raycast import Hits, Render, Renderer, lit, object_coordinates, vector
 from modelspace.worlds.room_scenes import CEILING, FLOOR, WALL_XN, WALL_XP, WALL_ZN, WALL_ZP
 from modelspace.worlds.rooms import semantic, wall_coordinates
 from modelspace.worlds.surfaces import hashed, noise
@@ -248,7 +248,7 @@ def _frame(yard: Yard) -> tuple[list[float], np.ndarray]:
 
 
 #: How yards are rendered.
-YARDS = World(_trace, _shade, semantic, _frame, RANGE)
+YARDS = Renderer(_trace, _shade, semantic, _frame, RANGE)
 
 
 def render(yards: list[Yard], size: int, device: str | torch.device = "cpu", samples: int = 2) -> Render:

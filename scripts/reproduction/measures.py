@@ -65,8 +65,8 @@ def views(maps: Mapping[str, Array], tables: Sequence[Array]) -> dict[str, Array
     for base in ("gradient*input", "saliency", "dds"):
         for correction in hubness.CORRECTIONS[1:]:
             found[f"{base}, hubs {correction}"] = hubness.corrected(found[base], correction)
-    found["linear_cka, directed"] = predictability.matrix(geometries["linear_cka"])
-    found[TRANSFER] = predictability.matrix(geometries["dds"])
+    found["linear_cka, directed"] = predictability.r2_matrix(geometries["linear_cka"])
+    found[TRANSFER] = predictability.r2_matrix(geometries["dds"])
     found["SVCCA"] = similarity.svcca([np.asarray(table, dtype=np.float64) for table in tables])
     return found
 

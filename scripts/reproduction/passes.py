@@ -22,7 +22,7 @@ from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, embed
 from modelspace.embedding.prepare import Request, prepared
 from modelspace.probes.preprocess import to_input
 from modelspace.representations import kernels
-from modelspace.representations.maps import decode_unit
+from modelspace.spaces.kinds import decode_unit
 from modelspace.types import EMBEDDING_VERSION, SpaceSpec, canonical_json
 from modelspace.verbs.pictures.gallery import spread
 

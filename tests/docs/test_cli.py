@@ -114,12 +114,12 @@ def test_an_example_that_does_not_parse_is_seen() -> None:
 
 def test_the_defaults_that_help_texts_state_are_the_real_ones() -> None:
     from modelspace.embedding.embed import DEFAULT_BATCH_SIZE
-    from modelspace.spaces import create
+    from modelspace.spaces import create, probe_sets
 
     texts = {param.name: param.help for param in LEAVES["init"].params}
     assert f"Default: {create.DEFAULT_IMAGES}" in texts["images"]
     assert f"Default: {create.DEFAULT_CANVAS}" in texts["canvas"]
     assert f"Default: {create.DEFAULT_BITS}" in texts["bits"]
-    assert f"Default: {create.DEFAULT_PROBES}" in texts["probes"]
+    assert f"Default: {probe_sets.DEFAULT_PROBES}" in texts["probes"]
     assert f"Default: {create.DEFAULT_METHODS[0]}" in texts["method"]
     assert f"Default: {DEFAULT_BATCH_SIZE}" in {p.name: p.help for p in LEAVES["add"].params}["batch_size"]

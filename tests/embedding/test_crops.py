@@ -17,7 +17,7 @@ from modelspace.probes.preprocess import on_image, to_input
 from modelspace.registry import Registry
 from modelspace.sources import from_module
 from modelspace.sources.base import PreprocessingFlags, merge_preprocessing
-from modelspace.spaces.create import images as probe_images
+from modelspace.spaces.probe_sets import images as probe_images
 from modelspace.types import ExtraInput, Preprocessing
 from modelspace.workspace import ModelSpace
 

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from modelspace import probes
-from modelspace.attribution.engine import Wanted, attribute, explain, mean_output
+from modelspace.attribution.engine import MapRequest, attribute, explain, mean_output
 from modelspace.errors import UsageError
 from modelspace.probes.preprocess import to_input
 from modelspace.workspace import ModelSpace
@@ -48,7 +48,7 @@ def slow_gradient(net: torch.nn.Module, x: torch.Tensor, scalar: str, centre: to
 def test_maps_are_those_of_the_scalar(scalar: str, x: torch.Tensor) -> None:
     centre = mean_output(encoder(), [x[:4], x[4:]])
     assert torch.allclose(centre, encoder()(x).mean((0, 2, 3), keepdim=True).double(), atol=1e-6)
-    wanted = [Wanted.of(method, None, scalar, N) for method in ("gradient_x_input", "saliency")]
+    wanted = [MapRequest.of(method, None, scalar, N) for method in ("gradient_x_input", "saliency")]
     maps, output = explain(encoder(), x, wanted, {N: centre})
     gradient = slow_gradient(encoder(), x, scalar, centre)
     assert torch.allclose(maps[wanted[0]].double(), gradient * x.double(), atol=1e-5, rtol=1e-3)
@@ -60,8 +60,8 @@ def test_epsilon_lrp_of_the_energy_tends_to_gradient_times_input_on_a_relu_net(x
     net = tiny.net(5)
     relu = torch.nn.Sequential(net.conv1, torch.nn.ReLU(), net.conv2, torch.nn.ReLU())
     wanted = [
-        Wanted.of("gradient_x_input", None, "energy"),
-        Wanted.of("epsilon_lrp", {"epsilon": 1e-9}, "energy"),
+        MapRequest.of("gradient_x_input", None, "energy"),
+        MapRequest.of("epsilon_lrp", {"epsilon": 1e-9}, "energy"),
     ]
     maps, _ = explain(relu, x, wanted)
     plain, rules = (maps[one] for one in wanted)
@@ -72,7 +72,7 @@ def test_kinds_do_not_disturb_each_other(x: torch.Tensor) -> None:
     """One forward for all of them gives what a call for each alone gives."""
     centre = {N: mean_output(encoder(), [x])}
     wanted = [
-        Wanted.of(method, parameters, scalar, N)
+        MapRequest.of(method, parameters, scalar, N)
         for scalar in ("sum", "energy", "centred_energy")
         for method, parameters in (
             ("saliency", None),
@@ -103,7 +103,7 @@ def test_passes_are_as_few_as_can_be(x: torch.Tensor, monkeypatch: pytest.Monkey
     net = encoder()
     net[0].register_forward_hook(lambda *_: counted.update(forward=counted["forward"] + 1))
     wanted = [
-        Wanted.of(method, None, scalar)
+        MapRequest.of(method, None, scalar)
         for scalar in ("sum", "energy")
         for method in ("saliency", "gradient_x_input", "epsilon_lrp")
     ]

@@ -42,7 +42,7 @@ def test_another_renderer_makes_another_set(monkeypatch, kind):
     describe = {"rooms": probes.rooms, "yards": probes.yards}[kind]
     before = describe()
     world = rendered.WORLDS[kind]
-    monkeypatch.setitem(rendered.WORLDS, kind, replace(world, version=world.version + 1))
+    monkeypatch.setattr(rendered, "WORLDS", {**rendered.WORLDS, kind: replace(world, version=world.version + 1)})
     assert describe().probe_id != before.probe_id
     with pytest.raises(ProbeError, match="was made with renderer") as caught:
         probes.batches(before, None, 0, 1, 1)

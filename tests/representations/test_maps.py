@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelspace.representations import maps
+from modelspace.spaces.kinds import decode_unit
 from modelspace.types import BITS, SpaceSpec
 
 SIDE = 12
@@ -85,7 +86,7 @@ def test_batches_do_not_change_what_is_stored(monkeypatch: pytest.MonkeyPatch) -
 def test_more_bits_keep_more_of_the_map() -> None:
     values = heavy_tailed(50, signed=True)
     exact = maps.unit(values.reshape(50, -1))
-    kept = [maps.cosines(maps.decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
+    kept = [maps.cosines(decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
     assert kept == sorted(kept)
     assert kept[BITS.index(4)] > 0.95
     assert kept[BITS.index(8)] > 0.9999
@@ -111,7 +112,7 @@ def test_maps_with_one_value_or_nearly_all_zeros_survive(bits: int) -> None:
     single = np.zeros((SIDE, SIDE), dtype=np.float32)
     single[3, 4] = -1.0
     (block,) = write(np.stack([constant, single]), bits)
-    decoded = maps.decode_unit(block, spec(bits))
+    decoded = decode_unit(block, spec(bits))
     assert np.isfinite(decoded).all()
     np.testing.assert_allclose(decoded[0], 1 / SIDE, rtol=1e-6)
     if bits > 1:
@@ -121,6 +122,6 @@ def test_maps_with_one_value_or_nearly_all_zeros_survive(bits: int) -> None:
 
 def test_unit_maps_are_float64_and_of_length_one() -> None:
     (block,) = write(heavy_tailed(4, signed=True), 8)
-    decoded = maps.decode_unit(block, spec(8))
+    decoded = decode_unit(block, spec(8))
     assert decoded.dtype == np.float64
     np.testing.assert_allclose((decoded**2).sum(axis=1), 1, atol=1e-14)

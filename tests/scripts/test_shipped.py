@@ -14,7 +14,8 @@ from modelspace.embedding.prepare import Request, prepared
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry
 from modelspace.spaces import affinity
-from modelspace.spaces.create import images
+from modelspace.spaces.kinds import space_of
+from modelspace.spaces.probe_sets import images
 from modelspace.verbs.add import run_pass
 from modelspace.workspace import ModelSpace
 
@@ -87,7 +88,7 @@ def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
     with Registry.open(path) as registry:
         rows = registry.spaces()
         sets = {row.probe_id: row for row in registry.probe_sets()}
-    wanted = [(row.spec, sets[row.spec.probe_id]) for row in rows if row.spec.kind != "blend"]
+    wanted = [(row.spec, sets[row.spec.probe_id]) for row in rows if not space_of(row.spec).is_derived]
     example = next(images(path, wanted[0][1], 0, 2, 2))
     with prepared(Request(f"zoo:{name}", device="cpu"), example) as ready:
         blocks, card = run_pass(path, ready, wanted, None, None)
@@ -98,7 +99,7 @@ def test_a_model_embedded_again_has_the_same_affinities(name: str) -> None:
         position = stored.names.index(name)
         with Registry.open(path) as registry:
             ids = {row.card.name: row.model_id for row in registry.models()}
-            again = affinity.cosines(registry, spec, blocks[spec.space_id], [ids[other] for other in stored.names])
+            again = affinity.contributions(registry, spec, blocks, [ids[other] for other in stored.names])
         found = np.array([again[ids[other]].mean() for other in stored.names])
         # Codes may differ by one where another processor rounds differently.
         np.testing.assert_allclose(found, stored.matrix[position], atol=2e-3)

@@ -11,8 +11,9 @@ import pytest
 from modelspace.registry import Registry
 from modelspace.representations.maps import MapWriter
 from modelspace.spaces import affinity, coordinates, index
+from modelspace.spaces.neighbours import Ranker, Target, load_index
+from modelspace.spaces.ranking import PLAIN
 from modelspace.types import ModelCard, Preprocessing
-from modelspace.verbs.nearest import load_index
 from modelspace.workspace import ModelSpace
 
 N_IMAGES, SIDE = 6, 8
@@ -37,7 +38,7 @@ def store(registry: Registry, name: str, maps: np.ndarray) -> int:
     blocks = writer.close()
     with registry.transaction():
         model_id = registry.add_model(card(name))
-        affinity.append(registry, spec, model_id, blocks, {})
+        affinity.append(registry, spec, model_id, {spec.space_id: blocks}, {})
     return model_id
 
 
@@ -93,8 +94,6 @@ def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None
 
 
 def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelspace.verbs.nearest import _rank, _Target
-
     # The cap is a default argument of several functions.
     monkeypatch.setattr(coordinates.Factor.__init__, "__defaults__", (4, coordinates.TOLERANCE))
     monkeypatch.setattr(coordinates.Factor.from_rows.__func__, "__defaults__", (4, coordinates.TOLERANCE))
@@ -105,8 +104,9 @@ def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeyp
     spec = registry.space().spec
     assert not registry.is_exact(spec.space_id, coordinates.TOLERANCE)
     expected = definition(registry, ids)
+    rows = {row.model_id: row for row in registry.models()}
     for position, target in enumerate(ids):
-        ranking = _rank(registry, registry.space(), _Target("target", target), 3, None, ("none", "none"))
+        ranking = Ranker(registry, registry.space(), PLAIN).rank(Target("target", target), 3).records(rows, 3)
         order = [int(i) for i in np.argsort(-expected[position]) if i != position]
         assert [row.name for row in ranking] == [f"m{i}" for i in order[:3]]
         np.testing.assert_allclose([row.affinity for row in ranking], expected[position][order[:3]], atol=1e-12)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,8 @@ from modelspace.evaluation import hubs as reference
 from modelspace.home import INDEX
 from modelspace.registry import Registry
 from modelspace.spaces import hubness, index, predictability
-from modelspace.verbs.nearest import all_scores
+from modelspace.spaces.neighbours import score_matrix
+from modelspace.spaces.ranking import Ranking
 from modelspace.workspace import ModelSpace
 
 N = 12
@@ -152,7 +156,7 @@ def test_mutual_ranks_nearly_as_mutual_proximity() -> None:
 def test_queries_rank_by_the_corrected_scores(filled: ModelSpace, correction: str) -> None:
     with Registry.open(filled.path) as registry:
         spec = registry.space("saliency").spec
-        ids, expected = all_scores(registry, spec, set(registry.model_ids(spec.space_id)), (correction, "none"))
+        ids, expected = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)), Ranking(correction))
     names = list(NETS)
     for target in range(len(ids)):
         found = filled.nearest(names[target], 4, space="saliency", hubs=correction)
@@ -211,20 +215,20 @@ def test_r2_from_kernels_is_that_of_ridge_regression(ridge: float) -> None:
     features.append(features[0] @ rng.standard_normal((3, 2)))
     for target in features:
         for source in features:
-            weights = predictability.weights(source @ source.T, folds=4, ridge=ridge)
-            shares = predictability.shares(target @ target.T * 7.0, weights)
+            weights = predictability.out_of_fold_weights(source @ source.T, folds=4, ridge=ridge)
+            shares = predictability.r2_per_image(target @ target.T * 7.0, weights)
             assert shares.mean() == pytest.approx(slow_r2(target, source, 4, ridge), abs=1e-9)
     kernels = [table @ table.T for table in features]
-    scores = predictability.matrix(kernels)
+    scores = predictability.r2_matrix(kernels)
     assert scores[3, 0] > 0.8 > scores[0, 3]  # what is made of three features does not give all of them back
     with pytest.raises(UsageError, match="too few"):
-        predictability.weights(np.eye(9))
+        predictability.out_of_fold_weights(np.eye(9))
 
 
 def test_directed_queries(filled: ModelSpace) -> None:
     with Registry.open(filled.path) as registry:
         spec = registry.space("transfer").spec
-        ids, expected = all_scores(registry, spec, set(registry.model_ids(spec.space_id)))
+        ids, expected = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)))
     names = list(NETS)
     for target in range(len(ids)):
         for found in (
@@ -276,3 +280,25 @@ def test_a_new_registry_has_the_standard_spaces(tmp_path: Path) -> None:
 def test_too_few_images_for_folds_leave_the_paper_s_space(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=6, canvas=8)
     assert [(info.name, info.is_default) for info in space.spaces()] == [("gradient_x_input", True), ("dds", False)]
+
+
+@pytest.mark.parametrize("space", ["saliency", "late", "transfer"])
+def test_everything_that_shows_neighbours_ranks_them_as_a_query_does(
+    filled: ModelSpace, tmp_path: Path, space: str
+) -> None:
+    queried = {name: [near.name for near in filled.nearest(name, 3, space=space)] for name in NETS}
+    filled.export(tmp_path / "near.json", "neighbours", k=3, space=space)
+    exported: dict[str, list[str]] = {}
+    for row in json.loads((tmp_path / "near.json").read_text()):
+        exported.setdefault(row["name"], []).append(row["neighbour"])
+    assert exported == queried
+    page = filled.atlas(space=space, k=3).html
+    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    numbers = np.frombuffer(base64.b64decode(data["nearest"]["models"]), "<u4").reshape(-1, 3)
+    shown = {name: [data["names"][j] for j in row] for name, row in zip(data["names"], numbers, strict=True)}
+    assert shown == queried
+    report = filled.report(space=space)
+    table = next(section.table for section in report.sections if section.heading == "Nearest")
+    assert {row[0]: row[1] for row in table[1:]} == {name: near[0] for name, near in queried.items()}

@@ -18,12 +18,13 @@ from modelspace.evaluation import similarity
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import Registry
 from modelspace.representations import kernels as geometry
-from modelspace.representations.maps import decode_unit, whole_block
-from modelspace.spaces import affinity
-from modelspace.types import GEOMETRIES, SpaceSpec
+from modelspace.representations.maps import whole_block
+from modelspace.spaces.kinds import KernelSpace, decode_unit
+from modelspace.types import SpaceSpec
 from modelspace.workspace import ModelSpace
 
 N = 12
+METHODS = tuple(KernelSpace.methods())
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def tables() -> list[np.ndarray]:
 
 
 def test_the_names_are_those_of_the_types() -> None:
-    assert tuple(geometry.KERNELS) == GEOMETRIES == tuple(geometry.SUMMARIES)
+    assert tuple(geometry.KERNELS) == METHODS == tuple(geometry.SUMMARIES)
 
 
 def slow(method: str, x: np.ndarray, y: np.ndarray) -> float:
@@ -54,7 +55,7 @@ def slow(method: str, x: np.ndarray, y: np.ndarray) -> float:
     return float((k * m).sum() / np.sqrt((k * k).sum() * (m * m).sum()))
 
 
-@pytest.mark.parametrize("method", GEOMETRIES)
+@pytest.mark.parametrize("method", METHODS)
 def test_inner_products_of_kernels_are_the_published_similarities(method: str, tables: list[np.ndarray]) -> None:
     kernels = [geometry.kernel(method, table) for table in tables]
     for i, one in enumerate(kernels):
@@ -63,7 +64,7 @@ def test_inner_products_of_kernels_are_the_published_similarities(method: str, t
             assert float((one * other).sum()) == pytest.approx(slow(method, tables[i], tables[j]), abs=1e-9)
 
 
-@given(st.integers(0, 1000), st.sampled_from(GEOMETRIES), st.floats(1e-3, 1e3))
+@given(st.integers(0, 1000), st.sampled_from(METHODS), st.floats(1e-3, 1e3))
 @settings(max_examples=25, deadline=None)
 def test_kernels_do_not_see_scale_rotation_of_images_or_shift(seed: int, method: str, scale: float) -> None:
     rng = np.random.default_rng(seed)
@@ -93,7 +94,7 @@ def test_a_stored_kernel_has_unit_norm_and_is_near(bits: int, tables: list[np.nd
     rows = decode_unit(block, spec)
     assert np.linalg.norm(rows) ** 2 / N == pytest.approx(1.0, abs=1e-15)
     assert np.allclose(rows / np.sqrt(N), kernel, atol=4.0 ** -(bits / 2))
-    assert np.array_equal(affinity.kernel_of(spec, [block]), affinity.kernel_of(spec, [block]).T)
+    assert np.array_equal(KernelSpace(spec).kernel([block]), KernelSpace(spec).kernel([block]).T)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +127,14 @@ def test_folding_keeps_inner_products() -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
-    made = ModelSpace.create(tmp_path_factory.mktemp("geometry"), methods=GEOMETRIES, images=N)
+    made = ModelSpace.create(tmp_path_factory.mktemp("geometry"), methods=METHODS, images=N)
     made.init(methods=("saliency",), images=N, canvas=8)
     for name, module in (("a", tiny.net(0)), ("b", tiny.net(1)), ("a-near", tiny.near(0, 0.01)), ("c", tiny.net(2))):
         tiny.add(made, name, module)
     return made
 
 
-@pytest.mark.parametrize("method", GEOMETRIES)
+@pytest.mark.parametrize("method", METHODS)
 def test_affinities_of_a_space_are_the_similarities_of_the_encoder_outputs(home: ModelSpace, method: str) -> None:
     images = np.concatenate(list(probes.batches(probes.rooms(N), None, 0, N, N)))
     x = to_input(images, tiny.PREPROCESSING)

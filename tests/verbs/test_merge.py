@@ -18,8 +18,9 @@ from modelspace.errors import ConflictError, NotFoundError, ProbeError, UsageErr
 from modelspace.home import REGISTRY
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.create import create_blend
+from modelspace.spaces.kinds import MapSpace
+from modelspace.spaces.ranking import PLAIN
 from modelspace.types import SpaceSpec
-from modelspace.verbs.merge import checked
 from modelspace.workspace import ModelSpace
 
 
@@ -269,7 +270,7 @@ def test_kernels_come_in_too_and_blends_follow_from_them(tmp_path: Path) -> None
     for where in (mine, whole):
         spec = {info.name: info.space_id for info in where.spaces()}
         assert set(spec) == {"dds", "gradient_x_input"}
-        create_blend(where.path, "both", {"dds": 0.5, "gradient_x_input": 0.5}, "none", "none", False)
+        create_blend(where.path, "both", {"dds": 0.5, "gradient_x_input": 0.5}, PLAIN, False)
     fill(mine, a=1)
     fill(theirs, b=2, c=3)
     fill(whole, a=1, b=2, c=3)
@@ -296,7 +297,7 @@ def test_blocks_of_another_size_are_cut_anew() -> None:
         MapBlock(0, 2, codes[:2].tobytes(), scales[:2].tobytes()),
         MapBlock(2, 3, codes[2:].tobytes(), scales[2:].tobytes()),
     ]
-    (whole,) = checked(spec, apart)
+    (whole,) = MapSpace(spec).checked(apart)
     assert whole == MapBlock(0, 5, codes.tobytes(), scales.tobytes())
 
 
@@ -308,3 +309,29 @@ def test_the_command(homes: tuple[ModelSpace, ModelSpace]) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0
     assert "2 added, 1 unchanged" in result.stderr
+
+
+def test_spaces_on_every_kind_of_probe_set_are_taken_over(tmp_path: Path, homes: tuple[ModelSpace, ModelSpace]) -> None:
+    """Forgetting a kind in one of the places that know them was an AssertionError for yards."""
+    pytest.importorskip("skimage")
+    mine, _ = homes
+    other = ModelSpace.create(tmp_path / "other", methods=("saliency",), images=2, canvas=8, probes="yards")
+    other.init(probes="photographs", methods=("saliency",), images=2, canvas=8)
+    other.init(probes="rooms", methods=("dds",), images=3)
+    fill(other, new=9)
+    merged = mine.merge(other.home, spaces="all")
+    assert [(record.name, record.status) for record in merged] == [("new", "added")]
+    assert {row.kind for row in mine.probe_sets()} == {"rooms", "yards", "photographs"}
+    assert mine.nearest("new", space=merged[0].spaces[0]).space in merged[0].spaces
+
+
+def test_a_rendered_set_of_another_version_is_refused(tmp_path: Path, homes: tuple[ModelSpace, ModelSpace]) -> None:
+    mine, _ = homes
+    other = fill(
+        ModelSpace.create(tmp_path / "other", methods=("saliency",), images=2, canvas=8, probes="yards"), new=9
+    )
+    with duckdb.connect(str(other.path)) as db:
+        db.execute("UPDATE probe_sets SET probe_id = repeat('0', 16)")
+        db.execute("UPDATE spaces SET probe_id = repeat('0', 16)")
+    with pytest.raises(ProbeError, match="rendered differently"):
+        mine.merge(other.home, spaces="all")

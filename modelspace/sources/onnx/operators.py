@@ -228,7 +228,7 @@ def mish(node: Node, x: Tensor) -> Tensor:
 
 @operator("Gelu")
 def gelu(node: Node, x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=_text(node.get("approximate", "none")))
+    return F.gelu(x, approximate=text(node.get("approximate", "none")))
 
 
 @operator("Dropout")
@@ -256,7 +256,7 @@ def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition.to(device), a.to(device), b.to(device))
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -266,7 +266,7 @@ def _text(value: Any) -> str:
 def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> list[int]:
     """Padding of the trailing axes, all beginnings first, as ONNX has it."""
     n = len(kernel)
-    automatic = _text(node.get("auto_pad", "NOTSET"))
+    automatic = text(node.get("auto_pad", "NOTSET"))
     if automatic in ("NOTSET", ""):
         return ints(node.get("pads", [0] * 2 * n))
     if automatic == "VALID":
@@ -316,7 +316,7 @@ def convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = Non
 @operator("ConvTranspose")
 def transposed_convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     n = weight.dim() - 2
-    if node.get("output_shape") is not None or _text(node.get("auto_pad", "NOTSET")) != "NOTSET":
+    if node.get("output_shape") is not None or text(node.get("auto_pad", "NOTSET")) != "NOTSET":
         raise Unsupported("output_shape or auto_pad")
     pads = node.get("pads", [0] * 2 * n)
     run = _of_rank(_TRANSPOSED, n)
@@ -386,7 +386,7 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
 
 @operator("Einsum")
 def einsum(node: Node, *inputs: Tensor) -> Tensor:
-    return torch.einsum(_text(node.get("equation")), *inputs)
+    return torch.einsum(text(node.get("equation")), *inputs)
 
 
 # --- normalisation
@@ -641,7 +641,7 @@ def pad(
     bounded([size + sum(sides.get(axis, (0, 0))) for axis, size in enumerate(x.shape)])
     while len(flat) >= 2 and flat[-2:] == [0, 0]:
         flat = flat[:-2]
-    mode = _text(node.get("mode", "constant"))
+    mode = text(node.get("mode", "constant"))
     if not flat:
         return x
     if mode == "constant":
@@ -656,7 +656,7 @@ def pad(
 @operator("DepthToSpace")
 def depth_to_space(node: Node, x: Tensor) -> Tensor:
     size = node.get("blocksize")
-    if _text(node.get("mode", "DCR")) == "CRD":
+    if text(node.get("mode", "DCR")) == "CRD":
         return F.pixel_shuffle(x, size)
     b, c, h, w = x.shape
     x = x.reshape(b, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)
@@ -669,57 +669,3 @@ def space_to_depth(node: Node, x: Tensor) -> Tensor:
     b, c, h, w = x.shape
     x = x.reshape(b, c, h // size, size, w // size, size).permute(0, 3, 5, 1, 2, 4)
     return x.reshape(b, c * size**2, h // size, w // size)
-
-
-@operator("Resize", "Upsample")
-def resize(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
-    if node.kind == "Upsample" or node.opset < 11:
-        scales, sizes = (given[0] if given else None), None
-        if scales is None and node.get("scales") is not None:
-            scales = torch.tensor(node.get("scales"))
-        place = "asymmetric"
-        rounding = "floor"
-    else:
-        absent: tuple[Tensor | None, ...] = (None, None, None)
-        _, scales, sizes = (*given, *absent)[:3]
-        place = _text(node.get("coordinate_transformation_mode", "half_pixel"))
-        rounding = _text(node.get("nearest_mode", "round_prefer_floor"))
-    if node.get("axes") is not None or node.get("antialias", 0) or node.get("exclude_outside", 0):
-        raise Unsupported("axes, antialias or exclude_outside")
-    mode = _text(node.get("mode", "nearest"))
-    before = list(x.shape[2:])
-    factors: list[float] | None = None
-    if sizes is not None and sizes.numel():
-        if _text(node.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
-            raise Unsupported("keep_aspect_ratio_policy")
-        wanted, after = ints(sizes), ints(sizes)[2:]
-    elif scales is not None and scales.numel():
-        every = [float(value) for value in scales.tolist()]
-        factors = every[2:]
-        wanted = [math.floor(size * factor) for size, factor in zip(x.shape, every, strict=True)]
-        after = wanted[2:]
-    else:
-        raise Unsupported("neither scales nor sizes")
-    if wanted[:2] != list(x.shape[:2]) or x.dim() not in (3, 4, 5):
-        raise Unsupported("resizing of the batch or of the channels")
-    bounded(wanted)
-    if after == before:
-        return x
-    n = x.dim() - 2
-    if mode == "nearest":
-        whole = all(new % old == 0 for new, old in zip(after, before, strict=True))
-        if (place, rounding) == ("asymmetric", "floor") or (whole and place in ("half_pixel", "pytorch_half_pixel")):
-            return F.interpolate(x, after, mode="nearest")
-        if (place, rounding) == ("half_pixel", "round_prefer_ceil"):
-            return F.interpolate(x, after, mode="nearest-exact")
-        raise Unsupported(f"nearest, {place}, {rounding}")
-    names = {("linear", 1): "linear", ("linear", 2): "bilinear", ("linear", 3): "trilinear", ("cubic", 2): "bicubic"}
-    if (mode, n) not in names or (mode == "cubic" and node.get("cubic_coeff_a", -0.75) != -0.75):
-        raise Unsupported(f"mode {mode} with {n} spatial axes")
-    if place in ("half_pixel", "pytorch_half_pixel"):
-        if factors is not None and after != [size * factor for size, factor in zip(before, factors, strict=True)]:
-            return F.interpolate(x, scale_factor=factors, mode=names[mode, n], align_corners=False)
-        return F.interpolate(x, after, mode=names[mode, n], align_corners=False)
-    if place == "align_corners":
-        return F.interpolate(x, after, mode=names[mode, n], align_corners=True)
-    raise Unsupported(f"{mode}, {place}")

@@ -21,7 +21,7 @@ from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.support import MAX_SUPPORT_MODELS
 from modelspace.errors import UsageError
 from modelspace.registry import Registry
-from modelspace.spaces import affinity as comparison
+from modelspace.spaces.affinity import contributions_of_all
 from modelspace.verbs.pictures.layout import Layout, layout
 from modelspace.verbs.pictures.selection import Selection, affinities, select
 
@@ -163,7 +163,7 @@ def cluster(
                 "use --support 0, or fewer models with --where",
             )
         if support:
-            cosines = comparison.all_cosines(registry, selection.row.spec, selection.ids)
+            cosines = contributions_of_all(registry, selection.row.spec, selection.ids)
             tree = tree.with_support(cluster_support(tree, cosines, n_resamples=support, seed=seed))
     return Clustered(selection, matrix, tree)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from modelspace import sources
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.registry import ProbeRow, Registry
-from modelspace.representations.maps import decode_unit, require_maps
-from modelspace.spaces import affinity, create
+from modelspace.spaces import affinity, probe_sets
+from modelspace.spaces.kinds import map_space, space_of
 from modelspace.types import SpaceSpec
 from modelspace.verbs.pictures.selection import Selection, grouped, select
 
@@ -120,7 +120,7 @@ def gallery_of_layers(
         from modelspace.embedding.embed import pick_device
 
         request = replace(request, device=str(pick_device()))
-    example = next(create.images(path, probe_set, 0, 2, 2))
+    example = next(probe_sets.images(path, probe_set, 0, 2, 2))
     wanted = [layer for layer in layers if layer != AUTO]
     if len(wanted) < len(layers):
         explained = stored.card.layer if stored is not None else loaded.layer
@@ -134,9 +134,9 @@ def gallery_of_layers(
             made = embed(ready.tap, ready.card.preprocessing, [photographs], [spec], device=ready.device)
             names.append(ready.card.layer)
         blocks = made.blocks[spec.space_id]
-        columns.append(np.concatenate([decode_unit(block, spec) for block in blocks]))
+        columns.append(np.concatenate([map_space(spec).unit_maps(block) for block in blocks]))
     picture = gallery_figure(
-        np.stack(columns).reshape(len(names), len(numbers), spec.canvas, spec.canvas),
+        np.stack(columns),
         names,
         [f"image {k}" for k in numbers],
         images=photographs,
@@ -151,9 +151,9 @@ def gallery_of_layers(
 def _with_maps(registry: Registry, space: str | None) -> str:
     """A space that holds maps: the one that is named, or the default one, or the first that does."""
     spec = registry.space(space).spec
-    if space is None and spec.kind != "maps":
-        spec = next((row.spec for row in registry.spaces() if row.spec.kind == "maps"), spec)
-    return require_maps(spec).name
+    if space is None and not space_of(spec).has_maps:
+        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
+    return map_space(spec).spec.name
 
 
 def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> list[str]:
@@ -244,13 +244,14 @@ def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:
 
 def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequence[int]) -> NDArray[np.float64]:
     """Stored maps of some images, (n, canvas, canvas) float64, each of unit norm; only their blocks are read."""
+    space = map_space(spec)
     starts = np.array(registry.block_starts(spec.space_id))
     out = np.empty((len(images), spec.canvas, spec.canvas))
     holder = np.searchsorted(starts, images, side="right") - 1
     for number in np.unique(holder):
         first = int(starts[number])
         ((_, block),) = registry.map_blocks_at(spec.space_id, first, [model_id])
-        maps = decode_unit(block, spec).reshape(-1, spec.canvas, spec.canvas)
+        maps = space.unit_maps(block)
         for at in np.flatnonzero(holder == number):
             out[at] = maps[images[int(at)] - first]
     return out
@@ -258,4 +259,4 @@ def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequ
 
 def _photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
     """The probe images, (n, side, side, 3) uint8."""
-    return np.concatenate([next(create.images(path, probe_set, k, 1, 1)) for k in numbers])
+    return np.concatenate([next(probe_sets.images(path, probe_set, k, 1, 1)) for k in numbers])

@@ -18,7 +18,7 @@ from modelspace.analysis import distance_matrix, fit_projection, place_new
 from modelspace.analysis.projection import MAX_EXACT
 from modelspace.errors import BusyError, ModelspaceError
 from modelspace.registry import ProjectionRow, Registry, SpaceRow
-from modelspace.spaces import affinity as comparison
+from modelspace.spaces.affinity import matrix as affinity_matrix
 
 #: How often a map is made anew because another process stored one meanwhile.
 _ATTEMPTS = 3
@@ -112,7 +112,7 @@ def _make(registry: Registry, row: SpaceRow, before: ProjectionRow | None, seed:
 def _fit(registry: Registry, row: SpaceRow, ids: list[int], seed: int) -> ProjectionRow:
     numbers = [str(model_id) for model_id in ids]
     if len(ids) <= MAX_EXACT:
-        _, matrix = comparison.matrix(registry, row.spec, set(ids))
+        _, matrix = affinity_matrix(registry, row.spec, set(ids))
         found = fit_projection(numbers, matrix, seed=seed)
     else:
         found = fit_projection(numbers, vectors=registry.vectors(row.spec.space_id)[1], seed=seed)
@@ -133,7 +133,7 @@ def _distances_of_new(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of the models order[n_old:] to the ones before, (m, n_old), and to each other, (m, m)."""
     if len(order) <= MAX_EXACT:
-        ids, matrix = comparison.matrix(registry, row.spec, set(order))
+        ids, matrix = affinity_matrix(registry, row.spec, set(order))
         at = {model_id: i for i, model_id in enumerate(ids)}
         rows = [at[model_id] for model_id in order]
         affinity = matrix[np.ix_(rows[n_old:], rows)]

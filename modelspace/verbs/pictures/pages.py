@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import Registry
-from modelspace.representations.maps import decode_unit
 from modelspace.spaces import affinity
 from modelspace.spaces.bootstrap import intervals
+from modelspace.spaces.kinds import MapSpace, space_of
+from modelspace.spaces.neighbours import Ranker, Target
+from modelspace.spaces.ranking import PLAIN, Ranking
 from modelspace.types import SpaceSpec
-from modelspace.verbs.nearest import PLAIN, all_scores, in_order, settings
 from modelspace.verbs.pictures.figures import RESAMPLES, Places, check_size
 from modelspace.verbs.pictures.selection import Selection, affinities, columns
 
@@ -55,20 +57,17 @@ def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") 
         if n <= MAX_EXACT:
             matrix = affinities(registry, selection)
             tree = _tree(registry, selection, matrix) if n <= MAX_OPTIMAL_ORDER else None
-            numbers, values, bounds = _neighbours(registry, selection, matrix, min(k, n - 1))
         else:
-            ids, vectors = registry.vectors(spec.space_id)
-            tree, bounds = None, None
-            numbers, products = nearest_of_vectors(vectors[np.isin(ids, selection.ids)], min(k, n - 1))
-            values = products.astype(np.float64)
+            matrix, tree = None, None
+        nearest = _nearest(registry, selection, matrix, min(k, n - 1))
         thumbnails = _thumbnails(registry, selection) if n <= MAX_THUMBNAILS else {}
     return make_atlas(
         selection.names,
         found.coordinates,
         selection.groups,
         columns=columns(selection),
-        neighbours=(numbers, values),
-        intervals=bounds,
+        neighbours=(nearest.numbers, nearest.affinities),
+        intervals=nearest.bounds,
         tree=tree,
         thumbnails=thumbnails,
         recall=found.recall,
@@ -85,6 +84,7 @@ def report_page(path: Path, found: Places, threshold: float = 0.98, title: str =
     with Registry.open(path) as registry:
         matrix = affinities(registry, selection)
         tree = _tree(registry, selection, matrix)
+        nearest = _nearest(registry, selection, matrix, 1)
         facts = _facts(registry, selection)
     return make_report(
         selection.names,
@@ -94,6 +94,7 @@ def report_page(path: Path, found: Places, threshold: float = 0.98, title: str =
         tree=tree,
         facts=facts,
         threshold=threshold,
+        neighbours=(nearest.numbers, nearest.affinities),
         more=_agreement(path, selection),
         title=title or f"Report of the space {selection.row.spec.name}",
     )
@@ -123,70 +124,78 @@ def _agreement(path: Path, selection: Selection) -> list[Section]:
 def _tree(registry: Registry, selection: Selection, matrix: NDArray[np.float64]) -> Tree:
     tree = build_tree(selection.names, matrix)
     if len(selection.models) <= MAX_SUPPORT:
-        cosines = affinity.all_cosines(registry, selection.row.spec, selection.ids)
+        cosines = affinity.contributions_of_all(registry, selection.row.spec, selection.ids)
         tree = tree.with_support(cluster_support(tree, cosines, n_resamples=RESAMPLES))
     return tree
 
 
-def _neighbours(
-    registry: Registry, selection: Selection, matrix: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
-    """Each model's k nearest (n, k), their affinities, and the intervals' ends: what `modelspace nearest` prints.
+@dataclass(frozen=True, eq=False)
+class _Nearest:
+    """Each model's k nearest among the selected ones, best first.
 
-    In a space that ranks by more than the affinity, of more than `MAX_SCORED` models, they are the nearest by affinity.
+    Attributes:
+        numbers: (n, k) places in the selection.
+        affinities: (n, k).
+        bounds: lower and upper ends of the affinities' intervals, (n, k) each; None where they were not computed.
     """
-    spec, ids = selection.row.spec, selection.ids
-    n = len(ids)
-    if settings(spec, None, None) != PLAIN and n <= MAX_SCORED:
-        return _scored(registry, selection, matrix, k)
-    at = {model_id: i for i, model_id in enumerate(ids)}
+
+    numbers: NDArray[np.int64]
+    affinities: NDArray[np.float64]
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+
+def _ranking(spec: SpaceSpec, n: int) -> Ranking:
+    """How a page ranks neighbours: as the space does, but of more than `MAX_SCORED` models by affinity."""
+    return Ranking.of(spec) if n <= MAX_SCORED else PLAIN
+
+
+def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int) -> _Nearest:
+    """What `modelspace nearest` prints of each model; of more than `MAX_INTERVALS` models the nearest by affinity alone.
+
+    Args:
+        matrix: (n, n) affinities, where there are few enough models for that.
+    """
+    spec, n = selection.row.spec, len(selection.ids)
+    if n > MAX_INTERVALS:
+        return _nearest_by_affinity(registry, selection, matrix, k)
+    place = {model_id: i for i, model_id in enumerate(selection.ids)}
+    ranker = Ranker(registry, selection.row, _ranking(spec, n), selection.ids)
     numbers = np.empty((n, k), dtype=np.int64)
     values, low, high = (np.empty((n, k)) for _ in range(3))
-    exact = n <= MAX_INTERVALS
-    for i, model_id in enumerate(ids):
-        row = np.round(matrix[i], 12)
-        row[i] = -np.inf
-        order = [int(j) for j in np.lexsort((ids, -row))[:k]]
-        if exact:
-            maps = affinity.stored_maps(registry, spec, model_id)
-            cosines = affinity.cosines(registry, spec, maps, [ids[j] for j in order])
-            nearest = in_order(cosines)
-            bounds = intervals(np.stack([cosines[other] for other in nearest]))
-            order = [at[other] for other in nearest]
-            low[i], high[i] = bounds.low, bounds.high
-        numbers[i], values[i] = order, matrix[i, order]
-    return numbers, values, (low, high) if exact else None
+    for i, (model_id, name) in enumerate(zip(selection.ids, selection.names, strict=True)):
+        ranked = ranker.rank(Target(name, model_id), k)
+        if len(ranked.model_ids) < k:
+            raise NotFoundError(
+                f"some models of space {spec.name!r} lack the features that it ranks by",
+                "add them again: modelspace add URI",
+            )
+        bounds = intervals(ranked.affinities[:k])
+        numbers[i] = [place[other] for other in ranked.model_ids[:k]]
+        values[i], low[i], high[i] = ranked.affinities[:k].mean(axis=1), bounds.low, bounds.high
+    return _Nearest(numbers, values, (low, high))
+
+
+def _nearest_by_affinity(
+    registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int
+) -> _Nearest:
+    """The nearest without intervals, for which no stored map is read."""
+    if matrix is None:
+        ids, vectors = registry.vectors(selection.row.spec.space_id)
+        numbers, products = nearest_of_vectors(vectors[np.isin(ids, selection.ids)], k)
+        return _Nearest(numbers, products.astype(np.float64), None)
+    others = np.round(matrix, 12)
+    np.fill_diagonal(others, -np.inf)
+    numbers = np.argsort(-others, axis=1, kind="stable")[:, :k]
+    return _Nearest(numbers, np.take_along_axis(matrix, numbers, axis=1), None)
 
 
 def _order(spec: SpaceSpec, n: int) -> str:
     """What neighbours are in order of, where that is not the affinity that is shown."""
-    correction, again = settings(spec, None, None)
-    if (correction, again) == PLAIN or n > MAX_SCORED:
+    ranking = _ranking(spec, n)
+    if ranking.is_plain:
         return ""
-    return f", neighbours ranked by {'foretold features' if again != PLAIN[1] else f'affinity corrected for hubs ({correction})'}"
-
-
-def _scored(
-    registry: Registry, selection: Selection, matrix: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The same where a correction for hubs or a re-ranking decides the order; affinities are shown all the same."""
-    spec, ids = selection.row.spec, selection.ids
-    order, scores = all_scores(registry, spec, set(ids))
-    if len(order) < len(ids):
-        raise NotFoundError(
-            f"some models of space {spec.name!r} lack the features that it ranks by",
-            "add them again: modelspace add URI",
-        )
-    scores = np.round(scores, 12)
-    np.fill_diagonal(scores, -np.inf)
-    numbers = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    low, high = (np.empty((len(ids), k)) for _ in range(2))
-    for i, model_id in enumerate(ids):
-        found = [ids[j] for j in numbers[i]]
-        cosines = affinity.cosines(registry, spec, affinity.stored_maps(registry, spec, model_id), found)
-        bounds = intervals(np.stack([cosines[other] for other in found]))
-        low[i], high[i] = bounds.low, bounds.high
-    return numbers.astype(np.int64), np.take_along_axis(matrix, numbers, axis=1), (low, high)
+    words = "predicted features" if ranking.is_directed else f"affinity corrected for hubs ({ranking.correction})"
+    return f", neighbours ranked by {words}"
 
 
 def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[np.float64]]:
@@ -195,16 +204,16 @@ def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[n
     A space of another kind shows those of the registry's first space of maps, if there is one.
     """
     specs = [selection.row.spec, *(row.spec for row in registry.spaces())]
-    spec = next((spec for spec in specs if spec.kind == "maps"), None)
-    if spec is None:
+    space = next((space for spec in specs if isinstance(space := space_of(spec), MapSpace)), None)
+    if space is None:
         return {}
     names = dict(zip(selection.ids, selection.names, strict=True))
     out = {}
-    for model_id, block in registry.map_blocks_at(spec.space_id, 0, selection.ids):
-        maps = decode_unit(block, spec)[:THUMBNAIL_IMAGES]
+    for model_id, block in registry.map_blocks_at(space.spec.space_id, 0, selection.ids):
+        maps = space.unit_maps(block)[:THUMBNAIL_IMAGES]
         # Each with colours of its own, as in a gallery.
-        maps /= np.quantile(np.abs(maps), 0.99, axis=1, keepdims=True) + 1e-30
-        out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1).reshape(-1, spec.canvas, spec.canvas)))
+        maps /= np.quantile(np.abs(maps), 0.99, axis=(1, 2), keepdims=True) + 1e-30
+        out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1)))
     return out
 
 
@@ -215,19 +224,9 @@ def _facts(registry: Registry, selection: Selection) -> dict[str, str]:
         "method": _method(spec),
         "explained scalar": spec.scalar,
         "probe images": f"{spec.n_images} of {registry.probe_set(spec.probe_id).name}",
-        **_stored(registry, spec),
+        **space_of(spec).stored_of_a_model(registry),
         "groups by": selection.group_by,
     }
-
-
-def _stored(registry: Registry, spec: SpaceSpec) -> dict[str, str]:
-    """What a model's vector was made from."""
-    if spec.members:
-        parts = (f"{weight:.2g} {registry.space(member).spec.name}" for member, weight in spec.members.items())
-        return {"blend of": ", ".join(parts)}
-    if spec.kind == "geometry":
-        return {"kernel": f"{spec.n_images} x {spec.n_images} images of {spec.bits} bits"}
-    return {"maps": f"{spec.canvas} x {spec.canvas} pixels of {spec.bits} bits"}
 
 
 def _method(spec: SpaceSpec) -> str:

@@ -22,8 +22,8 @@ def test_cosines_of_all_pairs_are_those_of_the_definition(space: ModelSpace) -> 
     maps = np.stack([space.maps(name).reshape(6, -1).astype(np.float64) for name in NAMES])
     with Registry.open(space.path) as registry:
         ids = registry.model_ids(registry.space().spec.space_id)
-        found = comparison.all_cosines(registry, registry.space().spec, ids)
-        back = comparison.all_cosines(registry, registry.space().spec, ids[::-1])
+        found = comparison.contributions_of_all(registry, registry.space().spec, ids)
+        back = comparison.contributions_of_all(registry, registry.space().spec, ids[::-1])
     assert (found.shape, found.dtype) == ((6, 6, 6), np.float32)
     for image in range(6):
         for i in range(6):
@@ -38,7 +38,7 @@ def test_cosines_of_all_pairs_are_those_of_the_definition(space: ModelSpace) -> 
 
 def test_cosines_of_a_model_without_maps_are_no_numbers(space: ModelSpace) -> None:
     with Registry.open(space.path) as registry, pytest.raises(DamagedError, match="missing"):
-        comparison.all_cosines(registry, registry.space().spec, [1, 99])
+        comparison.contributions_of_all(registry, registry.space().spec, [1, 99])
 
 
 def test_families_are_clusters_with_support(space: ModelSpace) -> None:

@@ -1,0 +1,265 @@
+"""Who is near whom: candidates from the index, scores from what is stored, records for people.
+
+Everything that shows neighbours asks a `Ranker`, so that a query, an export, the atlas and a report agree. For a registered
+target nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelspace.errors import NotFoundError
+from modelspace.home import INDEX
+from modelspace.registry import ModelRow, Registry, SpaceRow
+from modelspace.results import Neighbour
+from modelspace.spaces import affinity, hubness, index, predictability
+from modelspace.spaces.bootstrap import intervals
+from modelspace.spaces.coordinates import TOLERANCE
+from modelspace.spaces.index import SpaceIndex
+from modelspace.spaces.kinds import Blocks, KernelSpace, space_of
+from modelspace.spaces.ranking import Ranking
+from modelspace.types import SpaceSpec
+
+Array = NDArray[np.float64]
+
+#: Past the cap on axes the index only proposes: this many candidates per neighbour asked for are ranked by their maps.
+CANDIDATES = 8
+
+#: This many candidates, or all if there are fewer, are re-ranked where that is asked for: less than a second with 200 images.
+RERANKED = 200
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model that is asked about: registered, or embedded for the question alone.
+
+    Attributes:
+        label: what to call it.
+        model_id: in the registry, if it is there.
+        blocks: what a pass yielded of it, by space id, if it is not.
+    """
+
+    label: str
+    model_id: int | None = None
+    blocks: Blocks | None = None
+
+    def blocks_in(self, registry: Registry, spec: SpaceSpec) -> Blocks:
+        """What the affinities of a space are computed from."""
+        if self.model_id is not None:
+            return affinity.stored_blocks(registry, spec, self.model_id)
+        assert self.blocks is not None
+        return self.blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The first transfer sources of a target, best first.
+
+    Attributes:
+        model_ids: n of them.
+        affinities: (n, n_images) what each probe image adds to the affinity.
+        scores: (n, n_images) what each adds to the score that decides the order.
+    """
+
+    model_ids: list[int]
+    affinities: Array
+    scores: Array
+
+    def records(self, rows: Mapping[int, ModelRow], k: int) -> list[Neighbour]:
+        """The first k as records, with intervals and ties; one more source tells whether the last is tied with it."""
+        if not self.model_ids:
+            return []
+        bounds = intervals(self.affinities, self.scores)
+        return [
+            _record(rows[model_id], position, self, (float(bounds.low[position]), float(bounds.high[position])), tied)
+            for position, (model_id, tied) in enumerate(zip(self.model_ids[:k], bounds.tied_with_next, strict=False))
+        ]
+
+
+def _record(row: ModelRow, position: int, ranked: Ranked, interval: tuple[float, float], tied: bool) -> Neighbour:
+    mean = float(ranked.affinities[position].mean())
+    return Neighbour(
+        rank=position + 1,
+        name=row.card.name,
+        affinity=mean,
+        low=interval[0],
+        high=interval[1],
+        distance=float(np.sqrt(max(0.0, 2 - 2 * mean))),
+        tied_with_next=bool(tied),
+        task=row.card.task,
+        data=row.card.data,
+        architecture=row.card.architecture,
+        uri=row.card.uri,
+        score=float(ranked.scores[position].mean()),
+    )
+
+
+class Ranker:
+    """Ranks the models of one space for any number of targets.
+
+    Args:
+        registry: open.
+        row: the space.
+        ranking: how to rank.
+        chosen: ids of the models that may be ranked; None: all of the space.
+
+    Raises:
+        NotFoundError: the ranking needs kernels of the encoder output, and no space has them.
+    """
+
+    def __init__(
+        self, registry: Registry, row: SpaceRow, ranking: Ranking, chosen: Collection[int] | None = None
+    ) -> None:
+        self._registry = registry
+        self._row = registry.space(row.spec.space_id)  # as this connection sees it
+        self._spec = row.spec
+        self._ranking = ranking
+        self._chosen = None if chosen is None else frozenset(chosen)
+        self._index = load_index(registry, self._row, ranking.correction)
+        self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
+        self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
+        self._predictors: dict[int, Array] = {}
+
+    def rank(self, target: Target, k: int) -> Ranked:
+        """The k best sources and one more, which may be tied with the last; fewer where there are no more.
+
+        Raises:
+            NotFoundError: the ranking is directed, and the target has no features in the space that it needs.
+        """
+        empty = Ranked([], np.zeros((0, self._spec.n_images)), np.zeros((0, self._spec.n_images)))
+        if not len(self._index.ids) or (self._chosen is not None and not self._chosen - {target.model_id}):
+            return empty
+        blocks = target.blocks_in(self._registry, self._spec)
+        vector = self._vector(target, blocks)
+        others = self._others(target, vector)
+        candidates = self._candidates(target, vector, others, k)
+        if self._kernels is not None:
+            scores = self._directed(target, self._kernels, candidates)
+            best = in_order(scores)[: k + 1]
+            values = affinity.contributions(self._registry, self._spec, blocks, best)
+        else:
+            values = affinity.contributions(self._registry, self._spec, blocks, candidates)
+            scores = self._corrected(values, others)
+            best = in_order(scores)[: k + 1]
+        if not best:
+            return empty
+        return Ranked(best, np.stack([values[i] for i in best]), np.stack([scores[i] for i in best]))
+
+    def _vector(self, target: Target, blocks: Blocks) -> NDArray[np.float32]:
+        if target.model_id is not None:
+            return hubness.vector_of(self._index.vector(target.model_id), self._ranking.correction)
+        return affinity.project(self._registry, self._spec, blocks).astype(np.float32)
+
+    def _others(self, target: Target, vector: NDArray[np.float32]) -> Array | None:
+        """The target's affinities to all other models, where the correction needs them."""
+        if self._ranking.correction != hubness.MUTUAL:
+            return None
+        plain = load_index(self._registry, self._row)
+        values, ids = plain.search(vector[None], len(plain.ids))
+        return values[0][ids[0] != target.model_id].astype(np.float64)
+
+    def _candidates(self, target: Target, vector: NDArray[np.float32], others: Array | None, k: int) -> list[int]:
+        """Sources that the index proposes, those among them that may be ranked."""
+        # The target itself and one more than is shown, since the last shown may be tied with the next.
+        reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
+        if self._kernels is not None:
+            reach = max(reach, RERANKED)
+        if self._chosen is not None:
+            reach = len(self._index.ids)
+        query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
+        _, ids = self._index.search(query[None], min(reach, len(self._index.ids)))
+        may_be_ranked = self._chosen if self._chosen is not None else set(self._index.ids.tolist())
+        candidates = [int(i) for i in ids[0] if int(i) in may_be_ranked and int(i) != target.model_id]
+        if self._kernels is not None:
+            return candidates[: max(RERANKED, k + 1)]
+        return candidates[: k + 1] if self._is_exact else candidates
+
+    def _corrected(self, values: Mapping[int, Array], others: Array | None) -> dict[int, Array]:
+        """Scores from affinities, per image."""
+        if not self._ranking.is_corrected or not values:
+            return dict(values)
+        items = np.stack([self._index.vector(i) for i in values])
+        lines = hubness.score(items, self._ranking.correction, others)
+        return dict(zip(values, lines(np.stack(list(values.values()))), strict=True))
+
+    def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
+        """How well each source's features predict the target's; models that the space of kernels lacks are left out."""
+        blocks = target.blocks_in(self._registry, space.spec)
+        if not blocks.get(space.spec.space_id):
+            raise NotFoundError(
+                f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
+                f"fill it with 'modelspace add URI --name {target.label}', or use --rerank none",
+            )
+        own = space.kernel(blocks[space.spec.space_id])
+        unseen = [i for i in candidates if i not in self._predictors]
+        for model_id, kernel in affinity.kernels(self._registry, space, unseen):
+            self._predictors[model_id] = predictability.out_of_fold_weights(kernel)
+        return {i: predictability.r2_per_image(own, self._predictors[i]) for i in candidates if i in self._predictors}
+
+
+def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE) -> SpaceIndex:
+    """The space's index: from its file if that is fresh, else built, and written where the folder allows it."""
+    return index.load(
+        registry.path.parent / INDEX,
+        row.spec.space_id,
+        registry_id=registry.registry_id,
+        generation=row.generation,
+        fetch=lambda: registry.vectors(row.spec.space_id),
+        correction=correction,
+    )
+
+
+def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
+    """The space whose kernels the directed re-ranking of a space uses: itself, else a member, else one on the same images.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    near = [spec, *(source.spec for source in space_of(spec).sources(registry))]
+    for other in (*near, *(row.spec for row in registry.spaces())):
+        if other.method in predictability.POSITIVE and (other.probe_id, other.n_images) == (
+            spec.probe_id,
+            spec.n_images,
+        ):
+            return KernelSpace(other)
+    raise NotFoundError(
+        f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
+        f"make a space of them with 'modelspace init --method dds --images {spec.n_images}', and add the models again",
+    )
+
+
+def score_matrix(
+    registry: Registry, spec: SpaceSpec, chosen: Collection[int], ranking: Ranking | None = None
+) -> tuple[list[int], Array]:
+    """What a `Ranker` ranks by, for all pairs of the chosen models: their ids, and (n, n) scores with row = target.
+
+    Corrections for hubs take their means over all models of the space, chosen or not, as a query does. Directed scores are of
+    models that the space of kernels holds too.
+
+    Args:
+        ranking: default: the space's own.
+    """
+    ranking = ranking or Ranking.of(spec)
+    if ranking.is_directed:
+        space = kernel_space(registry, spec)
+        inside = set(registry.model_ids(space.spec.space_id))
+        ids = [i for i in registry.model_ids(spec.space_id) if i in chosen and i in inside]
+        kernels = dict(affinity.kernels(registry, space, ids))
+        return ids, predictability.r2_matrix([kernels[i] for i in ids])
+    if not ranking.is_corrected:
+        return affinity.matrix(registry, spec, chosen)
+    ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))
+    at = [k for k, i in enumerate(ids) if i in chosen]
+    return [ids[k] for k in at], hubness.corrected(matrix, ranking.correction)[np.ix_(at, at)]
+
+
+def in_order(scores: Mapping[int, Array]) -> list[int]:
+    """Model ids, best first, from their scores per image with the target.
+
+    Equal scores keep the order of registration, whatever order the index returns them in.
+    """
+    return sorted(scores, key=lambda i: (-round(float(scores[i].mean()), 12), i))

@@ -1,0 +1,165 @@
+"""Probe sets of a registry: registering them, and reading their images back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelspace import names, probes
+from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.registry import ProbeRow, Registry
+
+if TYPE_CHECKING:
+    from modelspace.probes import ProbeSet
+
+DEFAULT_PROBES = "rooms"
+
+#: Name and PNG bytes of each image; None for a set that is rendered.
+Pictures = list[tuple[str, bytes]] | None
+
+
+@dataclass(frozen=True)
+class ProbeChoice:
+    """What the user says of a probe set.
+
+    Attributes:
+        source: one of `probes.BUILT_IN`, the name of a registered set, a folder of images (a `Path` always is one), or a
+            `ProbeSet` of a rendered world.
+        images: how many; None for the default, or all of a folder. A rendered set has as many as are asked for.
+        per_subfolder: so many of each subfolder.
+        size: side of the stored or rendered images in pixels.
+        seed: of the rendered world, of the crops, or of the choice of images.
+    """
+
+    source: str | Path | ProbeSet = DEFAULT_PROBES
+    images: int | None = None
+    per_subfolder: int | None = None
+    size: int | None = None
+    seed: int = 0
+
+
+def new_probe_set(choice: ProbeChoice, name: str | None = None) -> tuple[ProbeRow, Pictures]:
+    """A probe set that is not registered yet.
+
+    Raises:
+        NotFoundError: the source is neither built in nor a folder.
+        ProbeError: an image can't be read; it is named.
+    """
+    source = choice.source
+    arrays: Iterable[np.ndarray] | None = None
+    if isinstance(source, probes.ProbeSet):
+        probe_set = source
+        if not probes.kind_of(probe_set).is_rendered:
+            raise UsageError(
+                f"probe set {source.name!r} comes without its images", "give its folder, or the name of a built-in set"
+            )
+    elif source in probes.BUILT_IN:
+        probe_set, arrays = probes.KINDS[str(source)].make(choice.images, choice.size, choice.seed)
+    elif Path(source).is_dir():
+        size = {"size": choice.size} if choice.size else {}
+        probe_set, arrays = probes.folder(
+            Path(source),
+            name=name,
+            n_images=choice.images,
+            per_subfolder=choice.per_subfolder,
+            seed=choice.seed,
+            **size,
+        )
+    else:
+        raise NotFoundError(
+            f"there is no folder {source}",
+            f"give {', '.join(probes.BUILT_IN)}, the name of a registered probe set, or a folder of images",
+        )
+    row = ProbeRow(
+        probe_id=probe_set.probe_id,
+        name=name or probe_set.name,
+        kind=probe_set.kind,
+        spec=probe_set.spec,
+        n_images=None if probes.kind_of(probe_set).is_rendered else probe_set.n_images,
+        size=probe_set.size,
+    )
+    return row, None if arrays is None else [(str(k), probes.encode_png(array)) for k, array in enumerate(arrays)]
+
+
+def choose_probe_set(path: Path, choice: ProbeChoice) -> tuple[ProbeRow, Pictures]:
+    """A registered set by its name, or a new one."""
+    source = choice.source
+    if isinstance(source, str) and path.is_file() and (source in probes.BUILT_IN or not Path(source).is_dir()):
+        with Registry.open(path) as registry:
+            sets = registry.probe_sets()
+        for row in sets:
+            # "rooms" with another seed, or more photographs, is another set, not the registered one of that name.
+            enough = row.n_images is None or (choice.images or 0) <= row.n_images
+            fits = enough and row.spec.get("seed") == choice.seed
+            if row.name == source and (source not in probes.BUILT_IN or fits):
+                return row, None
+        if source not in probes.BUILT_IN:
+            known = [row.name for row in sets]
+            raise NotFoundError(
+                f"there is no probe set {source!r}, and no folder of that name",
+                names.did_you_mean(source, [*known, *probes.BUILT_IN], "'modelspace probes list' shows the probe sets"),
+            )
+    return new_probe_set(choice)
+
+
+def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
+    """Register a probe set under a name; the same set again is the one that is there."""
+    row, pictures = new_probe_set(choice, names.check_name(name, "probe set"))
+    ensure_registry(path)
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        for other in registry.probe_sets():
+            if other.probe_id == row.probe_id:
+                return other
+            if other.name == name:
+                raise ConflictError(f"there is a probe set {name!r} with other images", "choose another name")
+        registry.add_probe_set(row, pictures)
+    return row
+
+
+def ensure_registry(path: Path) -> None:
+    """An empty registry, if there is none."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Registry.create(path)
+
+
+def with_free_name(row: ProbeRow, taken: set[str]) -> ProbeRow:
+    """The set under its name, or where another set has that, with its fingerprint behind it."""
+    return row if row.name not in taken else replace(row, name=f"{row.name}-{row.probe_id[:8]}")
+
+
+def described(row: ProbeRow, n_images: int) -> ProbeSet:
+    """A registered set as `modelspace.probes` takes it, with so many images where it is rendered."""
+    return probes.ProbeSet(row.name, row.kind, dict(row.spec), row.n_images or n_images, row.size, row.probe_id)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The first images of a registered probe set in batches, as often as they are asked for; see `images`."""
+
+    path: Path
+    row: ProbeRow
+    count: int
+    batch_size: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return images(self.path, self.row, 0, self.count, self.batch_size)
+
+
+def images(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Batches of a registered probe set's images, (b, side, side, 3) uint8, from image `first` on.
+
+    The registry is open only while stored images are read, so that a long pass blocks no writer.
+    """
+    probe_set = described(row, first + count)
+    if probes.kind_of(probe_set).is_rendered:
+        yield from probes.batches(probe_set, None, first, count, batch_size)
+        return
+    for start in range(first, first + count, batch_size):
+        with Registry.open(path) as registry:
+            stored = registry.probe_images(row.probe_id, start, min(batch_size, first + count - start))
+        yield np.stack([probes.decode_png(png) for png in stored])
