@@ -9,11 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("onnx")
-from onnx import TensorProto, helper  # noqa: E402
-from onnx.reference import ReferenceEvaluator  # noqa: E402
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
-from modelspace.sources.onnx import resize  # noqa: E402
-from modelspace.sources.onnx.operators import OPERATORS, Node  # noqa: E402
+from modelspace.sources.onnx import resize
+from modelspace.sources.onnx.operators import OPERATORS, Node
 
 PLACES = resize._COORDINATES
 ROUNDINGS = resize._ROUNDINGS

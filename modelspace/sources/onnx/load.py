@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
-from modelspace.sources.onnx import resize as resize  # enters its operators in the table
 from modelspace.sources.onnx.operators import DTYPES, OPERATORS, Node, Unsupported
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.trust import FileBytes, read_once

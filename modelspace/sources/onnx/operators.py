@@ -10,79 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Largest tensor, in elements, that an operator may make out of nothing: a few bytes in a file could ask for any size.
-MAX_ELEMENTS = 1 << 28
+from modelspace.sources.onnx import resize  # enters its operators in the table
+from modelspace.sources.onnx.nodes import (
+    DTYPES,
+    MAX_ELEMENTS,
+    OPERATORS,
+    Function,
+    Node,
+    Unsupported,
+    bounded,
+    given,
+    ints,
+    operator,
+    text,
+)
 
-#: ONNX's numbers of the types of tensors.
-DTYPES: dict[int, torch.dtype] = {
-    1: torch.float32,
-    2: torch.uint8,
-    3: torch.int8,
-    5: torch.int16,
-    6: torch.int32,
-    7: torch.int64,
-    9: torch.bool,
-    10: torch.float16,
-    11: torch.float64,
-    16: torch.bfloat16,
-}
-
-
-class Unsupported(Exception):
-    """Says what of an operator can't be done."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a graph: the operator's name and version (opset), attributes, and how many outputs are wanted."""
-
-    kind: str
-    opset: int
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    n_outputs: int = 1
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.attributes.get(name, default)
-
-
-Function = Callable[..., Any]
-OPERATORS: dict[str, Function] = {}
-
-
-def operator(*names: str) -> Callable[[Function], Function]:
-    def keep(function: Function) -> Function:
-        OPERATORS.update(dict.fromkeys(names, function))
-        return function
-
-    return keep
-
-
-def ints(value: Tensor | Sequence[int]) -> list[int]:
-    """Numbers that an operator takes as an attribute or as a tensor."""
-    return [int(number) for number in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
-
-
-def _given(node: Node, name: str, value: Tensor | None) -> list[int] | None:
-    """A list that older versions take as an attribute and newer ones as an input."""
-    if value is not None:
-        return ints(value)
-    found = node.get(name)
-    return None if found is None else ints(found)
-
-
-def bounded(shape: Sequence[int]) -> list[int]:
-    """A shape that may be set aside memory for."""
-    if any(side < 0 for side in shape) or math.prod(shape) > MAX_ELEMENTS:
-        raise Unsupported(f"a tensor of shape {list(shape)}")
-    return list(shape)
-
+__all__ = ["DTYPES", "MAX_ELEMENTS", "OPERATORS", "Node", "Unsupported", "bounded", "ints", "operator", "resize"]
 
 # --- elementwise
 
@@ -254,10 +203,6 @@ def cast_like(node: Node, x: Tensor, other: Tensor) -> Tensor:
 def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     device = a.device if a.requires_grad else b.device
     return torch.where(condition.to(device), a.to(device), b.to(device))
-
-
-def text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 # --- linear maps and windows
@@ -448,7 +393,7 @@ def softmax(node: Node, x: Tensor) -> Tensor:
 
 
 def _reduction(node: Node, x: Tensor, axes: Tensor | None) -> tuple[list[int], bool] | None:
-    found = _given(node, "axes", axes)
+    found = given(node, "axes", axes)
     if not found and node.get("noop_with_empty_axes", 0):
         return None
     return found or list(range(x.dim())), bool(node.get("keepdims", 1))
@@ -518,7 +463,7 @@ def size_of(node: Node, x: Tensor) -> Tensor:
 
 @operator("Reshape")
 def reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
-    sides = _given(node, "shape", shape) or []
+    sides = given(node, "shape", shape) or []
     if not node.get("allowzero", 0):
         sides = [x.shape[i] if side == 0 else side for i, side in enumerate(sides)]
     return x.reshape(sides)
@@ -538,13 +483,13 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 
 @operator("Squeeze")
 def squeeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = _given(node, "axes", axes)
+    found = given(node, "axes", axes)
     return x.squeeze() if found is None else x.squeeze(tuple(axis % max(x.dim(), 1) for axis in found))
 
 
 @operator("Unsqueeze")
 def unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = _given(node, "axes", axes) or []
+    found = given(node, "axes", axes) or []
     rank = x.dim() + len(found)
     for axis in sorted(axis % rank for axis in found):
         x = x.unsqueeze(axis)
@@ -560,7 +505,7 @@ def concatenate(node: Node, *inputs: Tensor) -> Tensor:
 @operator("Split")
 def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Any:
     axis = node.get("axis", 0)
-    found = _given(node, "split", sizes)
+    found = given(node, "split", sizes)
     if found is None:
         size = -(-x.shape[axis] // node.get("num_outputs", node.n_outputs))
         return x.split(size, axis)
@@ -568,10 +513,10 @@ def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Any:
 
 
 @operator("Slice")
-def cut(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
+def slice_(node: Node, x: Tensor, *inputs: Tensor | None) -> Tensor:
     names = ("starts", "ends", "axes", "steps")
-    given = (*given, *[None] * (4 - len(given)))
-    starts, ends, axes, steps = (_given(node, name, value) for name, value in zip(names, given, strict=True))
+    padded = (*inputs, *[None] * (4 - len(inputs)))
+    starts, ends, axes, steps = (given(node, name, value) for name, value in zip(names, padded, strict=True))
     if starts is None or ends is None:
         raise Unsupported("a slice without a start or an end")
     axes = axes if axes is not None else list(range(len(starts)))
@@ -623,7 +568,7 @@ def constant_of_shape(node: Node, shape: Tensor) -> Tensor:
 
 
 @operator("Range")
-def numbers(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+def range_(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     first, last, step = start.item(), limit.item(), delta.item()
     bounded([max(math.ceil((last - first) / step), 0)])
     return torch.arange(first, last, step, dtype=start.dtype)
@@ -633,7 +578,7 @@ def numbers(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 def pad(
     node: Node, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
 ) -> Tensor:
-    found = _given(node, "pads", pads) or []
+    found = given(node, "pads", pads) or []
     n = len(found) // 2
     chosen = [axis % x.dim() for axis in ints(axes)] if axes is not None else list(range(n))
     sides = {axis: (found[i], found[n + i]) for i, axis in enumerate(chosen)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modelspace.sources.onnx.operators import Node, Unsupported, bounded, ints, operator, text
+from modelspace.sources.onnx.nodes import Node, Unsupported, bounded, ints, operator, text
 
 _COORDINATES = (
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize",
