@@ -9,7 +9,7 @@ SUPPORT := .venv-support
 # What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
 # no browser, no passes over whole models.
 QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/encoder tests/representations \
-	tests/spaces/test_affinity.py tests/spaces/test_bootstrap.py tests/spaces/test_coordinates.py \
+	tests/spaces/test_kinds.py tests/spaces/test_bootstrap.py tests/spaces/test_coordinates.py \
 	tests/registry/test_migrations.py tests/registry/test_rows.py tests/evaluation/test_baselines.py \
 	tests/evaluation/test_metrics.py tests/probes/test_preprocess.py tests/sources/test_addresses.py \
 	tests/sources/test_names.py tests/sources/test_preprocessing.py tests/sources/test_python.py \
