@@ -6,7 +6,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUPPORT := .venv-support
 
-.PHONY: help demo test check docs zoo transfer registry registry-full weight wheel pictures reproduce support bench kill-loop clean
+# What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
+# no browser, no passes over whole models.
+QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/encoder tests/representations \
+	tests/spaces/test_kinds.py tests/spaces/test_bootstrap.py tests/spaces/test_coordinates.py \
+	tests/registry/test_migrations.py tests/registry/test_rows.py tests/evaluation/test_baselines.py \
+	tests/evaluation/test_metrics.py tests/probes/test_preprocess.py tests/sources/test_addresses.py \
+	tests/sources/test_names.py tests/sources/test_preprocessing.py tests/sources/test_python.py \
+	tests/verbs/test_manifest.py tests/cli/test_errors.py tests/docs/test_cli.py tests/docs/test_links.py \
+	tests/docs/test_schema.py tests/docs/test_attribution.py
+
+.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -30,6 +40,15 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# make quick  lint, types and the fast tests, in less than a minute: the inner loop
+quick: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+
+# make site   build the documentation into site/, which works from disk; warnings are errors
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 # make docs   write the generated pages: command line help, zoo table
 docs: $(READY)
 	$(BIN)/python scripts/make_cli_docs.py
@@ -49,11 +68,11 @@ transfer: $(READY)
 registry: $(READY)
 	$(BIN)/python scripts/build_registry.py
 
-# make registry-full   the same with all methods and probe sets, into .full/ (4 minutes; docs/evaluation.md)
+# make registry-full   the same with all methods and probe sets, into .full/ (4 minutes; docs/lab-book/evaluation.md)
 registry-full: $(READY)
 	$(BIN)/python scripts/build_registry.py --full
 
-# make weight     measure what fewer bytes per model cost, into docs/weight.md (3 minutes; resumable)
+# make weight     measure what fewer bytes per model cost, into docs/lab-book/weight.md (3 minutes; resumable)
 weight: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/measure_weight.py
 
@@ -65,7 +84,7 @@ wheel: $(READY)
 pictures: $(READY)
 	$(BIN)/python scripts/make_pictures.py
 
-# make reproduce   check the paper's claims on the zoo, with figures and verdicts, into docs/reproduction.md (10 minutes; resumable)
+# make reproduce   check the paper's claims on the zoo, with figures and verdicts, into docs/lab-book/reproduction.md (10 minutes; resumable)
 reproduce: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/reproduce.py
 
@@ -90,4 +109,4 @@ kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info

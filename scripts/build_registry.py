@@ -8,7 +8,7 @@ once the new registry is complete and verified. The same sources give the same b
 program starts itself again with one thread and fixed processor features, and seals the registry
 (`modelspace.lab.sealing`) with the times of SOURCE_DATE_EPOCH.
 
-With --full, the registry of all three methods and three probe sets, which the tables of docs/evaluation.md are of, is
+With --full, the registry of all three methods and three probe sets, which the tables of docs/lab-book/evaluation.md are of, is
 built into `.full/`, and not sealed.
 """
 
@@ -33,17 +33,17 @@ TOP = Path(__file__).resolve().parent.parent
 FULL = TOP / ".full"
 
 #: Methods of the spaces of maps. The first ones are shipped: on the task encoders ε-LRP equals gradient*input
-#: (docs/weight.md).
+#: (docs/lab-book/weight.md).
 SHIPPED_METHODS = ("gradient_x_input", "saliency")
 METHODS = (*SHIPPED_METHODS, "epsilon_lrp")
 
 #: Probe sets of different style; the first is that of the default space, and the one that is shipped.
 PROBES = ("rooms", "photographs", "yards")
 
-#: 100 images on half the encoders' input side, so that the file stays small in git (docs/weight.md).
+#: 100 images on half the encoders' input side, so that the file stays small in git (docs/lab-book/weight.md).
 IMAGES, CANVAS, BITS = 100, 32, 4
 
-#: Kernels of the rooms are of more images: rankings by features gain by them (docs/reproduction.md). Their bits are
+#: Kernels of the rooms are of more images: rankings by features gain by them (docs/lab-book/reproduction.md). Their bits are
 #: those of `modelspace init`, so that this registry and anybody's own can be merged.
 FEATURE_IMAGES = 200
 

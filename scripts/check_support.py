@@ -6,7 +6,7 @@ found, whether the three methods of attribution work, and, in float64, whether t
 
     python scripts/check_support.py [NAME ...] [--again] [--list] [--no-page]
 
-Rows that were done with the same versions are kept in .cache/support.json; the page is docs/support.md. One more kind of
+Rows that were done with the same versions are kept in .cache/support.json; the page is docs/lab-book/support.md. One more kind of
 address is one more entry in `GROUPS`, with a function that yields rows.
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 CACHE = ROOT / ".cache" / "support.json"
-PAGE = ROOT / "docs" / "support.md"
+PAGE = ROOT / "docs" / "lab-book" / "support.md"
 
 METHODS = ("saliency", "gradient_x_input", "epsilon_lrp")
 N_IMAGES, SIDE = 4, 128
@@ -416,16 +416,20 @@ def stored() -> dict[str, dict[str, Any]]:
 
 
 def page(rows: dict[str, list[Row]]) -> str:
-    """docs/support.md."""
+    """docs/lab-book/support.md."""
     every = [row for group in rows.values() for row in group]
     found = versions()
     closed = [row for row in every if row.residual is not None and row.residual < CLOSED]
     text = [
-        "# Which models work",
+        "# Models that were tried",
         "",
-        "Written by `make support` (`scripts/check_support.py`). Each network is built with random weights, which are saved",
-        "and loaded through the model's address; four images; the three methods of attribution in float32; the ledger of",
-        f"ε-LRP in float64, whose residual is below {CLOSED:g} where every rule fits (`docs/attribution.md`).",
+        "```",
+        "make support",
+        "```",
+        "",
+        "wrote this page (`scripts/check_support.py`). Each network is built with random weights, which are saved and loaded",
+        "through the model's address; four images; the three attribution methods in float32; the ledger of ε-LRP in float64,",
+        f"whose residual is below {CLOSED:g} where every rule fits ([Attribution](../reference/attribution.md#the-ledger)).",
         "",
         f"torch {found['torch']}, timm {found['timm']}, torchvision {found['torchvision']}, "
         f"transformers {found['transformers']}, Python {platform.python_version()}, CPU, one thread.",
@@ -436,7 +440,7 @@ def page(rows: dict[str, list[Row]]) -> str:
         "",
     ]
     for title, group in rows.items():
-        text += [f"## {title}", "", f"{sum(row.good for row in group)} of {len(group)} without a remark.", ""]
+        text += [f"## {title}", "", f"{sum(row.good for row in group)} of {len(group)} without a problem.", ""]
         text += [
             "| network | parameters | input | encoder output T | shape of T | maps | residual | s |",
             "|---|---|---|---|---|---|---|---|",
@@ -457,7 +461,7 @@ def page(rows: dict[str, list[Row]]) -> str:
         remarks = [row for row in group if row.error]
         text += [f"- {row.name.partition(':')[2].strip()}: {row.error}" for row in remarks] + ([""] if remarks else [])
     text += [
-        "Maps: saliency, gradient*input, ε-LRP, in this order, where not all are given. The residual is rounded up to a power",
+        "Maps: saliency, gradient*input, ε-LRP, in this order, unless all are given. The residual is rounded up to a power",
         "of ten.",
     ]
     return "\n".join(text) + "\n"
@@ -466,9 +470,9 @@ def page(rows: dict[str, list[Row]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="rows whose name holds one of these words; default: all")
-    parser.add_argument("--again", action="store_true", help="check rows anew that are done already")
+    parser.add_argument("--again", action="store_true", help="check rows again that are done already")
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
-    parser.add_argument("--no-page", action="store_true", help="do not write docs/support.md")
+    parser.add_argument("--no-page", action="store_true", help="do not write docs/lab-book/support.md")
     options = parser.parse_args()
     cases = {title: list(make()) for title, make in GROUPS.items()}
     if options.list:

@@ -3,7 +3,7 @@
     python scripts/check_support_onnx.py [--format onnx|onnx-dynamo|pt2|torchscript] [NAME ...]
     python scripts/check_support_onnx.py --page
 
-Prints a table in Markdown; --page writes docs/support_exports.md with the tables of `PAGE`. For each architecture, with
+Prints a table in Markdown; --page writes docs/lab-book/support_exports.md with the tables of `PAGE`. For each architecture, with
 random weights: whether the file loads, the tensor that is explained,
 the largest difference of each map from that of the model before the export, relative to the map's largest value, the
 residual of the ε-LRP ledger, and the seconds that the file took to load and explain two images. Maps and ledger are computed
@@ -176,11 +176,16 @@ def explain(tap: Tap, x: torch.Tensor) -> dict[str, torch.Tensor]:
 #: The formats of the page. The dynamo exporter needs one more package, and gives files that read alike.
 PAGE = {"onnx": "ONNX", "pt2": "Exported programs (`torch.export`)", "torchscript": "TorchScript, traced"}
 
-HEAD = """# Which exported files work
+HEAD = """# Exported files that were tried
 
-Written by `make support` (`scripts/check_support_onnx.py --page`). Each network has random weights, is exported, and loaded
-again through `onnx:` or `file:`. A number is the largest difference of a map from that of the network before the export,
-relative to the map's largest value, in float64; the ledger is that of ε-LRP (`docs/attribution.md`).
+```
+python scripts/check_support_onnx.py --page
+```
+
+wrote this page (part of `make support`). Each network has random weights, is exported, and loaded again through
+`onnx:` or `file:`. A number is the largest difference of a map from that of the network before the export, relative to
+the map's largest value, in float64; the ledger is that of ε-LRP
+([Attribution](../reference/attribution.md#the-ledger)).
 """
 
 COLUMNS = (
@@ -203,14 +208,14 @@ def page() -> None:
             print(format, line, flush=True)
             lines.append(line)
         parts.append("\n".join([f"## {title}", "", *COLUMNS, *lines, ""]))
-    (ROOT / "docs" / "support_exports.md").write_text("\n".join(parts), encoding="utf-8")
+    (ROOT / "docs" / "lab-book" / "support_exports.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ARCHITECTURES)}; default: all")
     parser.add_argument("--format", default="onnx", choices=("onnx", "onnx-dynamo", "pt2", "torchscript"))
-    parser.add_argument("--page", action="store_true", help="write docs/support_exports.md")
+    parser.add_argument("--page", action="store_true", help="write docs/lab-book/support_exports.md")
     arguments = parser.parse_args()
     import torchvision_ops
 

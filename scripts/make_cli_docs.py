@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the help texts of the commands.
+"""Write docs/reference/cli.md from the help texts of the commands.
 
 python scripts/make_cli_docs.py            # write it
 python scripts/make_cli_docs.py --check    # exit code 1 if it is not up to date
@@ -16,36 +16,40 @@ import typer
 
 from modelspace.cli.app import COMMANDS, app, load
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 
 #: Columns of the help texts, whatever terminal the script runs in.
 WIDTH = 80
 
 HEAD = """\
-# The command line
+# Command line
 
 <!-- Written by scripts/make_cli_docs.py from the help texts: change those, and run it again. -->
 
-Data goes to standard output; progress, remarks and errors go to standard error. `--format json` and `--format csv` are
-for programs: UTF-8, numbers in full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are for
-people: in a terminal they fit its width, into a pipe they go uncut and without colour.
+```
+modelspace COMMAND --help
+```
+
+Data goes to standard output; progress, notes and errors go to standard error. `--format json` and `--format csv` are
+for programs: UTF-8, numbers with full precision, dates in ISO 8601, lists and dictionaries in CSV as JSON. Tables are
+for people: they fit the width of a terminal, and are printed in full and without colour into a pipe.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | it could not be done, or a check of `verify` failed; `error:` says what, `hint:` what to do |
-| 2 | the words of the command don't fit |
-| 70 | a fault of modelspace itself |
+| 1 | the command failed, or a check of `verify` did; `error:` says what, `hint:` what to do |
+| 2 | wrong usage: an unknown option or a missing argument |
+| 70 | a bug in modelspace |
 | 130 | interrupted |
-| 141 | the reader of the output has left |
+| 141 | the output was closed by its reader |
 
 | environment variable | meaning |
 |---|---|
-| `MODELSPACE_HOME` | folder of the registry, where `--home` is not given |
+| `MODELSPACE_HOME` | folder of the registry, unless `--home` is given |
 | `MODELSPACE_DEBUG` | `1`: print the traceback of an error |
-| `NO_COLOR` | anything: no colours |
+| `NO_COLOR` | any value: no colours |
 
-`modelspace --install-completion` makes the shell complete commands, options, and the names in the registry.
+`modelspace --install-completion` installs shell completion for commands, options, and the names in the registry.
 """
 
 
@@ -77,15 +81,15 @@ def page() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write docs/cli.md from the help texts.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/cli.md from the help texts.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not up to date")
     check = parser.parse_args().check
     text = page()
     if check:
         if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
-            sys.exit("docs/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
+            sys.exit("docs/reference/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
         return
-    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(text, "utf-8")
 
 

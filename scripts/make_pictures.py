@@ -1,4 +1,4 @@
-"""Draw the pictures of the README and of docs/pictures.md out of a registry.
+"""Draw the pictures of the README and of docs/how-to/pictures.md out of a registry.
 
     python scripts/make_pictures.py [--home DIR] [--out DIR]
 

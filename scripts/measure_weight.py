@@ -1,4 +1,4 @@
-"""Measure what fewer bytes per model cost: canvas and bits of maps, layout and bits of kernels, into docs/weight.md.
+"""Measure what fewer bytes per model cost: canvas and bits of maps, layout and bits of kernels, into docs/lab-book/weight.md.
 
     python scripts/measure_weight.py [--print] [--cache DIR] [--models NAME,NAME,...] [--images N]
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from build_registry import BITS, CANVAS, FEATURE_IMAGES, IMAGES
 from reproduction import measures, passes
+from reproduction.page import wrapped
 from reproduction.passes import Scale
 
 from modelspace import evaluation, zoo
@@ -24,7 +25,7 @@ from modelspace.evaluation.retrieval import same_task
 from modelspace.representations import kernels, maps
 from modelspace.spaces import predictability
 
-PAGE = passes.TOP / "docs" / "weight.md"
+PAGE = passes.TOP / "docs" / "lab-book" / "weight.md"
 ORACLE = "rooms"
 
 CANVASES, MAP_BITS = (64, 32, 16, 8), (32, 8, 4, 3, 2, 1)
@@ -35,6 +36,12 @@ HEAD = """\
 # What a registry weighs
 
 <!-- Written by scripts/measure_weight.py: change that, and run it again. -->
+
+```sh
+make registry        # what is shipped, byte for byte the same with nothing changed
+make registry-full   # with all probe sets and methods, into .full/
+make weight          # measure what this page says
+```
 
 Almost all of a registry's bytes are quantised maps and kernels. This page measures what fewer of them cost, on the
 {models} networks of [the zoo](zoo.md) and the oracle `{oracle}`: the figures of `modelspace evaluate`, from maps and
@@ -267,7 +274,7 @@ def page(scale: Scale) -> str:
         parts.append(f"## Maps: `{method}`, {IMAGES} rooms\n\n{of_maps(figures, kind)}\n")
     parts.append(f"## Kernels: `dds`, {FEATURE_IMAGES} rooms\n\n{KERNELS}\n{of_kernels(figures)}\n")
     parts.append(f"## ε-LRP and gradient\\*input\n\n{of_lrp(figures)}\n{AGAIN}")
-    return "".join(parts)
+    return wrapped("".join(parts))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Check the eight claims of Song et al. (NeurIPS 2019) on the zoo, and write docs/reproduction.md with its pictures.
+"""Check the eight claims of Song et al. (NeurIPS 2019) on the zoo, and write docs/lab-book/reproduction.md with its pictures.
 
     python scripts/reproduce.py [--only 3,5] [--quick] [--docs DIR] [--cache DIR]
 
@@ -90,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="sections to work out, for example 3,5; default: all")
     parser.add_argument("--quick", action="store_true", help="three models, few images")
-    parser.add_argument("--docs", type=Path, default=passes.TOP / "docs", help="folder for the page and the pictures")
+    parser.add_argument(
+        "--docs", type=Path, default=passes.TOP / "docs" / "lab-book", help="folder for the page and the pictures"
+    )
     parser.add_argument("--cache", type=Path, default=passes.CACHE, help="folder for passes and finished sections")
     options = parser.parse_args()
     wanted = sorted({int(number) for number in options.only.split(",")}) if options.only else list(SECTIONS)

@@ -2,7 +2,7 @@
 
     python scripts/train_zoo.py                      every network that is not there yet
     python scripts/train_zoo.py --tasks rgb2depth    these again
-    python scripts/train_zoo.py --table              the tables of docs/zoo.md
+    python scripts/train_zoo.py --table              the tables of docs/lab-book/zoo.md
     python scripts/train_zoo.py --docs               puts them there
 
 Rendered images and checkpoints go to the cache. A run that was killed continues where its last checkpoint was
@@ -82,7 +82,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "zoo", help="folder for images and checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "modelspace" / "zoo", help="folder for weights and zoo.json")
     parser.add_argument("--table", action="store_true", help="print the table of the networks in --out and stop")
-    parser.add_argument("--docs", action="store_true", help="write that table into docs/zoo.md and stop")
+    parser.add_argument("--docs", action="store_true", help="write that table into docs/lab-book/zoo.md and stop")
     return parser.parse_args(words)
 
 
@@ -165,7 +165,7 @@ def main(words: list[str] | None = None) -> int:
             print(table(options.out))
             return 0
         if options.docs:
-            page = ROOT / "docs" / "zoo.md"
+            page = ROOT / "docs" / "lab-book" / "zoo.md"
             page.write_text(with_table(page.read_text(), options.out))
             return 0
         for job in jobs(options):

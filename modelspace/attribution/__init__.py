@@ -29,6 +29,7 @@ class MethodInfo:
         defaults: the method's parameters and their default values; their types are the types accepted.
         captum: whether Captum computes it, with passes of its own.
         choices: the words accepted for a parameter that is a word.
+        notice: what a user should know before using it.
     """
 
     name: str
@@ -37,8 +38,10 @@ class MethodInfo:
     defaults: Mapping[str, Value] = field(default_factory=dict)
     captum: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notice: str = ""
 
 
+#: ε-LRP is computed only where it is asked for: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Mapping[str, MethodInfo] = MappingProxyType(
     {
         info.name: info
@@ -51,6 +54,9 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
                 signed=True,
                 defaults={"epsilon": 1e-4, "offset": "secant"},
                 choices={"offset": ("secant", "literal")},
+                # Documentation of rachtibat/LRP-eXplains-Transformers, section License.
+                notice="The authors of LXT state that LRP is a patented technology that may be used free of charge for "
+                "personal and scientific purposes only.",
             ),
             MethodInfo(
                 "integrated_gradients",

@@ -36,7 +36,7 @@ def command(
             "--oracle",
             metavar="NAME_OR_CSV",
             help="What was measured: rooms, rooms-all, taskonomy, taskonomy-affinity and others of "
-            "docs/evaluation.md, or a CSV file with target, source and score, loss or rank.",
+            "docs/lab-book/evaluation.md, or a CSV file with target, source and score, loss or rank.",
         ),
     ] = "rooms",
     space: Annotated[

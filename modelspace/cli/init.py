@@ -8,7 +8,7 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format
-from modelspace.cli.messages import say, suggest
+from modelspace.cli.messages import say, say_all, suggest
 from modelspace.cli.spaces import print_spaces
 from modelspace.errors import UsageError
 
@@ -42,7 +42,9 @@ def command(
             autocompletion=completion.methods,
             help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... or how the encoder output tells "
             "images apart: dds, linear_cka, rsa. Give it several times for several spaces. Default: "
-            "gradient_x_input and dds, and a space called transfer, which ranks by both.",
+            "gradient_x_input and dds, and a space called transfer, whose rankings are directed. "
+            "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
+            "of LXT; it is computed only if named here.",
         ),
     ] = None,
     scalar: Annotated[
@@ -111,6 +113,7 @@ def command(
     output tells the images apart, or a blend of other spaces. Models are compared inside one space. An existing space
     is left as it is.
     """
+    from modelspace.attribution import METHODS
     from modelspace.results import Records, SpaceInfo
     from modelspace.workspace import ModelSpace, home_for_new
 
@@ -146,6 +149,7 @@ def command(
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     say(f"registry: {folder}", quiet=quiet)
+    say_all((METHODS[one].notice for one in method or () if one in METHODS and METHODS[one].notice), quiet=quiet)
     suggest("modelspace add URI", quiet=quiet)
 
 

@@ -240,7 +240,7 @@ def add_noise(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def cut_holes(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Three squares of S/4 x S/4 per image become gray 0.5, at places drawn anew for every image."""
+    """Three squares of S/4 x S/4 per image become gray 0.5, at random places that differ from image to image."""
     count, _, side, _ = rgb.shape
     hole = side // 4
     corners = torch.randint(0, side - hole + 1, (count, 3, 2), generator=generator).to(rgb.device)

@@ -35,7 +35,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Photograph:
-    """One file of an installed package; author and licence as the package states them (docs/probes.md has the sources)."""
+    """One file of an installed package; author and licence as the package states them (docs/how-to/choose-probe-images.md has the sources)."""
 
     package: str
     path: str

@@ -1,6 +1,6 @@
 """The registry: one DuckDB file that holds models, spaces, vectors and maps, and alone restores everything else.
 
-This package is the only one that imports duckdb. `docs/schema.md` describes the file.
+This package is the only one that imports duckdb. `docs/reference/schema.md` describes the file.
 """
 
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, Problem, ProjectionRow, SpaceRow

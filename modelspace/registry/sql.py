@@ -117,7 +117,9 @@ def _last_answer(duck: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None
 def _explained(error: duckdb.Error, path: Path) -> ModelspaceError:
     if isinstance(error, (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.IOException)):
         return translated(error, path)
-    return UsageError(str(error).split("\n", 1)[0], "tables and macros: FROM duckdb_tables(), or docs/schema.md")
+    return UsageError(
+        str(error).split("\n", 1)[0], "tables and macros: FROM duckdb_tables(), or docs/reference/schema.md"
+    )
 
 
 def _too_long(timeout_s: float) -> UsageError:

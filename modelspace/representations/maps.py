@@ -18,7 +18,7 @@ Codes, by bits per element:
 
 Layout on disk: codes are packed image by image, each image starting on a byte, the first element in the lowest bits,
 little-endian; `scales` is float32 (n_images, 2): lo and hi, the range that the codes span (−c, c or 0, c if companded; not
-used at 32 bits). See docs/schema.md.
+used at 32 bits). See docs/reference/files.md.
 """
 
 from __future__ import annotations

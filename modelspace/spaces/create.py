@@ -100,7 +100,7 @@ def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | No
     `transfer`, whose rankings are directed; returns their names.
 
     A new registry's queries use `transfer`: of what was tried, it agreed best with transfer that was measured apart from where
-    it was chosen, and finds models of the same task no worse than gradient*input does (docs/evaluation.md). With too few
+    it was chosen, and finds models of the same task no worse than gradient*input does (docs/lab-book/evaluation.md). With too few
     images for it, gradient*input stays the default.
     """
     new = not path.is_file()

@@ -9,7 +9,7 @@ sides enter by their kernels alone: with K of the source, L of the target, tr an
 
 Nothing but the kernels of a kernel space is needed: no labels, no forward pass. λ is `RIDGE` times the mean
 eigenvalue of K; 1 was chosen among 0.1, 0.3, 1, 3 and 10 on one half of the targets of the oracle `rooms`
-(docs/evaluation.md).
+(docs/lab-book/evaluation.md).
 """
 
 from __future__ import annotations

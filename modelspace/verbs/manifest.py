@@ -181,7 +181,7 @@ def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ManifestError(name, [f"it is not TOML: {error}"], "docs/manifests.md has an example") from None
+        raise ManifestError(name, [f"it is not TOML: {error}"], "docs/how-to/many-models.md has an example") from None
     mistakes = [
         f"unknown table {key!r}{_meant(key, ('model', 'defaults'))}"
         for key in document
@@ -310,7 +310,9 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
         mistakes.append(f"{places[0]}{more}: unknown entry {key!r}{_meant(key, [*KEYS, *_of_request()])}")
     if mistakes:
         hint = (
-            f"an entry may have: {', '.join([*KEYS, *_of_request()])}" if unknown else "docs/manifests.md has examples"
+            f"an entry may have: {', '.join([*KEYS, *_of_request()])}"
+            if unknown
+            else "docs/how-to/many-models.md has examples"
         )
         raise ManifestError(name, mistakes, hint)
     return entries

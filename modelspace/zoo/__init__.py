@@ -37,7 +37,7 @@ class ZooCard:
 
     Attributes:
         name: in the zoo, as in "zoo:rgb2depth".
-        task: what it was trained for; the names are Taskonomy's (docs/zoo.md).
+        task: what it was trained for; the names are Taskonomy's (docs/lab-book/zoo.md).
         group: "2D", "3D", "geometric" or "semantic".
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
         outputs: channels, values or classes that the task asks for.

@@ -1,4 +1,4 @@
-"""Beyond the paper (9): other views of the same pass, judged on targets that nothing was chosen on."""
+"""Beyond the paper (9): other views of the same pass, evaluated on targets that nothing was chosen on."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def beyond(data: Data) -> Section:
         rows = [
             [name, *(shown(measures.of(one, name, "spearman"), False) for one in parted.values())] for name in order
         ]
-        body += ["Spearman on the halves of the other world's oracle:", table(["space", *parted], rows)]
+        body += ["Spearman on the two splits of the other world's oracle:", table(["space", *parted], rows)]
     differences = []
     for part, outcome in shown_parts.items():
         for method, reference in (*((measures.TRANSFER, one) for one in REFERENCES), (BLEND, GXI), (BLEND, "SVCCA")):
@@ -108,7 +108,7 @@ def beyond(data: Data) -> Section:
             differences.append([part, f"{method} over {reference}", *map(shown, gap)])
     body += [
         "Paired differences; positive is better in every column:",
-        table(["judged on", "gain of", "P@5", *GAINS], differences),
+        table(["evaluated on", "gain of", "P@5", *GAINS], differences),
     ]
     body.append(_met(names, aside, elsewhere, found))
     passed = [name for name in names if name not in PAPER and _passes(name, aside, found)]
@@ -128,9 +128,9 @@ def beyond(data: Data) -> Section:
     return Section(
         9,
         "Beyond the paper",
-        "Nothing: the paper knows one scalar (the sum of T) and no geometry of T. The spaces here come from the "
+        "Nothing: the paper has one scalar (the sum of T) and no kernels of T. The spaces here come from the "
         "same pass.",
-        "Maps of the energy and centred energy of T; geometry of T (dds, linear_cka, rsa); blends; corrections for "
+        "Maps of the energy and centred energy of T; kernels of T (dds, linear_cka, rsa); blends; corrections for "
         f"hubs; directed re-ranking. {len(data.tasks)} encoders, {data.scale.images} images. Options were chosen "
         f"beforehand, on the targets `chosen` of the oracle `{ORACLE}` alone: the outcome is the space `transfer`, "
         "dds with directed re-ranking at ridge 1. Reported on the other half, `kept`, and on all targets of the "
@@ -186,8 +186,8 @@ def _met(names: list[str], aside: Evaluation, elsewhere: Evaluation | None, foun
         [f"{figure}, {OTHER_WORLD}" for figure in GAINS] if elsewhere is not None else []
     )
     return (
-        "The rule, space by space, against gradient\\*input (+ or − with its interval off 0; ~ if it is not; the "
-        "last column is of means):\n\n" + table(["space", *head, "same task first", "meets the rule"], rows)
+        "The rule, space by space, against gradient\\*input (+ or − if its interval excludes 0, else ~; the last "
+        "column is of means):\n\n" + table(["space", *head, "same task first", "meets the rule"], rows)
     )
 
 

@@ -163,7 +163,7 @@ def cost(data: Data) -> Section:
                 ],
                 rows,
             ),
-            "Milliseconds per model and per pair, and seconds for one more model beside 39:",
+            "Milliseconds per model and per pair, and seconds for one more model in addition to 39:",
             table(
                 [
                     "images", "forward", "forward and backward", "singular vectors", "affinity of a pair",
@@ -176,8 +176,8 @@ def cost(data: Data) -> Section:
             "small readout ([evaluation](evaluation.md)), that is 20 minutes for 39 models, and it needs labels.",
             "The forward passes are the same for all; what differs is the backward pass and the work per pair. With "
             "each model's singular vectors kept, as the definition of SVCCA allows, a pair costs it as little as it "
-            "costs attribution. The geometry of T (DDS, linear CKA) needs an inner product per pair, too, and no "
-            "backward pass.",
+            "costs attribution. Kernels of T (DDS, linear CKA) need an inner product per pair, too, and no backward "
+            "pass.",
         ],
         {"cost.png": ("Seconds for all affinities against the number of models", picture)},
     )  # fmt: skip

@@ -1,8 +1,9 @@
-"""From what the sections found to docs/reproduction.md."""
+"""From what the sections found to docs/lab-book/reproduction.md."""
 
 from __future__ import annotations
 
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,28 +15,36 @@ from reproduction.verdicts import Verdict
 
 COMMAND = "make reproduce"
 
+#: Columns of a line of prose.
+WIDTH = 118
+
 HEAD = """\
-# Reproduction
+# Reproduction: the paper's claims, checked
 
 <!-- Written by scripts/reproduce.py: change that, and run it again. -->
 
-Song et al. ("Deep Model Transferability from Attribution Maps", NeurIPS 2019) make eight claims. This page checks each on the
-networks of [the zoo](zoo.md) and says what came out, whichever way. A verdict follows by a rule that stands beside it, from
-the numbers below it. The rules are in `scripts/reproduction/verdicts.py`; they were written before this page's numbers were
-there, though some of them were known from [elsewhere](evaluation.md), and that of section 9 was made stricter afterwards (the
-probe set yards was added to it).
+```
+make reproduce
+```
+
+Song et al. ("Deep Model Transferability from Attribution Maps", NeurIPS 2019) make eight claims. This page checks
+each of them on the networks of [the zoo](zoo.md) and reports the outcome, whatever it is. Each verdict follows from
+the numbers below it, by the rule that is stated with it. The rules
+([verdicts.py](../../scripts/reproduction/verdicts.py)) were written before these numbers were computed, though some
+of them were known from [elsewhere](evaluation.md); that of section 9 was made stricter afterwards (the probe set
+yards was added to it).
 """
 
 LIMITS = """\
 ## What this can and cannot say
 
-- The networks are small (the twenty encoders have 96,384 parameters each, of one architecture and one seed) and were trained on
-  rendered worlds. Nothing here says how it falls out for large networks on photographs.
-- The oracle `rooms` was measured with these very networks, in the world they were trained in; `yards` with the same networks in
-  another world; `taskonomy` is the published order of other networks for tasks of the same names.
-- Intervals are percentile bootstrap intervals over the targets, at 95 %, 2,000 draws, the same for all methods. There are 18
-  targets, so they are wide; they do not contain the seeds of the networks, of which there is one.
-- Many intervals are looked at, and none is corrected for that.
+- The networks are small (the twenty encoders have 96,384 parameters each, of one architecture and one seed) and were
+  trained on rendered worlds. Nothing here says how it turns out for large networks on photographs.
+- The oracle `rooms` was measured with these very networks, in the world they were trained in; `yards` with the same
+  networks in another world; `taskonomy` is the published order of other networks for tasks of the same names.
+- Intervals are percentile bootstrap intervals over the targets, at 95 %, 2,000 draws, the same for all methods. There
+  are 18 targets, so they are wide. They don't include the variation between network seeds, since there is one seed.
+- Many intervals are reported, and none is corrected for multiple comparisons.
 """
 
 
@@ -95,12 +104,25 @@ def page(summaries: Sequence[str], sections: Sequence[str], seconds: float, pass
     table = ["| claim | | verdict | key numbers |", "| --- | --- | --- | --- |", *summaries]
     made = (
         f"`{COMMAND}` writes this page and its pictures; `python scripts/reproduce.py --only 3,5` some of its "
-        "sections. Processor time of a run from nothing but rendered images, on one thread: "
+        "sections. Processor time of a complete run, on one thread: "
         f"{(seconds + passes) / 60:.0f} minutes, of which the networks' passes {passes / 60:.0f}; they are kept in "
         f"`.cache/reproduce`, and a second run takes {seconds / 60:.0f}. Made with Python "
         f"{platform.python_version()}, {packages}."
     )
-    return "\n".join([HEAD, *table, "", made, "", LIMITS, *sections])
+    return wrapped("\n".join([HEAD, *table, "", made, "", LIMITS, *sections]))
+
+
+def wrapped(text: str) -> str:
+    """The text with its long lines of prose broken; headings, tables and pictures stay whole."""
+    out = []
+    for line in text.split("\n"):
+        if len(line) <= WIDTH or line.startswith(("|", "#", "![")):
+            out.append(line)
+        else:
+            # A line must not begin with a sign that would make a list of it.
+            held = line.replace(" + ", "\0+\0").replace(" - ", "\0-\0")
+            out += (part.replace("\0", " ") for part in textwrap.wrap(held, WIDTH, break_on_hyphens=False))
+    return "\n".join(out)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -57,8 +57,8 @@ def methods(data: Data) -> Section:
                 r = one.difference(method, reference, "relative_regret", 1)
                 differences.append([name, probe, f"{method} minus {reference}", shown(p), shown(s), shown(r)])
     body.append(
-        "Paired differences over the same targets. In regret less is better; it is in losses, and in places for the "
-        "published order. ε-LRP differs from gradient\\*input by less than is shown here."
+        "Paired differences over the same targets. Lower regret is better; it is in units of loss, or in ranks for the "
+        "published order. ε-LRP differs from gradient\\*input by less than the digits shown."
     )
     body.append(table(["oracle", "probes", "difference", "P@5", "Spearman", "regret@1"], differences))
     wide = {
@@ -91,7 +91,7 @@ def methods(data: Data) -> Section:
         "gradient\\*input and ε-LRP almost coincide, and both predict transfer better than saliency.",
         f"The {len(data.tasks)} encoders of Taskonomy's tasks; {data.scale.images} images of each of three probe "
         f"sets (rendered rooms, crops of photographs, rendered yards); maps on a canvas of {passes.CANVAS} x "
-        f"{passes.CANVAS}, 32 bits. Judged against transfers measured with these networks (`rooms`: 18 targets, 3 "
+        f"{passes.CANVAS}, 32 bits. Evaluated against transfers measured with these networks (`rooms`: 18 targets, 3 "
         "seeds of the readout), against the published order of Taskonomy's networks for the same tasks, and against "
         "transfers measured in the other world (`yards`).",
         verdicts.METHODS_RULE,
@@ -143,7 +143,7 @@ def _canvas(data: Data) -> str:
         small = data.affinity("rooms", kind)[at]
         one = evaluation.judge({"large": (data.tasks, large), "small": (data.tasks, small)}, evaluation.load(ORACLE))
         parts.append(
-            f"{kind.replace('*', chr(92) + '*')} agrees with itself by Spearman "
+            f"{kind.replace('*', chr(92) + '*')} agrees with itself with Spearman "
             f"{measures.rank_agreement(large, small):.2f}, and has P@5 "
             f"{shown(measures.of(one, 'large', 'precision'), False)}, Spearman "
             f"{shown(measures.of(one, 'large', 'spearman'), False)}"
@@ -212,7 +212,7 @@ def probe_sets(data: Data) -> Section:
             table(["method", "sets", f"{len(data.tasks)} encoders", f"all {len(data.models)} models"], rows),
             f"Agreement with the oracle `{ORACLE}` (random P@5 0.26, popularity as in claim 1):",
             table(["method", "probes", *FIGURES], figures),
-            "Number of images; mean over the draws, and their least and largest in brackets:",
+            "Number of images; mean over the draws, with minimum and maximum in brackets:",
             table(
                 [
                     "method",
@@ -547,7 +547,7 @@ def _published_spread() -> str:
         spread = np.nanstd(truth.truth(), axis=1)
         place = int((spread < spread[truth.targets.index(PLACES)]).sum()) + 1
         parts.append(
-            f"{what}: {spread[truth.targets.index(PLACES)]:.3f}, place {place} of {len(spread)} from the lowest "
+            f"{what}: {spread[truth.targets.index(PLACES)]:.3f}, rank {place} of {len(spread)} from the lowest "
             f"(median {np.median(spread):.3f})"
         )
     return (

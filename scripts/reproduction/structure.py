@@ -210,7 +210,7 @@ def clusters(data: Data) -> Section:
                 verdict = verdicts.clusters((four.found, four.p), (ten.found, ten.p), alike, rank, len(models) - 1)
                 key = (
                     f"inpainting {four.found:.0%}, classifiers {ten.found:.0%} of the nearest; family AUC "
-                    f"{alike[0]:.2f}; colorization at place {rank}; same task first {retrieved.first.mean:.0%} "
+                    f"{alike[0]:.2f}; colorization at rank {rank}; same task first {retrieved.first.mean:.0%} "
                     f"(random {retrieved.random_first:.0%})"
                 )
                 chance = (
@@ -246,13 +246,13 @@ def clusters(data: Data) -> Section:
         5,
         "Clusters",
         "Models of one task cluster even across training domains (4 inpainting models); classifiers of one data set "
-        "cluster across architectures, nearer the more alike the architectures (10 models); another colorization "
+        "cluster across architectures, the closer the more similar the architectures (10 models); another colorization "
         "model finds the first one first.",
         f"All {len(models)} models on {data.scale.images} images of each set: 20 encoders, 18 others (4 inpainting "
         "networks of one architecture trained on rooms, faces, portraits and patterns, 10 classifiers of the rooms' "
-        "objects, ...), and a second colorization network of another architecture. Found: share of each one's "
-        "nearest others that are of its own; AUC: probability that a pair within is nearer than a pair across; p: "
-        "share of random sets, or relabellings of the architectures, that do as well (1,000 draws).",
+        "objects, ...), and a second colorization network of another architecture. Found: share of each model's "
+        "nearest neighbours that belong to its cluster; AUC: probability that a pair within is closer than a pair across; "
+        "p: share of random sets, or relabellings of the architectures, that score as high (1,000 draws).",
         verdicts.CLUSTERS_RULE,
         verdict,
         key,
@@ -330,7 +330,7 @@ def trees(data: Data) -> Section:
         f"Trees of the {len(data.tasks)} encoders and of the {len(rest)} collected models, each against the tree of "
         f"all {len(merged)}, restricted to the subset. Heights: correlation, over pairs of models, of where they "
         "join. Clusters: share of the subset's that the merged tree has too; Robinson-Foulds: one minus that. "
-        "Beside them, mean and 97.5th percentile of 1,000 random relabellings.",
+        "Next to them: mean and 97.5th percentile of 1,000 random relabellings.",
         verdicts.TREES_RULE,
         verdicts.trees(found),
         "; ".join(f"{name}: heights {height:.3f}, clusters kept {kept:.0%}" for name, (height, kept, _) in found.items()),

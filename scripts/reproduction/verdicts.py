@@ -109,9 +109,9 @@ def probe_sets(
     enough = min(at_100) >= 0.95 and max(gap) <= 0.05
     return Verdict(
         word([alike, enough]),
-        f"affinities of two probe sets agree by Spearman {min(between):.2f} to {max(between):.2f} and P@5 differs by "
+        f"affinities of two probe sets agree with Spearman {min(between):.2f} to {max(between):.2f} and P@5 differs by "
         f"up to {spread:.2f} between sets, so the set {'hardly matters' if alike else 'matters'}; 100 images agree "
-        f"with 800 by {min(at_100):.3f}, P@5 off by {max(gap):.3f}, so the number "
+        f"with 800 with {min(at_100):.3f}, P@5 differs by {max(gap):.3f}, so the number "
         f"{'hardly matters' if enough else 'matters'}.",
     )
 
@@ -155,9 +155,9 @@ def depth(uniform: Mapping[str, Interval], gain: Interval) -> Verdict:
 
 CLUSTERS_RULE = (
     "Four parts, with gradient\\*input on the rooms. The 4 inpainting models, and the 10 classifiers: on average at "
-    "least half of each one's nearest others (3 and 9 of them) are of its own, and no more than 1 % of random sets "
-    "keep together as well. Architecture: pairs of one family are nearer than pairs of two, with p below 0.05 under "
-    "relabelling. The second colorization model: the first is nearest to it among all."
+    "least half of each model's nearest neighbours (3 and 9 of them) belong to its cluster, and at most 1 % of random "
+    "sets score as high. Architecture: pairs of one family are closer than pairs of two, with p below 0.05 under "
+    "relabelling. The second colorization model: the first is its nearest neighbour among all."
 )
 
 
@@ -181,15 +181,15 @@ def clusters(
         word(parts),
         f"{inpainting[0]:.0%} of the inpainting models' 3 nearest are inpainting models (p = {inpainting[1]:.3f}), "
         f"{objects[0]:.0%} of the classifiers' 9 nearest are classifiers (p = {objects[1]:.3f}), two of one "
-        f"architecture are nearer than two of different ones with probability {family[0]:.2f} (p = {family[1]:.3f}), "
-        f"and the second colorization model has the first at place {rank} of {n}.",
+        f"architecture are closer than two of different ones with probability {family[0]:.2f} (p = {family[1]:.3f}), "
+        f"and the second colorization model has the first at rank {rank} of {n}.",
     )
 
 
 TREES_RULE = (
     "One part per subset, with gradient\\*input on the rooms and average linkage: the heights at which models join "
-    "correlate by at least 0.9 between the subset's own tree and the merged one, and its clusters are found again "
-    "more often than after 97.5 % of random relabellings."
+    "correlate by at least 0.9 between the subset's own tree and the merged one, and its clusters recur more "
+    "often than after 97.5 % of random relabellings."
 )
 
 
@@ -223,7 +223,7 @@ def places(agreement: tuple[float, float], spread: tuple[float, int, int]) -> Ve
     return Verdict(
         word([differs, equal]),
         f"for class_places, Spearman is {agreement[0]:+.2f} (median of the targets {agreement[1]:+.2f}), and the "
-        f"losses of its sources spread by {spread[0]:.3f} of the constant predictor's, place {spread[1]} of "
+        f"losses of its sources spread by {spread[0]:.3f} of the constant predictor's, rank {spread[1]} of "
         f"{spread[2]} from the lowest: the ranking {'differs' if differs else 'is not worse than usual'}, and the "
         f"sources are {'about equally good' if equal else 'not equally good'}.",
     )
@@ -241,14 +241,14 @@ def cost(ours: float, pairwise: float, kept: float) -> Verdict:
     return Verdict(
         word([pairwise >= 10 * ours, kept >= 10 * ours]),
         f"attribution takes {ours:.1f} s; SVCCA pair by pair {pairwise:.0f} s, {pairwise / ours:.1f} times as much "
-        f"(ten were hoped for); SVCCA with each model's singular vectors kept {kept:.1f} s, {kept / ours:.2f} times "
+        f"(the target was ten); SVCCA with each model's singular vectors kept {kept:.1f} s, {kept / ours:.2f} times "
         "as much.",
     )
 
 
 VIEWS_RULE = (
-    "A space replaces the paper's as the default if it is better, in Spearman, Kendall and regret@1, on the targets "
-    "kept aside, and no worse at finding a model of the same task (share of nearest neighbours). Met in means: in "
+    "A space replaces the paper's as the default if it is better, in Spearman, Kendall and regret@1, on the held-out "
+    "targets, and no worse at finding a model of the same task (share of nearest neighbours). Met in means: in "
     "part. Met, and every interval of the paired differences excludes 0, with rooms and with yards as probes, on "
     "the kept targets of `rooms` and on all targets of `yards`: holds."
 )
@@ -263,7 +263,7 @@ def default(
     """Whether the rule for the default space is met.
 
     Args:
-        kept: Spearman, Kendall and regret: the gain over the paper's space (positive is better) on the targets kept aside.
+        kept: Spearman, Kendall and regret: the gain over the paper's space (positive is better) on the held-out targets.
         others: the same with other probes or in the other world, by what that is.
         first: share of models whose nearest neighbour has the same task, of the space and of the paper's.
         popular: what the space gains in Spearman over popularity by mean rank, by where; said, and no part of the rule.

@@ -123,12 +123,3 @@ def test_the_defaults_that_help_texts_state_are_the_real_ones() -> None:
     assert f"Default: {probe_sets.DEFAULT_PROBES}" in texts["probes"]
     assert f"Default: {create.DEFAULT_METHODS[0]}" in texts["method"]
     assert f"Default: {DEFAULT_BATCH_SIZE}" in {p.name: p.help for p in LEAVES["add"].params}["batch_size"]
-
-
-def test_the_version_is_that_of_the_package() -> None:
-    import tomllib
-
-    import modelspace
-
-    stated = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    assert modelspace.__version__ == stated

@@ -1,4 +1,4 @@
-"""The examples of docs/pictures.md run, in their order."""
+"""The examples of docs/how-to/pictures.md run, in their order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "pictures.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "pictures.md"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""docs/schema.md: its queries run, and it names every table, column, view and macro."""
+"""docs/how-to/sql.md: its queries run. docs/reference/schema.md: it names every table, column, view and macro."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import shelf
 from modelspace.registry import Registry
 from modelspace.registry.sql import query
 
-PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "reference" / "schema.md").read_text("utf-8")
+QUERIES = (DOCS / "how-to" / "sql.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_query_runs(path: Path) -> None:
-    text = "\n".join(re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+    text = "\n".join(re.findall(r"```sql\n(.*?)```", QUERIES, re.DOTALL))
     queries = [part for part in re.sub(r"--.*", "", text).split(";") if part.strip()]
     assert len(queries) >= 10
     for sql in queries:

@@ -131,7 +131,7 @@ def test_the_script_knows_every_task_and_refuses_other_names(capsys: pytest.Capt
 
 def test_docs_table_is_the_one_of_zoo_json() -> None:
     module = script()
-    page = (module.ROOT / "docs" / "zoo.md").read_text()
+    page = (module.ROOT / "docs" / "lab-book" / "zoo.md").read_text()
     assert module.with_table(page, module.ROOT / "modelspace" / "zoo") == page
 
 

@@ -98,7 +98,7 @@ def test_every_photograph_states_its_author_and_a_free_licence(made):
     licences = made[0].spec["licences"]
     assert set(licences) == {photograph.name for photograph in crops.PHOTOGRAPHS}
     assert {photograph.licence for photograph in crops.PHOTOGRAPHS} == {"CC0", "CC BY 2.0", "public domain"}
-    page = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "choose-probe-images.md").read_text()
     for photograph in crops.PHOTOGRAPHS:
         assert f"`{photograph.name}`" in page
         assert photograph.author in page

@@ -120,7 +120,7 @@ def test_quotes_and_spaces_in_the_path_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_the_file_can_be_read_by_the_oldest_supported_duckdb(path: Path) -> None:
-    """The tag is what `duckdb_databases()` says; that 1.4 really reads it was tried by hand (see docs/schema.md)."""
+    """The tag is what `duckdb_databases()` says; that 1.4 really reads it was tried by hand (see docs/reference/schema.md)."""
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_model(shelf.card("late"))  # a later writer does not lift it either
     duck = duckdb.connect(str(path), read_only=True)

@@ -19,7 +19,7 @@ sys.path.append(str(ROOT / "scripts"))
 from reproduction import measures, page, verdicts  # noqa: E402
 from reproduction.verdicts import HOLDS, IN_PART, NOT, Verdict  # noqa: E402
 
-PAGE = ROOT / "docs" / "reproduction.md"
+PAGE = ROOT / "docs" / "lab-book" / "reproduction.md"
 
 
 def about(mean: float, half: float = 0.1) -> Interval:

@@ -238,7 +238,7 @@ def test_the_addresses_of_the_paper_are_encoders_that_are_there() -> None:
 
 @pytest.mark.parametrize(("kind", "names"), [("toml", ["resnet18", None, "fcrn_depth"]), ("csv", ["resnet18"])])
 def test_the_examples_of_the_documentation_are_manifests(tmp_path: Path, kind: str, names: list[str | None]) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "manifests.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "many-models.md").read_text("utf-8")
     example = page.split(f"```{kind}\n")[1].partition("```")[0]
     entries = read(tmp_path, example, f"example.{kind}")
     assert [entry.name for entry in entries] == names
@@ -249,7 +249,7 @@ def test_the_examples_of_the_documentation_are_manifests(tmp_path: Path, kind: s
 
 
 def test_every_catalog_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "manifests.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "many-models.md").read_text("utf-8")
     for name in manifest.catalogs():
         assert f"| `{name}` |" in page
     assert f"has an address for {sum(bool(entry.model) for entry in manifest.read('paper'))} of them" in page

@@ -1,0 +1,53 @@
+"""What `make site` does besides mkdocs: pages that lie outside docs/, and links to files that are no pages.
+
+CONTRIBUTING.md and CHANGELOG.md lie where people and GitHub look for them, and are pages of the site too. A link to a file
+outside docs/, such as the source of a module, leads to the repository.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Pages of the site that lie at the top of the repository.
+OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+
+LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    for page, source in OUTSIDE.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=rewritten(text, "", config.extra["repository"])))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    if page.file.src_uri in OUTSIDE:
+        return markdown
+    folder = posixpath.join("docs", posixpath.dirname(page.file.src_uri))
+    return rewritten(markdown, folder, config.extra["repository"])
+
+
+def rewritten(text: str, folder: str, repository: str) -> str:
+    """A page's text with its links as the site needs them; folder: where the page lies in the repository."""
+
+    def link(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match[2]))
+        if page := next((page for page, source in OUTSIDE.items() if source == target), None):
+            target = f"docs/{page}"
+        if target.startswith("docs/"):
+            target = posixpath.relpath(target, folder if folder.startswith("docs") else "docs")
+        else:
+            target = repository + target
+        return match[1] + target + match[3]
+
+    # Code is left alone: what looks like a link there is none.
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
