@@ -109,7 +109,7 @@ class ModelSpace:
                 space each. Default, without a name: the standard spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default 200, or as many as the folder has.
             canvas: side of the maps in pixels.
-            bits: per stored element; default: 8 of maps, 16 of kernels.
+            bits: per stored element; default: 8.
             seed: of the rooms, yards or crops, or of the choice of images.
             per_subfolder: so many images of each subfolder.
             name: of the space, with a single method; default: the method, made unique by the probes' name.

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import EmbeddingError, UsageError
+from modelspace.representations import maps
+from modelspace.representations.maps import MapBlock
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,10 @@ Array = NDArray[np.float64]
 #: T is reduced to so many numbers per image, so that the table of a model stays small, and averaged over the cells of a grid
 #: of at most so many to a side before anything else is given up.
 MOST, GRID = 8192, 8
+
+#: A parameter of spaces of kernels, and its value where kernels are stored as packed triangles. Spaces that were made before
+#: lack it: their kernels are stored row by row (`modelspace.representations.maps.whole_block`).
+LAYOUT, TRIANGLE = "layout", "triangle"
 
 #: The kernel of a model is held whole: N x N.
 MAX_IMAGES = 4096
@@ -208,3 +214,64 @@ def unpack_triangle(packed: np.ndarray) -> np.ndarray:
     kernel[above] = kernel.T[above] = packed[n:]
     np.fill_diagonal(kernel, packed[:n])
     return kernel
+
+
+def to_block(kernel: np.ndarray, bits: int) -> MapBlock:
+    """A kernel as it is stored: its packed triangle, quantised uniformly between the extremes of each row.
+
+    The diagonal has a range of its own, since it is much larger than the rest.
+
+    Args:
+        kernel: (n, n), symmetric, finite.
+        bits: one of `modelspace.types.BITS`.
+
+    Returns:
+        One block of n images. Its codes are those of `pack_triangle`'s elements in their order, packed as maps are
+        (`modelspace.representations.maps`). Of its n scales the first n - 1 are of the rows above the diagonal, the last one
+        of the diagonal.
+    """
+    packed = pack_triangle(np.asarray(kernel, dtype=np.float32))
+    n = len(kernel)
+    starts = np.concatenate([[0], n + np.concatenate([[0], np.cumsum(np.arange(n - 1, 1, -1))])]).astype(int)[
+        : max(n, 1)
+    ]
+    low, high = np.minimum.reduceat(packed, starts), np.maximum.reduceat(packed, starts)
+    scales = np.roll(np.stack([low, high], axis=1), -1, axis=0).astype("<f4")
+    if bits == 32:
+        return MapBlock(0, n, packed.astype("<f4").tobytes(), scales.tobytes())
+    low, step = _ranges(scales, bits)
+    levels = np.clip(np.rint((packed - low) / step), 0, (1 << bits) - 1)
+    if bits >= 8:
+        codes = levels.astype("<u2" if bits == 16 else np.uint8).tobytes()
+    else:
+        codes = maps.pack(levels.astype(np.uint8)[None], bits).tobytes()
+    return MapBlock(0, n, codes, scales.tobytes())
+
+
+def from_block(block: MapBlock, bits: int) -> Array:
+    """The kernel in a block of `to_block`, (n, n), symmetric, float64."""
+    n = block.n_images
+    count = n * (n + 1) // 2
+    scales = np.frombuffer(block.scales, dtype="<f4").reshape(n, 2)
+    if bits == 32:
+        return unpack_triangle(np.frombuffer(block.codes, dtype="<f4").astype(np.float64))
+    if bits >= 8:
+        levels = np.frombuffer(block.codes, dtype="<u2" if bits == 16 else np.uint8)
+    else:
+        levels = maps.unpack(np.frombuffer(block.codes, dtype=np.uint8)[None], bits, count)[0]
+    low, step = _ranges(scales, bits)
+    return unpack_triangle(levels.astype(np.float64) * step + low)
+
+
+def packed_bytes(n_images: int, bits: int) -> int:
+    """Length of the codes of a packed kernel, in bytes."""
+    return -(-n_images * (n_images + 1) // 2 * bits // 8)
+
+
+def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
+    """For each element of a packed triangle the lower end of its range, and the step between two levels."""
+    n = len(scales)
+    part = np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
+    low, high = scales.astype(np.float64).T
+    step = np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
+    return low[part], step[part]

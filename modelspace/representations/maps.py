@@ -101,7 +101,7 @@ def quantise(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
             top = (1 << bits) - 1
             levels = np.where(signed[:, None], np.rint(np.copysign(root, maps) * half) + half, np.rint(root * top))
             scales[:, 0], scales[:, 1] = np.where(signed, -clip, 0), clip
-        codes = _pack(levels.astype(np.uint8), bits)
+        codes = pack(levels.astype(np.uint8), bits)
     return codes, scales
 
 
@@ -126,7 +126,7 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, bits: int, n_elements: int
         out += lo
         return out
     table = np.stack([_levels(bits, bool(low < 0)) for low in scales[:, 0]]) * hi
-    return np.take_along_axis(table, _unpack(codes, bits, n_elements).astype(np.intp), axis=1).astype(
+    return np.take_along_axis(table, unpack(codes, bits, n_elements).astype(np.intp), axis=1).astype(
         np.float32, copy=False
     )
 
@@ -144,14 +144,14 @@ def _levels(bits: int, signed: bool) -> np.ndarray:
     return root * root
 
 
-def _pack(levels: np.ndarray, bits: int) -> np.ndarray:
+def pack(levels: np.ndarray, bits: int) -> np.ndarray:
     """(n, elements) uint8 below 2^bits -> (n, bytes) uint8, lowest bits first."""
     spread = np.unpackbits(levels[:, :, None], axis=2, count=bits, bitorder="little")
     return np.packbits(spread.reshape(len(levels), -1), axis=1, bitorder="little")
 
 
-def _unpack(codes: np.ndarray, bits: int, n_elements: int) -> np.ndarray:
-    """Inverse of `_pack`."""
+def unpack(codes: np.ndarray, bits: int, n_elements: int) -> np.ndarray:
+    """Inverse of `pack`."""
     spread = np.unpackbits(codes, axis=1, count=n_elements * bits, bitorder="little")
     return np.packbits(spread.reshape(len(codes), n_elements, bits), axis=2, bitorder="little")[:, :, 0]
 

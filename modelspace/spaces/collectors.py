@@ -101,4 +101,7 @@ class KernelCollector(Collector):
 
     def blocks(self) -> list[MapBlock]:
         table = np.concatenate(self._features)[: self.spec.n_images]
-        return whole_block(kernels.kernel(self.spec.method, table).astype(np.float32), self.spec.bits)
+        kernel = kernels.kernel(self.spec.method, table)
+        if self.spec.parameters.get(kernels.LAYOUT) == kernels.TRIANGLE:
+            return [kernels.to_block(kernel, self.spec.bits)]
+        return whole_block(kernel.astype(np.float32), self.spec.bits)

@@ -130,6 +130,10 @@ class StoredSpace(Space):
     def images_per_block(self) -> int:
         """How many images share a stored block."""
 
+    def code_bytes(self, n_images: int) -> int:
+        """Length of the codes of a block of images."""
+        return n_images * -(-self.row_length * self.spec.bits // 8)
+
     def own_blocks(self, blocks: Blocks) -> Sequence[MapBlock]:
         return blocks[self.spec.space_id]
 
@@ -171,12 +175,11 @@ class StoredSpace(Space):
             DamagedError: sizes that don't fit, images missing, or values that no map can have.
         """
         spec = self.spec
-        size = -(-self.row_length * spec.bits // 8)
         covered = 0
         for block in blocks:
             if block.first_image != covered or block.n_images < 1:
                 raise self._damaged(f"have a gap at image {covered}")
-            if len(block.codes) != block.n_images * size or len(block.scales) != block.n_images * 8:
+            if len(block.codes) != self.code_bytes(block.n_images) or len(block.scales) != block.n_images * 8:
                 raise self._damaged(f"have another size than {spec.n_images} images of {spec.bits} bits need")
             covered += block.n_images
         if covered != spec.n_images:
@@ -256,8 +259,8 @@ class KernelSpace(StoredSpace):
     """A space of kernels of the encoder output: which probe images a model finds alike (`representations.kernels`)."""
 
     kind = "kernels"
-    #: A row of a kernel is a diagonal of one size and the rest of another: 8 bits over that range are coarse.
-    default_bits = 16
+    #: Nothing is lost at 8 bits (docs/lab-book/weight.md).
+    default_bits = 8
     least_images = 3
 
     @staticmethod
@@ -270,7 +273,10 @@ class KernelSpace(StoredSpace):
     ) -> SpaceSpec:
         if scalar != "sum":
             raise _no_scalar(method)
-        return SpaceSpec(name, probe_id, method, n_images, canvas=0, bits=bits or cls.default_bits)
+        parameters = {kernels.LAYOUT: kernels.TRIANGLE}
+        return SpaceSpec(
+            name, probe_id, method, n_images, canvas=0, bits=bits or cls.default_bits, parameters=parameters
+        )
 
     @property
     def row_length(self) -> int:
@@ -287,14 +293,25 @@ class KernelSpace(StoredSpace):
     def collector(self) -> Collector:
         return KernelCollector(self.spec)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether kernels are stored as packed triangles, not row by row."""
+        return self.spec.parameters.get(kernels.LAYOUT) == kernels.TRIANGLE
+
+    def code_bytes(self, n_images: int) -> int:
+        return kernels.packed_bytes(n_images, self.spec.bits) if self.is_packed else super().code_bytes(n_images)
+
     def unit_rows(self, block: MapBlock) -> Array:
-        rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
+        if self.is_packed:
+            rows = kernels.from_block(block, self.spec.bits)
+        else:
+            rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
         return rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
 
     def kernel(self, blocks: Sequence[MapBlock]) -> Array:
         """A model's kernel, (n_images, n_images), symmetric.
 
-        Rows are quantised one by one, so that the stored matrix is symmetric only to rounding.
+        Where rows were quantised one by one, the stored matrix is symmetric only to rounding.
         """
         (block,) = blocks
         rows = self.unit_rows(block)

@@ -101,9 +101,9 @@ def test_more_bits_keep_more_of_the_map() -> None:
 )
 def test_packing_is_lossless(bits: int, n_elements: int, seed: int) -> None:
     levels = np.random.default_rng(seed).integers(0, 2**bits, (3, n_elements), dtype=np.uint8)
-    packed = maps._pack(levels, bits)
+    packed = maps.pack(levels, bits)
     assert packed.shape == (3, -(-n_elements * bits // 8))
-    np.testing.assert_array_equal(maps._unpack(packed, bits, n_elements), levels)
+    np.testing.assert_array_equal(maps.unpack(packed, bits, n_elements), levels)
 
 
 @pytest.mark.parametrize("bits", BITS)

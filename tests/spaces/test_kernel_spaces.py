@@ -127,7 +127,7 @@ def test_folding_keeps_inner_products() -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
-    made = ModelSpace.create(tmp_path_factory.mktemp("geometry"), methods=METHODS, images=N)
+    made = ModelSpace.create(tmp_path_factory.mktemp("geometry"), methods=METHODS, images=N, bits=16)
     made.init(methods=("saliency",), images=N, canvas=8)
     for name, module in (("a", tiny.net(0)), ("b", tiny.net(1)), ("a-near", tiny.near(0, 0.01)), ("c", tiny.net(2))):
         tiny.add(made, name, module)
@@ -158,7 +158,7 @@ def test_a_kernel_is_one_block_and_passes_the_checks(home: ModelSpace) -> None:
         spec = registry.space("dds").spec
         blocks = list(registry.map_blocks(spec.space_id, 1))
         assert [block.n_images for block in blocks] == [N]
-        assert len(blocks[0].codes) == N * N * 2
+        assert len(blocks[0].codes) == N * (N + 1) // 2 * 2
     assert all(check.ok for check in home.verify(deep=True))
 
 

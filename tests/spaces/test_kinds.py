@@ -39,7 +39,7 @@ def test_a_kind_defines_its_spaces() -> None:
     assert isinstance(maps, MapSpace)
     assert isinstance(kernel, KernelSpace)
     assert (maps.spec.canvas, maps.spec.bits, maps.row_length, maps.has_maps) == (8, 8, 64, True)
-    assert (kernel.spec.canvas, kernel.spec.bits, kernel.row_length, kernel.has_maps) == (0, 16, 4, False)
+    assert (kernel.spec.canvas, kernel.spec.bits, kernel.row_length, kernel.has_maps) == (0, 8, 4, False)
     assert space_of(spec("epsilon_lrp")).spec.parameters == METHODS["epsilon_lrp"].defaults
     with pytest.raises(UsageError, match="canvas of 2 or more"):
         space_of(SpaceSpec("x", "probes", "saliency", 4, canvas=1))
