@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from modelspace import deprecated
@@ -382,6 +382,10 @@ class ModelCard:
         parameters: number of parameters.
         seconds: wall time of the embedding pass.
         tags: free key-value pairs.
+        code_sha256: fingerprint of the code of the forward pass, or of the file that holds it; "" where all of it is that
+            of installed packages.
+        options: how the model was run where that is not as it is: "float32" (true: its half-precision parts in float32)
+            and "stochastic" (how many random passes were averaged).
     """
 
     name: str
@@ -397,6 +401,8 @@ class ModelCard:
     data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    code_sha256: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def layer_choice(self) -> LayerChoice:
@@ -404,9 +410,34 @@ class ModelCard:
         return LayerChoice.from_text(self.layer_found_by)
 
     def identity(self) -> str:
-        """Two cards with equal identity have equal maps: weights, tapped layer and preprocessing."""
+        """Two cards with equal identity have equal maps: weights, code, tapped layer, preprocessing and options."""
         value = {"weights": self.weights_sha256, "layer": self.layer, "preprocessing": self.preprocessing.to_dict()}
+        # Only where there are some, so that the identities of models that were stored before stay what they were.
+        if self.code_sha256:
+            value["code"] = self.code_sha256
+        if self.options:
+            value["options"] = dict(self.options)
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+    def is_same_model(self, other: ModelCard) -> bool:
+        """Whether another card describes the same computation, as far as both know theirs.
+
+        Registries of earlier versions know no code: there, equal weights, layer and preprocessing decide.
+        """
+        if not self.code_sha256 or not other.code_sha256:
+            return replace(self, code_sha256="").identity() == replace(other, code_sha256="").identity()
+        return self.identity() == other.identity()
+
+    def differences(self, other: ModelCard) -> list[str]:
+        """What of the computation differs from another card's, in words."""
+        entries = {
+            "weights_sha256": "weights",
+            "code_sha256": "code",
+            "layer": "layer",
+            "preprocessing": "preprocessing",
+            "options": "options",
+        }
+        return [words for entry, words in entries.items() if getattr(self, entry) != getattr(other, entry)]
 
 
 __getattr__ = deprecated.renamed(

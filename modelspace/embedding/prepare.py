@@ -133,6 +133,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             task=request.task if request.task is not None else loaded.task,
             data=request.data if request.data is not None else loaded.data,
             tags={**loaded.tags, **(request.tags or {})},
+            code_sha256=loaded.code_sha256,
         )
         yield Prepared(tap, card, device)
 

@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def code_sha256(module: nn.Module, files: Iterable[Path] = ()) -> str:
+def code_sha256(module: nn.Module, more: Iterable[ModuleType] = ()) -> str:
     """Fingerprint of the code of a model's own classes, and of the user's files that they import.
 
     Comments, docstrings and layout play no part.
 
     Args:
         module: the model; the classes of all of its parts are looked at.
-        files: further Python files that belong to it, such as that of the factory.
+        more: further Python modules that belong to it, such as that of the factory.
 
     Returns:
         64 hexadecimal digits; "" where all of its classes are those of installed packages.
     """
-    texts = {_spelled(path.read_bytes()) for path in files}
-    start = {sys.modules.get(type(part).__module__) for part in module.modules()}
-    texts |= {_spelled(path.read_bytes()) for path in _files({each for each in start if each is not None})}
+    start = {sys.modules.get(type(part).__module__) for part in module.modules()} | set(more)
+    texts = {_spelled(path.read_bytes()) for path in _files({each for each in start if each is not None})}
     texts |= set(_typed(module))
     if not texts:
         return ""

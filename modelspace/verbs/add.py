@@ -67,18 +67,15 @@ def _already_there(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[
         same = [row for row in registry.find_identity(card.identity()) if row.card.name != card.name]
         row = affinity.find(registry, card.name)
     notes = [f"same weights, layer and preprocessing as {other.card.name}" for other in same]
-    if row is None:
+    if row is None or replacing:
         return (), notes
-    if row.card.identity() == card.identity():
+    if row.card.is_same_model(card):
         return row.spaces, notes
-    if not replacing:
-        entries = ("weights_sha256", "weights"), ("layer", "layer"), ("preprocessing", "preprocessing")
-        differs = [what for entry, what in entries if getattr(row.card, entry) != getattr(card, entry)]
-        raise ConflictError(
-            f"the name {card.name!r} belongs to a model with other {' and '.join(differs)} ({row.card.uri})",
-            "give this one another name with `name=`, or replace that one with `replace=True`",
-        )
-    return (), notes
+    raise ConflictError(
+        f"the name {card.name!r} belongs to a model with other {' and '.join(row.card.differences(card))} "
+        f"({row.card.uri})",
+        "give this one another name with `name=`, or replace that one with `replace=True`",
+    )
 
 
 def run_pass(
@@ -128,7 +125,7 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
             (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
         )
         before = affinity.find(registry, card.name)
-        if before is not None and before.card.identity() != card.identity():
+        if before is not None and (replacing or not before.card.is_same_model(card)):
             before = None
         for space in wanted:
             blocks = _blocks(registry, space.spec, computed, before.model_id if before is not None else None)
@@ -136,7 +133,7 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
     with Registry.open(path, write=True) as registry, registry.transaction():
         status = "added"
         row = affinity.find(registry, card.name)
-        if row is not None and row.card.identity() != card.identity():
+        if row is not None and (replacing or not row.card.is_same_model(card)):
             if not replacing:
                 raise ConflictError(f"the name {card.name!r} was taken meanwhile", "give it another name with `name=`")
             affinity.remove(registry, row.model_id)

@@ -180,6 +180,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         stated=own,
         architecture=f"ONNX {model.graph.name}".strip(),
         tags={"file_sha256": file.sha256, **graph.external},
+        code=file.sha256,
         **texts,
     )
 
