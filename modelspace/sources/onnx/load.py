@@ -60,6 +60,8 @@ class OnnxStep(nn.Module):
         self._node = node
         self._title = title
         self._run = OPERATORS[node.kind]
+        #: The type that floating results are converted to, while the model runs in another than its file's.
+        self.modelspace_precision: torch.dtype | None = None
         # per input: the attribute that holds it, "" where it is given, None where it is left out
         self._slots: list[str | None] = []
         for number, (value, is_given) in enumerate(zip(constants, given, strict=True)):
@@ -80,9 +82,17 @@ class OnnxStep(nn.Module):
         left = iter(inputs)
         values = [next(left) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
         try:
-            return self._run(self._node, *values)
+            result = self._run(self._node, *values)
+            return result if self.modelspace_precision is None else _converted(result, self.modelspace_precision)
         except Unsupported as reason:
             raise unsupported(self._node, f"{reason} ({self._title})") from reason
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """The floating tensors of a result in a type."""
+    if isinstance(value, tuple | list):
+        return tuple(_converted(each, dtype) for each in value)
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class OnnxNet(nn.Module):
