@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelspace.attribution.engine import encoder_output, ready
+from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.encoder.layers import Tap
 from modelspace.errors import EmbeddingError
 
@@ -98,7 +98,7 @@ def _run(tap: Tap, x: Tensor, gradients: bool) -> _Pass:
         output = encoder_output(tap, source, graphical=gradients)
         if not gradients:
             return _Pass(output.detach().flatten(1).double().cpu(), None)
-        gradient = torch.autograd.grad(output, source, _signs(output).expand_as(output))[0]
+        gradient = gradient_of(output, source, _signs(output).expand_as(output))
     return _Pass(output.detach().flatten(1).double().cpu(), gradient.detach().flatten(1).double().cpu())
 
 
@@ -115,7 +115,7 @@ def _check_crosstalk(tap: Tap, x: Tensor) -> None:
         output = encoder_output(tap, source, graphical=True)
         weights = torch.zeros_like(output)
         weights[0] = _signs(output)[0]
-        gradient = torch.autograd.grad(output, source, weights)[0]
+        gradient = gradient_of(output, source, weights)
     own, rest = float(gradient[0].norm()), float(gradient[1:].norm())
     if rest > _INDEPENDENT * own:
         raise _leans_on_the_batch("the gradient of one image's output reaches the other image")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modelspace.attribution.engine import encoder_output, ready
+from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.encoder.layers import Tap
 
 #: Above so many parameters no copy in float64 is made: it would be 8 bytes for each.
@@ -82,8 +82,8 @@ def _gradients(tap: Tap, x: Tensor) -> _Gradients:
         output = encoder_output(tap, source, graphical=True)
         drawn = torch.randint(0, 2, output.shape[1:], generator=torch.Generator().manual_seed(0))
         signs = (drawn * 2 - 1).to(output)[None].expand_as(output)
-        (of_sum,) = torch.autograd.grad(output, source, torch.ones_like(output), retain_graph=True)
-        (of_elements,) = torch.autograd.grad(output, source, signs)
+        of_sum = gradient_of(output, source, torch.ones_like(output), keep=True)
+        of_elements = gradient_of(output, source, signs)
     return _Gradients(of_sum.detach().flatten(1).double(), of_elements.detach().flatten(1).double())
 
 
