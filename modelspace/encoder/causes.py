@@ -20,6 +20,12 @@ from modelspace.errors import EmbeddingError, ModelspaceError
 
 _WRAP = "wrap the model in a module that takes images alone and register that, with python: and a factory"
 
+#: What arguments for images, and for text, are called.
+_IMAGES = ("pixel_values", "images", "image", "img", "imgs", "pixel_values_videos")
+_TEXTS = ("input_ids", "tokens", "token_ids", "text", "texts", "input_text")
+
+_LONGEST = 200
+
 _GENERIC = (
     "check the input size, channels and layout; it gets floats, also of the values 0..255, since bytes have no gradient"
 )
@@ -124,17 +130,29 @@ def _unknown_argument(case: _Case) -> Cause | None:
     )
 
 
+def _not_first(case: _Case) -> Cause | None:
+    """Images that go by a name which is not that of the first argument."""
+    names = list(case.parameters)
+    own = next((name for name in names if name in _IMAGES), None)
+    if not names or own is None or own == names[0] or names[0] in _IMAGES:
+        return None
+    return Cause(f"its first argument is {names[0]}, and it takes images as {own}", _WRAP)
+
+
 def _missing_input(case: _Case) -> Cause | None:
     """Arguments that forward needs besides the images."""
     missing = _missing_by_signature(case) or _missing_by_text(case)
     if not missing:
         return None
-    shown = " and ".join(missing)
-    example = f'{{"{missing[0]}": {{"shape": [1, 32, 32], "value": 1.0}}}}'
+    value = '"shape": [1], "value": 1'
+    if "ids" not in missing[0]:
+        channels, height, width = (*case.example.shape[1:], 1, 1)[:3]
+        channels = channels if re.search(r"im(age|g)|frame|^x", missing[0]) else 1
+        value = f'"shape": [{channels}, {height}, {width}], "value": 1.0'
     return Cause(
-        f"it needs a further input besides the images, {shown}",
-        f"say what it gets for every image: modelspace_inputs = {example} as an attribute of the model, or the entry inputs of "
-        "its preprocessing",
+        f"it needs a further input besides the images, {' or '.join(missing)}",
+        f'say what it is for every image: modelspace_inputs = {{"{missing[0]}": {{{value}}}}} as an attribute of the model, or '
+        "the entry inputs of its preprocessing; or tap a `layer=` that runs before it is needed",
     )
 
 
@@ -158,10 +176,10 @@ def _missing_by_text(case: _Case) -> list[str]:
 
 
 def _text(case: _Case) -> Cause | None:
+    first = next(iter(case.parameters), "its first argument")
     if isinstance(case.part, nn.Embedding | nn.EmbeddingBag) or ("indices" in case.text and "Long" in case.text):
-        first = next(iter(case.parameters), "its first argument")
         return Cause(f"{case.where} looks up whole numbers: {first} is text or a code, not images", _WRAP)
-    return None
+    return Cause(f"its first argument, {first}, is text, not images", _WRAP) if first in _TEXTS else None
 
 
 def _collection(case: _Case) -> Cause | None:
@@ -202,7 +220,8 @@ def _channels(case: _Case) -> Cause | None:
             f"{name} takes {wanted} channels and gets {got}, the height or width of the images",
             f"the order of the axes is another: `layout='{'nhwc' if images[1] in (1, 3, 4) else 'nchw'}'`",
         )
-    return Cause(f"{name} takes {wanted} channels, and the images have {got}", _hint_for_channels(wanted))
+    plural = "" if wanted == 1 else "s"
+    return Cause(f"{name} takes {wanted} channel{plural}, and the images have {got}", _hint_for_channels(wanted))
 
 
 def _hint_for_channels(wanted: int) -> str:
@@ -283,6 +302,7 @@ def _size(case: _Case) -> Cause | None:
 _LOOKS: tuple[Callable[[_Case], Cause | None], ...] = (
     _keyword_only,
     _unknown_argument,
+    _not_first,
     _missing_input,
     _precision,
     _text,
@@ -295,4 +315,5 @@ _LOOKS: tuple[Callable[[_Case], Cause | None], ...] = (
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

@@ -270,14 +270,34 @@ class Chooser:
 
     def _encoders(self) -> list[Point]:
         """What modules that are called encoders give, the deepest part of each, in the order of the pass."""
-        names = [name for name in self.trace.left if _is_encoder(name)]
+        base = self._base_model
+        names = [name for name in self.trace.left if _is_encoder(name) or name == base]
         outermost = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
-        points = []
-        for name in outermost:
-            usable = [point for point in self.trace.parts(name) if self.trace.usable(point)]
-            if usable:
-                points.append(self._plain(name, _deepest(usable)))
-        return sorted(points, key=lambda point: point.time)
+        points = [self._deepest_part(name) for name in outermost]
+        return sorted((point for point in points if point is not None), key=lambda point: point.time)
+
+    def _deepest_part(self, name: str) -> Point | None:
+        """Of what a module gives, the coarsest of a pyramid; else what its name means, or, where no prediction is computed from
+        that, the last part that one is computed from."""
+        usable = [point for point in self.trace.parts(name) if self.trace.usable(point)]
+        if not usable:
+            return None
+        own = self.trace.points[name]
+        below = [self.heads.below(end.below[0]) for end in self._ends]
+        used = [point for point in usable if point.edge is not None and any(point.edge[0] in each for each in below)]
+        own_is_used = any(point.edge == own.edge for point in used or usable)
+        number = coarsest([point.shape for point in usable])
+        if number is None:
+            return own if own_is_used else used[-1]
+        deepest = usable[number]
+        return own if own_is_used and own.shape[2:] == deepest.shape[2:] else self._plain(name, deepest)
+
+    @property
+    def _base_model(self) -> str:
+        """Name of what transformers calls a model's base model, where it holds no decoder; else empty."""
+        name = str(getattr(self.trace.module, "base_model_prefix", ""))
+        inside = [each for each in self.trace.left if each.startswith(f"{name}.")]
+        return "" if any("decoder" in each for each in inside) else name
 
     def _only_encoder(self) -> Point | None:
         """The one that all predictions are computed from; of a chain of them, the last."""
@@ -299,7 +319,8 @@ class Chooser:
         )
 
     def _encoder(self, point: Point) -> Candidate:
-        several = [each for each in self.trace.parts(point.module) if self.trace.usable(each) and len(each.shape) == 4]
+        parts = [each for each in self.trace.parts(point.module) if self.trace.usable(each)]
+        several = {each.edge for each in parts if len(each.shape) == len(point.shape)}
         text = f"output of {point.module}"
         return Candidate(point.tap, f"{text}, the deepest of {len(several)}" if len(several) > 1 else text)
 
@@ -366,9 +387,10 @@ class Chooser:
         return own if own is not None and own.edge == point.edge else point
 
 
-def _rank(point: Point) -> tuple[bool, bool, bool, int, int]:
-    """Simple names first: the whole output of a module, then its input, then a part; outermost modules first."""
-    return point.module == "", not point.plain, point.given, point.module.count("."), -point.time
+def _rank(point: Point) -> tuple[bool, bool, bool, bool, int, int]:
+    """Simple names first: what a module gives, then what it is given, then a part; encoders and outer modules first."""
+    named = not point.given and _is_encoder(point.module)
+    return point.module == "", not point.plain, point.given, not named, point.module.count("."), -point.time
 
 
 def _deepest(points: Sequence[Point]) -> Point:

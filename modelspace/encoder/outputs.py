@@ -19,8 +19,8 @@ KEYS = (
     *("features", "feature_maps", "hidden_states"),
 )
 
-#: Of the tensors below this key the last one is the deepest, whatever their shapes.
-_BY_DEPTH = "hidden_states"
+#: Of the tensors below these keys the last one is the deepest where they are no pyramid.
+_BY_DEPTH = ("feature_maps", "hidden_states")
 
 #: How deep and how far a value is searched: caches of a decoder hold hundreds of tensors that are no output.
 _DEPTH, _MOST = 6, 200
@@ -90,7 +90,11 @@ def coarsest(shapes: Sequence[tuple[int, ...]]) -> int | None:
     for rows, columns in ((2, 3), (1, 2)):
         sizes = [(shape[rows], shape[columns]) for shape in shapes]
         if len(set(sizes)) > 1 and _one_aspect(sizes):
-            return min(range(len(sizes)), key=lambda number: sizes[number][0] * sizes[number][1])
+            positions = [height * width for height, width in sizes]
+            # of several of one size the deepest is at the end that the small ones are at
+            ends = positions if positions[0] < positions[-1] else positions[::-1]
+            number = ends.index(min(positions))
+            return number if ends is positions else len(positions) - 1 - number
     return None
 
 
@@ -133,8 +137,8 @@ def _main(value: Any, path: str, depth: int, above: set[int]) -> _Found | None:
     inside = [(f"{path}.{key}" if path else key, entry) for key, entry in entries]
     for key in (key for key in KEYS if key in known):
         entry, where = known[key], f"{path}.{key}" if path else key
-        if key == _BY_DEPTH and isinstance(entry, list | tuple) and entry:
-            entry, where = entry[-1], f"{where}.{len(entry) - 1}"
+        if key in _BY_DEPTH and isinstance(entry, tuple):
+            entry = list(entry)
         if (tensor := _main(entry, where, depth - 1, above | {id(value)})) is not None and _real(tensor):
             return tensor
     tensors = [_main(entry, where, depth - 1, above | {id(value)}) for where, entry in inside]
