@@ -194,6 +194,8 @@ class ModelSpace:
         batch_size: int | None = None,
         replace: bool = False,
         trust_code: str | None = None,
+        float32: bool = False,
+        stochastic: int | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
@@ -207,8 +209,10 @@ class ModelSpace:
             task, data, tags: metadata to query by.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             batch_size: images per pass.
-            replace: let a model of the same name with other weights, layer or preprocessing be replaced.
+            replace: let the model of the same name be replaced, whatever of it has changed; always computes.
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
+            float32: run the model in float32, also where it computes in half precision inside.
+            stochastic: of a model whose forward pass is random, how many passes are averaged.
             progress: called with (images done, images in all).
 
         Returns:
@@ -222,7 +226,9 @@ class ModelSpace:
         from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
-        request = Request(model, name, file, layer, preprocessing, task, data, tags, device, trust_code)
+        request = Request(
+            model, name, file, layer, preprocessing, task, data, tags, device, trust_code, float32, stochastic
+        )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
             # The model is in; an interruption from here on only leaves the index to the next query.

@@ -57,6 +57,7 @@ def command(
     ] = "relief",
     weights: options.Weights = None,
     trust_code: options.TrustCode = None,
+    float32: options.Float32 = False,
     preprocessing: InputOptions,
     device: options.Device = "auto",
     title: drawing.Title = "",
@@ -74,6 +75,7 @@ def command(
     loading = options.given(
         weights=weights,
         trust_code=trust_code,
+        float32=float32 or None,
         preprocessing=preprocessing.flags(),
         device=device if device != "auto" else None,
     )

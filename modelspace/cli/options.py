@@ -70,6 +70,19 @@ TrustCode = Annotated[
         "SHA-256 is shown.",
     ),
 ]
+Float32 = Annotated[
+    bool,
+    typer.Option("--float32", help="Run the model in float32, also where it computes in half precision inside."),
+]
+Stochastic = Annotated[
+    int | None,
+    typer.Option(
+        "--stochastic",
+        metavar="N",
+        show_default=False,
+        help="For a model whose forward pass is random: average N passes, at N times the cost.",
+    ),
+]
 Layer = Annotated[
     str | None,
     typer.Option(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelspace.attribution.engine import encoder_output, ready
+from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.encoder.layers import Tap
 from modelspace.errors import EmbeddingError
 
@@ -31,8 +31,9 @@ _ROUNDING_OF_GRADIENT = 0.05
 #: Share of an image's gradient that another image may get: rounding, not a dependence.
 _INDEPENDENT = 1e-5
 
-#: Passes over one batch where the model draws random numbers: a rare event, like a dropped path, shows in one of them.
-_DRAWS = 8
+#: Passes, and copies of the images in each, where the model draws random numbers: a rare event, like a dropped path, shows
+#: in one of them.
+_DRAWS, _COPIES = 12, 8
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,24 @@ def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True, rounding: floa
     """
     before, drawn_before = _buffers(tap.module), _generators()
     together = _run(tap, x, gradients)
-    changed, draws = _changed(tap.module, before), _generators() != drawn_before
-    differences = [together.difference(_run(tap, x, False)) for _ in range(_DRAWS if draws else 1)]
-    if (size := max(differences)) > _REPEATED:
+    draws = _generators() != drawn_before
+    size = together.difference(_run(tap, x, False))
+    if draws:
+        size = max(size, _spread(tap, x))
+    changed = _changed(tap.module, before)
+    if size > _REPEATED:
         seen = f"the same images gave an encoder output that differs by {_percent(size)}"
         raise _is_random(seen) if draws and not changed else _keeps_state(changed, seen)
-    if changed:
-        # What it writes may not matter to T now; after hundreds of images it might.
-        raise _keeps_state(changed, "")
     alone = _joined([_run(tap, x[k : k + 1], gradients) for k in range(len(x))])
+    # After passes over other images: the same images would leave the same statistics.
+    changed = _changed(tap.module, before)
     reversed_ = _run(tap, x.flip(0), gradients)
     reordered = _Pass(reversed_.output.flip(0), None if reversed_.gradient is None else reversed_.gradient.flip(0))
     longer = _run(tap, torch.cat([x, x.flip(0)]), gradients)
     first = _Pass(longer.output[: len(x)], None if longer.gradient is None else longer.gradient[: len(x)])
+    if changed:
+        # What it writes may not matter to T now; after hundreds of images it might.
+        raise _keeps_state(changed, "")
     for other, situation in ((alone, "alone"), (reordered, "behind the other one"), (first, "in a longer batch")):
         if (size := together.difference(other)) > rounding:
             raise _leans_on_the_batch(f"the encoder output of an image differs by {_percent(size)} {situation}")
@@ -92,8 +98,15 @@ def _run(tap: Tap, x: Tensor, gradients: bool) -> _Pass:
         output = encoder_output(tap, source, graphical=gradients)
         if not gradients:
             return _Pass(output.detach().flatten(1).double().cpu(), None)
-        gradient = torch.autograd.grad(output, source, _signs(output).expand_as(output))[0]
+        gradient = gradient_of(output, source, _signs(output).expand_as(output))
     return _Pass(output.detach().flatten(1).double().cpu(), gradient.detach().flatten(1).double().cpu())
+
+
+def _spread(tap: Tap, x: Tensor) -> float:
+    """Largest relative difference of T over many passes of many copies of the same images."""
+    many = x.repeat(_COPIES, *[1] * (x.dim() - 1))
+    passes = [_run(tap, many, False) for _ in range(_DRAWS)]
+    return max(passes[0].difference(each) for each in passes[1:])
 
 
 def _check_crosstalk(tap: Tap, x: Tensor) -> None:
@@ -102,7 +115,7 @@ def _check_crosstalk(tap: Tap, x: Tensor) -> None:
         output = encoder_output(tap, source, graphical=True)
         weights = torch.zeros_like(output)
         weights[0] = _signs(output)[0]
-        gradient = torch.autograd.grad(output, source, weights)[0]
+        gradient = gradient_of(output, source, weights)
     own, rest = float(gradient[0].norm()), float(gradient[1:].norm())
     if rest > _INDEPENDENT * own:
         raise _leans_on_the_batch("the gradient of one image's output reaches the other image")
