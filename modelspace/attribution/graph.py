@@ -53,22 +53,26 @@ class Graph:
     Attributes:
         root: the node that the walk started from.
         inputs: node -> the node of each of its inputs, None for an input without a gradient.
+        numbers: node -> for each of its inputs, which of that node's outputs it is.
         kinds: node -> its kind.
     """
 
-    def __init__(self, root: Node, source: Tensor) -> None:
-        """Args: root: grad_fn of the explained tensor; source: the leaf tensor that attributions are taken for."""
+    def __init__(self, root: Node, source: Tensor, others: Sequence[Node] = ()) -> None:
+        """Args: root: grad_fn of the explained tensor; source: the leaf tensor that attributions are taken for; others: more
+        nodes to start from."""
         self.root = root
         self.inputs: dict[Node, tuple[Node | None, ...]] = {}
+        self.numbers: dict[Node, tuple[int, ...]] = {}
         self.kinds: dict[Node, str] = {}
         users: dict[Node, list[Node]] = {}
-        stack = [root]
+        stack = [node for node in (root, *others) if node is not None]
         while stack:
             node = stack.pop()
             if node in self.inputs:
                 continue
             below = tuple(function for function, _ in node.next_functions)
             self.inputs[node] = below
+            self.numbers[node] = tuple(number for _, number in node.next_functions)
             self.kinds[node] = kind(node)
             for function in below:
                 if function is not None:

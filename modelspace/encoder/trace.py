@@ -1,0 +1,247 @@
+"""One forward pass with every module watched: the tensors at the borders of modules, and how far the pass came.
+
+A *tap* is the name of a tensor: "layer4" is what that module gives, "fc:in" what it is given first, "backbone:1" or
+"output:pred_boxes" one part of an output with several, and "output" what the whole model gives. Of a module that is called
+several times, taps are those of its last call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelspace.attribution.engine import ready
+from modelspace.attribution.graph import Graph, Node
+from modelspace.encoder import outputs
+from modelspace.encoder.batches import batch_size, filled
+
+OUTPUT = "output"
+
+#: A place in the autograd graph: the node that made a tensor, and which of its outputs the tensor is.
+Edge = tuple[Node, int]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A tensor at the border of a module.
+
+    Attributes:
+        tap: its name.
+        module: name of the module; "" for the whole model.
+        path: which part of the module's output it is ("" where it is the one that the module's name means).
+        shape: with the batch axis.
+        dtype: its type.
+        edge: where it is in the autograd graph; None for one without a gradient.
+        time: counts the borders in the order in which the pass crossed them.
+        given: whether the module is given it, instead of giving it.
+    """
+
+    tap: str
+    module: str
+    path: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    edge: Edge | None
+    time: int
+    given: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether the module's name alone, or with ":in", means it."""
+        return self.path == ""
+
+
+@dataclass
+class Trace:
+    """What a forward pass ran through.
+
+    Attributes:
+        module: the model, without wrappers.
+        batch: number of images in the pass.
+        entered: names of modules in the order of first entry.
+        left: those that ended, in the order of last exit.
+        calls: how often each was entered.
+        points: tap -> tensor, of the last call of each module. The parts of an output with several are points of their own.
+        empty: names of modules whose output, or the model's, holds no tensor.
+        error: what ended the pass early; None where it came to its end.
+        inside: where it ended early, the modules that were running then, outermost first.
+    """
+
+    module: nn.Module
+    source: Tensor
+    batch: int
+    entered: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+    points: dict[str, Point] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
+    error: Exception | None = None
+    inside: list[str] = field(default_factory=list)
+    time: int = 0
+    _borders: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+    _larger: dict[str, tuple[int, ...]] | None = None
+
+    @property
+    def output(self) -> Point | None:
+        """What the model's output means; None where it holds no tensor, or the pass did not get there."""
+        return self.points.get(OUTPUT)
+
+    def parts(self, name: str) -> list[Point]:
+        """The tensors in what a module gives, `name` = "" for the whole model, the one that its name means among them."""
+        own = [self.points[tap] for tap in self._borders.get((name, False), ())]
+        return [point for point in own if not point.plain] or own
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The autograd graph above the input, as far as the borders of modules show it."""
+        roots = [point.edge[0] for point in self.points.values() if point.edge is not None]
+        with torch.inference_mode(False), torch.enable_grad():
+            return Graph(roots[-1] if roots else None, self.source, roots)
+
+    def depends(self, edge: Edge | None) -> bool:
+        """Whether a tensor depends on the image in a way that has a gradient."""
+        return edge is not None and self.graph.depends(edge[0])
+
+    def refusal(self, point: Point) -> str:
+        """Why a tensor can't be explained; empty where it can."""
+        if not point.dtype.is_floating_point:
+            return f"its type is {str(point.dtype).removeprefix('torch.')}, which has no gradient"
+        if 0 in point.shape:
+            return "it is empty"
+        if not self.depends(point.edge):
+            return "it does not depend on the image in a way that has a gradient"
+        if not point.shape or point.shape[0] != self.batch:
+            first = f"its first axis, {point.shape[0]}, is" if point.shape else "it has no axes, so that there is"
+            return f"{first} not the batch" if point.shape else f"{first} none for the batch"
+        larger = (self._larger or {}).get(point.tap)
+        if larger is not None and (not larger or larger[0] != self.batch + 1):
+            return f"its first axis is {point.shape[0]} for any number of images"
+        return ""
+
+    def usable(self, point: Point) -> bool:
+        return not self.refusal(point)
+
+    def compare_batches(self) -> None:
+        """Run one image more, so that an axis that is as long as the batch by chance is not taken for it."""
+        if self._larger is not None or self.error is not None or batch_size(self.module) is not None:
+            return
+        self._larger = {}
+        x = self.source.detach()
+        other = trace(self.module, torch.cat([x, x[-1:]]))
+        if other.error is None:
+            self._larger = {tap: point.shape for tap, point in other.points.items()}
+
+    def keep(self, name: str, value: Any, given: bool) -> None:
+        """Note the tensors that a module is given, or gives; "" is the whole model."""
+        own = name or OUTPUT
+        tap = f"{own}:in" if given else own
+        for earlier in self._borders.pop((name, given), ()):
+            del self.points[earlier]
+        self.empty.discard(tap)
+        meant = outputs.main(value)
+        if meant is None:
+            self.empty.add(tap)
+            return
+        points = [_point(tap, name, "", meant[1], self.time, given)]
+        tensors = outputs.parts(value) if meant[0] and not given else {}
+        if len(tensors) > 1:
+            points += [_point(f"{own}:{path}", name, path, each, self.time, given) for path, each in tensors.items()]
+        self.points.update((point.tap, point) for point in points)
+        self._borders[name, given] = [point.tap for point in points]
+        self.time += 1
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The model inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace:
+    """Run the model once.
+
+    Args:
+        module: the model, without wrappers, frozen.
+        example: (B, C, H, W), preprocessed; at least two images, since one hides the batch axis.
+        weights: whether the parameters are leaves of the graph, too, so that linear maps can be told by their weights.
+
+    Returns:
+        What ran. An error of the model's own is part of it; running out of memory is not, and is raised.
+    """
+    # with gradients, as in the passes to come: without, some of torch's modules run fused and call no submodules
+    with ready(module, example) as source, _differentiable(module if weights else None):
+        x = filled(source.clone(), batch_size(module))
+        record = Trace(module, source, len(x))
+        with _watched(record):
+            try:
+                record.keep("", module(x), given=False)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                record.error = error
+            else:
+                record.inside.clear()
+    return record
+
+
+@contextmanager
+def _differentiable(module: nn.Module | None) -> Iterator[None]:
+    """The parameters with requires_grad on."""
+    weights = [] if module is None else [p for p in module.parameters() if p.is_floating_point()]
+    weights = [p for p in weights if not p.is_inference() and not p.requires_grad]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
+
+
+@contextmanager
+def _watched(record: Trace) -> Iterator[None]:
+    handles = []
+
+    def enter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if name not in record.calls:
+            record.entered.append(name)
+        record.calls[name] = record.calls.get(name, 0) + 1
+        record.inside.append(name)
+        record.keep(name, outputs.first_input(args, kwargs), given=True)
+
+    def leave(name: str, value: Any) -> None:
+        if name in record.left:
+            record.left.remove(name)
+        record.left.append(name)
+        if name in record.inside:
+            del record.inside[len(record.inside) - 1 - record.inside[::-1].index(name) :]
+        record.keep(name, value, given=False)
+
+    try:
+        for name, part in record.module.named_modules():
+            if not name or isinstance(part, torch.jit.ScriptModule):
+                continue  # a scripted module runs in C++ and takes no hooks
+            before = part.register_forward_pre_hook(
+                lambda _, args, kwargs, name=name: enter(name, args, kwargs), with_kwargs=True
+            )
+            handles += [before, part.register_forward_hook(lambda _, args, value, name=name: leave(name, value))]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _point(tap: str, name: str, path: str, tensor: Tensor, time: int, given: bool) -> Point:
+    edge = None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
+    return Point(tap, name, path, tuple(tensor.shape), tensor.dtype, edge, time, given)
