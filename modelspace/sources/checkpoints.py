@@ -172,9 +172,10 @@ def _rivals(value: Any, fitting: Sequence[Choice], place: str = "", depth: int =
     for key, inner in value.items():
         words = set(_words(str(key)))
         here = f"{place}.{key}" if place else str(key)
-        if words & PASSED_OVER or any(each == here or each.startswith(f"{here}.") for each in taken):
+        above = any(each.startswith(f"{here}.") for each in taken)
+        if words & PASSED_OVER or here in taken:
             continue
-        if words & AVERAGED and not isinstance(inner, torch.Tensor) and _count(inner) >= max(least, 1):
+        if words & AVERAGED and not above and not isinstance(inner, torch.Tensor) and _count(inner) >= max(least, 1):
             rivals.append(here)
         elif isinstance(inner, Mapping):
             rivals += _rivals(inner, fitting, here, depth + 1)

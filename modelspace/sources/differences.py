@@ -15,6 +15,7 @@ _WIDTH = 44
 #: How alike two groups have to be to stand side by side, 0..1.
 _ALIKE = 0.55
 
+#: What a group is called, and its (name, shape)s.
 Group = tuple[str, list[tuple[str, str]]]
 
 
@@ -39,9 +40,9 @@ def table(module: Mapping[str, str], file: Mapping[str, str]) -> list[str]:
             break
     else:
         ours, theirs = _grouped(module, _SPELLINGS[-1]), _grouped(file, _SPELLINGS[-1])
-        left_over = max(len(ours), len(theirs)) - LINES
-        rows = _side_by_side(ours[:LINES], theirs[:LINES])[:LINES]
-        rows.append((f"... and {left_over} more groups", "", "")) if left_over > 0 else None
+        rows = _side_by_side(ours[: LINES // 2], theirs[: LINES // 2])
+        more = [f"and {len(groups) - LINES // 2} more" if len(groups) > LINES // 2 else "" for groups in (ours, theirs)]
+        rows.append((more[0], "", more[1]))
     rows = [("the module needs", " ", "the file has"), *rows]
     width = max(len(row[0]) for row in rows)
     return [f"{left:{width}}  {sign:^3}  {right}".rstrip() for left, sign, right in rows]
@@ -57,21 +58,22 @@ def _numberless(name: str) -> str:
 
 def _cut(depth: int) -> Callable[[str], str]:
     def spelled(name: str) -> str:
-        parts = _numberless(name).split(".")
-        return ".".join(parts) if len(parts) <= depth else ".".join([*parts[:depth], "*"])
+        *parents, last = _numberless(name).split(".")
+        return f"{'.'.join(parents[:depth]).removesuffix('.*')}.*" if parents else last
 
     return spelled
 
 
 #: From the finest to the coarsest: whole names, names without numbers, their first parts.
-_SPELLINGS: Sequence[Callable[[str], str]] = (_plain, _numberless, _cut(3), _cut(2), _cut(1))
+_SPELLINGS: Sequence[Callable[[str], str]] = (_plain, _numberless, _cut(4), _cut(3), _cut(2), _cut(1))
 
 
 def _grouped(names: Mapping[str, str], spelled: Callable[[str], str]) -> list[Group]:
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, shape in names.items():
-        groups.setdefault(spelled(name), []).append((name.rpartition(".")[2], shape))
-    return list(groups.items())
+        groups.setdefault(spelled(name), []).append((name, shape))
+    # A group of one is shown by its whole name.
+    return [(entries[0][0] if len(entries) == 1 else group, entries) for group, entries in groups.items()]
 
 
 def _side_by_side(ours: Sequence[Group], theirs: Sequence[Group]) -> list[tuple[str, str, str]]:
@@ -94,10 +96,10 @@ def _side_by_side(ours: Sequence[Group], theirs: Sequence[Group]) -> list[tuple[
 def _likeness(a: Group, b: Group) -> float:
     """0..1: the likeness of the names, of the number of entries, and of their last parts and shapes."""
     names = difflib.SequenceMatcher(None, a[0], b[0]).ratio()
-    ours, theirs = Counter(a[1]), Counter(b[1])
+    ours, theirs = (Counter((n.rpartition(".")[2], s) for n, s in group[1]) for group in (a, b))
     entries = (ours & theirs).total() / max(ours.total(), theirs.total())
     shapes = (Counter(s for _, s in a[1]) & Counter(s for _, s in b[1])).total() / max(len(a[1]), len(b[1]))
-    return 0.4 * names + 0.4 * entries + 0.2 * shapes
+    return 0.4 * names + 0.4 * entries + 0.2 * shapes if entries or shapes == 1.0 else 0.0
 
 
 def _label(group: Group) -> str:

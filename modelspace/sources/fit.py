@@ -20,6 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 State = dict[str, Any]
 
+#: Old names that the code of a model's builder translates, and no hook of a module: torchvision's DenseNet.
+OLD_NAMES = ((re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"), r"\1\2"),)
+
 #: What torch says of a tensor of another shape.
 _SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): copying a param with shape .*?\[([\d, ]*)\].*?\[([\d, ]*)\]")
 
@@ -50,22 +53,24 @@ class Fit:
 
 
 def fit(state: State, module: nn.Module) -> tuple[Fit, State]:
-    """How a state dict fits, and the state dict with the versions of the layers under which it fits best.
+    """How a state dict fits, and the state dict with the names and the versions of the layers under which it fits best.
 
     A file that keeps no versions is taken for one of now, and, if it doesn't fit so, for one of the oldest version.
     """
     if hasattr(state, "_metadata"):
-        return _fit(state, module), state
-    versions = cast(Any, module.state_dict())._metadata
-    now, oldest = _versioned(state, versions), _versioned(state, None)
-    first = _fit(now, module)
-    if first.names_fit:
-        return first, now
-    second = _fit(oldest, module)
-    if second.names_fit:
-        second.old = True
-        return second, oldest
-    return first, now
+        attempts = [state, _renamed(state)]
+    else:
+        versions = cast(Any, module.state_dict())._metadata
+        attempts = [_versioned(state, versions), _versioned(state, None), _versioned(_renamed(state), versions)]
+    first = None
+    for number, attempt in enumerate(attempts):
+        result = _fit(attempt, module)
+        if result.names_fit:
+            result.old = number > 0
+            return result, attempt
+        first = first or result
+    assert first is not None
+    return first, attempts[0]
 
 
 def _versioned(state: State, versions: Any) -> State:
@@ -73,6 +78,18 @@ def _versioned(state: State, versions: Any) -> State:
     if versions is not None:
         versioned._metadata = versions
     return cast("State", versioned)
+
+
+def _renamed(state: State) -> State:
+    """The state dict with `OLD_NAMES` translated."""
+    renamed: Any = OrderedDict()
+    for name, value in state.items():
+        for pattern, replacement in OLD_NAMES:
+            name = pattern.sub(replacement, name)
+        renamed[name] = value
+    if hasattr(state, "_metadata"):
+        renamed._metadata = cast(Any, state)._metadata
+    return cast("State", renamed)
 
 
 def _fit(state: State, module: nn.Module) -> Fit:

@@ -221,9 +221,9 @@ def _taken(place: WeightsFile, choice: Choice, fitted: Fit) -> LoadedWeights:
     if choice.left_out:
         count = len(choice.left_out)
         entries = "entry" if count == 1 else "entries"
-        notes.append(f"{count} {entries} of {name} beside them left out: {_some(list(choice.left_out))}")
+        notes.append(f"{count} other {entries} of {name} left out: {_some(list(choice.left_out))}")
     if fitted.old:
-        notes.append(f"{name} has the names of an older version of the layers, which the model's own code translated")
+        notes.append(f"{name} has names of an older version of the model, which were translated")
     return LoadedWeights(tags, tuple(notes))
 
 
