@@ -185,6 +185,7 @@ class ModelSpace:
         *,
         name: str | None = None,
         weights: str | Path | None = None,
+        weights_key: str | None = None,
         layer: str | None = None,
         preprocessing: Any = None,
         task: str | None = None,
@@ -203,7 +204,8 @@ class ModelSpace:
         Args:
             model: a URI ("zoo:depth", "python:my.module:factory", ...) or a live `torch.nn.Module`.
             name: default: what the URI suggests; a live module needs one.
-            weights: a safetensors file or a state dict to load into it.
+            weights: a safetensors file or a state dict to load into it; or the index of such files, or its folder.
+            weights_key: which of the state dicts in that file is meant, for example "state_dict_ema".
             layer: the tensor to explain: a module's name or a glob, "NAME:in" for its input, "output"; default: found.
             preprocessing: `modelspace.types.Preprocessing`, a dictionary of its entries, or flags that override some.
             task, data, tags: metadata to query by.
@@ -227,7 +229,19 @@ class ModelSpace:
 
         file = str(weights) if weights is not None else None
         request = Request(
-            model, name, file, layer, preprocessing, task, data, tags, device, trust_code, float32, stochastic
+            model,
+            name,
+            file,
+            layer,
+            preprocessing,
+            task,
+            data,
+            tags,
+            device,
+            trust_code,
+            float32,
+            stochastic,
+            weights_key,
         )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
@@ -619,7 +633,7 @@ class ModelSpace:
             layers: layers of the one model, as in `add`; "auto": six of them from shallow to deep. Runs the model.
             space, where, group_by, title: as in `map`.
             colours: "relief" or "redblue".
-            options: with `layers`: weights, preprocessing and device, as in `add`.
+            options: with `layers`: weights, weights_key, preprocessing and device, as in `add`.
 
         Raises:
             NotFoundError: no such model, image, layer or space.

@@ -56,6 +56,7 @@ def command(
         str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
     ] = "relief",
     weights: options.Weights = None,
+    weights_key: options.WeightsKey = None,
     trust_code: options.TrustCode = None,
     float32: options.Float32 = False,
     preprocessing: InputOptions,
@@ -74,6 +75,7 @@ def command(
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
     loading = options.given(
         weights=weights,
+        weights_key=weights_key,
         trust_code=trust_code,
         float32=float32 or None,
         preprocessing=preprocessing.flags(),

@@ -128,6 +128,7 @@ class Loading(Group):
     """How the model at an address is loaded, and which of its layers is explained."""
 
     weights: options.Weights = None
+    weights_key: options.WeightsKey = None
     trust_code: options.TrustCode = None
     layer: options.Layer = None
     float32: options.Float32 = False
@@ -145,6 +146,7 @@ class Loading(Group):
     def _own(self) -> dict[str, Any]:
         return options.given(
             weights=self.weights,
+            weights_key=self.weights_key,
             trust_code=self.trust_code,
             layer=self.layer,
             float32=self.float32 or None,

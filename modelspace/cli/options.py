@@ -60,6 +60,16 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FILE", show_default=False, help="Weights to load: safetensors or a state dict."),
 ]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        metavar="KEY",
+        show_default=False,
+        help="Which of the state dicts in FILE is meant, for example state_dict_ema; keys with dots between them. "
+        "Default: the only one that fits.",
+    ),
+]
 TrustCode = Annotated[
     str | None,
     typer.Option(

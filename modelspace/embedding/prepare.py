@@ -38,6 +38,7 @@ class Request:
         model: a URI, or a live module.
         name: in the registry; default: what the source suggests.
         weights: file of weights to load into the module.
+        weights_key: which of the state dicts in that file is meant.
         layer: tapped layer as the user typed it.
         preprocessing: for a live module, its preprocessing; for a URI, flags that override what the source states.
         task, data, tags: metadata, overriding what the source states.
@@ -59,6 +60,7 @@ class Request:
     trust_code: str | None = None
     float32: bool = False
     stochastic: int | None = None
+    weights_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.stochastic is None:
@@ -80,11 +82,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model on its device, frozen, with its tap. `card.seconds` and `card.output_shape` are not known yet."""
+    """A model on its device, frozen, with its tap. `card.seconds` and `card.output_shape` are not known yet.
+
+    `notes` are remarks for the user on what was loaded.
+    """
 
     tap: Tap
     card: ModelCard
     device: torch.device
+    notes: tuple[str, ...] = ()
 
 
 def load(request: Request) -> LoadedModel:
@@ -93,7 +99,18 @@ def load(request: Request) -> LoadedModel:
         flags = request.preprocessing
         if isinstance(flags, Preprocessing | Mapping):
             flags = flags_of(flags)
-        return sources.load(request.model, weights=request.weights, preprocessing=flags, trusted=request.trust_code)
+        return sources.load(
+            request.model,
+            weights=request.weights,
+            weights_key=request.weights_key,
+            preprocessing=flags,
+            trusted=request.trust_code,
+        )
+    if request.weights is not None:
+        raise UsageError(
+            "`weights=` is for the address of a model, and a module in memory has weights",
+            "load them into it, or give the address of a function that builds it: python:path/to/file.py:factory",
+        )
     stated = request.preprocessing
     return sources.from_module(request.model, preprocessing=stated)  # type: ignore[arg-type]
 
@@ -114,7 +131,8 @@ def on_device(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 
 def _device(request: Request, module: nn.Module) -> torch.device:
     if isinstance(request.model, nn.Module) and request.device == "auto":
-        first = next(iter([*module.parameters(), *module.buffers()]), None)
+        placed = (each for each in (*module.parameters(), *module.buffers()) if each.device.type != "meta")
+        first = next(placed, None)
         return first.device if first is not None else torch.device("cpu")
     return pick_device(request.device)
 
@@ -160,7 +178,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             code_sha256=loaded.code_sha256,
             options=request.options,
         )
-        yield Prepared(tap, card, device)
+        yield Prepared(tap, card, device, loaded.notes)
 
 
 def layers(request: Request, images: np.ndarray) -> tuple[list[LayerRow], Tap]:

@@ -8,6 +8,7 @@ an address of its scheme is loaded; importing this package imports no torch. Wha
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from modelspace.sources.base import (
     LoadedModel,
     PreprocessingFlags,
     SourceInfo,
+    WeightsFile,
     describe,
     flags_of,
     weights_sha256,
@@ -147,6 +149,7 @@ def load(
     uri: str,
     *,
     weights: str | None = None,
+    weights_key: str | None = None,
     preprocessing: PreprocessingFlags | None = None,
     trusted: str | None = None,
 ) -> LoadedModel:
@@ -155,7 +158,8 @@ def load(
     Args:
         uri: for example "zoo:rgb2depth" or "python:path/to/file.py:factory".
         weights: a file of weights to load into the module, where the source leaves that open: safetensors, or a state
-            dict saved by torch, which is read without running any code.
+            dict saved by torch, which is read without running any code; or the index of such files, or its folder.
+        weights_key: which of the state dicts in that file is meant: keys with dots between them.
         preprocessing: overrides what the source or the module states (`modelspace.sources.base.merge_preprocessing`).
         trusted: SHA-256, 64 hexadecimal digits, of the one file whose code may run; for the sources that need it.
 
@@ -179,17 +183,26 @@ def load(
             f"pip install 'modelspace[{SOURCES[scheme].extra}]'" if SOURCES[scheme].extra else f"pip install {package}",
         ) from error
     flags = preprocessing or PreprocessingFlags()
+    file = _weights_file(weights, weights_key)
     loaded: LoadedModel
     if SOURCES[scheme].runs_code:
-        loaded = backend.load(rest, weights, flags, trusted)
+        loaded = backend.load(rest, file, flags, trusted)
     elif trusted is not None:
         coded = ", ".join(f"{info.scheme}:" for info in SOURCES.values() if info.runs_code)
         raise UsageError(
             f"`trust_code=` has no meaning for {scheme}: addresses", f"leave it out; it is for {coded} alone"
         )
     else:
-        loaded = backend.load(rest, weights, flags)
+        loaded = backend.load(rest, file, flags)
     return loaded
+
+
+def _weights_file(weights: str | None, key: str | None) -> WeightsFile | None:
+    if weights is None:
+        if key is not None:
+            raise UsageError(f"`weights_key={key!r}` names a part of a file of weights", "add it: `weights=file`")
+        return None
+    return WeightsFile(os.path.expanduser(weights), key, weights)
 
 
 def from_module(

@@ -62,6 +62,23 @@ class SourceInfo:
     runs_code: bool = False
 
 
+class WeightsFile(str):
+    """The path of a file of weights, of an index of such files, or of the folder of one, with what else the user said.
+
+    Attributes:
+        key: which state dict in it is meant, as `weights_key=` takes it; None: it is found.
+        given: how the user wrote the path; kept in the tags.
+    """
+
+    key: str | None
+    given: str
+
+    def __new__(cls, path: str, key: str | None = None, given: str = "") -> WeightsFile:
+        file = super().__new__(cls, path)
+        file.key, file.given = key, given or path
+        return file
+
+
 @dataclass
 class LoadedModel:
     """A torch module and what is known about it.
@@ -80,8 +97,10 @@ class LoadedModel:
         task: what the model was trained to do.
         data: what it was trained on.
         code_sha256: see `modelspace.sources.code`; of a file that holds the computation itself, the file's hash.
-        tags: anything else. "weights" is the weights file as it was given, so that
-            ``load(uri, weights=tags.get("weights"))`` loads the same model again.
+        tags: anything else. "weights" is the weights file as it was given, and "weights_key" the state dict in it that
+            was taken, so that ``load(uri, weights=tags.get("weights"), weights_key=tags.get("weights_key"))`` loads the
+            same model again.
+        notes: remarks for the user, such as which of the state dicts in a checkpoint was taken.
     """
 
     module: nn.Module
@@ -96,6 +115,7 @@ class LoadedModel:
     data: str | None = None
     code_sha256: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -331,6 +351,7 @@ def describe(
     data: str | None = None,
     tags: Mapping[str, str] | None = None,
     code: str | Iterable[ModuleType] = (),
+    notes: Iterable[str] = (),
 ) -> LoadedModel:
     """Put together what is known about a module. What the source leaves out is looked for on the module itself.
 
@@ -348,6 +369,7 @@ def describe(
         tags: anything else.
         code: fingerprint of what is computed, where the source knows it; else Python modules that belong to the
             model besides those of its classes.
+        notes: remarks for the user.
 
     Raises:
         UsageError: not a torch module, or preprocessing that nobody states.
@@ -377,6 +399,7 @@ def describe(
         architecture=architecture or type(module).__name__,
         code_sha256=code if isinstance(code, str) else code_sha256(module, code),
         tags=dict(tags or {}),
+        notes=tuple(notes),
         **texts,
     )
 

@@ -26,7 +26,13 @@ from torch import Tensor, nn
 
 from modelspace.encoder.layers import first_tensor
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, flags_of, merge_preprocessing
+from modelspace.sources.base import (
+    LoadedModel,
+    PreprocessingFlags,
+    describe,
+    flags_of,
+    merge_preprocessing,
+)
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.torchscript import Unfollowed, from_script
 from modelspace.sources.trust import FileBytes, read_once, require_trust
@@ -95,7 +101,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags, trusted: str
         architecture=getattr(found.module, "modelspace_kind", None),
         tags={"file_sha256": file.sha256, "trusted_code": file.sha256},
         code=file.sha256,
-        **{key: found.metadata.get(key) for key in METADATA if key != "preprocessing"},
+        **{key: found.metadata.get(key) for key in METADATA if key != "preprocessing"},  # type: ignore[arg-type]
     )
     if not module.state_dict():
         loaded.weights_sha256 = file.sha256  # its weights are constants in its code

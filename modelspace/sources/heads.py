@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from modelspace.sources.weights import read_state
 
 
-def classes_in(path: str, module: nn.Module) -> int | None:
+def classes_in(weights: str, module: nn.Module) -> int | None:
     """The number of classes that the weights in a file have, where the module has another number; else None.
 
     That is so where names agree and the only shapes that don't are those of the head: a matrix or kernel with another
@@ -19,7 +17,7 @@ def classes_in(path: str, module: nn.Module) -> int | None:
     Raises:
         ModelspaceError: the file can't be read.
     """
-    state, own = read_state(Path(path)), module.state_dict()
+    (state, _), own = read_state(weights, module), module.state_dict()
     rows: set[int] = set()
     for name, value in state.items():
         target = own.get(name)

@@ -19,7 +19,7 @@ from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import broken, explained, line, package
 from modelspace.sources.processors import preprocessing_of
-from modelspace.sources.weights import read_state
+from modelspace.sources.weights import LoadedWeights, read_state
 
 hub: Any = package("huggingface_hub")
 transformers: Any = package("transformers")
@@ -65,9 +65,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         folder, revision = _fetch(name, wanted if at else None, weights is not None)
     config = _read(folder / _CONFIG)
     uri = f"hf-hub:{rest}"
-    tags = {"weights": weights} if weights is not None else {}
-    if revision:
-        tags["revision"] = revision
+    tags = {"revision": revision} if revision else {}
     if "architecture" in config and "pretrained_cfg" in config:
         return _timm(uri, name, config, folder, weights, flags, tags)
     return _transformers(uri, name, config, folder, weights, flags, tags)
@@ -157,7 +155,9 @@ def _timm(
         options["num_classes"] = config["num_classes"]
     if config.get("global_pool"):
         options["global_pool"] = config["global_pool"]
-    module = timm_models.build(architecture, file, **options)
+    module, taken = timm_models.build(architecture, file, **options)
+    if weights is not None:
+        tags |= taken.tags
     if pretrained.get("license"):
         tags["licence"] = str(pretrained["license"])
     return describe(
@@ -170,6 +170,7 @@ def _timm(
         layer=timm_models.layer_of(pretrained),
         task="classification" if config.get("num_classes") else None,
         tags=tags | {"timm": str(timm_models.timm.__version__)},
+        notes=taken.notes,
     )
 
 
@@ -198,7 +199,7 @@ def _transformers(
     builder, part = _builder(settings, config, uri)
     if part:
         tags["part"] = part
-    module = _built(builder, folder, weights, name, uri)
+    module, taken = _built(builder, folder, weights, name, uri)
     file = folder / _PROCESSOR
     found = _read(file) if file.is_file() else {}
 
@@ -223,7 +224,8 @@ def _transformers(
         architecture=builder.__name__,
         layer=encoder if encoder and isinstance(getattr(module, encoder, None), nn.Module) else None,
         task=task,
-        tags=tags | {"transformers": transformers.__version__},
+        tags={**tags, **taken.tags, "transformers": transformers.__version__},
+        notes=taken.notes,
     )
 
 
@@ -255,12 +257,16 @@ def _class(found: Any) -> Any:
     return found[0] if isinstance(found, tuple) else found
 
 
-def _built(builder: Any, folder: Path, weights: str | None, name: str, uri: str) -> nn.Module:
-    """The module with its weights. None of them may be made up, but for a pooler that is then left out."""
+def _built(builder: Any, folder: Path, weights: str | None, name: str, uri: str) -> tuple[nn.Module, LoadedWeights]:
+    """The module with its weights, and what was taken from a file of the user's.
+
+    None of the weights may be made up, but for a pooler that is then left out.
+    """
+    state, taken = (None, LoadedWeights()) if weights is None else read_state(weights)
     for options in ({}, {"add_pooling_layer": False}):
-        module, missing = _loaded(builder, folder, weights, name, uri, options)
+        module, missing = _loaded(builder, folder, state, name, uri, options)
         if not missing:
-            return module
+            return module, taken
         if not all(".pooler." in f".{key}" for key in missing):
             break
     shown = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
@@ -271,20 +277,22 @@ def _built(builder: Any, folder: Path, weights: str | None, name: str, uri: str)
 
 
 def _loaded(
-    builder: Any, folder: Path, weights: str | None, name: str, uri: str, options: dict[str, Any]
+    builder: Any, folder: Path, state: dict[str, Any] | None, name: str, uri: str, options: dict[str, Any]
 ) -> tuple[nn.Module, list[str]]:
     import torch
 
     options = {**options, "trust_remote_code": False, "local_files_only": True}
-    file = Path(weights) if weights is not None else _weights_file(folder, name)
-    if weights is not None or file.name == _PICKLED[0]:
+    file = _weights_file(folder, name) if state is None else None
+    if file is not None and file.name in _PICKLED:
+        state, _ = read_state(str(file))
+    place: Any = str(folder)
+    if state is not None:
         # Through our own reader: it runs no code, whatever the file is called.
         settings = builder.config_class.from_pretrained(str(folder), local_files_only=True)
-        place: Any = None
-        options = {**options, "config": settings, "state_dict": read_state(file)}
+        place = None
+        options |= {"config": settings, "state_dict": state}
     else:
-        place = str(folder)
-        options["use_safetensors"] = file.name in _SAFE
+        options["use_safetensors"] = True
     try:
         with _quiet():
             module, report = builder.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
@@ -297,7 +305,7 @@ def _loaded(
     except TypeError as error:
         if "add_pooling_layer" not in str(error):
             raise
-        return _loaded(builder, folder, weights, name, uri, {})
+        return _loaded(builder, folder, state, name, uri, {})
     except (OSError, ValueError) as error:
         raise ModelspaceError(f"{uri} can't be loaded: {line(error)}", _ELSEWHERE) from error
     if report.get("mismatched_keys"):

@@ -29,7 +29,7 @@ from torch import nn
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
-from modelspace.sources.weights import load_weights
+from modelspace.sources.weights import LoadedWeights, load_weights
 
 _FORM = "write python:package.module:factory or python:path/to/file.py:factory"
 _FILE_PREFIX = "modelspace_file_"
@@ -67,10 +67,9 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         tensor.device.type not in ("cpu", "meta") for tensor in itertools.chain(module.parameters(), module.buffers())
     ):
         module = module.cpu()
-    if weights is not None:
-        load_weights(module, weights)
-    tags = {} if weights is None else {"weights": weights}
-    return describe(module, uri=uri, name=name.rpartition(".")[2], flags=flags, tags=tags, code=[home])
+    taken = LoadedWeights() if weights is None else load_weights(module, weights)
+    label = name.rpartition(".")[2]
+    return describe(module, uri=uri, name=label, flags=flags, tags=taken.tags, code=[home], notes=taken.notes)
 
 
 def _import(name: str) -> ModuleType:

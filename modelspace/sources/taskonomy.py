@@ -94,15 +94,14 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     """
     encoder = find(rest)
     file = Path(weights).expanduser() if weights is not None else cached(encoder)
-    if file.is_file():
-        digest = check_name(file)
-    elif weights is None:
+    digest = check_name(file) if file.is_file() else ""
+    if weights is None and not digest:
         raise NotFoundError(
             f"the weights of taskonomy:{encoder.name} are not there: {encoder.file}",
             f"put {URL}{encoder.file} into {file.parent}, or name the file with `weights=file`",
         )
     module = TaskonomyEncoder().eval()
-    load_weights(module, str(file))
+    taken = load_weights(module, weights if weights is not None else str(file))
     known = {entry.sha256: entry.name for entry in ENCODERS.values()}
     if known.get(digest, encoder.name) != encoder.name:
         raise ConflictError(
@@ -110,7 +109,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         )
     tags = {"file_sha256": digest, "published": "yes" if digest == encoder.sha256 else "no"}
     if weights is not None:
-        tags["weights"] = weights
+        tags["weights"] = taken.tags["weights"]
     return describe(
         module,
         uri=f"taskonomy:{encoder.name}",
@@ -122,6 +121,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         task=encoder.original,
         data="taskonomy",
         tags=tags,
+        notes=taken.notes if weights is not None else (),
     )
 
 

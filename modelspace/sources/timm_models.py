@@ -13,7 +13,7 @@ from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import explained, line, package
 from modelspace.sources.heads import classes_in
-from modelspace.sources.weights import load_weights
+from modelspace.sources.weights import LoadedWeights, load_weights
 
 timm: Any = package("timm")
 
@@ -67,10 +67,9 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         raise NotFoundError(
             f"timm has no trained weights for {name}, and random ones say nothing", "load a file with `weights=`"
         )
-    tags: dict[str, str] = {}
+    taken = LoadedWeights()
     if weights is not None:
-        module = build(rest, weights)
-        tags["weights"] = weights
+        module, taken = build(rest, weights)
     else:
         offline = (
             f"or fetch the file where there is a connection, and add `weights=file` to timm:{name}.{tag or known[0]}"
@@ -82,6 +81,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     # The configuration belongs to the weights; to a file's weights only if the user says whose they are.
     stated = preprocessing_of(config) if weights is None or rest.endswith(f".{tag}") else {}
     revision = None if weights is not None else _revision(config)
+    tags = dict(taken.tags)
     for key, value in (("revision", revision), ("licence", config.get("license")), ("paper", _paper(config))):
         if value:
             tags[key] = str(value)
@@ -98,11 +98,12 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         task="classification" if config.get("num_classes") and stated else None,
         data=_DATA.get(tag.rpartition("_")[2]) if stated else None,
         tags=tags,
+        notes=taken.notes,
     )
 
 
-def build(name: str, weights: str, **options: Any) -> nn.Module:
-    """The network without trained weights, with those of a file loaded into it."""
+def build(name: str, weights: str, **options: Any) -> tuple[nn.Module, LoadedWeights]:
+    """The network without trained weights, with those of a file loaded into it, and what was taken from the file."""
     try:
         module: nn.Module = timm.create_model(name, pretrained=False, **options)
         classes = classes_in(weights, module)
@@ -112,8 +113,7 @@ def build(name: str, weights: str, **options: Any) -> nn.Module:
         raise
     except Exception as error:
         raise ModelspaceError(f"timm can't build {name}: {line(error)}", "pip install -U timm") from error
-    load_weights(module, weights)
-    return module
+    return module, load_weights(module, weights)
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> dict[str, Any]:

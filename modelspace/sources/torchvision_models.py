@@ -6,7 +6,6 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,7 +15,7 @@ from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import explained, line, package
 from modelspace.sources.heads import classes_in
-from modelspace.sources.weights import load_weights, read_state
+from modelspace.sources.weights import LoadedWeights, load_weights, read_state
 
 torchvision: Any = package("torchvision")
 models: Any = package("torchvision.models")
@@ -54,11 +53,12 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
             f"torchvision:{name} names no weights, and random ones say nothing",
             f"write {' or '.join(f'torchvision:{name}/{each.name}' for each in known)}; or add `weights=file`",
         )
-    tags = {} if weights is None else {"weights": weights}
-    tags["torchvision"] = torchvision.__version__
+    version = {"torchvision": torchvision.__version__}
     if not slash:
         assert weights is not None
-        return describe(_own(name, weights), uri=f"torchvision:{name}", name=name, flags=flags, tags=tags)
+        module, taken = _own(name, weights)
+        tags = {**taken.tags, **version}
+        return describe(module, uri=f"torchvision:{name}", name=name, flags=flags, tags=tags, notes=taken.notes)
 
     entry = next((each for each in known if each.name == wanted.upper()), None)
     if wanted.upper() == "DEFAULT":
@@ -69,10 +69,10 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
             f"it has {', '.join(f'torchvision:{name}/{each.name}' for each in known)}",
         )
     uri = f"torchvision:{name}/{entry.name}"
-    tags["url"] = entry.url
     offline = f"or fetch {entry.url.rpartition('/')[2]} where there is a connection, and add `weights=file`"
-    with explained(uri, offline), _given(name, entry, weights):
+    with explained(uri, offline), _given(name, entry, weights) as read:
         module = _build(name, entry, weights)
+    taken = read[-1] if read else LoadedWeights()
     transforms = entry.transforms()
     kind = type(transforms).__name__
     if kind not in _TASKS:
@@ -88,7 +88,8 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         layer="backbone" if kind == "SemanticSegmentation" and hasattr(module, "backbone") else None,
         task=_TASKS[kind],
         data=_data(entry.name),
-        tags=tags,
+        tags={**taken.tags, **version, "url": entry.url},
+        notes=taken.notes,
     )
 
 
@@ -137,33 +138,36 @@ def _build(name: str, entry: Any, weights: str | None) -> nn.Module:
 
 
 @contextmanager
-def _given(name: str, entry: Any, weights: str | None) -> Iterator[None]:
-    """Let torchvision's builder find a file's weights where it would download them.
+def _given(name: str, entry: Any, weights: str | None) -> Iterator[list[LoadedWeights]]:
+    """Let torchvision's builder find a file's weights where it would download them; yields what was taken from the file.
 
     The builder knows what each network needs to be like for its weights (auxiliary heads, input size), and asks `entry`
     for them. Whichever they are, nothing but tensors is read.
     """
     plain = entry.get_state_dict
+    read: list[LoadedWeights] = []
 
     def get_state_dict(*args: Any, **options: Any) -> Any:
         if weights is not None:
-            return _versioned(read_state(Path(weights)), name)
+            untrained = models.get_model(name, weights=None, **_built_without(name))
+            state, taken = read_state(weights, untrained)
+            read.append(taken)
+            return _versioned(state, untrained)
         return plain(*args, **{**options, "weights_only": True})
 
     entry.get_state_dict = get_state_dict
     try:
-        yield
+        yield read
     finally:
         del entry.get_state_dict
 
 
-def _versioned(state: Any, name: str) -> Any:
+def _versioned(state: Any, untrained: nn.Module) -> Any:
     """The state dict with the versions of its layers; safetensors keep none, and MNASNet asks for its own."""
     if hasattr(state, "_metadata"):
         return state
     versioned = OrderedDict(state)
-    made = models.get_model(name, weights=None, **_built_without(name))
-    versioned._metadata = made.state_dict()._metadata  # type: ignore[attr-defined]
+    versioned._metadata = untrained.state_dict()._metadata  # type: ignore[attr-defined]
     return versioned
 
 
@@ -174,12 +178,12 @@ def _built_without(name: str) -> dict[str, Any]:
     return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
 
 
-def _own(name: str, weights: str) -> nn.Module:
+def _own(name: str, weights: str) -> tuple[nn.Module, LoadedWeights]:
     """A network with the weights of the user, and as many classes as they have."""
     options: dict[str, Any] = {"weights": None, **_built_without(name)}
     if options.keys() & {"weights_backbone", "init_weights"}:
         # Heads for training alone are there or not, as the file has it.
-        auxiliary = any("aux" in str(key).partition(".")[0].lower() for key in read_state(Path(weights)))
+        auxiliary = any("aux" in str(key).partition(".")[0].lower() for key in read_state(weights)[0])
         if "init_weights" in options:
             options["aux_logits"] = auxiliary
         elif auxiliary:
@@ -188,8 +192,7 @@ def _own(name: str, weights: str) -> nn.Module:
     classes = classes_in(weights, module)
     if classes is not None:
         module = models.get_model(name, **options, num_classes=classes)
-    load_weights(module, weights)
-    return module
+    return module, load_weights(module, weights)
 
 
 def _data(weights: str) -> str | None:

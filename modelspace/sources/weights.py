@@ -1,273 +1,237 @@
 """Files of weights: read without running code, checked against the module, then copied into it.
 
-Two formats: safetensors, and state dicts saved by torch, which are unpickled with ``weights_only=True`` and nothing
-else. Which one a file is, its first bytes say, not its name. Everything that a file claims is compared with the module
-and with the file's own size before memory is set aside for it.
+`modelspace.sources.archives` reads the file, `modelspace.sources.checkpoints` finds the state dict in it,
+`modelspace.sources.fit` compares it with the module, and this module puts them together.
 """
 
 from __future__ import annotations
 
-import warnings
-import zipfile
-from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.names import did_you_mean
+from modelspace.errors import ModelspaceError
+from modelspace.sources.archives import Contents, is_part, line, read
+from modelspace.sources.base import WeightsFile
+from modelspace.sources.checkpoints import Choice, State, choose, only
+from modelspace.sources.differences import table
+from modelspace.sources.fit import Fit, fit, lossy, writable
 
 if TYPE_CHECKING:
     from torch import nn
 
-    State = dict[str, Any]
-
-#: Where training programs put the state dict inside a checkpoint.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
-
-#: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning.
-PREFIXES = ("module.", "_orig_mod.", "model.")
-
 _LISTED = 3
-_SAVE_AGAIN = (
-    "load it in a program of your own that you trust it in, and write its tensors alone: "
-    "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
-)
+
+#: A part of a file with fewer than this share of the module's names is not tried: it can't fit.
+_LEAST = 1 / 3
 
 
-def load_weights(module: nn.Module, path: str) -> None:
-    """Copy the weights in a file into a module. Names and shapes must agree exactly; types are converted.
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was taken from a file of weights.
+
+    Attributes:
+        tags: "weights", the file as it was given, and "weights_key", the state dict in it, where it is not the whole file.
+        notes: remarks for the user: what was picked, and what was left out.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def load_weights(module: nn.Module, weights: str) -> LoadedWeights:
+    """Copy the weights in a file into a module. Names and shapes must agree exactly.
+
+    The module's own hooks may rename what they are given. Which state dict of a checkpoint is taken follows
+    `modelspace.sources.checkpoints.RULES`; which types are converted, `modelspace.sources.fit.lossy`.
 
     Args:
-        module: changed in place.
-        path: a file of safetensors, or a state dict saved by torch, possibly inside a checkpoint (`WRAPPERS`) and with
-            a prefix before every name (`PREFIXES`).
+        module: changed in place. Tensors on the meta device are replaced by those of the file.
+        weights: a file, an index of parts, or the folder of one.
 
     Raises:
-        NotFoundError: no such file.
-        ModelspaceError: not a file of weights, one that would run code, or one that doesn't fit the module.
+        NotFoundError: no such file, or nothing under the key that was asked for.
+        ModelspaceError: not a file of weights, one that would run code, one with several state dicts of which none is
+            asked for, or one that doesn't fit the module. Nothing was copied.
     """
-    file = Path(path)
-    state = read_state(file)
-    state = _without_prefix(state, module)
-    _check_fit(state, module, file)
-    if not hasattr(state, "_metadata"):
-        # safetensors keep no versions of the layers, and some layers ask for theirs: the file is taken for one of now.
-        versioned = OrderedDict(state)
-        cast(Any, versioned)._metadata = cast(Any, module.state_dict())._metadata
-        state = versioned
+    place = _file(weights)
+    module = _unwrapped(module)
+    contents = read(Path(place))
+    choice, state, fitted = _chosen(contents, module, place.key)
+    _check_names(fitted, choice, module, contents)
+    _check_shapes(fitted, module, contents)
+    _check_types(fitted, module, contents)
+    own = module.state_dict()
+    assign = any(isinstance(tensor, Tensor) and tensor.device.type == "meta" for tensor in own.values())
+    if assign:
+        state = _converted(state, own)
     try:
-        module.load_state_dict(state, strict=False)
+        with writable(module):
+            module.load_state_dict(state, strict=False, assign=assign)
     except Exception as error:
-        raise ModelspaceError(
-            f"the weights in {file} can't be loaded into {type(module).__name__}: {_line(error)}"
-        ) from error
+        raise _failed(module, contents, error) from error
+    return _taken(place, choice, fitted)
 
 
-def read_state(file: Path) -> State:
-    """The state dict in a file, by name; its tensors may still lie in the file.
+def read_state(weights: str, module: nn.Module | None = None) -> tuple[State, LoadedWeights]:
+    """The state dict in a file, by name; its tensors may still lie in the file. And which it is, for tags and notes.
+
+    Args:
+        weights: as in `load_weights`.
+        module: a module with the names that are needed; None, or one that no state dict fits: the only one in the file.
 
     Raises:
-        NotFoundError: no such file.
-        ModelspaceError: not a file of weights, or one that would run code.
+        NotFoundError, ModelspaceError: as `load_weights`, but for the fit.
     """
-    if not file.is_file():
-        what = "a folder, not a file of weights" if file.is_dir() else "not there"
-        beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise NotFoundError(f"the weights file {file} is {what}", did_you_mean(file.name, beside))
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            head = stream.read(64)
-    except OSError as error:
-        raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
-    if head.startswith(b"version https://git-lfs"):
-        raise ModelspaceError(f"{file} is a pointer of Git LFS, not the weights themselves", "run git lfs pull first")
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
-        return _read_safetensors(file)
-    if head.startswith(b"PK"):
-        return _unwrap(_read_zip(file), file)
-    if head.startswith(b"\x80"):
-        return _unwrap(_unpickle(file, mmap=False), file)
+    place = _file(weights)
+    contents = read(Path(place))
+    choice, fitted = None, Fit()
+    if module is not None:
+        choice, _, fitted = _chosen(contents, module, place.key)
+    if choice is None or not fitted.names_fit:
+        choice, fitted = only(contents, place.key), Fit()
+    return choice.state, _taken(place, choice, fitted)
+
+
+def _file(weights: str) -> WeightsFile:
+    return weights if isinstance(weights, WeightsFile) else WeightsFile(weights)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The model inside wrappers whose prefix would stand before every name."""
+    from modelspace.encoder.layers import unwrap
+
+    return unwrap(module)
+
+
+def _chosen(contents: Contents, module: nn.Module, key: str | None) -> tuple[Choice, State, Fit]:
+    """The state dict that is meant, as the module takes it, and how it fits."""
+    results: dict[int, tuple[State, Fit, State]] = {}
+    own = module.state_dict()
+
+    def fits(state: State) -> bool:
+        if len(state) < _LEAST * len(own):
+            return False
+        _check_claims(state, own, contents)
+        fitted, versioned = fit(state, module)
+        results[id(state)] = (state, fitted, versioned)
+        return fitted.names_fit
+
+    choice = choose(contents, fits, key)
+    if id(choice.state) not in results:
+        _check_claims(choice.state, own, contents)
+        fitted, versioned = fit(choice.state, module)
+    else:
+        _, fitted, versioned = results[id(choice.state)]
+    return choice, versioned, fitted
+
+
+def _check_claims(state: State, own: Mapping[str, Any], contents: Contents) -> None:
+    """Refuse tensors that claim more than the file holds, where memory would be set aside for them."""
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.numel() * value.element_size() <= contents.size:
+            continue
+        target = own.get(name)
+        if not isinstance(target, Tensor) or is_lazy(target) or value.shape != target.shape:
+            raise ModelspaceError(
+                f"{contents.path} is refused: {name} claims {value.numel():,} elements, "
+                f"and the file has {contents.size:,} bytes"
+            )
+
+
+def _check_names(fitted: Fit, choice: Choice, module: nn.Module, contents: Contents) -> None:
+    own = module.state_dict()
+    for name, value in choice.state.items():
+        if isinstance(own.get(name), Tensor) and not isinstance(value, Tensor):
+            raise ModelspaceError(f"the entry {name} in {contents.path} is a {type(value).__name__}, not a tensor")
+    if fitted.error is not None and not (fitted.missing or fitted.strangers):
+        raise _failed(module, contents, fitted.error) from fitted.error
+    if not fitted.missing and not fitted.strangers:
+        return
+    missing, strangers = fitted.missing, fitted.strangers
+    parts = [f"lack {len(missing)} of its weights ({_some(missing)})"] if missing else []
+    parts += [f"have {len(strangers)} that it hasn't ({_some(strangers)})"] if strangers else []
+    lines = table(
+        {name: _shape(own.get(name)) for name in missing},
+        {name: _shape(choice.state.get(name)) for name in strangers},
+    )
+    hint = "is it the architecture that these weights were trained in?"
+    if is_part(contents.path):
+        hint = "the file is one part of several: name their index (.index.json), or its folder"
+    under = f" under {choice.key!r}" if choice.key else ""
     raise ModelspaceError(
-        f"{file} holds no weights: it is neither safetensors nor a state dict saved by torch",
-        "the file is empty" if size == 0 else "write one with safetensors.torch.save_file(model.state_dict(), ...)",
+        f"the weights{under} in {contents.path} don't fit {type(module).__name__}: they {' and '.join(parts)}",
+        "\n  ".join([hint, *lines]),
     )
 
 
-def _read_safetensors(file: Path) -> State:
-    from safetensors.torch import load_file
-
-    try:
-        # The format keeps every offset inside the file, so what is read is never larger than the file.
-        return cast("State", load_file(file, device="cpu"))
-    except Exception as error:
-        raise ModelspaceError(f"{file} can't be read as safetensors: {_line(error)}", "it may be cut short") from error
-
-
-def _read_zip(file: Path) -> Any:
-    """What torch.save wrote. The archive is checked first: memory-mapped reading believes whatever it says."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelspaceError(f"{file} can't be read: {_line(error)}", "it may be cut short") from error
-    names = {entry.filename.rpartition("/")[2] for entry in entries}
-    if "constants.pkl" in names:
-        raise ModelspaceError(f"{file} is a TorchScript archive, which runs code when it is loaded", _SAVE_AGAIN)
-    if "data.pkl" not in names:
-        raise ModelspaceError(f"{file} is a zip archive, but not a state dict saved by torch", _SAVE_AGAIN)
-    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
-        raise ModelspaceError(
-            f"{file} has compressed entries such as {packed[0]}, which torch never writes", _SAVE_AGAIN
-        )
-    value = _unpickle(file, mmap=True)
-    claimed = Counter({s.data_ptr(): s.nbytes() for s in _storages(value) if s.nbytes()}.values())
-    stored = Counter(entry.file_size for entry in entries)
-    if absent := claimed - stored:
-        raise ModelspaceError(
-            f"{file} is damaged: a tensor of {max(absent):,} bytes has no entry of that size", "fetch or save it again"
-        )
-    return value
+def _check_shapes(fitted: Fit, module: nn.Module, contents: Contents) -> None:
+    wrong = [f"{name} is {file} in the file and {own} in the module" for name, (file, own) in fitted.shapes.items()]
+    if not wrong:
+        return
+    more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+    raise ModelspaceError(
+        f"the weights in {contents.path} don't fit {type(module).__name__}: {'; '.join(wrong[:_LISTED])}{more}",
+        "does the factory build the size of network, and the number of classes, that these weights have?",
+    )
 
 
-def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
-    if isinstance(value, torch.Tensor):
-        plain = value.layout == torch.strided and value.device.type == "cpu"
-        return [value.untyped_storage()] if plain else []
-    if isinstance(value, Mapping) and depth < 8:
-        return [storage for inner in value.values() for storage in _storages(inner, depth + 1)]
-    if isinstance(value, list | tuple) and depth < 8:
-        return [storage for inner in value for storage in _storages(inner, depth + 1)]
-    return []
+def _check_types(fitted: Fit, module: nn.Module, contents: Contents) -> None:
+    wrong = [f"{name} is {why}" for name, target, value in fitted.copies if (why := lossy(target, value))]
+    if not wrong:
+        return
+    more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+    raise ModelspaceError(
+        f"the weights in {contents.path} don't fit {type(module).__name__}: {'; '.join(wrong[:_LISTED])}{more}",
+        "convert them where their scale or meaning is known, and save them as real numbers",
+    )
 
 
-def _unpickle(file: Path, mmap: bool) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Torch's remarks on old formats; what can't be read raises.
-            if file.suffix == ".safetensors":
-                # By that name torch.load would take it for what its content says it isn't.
-                with file.open("rb") as stream:
-                    return torch.load(stream, map_location="cpu", weights_only=True)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        text = str(error)
-        if "unsupported global" in text.lower() or "unsupported class" in text.lower():
-            named = text.partition("GLOBAL ")[2].split(" ")[0]
-            needs = f" ({named})" if named else ""
-            raise ModelspaceError(
-                f"{file} needs code{needs} to be loaded, and only tensors are read", _SAVE_AGAIN
-            ) from error
-        raise ModelspaceError(
-            f"{file} can't be read as weights: {_line(error)}", "it may be damaged or cut short"
-        ) from error
+def _converted(state: State, own: Mapping[str, Any]) -> State:
+    """The state dict in the module's types, for a module without memory of its own, which takes the tensors as they are."""
+    metadata = getattr(state, "_metadata", None)
+    converted = type(state)(state)
+    for name, value in state.items():
+        target = own.get(name)
+        if isinstance(value, Tensor) and isinstance(target, Tensor) and target.is_floating_point():
+            converted[name] = value.to(target.dtype, copy=True)
+    if metadata is not None:
+        cast(Any, converted)._metadata = metadata
+    return converted
 
 
-def _unwrap(value: Any, file: Path) -> State:
-    """The state dict inside a checkpoint."""
-    for _ in range(3):
-        if not isinstance(value, Mapping):
-            break
-        if any(isinstance(entry, torch.Tensor) for entry in value.values()):
-            return cast("State", value)
-        inside = [key for key in WRAPPERS if isinstance(value.get(key), Mapping)]
-        if len(inside) > 1:
-            raise ModelspaceError(
-                f"{file} holds several state dicts: {', '.join(inside)}", "save the one you mean in a file of its own"
-            )
-        if not inside:
-            break
-        value = value[inside[0]]
-    found = f"a {type(value).__name__}"
-    if isinstance(value, Mapping):
-        found = f"a dict with {_some([str(key) for key in value])}" if value else "an empty dict"
-    raise ModelspaceError(f"no state dict was found in {file}, but {found}", f"looked under {', '.join(WRAPPERS)} too")
+def _failed(module: nn.Module, contents: Contents, error: Exception) -> ModelspaceError:
+    return ModelspaceError(
+        f"the weights in {contents.path} can't be loaded into {type(module).__name__}: {line(error)}"
+    )
 
 
-def _without_prefix(state: State, module: nn.Module) -> State:
-    """The state dict without what wrappers put before every name. The given one is not changed."""
-    own = module.state_dict().keys()
-    for _ in range(len(PREFIXES)):
-        prefix = next((p for p in PREFIXES if state and all(str(key).startswith(p) for key in state)), None)
-        if prefix is None or any(key in state for key in own):
-            break
-        metadata = getattr(state, "_metadata", None)
-        # A copy of the caller's kind of dict: torch keeps the versions of the layers in its attribute `_metadata`.
-        stripped = type(state)(state)
-        if metadata is not None:
-            cast(Any, stripped)._metadata = type(metadata)(metadata)
-        consume_prefix_in_state_dict_if_present(stripped, prefix)
-        state = stripped
-    return state
+def _taken(place: WeightsFile, choice: Choice, fitted: Fit) -> LoadedWeights:
+    tags = {"weights": place.given}
+    notes = []
+    name = Path(place).name
+    if choice.key:
+        tags["weights_key"] = choice.key
+        notes.append(f"the weights are those under `weights_key={choice.key!r}` in {name}")
+    if choice.left_out:
+        count = len(choice.left_out)
+        entries = "entry" if count == 1 else "entries"
+        notes.append(f"{count} other {entries} of {name} left out: {_some(list(choice.left_out))}")
+    if fitted.old:
+        notes.append(f"{name} has names of an older version of the model, which were translated")
+    return LoadedWeights(tags, tuple(notes))
 
 
-def _check_fit(state: State, module: nn.Module, file: Path) -> None:
-    """Refuse weights that don't fit, before a byte of them is copied."""
-    own = module.state_dict()
-    kind = type(module).__name__
-    strangers = [key for key in state if key not in own]
-    missing = [key for key in own if key not in state]
-    if missing:
-        # A tensor that two names share may be stored under one of them; and BatchNorm's counters came with torch 0.4.1.
-        present = {_memory(value) for key, value in own.items() if key in state}
-        missing = [
-            key
-            for key in missing
-            if not key.endswith("num_batches_tracked")
-            and (_memory(own[key]) is None or _memory(own[key]) not in present)
-        ]
-    if strangers or missing:
-        parts = [f"lack {len(missing)} of its weights ({_some(missing)})"] if missing else []
-        parts += [f"have {len(strangers)} that it hasn't ({_some(strangers)})"] if strangers else []
-        raise ModelspaceError(
-            f"the weights in {file} don't fit {kind}: they {' and '.join(parts)}",
-            "is it the architecture that these weights were trained in?",
-        )
-    size = file.stat().st_size
-    wrong = []
-    for key, value in state.items():
-        target = own[key]
-        if not isinstance(target, torch.Tensor):
-            continue
-        if not isinstance(value, torch.Tensor):
-            raise ModelspaceError(f"the entry {key} in {file} is a {type(value).__name__}, not a tensor")
-        lazy = is_lazy(target)
-        if (lazy or value.shape != target.shape) and value.numel() * value.element_size() > size:
-            raise ModelspaceError(
-                f"{file} is refused: {key} claims {value.numel():,} elements, and the file has {size:,} bytes"
-            )
-        if not lazy and value.shape != target.shape:
-            wrong.append(f"{key} is {_shape(value)} in the file and {_shape(target)} in the module")
-    if wrong:
-        more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-        raise ModelspaceError(
-            f"the weights in {file} don't fit {kind}: {'; '.join(wrong[:_LISTED])}{more}",
-            "does the factory build the size of network, and the number of classes, that these weights have?",
-        )
-
-
-def _memory(value: Any) -> tuple[Any, ...] | None:
-    """Equal for two tensors that share the same elements; None where that can't be told."""
-    if not isinstance(value, torch.Tensor) or is_lazy(value) or value.layout != torch.strided or not value.numel():
-        return None
-    return (value.device, value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
-
-
-def _shape(tensor: torch.Tensor) -> str:
+def _shape(tensor: object) -> str:
+    if not isinstance(tensor, torch.Tensor) or is_lazy(tensor):
+        return type(tensor).__name__
     return "x".join(map(str, tensor.shape)) or "a single number"
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-
-
-def _line(error: BaseException) -> str:
-    """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
-    text = str(error).strip()
-    text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

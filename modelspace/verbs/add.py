@@ -51,7 +51,8 @@ def compute(
     example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
     with prepared(request, example) as ready:
         card = ready.card
-        present, notes = _already_there(path, card, replacing)
+        present, remarks = _already_there(path, card, replacing)
+        notes = [*ready.notes, *remarks]
         wanted = [row for row in rows if row.spec.name not in present]
         blocks: dict[str, list[MapBlock]] = {}
         # A blend follows from its members, which are spaces of the same registry.

@@ -174,6 +174,8 @@ def _is_same(entry: Entry, row: ModelRow) -> bool:
         return False
     if card.uri != entry.model or card.tags.get("weights") != weights:
         return False
+    if "weights_key" in options and card.tags.get("weights_key") != options["weights_key"]:
+        return False
     for key, value in flags_of(options.get("preprocessing")).stated().items():
         stored = getattr(card.preprocessing, key)
         if value != stored and not (isinstance(stored, tuple) and len(value) == 1 and set(value) == set(stored)):

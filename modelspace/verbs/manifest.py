@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.names import check_name, did_you_mean
+from modelspace.names import check_name, did_you_mean, near_matches
 from modelspace.sources import PreprocessingFlags, parse_uri
 from modelspace.sources.fields import FIELDS
 
@@ -36,7 +36,7 @@ CATALOGS = Path(__file__).parents[1] / "catalogs"
 #: Fields of `modelspace.types.Preprocessing`, as they are written in an entry.
 PREPROCESSING = tuple(entry.name for entry in fields(PreprocessingFlags))
 
-_TEXTS = ("name", "uri", "weights", "layer", "task", "data", "device", "trust_code", "needs")
+_TEXTS = ("name", "uri", "weights", "weights_key", "layer", "task", "data", "device", "trust_code", "needs")
 #: What an entry may say. Whatever else `modelspace.embedding.prepare.Request` has is allowed too (`_of_request`).
 KEYS = (*_TEXTS, *PREPROCESSING, "tags", "batch_size")
 #: What makes sense for one model only.
@@ -454,8 +454,8 @@ def _read_switch(value: Any) -> bool | None:
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
-    meant = did_you_mean(word, known)
-    return f", {meant}" if meant else ""
+    nearest = near_matches(word, known, 1)
+    return f", did you mean {nearest[0]}?" if nearest else ""
 
 
 # ---- paths

@@ -79,7 +79,7 @@ def _embedded(
     example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
     with prepared(Request(model, **options), example) as ready:
         card = ready.card
-        notes = [f"explains {card.layer} ({card.layer_choice.in_message})"]
+        notes = [f"explains {card.layer} ({card.layer_choice.in_message})", *ready.notes]
         with Registry.open(path) as registry:
             same = [other for other in registry.find_identity(card.identity()) if row.spec.name in other.spaces]
         if same:

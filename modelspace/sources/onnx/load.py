@@ -205,7 +205,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         architecture=f"ONNX {model.graph.name}".strip(),
         tags={"file_sha256": file.sha256, **graph.external, **compared},
         code=file.sha256,
-        **texts,
+        **texts,  # type: ignore[arg-type]
     )
 
 

@@ -105,6 +105,9 @@ def gallery_of_layers(
     if stored is not None:
         model, name = stored.card.uri, stored.card.name
         options = {"preprocessing": stored.card.preprocessing, **stored.card.options, **options}
+        tags = stored.card.tags
+        if "weights_key" in tags and options.get("weights") == tags.get("weights"):
+            options.setdefault("weights_key", tags["weights_key"])
     else:
         name = options.pop("name", None) or (model if isinstance(model, str) else type(model).__name__)
     loaded = prepare.load(prepare.Request(model, **options))

@@ -1,0 +1,314 @@
+"""What files of weights hold, read without running code: safetensors, what torch.save wrote, NumPy archives, and parts of these.
+
+Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing else.
+Everything that a file claims is compared with the file's own size before memory is set aside for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from modelspace.errors import ModelspaceError, NotFoundError
+from modelspace.names import did_you_mean
+
+#: How the list of the parts of one state dict is called, most wanted first; another name may stand before it.
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+#: Suffixes of files of weights, for suggestions.
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
+
+_LARGEST_INDEX = 64 << 20
+_SAVE_AGAIN = (
+    "load it in a program of your own that you trust it in, and write its tensors alone: "
+    "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+)
+
+#: What the first bytes of other programs' files are.
+_OTHERS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes it",
+    b"GGUF": "a GGUF file",
+    b"\x93NUMPY": "a single NumPy array",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file of weights, or all parts of one, hold.
+
+    Attributes:
+        path: the file; of parts, their index.
+        value: most often a mapping, in which tensors lie at some depth; they may still lie in the file.
+        size: bytes of the file, or of all parts.
+    """
+
+    path: Path
+    value: Any
+    size: int
+
+
+def read(place: Path) -> Contents:
+    """Read a file of weights, or the parts that an index or the folder of an index names.
+
+    Raises:
+        NotFoundError: no such file or part.
+        ModelspaceError: not a file of weights, or one that would run code.
+    """
+    file = _indexed(place)
+    if not file.is_file():
+        raise _absent(file)
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelspaceError(f"{file} is a pointer of Git LFS, not the weights themselves", "run git lfs pull first")
+    if head.lstrip().startswith(b"{") and file.name.endswith(".json"):
+        return _read_parts(file, size)
+    return Contents(file, _read_one(file, head, size), size)
+
+
+def _read_one(file: Path, head: bytes, size: int) -> Any:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return _read_safetensors(file)
+    if head.startswith(b"PK"):
+        return _read_zip(file)
+    if head.startswith(b"\x80"):
+        return _unpickle(file, mmap=False)
+    other = next((f": it is {what}" for start, what in _OTHERS.items() if head.startswith(start)), "")
+    raise ModelspaceError(
+        f"{file} holds no weights{other or ': it is neither safetensors nor a state dict saved by torch'}",
+        "the file is empty" if size == 0 else "write one with safetensors.torch.save_file(model.state_dict(), ...)",
+    )
+
+
+# --- one state dict in several files
+
+
+def _indexed(place: Path) -> Path:
+    """The index in a folder that holds one; any other path as it is."""
+    if not place.is_dir():
+        return place
+    names = sorted(path.name for path in place.glob("*.index.json"))
+    for wanted in (*INDEXES, ".safetensors.index.json", ".bin.index.json"):
+        matching = [name for name in names if name.endswith(wanted)]
+        if len(matching) == 1:
+            return place / matching[0]
+    return place
+
+
+def _absent(file: Path) -> NotFoundError:
+    if not file.is_dir():
+        beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+        return NotFoundError(f"the weights file {file} is not there", did_you_mean(file.name, beside))
+    inside = sorted(other.name for other in file.iterdir() if other.suffix in SUFFIXES)
+    hint = f"name a file in it: {', '.join(inside[:6])}{', ...' if len(inside) > 6 else ''}" if inside else ""
+    return NotFoundError(f"the weights file {file} is a folder, not a file of weights", hint)
+
+
+def _read_parts(index: Path, size: int) -> Contents:
+    """The state dict whose tensors an index distributes over files beside it."""
+    places = _placed(index, size)
+    parts = list(dict.fromkeys(places.values()))
+    if absent := [part for part in parts if not (index.parent / part).is_file()]:
+        raise NotFoundError(
+            f"{index} names {len(parts)} files, and {len(absent)} of them are not there: {_some(absent)}",
+            "fetch them into the folder of the index",
+        )
+    state: dict[str, Any] = {}
+    total = size
+    for part in parts:
+        contents = read(index.parent / part)
+        names = {name for name, place in places.items() if place == part}
+        if not isinstance(contents.value, Mapping) or names != set(contents.value):
+            value = contents.value if isinstance(contents.value, Mapping) else {}
+            differing = sorted(names ^ set(map(str, value)))
+            raise ModelspaceError(
+                f"{contents.path} does not hold what {index.name} says: {len(differing)} names differ "
+                f"({_some(differing)})",
+                "fetch the index and all parts again, of one and the same version",
+            )
+        state.update(contents.value)
+        total += contents.size
+    return Contents(index, state, total)
+
+
+def _placed(index: Path, size: int) -> dict[str, str]:
+    """Name of each tensor -> name of the file that holds it."""
+    hint = "an index is what save_pretrained() writes beside its parts"
+    if size > _LARGEST_INDEX:
+        raise ModelspaceError(f"{index} has {size:,} bytes, too many for the index of parts", hint)
+    try:
+        places = json.loads(index.read_text("utf-8")).get("weight_map")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelspaceError(f"{index} can't be read as an index of parts: {line(error)}", hint) from error
+    if not isinstance(places, dict) or not places or not all(isinstance(part, str) for part in places.values()):
+        raise ModelspaceError(f"{index} is no index of parts: it has no weight_map", hint)
+    for part in places.values():
+        if Path(part).name != part or part.endswith(".json"):
+            raise ModelspaceError(f"{index} is refused: it names {part!r}, which is no file beside it", hint)
+    return places
+
+
+def is_part(file: Path) -> bool:
+    """Whether a file's name says that it is one part of several.
+
+    >>> is_part(Path("model-00001-of-00003.safetensors"))
+    True
+    """
+    return re.search(r"-\d+-of-0*[^0]\d*\.\w+$", file.name) is not None and "-of-00001." not in file.name
+
+
+# --- formats
+
+
+def _read_safetensors(file: Path) -> Any:
+    from safetensors.torch import load_file
+
+    try:
+        # The format keeps every offset inside the file, so what is read is never larger than the file.
+        return load_file(file, device="cpu")
+    except Exception as error:
+        raise ModelspaceError(f"{file} can't be read as safetensors: {line(error)}", "it may be cut short") from error
+
+
+def _read_zip(file: Path) -> Any:
+    """What torch.save or numpy.savez wrote. The archive is checked first: memory-mapped reading believes whatever it says."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelspaceError(f"{file} can't be read: {line(error)}", "it may be cut short") from error
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise ModelspaceError(f"{file} is a TorchScript archive, which runs code when it is loaded", _SAVE_AGAIN)
+    if names and all(name.endswith(".npy") for name in names):
+        return _read_numpy(file, entries)
+    if "data.pkl" not in names:
+        raise ModelspaceError(f"{file} is a zip archive, but not a state dict saved by torch", _SAVE_AGAIN)
+    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+        raise ModelspaceError(
+            f"{file} has compressed entries such as {packed[0]}, which torch never writes", _SAVE_AGAIN
+        )
+    value = _unpickle(file, mmap=True)
+    claimed = Counter({s.data_ptr(): s.nbytes() for s in _storages(value) if s.nbytes()}.values())
+    stored = Counter(entry.file_size for entry in entries)
+    if absent := claimed - stored:
+        raise ModelspaceError(
+            f"{file} is damaged: a tensor of {max(absent):,} bytes has no entry of that size", "fetch or save it again"
+        )
+    return value
+
+
+def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
+    if isinstance(value, torch.Tensor):
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        return [value.untyped_storage()] if plain else []
+    if isinstance(value, Mapping) and depth < 8:
+        return [storage for inner in value.values() for storage in _storages(inner, depth + 1)]
+    if isinstance(value, list | tuple) and depth < 8:
+        return [storage for inner in value for storage in _storages(inner, depth + 1)]
+    return []
+
+
+def _read_numpy(file: Path, entries: Sequence[zipfile.ZipInfo]) -> dict[str, torch.Tensor]:
+    """The arrays of numpy.savez, by name; each entry is compared with its own header before it is read."""
+    import numpy as np
+
+    state = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for entry in entries:
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"{entry.filename} is compressed; write it with numpy.savez")
+                with archive.open(entry) as stream:
+                    _check_array(stream, entry)
+                with archive.open(entry) as stream:
+                    array = np.lib.format.read_array(stream, allow_pickle=False)
+                state[entry.filename.removesuffix(".npy")] = torch.from_numpy(array)
+    except Exception as error:
+        raise ModelspaceError(f"{file} can't be read as a NumPy archive: {line(error)}", _SAVE_AGAIN) from error
+    return state
+
+
+def _check_array(stream: Any, entry: zipfile.ZipInfo) -> None:
+    from numpy.lib import format as layout
+
+    version = layout.read_magic(stream)
+    header = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} holds Python objects, which are code")
+    if math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+        raise ValueError(f"{entry.filename} claims {math.prod(shape):,} elements, and does not hold them")
+
+
+class _Nothing:
+    """Stands for an object in a pickle that is no tensor, and is thrown away: it takes everything and does nothing."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> _Nothing:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+#: What training programs save beside the weights: their options, a score. None of it is needed, and none of it is built.
+_HARMLESS = (
+    "argparse.Namespace",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",
+)
+
+
+def _unpickle(file: Path, mmap: bool) -> Any:
+    stand_ins: list[Any] = [(_Nothing, name) for name in _HARMLESS]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+            warnings.simplefilter("ignore")  # Torch's remarks on old formats; what can't be read raises.
+            if file.suffix == ".safetensors":
+                # By that name torch.load would take it for what its content says it isn't.
+                with file.open("rb") as stream:
+                    return torch.load(stream, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:
+        text = str(error)
+        if "unsupported global" in text.lower() or "unsupported class" in text.lower():
+            named = text.partition("GLOBAL ")[2].split(" ")[0]
+            needs = f" ({named})" if named else ""
+            raise ModelspaceError(
+                f"{file} needs code{needs} to be loaded, and only tensors are read", _SAVE_AGAIN
+            ) from error
+        raise ModelspaceError(
+            f"{file} can't be read as weights: {line(error)}", "it may be damaged or cut short"
+        ) from error
+
+
+def _some(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def line(error: BaseException) -> str:
+    """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
+    text = str(error).strip()
+    text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
+    return cast(str, f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__)

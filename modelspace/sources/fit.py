@@ -1,0 +1,247 @@
+"""Whether a state dict fits a module: names, shapes and types, as torch itself would load them, before a byte is copied.
+
+A module's own hooks may rename what they get (weight norm's old names, older versions of a layer). They are run by
+torch's own `load_state_dict`, in which every copy is caught, noted and left undone; only then are names compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+
+State = dict[str, Any]
+
+#: Old names that the code of a model's builder translates, and no hook of a module: torchvision's DenseNet.
+OLD_NAMES = ((re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"), r"\1\2"),)
+
+#: What torch says of a tensor of another shape.
+_SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): copying a param with shape .*?\[([\d, ]*)\].*?\[([\d, ]*)\]")
+
+
+@dataclass
+class Fit:
+    """How a state dict fits a module.
+
+    Attributes:
+        missing: names that the module needs and the state dict lacks.
+        strangers: names that the module has no use for.
+        shapes: name -> (shape in the file, shape in the module), where they differ.
+        copies: (name, tensor of the module, tensor of the file) that would be copied.
+        error: what the module's own code raised.
+        old: whether it fits only as a state dict of an older version of its layers.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    shapes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    copies: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
+    error: Exception | None = None
+    old: bool = False
+
+    @property
+    def names_fit(self) -> bool:
+        return not self.missing and not self.strangers and self.error is None
+
+
+def fit(state: State, module: nn.Module) -> tuple[Fit, State]:
+    """How a state dict fits, and the state dict with the names and the versions of the layers under which it fits best.
+
+    A file that keeps no versions is taken for one of now, and, if it doesn't fit so, for one of the oldest version.
+    """
+    if hasattr(state, "_metadata"):
+        attempts = [state, _renamed(state)]
+    else:
+        versions = cast(Any, module.state_dict())._metadata
+        attempts = [_versioned(state, versions), _versioned(state, None), _versioned(_renamed(state), versions)]
+    first = None
+    for number, attempt in enumerate(attempts):
+        result = _fit(attempt, module)
+        if result.names_fit:
+            result.old = number > 0
+            return result, attempt
+        first = first or result
+    assert first is not None
+    return first, attempts[0]
+
+
+def _versioned(state: State, versions: Any) -> State:
+    versioned: Any = OrderedDict(state)
+    if versions is not None:
+        versioned._metadata = versions
+    return cast("State", versioned)
+
+
+def _renamed(state: State) -> State:
+    """The state dict with `OLD_NAMES` translated."""
+    renamed: Any = OrderedDict()
+    for name, value in state.items():
+        for pattern, replacement in OLD_NAMES:
+            name = pattern.sub(replacement, name)
+        renamed[name] = value
+    if hasattr(state, "_metadata"):
+        renamed._metadata = cast(Any, state)._metadata
+    return cast("State", renamed)
+
+
+def _fit(state: State, module: nn.Module) -> Fit:
+    own = module.state_dict()
+    result = Fit()
+    if any(is_lazy(tensor) for tensor in own.values()):
+        # The hook of a lazy layer sets memory aside, and can't be taken back.
+        result.missing = [name for name in own if name not in state]
+        result.strangers = [name for name in state if name not in own]
+        result.copies = [
+            (n, t, state[n]) for n, t in own.items() if isinstance(state.get(n), Tensor) and not is_lazy(t)
+        ]
+    else:
+        _rehearse(state, module, result)
+        if result.error is not None:
+            # The module's own code stopped at what it did not expect; the names may say why.
+            result.missing = [name for name in own if name not in state]
+            result.strangers = [name for name in state if name not in own]
+    result.missing = _needed(result.missing, own)
+    return result
+
+
+def _rehearse(state: State, module: nn.Module, result: Fit) -> None:
+    """Have torch load the state dict without copying anything."""
+    names = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+
+    def listen(_: nn.Module, incompatible: Any) -> None:
+        result.missing, result.strangers = list(incompatible.missing_keys), list(incompatible.unexpected_keys)
+
+    handle = module.register_load_state_dict_post_hook(listen)
+    rehearsal = _Rehearsal(names)
+    try:
+        with rehearsal:
+            module.load_state_dict(state, strict=False)
+    except Exception as error:
+        result.shapes = {name: (_shape(file), _shape(module)) for name, file, module in _mismatches(error)}
+        if not result.shapes:
+            result.error = error
+    finally:
+        handle.remove()
+    result.copies = rehearsal.copies
+
+
+class _Rehearsal(TorchFunctionMode):
+    """Notes what would be copied into the tensors of a module, and copies nothing."""
+
+    def __init__(self, names: list[tuple[str, Tensor]]) -> None:
+        super().__init__()
+        self._names = {_place(tensor): name for name, tensor in reversed(names)}
+        self.copies: list[tuple[str, Tensor, Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.copy_ and len(args) > 1 and isinstance(args[1], Tensor):
+            name = self._names.get(_place(args[0]))
+            if name is not None:
+                self.copies.append((name, args[0], args[1]))
+                return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for two tensors over the same memory; of tensors without memory, for the same one."""
+    if tensor.layout == torch.strided and tensor.device.type != "meta" and tensor.numel():
+        return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
+    return (id(tensor),)
+
+
+def _mismatches(error: Exception) -> Iterator[tuple[str, str, str]]:
+    yield from _SIZE_MISMATCH.findall(str(error))
+
+
+def _shape(sides: str) -> str:
+    return "x".join(side.strip() for side in sides.split(",") if side.strip()) or "a single number"
+
+
+def _needed(missing: list[str], own: Mapping[str, Any]) -> list[str]:
+    """The missing names without those that are there under another name, and without batch norm's counters.
+
+    A tensor that two names share may be stored under one of them; the counters came with torch 0.4.1.
+    """
+    absent = set(missing)
+    present = {_memory(value) for name, value in own.items() if name not in absent}
+    return [
+        name
+        for name in missing
+        if not name.endswith("num_batches_tracked")
+        and (name not in own or _memory(own[name]) is None or _memory(own[name]) not in present)
+    ]
+
+
+def _memory(value: Any) -> tuple[Any, ...] | None:
+    """Equal for two tensors that share the same elements; None where that can't be told."""
+    if not isinstance(value, Tensor) or is_lazy(value) or value.layout != torch.strided or not value.numel():
+        return None
+    return (value.device, value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
+
+
+# --- types
+
+
+def lossy(target: Tensor, value: Tensor) -> str:
+    """Why a value of a file can't be taken as a weight of the module's type; "": it can.
+
+    Real numbers become whatever type of real numbers the module has, as long as none becomes infinite. Anything else is
+    taken only where no value changes, and integers never stand for real numbers: they are quantised weights without
+    their scale.
+    """
+    kinds = f"{_type(value)} in the file and {_type(target)} in the module"
+    if value.layout != target.layout:
+        return f"{_layout(value)} in the file and {_layout(target)} in the module"
+    if value.dtype == target.dtype:
+        return ""
+    if value.is_quantized or target.is_quantized:
+        return f"{kinds}: quantised values are not converted"
+    if value.is_complex() or target.is_complex():
+        widened = value.is_complex() and target.is_complex() and _keeps(value, target.dtype)
+        return "" if widened else f"{kinds}: complex numbers are not converted"
+    if target.is_floating_point() and not value.is_floating_point():
+        return f"{kinds}: integers are no weights without their scale"
+    if target.is_floating_point():
+        return "" if _stays_finite(value, target.dtype) else f"{kinds}: some values would be infinite"
+    return "" if _keeps(value, target.dtype) else f"{kinds}: some values would change"
+
+
+def _keeps(value: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a conversion changes no value."""
+    back = value.to(dtype).to(value.dtype)
+    same = (back == value) | (back.isnan() & value.isnan()) if value.is_floating_point() else back == value
+    return bool(same.all())
+
+
+def _stays_finite(value: Tensor, dtype: torch.dtype) -> bool:
+    if torch.finfo(dtype).max >= torch.finfo(value.dtype).max:
+        return True
+    largest = value.double().abs() if value.numel() else value.new_zeros(1, dtype=torch.float64)
+    largest = largest[largest.isfinite()]
+    return not largest.numel() or bool(torch.isfinite(largest.max().to(dtype).double()))
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _layout(tensor: Tensor) -> str:
+    return "dense" if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.").replace("_", " ")
+
+
+@contextmanager
+def writable(module: nn.Module) -> Iterator[None]:
+    """Allow writing into tensors that were made in inference mode, if the module has such."""
+    inference = any(
+        tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor)
+    )
+    with torch.inference_mode(inference):
+        yield
