@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+comma := ,
+# What is installed: "dev"; .ci/run takes "dev,ray".
+EXTRAS ?= dev
+READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 SUPPORT := .venv-support
 
 # What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
@@ -16,6 +19,11 @@ QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/e
 	tests/verbs/test_manifest.py tests/cli/test_errors.py tests/docs/test_cli.py tests/docs/test_links.py \
 	tests/docs/test_schema.py tests/docs/test_attribution.py
 
+# What the tests must not skip: all that the extra "dev" installs, Ray where it is asked for, Chromium where it is found.
+REQUIRE := playwright,pandas,scikit-image,torchvision,timm,huggingface,onnx,nbclient,mkdocs
+RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
+CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
+
 .PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support bench kill-loop clean
 
 help:
@@ -25,14 +33,16 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "modelspace needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $(READY)
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
+	@test -n "$(RAY)" || echo "no Ray: its tests are skipped (they run with: make test EXTRAS=dev,ray)"
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # make check  lint and types only
 check: $(READY)

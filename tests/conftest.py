@@ -1,10 +1,13 @@
-"""One cache of rendered rooms for the whole run, away from the user's."""
+"""For the whole run: one cache of rendered rooms, away from the user's; what is required is not skipped."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from required_parts import pytest_configure, pytest_make_collect_report, pytest_runtest_makereport
+
+__all__ = ["pytest_configure", "pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from modelspace.results import (
     SpaceInfo,
 )
 from modelspace.types import ModelCard, Preprocessing
+from modelspace.verbs.evaluate import evaluate
+from modelspace.workspace import ModelSpace, home_for_new
 
 PREPROCESSING = Preprocessing((64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SHA = "0123456789abcdef" * 4
@@ -123,8 +126,28 @@ class Layer:
     calls: int = 1
 
 
+#: Verbs that pass `**options` on, and the function whose parameters these are.
+FORWARDED: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("nearest", "layers", "gallery"), ModelSpace.add),
+    "evaluate": evaluate,
+}
+
+
+def bind(verb: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    """Fails as the real method would where it does not take these arguments."""
+    method = getattr(ModelSpace, verb)
+    try:
+        bound = inspect.signature(method).bind(None, *args, **options)
+        inspect.signature(FORWARDED.get(verb, method)).bind_partial(**bound.arguments.get("options", {}))
+    except TypeError as error:
+        raise TypeError(f"ModelSpace.{verb}(): {error}") from None
+
+
 class FakeSpace:
-    """The verbs of `modelspace.workspace.ModelSpace`. `calls` has what was called, `answers` what to return or raise."""
+    """The verbs of `modelspace.workspace.ModelSpace`. `calls` has what was called, `answers` what to return or raise.
+
+    A call must fit the signature of the real method.
+    """
 
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]
     answers: dict[str, Any]
@@ -147,6 +170,7 @@ class FakeSpace:
             raise AttributeError(verb)
 
         def call(*args: Any, **options: Any) -> Any:
+            bind(verb, args, options)
             self.calls.append((verb, args, options))
             answer = self.answers[verb]
             if isinstance(answer, BaseException):
@@ -194,7 +218,6 @@ def answers() -> dict[str, Any]:
 
     def judged(**_: Any) -> Any:
         from modelspace import evaluation
-        from modelspace.verbs.evaluate import evaluate
 
         names = evaluation.load("taskonomy").sources
         return evaluate(None, oracle="taskonomy", matrices={"gradient_x_input": (names, np.eye(len(names)))})
@@ -271,7 +294,7 @@ def fake_line(monkeypatch: pytest.MonkeyPatch, home: Path, *, registry: bool = T
     Fake.calls, Fake.answers = [], answers()
     module = ModuleType("modelspace.workspace")
     module.ModelSpace = Fake  # type: ignore[attr-defined]
-    module.home_for_new = lambda given=None: Path(given) if given else Path.cwd()  # type: ignore[attr-defined]
+    module.home_for_new = home_for_new  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "modelspace.workspace", module)
     monkeypatch.delenv("MODELSPACE_HOME", raising=False)
     monkeypatch.chdir(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import add, near, net, space
 
-from modelspace.analysis import Projection, neighbour_recall
+from modelspace.analysis import Projection, fit_projection, neighbour_recall
 from modelspace.verbs.pictures import layout
 from modelspace.workspace import ModelSpace
 
@@ -29,13 +30,17 @@ def make(home: Path) -> ModelSpace:
 
 
 class FakeFit:
-    """In the place of `fit_projection`: scattered places that follow from seed and call, and how often it was called."""
+    """In the place of `fit_projection`: scattered places that follow from seed and call, and how often it was called.
+
+    A call must fit the signature of the real function.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
         monkeypatch.setattr(layout, "fit_projection", self)
 
-    def __call__(self, names: Sequence[str], affinity: Any = None, *, seed: int = 0, **_: Any) -> Projection:
+    def __call__(self, names: Sequence[str], affinity: Any = None, *, seed: int = 0, **options: Any) -> Projection:
+        inspect.signature(fit_projection).bind(names, affinity, seed=seed, **options)
         self.calls += 1
         points = np.random.default_rng([seed, self.calls]).normal(size=(len(names), 2))
         recall = neighbour_recall(points, affinity=affinity)
