@@ -1,4 +1,4 @@
-"""``modelspace gallery``"""
+"""The command ``modelspace gallery``."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ def command(
             "--layers",
             metavar="auto|A,B,...",
             show_default=False,
-            help="Show layers of one model, which is run for it: those named, or 'auto' for six from shallow to deep.",
+            help="Show these layers of one model, or 'auto' for six from shallow to deep. Runs the model.",
         ),
     ] = None,
     *,
     selection: Selection,
     colours: Annotated[
-        str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
+        str,
+        typer.Option("--colours", metavar="relief|redblue", help="Colours of signed maps; relief also works in gray."),
     ] = "relief",
     weights: options.Weights = None,
     trust_code: options.TrustCode = None,
@@ -67,8 +68,8 @@ def command(
 ) -> None:
     """Draw attribution maps side by side: what models look at.
 
-    One column per model, one row per probe image; maps are shown as they are stored. With --layers the columns are
-    layers of one model; the options that say how to load it are those of 'modelspace add'.
+    One column per model, one row per probe image, showing the stored maps. With --layers the columns are layers of one
+    model; its loading options are those of 'modelspace add'.
     """
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
     loading = options.given(
@@ -81,7 +82,7 @@ def command(
         picture = open_space(home).gallery(
             models or (),
             images=image or None,
-            layers=_words(layers),
+            layers=_layer_names(layers),
             **selection.arguments(),
             colours=colours,
             title=title,
@@ -91,11 +92,11 @@ def command(
     facts: dict[str, Any] = {key: picture.facts[key] for key in ("models", "layers", "images") if key in picture.facts}
     if format is Format.table:
         facts = {key: ", ".join(map(str, value)) for key, value in facts.items()}
-    drawing.tell(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
+    drawing.print_written(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
 
 
-def _words(layers: str | None) -> list[str]:
-    words = [word.strip() for word in (layers or "").split(",") if word.strip()]
-    if layers is not None and not words:
-        raise UsageError("no layer is named", "name some, separated by commas, or 'auto': --layers auto")
-    return words
+def _layer_names(layers: str | None) -> list[str]:
+    names = [name.strip() for name in (layers or "").split(",") if name.strip()]
+    if layers is not None and not names:
+        raise UsageError("no layer is named", "give names separated by commas, or 'auto': --layers auto")
+    return names
