@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from modelspace import deprecated
@@ -393,6 +393,10 @@ class ModelCard:
         architecture, task, data: for queries; may be unknown.
         seconds: wall time of the embedding pass.
         tags: arbitrary key-value pairs.
+        code_sha256: fingerprint of the code of the forward pass, or of the file that holds it; "" if all of it is from
+            installed packages.
+        options: how the model was run, if not as loaded: "float32" (true: half-precision parts run in float32) and
+            "stochastic" (number of random passes that were averaged).
     """
 
     name: str
@@ -408,6 +412,8 @@ class ModelCard:
     data: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    code_sha256: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def layer_choice(self) -> LayerChoice:
@@ -415,9 +421,34 @@ class ModelCard:
         return LayerChoice.from_text(self.layer_found_by)
 
     def identity(self) -> str:
-        """Hash of weights, tapped layer and preprocessing; models with equal identity have equal maps."""
+        """Hash of weights, code, tapped layer, preprocessing and options; equal identities mean equal maps."""
         value = {"weights": self.weights_sha256, "layer": self.layer, "preprocessing": self.preprocessing.to_dict()}
+        # Only if not empty, so that the identities of models stored by earlier versions stay the same.
+        if self.code_sha256:
+            value["code"] = self.code_sha256
+        if self.options:
+            value["options"] = dict(self.options)
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+    def is_same_model(self, other: ModelCard) -> bool:
+        """Whether another card describes the same computation.
+
+        Cards from registries of earlier versions have no code fingerprint; then the code is not compared.
+        """
+        if not self.code_sha256 or not other.code_sha256:
+            return replace(self, code_sha256="").identity() == replace(other, code_sha256="").identity()
+        return self.identity() == other.identity()
+
+    def differences(self, other: ModelCard) -> list[str]:
+        """Names of the parts of the computation that differ from another card's."""
+        entries = {
+            "weights_sha256": "weights",
+            "code_sha256": "code",
+            "layer": "layer",
+            "preprocessing": "preprocessing",
+            "options": "options",
+        }
+        return [label for entry, label in entries.items() if getattr(self, entry) != getattr(other, entry)]
 
 
 __getattr__ = deprecated.renamed(

@@ -202,6 +202,8 @@ class ModelSpace:
         batch_size: int | None = None,
         replace: bool = False,
         trust_code: str | None = None,
+        float32: bool = False,
+        stochastic: int | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
@@ -218,8 +220,10 @@ class ModelSpace:
             tags: any other metadata.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             batch_size: images per pass.
-            replace: replace a model of the same name with other weights, layer or preprocessing.
+            replace: recompute, and replace a model of the same name even if it differs.
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
+            float32: run the model in float32, including its half-precision parts.
+            stochastic: number of passes to average, for a model with a random forward pass.
             progress: called with (images done, total images).
 
         Returns:
@@ -233,7 +237,9 @@ class ModelSpace:
         from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
-        request = Request(model, name, file, layer, preprocessing, task, data, tags, device, trust_code)
+        request = Request(
+            model, name, file, layer, preprocessing, task, data, tags, device, trust_code, float32, stochastic
+        )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
             # The model is stored; if interrupted from here on, the next query rebuilds the index.

@@ -91,8 +91,9 @@ def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any]
     """Load, tap, attribute, close the books. Errors become part of the row."""
     import torch
 
-    from modelspace.attribution.engine import attribute, check_target
+    from modelspace.attribution.engine import MapRequest, attribute
     from modelspace.attribution.ledger import ledger
+    from modelspace.embedding.checks import check_model
     from modelspace.embedding.prepare import Request, prepared
     from modelspace.errors import ModelspaceError
     from modelspace.probes.preprocess import on_image, to_input
@@ -105,7 +106,7 @@ def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any]
             row.input = "x".join(map(str, card.preprocessing.input_size))
             row.layer, row.found_by = card.layer, card.layer_found_by
             x = to_input(pictures, card.preprocessing)
-            check_target(tap, x[:2])
+            check_model(tap, x[:2], [MapRequest.of(method) for method in METHODS])
             for method in METHODS:
                 row.methods[method] = False
             result = attribute(tap, x, METHODS)

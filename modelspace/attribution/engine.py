@@ -302,10 +302,7 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
             "choose a `layer=` whose first axis is the batch",
         )
     if graphical and output.grad_fn is None:
-        raise EmbeddingError(
-            "the encoder output does not depend on the input in a way that has a gradient",
-            "choose a `layer=` before the model detaches it",
-        )
+        raise _no_gradient()
     return output
 
 
@@ -380,6 +377,21 @@ def followed(tap: Tap, source: Tensor, output: Tensor, graph: Graph) -> tuple[Te
     return again, Graph(again.grad_fn, source)
 
 
+def gradient_of(output: Tensor, source: Tensor, weights: Tensor, keep: bool = False) -> Tensor:
+    """∂(weights · output)/∂source.
+
+    Args:
+        output: T of `source`, which `ready` made.
+        source: (B, ...).
+        weights: of the shape of `output`.
+        keep: whether the graph is needed again.
+
+    Raises:
+        EmbeddingError: there is no gradient, or the backward pass fails.
+    """
+    return _backward(output, source, weights, Graph(output.grad_fn, source), keep)
+
+
 def _backward(
     output: Tensor,
     source: Tensor,
@@ -423,11 +435,15 @@ def backward(
         for handle in handles:
             handle.remove()
     if gradients[0] is None:
-        raise EmbeddingError(
-            "the encoder output does not depend on the input in a way that has a gradient",
-            "choose a `layer=` before the model detaches it",
-        )
+        raise _no_gradient()
     return gradients
+
+
+def _no_gradient() -> EmbeddingError:
+    return EmbeddingError(
+        "the encoder output does not depend on the input in a way that has a gradient",
+        "choose a `layer=` before the model detaches it",
+    )
 
 
 def _per_image_sum(tap: Tap) -> Callable[[Tensor], Tensor]:

@@ -58,6 +58,7 @@ def command(
     ] = "relief",
     weights: options.Weights = None,
     trust_code: options.TrustCode = None,
+    float32: options.Float32 = False,
     preprocessing: InputOptions,
     device: options.Device = "auto",
     title: drawing.Title = "",
@@ -75,6 +76,7 @@ def command(
     loading = options.given(
         weights=weights,
         trust_code=trust_code,
+        float32=float32 or None,
         preprocessing=preprocessing.flags(),
         device=device if device != "auto" else None,
     )

@@ -132,6 +132,8 @@ class Loading(Group):
     weights: options.Weights = None
     trust_code: options.TrustCode = None
     layer: options.Layer = None
+    float32: options.Float32 = False
+    stochastic: options.Stochastic = None
     preprocessing: InputOptions = field(default_factory=lambda: InputOptions({}))
 
     def as_typed(self) -> dict[str, Any]:
@@ -143,7 +145,13 @@ class Loading(Group):
         return {**self._without_preprocessing(), **options.given(preprocessing=self.preprocessing.flags())}
 
     def _without_preprocessing(self) -> dict[str, Any]:
-        return options.given(weights=self.weights, trust_code=self.trust_code, layer=self.layer)
+        return options.given(
+            weights=self.weights,
+            trust_code=self.trust_code,
+            layer=self.layer,
+            float32=self.float32 or None,
+            stochastic=self.stochastic,
+        )
 
 
 @dataclass(frozen=True)

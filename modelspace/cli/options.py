@@ -66,6 +66,19 @@ TrustCode = Annotated[
         "SHA-256 is shown.",
     ),
 ]
+Float32 = Annotated[
+    bool,
+    typer.Option("--float32", help="Run the model in float32, including its half-precision parts."),
+]
+Stochastic = Annotated[
+    int | None,
+    typer.Option(
+        "--stochastic",
+        metavar="N",
+        show_default=False,
+        help="For a model with a random forward pass: average N passes, at N times the cost.",
+    ),
+]
 Layer = Annotated[
     str | None,
     typer.Option(

@@ -8,8 +8,10 @@ centred energy alone needs a forward pass over all images first, for the mean of
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,11 +43,13 @@ class Embedding:
         blocks: for each space id the model's quantised maps, or the block with its kernel.
         output_shape: of T for one image, without the batch axis.
         seconds: wall time of the pass.
+        notes: remarks for the user.
     """
 
     blocks: dict[str, list[MapBlock]]
     output_shape: tuple[int, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -142,6 +146,8 @@ def embed(
     *,
     device: torch.device,
     progress: Progress | None = None,
+    passes: int = 1,
+    check: bool = True,
 ) -> Embedding:
     """Embed one model in several spaces that share their probe images.
 
@@ -154,28 +160,35 @@ def embed(
             bits, images).
         device: where the model is.
         progress: called after each batch.
+        passes: of a model whose forward pass is random: the maps and outputs of this many passes are averaged, image by
+            image, with random numbers that follow from the number of the image and of the pass.
+        check: whether the model is checked on the first two images (`modelspace.embedding.checks`), once per model.
 
     Raises:
         EmbeddingError: a gradient that is zero, not finite or not defined; names the images. Nothing was stored.
     """
-    from modelspace.attribution.engine import explain
+    from modelspace.embedding.checks import check_model
     from modelspace.probes.preprocess import to_input
 
     started = time.perf_counter()
     total = max(spec.n_images for spec in spaces)
     collectors = {spec.space_id: collector for spec in spaces if (collector := space_of(spec).collector())}
     requests = [collector.request for collector in collectors.values() if collector.request]
+    if passes > 1 and any(request.images for request in requests):
+        raise UsageError("a space of the centred energy can't average random passes", "leave `stochastic=` out")
     centres = _centres(tap, preprocessing, images, requests, device)
     done = 0
     output_shape: tuple[int, ...] = ()
+    notes: list[str] = []
+    check = check and passes == 1
     for pixels in _first(images, total):
         x = to_input(pixels, preprocessing, device)
-        if done == 0:
-            _check(tap, x[:2], requests)
+        if done == 0 and check:
+            notes += check_model(tap, x[:2], requests)
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
         wanted = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
-            attribution, output = explain(tap, x, wanted, centres)
+            attribution, output = _explained(tap, x, wanted, centres, passes, done)
         except EmbeddingError as error:
             error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
             raise
@@ -189,7 +202,34 @@ def embed(
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}
-    return Embedding(blocks, output_shape, time.perf_counter() - started)
+    return Embedding(blocks, output_shape, time.perf_counter() - started, tuple(notes))
+
+
+def _explained(
+    tap: Tap,
+    x: torch.Tensor,
+    requests: tuple[MapRequest, ...],
+    centres: Mapping[int, torch.Tensor],
+    passes: int,
+    first: int,
+) -> tuple[dict[MapRequest, torch.Tensor], torch.Tensor]:
+    """Attribution maps and T of a batch whose first image has the number `first`."""
+    import torch
+
+    from modelspace.attribution.engine import explain
+
+    if passes == 1:
+        return explain(tap, x, requests, centres)
+    images = []
+    for k in range(len(x)):
+        draws = []
+        for number in range(passes):
+            with _seeded(passes * (first + k) + number, x.device):
+                draws.append(explain(tap, x[k : k + 1], requests, centres))
+        mean = {request: torch.stack([maps[request] for maps, _ in draws]).mean(0) for request in requests}
+        images.append((mean, torch.stack([output for _, output in draws]).mean(0)))
+    joined = {request: torch.cat([maps[request] for maps, _ in images]) for request in requests}
+    return joined, torch.cat([output for _, output in images])
 
 
 def _centres(
@@ -211,16 +251,6 @@ def _centres(
     return centres
 
 
-def _check(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> None:
-    """Refuse what can't be embedded, once per model, on two images."""
-    from modelspace.attribution.engine import check_independent, check_target
-
-    if requests:
-        check_target(tap, x, constant=any(request.scalar == "sum" for request in requests))
-    else:
-        check_independent(tap, x)
-
-
 def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
     """The first images of the batches."""
     for batch in images:
@@ -228,3 +258,20 @@ def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
             return
         yield batch[:count]
         count -= len(batch)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of torch, numpy and Python that follow from the seed; what they were is put back."""
+    import torch
+
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)

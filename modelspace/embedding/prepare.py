@@ -6,9 +6,9 @@ Only the commands that run a model come here; it imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from modelspace.attribution.engine import frozen
 from modelspace.embedding.embed import pick_device
 from modelspace.encoder.inputs import fed
 from modelspace.encoder.layers import LayerRow, Tap, executed_layers, find_encoder_output
+from modelspace.encoder.precision import in_precision
+from modelspace.errors import UsageError
 from modelspace.names import check_name
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import flags_of
@@ -41,6 +43,8 @@ class Request:
         task, data, tags: metadata, overriding what the source states.
         device: see `modelspace.embedding.embed.pick_device`; "auto" leaves a live module where it is.
         trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
+        float32: run the model in float32, also where it computes in half precision inside.
+        stochastic: of a model whose forward pass is random, how many passes are averaged.
     """
 
     model: str | nn.Module
@@ -53,6 +57,25 @@ class Request:
     tags: Mapping[str, str] | None = None
     device: str = "auto"
     trust_code: str | None = None
+    float32: bool = False
+    stochastic: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.stochastic is None:
+            return
+        # A manifest in CSV has texts.
+        number = int(self.stochastic) if str(self.stochastic).isdecimal() else 0
+        if number < 2:
+            raise UsageError(f"{self.stochastic} random passes can't be averaged", "example: `stochastic=8`")
+        object.__setattr__(self, "stochastic", number)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the model is run where that is not as it is; see `modelspace.types.ModelCard`."""
+        return {
+            **({"float32": True} if self.float32 else {}),
+            **({"stochastic": self.stochastic} if self.stochastic is not None else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,8 @@ def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, 
     loaded = load(request)
     device = _device(request, loaded.module)
     inputs = loaded.preprocessing.inputs
-    with on_device(loaded.module, device) as module, frozen(module), fed(module, inputs):
+    full = in_precision(loaded.module, torch.float32) if request.float32 else nullcontext()
+    with on_device(loaded.module, device) as module, full, frozen(module), fed(module, inputs):
         yield loaded, module, to_input(images[:2], loaded.preprocessing, device), device
 
 
@@ -133,6 +157,8 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             task=request.task if request.task is not None else loaded.task,
             data=request.data if request.data is not None else loaded.data,
             tags={**loaded.tags, **(request.tags or {})},
+            code_sha256=loaded.code_sha256,
+            options=request.options,
         )
         yield Prepared(tap, card, device)
 

@@ -46,6 +46,7 @@ class Reader:
         self.path = connection.path
         self.registry_id = registry_id
         self._spaces: list[SpaceRow] | None = None
+        self._has_code: bool | None = None
 
     # ---- spaces and probe sets
 
@@ -152,8 +153,10 @@ class Reader:
         return self._models("identity = ?", [identity])
 
     def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
+        # A registry that an earlier version made may be read without these columns.
+        code = "code_sha256, options" if self._knows_code() else "'' AS code_sha256, '{}' AS options"
         rows = self._rows(
-            f"SELECT model_id, added_at, preprocessing, output_shape, {', '.join(_CARD_COLUMNS)}"
+            f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {', '.join(_CARD_COLUMNS)}"
             f" FROM main.models WHERE {condition} ORDER BY model_id",
             values,
         )
@@ -170,13 +173,25 @@ class Reader:
                 ModelCard(
                     preprocessing=known[preprocessing],
                     output_shape=tuple(output_shape),
+                    code_sha256=code_sha256,
+                    options=json.loads(options),
                     **dict(zip(_CARD_COLUMNS, card, strict=True)),
                 ),
                 added_at.replace(tzinfo=UTC),
                 tuple(sorted(spaces.get(model_id, ()))),
             )
-            for model_id, added_at, preprocessing, output_shape, *card in rows
+            for model_id, added_at, preprocessing, output_shape, code_sha256, options, *card in rows
         ]
+
+    def _knows_code(self) -> bool:
+        if self._has_code is None:
+            self._has_code = bool(
+                self._rows(
+                    "SELECT 1 FROM duckdb_columns() WHERE table_name = 'models' AND column_name = 'code_sha256'"
+                    " AND NOT internal"
+                )
+            )
+        return self._has_code
 
     def _matching(self, where: str) -> set[int]:
         cursor = self._connection.cursor()

@@ -255,29 +255,31 @@ class Registry(Reader):
         self._check_free_name(card.name)
         height, width = card.preprocessing.input_size
         tags = {str(key): str(value) for key, value in card.tags.items()}
+        values: dict[str, Any] = {
+            "name": card.name,
+            "uri": card.uri,
+            "weights_sha256": card.weights_sha256,
+            "identity": card.identity(),
+            "architecture": card.architecture,
+            "task": card.task,
+            "data": card.data,
+            "layer": card.layer,
+            "layer_found_by": card.layer_found_by,
+            "output_shape": list(card.output_shape),
+            "input_height": height,
+            "input_width": width,
+            "preprocessing": canonical_json(card.preprocessing.to_dict()),
+            "parameters": card.parameters,
+            "seconds": card.seconds,
+            "added_at": schema.now(),
+        }
+        if self._knows_code():
+            values |= {"code_sha256": card.code_sha256, "options": canonical_json(dict(card.options))}
         (model_id,) = self._rows(
-            "INSERT INTO main.models VALUES (nextval('main.model_ids'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-            " map(?::VARCHAR[], ?::VARCHAR[]), ?) RETURNING model_id",
-            [
-                card.name,
-                card.uri,
-                card.weights_sha256,
-                card.identity(),
-                card.architecture,
-                card.task,
-                card.data,
-                card.layer,
-                card.layer_found_by,
-                list(card.output_shape),
-                height,
-                width,
-                canonical_json(card.preprocessing.to_dict()),
-                card.parameters,
-                card.seconds,
-                list(tags),
-                list(tags.values()),
-                schema.now(),
-            ],
+            f"INSERT INTO main.models (model_id, tags, {', '.join(values)})"
+            " VALUES (nextval('main.model_ids'), map(?::VARCHAR[], ?::VARCHAR[]),"
+            f" {', '.join('?' * len(values))}) RETURNING model_id",
+            [list(tags), list(tags.values()), *values.values()],
         )[0]
         return int(model_id)
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import to_name
+from modelspace.sources.code import code_sha256
 from modelspace.sources.fields import FIELDS, stating
 from modelspace.types import ExtraInput, Preprocessing, canonical_json, extra_inputs
 
@@ -77,6 +79,7 @@ class LoadedModel:
         layer: the layer that the source or the module advises to tap; None: to be found.
         task: what the model was trained to do.
         data: what it was trained on.
+        code_sha256: see `modelspace.sources.code`; of a file that holds the computation itself, the file's hash.
         tags: anything else. "weights" is the weights file as it was given, so that
             ``load(uri, weights=tags.get("weights"))`` loads the same model again.
     """
@@ -91,6 +94,7 @@ class LoadedModel:
     layer: str | None = None
     task: str | None = None
     data: str | None = None
+    code_sha256: str = ""
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -326,6 +330,7 @@ def describe(
     task: str | None = None,
     data: str | None = None,
     tags: Mapping[str, str] | None = None,
+    code: str | Iterable[ModuleType] = (),
 ) -> LoadedModel:
     """Put together what is known about a module. What the source leaves out is looked for on the module itself.
 
@@ -341,6 +346,8 @@ def describe(
         task: what it was trained to do.
         data: what it was trained on.
         tags: anything else.
+        code: fingerprint of what is computed, where the source knows it; else Python modules that belong to the
+            model besides those of its classes.
 
     Raises:
         UsageError: not a torch module, or preprocessing that nobody states.
@@ -368,6 +375,7 @@ def describe(
         weights_sha256=weights_sha256(module),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         architecture=architecture or type(module).__name__,
+        code_sha256=code if isinstance(code, str) else code_sha256(module, code),
         tags=dict(tags or {}),
         **texts,
     )

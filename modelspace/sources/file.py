@@ -94,6 +94,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags, trusted: str
         stated=stated,
         architecture=getattr(found.module, "modelspace_kind", None),
         tags={"file_sha256": file.sha256, "trusted_code": file.sha256},
+        code=file.sha256,
         **{key: found.metadata.get(key) for key in METADATA if key != "preprocessing"},
     )
     if not module.state_dict():

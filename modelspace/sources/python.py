@@ -57,10 +57,12 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     with _surroundings():
         if is_file:
             with _beside(Path(place)):
-                module = _call(_find(_run_file(Path(place)), name, place), uri)
+                home = _run_file(Path(place))
+                module = _call(_find(home, name, place), uri)
         else:
             with _current_folder_last():
-                module = _call(_find(_import(place), name, place), uri)
+                home = _import(place)
+                module = _call(_find(home, name, place), uri)
     if any(
         tensor.device.type not in ("cpu", "meta") for tensor in itertools.chain(module.parameters(), module.buffers())
     ):
@@ -68,7 +70,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     if weights is not None:
         load_weights(module, weights)
     tags = {} if weights is None else {"weights": weights}
-    return describe(module, uri=uri, name=name.rpartition(".")[2], flags=flags, tags=tags)
+    return describe(module, uri=uri, name=name.rpartition(".")[2], flags=flags, tags=tags, code=[home])
 
 
 def _import(name: str) -> ModuleType:

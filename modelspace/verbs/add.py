@@ -57,7 +57,8 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if not space_of(row.spec).is_derived]
         if pairs:
-            blocks, card = run_pass(path, ready, pairs, batch_size, progress)
+            blocks, card, seen = run_pass(path, ready, pairs, batch_size, progress)
+            notes += seen
     return Computed(card, tuple(row.spec.name for row in wanted), blocks, tuple(notes))
 
 
@@ -67,18 +68,15 @@ def _already_there(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[
         same = [row for row in registry.find_identity(card.identity()) if row.card.name != card.name]
         row = affinity.find(registry, card.name)
     notes = [f"same weights, layer and preprocessing as {other.card.name}" for other in same]
-    if row is None:
+    if row is None or replacing:
         return (), notes
-    if row.card.identity() == card.identity():
+    if row.card.is_same_model(card):
         return row.spaces, notes
-    if not replacing:
-        entries = ("weights_sha256", "weights"), ("layer", "layer"), ("preprocessing", "preprocessing")
-        differs = [what for entry, what in entries if getattr(row.card, entry) != getattr(card, entry)]
-        raise ConflictError(
-            f"the name {card.name!r} belongs to a model with other {' and '.join(differs)} ({row.card.uri})",
-            "give this one another name with `name=`, or replace that one with `replace=True`",
-        )
-    return (), notes
+    raise ConflictError(
+        f"the name {card.name!r} belongs to a model with other {' and '.join(row.card.differences(card))} "
+        f"({row.card.uri})",
+        "give this one another name with `name=`, or replace that one with `replace=True`",
+    )
 
 
 def run_pass(
@@ -87,14 +85,20 @@ def run_pass(
     wanted: Sequence[tuple[SpaceSpec, ProbeRow]],
     batch_size: int | None,
     progress: Progress | None,
-) -> tuple[dict[str, list[MapBlock]], ModelCard]:
-    """Embed a model in the wanted spaces, one pass per probe set: maps by space id, and the card with what was seen."""
+) -> tuple[dict[str, list[MapBlock]], ModelCard, tuple[str, ...]]:
+    """Embed a model in the wanted spaces, one pass per probe set.
+
+    Returns:
+        Blocks by space id, the card with what the pass showed, and remarks for the user.
+    """
     blocks: dict[str, list[MapBlock]] = {}
     sets = {row.probe_id: row for _, row in wanted}
     groups = {probe_id: [spec for spec, row in wanted if row.probe_id == probe_id] for probe_id in sets}
     total = sum(max(spec.n_images for spec in specs) for specs in groups.values())
     seconds, offset = 0.0, 0
+    checked: set[str] = set()
     shape: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def report(done: int, _: int) -> None:
         if progress:
@@ -104,10 +108,27 @@ def run_pass(
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
-        result = embed(ready.tap, ready.card.preprocessing, images, specs, device=ready.device, progress=report)
+        result = embed(
+            ready.tap,
+            ready.card.preprocessing,
+            images,
+            specs,
+            device=ready.device,
+            progress=report,
+            passes=int(ready.card.options.get("stochastic", 1)),
+            # What holds for two images of one probe set holds for others; but other spaces may need other gradients.
+            check=not checked or not set(map(_scalar, specs)) <= checked,
+        )
+        checked |= set(map(_scalar, specs))
+        notes += result.notes
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
-    return blocks, replace(ready.card, seconds=seconds, output_shape=shape)
+    return blocks, replace(ready.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
+
+
+def _scalar(spec: SpaceSpec) -> str:
+    """What of T a space explains; nothing where it stores no maps."""
+    return spec.scalar if space_of(spec).has_maps else ""
 
 
 def store(path: Path, computed: Computed, replacing: bool) -> Added:
@@ -128,7 +149,7 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
             (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
         )
         before = affinity.find(registry, card.name)
-        if before is not None and before.card.identity() != card.identity():
+        if before is not None and (replacing or not before.card.is_same_model(card)):
             before = None
         for space in wanted:
             blocks = _blocks(registry, space.spec, computed, before.model_id if before is not None else None)
@@ -136,7 +157,7 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
     with Registry.open(path, write=True) as registry, registry.transaction():
         status = "added"
         row = affinity.find(registry, card.name)
-        if row is not None and row.card.identity() != card.identity():
+        if row is not None and (replacing or not row.card.is_same_model(card)):
             if not replacing:
                 raise ConflictError(f"the name {card.name!r} was taken meanwhile", "give it another name with `name=`")
             affinity.remove(registry, row.model_id)

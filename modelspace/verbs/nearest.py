@@ -85,7 +85,8 @@ def _embedded(
         if same:
             notes.append(f"this model is registered as {same[0].card.name}, so no pass was needed")
             return Target(card.uri, same[0].model_id), notes
-        blocks, _ = run_pass(path, ready, pairs, batch_size, progress)
+        blocks, _, seen = run_pass(path, ready, pairs, batch_size, progress)
+        notes += seen
     return Target(card.uri, blocks=blocks), notes
 
 

@@ -28,6 +28,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+#: The number of the next migration, which these tests write.
+NEXT = len(schema.known()) + 1
+
+
 def names(path: Path) -> list[str]:
     with Registry.open(path) as registry:
         return [row.card.name for row in registry.models()]
@@ -37,7 +41,13 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
     with Registry.open(path) as registry:
         rows = registry._rows("SELECT number, name, sha256 FROM migrations ORDER BY number")
     assert rows == [(m.number, m.name, m.sha256) for m in schema.known()]
-    assert [m.name for m in schema.known()] == ["tables", "views_and_macros", "projections", "task_group"]
+    assert [m.name for m in schema.known()] == [
+        "tables",
+        "views_and_macros",
+        "projections",
+        "task_group",
+        "code_and_options",
+    ]
 
 
 def test_windows_line_ends_are_no_change(folder: Path, path: Path) -> None:
@@ -55,10 +65,10 @@ def test_a_changed_migration_is_an_error(folder: Path, path: Path) -> None:
 
 
 def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
-    (folder / "0005_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    (folder / f"{NEXT:04d}_more.sql").write_text("CREATE TABLE more (a INTEGER);")
     path = tmp_path / "newer.duckdb"
     shelf.filled(path, 2)
-    (folder / "0005_more.sql").unlink()
+    (folder / f"{NEXT:04d}_more.sql").unlink()
     for write in (False, True):
         with pytest.raises(ModelspaceError, match="newer modelspace") as caught:
             Registry.open(path, write=write)
@@ -66,16 +76,16 @@ def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path, path: Path) -> None:
-    (folder / "0005_more.sql").write_text(
+    (folder / f"{NEXT:04d}_more.sql").write_text(
         "ALTER TABLE models ADD COLUMN licence VARCHAR; CREATE TABLE more (a INTEGER);"
     )
     assert names(path) == ["m0", "m1"]
     with Registry.open(path) as registry:
-        assert len(registry._rows("SELECT * FROM migrations")) == 4  # reading changed nothing
+        assert len(registry._rows("SELECT * FROM migrations")) == NEXT - 1  # reading changed nothing
     with Registry.open(path, write=True) as registry:
         assert registry._rows("SELECT * FROM more") == []
     with Registry.open(path) as registry:
-        assert registry._rows("SELECT number, name FROM migrations")[4:] == [(5, "more")]
+        assert registry._rows("SELECT number, name FROM migrations")[NEXT - 1 :] == [(NEXT, "more")]
         assert registry._rows("SELECT licence FROM models") == [(None,), (None,)]
     assert not Path(f"{path}.wal").exists()
 
@@ -83,8 +93,8 @@ def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path
 def test_a_registry_that_is_too_old_to_be_read_names_the_command(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "0005_more.sql").write_text("CREATE TABLE more (a INTEGER);")
-    monkeypatch.setattr(schema, "OLDEST_READABLE", 5)
+    (folder / f"{NEXT:04d}_more.sql").write_text("CREATE TABLE more (a INTEGER);")
+    monkeypatch.setattr(schema, "OLDEST_READABLE", NEXT)
     with pytest.raises(ModelspaceError, match="older modelspace") as caught:
         Registry.open(path)
     assert "`space.rebuild(coordinates=True)`" in caught.value.hint
@@ -93,20 +103,22 @@ def test_a_registry_that_is_too_old_to_be_read_names_the_command(
 
 
 def test_a_migration_that_fails_leaves_no_half(folder: Path, path: Path) -> None:
-    (folder / "0005_good.sql").write_text("CREATE TABLE good (a INTEGER);")
-    (folder / "0006_bad.sql").write_text("CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');")
+    (folder / f"{NEXT:04d}_good.sql").write_text("CREATE TABLE good (a INTEGER);")
+    (folder / f"{NEXT + 1:04d}_bad.sql").write_text(
+        "CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');"
+    )
     with pytest.raises(ModelspaceError, match="not a number"):
         Registry.open(path, write=True)
-    (folder / "0006_bad.sql").unlink()
+    (folder / f"{NEXT + 1:04d}_bad.sql").unlink()
     with Registry.open(path, write=True) as registry:
         tables = {name for (name,) in registry._rows("SELECT table_name FROM duckdb_tables()")}
         assert "good" in tables
         assert "half" not in tables
-        assert registry._rows("SELECT max(number) FROM migrations") == [(5,)]
+        assert registry._rows("SELECT max(number) FROM migrations") == [(NEXT,)]
         assert [row.card.name for row in registry.models()] == ["m0", "m1"]
 
 
 def test_numbers_without_gaps(folder: Path, path: Path) -> None:
-    (folder / "0006_gap.sql").write_text("SELECT 1")
+    (folder / f"{NEXT + 1:04d}_gap.sql").write_text("SELECT 1")
     with pytest.raises(DamagedError, match="not numbered"):
         Registry.open(path)

@@ -138,7 +138,7 @@ def test_a_model_embedded_again_has_the_same_affinities(home: Path, name: str) -
     wanted = [(row.spec, sets[row.spec.probe_id]) for row in rows if not space_of(row.spec).is_derived]
     example = next(images(path, wanted[0][1], 0, 2, 2))
     with prepared(Request(f"zoo:{name}", device="cpu"), example) as ready:
-        blocks, card = run_pass(path, ready, wanted, None, None)
+        blocks, card, _ = run_pass(path, ready, wanted, None, None)
     shipped = ModelSpace.open(home)
     assert card.identity() == stored_identity(path, name)
     for spec, _ in wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_the_model_comes_back_bit_for_bit(tmp_path):
 def test_what_is_known_of_the_file(tmp_path):
     path = export(make("residual"), tmp_path / "net.onnx")
     loaded = load(path)
-    assert loaded.tags == {"file_sha256": sha256(path)}
+    assert loaded.tags["file_sha256"] == sha256(path)
+    assert re.fullmatch(r"onnx \S+, difference \de-\d+", loaded.tags["compared_with"])
     assert loaded.suggested_name == "net"
     assert loaded.parameters > 500
     other = make("residual")

@@ -11,11 +11,12 @@ against the file's own folder, and the graph by onnx's checker.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import did_you_mean
+from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
+from modelspace.sources.onnx.compare import compare, is_quantised
+from modelspace.sources.onnx.fold import all_nodes, as_constant, folded
 from modelspace.sources.onnx.operators import DTYPES, OPERATORS, Node, Unsupported
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.trust import FileBytes, read_once
@@ -58,8 +62,10 @@ class OnnxStep(nn.Module):
         super().__init__()
         self.modelspace_kind = node.kind
         self._node = node
-        self._title = title
+        self.title = title
         self._run = OPERATORS[node.kind]
+        #: The type that floating results are converted to, while the model runs in another than its file's.
+        self.modelspace_precision: torch.dtype | None = None
         # per input: the attribute that holds it, "" where it is given, None where it is left out
         self._slots: list[str | None] = []
         for number, (value, is_given) in enumerate(zip(constants, given, strict=True)):
@@ -80,9 +86,17 @@ class OnnxStep(nn.Module):
         left = iter(inputs)
         values = [next(left) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
         try:
-            return self._run(self._node, *values)
+            result = self._run(self._node, *values)
+            return result if self.modelspace_precision is None else _converted(result, self.modelspace_precision)
         except Unsupported as reason:
-            raise unsupported(self._node, f"{reason} ({self._title})") from reason
+            raise unsupported(self._node, f"{reason} ({self.title})") from reason
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """The floating tensors of a result in a type."""
+    if isinstance(value, tuple | list):
+        return tuple(_converted(each, dtype) for each in value)
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class OnnxNet(nn.Module):
@@ -90,14 +104,14 @@ class OnnxNet(nn.Module):
 
     def __init__(self, graph: _Graph) -> None:
         super().__init__()
-        self._input, self._outputs = graph.input, graph.outputs
+        self.input_name, self.output_names = graph.input, tuple(graph.outputs)
         self._dtype = graph.dtype
         self.modelspace_aliases: dict[str, str] = {}
         if graph.shape and graph.shape[0] is not None:
             self.modelspace_batch = graph.shape[0]
         # Per step: its name, the tensors that it is given and gives, and those that nothing needs after it.
         self._plan: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = []
-        used: Counter[str] = Counter()
+        used: set[str] = set()
         for step in graph.steps():
             name = _module_name(step.name, step.node.kind, used)
             self.add_module(name, OnnxStep(step.node, step.title, step.constants, step.given))
@@ -108,8 +122,13 @@ class OnnxNet(nn.Module):
                     self.modelspace_aliases.setdefault(alias, name)
         self._forget()
 
+    def steps(self) -> Iterator[tuple[OnnxStep, tuple[str, ...], tuple[str, ...]]]:
+        """The nodes in the order in which they run: the step, and the names of the tensors that it is given and gives."""
+        for name, inputs, outputs, _ in self._plan:
+            yield self._modules[name], inputs, outputs  # type: ignore[misc]
+
     def _forget(self) -> None:
-        last = dict.fromkeys(self._outputs, len(self._plan))
+        last = dict.fromkeys(self.output_names, len(self._plan))
         for number in reversed(range(len(self._plan))):
             name, inputs, outputs, _ = self._plan[number]
             over = tuple(text for text in dict.fromkeys((*inputs, *outputs)) if text and text not in last)
@@ -117,22 +136,26 @@ class OnnxNet(nn.Module):
             self._plan[number] = (name, inputs, outputs, over)
 
     def forward(self, x: Tensor) -> Any:
-        values = {self._input: x if x.dtype == torch.float64 else x.to(self._dtype)}
+        values = {self.input_name: x if x.dtype == torch.float64 else x.to(self._dtype)}
         for name, inputs, outputs, over in self._plan:
             made = self._modules[name](*[values[text] for text in inputs])  # type: ignore[misc]
             made = made if isinstance(made, tuple | list) else (made,)
             values.update(zip((text for text in outputs if text), made, strict=False))
             for text in over:
                 values.pop(text, None)
-        results = [values[text] for text in self._outputs]
-        return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
+        results = [values[text] for text in self.output_names]
+        return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
 
 
-def _module_name(name: str, kind: str, used: Counter[str]) -> str:
-    """A name that torch allows for a submodule: no dots, not empty, not taken."""
+def _module_name(name: str, kind: str, used: set[str]) -> str:
+    """A name that torch allows for a submodule: no dots, not empty, not taken. Names in a file may repeat, or be empty."""
     plain = re.sub(r"[^0-9A-Za-z_/:-]", "_", name.strip("/")) or kind
-    used[plain] += 1
-    return plain if used[plain] == 1 and (name or used[kind] == 0) else f"{plain}_{used[plain]}"
+    # A number behind a name may make another node's name, so each is looked up. Nodes without a name are counted.
+    numbered = (f"{plain}_{number}" for number in itertools.count(1 if not name.strip("/") else 2))
+    candidates = itertools.chain([plain] if name.strip("/") else [], numbered)
+    chosen = next(candidate for candidate in candidates if candidate not in used)
+    used.add(chosen)
+    return chosen
 
 
 def unsupported(node: Node, detail: str) -> ModelspaceError:
@@ -172,6 +195,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     check_shape(graph.shape, preprocessing, uri)
     net = OnnxNet(graph).eval()
     _try(net, graph, preprocessing)
+    compared = _compared(model, net, preprocessing, file.path)
     return describe(
         net,
         uri=uri,
@@ -179,7 +203,8 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         flags=flags,
         stated=own,
         architecture=f"ONNX {model.graph.name}".strip(),
-        tags={"file_sha256": file.sha256, **graph.external},
+        tags={"file_sha256": file.sha256, **graph.external, **compared},
+        code=file.sha256,
         **texts,
     )
 
@@ -198,6 +223,31 @@ def _try(net: OnnxNet, graph: _Graph, preprocessing: Preprocessing) -> None:
             f"the ONNX graph fails on an input of {'x'.join(map(str, x.shape))}: {type(error).__name__}: {text[:200]}",
             "check `input_size=` and `channels=`",
         ) from error
+
+
+def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing, path: Path) -> dict[str, str]:
+    """Refuse a file whose conversion computes something else; returns a tag that says what it was compared with.
+
+    Raises:
+        ModelspaceError: names the first node that differs from the reference.
+    """
+    draw = np.random.default_rng(0)
+    height, width = preprocessing.input_size
+    coarse = draw.integers(0, 256, (1, -(-height // 8), -(-width // 8), 3))
+    image = np.kron(coarse, np.ones((1, 8, 8, 1), dtype=int))[:, :height, :width]
+    pixels = np.clip(image + draw.integers(-20, 21, image.shape), 0, 255).astype(np.uint8)
+    x = to_input(pixels, replace(preprocessing, resize=None))
+    size = getattr(net, "modelspace_batch", None) or 1
+    result = compare(model, net, x.expand(size, *x.shape[1:]).contiguous())
+    if not result.reference:
+        return {"compared_with": "nothing: neither onnxruntime nor onnx's reference can run the file"}
+    if not result.is_equal and not is_quantised(model):
+        raise ModelspaceError(
+            f"{path} is not computed as it should be: {result.node} differs from {result.reference} by "
+            f"{result.node_difference:.1e}",
+            "please report it with the file; until then export the model anew, or load its source with python:",
+        )
+    return {"compared_with": f"{result.reference}, difference {result.difference:.0e}"}
 
 
 # --- reading and checking
@@ -356,15 +406,16 @@ class _Graph:
             )
         self.dtype = DTYPES[kind.elem_type]
         sides = [side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim]
-        sides = [side if side else None for side in sides]
+        # 0 and, from older exporters, -1 stand for an open side.
+        sides = [side if side is not None and side > 0 else None for side in sides]
         self.shape: tuple[int | None, ...] = tuple(sides)
         self.channels_last = len(sides) == 4 and sides[1] not in (1, 3) and sides[3] in (1, 3)
 
     def _refuse_operators(self) -> None:
         """All operators that are not there, before anything is made of the file."""
         absent: Counter[str] = Counter()
-        for node in self._nodes:
-            if node.domain not in _DOMAINS or (node.op_type not in OPERATORS and node.op_type != "Constant"):
+        for node in all_nodes(self._nodes):
+            if node.domain not in _DOMAINS or node.op_type not in {*OPERATORS, "Constant", "If"}:
                 domain = f"{node.domain}." if node.domain not in _DOMAINS else ""
                 version = self._versions.get(node.domain, self._versions.get("", 0))
                 absent[f"{domain}{node.op_type} of opset {version}"] += 1
@@ -387,40 +438,44 @@ class _Graph:
             self._constants[tensor.name] = _weight(tensor)
         if files:
             self.external["data_sha256"] = ",".join(files.values())
-        for node in self._nodes:
-            if node.op_type == "Constant":
-                self._constants[node.output[0]] = _constant(node)
+        self._nodes = folded(self._nodes, self._constants, self._read, _constant, _weight)
+        if undecided := [node.name or node.output[0] for node in self._nodes if node.op_type == "If"]:
+            raise ModelspaceError(
+                f"{self._path} decides by the image what it computes: the condition of If {undecided[0]} is not constant",
+                _REEXPORT,
+            )
+
+    def _read(self, node: onnx.NodeProto) -> Node:
+        """A node as `OPERATORS` take it."""
+        outputs = list(node.output)
+        while outputs and not outputs[-1]:
+            outputs.pop()
+        attributes = {entry.name: _attribute(entry) for entry in node.attribute}
+        return Node(node.op_type, self._opset, attributes, len(outputs))
 
     def steps(self) -> Iterator[_Step]:
         """The nodes in the order of the file, which the checker has found to be one that they can be run in."""
         for node in self._nodes:
-            if node.op_type == "Constant":
-                continue
             inputs, outputs = list(node.input), tuple(node.output)
             while outputs and not outputs[-1]:
                 outputs = outputs[:-1]
             given = [bool(name) and name not in self._constants for name in inputs]
             constants = [self._constants.get(name) if name else None for name in inputs]
-            attributes = {entry.name: _attribute(entry) for entry in node.attribute}
             title = f"node {node.name}" if node.name else f"the node that makes {outputs[0]}"
-            made = Node(node.op_type, self._opset, attributes, len(outputs))
-            yield _Step(node.name, title, made, inputs, outputs, given, constants)
+            yield _Step(node.name, title, self._read(node), inputs, outputs, given, constants)
 
 
 def _weight(tensor: onnx.TensorProto) -> Tensor:
-    """A constant; as a parameter if it has axes and real numbers, so that it is fingerprinted and moves with the model."""
+    """A stored tensor as a constant."""
     array = numpy_helper.to_array(tensor)
-    value = torch.tensor(array if array.dtype.kind in "fiub" else array.astype(np.float32))
-    if value.is_floating_point() and value.dim() > 0:
-        return nn.Parameter(value, requires_grad=False)
-    return value
+    return as_constant(torch.tensor(np.array(array if array.dtype.kind in "fiub" else array.astype(np.float32))))
 
 
 def _constant(node: onnx.NodeProto) -> Tensor:
     entry = node.attribute[0]
     value = _attribute(entry)
     if isinstance(value, Tensor):
-        return nn.Parameter(value, requires_grad=False) if value.is_floating_point() and value.dim() > 0 else value
+        return as_constant(value)
     if entry.name not in ("value_float", "value_floats", "value_int", "value_ints"):
         raise ModelspaceError(f"the ONNX constant {node.output[0]} is given as {entry.name}", _REEXPORT)
     return torch.tensor(value)

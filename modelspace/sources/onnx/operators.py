@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelspace.sources.onnx import resize  # enters its operators in the table
+from modelspace.sources.onnx import quantised, recurrent, resize, sampling  # they enter their operators in the table
 from modelspace.sources.onnx.nodes import (
     DTYPES,
     MAX_ELEMENTS,
@@ -31,7 +31,20 @@ from modelspace.sources.onnx.nodes import (
     text,
 )
 
-__all__ = ["DTYPES", "MAX_ELEMENTS", "OPERATORS", "Node", "Unsupported", "bounded", "ints", "operator", "resize"]
+__all__ = [
+    "DTYPES",
+    "MAX_ELEMENTS",
+    "OPERATORS",
+    "Node",
+    "Unsupported",
+    "bounded",
+    "ints",
+    "operator",
+    "quantised",
+    "recurrent",
+    "resize",
+    "sampling",
+]
 
 # --- elementwise
 

@@ -104,7 +104,7 @@ def gallery_of_layers(
     photographs = _photographs(path, probe_set, numbers)
     if stored is not None:
         model, name = stored.card.uri, stored.card.name
-        options = {"preprocessing": stored.card.preprocessing, **options}
+        options = {"preprocessing": stored.card.preprocessing, **stored.card.options, **options}
     else:
         name = options.pop("name", None) or (model if isinstance(model, str) else type(model).__name__)
     loaded = prepare.load(prepare.Request(model, **options))

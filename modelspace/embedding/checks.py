@@ -1,0 +1,91 @@
+"""What is checked of a model once, on two images, before its pass: steady, one by one, exact, and worth explaining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from modelspace.attribution.engine import MapRequest, check_target
+from modelspace.encoder.forward import check_forward
+from modelspace.encoder.layers import Tap
+from modelspace.encoder.precision import Precision, half_inside, measure
+from modelspace.errors import EmbeddingError
+
+#: Smallest cosine of a map with that of a float64 pass that is accepted.
+EXACT = 0.999
+
+#: Relative difference of T that batch sizes make by rounding where a model computes in half precision.
+_ROUNDING_OF_HALF = 0.05
+
+
+def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> list[str]:
+    """Refuse a model whose maps or kernels would not be its own; returns remarks for the user.
+
+    Args:
+        tap: the tapped model, frozen.
+        x: (2, C, H, W), preprocessed.
+        requests: the maps that will be taken; none for kernels alone, which need no gradient.
+
+    Raises:
+        EmbeddingError: the forward pass is random, keeps state or leans on the batch; the gradient is zero; the explained
+            sum is constant or saturated; or half precision inside the model spoils its maps.
+    """
+    sums = any(request.scalar == "sum" for request in requests)
+    half = half_inside(tap, x)
+    rounding = {} if half is None else {"rounding": _ROUNDING_OF_HALF}
+    check_forward(tap, x, gradients=bool(requests), **rounding)
+    if not requests:
+        return []
+    check_target(tap, x, constant=sums and half is None)
+    return judge(measure(tap, x), sums)
+
+
+def judge(precision: Precision, sums: bool) -> list[str]:
+    """What follows from the measured precision: remarks, or a refusal.
+
+    Args:
+        precision: as measured.
+        sums: whether maps of ΣT are taken.
+
+    Raises:
+        EmbeddingError: the maps would be noise.
+    """
+    if precision.of_elements is None:
+        # Half precision that can't be compared with anything: nobody knows how good its maps are.
+        if precision.half is not None:
+            raise _half(precision, "and can't run in float64 to compare")
+        return []
+    if precision.half is not None:
+        cosine = min(precision.of_elements, precision.of_sum if sums and precision.of_sum is not None else 1.0)
+        if cosine < EXACT:
+            raise _half(precision, f"and its maps have a cosine of {cosine:.3f} with those of a float64 pass")
+        return [f"computes in {_name(precision)} inside; its maps agree with a float64 pass (cosine {cosine:.4f})"]
+    if precision.of_elements < EXACT:
+        raise EmbeddingError(
+            "the encoder output is saturated or ill-conditioned: in float32 its gradient is rounding noise "
+            f"(cosine {precision.of_elements:.3f} with that of a float64 pass)",
+            "choose the tensor before the last softmax, sigmoid or norm with `layer=`",
+        )
+    if sums and precision.of_sum is not None and precision.of_sum < EXACT:
+        raise EmbeddingError(
+            "the sum of the encoder output is constant: its gradient is rounding noise "
+            f"(cosine {precision.of_sum:.3f} with that of a float64 pass)",
+            "the layer ends in a softmax or a norm; choose the tensor before it with `layer=`, for example "
+            "`layer='NAME:in'`",
+        )
+    return []
+
+
+def _half(precision: Precision, seen: str) -> EmbeddingError:
+    works = precision.of_full is not None and precision.of_full >= EXACT
+    hint = (
+        "run it in float32 with `float32=True`"
+        if works
+        else "load it in float32, for example with model.float(), and without autocast in its forward pass"
+    )
+    return EmbeddingError(f"the model computes in {_name(precision)} inside, {seen}", hint)
+
+
+def _name(precision: Precision) -> str:
+    return str(precision.half).removeprefix("torch.")

@@ -1,0 +1,173 @@
+"""How exactly a model computes: the maps of two images against those of a pass in float64, and half precision inside.
+
+Two things make a map noise without an error: the explained sum is constant, as behind a softmax, so that its gradient is nothing but
+rounding; or the model computes in half precision inside. Both show as a low cosine with the map of the same model in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modelspace.attribution.engine import encoder_output, gradient_of, ready
+from modelspace.encoder.layers import Tap
+
+#: Above so many parameters no copy in float64 is made: it would be 8 bytes for each.
+MAX_PARAMETERS = 400_000_000
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a pass over two images showed: cosines of gradients with those of a pass in float64, the smallest over the images.
+
+    Attributes:
+        of_sum: of the gradient of ΣT; None where the model can't run in float64.
+        of_elements: of the gradient of a sum of T's elements with random signs, which is not constant where ΣT is; None
+            likewise.
+        half: the half-precision type that the model computes in inside, or None.
+        of_full: where `half` is not None, `of_elements` of a pass in float32 without half precision; None where the
+            model can't run so.
+    """
+
+    of_sum: float | None
+    of_elements: float | None
+    half: torch.dtype | None = None
+    of_full: float | None = None
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Of ΣT and of the sum with random signs, (B, elements) float64 each."""
+
+    of_sum: Tensor
+    of_elements: Tensor
+
+
+def half_inside(tap: Tap, x: Tensor) -> torch.dtype | None:
+    """The half-precision type that the model computes T in, although its input is float32; None: it does not."""
+    with _Watch() as watch, ready(tap, x) as source:
+        encoder_output(tap, source, graphical=False)
+    return next(iter(sorted(watch.half, key=str)), None)
+
+
+def measure(tap: Tap, x: Tensor) -> Precision:
+    """Compare gradients with those of a float64 pass.
+
+    Args:
+        tap: the tapped model, frozen.
+        x: (B, C, H, W) float32, preprocessed.
+    """
+    half = half_inside(tap, x)
+    plain = _gradients(tap, x)
+    exact = _attempt(tap, x, torch.float64)
+    if exact is None:
+        return Precision(None, None, half)
+    of_sum, of_elements = _cosine(plain.of_sum, exact.of_sum), _cosine(plain.of_elements, exact.of_elements)
+    if half is None:
+        return Precision(of_sum, of_elements)
+    full = _attempt(tap, x, torch.float32)
+    return Precision(of_sum, of_elements, half, None if full is None else _cosine(full.of_elements, exact.of_elements))
+
+
+def _gradients(tap: Tap, x: Tensor) -> _Gradients:
+    with ready(tap, x) as source:
+        output = encoder_output(tap, source, graphical=True)
+        drawn = torch.randint(0, 2, output.shape[1:], generator=torch.Generator().manual_seed(0))
+        signs = (drawn * 2 - 1).to(output)[None].expand_as(output)
+        of_sum = gradient_of(output, source, torch.ones_like(output), keep=True)
+        of_elements = gradient_of(output, source, signs)
+    return _Gradients(of_sum.detach().flatten(1).double(), of_elements.detach().flatten(1).double())
+
+
+def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
+    """The gradients of a pass with all parameters and buffers in `dtype` and no autocast; None where that fails."""
+    module = tap.module
+    size = sum(parameter.numel() for parameter in module.parameters())
+    if size > MAX_PARAMETERS or isinstance(module, torch.jit.ScriptModule):
+        return None
+    try:
+        with in_precision(module, dtype):
+            return _gradients(tap, x.to(dtype))
+    except Exception:  # a type that is written down in the forward pass, a kernel that float64 does not have, memory
+        return None
+
+
+@contextmanager
+def in_precision(module: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
+    """The module with its floating parameters and buffers in `dtype`, and with autocast switched off inside.
+
+    The module's own tensors are exchanged for the time being and come back untouched. A part with an attribute
+    `modelspace_precision` is told the type, and converts what it computes itself.
+    """
+    exchanged: list[tuple[dict[str, Any], str, Tensor]] = []
+    converting = [part for part in module.modules() if hasattr(part, "modelspace_precision")]
+    copies: dict[int, Tensor] = {}
+    try:
+        for part in module.modules():
+            tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+            for table in tables:
+                for name, tensor in table.items():
+                    if tensor is None or not tensor.is_floating_point() or tensor.dtype == dtype:
+                        continue
+                    if id(tensor) not in copies:
+                        copy = tensor.detach().to(dtype)
+                        copies[id(tensor)] = nn.Parameter(copy, False) if isinstance(tensor, nn.Parameter) else copy
+                    exchanged.append((table, name, tensor))
+                    table[name] = copies[id(tensor)]
+        for part in converting:
+            part.modelspace_precision = dtype  # type: ignore[assignment]
+        with _no_autocast():
+            yield module
+    finally:
+        for part in converting:
+            part.modelspace_precision = None  # type: ignore[assignment]
+        for table, name, tensor in exchanged:
+            table[name] = tensor
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """Autocast contexts that the model opens itself do nothing."""
+    before = torch.amp.autocast.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs["enabled"] = False
+        # the third positional argument is `enabled`
+        before(self, *args[:2], **kwargs)
+
+    torch.amp.autocast.__init__ = init  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.amp.autocast.__init__ = before  # type: ignore[method-assign]
+
+
+class _Watch(TorchDispatchMode):
+    """Notes half-precision results of floating operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.half: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, Tensor) and value.dtype in HALF:
+                self.half.add(value.dtype)
+        return result
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """Smallest cosine of two rows; 0 for a row of zeros or of no numbers."""
+    lengths = a.norm(dim=1) * b.norm(dim=1)
+    products = (a * b.to(a)).sum(dim=1)
+    cosines = torch.where(lengths > 0, products / lengths.clamp_min(1e-300), torch.zeros_like(lengths))
+    return float(torch.nan_to_num(cosines, nan=0.0).min())

@@ -1,0 +1,112 @@
+"""The code that a model computes with, as a fingerprint: a mended forward pass is another model, with the same weights.
+
+Only the user's own code counts. What an installed package computes is known by its version, and does not change under a
+user's hands.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from modelspace.types import canonical_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def code_sha256(module: nn.Module, more: Iterable[ModuleType] = ()) -> str:
+    """Fingerprint of the code of a model's own classes, and of the user's files that they import.
+
+    Comments, docstrings and layout play no part.
+
+    Args:
+        module: the model; the classes of all of its parts are looked at.
+        more: further Python modules that belong to it, such as that of the factory.
+
+    Returns:
+        64 hexadecimal digits; "" where all of its classes are those of installed packages.
+    """
+    start = {sys.modules.get(type(part).__module__) for part in module.modules()} | set(more)
+    texts = {_spelled(path.read_bytes()) for path in _files({each for each in start if each is not None})}
+    texts |= set(_typed(module))
+    if not texts:
+        return ""
+    return hashlib.sha256(canonical_json(sorted(texts)).encode()).hexdigest()
+
+
+def _files(modules: set[ModuleType]) -> set[Path]:
+    """The user's files among modules and all that they import by name."""
+    seen: set[ModuleType] = set()
+    files: set[Path] = set()
+    stack = list(modules)
+    while stack:
+        module = stack.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        path = _own_file(module)
+        if path is None:
+            continue
+        files.add(path)
+        for value in list(vars(module).values()):
+            other = (
+                value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+            )
+            if other is not None and other not in seen:
+                stack.append(other)
+    return files
+
+
+def _own_file(module: ModuleType) -> Path | None:
+    """The Python file of a module of the user's; None for others, and for what is typed in."""
+    name = getattr(module, "__file__", None)
+    if not isinstance(name, str) or not name.endswith(".py"):
+        return None
+    path = Path(name).resolve()
+    return path if path.is_file() and not _is_installed(path) else None
+
+
+def _is_installed(path: Path) -> bool:
+    roots = {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    installed = any(root in path.parents for root in roots) or {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(installed) or _PACKAGE in path.parents
+
+
+def _typed(module: nn.Module) -> Iterator[str]:
+    """The classes of a model that were typed into a notebook or a console, as far as their source is known."""
+    for cls in sorted({type(part) for part in module.modules()}, key=lambda each: each.__qualname__):
+        owner = sys.modules.get(cls.__module__)
+        if owner is None or getattr(owner, "__file__", None) is None:
+            try:
+                yield _spelled(inspect.getsource(cls).encode())
+            except (OSError, TypeError):
+                continue
+
+
+def _spelled(source: bytes) -> str:
+    """A spelling that changes with what the code does: its syntax tree without docstrings."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return hashlib.sha256(source).hexdigest()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _is_text(
+            node.body[:1]
+        ):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(statements: Sequence[ast.stmt]) -> bool:
+    """Whether the first statement is a docstring."""
+    return any(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in statements)

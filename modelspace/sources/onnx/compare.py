@@ -1,0 +1,147 @@
+"""Whether a converted ONNX file computes what the file says: one forward pass against onnxruntime, or onnx's own reference.
+
+A wrong conversion is another network, silently. Where the results differ, every node is given the reference's inputs, so that the
+first one that computes something else is found, however far behind it the difference grew.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor
+
+#: Relative difference of an output from the reference's that is accepted: float32, added in another order.
+TOLERANCE = 1e-4
+
+#: The same of one node that is given the reference's inputs.
+NODE_TOLERANCE = 1e-3
+
+#: Operators that round: their results are not compared, since a rounded value that falls to the other side is no error.
+ROUNDING = {
+    *("ArgMax", "ArgMin", "TopK", "Round", "Floor", "Ceil", "Cast", "NonMaxSuppression"),
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"),
+    *("ConvInteger", "MatMulInteger"),
+}
+QUANTISED = {name for name in ROUNDING if name.startswith(("Q", "Dynamic")) or name.endswith("Integer")}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a converted file compares with the reference.
+
+    Attributes:
+        reference: which one, "onnxruntime 1.22" or "onnx 1.21"; "" where neither can run the file.
+        difference: largest relative difference of an output, by the length of the reference's.
+        node: the first node that computes something else, as "Conv conv1 (node 12)"; "" where none does.
+        node_difference: relative difference of that node's output.
+    """
+
+    reference: str
+    difference: float = 0.0
+    node: str = ""
+    node_difference: float = 0.0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the file is computed as it says: where no node differs, the difference is rounding that grew."""
+        return not self.node
+
+
+def compare(model: onnx.ModelProto, net: Any, x: Tensor) -> Comparison:
+    """Run the file and its conversion on one input.
+
+    Args:
+        model: the file, with its external data loaded.
+        net: its conversion (`modelspace.sources.onnx.load.OnnxNet`), in eval mode.
+        x: an input, in the file's own order of axes.
+    """
+    with torch.no_grad():
+        value = net(x)
+    own = value if isinstance(value, Mapping) else {net.output_names[0]: value}
+    feed = {net.input_name: x.numpy()}
+    name, outputs = _reference(model, feed)
+    if outputs is None:
+        return Comparison("")
+    floats = {key: array for key, array in outputs.items() if array.dtype.kind == "f" and key in own}
+    difference = max((relative(own[key], array) for key, array in floats.items()), default=0.0)
+    if difference <= TOLERANCE:
+        return Comparison(name, difference)
+    for title, node_difference in _differing(model, net, feed):
+        return Comparison(name, difference, title, node_difference)
+    return Comparison(name, difference)
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Whether values are rounded inside, which the conversion leaves out."""
+    return any(node.op_type in QUANTISED for node in model.graph.node)
+
+
+def relative(value: Tensor, expected: np.ndarray) -> float:
+    """Length of the difference by the length of what is expected; infinite where shapes differ or numbers are missing."""
+    got = value.detach().cpu().numpy()
+    if got.shape != expected.shape:
+        return float("inf")
+    wide, reference = got.astype(np.float64), expected.astype(np.float64)
+    if not np.array_equal(np.isfinite(wide), np.isfinite(reference)):
+        return float("inf")
+    finite = np.isfinite(reference)
+    length = float(np.linalg.norm(reference[finite]))
+    difference = float(np.linalg.norm(wide[finite] - reference[finite]))
+    return difference / length if length > 0 else difference
+
+
+def _reference(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray] | None]:
+    names = [entry.name for entry in model.graph.output]
+    for run in (_onnxruntime, _evaluator):
+        try:
+            title, values = run(model, feed)
+            return title, dict(zip(names, values, strict=True))
+        except Exception:  # not installed, an operator that it lacks, a file that it finds fault with
+            continue
+    return "", None
+
+
+def _onnxruntime(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str, list[np.ndarray]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return f"onnxruntime {onnxruntime.__version__}", session.run(None, feed)
+
+
+def _evaluator(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str, list[np.ndarray]]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return f"onnx {onnx.__version__}", list(ReferenceEvaluator(model).run(None, feed))
+
+
+def _differing(model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, float]]:
+    """Nodes that compute something else than the reference does of the same inputs: title and relative difference."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            values = ReferenceEvaluator(model).run(None, feed, intermediate=True)
+    except Exception:
+        yield "a node that the reference can't be asked about", float("inf")
+        return
+    for number, (step, inputs, outputs) in enumerate(net.steps(), start=1):
+        if step.modelspace_kind in ROUNDING or not all(name in values for name in inputs):
+            continue
+        with torch.no_grad():
+            result = step(*[torch.as_tensor(np.asarray(values[name])) for name in inputs])
+        results = result if isinstance(result, tuple | list) else (result,)
+        for name, value in zip(outputs, results, strict=False):
+            expected = np.asarray(values[name]) if name in values else None
+            if expected is None or expected.dtype.kind != "f":
+                continue
+            if (difference := relative(value, expected)) > NODE_TOLERANCE:
+                yield f"{step.modelspace_kind} of {step.title} (number {number})", difference
