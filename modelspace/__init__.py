@@ -1,6 +1,6 @@
 """A vector database of neural networks: register a model once, ask which one to transfer from.
 
-Importing this package imports nothing heavy; the names below are fetched on first use.
+Importing this package imports nothing heavy; the names below are imported on first use.
 
 >>> import modelspace
 >>> modelspace.Preprocessing(input_size=(32, 32)).channels

@@ -6,12 +6,16 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-#: Modules by their old names, below `modelspace`. Those in `lab` a checkout has, and an installed package has not.
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Old to new names of modules, relative to `modelspace`. `lab` exists in a checkout only, not in an installed package.
 MOVED_MODULES = {
     "adding": "verbs.add",
     "analysis.oddities": "analysis.outliers",
@@ -60,11 +64,12 @@ MOVED_MODULES = {
 
 
 def _warn(old: str, new: str, level: int) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes in the next version", DeprecationWarning, stacklevel=level)
+    message = f"{old} is now {new}; the old name will be removed in the next version"
+    warnings.warn(message, DeprecationWarning, stacklevel=level)
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Imports the module that a moved name stands for, as one and the same module object."""
+    """Imports a moved module by its old name; both names give the same module object."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -81,20 +86,20 @@ class _MovedModules(MetaPathFinder, Loader):
         old = module.__name__
         new = f"modelspace.{_new_name(old.partition('.')[2])}"
         _warn(old, new, 3)
-        # The import system hands out what is found here after loading.
+        # The import system returns this entry after loading.
         sys.modules[old] = importlib.import_module(new)
 
 
 def _new_name(name: str) -> str | None:
-    """Where a module below `modelspace` is now, if it or the package that it lay in has moved."""
-    package, _, rest = name.rpartition(".")
+    """The new name of a module below `modelspace`, or None if neither it nor its package has moved."""
+    package, _, module = name.rpartition(".")
     if name in MOVED_MODULES:
         return MOVED_MODULES[name]
-    return f"{MOVED_MODULES[package]}.{rest}" if package in MOVED_MODULES else None
+    return f"{MOVED_MODULES[package]}.{module}" if package in MOVED_MODULES else None
 
 
 def attribute_of_a_spec(spec: Any, name: str) -> Any:
-    """`SpaceSpec.kind`, `.members` and `.row_length`, which the object of a space's kind knows now."""
+    """`SpaceSpec.kind`, `.members` and `.row_length`, which are now attributes of the space object."""
     if name not in ("kind", "members", "row_length"):
         raise AttributeError(f"a SpaceSpec has no attribute {name!r}")
     space = importlib.import_module("modelspace.spaces.kinds").space_of(spec)
@@ -105,18 +110,18 @@ def attribute_of_a_spec(spec: Any, name: str) -> Any:
 
 
 def install() -> None:
-    """Let old names of modules be imported."""
+    """Make old module names importable."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
-        # Before the others: a moved folder has files that they would import a second time, under the old name.
+        # First, since the other finders would import files of a moved folder a second time, under the old name.
         sys.meta_path.insert(0, _MovedModules())
 
 
 def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` that answers for names which it had before.
+    """A `__getattr__` for a module that resolves its old names.
 
     Args:
-        module: the module's own name.
-        names: old name to the new one, of this module, or with the module that it moved to, as in "modelspace.names.near".
+        module: the name of the module.
+        names: old name to new name; the new name is dotted if it is in another module, as in "modelspace.names.near".
     """
 
     def __getattr__(name: str) -> Any:
@@ -128,3 +133,22 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(home), new)
 
     return __getattr__
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that accepts a keyword argument under its old name too."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__}() got both {new!r} and its old name {old!r}")
+                name = f"{function.__module__}.{function.__qualname__}"
+                _warn(f"{name}({old}=...)", f"{name}({new}=...)", 3)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

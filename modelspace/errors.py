@@ -1,33 +1,33 @@
-"""One error class for everything that a user can cause: what is wrong, and what to type next.
+"""The base class of all errors that a user can cause: what is wrong, and what to type next.
 
 The library raises it, and the command line (`modelspace.cli`) turns it into two lines and an exit code, in one place.
 
-Messages, hints and notes speak Python, for whoever called the library from Python. What a caller can type stands in
-backticks, in one of these forms, which the command line puts into its own words (`modelspace.cli.spelling`):
+Messages, hints and notes use Python names. What a caller can type is in backticks, in one of these forms, which the
+command line translates to its own flags and commands (`modelspace.cli.spelling`):
 
 | in a message | meaning | on the command line |
 |---|---|---|
 | `layer=` | a parameter of a verb, or a field of `modelspace.types.Preprocessing` | --layer |
 | `layer='output'`, `k=5` | with a value | --layer output, -k 5 |
-| `replace=True`, `store=False`, `weights=None` | a switch; nothing | --replace, --no-store, no --weights |
+| `replace=True`, `store=False`, `weights=None` | a switch; no value | --replace, --no-store, no --weights |
 | `methods=['dds', 'rsa']` | several values | --method dds --method rsa |
-| `preprocessing={'input_size': 224}` | fields of a preprocessing | --input-size 224 |
-| `weights=file` | a name: what the caller puts in | --weights FILE |
-| `space.rebuild(coordinates=True)` | a verb of a registry | 'modelspace rebuild --coordinates' |
-| `ModelSpace.create()` | a verb of the class | 'modelspace init' |
-| `ModelSpace.open(folder).verify()` | a verb of another registry | 'modelspace verify --home FOLDER' |
+| `preprocessing={'input_size': 224}` | fields of the preprocessing | --input-size 224 |
+| `weights=file` | a placeholder for a value | --weights FILE |
+| `space.rebuild(coordinates=True)` | a method of a registry | 'modelspace rebuild --coordinates' |
+| `ModelSpace.create()` | a class method | 'modelspace init' |
+| `ModelSpace.open(folder).verify()` | a method of another registry | 'modelspace verify --home FOLDER' |
 
-Backticks stand for nothing else in a message, and no message outside `modelspace.cli` names a flag or a command; a test
-holds both.
+Backticks are used for nothing else in messages, and no message outside `modelspace.cli` names a flag or a command; a
+test checks both.
 """
 
 
 class ModelspaceError(Exception):
-    """Something that the caller can put right.
+    """An error that the caller can fix.
 
     Args:
-        message: what is wrong, naming the thing that is wrong; one sentence without a full stop at its end.
-        hint: what to do or type next; empty where there is nothing to say.
+        message: what is wrong with what; one sentence without a final full stop.
+        hint: what to do or type next; may be empty.
     """
 
     exit_code = 1
@@ -42,17 +42,17 @@ class ModelspaceError(Exception):
 
 
 class UsageError(ModelspaceError):
-    """The words of a call don't fit: a flag is missing, a value has the wrong form."""
+    """An invalid call: a missing argument, a value out of range or of the wrong form."""
 
     exit_code = 2
 
 
 class NotFoundError(ModelspaceError):
-    """A model, a space, a probe set, a layer or a file of that name is not there."""
+    """No model, space, probe set, layer or file has that name."""
 
 
 class ConflictError(ModelspaceError):
-    """The call would overwrite or mix what must stay apart."""
+    """The call would overwrite existing data or mix incompatible data."""
 
 
 class BusyError(ModelspaceError):
@@ -60,12 +60,12 @@ class BusyError(ModelspaceError):
 
 
 class DamagedError(ModelspaceError):
-    """A file of the registry is not what was written."""
+    """A file of the registry is damaged."""
 
 
 class EmbeddingError(ModelspaceError):
-    """A model can't be embedded: no gradient, not a number, a graph that can't be followed."""
+    """A model can't be embedded: no gradient, NaN, an unsupported graph."""
 
 
 class ProbeError(ModelspaceError):
-    """A probe set can't be read or is not the one that the space was made with."""
+    """A probe set can't be read, or differs from the one the space was created with."""

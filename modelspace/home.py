@@ -16,25 +16,25 @@ def find_home(start: str | Path | None = None) -> Path | None:
     """The folder of the registry to use, or None if there is none.
 
     Args:
-        start: a folder given by the user. Without it: the environment variable MODELSPACE_HOME if set; else the current
-            folder if it holds a registry, else the nearest parent that does.
+        start: the folder. Default: the environment variable MODELSPACE_HOME if set, else the current folder if it holds
+            a registry, else the nearest parent that does.
 
     Returns:
-        With `start` or the variable, that folder, whether or not it holds a registry.
+        With `start` or the variable, that folder, even if it holds no registry.
     """
     if start is not None:
         return Path(start)
-    if named := os.environ.get(VARIABLE):
-        return Path(named)
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / REGISTRY).is_file()), None)
+    if folder := os.environ.get(VARIABLE):
+        return Path(folder)
+    current = Path.cwd()
+    return next((folder for folder in (current, *current.parents) if (folder / REGISTRY).is_file()), None)
 
 
 def require_home(start: str | Path | None = None) -> Path:
-    """As `find_home`, but there must be a registry.
+    """As `find_home`, but the folder must hold a registry.
 
     Raises:
-        NotFoundError: there is none; the hint says how to make one.
+        NotFoundError: there is none; the hint says how to create one.
     """
     home = find_home(start)
     if home is None:

@@ -1,4 +1,4 @@
-"""Names that people give: which ones are allowed, and which existing one was probably meant."""
+"""User-given names: which are allowed, and which existing name was probably meant."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _ALLOWED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def check_name(name: str, what: str = "model") -> str:
-    """The name itself, if it may be used.
+    """Return the name if it is valid.
 
-    A name has 1 to 128 characters out of the letters a-z and A-Z, digits, dot, underscore and hyphen. It does not start
-    with a hyphen or a dot, so that it is never taken for an option, a hidden file or a folder; and it has no ':' and no
-    '/', so that it is never taken for a model's address.
+    A name has 1 to 128 characters: letters a-z and A-Z, digits, dot, underscore and hyphen. It does not start with a
+    hyphen or a dot, so it can't be mistaken for an option, a hidden file or a folder; it contains no ':' or '/', so it
+    can't be mistaken for a model's address.
 
     Args:
-        name: to be checked.
-        what: the kind of thing that is named, for the error.
+        name: the name to check.
+        what: the kind of thing that is named, for the error message.
 
     Raises:
-        UsageError: not such a name; the hint is one that is.
+        UsageError: the name is not valid; the hint suggests one that is.
 
     >>> check_name("resnet18-v1.5")
     'resnet18-v1.5'
@@ -40,7 +40,7 @@ def check_name(name: str, what: str = "model") -> str:
 
 
 def to_name(text: str) -> str:
-    """The nearest text that `check_name` accepts, or "" where there is none.
+    """A similar text that `check_name` accepts, or "" if there is none.
 
     >>> to_name("timm/vit_base.augreg in21k")
     'timm-vit_base.augreg-in21k'
@@ -49,28 +49,28 @@ def to_name(text: str) -> str:
 
 
 def near_matches(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` of `names` that look like `name`, the likest first; upper and lower case count as equal.
+    """Up to `n` of `names` that look like `name`, most similar first, ignoring case.
 
     >>> near_matches("dept", ["normals", "depth", "edges"])
     ['depth']
     >>> near_matches("ResNet", ["resnet18", "vgg"])
     ['resnet18']
     """
-    wanted = name.lower()
+    lower = name.lower()
     candidates = sorted(set(names))
     by_lower: dict[str, list[str]] = {}
     for candidate in candidates:
         by_lower.setdefault(candidate.lower(), []).append(candidate)
-    found = [c for match in difflib.get_close_matches(wanted, by_lower, n, 0.6) for c in by_lower[match]]
-    if len(wanted) >= 3:
-        found += [
-            c for c in candidates if c not in found and (wanted in c.lower() or (len(c) >= 3 and c.lower() in wanted))
+    matches = [c for match in difflib.get_close_matches(lower, by_lower, n, 0.6) for c in by_lower[match]]
+    if len(lower) >= 3:
+        matches += [
+            c for c in candidates if c not in matches and (lower in c.lower() or (len(c) >= 3 and c.lower() in lower))
         ]
-    return found[:n]
+    return matches[:n]
 
 
 def did_you_mean(name: str, names: Iterable[str], otherwise: str = "") -> str:
-    """A hint that offers the near matches, or `otherwise` where nothing is near.
+    """A hint with the near matches, or `otherwise` if there are none.
 
     >>> did_you_mean("dept", ["normals", "depth"])
     'did you mean depth?'

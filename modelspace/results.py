@@ -1,4 +1,4 @@
-"""What the verbs of `modelspace.workspace.ModelSpace` return: plain records that turn into dictionaries, tables or pandas."""
+"""Results of the methods of `modelspace.workspace.ModelSpace`: records that convert to dictionaries and pandas."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _pandas() -> Any:
 
 
 class Records(Sequence[T], Generic[T]):
-    """A list of dataclass records, all of one kind."""
+    """A list of dataclass records of one type."""
 
     def __init__(self, records: Sequence[T], kind: type[T]) -> None:
         self._records = list(records)
@@ -48,10 +48,11 @@ class Records(Sequence[T], Generic[T]):
 
     @property
     def columns(self) -> list[str]:
+        """Field names of the records."""
         return [field.name for field in fields(self._kind)]  # type: ignore[arg-type]
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One plain dictionary per record, keys in the order of `columns`."""
+        """One dictionary per record, keys in the order of `columns`."""
         return [asdict(record) for record in self._records]  # type: ignore[call-overload]
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -90,15 +91,15 @@ class Neighbour:
 
     Attributes:
         rank: 1 is the nearest.
-        name: of the model.
-        affinity: mean cosine of the attribution maps, −1..1; in a space of another kind its inner product of unit vectors.
+        name: name of the model.
+        affinity: mean cosine of the attribution maps, −1..1; in other kinds of spaces an inner product of unit vectors.
         low, high: 95% bootstrap interval of the affinity over probe images (percentile method).
         distance: √(2 − 2·affinity), 0..2, a metric.
-        tied_with_next: the 95% interval of the difference to the next in rank includes zero, so that this set of probe
-            images does not tell the two apart.
+        tied_with_next: the 95% interval of the difference to the next rank includes zero, so these probe images do not
+            separate the two.
         task, data, architecture, uri: as registered.
-        score: what the ranking is by, the higher the better: the affinity, the affinity corrected for hubs, or R² of the
-            directed re-ranking.
+        score: what the ranking is sorted by, higher is better: the affinity, the affinity corrected for hubs, or R² of
+            the directed re-ranking.
     """
 
     rank: int
@@ -119,10 +120,11 @@ class Neighbours(Records[Neighbour]):
     """A ranking of transfer sources, nearest first.
 
     Attributes:
-        target: name or URI of the model that was asked about.
+        target: name or URI of the queried model.
         space: name of the space.
-        notes: remarks for a person, such as which layer of an unregistered model was tapped.
-        ranked_by: "affinity", a correction for hubs (`modelspace.spaces.hubness`), or "directed" (`modelspace.spaces.predictability`).
+        notes: remarks for the user, such as which layer of an unregistered model was tapped.
+        ranked_by: "affinity", a hub correction (`modelspace.spaces.hubness`), or "directed"
+            (`modelspace.spaces.predictability`).
     """
 
     def __init__(
@@ -139,14 +141,14 @@ class Neighbours(Records[Neighbour]):
 
 @dataclass(frozen=True)
 class Added:
-    """What `add` did.
+    """The result of `add`.
 
     Attributes:
-        name: of the model in the registry.
-        status: "added", "replaced", "completed" (spaces that it was missing in were filled) or "unchanged".
-        spaces: names of the spaces that were filled now.
+        name: name of the model in the registry.
+        status: "added", "replaced", "completed" (added to spaces that lacked it) or "unchanged".
+        spaces: names of the spaces it was added to.
         card: the stored metadata.
-        notes: remarks for a person, such as another model with the same weights.
+        notes: remarks for the user, such as another model with the same weights.
     """
 
     name: str
@@ -156,25 +158,25 @@ class Added:
     notes: tuple[str, ...] = ()
 
 
-#: Statuses of an `Outcome` that say what a run would do.
+#: Statuses of an `Outcome` of a dry run.
 PLANNED = ("would add", "would complete", "would compare")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one model of a manifest.
+    """The result for one model of a manifest.
 
     Attributes:
         entry: its number in the manifest, from 1.
-        name: in the registry; where it never got one, its address.
-        status: "added", "replaced", "completed" (spaces that it was missing in were filled), "unchanged", "failed", "needs"
-            (the manifest says what the user has to bring), or "not reached" (interrupted). Of a dry run: "would add",
-            "would complete", "would compare" (its name is taken, by itself or by another model: loading it will tell).
+        name: its name in the registry; its address if it has no name.
+        status: "added", "replaced", "completed" (added to spaces that lacked it), "unchanged", "failed", "needs" (the
+            manifest says what the user must supply), or "not reached" (interrupted). In a dry run: "would add", "would
+            complete", "would compare" (the name exists; only loading shows whether it is the same model).
         uri: its address.
-        spaces: names of the spaces that were filled now, or would be.
+        spaces: names of the spaces it was, or would be, added to.
         seconds: wall time of its embedding.
         message, hint: why it failed, or what it needs, and what to do.
-        notes: remarks for a person.
+        notes: remarks for the user.
     """
 
     entry: int
@@ -190,16 +192,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of one model, or one space, of another registry.
+    """The result for one model, or one space, of another registry.
 
     Attributes:
-        name: in this registry; where it did not come in, its name there.
+        name: its name in this registry; if it was not imported, its name in the other.
         theirs: its name in the other registry.
-        status: "added", "completed" (spaces that it was missing in were filled), "unchanged" (this registry holds it all),
-            "skipped" (a conflict of names) or "refused" (what is stored of it is damaged). Of a dry run "would add" and
-            "would complete".
-        spaces: names of this registry's spaces that it came into.
-        message, hint: why it did not come in, and what to do.
+        status: "added", "completed" (added to spaces that lacked it), "unchanged" (nothing was missing here), "skipped"
+            (name conflict) or "refused" (its stored data are damaged). In a dry run: "would add" and "would complete".
+        spaces: names of this registry's spaces it was added to.
+        message, hint: why it was not imported, and what to do.
     """
 
     name: str
@@ -212,7 +213,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that `export` wrote: what is in it, in which format, and how many rows (models, pairs, neighbours) it has."""
+    """A file that `export` wrote: its content, format, and number of rows (models, pairs or neighbours)."""
 
     file: str
     what: str
@@ -223,9 +224,9 @@ class Exported:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A registered model, flat, for listing.
+    """A registered model, as a flat record.
 
-    `preprocessing` is the dictionary of `modelspace.types.Preprocessing`; `seconds` is the wall time of its embedding.
+    `preprocessing` is `modelspace.types.Preprocessing` as a dictionary; `seconds` is the wall time of the embedding.
     """
 
     name: str
@@ -247,7 +248,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class SpaceInfo:
-    """A space, flat, for listing. `exact`: every inner product of its vectors is an affinity."""
+    """A space, as a flat record; `index` is the state of its index file."""
 
     name: str
     is_default: bool
@@ -265,7 +266,7 @@ class SpaceInfo:
 
 @dataclass(frozen=True)
 class ProbeInfo:
-    """A probe set, flat, for listing. `n_images` is None for a set that is rendered, which has as many as asked for."""
+    """A probe set, as a flat record. `n_images` is None for rendered sets, which have any number of images."""
 
     name: str
     kind: str
@@ -277,7 +278,7 @@ class ProbeInfo:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `verify`: what was looked at, whether it held, and what to do if not."""
+    """One check of `verify`: what was checked, whether it passed, and what to do if not."""
 
     what: str
     ok: bool
@@ -287,12 +288,12 @@ class Check:
 
 @dataclass(frozen=True)
 class AffinityMatrix:
-    """Affinities of all pairs of a space.
+    """Affinities of all pairs of models in a space.
 
     Attributes:
-        names: (n) in the order of registration.
+        names: (n), in order of registration.
         matrix: (n, n) float64, symmetric, ones on the diagonal.
-        space: the space's definition.
+        space: definition of the space.
     """
 
     names: tuple[str, ...]
@@ -301,8 +302,9 @@ class AffinityMatrix:
 
     @property
     def distances(self) -> np.ndarray:
-        """√(2 − 2s), (n, n) float64: the Euclidean distance of the models' unit vectors."""
-        return np.sqrt(np.maximum(0.0, 2.0 - 2.0 * self.matrix))
+        """√(2 − 2s), (n, n) float64: Euclidean distances between the models' unit vectors."""
+        distances: np.ndarray = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * self.matrix))
+        return distances
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary per ordered pair of different models."""
@@ -314,7 +316,7 @@ class AffinityMatrix:
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A DataFrame (n, n) with the names on both axes.
+        """A DataFrame (n, n), labelled with the names on both axes.
 
         Raises:
             ModelspaceError: pandas is not installed.

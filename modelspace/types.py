@@ -1,4 +1,4 @@
-"""The plain values that the modules hand to each other. Nothing here imports torch, duckdb or faiss."""
+"""Plain values passed between modules. Nothing here imports torch, duckdb or faiss."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ CROPS = ("center", "squash", "border")
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 LAYOUTS = ("nchw", "nhwc")
 
-#: Raise it when the same inputs would give other maps than before: spaces of two versions never mix.
+#: Increase it when the same inputs would give different maps: spaces of different versions are never mixed.
 EMBEDDING_VERSION = 1
 
 #: Bits per map element that `modelspace.representations.maps` can store.
 BITS = (1, 2, 3, 4, 8, 16, 32)
 
-#: What of the encoder output T an attribution method explains: ΣT as in the paper; ½|T|², the backward pass seeded with T;
-#: or the same of T minus its mean over the probe images, per channel.
+#: The scalar of the encoder output T that an attribution method explains: ΣT as in the paper; ½|T|², a backward pass
+#: seeded with T; or the same for T minus its per-channel mean over the probe images.
 SCALARS = ("sum", "energy", "centred_energy")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no spaces, no NaN. What hashes are taken of."""
+    """JSON with exactly one text per value: sorted keys, no spaces, no NaN. Hashes are computed from it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)
 class ExtraInput:
-    """A further input of a model, the same for every probe image.
+    """An additional input of a model, the same for every probe image.
 
     Attributes:
-        name: of the argument of the module's `forward`.
-        value: a number or a truth value; with no shape a text or None will do as well.
-        shape: of the tensor that is filled with `value`, without the batch axis; None: `value` itself is passed. A whole
-            number fills an int64 tensor, a truth value a bool one, any other number one of the input's own type.
+        name: name of the argument of the module's `forward`.
+        value: a number or a bool; without a shape also a string or None.
+        shape: shape of the tensor filled with `value`, without the batch axis; None: `value` itself is passed. An int
+            fills an int64 tensor, a bool a bool tensor, a float one of the image's dtype.
     """
 
     name: str
@@ -63,44 +63,45 @@ class ExtraInput:
                 )
         elif not (self.value is None or isinstance(self.value, int | float | str)):
             raise UsageError(
-                f"the input {self.name} is a {type(self.value).__name__}, not a number, a truth value or a text"
+                f"the input {self.name} is a {type(self.value).__name__}, not a number, a bool or a string"
             )
 
     def to_json(self) -> Any:
+        """The form that `extra_inputs` reads."""
         return self.value if self.shape is None else {"shape": list(self.shape), "value": self.value}
 
 
 def extra_inputs(value: Any) -> tuple[ExtraInput, ...]:
-    """From what is written down of them, sorted by name.
+    """Additional inputs from a mapping of their names to values, sorted by name.
 
     >>> extra_inputs({"mask": {"shape": [1, 8, 8], "value": 1.0}, "train": False})
     (ExtraInput(name='mask', value=1.0, shape=(1, 8, 8)), ExtraInput(name='train', value=False, shape=None))
     """
     if isinstance(value, Mapping):
-        made = []
+        inputs = []
         for name, entry in value.items():
             if isinstance(entry, Mapping):
                 if set(entry) != {"shape", "value"}:
                     raise UsageError(
-                        f"the input {name} does not state its shape and its value",
+                        f"the input {name} needs a shape and a value, and nothing else",
                         'write it like {"shape": [1, 224, 224], "value": 1.0}',
                     )
-                made.append(ExtraInput(str(name), entry["value"], tuple(entry["shape"])))
+                inputs.append(ExtraInput(str(name), entry["value"], tuple(entry["shape"])))
             else:
-                made.append(ExtraInput(str(name), entry))
-        value = made
+                inputs.append(ExtraInput(str(name), entry))
+        value = inputs
     if not isinstance(value, list | tuple) or not all(isinstance(entry, ExtraInput) for entry in value):
-        raise UsageError("further inputs are a mapping from argument to value", 'for example {"mask": {...}}')
+        raise UsageError("additional inputs must be a mapping from argument to value", 'for example {"mask": {...}}')
     return tuple(sorted(value, key=lambda entry: entry.name))
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model's input lies in a probe image that was resized to `resized`. All in pixels of the resized image.
+    """Position of a model's input in the resized probe image, in pixels of the resized image.
 
     Attributes:
         resized: (height, width) of the whole image after resizing.
-        top, left: where the input begins; negative where a border was added around the image.
+        top, left: origin of the input; negative if a border was added around the image.
     """
 
     resized: tuple[int, int]
@@ -112,26 +113,26 @@ class Placement:
 class Preprocessing:
     """How an 8-bit RGB probe image becomes a model's input.
 
-    The image is resized (antialiased) and, if `resize` says so, cropped around its centre; its channels are put in the
-    order `channels` ("gray" is the ITU-R BT.601 luma), and each value u in 0..255 becomes
+    The image is resized (antialiased) and, with `resize`, cropped around its centre; its channels are put in the order
+    `channels` ("gray" is the ITU-R BT.601 luma), and each value u in 0..255 becomes
     ``(lo + (hi - lo) * u / 255 - mean) / std``.
 
     Attributes:
-        input_size: (height, width) in pixels of what the model gets.
+        input_size: (height, width) of the model's input in pixels.
         mean: one value per channel, in units of `value_range`.
         std: one value per channel, in units of `value_range`; not zero.
-        channels: "rgb", "bgr", "gray", or "rgba": red, green, blue and a fourth channel that is `alpha` everywhere.
+        channels: "rgb", "bgr", "gray", or "rgba": red, green, blue and a constant fourth channel, `alpha`.
         value_range: (lo, hi), what 0 and 255 become before mean and std.
-        resize: (height, width) to resize to before the crop; None: straight to `input_size`, whatever that does to the
-            aspect ratio.
-        crop: how the image meets `resize`. "center": its aspect ratio is kept, and it covers the box, so that for a
-            square box its shorter side is the box's. "squash": it becomes the box. "border": its aspect ratio is kept,
-            and it lies within the box. In each case the middle of it is taken, of `input_size`. What that lacks is
-            black, and with "border" `mean`.
-        interpolation: "bilinear", "bicubic" (a = -0.5, cut off at 0 and 255) or "nearest".
+        resize: (height, width) to resize to before the crop; None: resize directly to `input_size`, which may change
+            the aspect ratio.
+        crop: how the image is fitted to the box `resize`. "center": keep the aspect ratio and cover the box; for a
+            square box, the shorter side becomes its side. "squash": resize to the box. "border": keep the aspect ratio
+            and fit inside the box. Then the centre, of `input_size`, is cropped. Missing pixels are black, or `mean`
+            with "border".
+        interpolation: "bilinear", "bicubic" (a = -0.5, clipped to 0..255) or "nearest".
         layout: "nchw" or "nhwc", the order of the input's axes.
-        alpha: the fourth channel of "rgba" as the model gets it, after mean and std.
-        inputs: further inputs of the model; a mapping as in `extra_inputs` will do.
+        alpha: value of the fourth channel of "rgba", after mean and std.
+        inputs: additional inputs of the model; also accepts a mapping, as `extra_inputs` does.
     """
 
     input_size: tuple[int, int]
@@ -177,14 +178,14 @@ class Preprocessing:
         numbers = (*self.mean, *self.std, lo, hi, self.alpha)
         if not all(math.isfinite(v) for v in numbers) or lo == hi or 0.0 in self.std:
             raise UsageError("mean, std and value range must be finite, std not zero, and the range not empty")
-        self._settle_resize()
+        self._normalize_resize()
 
-    def _settle_resize(self) -> None:
-        """One spelling for one geometry: squashing straight to the input size is what happens without `resize`."""
-        given = self.input_size if self.resize is None and self.crop == "border" else self.resize
+    def _normalize_resize(self) -> None:
+        """Give equal transforms equal fields: squashing to the input size is the same as no `resize`."""
+        size = self.input_size if self.resize is None and self.crop == "border" else self.resize
         box: tuple[int, ...] | None = None
-        if given is not None:
-            box = tuple(int(side) for side in given)
+        if size is not None:
+            box = tuple(int(side) for side in size)
             if len(box) != 2 or min(box) < 1:
                 raise UsageError(
                     f"resize {self.resize} is not (height, width) in pixels", "example: `resize=(256, 256)`"
@@ -196,15 +197,16 @@ class Preprocessing:
 
     @property
     def n_colours(self) -> int:
-        """Channels that come from the image; mean and std have as many values."""
+        """Number of channels taken from the image, and of values in `mean` and `std`."""
         return 1 if self.channels == "gray" else 3
 
     @property
     def n_channels(self) -> int:
+        """Number of channels of the model's input, alpha included."""
         return self.n_colours + (self.channels == "rgba")
 
     def placement(self, image: tuple[int, int]) -> Placement:
-        """Where the input lies in an image of (height, width) `image`.
+        """Position of the input in an image of size (height, width) `image`.
 
         Sides and offsets are rounded as torchvision's `Resize` and `CenterCrop` do.
 
@@ -217,12 +219,12 @@ class Preprocessing:
         if self.crop != "squash":
             ratios = [box / side for box, side in zip(self.resize, image, strict=True)]
             ratio = max(ratios) if self.crop == "center" else min(ratios)
-            # The side that decides is exact; the other one is cut down to whole pixels, but for errors of rounding.
-            whole = [
-                box if own == ratio else max(1, math.floor(side * ratio + 1e-6))
-                for box, side, own in zip(self.resize, image, ratios, strict=True)
+            # The side that sets the ratio is exact; the other is rounded down, with a tolerance for rounding errors.
+            sides = [
+                box if side_ratio == ratio else max(1, math.floor(side * ratio + 1e-6))
+                for box, side, side_ratio in zip(self.resize, image, ratios, strict=True)
             ]
-            resized = (whole[0], whole[1])
+            resized = (sides[0], sides[1])
         offsets = [
             round((before - after) / 2) if before >= after else -((after - before) // 2)
             for before, after in zip(resized, self.input_size, strict=True)
@@ -230,7 +232,7 @@ class Preprocessing:
         return Placement(resized, offsets[0], offsets[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """What is stored and hashed. What came later than the first five entries is there only where it is not as usual."""
+        """The stored and hashed form. Fields added after the first five are included only if not at their default."""
         value: dict[str, Any] = {
             "input_size": list(self.input_size),
             "mean": list(self.mean),
@@ -252,11 +254,16 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`; sizes may also be a single int.
+
+        Raises:
+            UsageError: an unknown entry, or no input_size.
+        """
         known = {entry.name for entry in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(f"preprocessing has unknown entries: {', '.join(sorted(unknown))}")
         if "input_size" not in value:
-            raise UsageError("preprocessing does not state input_size")
+            raise UsageError("preprocessing needs input_size")
         sizes = {
             key: (value[key], value[key]) if isinstance(value[key], int) else tuple(value[key])
             for key in ("input_size", "resize")
@@ -270,15 +277,17 @@ class SpaceSpec:
     """Everything that must be equal for two models' vectors to be comparable.
 
     Attributes:
-        name: what people call the space; not part of its identity.
+        name: display name; not part of the identity.
         probe_id: fingerprint of the probe set (`modelspace.probes`).
-        method: an attribution method, a kernel of the encoder output, or "blend"; `modelspace.spaces.kinds` has them all.
-        n_images: how many probe images are used, from the first of the set.
-        canvas: side of the square that every map is brought to, in pixels; 0 where there are no maps.
+        method: an attribution method, a kernel of the encoder output, or "blend"; see `modelspace.spaces.kinds`.
+        n_images: number of probe images used, from the start of the set.
+        canvas: side of the square that all maps are resampled to, in pixels; 0 if the space has no maps.
         bits: bits per stored element, one of `BITS`.
-        scalar: what of the encoder output T is explained, one of `SCALARS`; "sum" is the paper's.
-        parameters: the method's own parameters, for example {"epsilon": 1e-4}. Of a blend: "members", space id to weight,
-            the weights summing to 1, and how it ranks: "hubs" (`modelspace.spaces.hubness`) and "rerank" (`modelspace.spaces.predictability`).
+        scalar: the explained scalar of the encoder output T, one of `SCALARS`; "sum" is the paper's.
+        parameters: parameters of the method, for example {"epsilon": 1e-4}. For a blend: "members", space id to weight,
+            where the weights sum to 1, and its ranking: "hubs" (`modelspace.spaces.hubness`) and "rerank"
+            (`modelspace.spaces.predictability`).
+        version: version of the embedding code.
     """
 
     name: str
@@ -297,12 +306,12 @@ class SpaceSpec:
                 f"{self.bits} bits per map element can't be stored", f"use `bits=` {', '.join(map(str, BITS))}"
             )
         if self.scalar not in SCALARS:
-            raise UsageError(f"{self.scalar!r} is nothing that can be explained", f"use {', '.join(SCALARS)}")
+            raise UsageError(f"scalar {self.scalar!r} is not known", f"use {', '.join(SCALARS)}")
         if self.n_images < 1:
-            raise UsageError(f"a space needs a probe image, not {self.n_images}")
+            raise UsageError(f"a space needs at least one probe image, not {self.n_images}")
 
     def identity(self) -> dict[str, Any]:
-        """What is hashed into `space_id`."""
+        """The values that are hashed into `space_id`."""
         return {
             "probe_id": self.probe_id,
             "method": self.method,
@@ -325,11 +334,11 @@ class SpaceSpec:
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """How the tapped layer of a model was chosen; as text, the entry `layer_found_by` of a model's card.
+    """How the tapped layer of a model was chosen; stored as text in `ModelCard.layer_found_by`.
 
     Attributes:
-        pattern: the layer as the user named it, a name or a pattern; None where nobody did.
-        remarks: which of several it is, for a layer that was named; how it was found, for any other.
+        pattern: the name or pattern given by the user, or None.
+        remarks: for a given layer, which of several matches it is; otherwise how it was found.
 
     >>> LayerChoice.from_text("--layer conv* (the last of 3 executed layers that match)")
     LayerChoice(pattern='conv*', remarks=('the last of 3 executed layers that match',))
@@ -345,11 +354,11 @@ class LayerChoice:
 
     @property
     def in_message(self) -> str:
-        """For messages, which name parameters (`modelspace.errors`)."""
+        """The text for messages, which use parameter names (`modelspace.errors`)."""
         return self._with_remarks(f"`layer={self.pattern!r}`") if self.given else str(self)
 
     def __str__(self) -> str:
-        """As the registry stores it."""
+        """The text stored in the registry."""
         return self._with_remarks(f"{_GIVEN}{self.pattern}") if self.given else "; ".join(self.remarks)
 
     def _with_remarks(self, text: str) -> str:
@@ -357,35 +366,37 @@ class LayerChoice:
 
     @classmethod
     def from_text(cls, text: str) -> LayerChoice:
-        """The choice that was stored as `text`."""
+        """The inverse of `str`."""
         match = re.fullmatch(rf"{_GIVEN}(.*?)((?: \(the last of [^()]*\))*)", text, re.DOTALL)
         if match is None:
             return cls(None, (text,) if text else ())
         return cls(match[1], tuple(re.findall(r"\((.*?)\)", match[2])))
 
 
-#: What the stored text of a layer that the user named begins with: a format, whatever the flag is called.
+#: Prefix of the stored text of a user-given layer: a file format, independent of the flag's name.
 _GIVEN = "--layer "
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known about a model besides its vectors; one row of the table `models`.
+    """The metadata of a model; one row of the table `models`.
 
     Attributes:
         name: unique in the registry.
         uri: where it was loaded from, for example "zoo:depth".
-        weights_sha256: of the tensors' names, types, shapes and bytes (`modelspace.sources.weights_sha256`).
+        weights_sha256: hash of the tensors' names, types, shapes and bytes (`modelspace.sources.weights_sha256`).
         layer: the tapped tensor, for example "fc:in" or "output".
-        layer_found_by: how it was found (`LayerChoice` as text), for example "input of the last linear map".
+        layer_found_by: how the layer was chosen (`LayerChoice` as text), for example "input of the last linear map".
         output_shape: shape of T for one image, without the batch axis.
+        preprocessing: how a probe image becomes the model's input.
         parameters: number of parameters.
+        architecture, task, data: for queries; may be unknown.
         seconds: wall time of the embedding pass.
-        tags: free key-value pairs.
-        code_sha256: fingerprint of the code of the forward pass, or of the file that holds it; "" where all of it is that
-            of installed packages.
-        options: how the model was run where that is not as it is: "float32" (true: its half-precision parts in float32)
-            and "stochastic" (how many random passes were averaged).
+        tags: arbitrary key-value pairs.
+        code_sha256: fingerprint of the code of the forward pass, or of the file that holds it; "" if all of it is from
+            installed packages.
+        options: how the model was run, if not as loaded: "float32" (true: half-precision parts run in float32) and
+            "stochastic" (number of random passes that were averaged).
     """
 
     name: str
@@ -410,9 +421,9 @@ class ModelCard:
         return LayerChoice.from_text(self.layer_found_by)
 
     def identity(self) -> str:
-        """Two cards with equal identity have equal maps: weights, code, tapped layer, preprocessing and options."""
+        """Hash of weights, code, tapped layer, preprocessing and options; equal identities mean equal maps."""
         value = {"weights": self.weights_sha256, "layer": self.layer, "preprocessing": self.preprocessing.to_dict()}
-        # Only where there are some, so that the identities of models that were stored before stay what they were.
+        # Only if not empty, so that the identities of models stored by earlier versions stay the same.
         if self.code_sha256:
             value["code"] = self.code_sha256
         if self.options:
@@ -420,16 +431,16 @@ class ModelCard:
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
     def is_same_model(self, other: ModelCard) -> bool:
-        """Whether another card describes the same computation, as far as both know theirs.
+        """Whether another card describes the same computation.
 
-        Registries of earlier versions know no code: there, equal weights, layer and preprocessing decide.
+        Cards from registries of earlier versions have no code fingerprint; then the code is not compared.
         """
         if not self.code_sha256 or not other.code_sha256:
             return replace(self, code_sha256="").identity() == replace(other, code_sha256="").identity()
         return self.identity() == other.identity()
 
     def differences(self, other: ModelCard) -> list[str]:
-        """What of the computation differs from another card's, in words."""
+        """Names of the parts of the computation that differ from another card's."""
         entries = {
             "weights_sha256": "weights",
             "code_sha256": "code",
@@ -437,7 +448,7 @@ class ModelCard:
             "preprocessing": "preprocessing",
             "options": "options",
         }
-        return [words for entry, words in entries.items() if getattr(self, entry) != getattr(other, entry)]
+        return [label for entry, label in entries.items() if getattr(self, entry) != getattr(other, entry)]
 
 
 __getattr__ = deprecated.renamed(

@@ -1,8 +1,8 @@
-"""`ModelSpace`: the verbs. Each takes plain values and returns records (`modelspace.results`); none prints.
+"""`ModelSpace`, the public class. Its methods take plain values and return records (`modelspace.results`); none prints.
 
-A verb that reads opens the registry read-only, and closes it again; `add` computes first and opens it for writing last,
-so that a pass of minutes never blocks others and an interruption leaves the registry as it was. torch is imported by the
-verbs that run a model, not by queries.
+Methods that read open the registry read-only and close it again. `add` computes first and opens it for writing last, so
+a pass of minutes never blocks others and an interruption leaves the registry unchanged. torch is imported only by
+methods that run a model, not by queries.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelspace import names
+from modelspace.deprecated import renamed_argument
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 class ModelSpace:
     """A registry of models, in the folder `home`.
 
-    Use `ModelSpace.open()` for one that is there and `ModelSpace.create()` for a new one. Objects hold no connection:
+    Use `ModelSpace.open()` for an existing one and `ModelSpace.create()` for a new one. Objects hold no connection:
     several processes can read at once, and writers wait for each other.
     """
 
@@ -65,11 +66,11 @@ class ModelSpace:
     def __repr__(self) -> str:
         return f"ModelSpace({str(self.home)!r})"
 
-    # ---- opening and making
+    # ---- opening and creating
 
     @classmethod
     def open(cls, home: str | Path | None = None) -> ModelSpace:
-        """The registry of a folder.
+        """Open the registry of a folder.
 
         Args:
             home: the folder; default: MODELSPACE_HOME, else the current folder or its nearest parent with a registry.
@@ -81,7 +82,7 @@ class ModelSpace:
 
     @classmethod
     def create(cls, home: str | Path | None = None, **options: Any) -> ModelSpace:
-        """A registry with its first spaces; takes the options of `init`. One that is there is opened and extended."""
+        """Create a registry with its first spaces, or extend an existing one; takes the options of `init`."""
         space = cls(home_for_new(home))
         space.init(**options)
         return space
@@ -100,24 +101,26 @@ class ModelSpace:
         default: bool = False,
         scalar: str = "sum",
     ) -> Records[SpaceInfo]:
-        """Make the registry if it is not there, and the spaces that it does not have yet.
+        """Create the registry if it does not exist, and the spaces that it lacks.
 
         Args:
             probes: "rooms", "yards", "photographs", the name of a registered probe set, a folder of images, or a
                 `ProbeSet` of rooms or yards.
-            methods: attribution methods (`modelspace.attribution.METHODS`) or geometries (`modelspace.representations.kernels.KERNELS`); one
-                space each. Default, without a name: the standard spaces (`modelspace.spaces.create.create_standard`).
-            images: probe images per model; default 200, or as many as the folder has.
+            methods: attribution methods (`modelspace.attribution.METHODS`) or kernels
+                (`modelspace.representations.kernels.KERNELS`); one space each. Default, without a name: the standard
+                spaces (`modelspace.spaces.create.create_standard`).
+            images: probe images per model; default: 200, or all of a smaller folder.
             canvas: side of the maps in pixels.
-            bits: per stored element; default: 8.
-            seed: of the rooms, yards or crops, or of the choice of images.
-            per_subfolder: so many images of each subfolder.
-            name: of the space, with a single method; default: the method, made unique by the probes' name.
+            bits: bits per stored element; default: 8.
+            seed: seed of the rooms, yards or crops, or of the choice of images.
+            per_subfolder: number of images to take from each subfolder.
+            name: name of the space, with a single method; default: the method, made unique by the probes' name.
             default: make the first of these the default space of queries (the first space of a registry always is).
-            scalar: what is explained: "sum" as in the paper, "energy" or "centred_energy" (`modelspace.types.SCALARS`).
+            scalar: the explained scalar: "sum" as in the paper, "energy" or "centred_energy"
+                (`modelspace.types.SCALARS`).
 
         Returns:
-            The spaces asked for, new and old.
+            The requested spaces, new and existing.
 
         Raises:
             UsageError: an unknown method, a number out of range, too few images.
@@ -125,11 +128,11 @@ class ModelSpace:
         """
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
-            made = create_standard(self.path, choice, canvas, bits, default)
+            space_names = create_standard(self.path, choice, canvas, bits, default)
         else:
             methods = methods or DEFAULT_METHODS
-            made = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
-        return Records([info for info in self.spaces() if info.name in made], SpaceInfo)
+            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
+        return Records([info for info in self.spaces() if info.name in space_names], SpaceInfo)
 
     def blend(
         self,
@@ -140,22 +143,26 @@ class ModelSpace:
         rerank: str = "none",
         default: bool = False,
     ) -> SpaceInfo:
-        """Make a space out of others on the same probe images: its affinities are theirs, weighted. Nothing is embedded.
+        """Create a space whose affinities are a weighted mean of other spaces' on the same probe images.
+
+        Nothing is embedded; models in all members are in the blend at once.
 
         Args:
-            name: of the new space.
-            members: space to weight; the weights are scaled to sum 1. One member alone gives it another way of ranking.
-            hubs: correction of its rankings for hubs: "none", "centred", "csls" or "mutual" (`modelspace.spaces.hubness`).
-            rerank: "none", or "directed" (`modelspace.spaces.predictability`); needs a space of dds or linear_cka on the same images.
+            name: name of the new space.
+            members: mapping of space to weight; the weights are scaled to sum to 1. A single member gives that space
+                another ranking.
+            hubs: hub correction of its rankings: "none", "centred", "csls" or "mutual" (`modelspace.spaces.hubness`).
+            rerank: "none", or "directed" (`modelspace.spaces.predictability`); needs a space of dds or linear_cka on
+                the same images.
             default: make it the default space of queries.
 
         Raises:
-            UsageError: no members, weights that are not above zero, or members on different probe images.
-            NotFoundError: there is no such member, or no space whose kernels the re-ranking could use.
+            UsageError: no members, weights that are not positive, or members on different probe images.
+            NotFoundError: there is no such member, or no space with kernels for the re-ranking.
         """
-        made = create_blend(self.path, name, members, Ranking(hubs, rerank), default)
+        space_name = create_blend(self.path, name, members, Ranking(hubs, rerank), default)
         self._refresh_index()
-        return next(info for info in self.spaces() if info.name == made)
+        return next(info for info in self.spaces() if info.name == space_name)
 
     def create_probes(
         self,
@@ -167,11 +174,12 @@ class ModelSpace:
         size: int | None = None,
         seed: int = 0,
     ) -> ProbeInfo:
-        """Register a probe set: rendered rooms or yards, or photographs or a folder, whose images are copied into the
-        registry.
+        """Register a probe set: rendered rooms or yards, photographs, or a folder.
+
+        Images of photographs and folders are copied into the registry.
 
         Raises:
-            ProbeError: an image that can't be read; it is named.
+            ProbeError: an image can't be read; the message names it.
             ConflictError: the name belongs to another set.
         """
         choice = ProbeChoice(source, images, per_subfolder, size, seed)
@@ -203,26 +211,29 @@ class ModelSpace:
 
         Args:
             model: a URI ("zoo:depth", "python:my.module:factory", ...) or a live `torch.nn.Module`.
-            name: default: what the URI suggests; a live module needs one.
+            name: default: derived from the URI; required for a live module.
             weights: a safetensors file or a state dict to load into it; or the index of such files, or its folder.
             weights_key: which of the state dicts in that file is meant, for example "state_dict_ema".
-            layer: the tensor to explain: a module's name or a glob, "NAME:in" for its input, "output"; default: found.
+            layer: the tensor to explain: a module's name or a glob, "NAME:in" for its input, "output"; default: found
+                automatically.
             preprocessing: `modelspace.types.Preprocessing`, a dictionary of its entries, or flags that override some.
-            task, data, tags: metadata to query by.
+            task: what the model was trained to do.
+            data: what it was trained on.
+            tags: any other metadata.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             batch_size: images per pass.
-            replace: let the model of the same name be replaced, whatever of it has changed; always computes.
+            replace: recompute, and replace a model of the same name even if it differs.
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
-            float32: run the model in float32, also where it computes in half precision inside.
-            stochastic: of a model whose forward pass is random, how many passes are averaged.
-            progress: called with (images done, images in all).
+            float32: run the model in float32, including its half-precision parts.
+            stochastic: number of passes to average, for a model with a random forward pass.
+            progress: called with (images done, total images).
 
         Returns:
-            What was done; adding the same thing again changes nothing.
+            What was done; adding the same model again changes nothing.
 
         Raises:
             ConflictError: the name belongs to another model and `replace` is False.
-            ModelspaceError: the model can't be loaded or embedded. The registry is as before.
+            ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
         from modelspace.embedding.prepare import Request
         from modelspace.verbs.add import add
@@ -245,11 +256,12 @@ class ModelSpace:
         )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
-            # The model is in; an interruption from here on only leaves the index to the next query.
+            # The model is stored; if interrupted from here on, the next query rebuilds the index.
             with suppress(KeyboardInterrupt):
                 self._refresh_index()
         return added
 
+    @renamed_argument("told", "on_outcome")
     def add_all(
         self,
         models: str | Path | Iterable[Mapping[str, Any] | Entry],
@@ -261,29 +273,30 @@ class ModelSpace:
         replace: bool = False,
         dry_run: bool = False,
         progress: BulkProgress | None = None,
-        told: Callable[[Outcome], None] | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
     ) -> Records[Outcome]:
-        """Register many models, in their order. One that fails is reported, and the others go on.
+        """Register many models, in order. A model that fails is reported, and the others continue.
 
-        What is registered already is not loaded again, so that the same call does the rest of one that was interrupted.
+        Models that are already registered are not loaded again, so the same call resumes an interrupted one.
 
         Args:
-            models: a manifest (a TOML or CSV file), the name of a catalog that comes with modelspace ("zoo", "paper"), or
-                dictionaries with the entries of a manifest, where "model" may be a live module.
-            workers: embed in so many processes; default: in this one.
-            ray: embed on a Ray cluster at this address; "local" starts one here.
-            device, batch_size: as in `add`, where an entry does not say.
-            replace: as in `add`, for all; everything is loaded and compared.
-            dry_run: only say what would be done.
-            progress: called with (models finished, models in all, what is under way, its images done, its images in all).
-            told: called with each outcome as it is known.
+            models: a manifest (a TOML or CSV file), the name of a shipped catalog ("zoo", "paper"), or the entries of a
+                manifest as dictionaries, where "model" may be a live module.
+            workers: number of processes to embed in; default: only this process.
+            ray: address of a Ray cluster to embed on; "local" starts one here.
+            device: as in `add`, for entries without their own.
+            batch_size: as in `add`, for entries without their own.
+            replace: as in `add`, for all; every model is loaded and compared.
+            dry_run: only report what would be done.
+            progress: called with (models done, total models, current model, its images done, its total images).
+            on_outcome: called with each outcome as soon as it is known.
 
         Returns:
-            One outcome per model, in the order given.
+            One outcome per model, in the order of `models`.
 
         Raises:
-            UsageError: mistakes in the manifest, all of them at once.
-            modelspace.verbs.add_many.Interrupted: Ctrl-C. What was finished is stored.
+            UsageError: errors in the manifest, all reported at once.
+            modelspace.verbs.add_many.Interrupted: Ctrl-C. Finished models are stored.
         """
         from modelspace.verbs import add_many
 
@@ -298,10 +311,10 @@ class ModelSpace:
             replacing=replace,
             dry_run=dry_run,
             progress=progress,
-            told=told,
+            on_outcome=on_outcome,
         )
         if any(outcome.status in ("added", "replaced", "completed") for outcome in outcomes):
-            # As in `add`: from here on, an interruption leaves no more than the index to the next query.
+            # As in `add`: if interrupted from here on, the next query rebuilds the index.
             with suppress(KeyboardInterrupt):
                 self._refresh_index()
         return Records(outcomes, Outcome)
@@ -317,30 +330,30 @@ class ModelSpace:
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Records[Merged]:
-        """Take in the models of another registry, from their stored maps; vectors and affinities are computed here.
+        """Import the models of another registry with their stored maps; vectors and affinities are recomputed.
 
-        Models whose weights, layer and preprocessing are registered here are left as they are.
+        Models whose weights, layer and preprocessing are already registered here stay unchanged.
 
         Args:
-            other: the other registry's folder, or its file; it is only read.
-            spaces: "shared": those that both have (equal ids); "all": also those that only the other has; or names.
-            where: SQL condition on the other's table `models`.
-            on_conflict: what to do where a name belongs to another model here: "fail" (before anything is written), "skip"
-                or "rename".
-            suffix: put behind the name of a model that is renamed.
-            dry_run: only say what would be done.
-            progress: called with (models done, models in all).
+            other: folder or file of the other registry; it is only read.
+            spaces: "shared": those in both registries (equal ids); "all": also those only in the other; or names.
+            where: SQL condition on the other registry's table `models`.
+            on_conflict: what to do if a name belongs to a different model here: "fail" (before anything is written),
+                "skip" or "rename".
+            suffix: appended to the name of a renamed model.
+            dry_run: only report what would be done.
+            progress: called with (models done, total models).
 
         Returns:
-            One record per model of the other that is in one of the spaces. Those whose maps are damaged are "refused".
+            One record per model of the other registry in these spaces. Models with damaged maps are "refused".
 
         Raises:
-            NotFoundError: no such registry, no such space, or none in common.
+            NotFoundError: no such registry, no such space, or no shared space.
             ConflictError: names are taken, and `on_conflict` is "fail".
         """
         from modelspace.verbs.merge import merge
 
-        done = merge(
+        records = merge(
             self.path,
             other,
             spaces=spaces,
@@ -350,10 +363,10 @@ class ModelSpace:
             dry_run=dry_run,
             progress=progress,
         )
-        if any(record.status in ("added", "completed") for record in done):
+        if any(record.status in ("added", "completed") for record in records):
             with suppress(KeyboardInterrupt):
                 self._refresh_index()
-        return Records(done, Merged)
+        return Records(records, Merged)
 
     def export(
         self,
@@ -372,32 +385,32 @@ class ModelSpace:
         """Write files for other programs.
 
         Args:
-            target: a file, whose suffix says the format, or a folder for several.
-            what: "models", "affinity", "vectors", "neighbours", "tree", "maps"; default: by the file's format; into a
+            target: a file, whose suffix gives the format, or a folder for several files.
+            what: "models", "affinity", "vectors", "neighbours", "tree", "maps"; default: by the file's format; for a
                 folder, all but the maps.
             format: "parquet", "csv", "json", "npy" or "newick"; default: by the suffix.
             space: default: the registry's default space.
             where: SQL condition on the table `models`.
-            force: overwrite files that are there.
+            force: overwrite existing files.
             wide: affinities with a column per model, instead of a row per pair.
-            k: neighbours of each model.
-            dtype: of vectors and affinities in .npy files, "float64" or "float32".
+            k: neighbours per model.
+            dtype: dtype of vectors and affinities in .npy files, "float64" or "float32".
             method: linkage of the tree, as in `tree`.
 
         Raises:
-            UsageError: a combination that is not there.
+            UsageError: an unsupported combination of content and format.
             ConflictError: a file exists, and `force` is False.
         """
         from modelspace.verbs.export import Options, export
 
-        asked = (what,) if isinstance(what, str) else tuple(what)
+        contents = (what,) if isinstance(what, str) else tuple(what)
         options = Options(space, where, wide, k, dtype, method)
-        return Records(export(self.path, Path(target), asked, format, force=force, options=options), Exported)
+        return Records(export(self.path, Path(target), contents, format, force=force, options=options), Exported)
 
     def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
-        """The executed layers of a model; with the layer that would be explained and how it was found.
+        """The executed layers of a model, the layer that would be explained, and how it was chosen.
 
-        Takes the options of `add` that say how to load it. Needs no registry.
+        Takes the loading options of `add`. Needs no registry.
         """
         from modelspace import probes as probe_sets
         from modelspace.embedding.prepare import Request, layers
@@ -406,7 +419,7 @@ class ModelSpace:
         rows, tap = layers(Request(model, **options), images)
         return rows, tap.layer, tap.found_by
 
-    # ---- asking
+    # ---- queries
 
     def nearest(
         self,
@@ -424,15 +437,17 @@ class ModelSpace:
         """The k best transfer sources of a model, nearest first.
 
         Args:
-            model: a registered name; or a URI or a live module, which is embedded and not stored.
-            k: how many.
+            model: a registered name; or a URI or a live module, which is embedded but not stored.
+            k: number of neighbours.
             where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
             space: default: the registry's default space; "paper": that of the published method.
-            hubs: correction for models that are near to everybody: "none", "centred", "csls" or "mutual"
-                (`modelspace.spaces.hubness`); default: what the space says.
-            rerank: "directed": the candidates in order of how well their features foretell the target's
-                (`modelspace.spaces.predictability`); "none"; default: what the space says.
-            progress, batch_size, options: for a model that must be embedded, as in `add`.
+            hubs: correction for hubs, models that are near to most others: "none", "centred", "csls" or "mutual"
+                (`modelspace.spaces.hubness`); default: the space's own.
+            rerank: "directed": rank the candidates by how well their features predict the target's
+                (`modelspace.spaces.predictability`); "none"; default: the space's own.
+            progress: called with (images done, total images) while an unregistered model is embedded.
+            batch_size: images per pass of an unregistered model.
+            options: how to load an unregistered model, as in `add`.
 
         Raises:
             NotFoundError: no such model or space.
@@ -454,7 +469,7 @@ class ModelSpace:
         )
 
     def evaluate(self, **options: Any) -> EvaluationReport:
-        """How far the affinities agree with measured transfer; the options are those of `modelspace.verbs.evaluate.evaluate`."""
+        """How well the affinities agree with measured transfer; options as in `modelspace.verbs.evaluate.evaluate`."""
         from modelspace.verbs.evaluate import evaluate
 
         return evaluate(self.path, **options)
@@ -468,12 +483,12 @@ class ModelSpace:
         """
         with Registry.open(self.path) as registry:
             row = registry.space(space)
-            chosen = {model.model_id: model.card.name for model in registry.models(where)}
-            ids, matrix = affinities.matrix(registry, row.spec, set(chosen))
-        return AffinityMatrix(tuple(chosen[i] for i in ids), matrix, row.spec)
+            name_of = {model.model_id: model.card.name for model in registry.models(where)}
+            ids, matrix = affinities.matrix(registry, row.spec, set(name_of))
+        return AffinityMatrix(tuple(name_of[i] for i in ids), matrix, row.spec)
 
     def cosines(self, models: Sequence[str], space: str | None = None) -> np.ndarray:
-        """Cosines per probe image of all pairs of the named models: (N, n, n) float32."""
+        """Cosines of all pairs of the named models for each probe image: (N, n, n) float32."""
         with Registry.open(self.path) as registry:
             spec = registry.space(space).spec
             rows = [registry.model(name) for name in models]
@@ -483,17 +498,17 @@ class ModelSpace:
             return affinities.contributions_of_all(registry, spec, [row.model_id for row in rows])
 
     def maps(self, model: str, space: str | None = None, images: Sequence[int] | None = None) -> np.ndarray:
-        """Stored attribution maps of a model, (n, canvas, canvas) float32, decoded, each of unit norm."""
+        """Stored attribution maps of a model, decoded to unit norm: (n, canvas, canvas) float32."""
         from modelspace.spaces.kinds import map_space
 
         with Registry.open(self.path) as registry:
-            holder = map_space(registry.space(space).spec)
-            spec = holder.spec
+            kind = map_space(registry.space(space).spec)
+            spec = kind.spec
             row = registry.model(model)
             blocks = list(registry.map_blocks(spec.space_id, row.model_id))
         if not blocks:
             raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
-        maps = np.concatenate([holder.unit_maps(block) for block in blocks]).astype(np.float32)
+        maps = np.concatenate([kind.unit_maps(block) for block in blocks]).astype(np.float32)
         return maps if images is None else maps[list(images)]
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
@@ -503,10 +518,10 @@ class ModelSpace:
         return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
 
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
-        """Run SQL on a read-only connection that can reach nothing but the registry.
+        """Run SQL on a read-only connection with access to the registry only.
 
         Raises:
-            UsageError: DuckDB refuses the query; its message is given.
+            UsageError: DuckDB rejects the query; the message is DuckDB's.
         """
         from modelspace.registry import sql
 
@@ -525,26 +540,26 @@ class ModelSpace:
         seed: int = 0,
         title: str = "",
     ) -> Picture:
-        """The models as points, near ones near (UMAP), groups as colours and shapes.
+        """The models as points, similar models near each other (UMAP), groups as colours and shapes.
 
-        Coordinates that the registry holds are used as they are; models without any are placed among them, and a space
-        without a map gets one. What was made is stored, unless `store` is False or the registry can't be written to.
+        Stored coordinates are used unchanged; new models are placed among them, and a space without a projection gets
+        one. New coordinates are stored, unless `store` is False or the registry is not writable.
 
         Args:
             space: default: the registry's default space.
-            where: SQL condition on the table `models`: which models are drawn. All of the space are on the map.
+            where: SQL condition on the table `models`: which models are drawn. The projection is fitted to all models.
             group_by: column or tag; default: the tag "group" if a model has it, else the task.
-            refit: make a new map, in which every model may move.
-            store: keep what was made in the registry.
-            seed: of a new map.
-            title: printed above.
+            refit: fit a new projection, in which every model may move.
+            store: store new coordinates in the registry.
+            seed: seed of a new projection.
+            title: printed above the picture.
 
         Returns:
-            A matplotlib figure; `facts["recall"]` says how far it can be trusted, `facts["layout"]` how it was made.
+            A matplotlib figure; `facts["recall"]` is its neighbour recall, `facts["layout"]` its coordinates.
 
         Raises:
             NotFoundError: no such space, or fewer than two models.
-            UsageError: the condition is not SQL, or no such column.
+            UsageError: the condition is not valid SQL, or no such column.
         """
         from modelspace.verbs.pictures.figures import places
 
@@ -560,7 +575,7 @@ class ModelSpace:
         support: int | None = None,
         seed: int = 0,
     ) -> Clustered:
-        """The tree, groups and affinities that `tree` and `heatmap` draw, without matplotlib; options as in `tree`."""
+        """The tree, groups and affinities that `tree` and `heatmap` draw, without drawing; options as in `tree`."""
         from modelspace.verbs.pictures.figures import cluster
 
         return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
@@ -579,11 +594,14 @@ class ModelSpace:
         """The clustering tree of the models, with bootstrap support.
 
         Args:
-            space, where, group_by, title: as in `map`.
+            space: as in `map`.
+            where: as in `map`.
+            group_by: as in `map`.
             method: "average", "single", "complete" or "ward".
-            support: how many times the probe images are drawn anew to see which clusters stay; 0: none; default: 200 for
-                up to 500 models, else none.
-            seed: of the drawing.
+            support: number of bootstrap resamples of the probe images; 0: no support values; default: 200 for up to 500
+                models, else 0.
+            seed: seed of the bootstrap.
+            title: as in `map`.
 
         Returns:
             A matplotlib figure; `facts["tree"]` is the tree.
@@ -605,11 +623,11 @@ class ModelSpace:
         method: str = "average",
         title: str = "",
     ) -> Picture:
-        """All affinities, in the order of the leaves of the tree of linkage `method`; options and errors as in `tree`."""
+        """All affinities, ordered by the leaves of the tree of linkage `method`; options and errors as in `tree`."""
         from modelspace.verbs.pictures.figures import cluster
 
-        found = cluster(self.path, space, where, group_by, method=method, support=0, what="a heatmap")
-        return found.heatmap(title)
+        clustered = cluster(self.path, space, where, group_by, method=method, support=0, what="a heatmap")
+        return clustered.heatmap(title)
 
     def gallery(
         self,
@@ -624,20 +642,23 @@ class ModelSpace:
         title: str = "",
         **options: Any,
     ) -> Picture:
-        """Attribution maps side by side: of models as they are stored, or of the layers of one model, computed now.
+        """Attribution maps side by side: stored maps of models, or newly computed maps of one model's layers.
 
         Args:
-            models: names, in the order of the columns; none: up to 16 of the space. With `layers`, one name, URI or live
-                module.
+            models: names, in the order of the columns; none: up to 16 of the space. With `layers`, one name, URI or
+                live module.
             images: numbers of the probe images, from 0; default: the first four.
-            layers: layers of the one model, as in `add`; "auto": six of them from shallow to deep. Runs the model.
-            space, where, group_by, title: as in `map`.
+            layers: layers of one model, as in `add`; "auto": six of them from shallow to deep. Runs the model.
+            space: as in `map`.
+            where: as in `map`.
+            group_by: as in `map`.
             colours: "relief" or "redblue".
+            title: as in `map`.
             options: with `layers`: weights, weights_key, preprocessing and device, as in `add`.
 
         Raises:
             NotFoundError: no such model, image, layer or space.
-            UsageError: `layers` of several models, or options that load a model without `layers`.
+            UsageError: `layers` with several models, or loading options without `layers`.
             ModelspaceError: the model can't be loaded or embedded.
         """
         from modelspace.verbs.pictures import gallery
@@ -657,9 +678,10 @@ class ModelSpace:
         store: bool = True,
         title: str = "",
     ) -> Atlas:
-        """The models as one HTML page to move about in: map, tree, cards, and each model's k nearest as `nearest` gives them.
+        """An interactive HTML page: the projection, the tree, model cards, and the k nearest neighbours of every model.
 
-        Args and errors as in `map`, whose coordinates it shows. Its neighbours are those among the models that are drawn.
+        Args and errors as in `map`, whose coordinates it shows. Neighbours are ranked as by `nearest`, among the models
+        that are drawn.
         """
         from modelspace.verbs.pictures.figures import places
         from modelspace.verbs.pictures.pages import atlas_page
@@ -676,25 +698,26 @@ class ModelSpace:
         store: bool = True,
         title: str = "",
     ) -> Report:
-        """A summary on paper: counts, map, tree, heatmap, duplicates (affinity of `threshold` or more), outliers, hubs.
+        """A printable summary: counts, projection, tree, heatmap, duplicates, outliers, hubs.
 
-        Args and errors as in `map`, whose coordinates it shows.
+        Two models with an affinity of at least `threshold` are duplicates. Args and errors as in `map`, whose
+        coordinates it shows.
         """
         from modelspace.verbs.pictures.figures import places
         from modelspace.verbs.pictures.pages import report_page
 
-        found = places(self.path, space, where, group_by, store=store, what="a report")
-        return report_page(self.path, found, threshold, title)
+        layout = places(self.path, space, where, group_by, store=store, what="a report")
+        return report_page(self.path, layout, threshold, title)
 
     # ---- listing
 
     def list(self, where: str | None = None) -> Records[ModelInfo]:
-        """The registered models, in the order in which they were added; `where` is an SQL condition on `models`."""
+        """The registered models, in the order they were added; `where` is an SQL condition on the table `models`."""
         with Registry.open(self.path) as registry:
             return Records([_model_info(row) for row in registry.models(where)], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
-        """All that is known of one model."""
+        """Everything known about a model."""
         with Registry.open(self.path) as registry:
             return _model_info(registry.model(name))
 
@@ -734,7 +757,7 @@ class ModelSpace:
     # ---- changing
 
     def remove(self, name: str) -> None:
-        """Forget a model: its row, maps and vectors, in one transaction."""
+        """Remove a model: its row, maps and vectors, in one transaction."""
         with Registry.open(self.path, write=True) as registry, registry.transaction():
             affinities.remove(registry, registry.model(name).model_id)
         self._refresh_index()
@@ -761,17 +784,17 @@ class ModelSpace:
         with Registry.open(self.path, write=True) as registry, registry.transaction():
             row = registry.model(name)
             merged = {**row.card.tags, **(tags or {})}
-            kept = {key: value for key, value in merged.items() if value is not None}
+            remaining = {key: value for key, value in merged.items() if value is not None}
             registry.update_model(
                 row.model_id,
                 task=task if task is not None else row.card.task,
                 data=data if data is not None else row.card.data,
-                tags=kept,
+                tags=remaining,
             )
         return self.show(name)
 
     def set_default(self, space: str) -> None:
-        """Make a space the one that queries use."""
+        """Make a space the default of queries."""
         with Registry.open(self.path, write=True) as registry, registry.transaction():
             registry.set_default_space(space)
 
@@ -782,12 +805,12 @@ class ModelSpace:
         compact: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Records[SpaceInfo]:
-        """Make the index files anew from the registry.
+        """Rebuild the index files from the registry.
 
         Args:
-            coordinates: first make the vectors anew from the stored maps.
-            compact: first write the registry anew without the room that removed and changed rows left in its file.
-            progress: called with (models done, models in all) of each space.
+            coordinates: first recompute affinities and vectors from the stored maps.
+            compact: first rewrite the registry without the unused space that removed and changed rows left in its file.
+            progress: called with (models done, total models) for each space.
         """
         from modelspace.spaces import index
 
@@ -797,25 +820,26 @@ class ModelSpace:
                     with registry.transaction():
                         affinities.rebuild(registry, row.spec, progress)
         if compact:
-            from modelspace.registry.compaction import compact as write_anew
+            from modelspace.registry import compaction
 
-            write_anew(self.path)
+            compaction.compact(self.path)
         index.remove(self.home / INDEX, set())
         self._refresh_index()
         return self.spaces()
 
     def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Check]:
-        """Check the registry against itself, and the index against the registry.
+        """Check the consistency of the registry and its index.
 
         Args:
-            deep: recompute the affinities of all pairs from the stored maps, not of a sample.
+            deep: recompute the affinities of all pairs from the stored maps, not just a sample.
+            progress: called with (models done, total models).
         """
         from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress), Check)
 
     def _refresh_index(self) -> None:
-        """Write the index files that are not fresh, and remove those of spaces that are gone."""
+        """Write the index files that are missing or stale, and remove those of deleted spaces."""
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
@@ -827,7 +851,7 @@ class ModelSpace:
 
 
 def home_for_new(home: str | Path | None = None) -> Path:
-    """Where `create` makes a registry: the folder given, MODELSPACE_HOME, or the current folder, never a parent of it."""
+    """The folder for a new registry: `home`, else MODELSPACE_HOME, else the current folder, never a parent of it."""
     return Path(home or os.environ.get(VARIABLE) or Path.cwd())
 
 

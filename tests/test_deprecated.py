@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from modelspace.deprecated import MOVED_MODULES, renamed
+from modelspace.deprecated import MOVED_MODULES, renamed, renamed_argument
 
 
 @pytest.mark.parametrize("old", sorted(MOVED_MODULES))
@@ -60,7 +60,20 @@ def test_a_renamed_attribute_is_the_new_one() -> None:
         assert lookup("old") is importlib.import_module("modelspace.names").check_name
 
 
-def test_what_a_definition_of_a_space_knew_of_its_kind() -> None:
+def test_a_renamed_argument_is_passed_on_under_its_new_name() -> None:
+    @renamed_argument("told", "on_outcome")
+    def call(a: int, *, on_outcome: int = 0) -> tuple[int, int]:
+        return a, on_outcome
+
+    assert call(1, on_outcome=2) == (1, 2)
+    with pytest.warns(DeprecationWarning, match=r"call\(told=\.\.\.\) is now .*call\(on_outcome=\.\.\.\)") as caught:
+        assert call(1, told=3) == (1, 3)  # type: ignore[call-arg]
+    assert caught[0].filename == __file__
+    with pytest.raises(TypeError, match="both 'on_outcome' and its old name 'told'"):
+        call(1, on_outcome=2, told=3)  # type: ignore[call-arg]
+
+
+def test_the_attributes_that_a_space_definition_used_to_have() -> None:
     from modelspace import types
 
     spec = types.SpaceSpec("dds", "probes", "dds", n_images=9, canvas=0)

@@ -1,8 +1,7 @@
-"""The command line. A command is: read the words, make one call on `modelspace.workspace.ModelSpace`, print.
+"""The command line. A command parses its options, makes one call on `modelspace.workspace.ModelSpace`, and prints.
 
-`modelspace.cli.commands` has the table of commands; each is one file, imported when it is used. Data goes to standard
-output, everything else to standard error, and an exception becomes two lines and an exit code in
-`modelspace.cli.failures`.
+`modelspace.cli.commands` has the table of commands; each is one file, imported on use. Data goes to standard output,
+everything else to standard error. `modelspace.cli.failures` turns exceptions into two lines and an exit code.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NoReturn
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave the interpreter.
+    """Run the command line and exit.
 
     Args:
         words: the arguments; default: those of the process.
@@ -24,7 +23,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         app(args=None if words is None else list(words), prog_name="modelspace")
         sys.exit(0)
     except KeyboardInterrupt as error:
-        # Only an interruption while the command line itself is being imported comes here.
+        # Only reached when interrupted while the command line itself is being imported.
         from modelspace.cli.failures import report
 
         sys.exit(report(error))

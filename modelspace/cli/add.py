@@ -1,4 +1,4 @@
-"""``modelspace add``"""
+"""The command ``modelspace add``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ modelspace add --manifest mymodels.toml --dry-run
 
 @dataclass(frozen=True)
 class Many(Group):
-    """A manifest, and how its models are embedded."""
+    """Options of a manifest: the file, and how its models are embedded."""
 
     manifest: Annotated[
         str | None,
@@ -39,12 +39,11 @@ class Many(Group):
             "--manifest",
             metavar="FILE",
             show_default=False,
-            help="Instead of URI: add all models of a TOML or CSV file, or of a catalog that comes with modelspace: "
-            "'paper', 'zoo'.",
+            help="Instead of URI: add all models of a TOML or CSV file, or of a shipped catalog: 'paper' or 'zoo'.",
         ),
     ] = None
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --manifest: check it, say what would be done, load nothing.")
+        bool, typer.Option("--dry-run", help="With --manifest: check it and report what would be done; load nothing.")
     ] = False
     workers: Annotated[
         int | None,
@@ -52,7 +51,7 @@ class Many(Group):
             "--workers",
             metavar="N",
             show_default=False,
-            help="With --manifest: embed in N processes, on several GPUs if there are. Default: in this process.",
+            help="With --manifest: embed in N processes, using all GPUs. Default: in this process.",
         ),
     ] = None
     ray: Annotated[
@@ -81,32 +80,30 @@ def command(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", metavar="N", show_default=False, help="Name in the registry. Default: the end of the address."
+            "--name", metavar="N", show_default=False, help="Name in the registry. Default: the last part of the URI."
         ),
     ] = None,
     loading: Loading,
     metadata: Metadata,
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Let it take the place of another model of the same name.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another model of the same name.")] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Register a model, or all of a manifest: one pass over the images.
+    """Register a model, or all models of a manifest.
 
-    The pass serves every space of the registry. In a folder without a registry, one is made first with the defaults of
-    'modelspace init'. Adding the same model again changes nothing. What neither the model nor its source states of its
-    input (size, mean, std) has to be given here.
+    One pass over the probe images fills every space of the registry. In a folder without a registry, one is created
+    first with the defaults of 'modelspace init'. Adding the same model again changes nothing. Input size, mean and std
+    must be given if neither the model nor its source has them.
 
-    With --manifest, one model that fails is reported and the others go on; the same command again does what is left.
-    The exit code is 1 if one failed.
+    With --manifest, a model that fails is reported and the others continue; running the same command again resumes.
+    The exit code is 1 if a model failed.
     """
     run_options = {"device": device, "batch_size": batch_size, "replace": replace}
     if many.manifest is not None:
-        # What the options of one model say, an entry of the manifest says.
+        # The options of a single model belong in its entry of the manifest.
         names = [*options.given(name=name), *loading.as_typed(), *metadata.as_typed()]
         _refuse_options_of_one_model(uri, names)
         _add_manifest(many, home, format, quiet=quiet, **run_options)
@@ -117,7 +114,7 @@ def command(
         raise UsageError("--dry-run, --workers and --ray are for many models", "give a --manifest, or leave them out")
     from modelspace.sources import parse_uri
 
-    parse_uri(uri)  # before a registry is made for it
+    parse_uri(uri)  # reports a bad address before a registry is created
     arguments = {**options.given(name=name), **loading.arguments(), **metadata.arguments(), **run_options}
     space = _open_or_make(home, quiet=quiet)
     with progress_bar(f"adding {uri}", "images", quiet=quiet) as progress:
@@ -127,17 +124,18 @@ def command(
     elif not quiet:
         _print_added(added)
     note(added.notes, quiet=quiet)
-    if added.status == "unchanged" and _asks_for_more(added.card, **metadata.arguments()):
-        say(f"note: its task, data and tags are as before; 'modelspace tag {added.name} ...' sets them", quiet=quiet)
+    if added.status == "unchanged" and _has_other_metadata(added.card, **metadata.arguments()):
+        say(f"note: task, data and tags were not changed; 'modelspace tag {added.name} ...' sets them", quiet=quiet)
     suggest(f"modelspace nearest {added.name}", quiet=quiet)
 
 
 def _refuse_options_of_one_model(uri: str | None, names: Sequence[str]) -> None:
-    """Raises UsageError where a manifest is given together with an address, or with options that its entries have."""
+    """Raise UsageError if a manifest is combined with an address or with options of a single model."""
     words = ["URI"] if uri is not None else [flag(name) for name in names]
     if words:
         raise UsageError(
-            f"{words[0]} is for one model, and --manifest for many", f"write {words[0].lstrip('-')} into its entry"
+            f"{words[0]} is for one model, and --manifest for many",
+            f"put {words[0].lstrip('-')} into the model's entry in the manifest",
         )
 
 
@@ -146,8 +144,8 @@ def _add_manifest(many: Many, home: str | None, format: Format, *, quiet: bool, 
     from modelspace.verbs.manifest import read
 
     assert many.manifest is not None
-    entries = read(many.manifest)  # before a registry is made for it
-    # A dry run writes nothing, a registry least of all.
+    entries = read(many.manifest)  # reports a bad manifest before a registry is created
+    # A dry run writes nothing, so it creates no registry.
     space = open_space(home) if many.dry_run else _open_or_make(home, quiet=quiet)
     add_many(
         space, entries, format, quiet=quiet, dry_run=many.dry_run, workers=many.workers, ray=many.ray, **run_options
@@ -157,12 +155,12 @@ def _add_manifest(many: Many, home: str | None, format: Format, *, quiet: bool, 
 def _open_or_make(home: str | None, *, quiet: bool) -> Any:
     space, is_new = open_or_make(home)
     if is_new:
-        say(f"made a registry in {space.home}, with rendered rooms and the standard spaces", quiet=quiet)
+        say(f"created a registry in {space.home}, with rendered rooms and the standard spaces", quiet=quiet)
     return space
 
 
-def _asks_for_more(card: Any, task: str | None, data: str | None, tags: dict[str, str]) -> bool:
-    """Whether the words of an `add` that changed nothing would have changed the metadata."""
+def _has_other_metadata(card: Any, task: str | None, data: str | None, tags: dict[str, str]) -> bool:
+    """Whether the given metadata differ from the registered ones."""
     return (
         (task is not None and task != card.task)
         or (data is not None and data != card.data)
@@ -173,8 +171,8 @@ def _asks_for_more(card: Any, task: str | None, data: str | None, tags: dict[str
 _TITLES = {
     "added": "added {}",
     "replaced": "replaced {}",
-    "completed": "{} was registered; it is now in more spaces",
-    "unchanged": "{} is registered already; nothing was changed",
+    "completed": "{} was already registered; it is now in more spaces",
+    "unchanged": "{} is already registered; nothing was changed",
 }
 
 

@@ -1,4 +1,4 @@
-"""The program: finds a command, runs it and turns what it raises into an exit code."""
+"""The program: finds a command, runs it and turns exceptions into an exit code."""
 
 from __future__ import annotations
 
@@ -16,31 +16,40 @@ __all__ = ["COMMANDS", "SETTINGS", "Program", "app", "load"]
 
 
 class Program(TyperGroup):
-    """Finds commands in `COMMANDS`, so that a command costs the import of its own file only."""
+    """Finds commands in `COMMANDS`, so that a command imports its own file only."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Names of all commands, in the order of the help text."""
         return list(COMMANDS)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """The parser of a command, or None if there is no such command."""
         return load(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The command that the first word names.
+
+        Raises:
+            UnknownCommandError: there is no such command; the hint has similar names.
+        """
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
             raise UnknownCommandError(args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command; report interruptions and operating system errors in our own words."""
         try:
             result = super().invoke(ctx)
-            # Here and not at exit, where Python would print the failure itself.
+            # Flush here rather than at exit, where Python would print a traceback of a failure.
             sys.stdout.flush()
             return result
         except (KeyboardInterrupt, OSError) as error:
-            # typer has its own answers to these, so they are taken before it sees them.
+            # Caught here because typer would print its own messages for these.
             sys.exit(failures.report(error))
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        parsing.lighten(self)
+        """Parse and run, report any exception, and exit."""
+        parsing.use_direct_conversion(self)
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except Exception as error:
@@ -53,8 +62,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from modelspace import __version__
 
         typer.echo(f"modelspace {__version__}")

@@ -1,4 +1,4 @@
-"""``modelspace atlas``"""
+"""The command ``modelspace atlas``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ modelspace atlas --where "task <> 'inpainting'" -k 5
 def command(
     *,
     selection: Selection,
-    k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours of each model.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="K", help="Neighbours of each model.")] = 10,
     no_store: drawing.NoStore = False,
     title: drawing.Title = "",
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="HTML file to write.")] = "atlas.html",
@@ -30,14 +30,14 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write an HTML page of the models to move about in.
+    """Write an interactive HTML page of the models.
 
-    It opens from disk without a network: the map and tree of 'modelspace map' and 'modelspace tree', a card for every
-    model, its nearest models as 'modelspace nearest' ranks them, search, colours and filters. Intervals are there for
-    up to 1,000 models, the tree and pictures of maps for up to 2,000.
+    The page works from disk without a network. It has the map and tree of 'modelspace map' and 'modelspace tree', a
+    card for each model, its nearest models as ranked by 'modelspace nearest', search, colours and filters. Intervals
+    are included for up to 1,000 models, the tree and attribution maps for up to 2,000.
     """
     path = drawing.target(out, "atlas.html", drawing.PAGES)
     with drawing.drawing("the atlas", quiet=quiet):
         page = open_space(home).atlas(**selection.arguments(), k=k, store=not no_store, title=title)
         page.save(path)
-    drawing.tell(path, {"models": page.n_models}, format, quiet=quiet)
+    drawing.print_written(path, {"models": page.n_models}, format, quiet=quiet)

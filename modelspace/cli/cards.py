@@ -1,4 +1,4 @@
-"""What is known of a model, in words."""
+"""The metadata of a model as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from modelspace.cli import figures
 
 
 def size_text(preprocessing: Mapping[str, Any]) -> str:
-    """
+    """The input size as HEIGHTxWIDTH.
+
     >>> size_text({"input_size": [192, 256]})
     '192x256'
     """
@@ -17,7 +18,7 @@ def size_text(preprocessing: Mapping[str, Any]) -> str:
 
 
 def input_text(preprocessing: Mapping[str, Any]) -> str:
-    """The dictionary of `modelspace.types.Preprocessing` as one line.
+    """A `modelspace.types.Preprocessing` dictionary as one line.
 
     >>> values = {"mean": (0, 0, 0), "std": (1, 1, 1), "value_range": (0, 1)}
     >>> input_text({"input_size": (64, 64), "channels": "rgb", **values})
@@ -25,15 +26,15 @@ def input_text(preprocessing: Mapping[str, Any]) -> str:
     """
     lo, hi = preprocessing["value_range"]
     return (
-        f"{size_text(preprocessing)} {preprocessing['channels']}{_geometry_text(preprocessing)}, values "
+        f"{size_text(preprocessing)} {preprocessing['channels']}{_optional_text(preprocessing)}, values "
         f"{lo:g}..{hi:g}, mean {figures.numbers(preprocessing['mean'])}, std {figures.numbers(preprocessing['std'])}"
     )
 
 
-def _geometry_text(preprocessing: Mapping[str, Any]) -> str:
-    """What is not as usual, each part after a comma.
+def _optional_text(preprocessing: Mapping[str, Any]) -> str:
+    """The entries that are not at their defaults, each after a comma.
 
-    >>> _geometry_text({"input_size": [8, 8], "resize": [9, 9], "crop": "center", "layout": "nhwc"})
+    >>> _optional_text({"input_size": [8, 8], "resize": [9, 9], "crop": "center", "layout": "nhwc"})
     ', center of 9x9, nhwc'
     """
     parts = []

@@ -1,4 +1,4 @@
-"""The table of commands, and how one of them becomes a parser."""
+"""The table of commands, and how a command becomes a parser."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 from modelspace.cli import parsing
 from modelspace.cli.examples import epilog
 
-#: Of every command: -h is --help.
+#: Settings of every command; -h is --help.
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-#: Every command, in the order of the help text; the module `modelspace.cli.NAME` has it as the function `command`, or
-#: as the Typer application `group` if it has commands of its own.
+#: Every command, in the order of the help text. The module `modelspace.cli.NAME` defines it as the function `command`,
+#: or as the Typer application `group` if it has subcommands.
 COMMANDS = (
     "init",
     "add",
@@ -44,7 +44,7 @@ COMMANDS = (
 
 
 def load(name: str) -> Any:
-    """The parser of one command, as `typer.main.get_command` makes it."""
+    """The parser of a command, from `typer.main.get_command`."""
     module = importlib.import_module(f"modelspace.cli.{name}")
     if hasattr(module, "group"):
         parser = typer.main.get_command(module.group)
@@ -53,5 +53,5 @@ def load(name: str) -> Any:
         single.command(name, epilog=epilog(module.EXAMPLES), context_settings=SETTINGS)(module.command)
         parser = typer.main.get_command(single)
     parser.name = name
-    parsing.lighten(parser)
+    parsing.use_direct_conversion(parser)
     return parser

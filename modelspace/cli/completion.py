@@ -1,4 +1,4 @@
-"""Words that the shell completes: names out of the registry. A failure completes nothing and never prints."""
+"""Shell completion of names in the registry. A failure completes nothing and never prints."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ def _from_registry(context: typer.Context, incomplete: str, names: Callable[[Any
 
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of models."""
     return _from_registry(ctx, incomplete, lambda space: [model.name for model in space.list()])
 
 
 def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of spaces."""
     return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.spaces()])
 
 
 def probe_sets(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of probe sets."""
     return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.probe_sets()])
 
 
 def methods(incomplete: str) -> list[str]:
+    """Names of attribution methods."""
     try:
         from modelspace.attribution import METHODS
 

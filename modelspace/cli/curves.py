@@ -1,4 +1,4 @@
-"""``modelspace curves``"""
+"""The command ``modelspace curves``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw precision and recall at K of an evaluation's rankings.
+    """Draw precision and recall at K of the rankings of an evaluation.
 
-    Baselines are gray, and random order is a line. Needs no registry.
+    Baselines are gray; random order is a line. Needs no registry.
     """
     from modelspace.verbs.pictures.curves import curves_picture
 
@@ -34,4 +34,6 @@ def command(
     picture = curves_picture(evaluation, title)
     picture.save(path)
     methods = list(picture.facts["curves"])
-    drawing.tell(path, {"methods": ", ".join(methods) if format is Format.table else methods}, format, quiet=quiet)
+    drawing.print_written(
+        path, {"methods": ", ".join(methods) if format is Format.table else methods}, format, quiet=quiet
+    )

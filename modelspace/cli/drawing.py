@@ -1,4 +1,4 @@
-"""What the commands that draw have in common: the name of the file, and what is said of it."""
+"""Shared by the commands that draw: options, the output file, and what is printed about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from modelspace.cli.formats import Format, print_record
 from modelspace.cli.messages import note
 from modelspace.cli.progress import progress_bar
+from modelspace.deprecated import renamed
 from modelspace.errors import UsageError
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -24,13 +25,11 @@ Out = Annotated[
         "--out",
         metavar="FILE",
         show_default=False,
-        help="File to write, PNG, SVG or PDF by its suffix. Default: the command's name and .png, in this folder.",
+        help="File to write: PNG, SVG or PDF, by its suffix. Default: COMMAND.png in the current folder.",
     ),
 ]
-Title = Annotated[str, typer.Option("--title", metavar="TEXT", show_default=False, help="Printed above.")]
-NoStore = Annotated[
-    bool, typer.Option("--no-store", help="Don't keep coordinates that had to be made in the registry.")
-]
+Title = Annotated[str, typer.Option("--title", metavar="TEXT", show_default=False, help="Title of the picture.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Don't store new coordinates in the registry.")]
 Linkage = Annotated[
     str,
     typer.Option("--method", metavar="average|single|complete|ward", help="How clusters are joined."),
@@ -38,38 +37,40 @@ Linkage = Annotated[
 
 
 def target(out: str | None, default: str, suffixes: Sequence[str]) -> Path:
-    """The file to write, refused before any work is done where it can't be.
+    """The file to write, checked before any work is done.
 
     Raises:
-        UsageError: its suffix says nothing, or its folder is not there.
+        UsageError: the suffix is not one of `suffixes`, or the folder does not exist.
     """
     path = Path(out or default)
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"can't tell how to write {path.name!r}", f"end its name in one of: {', '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", f"make it first: mkdir -p {path.parent}")
+        raise UsageError(f"there is no folder {path.parent}", f"create it first: mkdir -p {path.parent}")
     return path
 
 
 @contextmanager
 def drawing(what: str, *, quiet: bool) -> Iterator[None]:
-    """Something that moves while it is drawn."""
+    """Show activity while a picture is drawn."""
     with progress_bar(f"drawing {what}", "", quiet=quiet):
         yield
 
 
-def tell(path: Path, facts: Mapping[str, Any], chosen: Format, *, quiet: bool, notes: Sequence[str] = ()) -> None:
-    """Say what was written: the file's name first.
+def print_written(
+    path: Path, facts: Mapping[str, Any], format: Format, *, quiet: bool, notes: Sequence[str] = ()
+) -> None:
+    """Print the name of the written file, and facts about it.
 
     Args:
         path: the file.
-        facts: label -> value; those without a value are left out of a table.
-        chosen: of the output; in quiet a table is the file's name alone.
-        quiet: no remarks.
-        notes: remarks for a person.
+        facts: label -> value; empty values are omitted from a table.
+        format: of the output; with `quiet`, a table is only the file's name.
+        quiet: print no notes.
+        notes: remarks for the user.
     """
-    if chosen is not Format.table:
-        print_record({"file": str(path), **{key.replace(" ", "_"): value for key, value in facts.items()}}, chosen)
+    if format is not Format.table:
+        print_record({"file": str(path), **{key.replace(" ", "_"): value for key, value in facts.items()}}, format)
     elif quiet:
         from modelspace.cli.tables import print_line
 
@@ -79,3 +80,6 @@ def tell(path: Path, facts: Mapping[str, Any], chosen: Format, *, quiet: bool, n
 
         print_card(str(path), [(key, "" if value is None else str(value)) for key, value in facts.items()])
     note(notes, quiet=quiet)
+
+
+__getattr__ = renamed(__name__, {"tell": "print_written"})

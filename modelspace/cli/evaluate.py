@@ -1,4 +1,4 @@
-"""``modelspace evaluate``"""
+"""The command ``modelspace evaluate``."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def command(
         typer.Option(
             "--oracle",
             metavar="NAME_OR_CSV",
-            help="What was measured: rooms, rooms-all, taskonomy, taskonomy-affinity and others of "
-            "docs/lab-book/evaluation.md, or a CSV file with target, source and score, loss or rank.",
+            help="Measured transfer: rooms, rooms-all, taskonomy, taskonomy-affinity and others in "
+            "docs/lab-book/evaluation.md, or a CSV file with columns target, source and score, loss or rank.",
         ),
     ] = "rooms",
     space: Annotated[
@@ -46,8 +46,8 @@ def command(
             metavar="SPACE",
             show_default=False,
             autocompletion=completion.spaces,
-            help="Space to judge, again for more of them, or 'all'. Default: the registry's default space, or none "
-            "where a matrix is given.",
+            help="Space to evaluate, or 'all'; may be given several times. Default: the registry's default space, or "
+            "none with --matrix.",
         ),
     ] = None,
     matrix: Annotated[
@@ -56,7 +56,8 @@ def command(
             "--matrix",
             metavar="FILE",
             show_default=False,
-            help="Affinities to judge, CSV or NPY, row = target, column = source, higher = nearer; again for more.",
+            help="Affinities to evaluate, CSV or NPY: row = target, column = source, higher = nearer; may be given "
+            "several times.",
         ),
     ] = None,
     names: Annotated[
@@ -65,7 +66,7 @@ def command(
             "--names",
             metavar="FILE",
             show_default=False,
-            help="Names of the models of an NPY file, one a line. Default: the TXT or JSON file next to it.",
+            help="Names of the models of an NPY file, one per line. Default: the TXT or JSON file next to it.",
         ),
     ] = None,
     targets: Annotated[
@@ -74,8 +75,8 @@ def command(
             "--targets",
             metavar="kept|chosen|NAME,...",
             show_default=False,
-            help="Report on these targets alone: names, or one of the two halves that options were chosen on and "
-            "that were kept aside. Default: all.",
+            help="Report on these targets only: names, 'chosen' (the split that options were selected on) or 'kept' "
+            "(the held-out split). Default: all.",
         ),
     ] = None,
     hubs: options.Hubs = None,
@@ -83,42 +84,44 @@ def command(
     where: options.Where = None,
     with_self: Annotated[
         bool,
-        typer.Option("--with-self", help="Count a model's pair with itself, as some published figures do."),
+        typer.Option("--with-self", help="Include each model's pair with itself, as some published figures do."),
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", show_default=False, help="Also write it to a JSON, CSV or MD file."),
+        typer.Option(
+            "--out", metavar="FILE", show_default=False, help="Also write the report to a JSON, CSV or MD file."
+        ),
     ] = None,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Judge the registry's rankings against measured transfer.
+    """Evaluate the registry's rankings against measured transfer.
 
-    For every target of the oracle, how well do the affinities order the sources? Random order, popularity and the
-    stored feature similarities are judged on the same pairs. Intervals are 95% bootstraps over targets.
+    For every target of the oracle, how well do the affinities rank the sources? Random order, popularity and the stored
+    feature similarities are evaluated on the same pairs. Intervals are 95% bootstraps over targets.
     """
     if out is not None and Path(out).suffix.lower() not in WRITERS:
         raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
     if names is not None and not matrix:
-        raise UsageError("--names has the names of a matrix, and none is given", "name it with --matrix FILE")
-    judged = _judge(
+        raise UsageError("--names needs a matrix, and none is given", "add --matrix FILE")
+    report = _evaluate(
         oracle, space, matrix, names, where, with_self, home, options.given(targets=targets, hubs=hubs, rerank=rerank)
     )
     if out is not None:
-        Path(out).write_text(_text(judged, Path(out).suffix.lower()), "utf-8")
+        Path(out).write_text(_text(report, Path(out).suffix.lower()), "utf-8")
         say(f"wrote {out}", quiet=quiet)
     if format is Format.json:
-        print_json(record_in_flags(judged.to_dict()))
+        print_json(record_in_flags(report.to_dict()))
     elif format is Format.csv:
-        print_csv(_columns(), judged.to_rows())
+        print_csv(_columns(), report.to_rows())
     else:
-        _print(judged)
+        _print(report)
         return
-    note(judged.notes, quiet=quiet)
+    note(report.notes, quiet=quiet)
 
 
-def _judge(
+def _evaluate(
     oracle: str,
     space: list[str] | None,
     matrix: list[str] | None,
@@ -126,15 +129,15 @@ def _judge(
     where: str | None,
     with_self: bool,
     home: str | None,
-    more: dict[str, Any],
+    extra: dict[str, Any],
 ) -> Any:
     from modelspace.verbs.evaluate import evaluate, read_matrices
 
-    others = read_matrices(matrix, names) if matrix else {}
-    chosen = {**options.given(space=space or None, where=where), **more}
-    if others and not space:
-        return evaluate(None, oracle=oracle, matrices=others, with_self=with_self, **chosen)
-    return open_space(home).evaluate(oracle=oracle, matrices=others, with_self=with_self, **chosen)
+    matrices = read_matrices(matrix, names) if matrix else {}
+    arguments = {**options.given(space=space or None, where=where), **extra}
+    if matrices and not space:
+        return evaluate(None, oracle=oracle, matrices=matrices, with_self=with_self, **arguments)
+    return open_space(home).evaluate(oracle=oracle, matrices=matrices, with_self=with_self, **arguments)
 
 
 def _columns() -> Sequence[str]:
@@ -143,28 +146,28 @@ def _columns() -> Sequence[str]:
     return COLUMNS
 
 
-def _text(judged: Any, suffix: str) -> str:
+def _text(report: Any, suffix: str) -> str:
     if suffix == ".json":
-        return to_json(record_in_flags(judged.to_dict())) + "\n"
-    return to_csv(_columns(), judged.to_rows()) if suffix == ".csv" else str(judged.to_markdown())
+        return to_json(record_in_flags(report.to_dict())) + "\n"
+    return to_csv(_columns(), report.to_rows()) if suffix == ".csv" else str(report.to_markdown())
 
 
-def _print(judged: Any) -> None:
+def _print(report: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
 
-    retrieval = judged.retrieval
+    retrieval = report.retrieval
     figures: list[tuple[str, str, int | None]] = [
-        *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in judged.ks),
+        *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in report.ks),
         ("Spearman", "spearman", None),
         ("Kendall", "kendall", None),
-        *((f"regret@{k}", "relative_regret", k) for k in (1, 5) if k in judged.ks),
+        *((f"regret@{k}", "relative_regret", k) for k in (1, 5) if k in report.ks),
     ]
     columns = [Column("method", lambda row: row.method, least=16, fold=True, style="bold")]
     for place, (header, figure, k) in enumerate(figures, start=1):
         columns += [
             Column(header, partial(_mean, figure, k), right=True, rank=place),
-            # Intervals give way to the figures themselves.
+            # If there is no room, intervals are dropped before the figures themselves.
             Column(f"{header} 95%", partial(_interval, figure, k), rank=20 + place),
         ]
     if retrieval:
@@ -181,25 +184,25 @@ def _print(judged: Any) -> None:
         Column("backward", lambda row: _passes(row.cost, "backward_passes"), right=True, rank=12, optional=True),
     ]
     tables.print_line(
-        f"oracle {judged.oracle}: {len(judged.targets)} targets, {len(judged.sources)} sources, "
-        f"the first {judged.n_relevant} of a target are relevant"
+        f"oracle {report.oracle}: {len(report.targets)} targets, {len(report.sources)} sources, "
+        f"the first {report.n_relevant} of a target are relevant"
     )
-    tables.print_table(columns, judged.rows, footnotes=_footnotes(judged))
+    tables.print_table(columns, report.rows, footnotes=_footnotes(report))
 
 
-def _footnotes(judged: Any) -> list[str]:
-    lines = ["regret@K: loss given up by keeping the best of the first K; 1 is what one random pick gives up"]
-    if judged.with_self:
-        lines.append("a model's pair with itself is counted in: these are not predictions alone")
-    if judged.reliability is not None:
-        r = judged.reliability
+def _footnotes(report: Any) -> list[str]:
+    lines = ["regret@K: extra loss of the best source among the first K; 1 is that of one random source"]
+    if report.with_self:
+        lines.append("pairs of a model with itself are included, so these are not only predictions")
+    if report.reliability is not None:
+        r = report.reliability
         at = f"P@5 {r.precision[4]:.3f}, " if len(r.precision) > 4 else ""
         lines.append(f"one seed of the oracle against another: {at}Spearman {r.spearman:.3f}, Kendall {r.kendall:.3f}")
-    if judged.left_out:
-        lines.append(f"not judged, since the oracle or another method lacks them: {', '.join(judged.left_out)}")
-    if judged.unmeasured:
-        lines.append(f"{judged.unmeasured} pairs are not in the oracle and count for no method")
-    return [*lines, *map(in_flags, judged.notes)]
+    if report.left_out:
+        lines.append(f"not evaluated, since the oracle or another method lacks them: {', '.join(report.left_out)}")
+    if report.unmeasured:
+        lines.append(f"{report.unmeasured} pairs are not in the oracle and are ignored for all methods")
+    return [*lines, *map(in_flags, report.notes)]
 
 
 def _mean(figure: str, k: int | None, row: Any) -> str:

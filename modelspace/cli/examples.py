@@ -1,4 +1,4 @@
-"""The examples below a help text."""
+"""The examples at the end of a help text."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from textwrap import indent
 
 
 def epilog(examples: str) -> str:
-    """Example command lines as the end of a help text; the mark before them keeps their lines as they are."""
+    r"""Example command lines as the end of a help text; the \b before them prevents rewrapping."""
     return "\b\nExamples:\n" + indent(examples.strip("\n"), "  ")

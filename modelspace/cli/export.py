@@ -1,4 +1,4 @@
-"""``modelspace export``"""
+"""The command ``modelspace export``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(
         str,
         typer.Argument(
             metavar="FILE|FOLDER",
-            help="A file to write, in the format that its suffix says; or a folder, for several files.",
+            help="A file to write, in the format of its suffix; or a folder for several files.",
         ),
     ],
     what: Annotated[
@@ -34,7 +34,7 @@ def command(
             metavar="WHAT",
             show_default=False,
             help="models, affinity, vectors, neighbours, tree or maps; may be given several times for a folder. "
-            "Default: by the format; into a folder all but the maps.",
+            "Default: by the format; for a folder, all but the maps.",
         ),
     ] = None,
     format: Annotated[
@@ -43,11 +43,11 @@ def command(
             "--format",
             metavar="parquet|csv|json|npy|newick",
             show_default=False,
-            help="Of the files. Default: by the suffix.",
+            help="Format of the files. Default: by the suffix.",
         ),
     ] = None,
     wide: Annotated[
-        bool, typer.Option("--wide", help="Affinities as a square, a column per model, not a row per pair.")
+        bool, typer.Option("--wide", help="Write affinities as a matrix with a column per model, not a row per pair.")
     ] = False,
     k: Annotated[
         int | None,
@@ -59,7 +59,7 @@ def command(
             "--dtype",
             metavar="float64|float32",
             show_default=False,
-            help="Of vectors and affinities in .npy files. Default: float64.",
+            help="Type of vectors and affinities in .npy files. Default: float64.",
         ),
     ] = None,
     method: drawing.Linkage = "average",
@@ -71,8 +71,8 @@ def command(
 ) -> None:
     """Write tables, matrices, vectors or the tree for other programs.
 
-    Parquet and CSV are tables; .npy is for numpy, with the models' names in a text file next to it; .nwk is the tree as
-    Newick. Nothing is overwritten without --force.
+    Parquet and CSV are tables; .npy is for numpy, with the models' names in a text file next to it; .nwk is the tree in
+    Newick format. Nothing is overwritten without --force.
     """
     with progress_bar("exporting", "", quiet=quiet):
         written = open_space(home).export(

@@ -1,4 +1,4 @@
-"""What a command raises becomes two lines on standard error and an exit code. Here, and nowhere else."""
+"""The one place where exceptions become two lines on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEBUG = "MODELSPACE_DEBUG"
 
 #: sysexits.h: an error inside the program.
 INTERNAL = 70
-#: 128 + SIGINT and 128 + SIGPIPE, what a shell reports of a program that such a signal ended.
+#: 128 + SIGINT and 128 + SIGPIPE, what a shell reports for a program ended by these signals.
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141
 
@@ -33,13 +33,13 @@ class UnknownCommandError(UsageError):
 
 
 def report(error: BaseException) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Print the error, and return the exit code."""
     if isinstance(error, BrokenPipeError):
-        # The reader has left (`modelspace list | head -1`). What is still buffered must not fail again at exit.
+        # The reader closed the pipe (`modelspace list | head -1`). Flushing the rest at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OUTPUT_CLOSED
     if isinstance(error, KeyboardInterrupt):
-        _print("", "interrupted; the registry is as it was")
+        _print("", "interrupted; the registry is unchanged")
         return INTERRUPTED
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         import traceback
@@ -58,7 +58,7 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
         return in_flags(error.message), in_flags(error.hint), error.exit_code
     if isinstance(error, typer.Abort):
         return "aborted", "", 1
-    # Errors of parsing: typer's own class or click's, depending on the version of typer; both have this method.
+    # Parsing errors are typer's own class or click's, depending on the version of typer; both have this method.
     if hasattr(error, "format_message"):
         return (*_of_parsing(error), UsageError.exit_code)
     if isinstance(error, OSError) and error.strerror:
@@ -68,13 +68,13 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
     name = type(error).__name__
     return (
         f"unexpected {name}: {text[0]}" if text else f"unexpected {name}",
-        f"this is a fault of modelspace; set {DEBUG}=1 to see where it happened, and report it",
+        f"this is a bug in modelspace; set {DEBUG}=1 to see the traceback, and report it",
         INTERNAL,
     )
 
 
 def _of_parsing(error: Any) -> tuple[str, str]:
-    """Message and hint of words that could not be parsed."""
+    """Message and hint of a parsing error."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "modelspace"
     hint = f"see '{path} --help'"

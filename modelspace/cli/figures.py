@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers formatted for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def count(n: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """
+    """A duration.
+
     >>> seconds(0.034), seconds(3.21), seconds(75), seconds(3720)
     ('0.03 s', '3.2 s', '1 min 15 s', '1 h 2 min')
     """
@@ -32,7 +33,8 @@ def seconds(value: float) -> str:
 
 
 def shape(sides: Sequence[int]) -> str:
-    """
+    """A shape, separated by "x".
+
     >>> shape((8, 16, 16)), shape((512,)), shape(())
     ('8x16x16', '512', 'one number')
     """
@@ -40,7 +42,8 @@ def shape(sides: Sequence[int]) -> str:
 
 
 def numbers(values: Sequence[float]) -> str:
-    """
+    """Comma-separated numbers, or one if they are equal.
+
     >>> numbers((0.485, 0.5, 1.0)), numbers((0.5, 0.5, 0.5))
     ('0.485,0.5,1', '0.5')
     """

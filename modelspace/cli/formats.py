@@ -1,4 +1,4 @@
-"""Records as JSON or CSV on standard output; tables are `modelspace.cli.tables`."""
+"""Records as JSON or CSV on standard output; tables are in `modelspace.cli.tables`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from modelspace.cli.spelling import record_in_flags
 
 
 class Format(StrEnum):
+    """The choices of ``--format``."""
+
     table = "table"
     json = "json"
     csv = "csv"
 
 
 def plain(value: Any) -> Any:
-    """The value out of what JSON has, nothing lost that it can hold.
+    """The value as JSON types.
 
-    Dates and times are ISO 8601, bytes are hexadecimal, decimals are numbers where a float holds them and text
-    otherwise; not-a-number and infinities, which JSON has not, are null.
+    Dates and times become ISO 8601, bytes hexadecimal, decimals numbers if a float holds them exactly, else text; NaN
+    and infinities, which JSON lacks, become null.
     """
     if value is None or isinstance(value, bool | int | str):
         return value.value if isinstance(value, Enum) else value
@@ -49,7 +51,7 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON in UTF-8 characters, keys in the order of the columns.
+    """Indented JSON, not escaped to ASCII, with keys in the order of the columns.
 
     >>> print(to_json([{"name": "Zürich", "share": 0.1}]))
     [
@@ -63,7 +65,7 @@ def to_json(value: Any) -> str:
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """RFC 4180 with "\\n" line ends; lists and dictionaries as JSON, true and false in lower case, nothing for null.
+    """CSV (RFC 4180) with "\\n" line ends; lists and dictionaries as JSON, booleans in lower case, null as empty.
 
     >>> print(to_csv(["name", "tags"], [["a, b", {"k": 1}]]), end="")
     name,tags
@@ -83,31 +85,33 @@ def _cell(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as JSON."""
     _write(to_json(value) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows as CSV."""
     _write(to_csv(columns, rows))
 
 
 def print_text(text: str) -> None:
-    """Text for programs that is neither JSON nor CSV."""
+    """Print machine-readable text that is neither JSON nor CSV."""
     _write(text)
 
 
-def print_records(records: Any, chosen: Format) -> None:
-    """Records (`modelspace.results.Records`) as JSON or CSV."""
+def print_records(records: Any, format: Format) -> None:
+    """Print records (`modelspace.results.Records`) as JSON or CSV."""
     rows = [record_in_flags(row) for row in records.to_dicts()]
-    if chosen is Format.json:
+    if format is Format.json:
         print_json(rows)
     else:
         print_csv(records.columns, [list(row.values()) for row in rows])
 
 
-def print_record(record: Any, chosen: Format) -> None:
-    """One dataclass record, or a dictionary: a JSON object, or CSV of one line."""
+def print_record(record: Any, format: Format) -> None:
+    """Print one dataclass record, or a dictionary, as a JSON object or a CSV with one row."""
     row = record_in_flags(record if isinstance(record, Mapping) else _as_dict(record))
-    if chosen is Format.json:
+    if format is Format.json:
         print_json(row)
     else:
         print_csv(list(row), [list(row.values())])
@@ -120,7 +124,7 @@ def _as_dict(record: Any) -> dict[str, Any]:
 
 
 def _write(text: str) -> None:
-    """UTF-8 whatever the terminal's encoding: these formats are for programs."""
+    """Write UTF-8 regardless of the terminal's encoding, since these formats are for programs."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""``modelspace gallery``"""
+"""The command ``modelspace gallery``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from modelspace.cli import completion, drawing, options
 from modelspace.cli.formats import Format
-from modelspace.cli.groups import InputOptions, Selection, grouped
+from modelspace.cli.groups import Files, InputOptions, Selection, grouped
 from modelspace.cli.opening import open_space
 from modelspace.errors import UsageError
 
@@ -47,17 +47,16 @@ def command(
             "--layers",
             metavar="auto|A,B,...",
             show_default=False,
-            help="Show layers of one model, which is run for it: those named, or 'auto' for six from shallow to deep.",
+            help="Show these layers of one model, or 'auto' for six from shallow to deep. Runs the model.",
         ),
     ] = None,
     *,
     selection: Selection,
     colours: Annotated[
-        str, typer.Option("--colours", metavar="relief|redblue", help="Of signed maps; relief is readable in gray.")
+        str,
+        typer.Option("--colours", metavar="relief|redblue", help="Colours of signed maps; relief also works in gray."),
     ] = "relief",
-    weights: options.Weights = None,
-    weights_key: options.WeightsKey = None,
-    trust_code: options.TrustCode = None,
+    files: Files,
     float32: options.Float32 = False,
     preprocessing: InputOptions,
     device: options.Device = "auto",
@@ -69,23 +68,17 @@ def command(
 ) -> None:
     """Draw attribution maps side by side: what models look at.
 
-    One column per model, one row per probe image; maps are shown as they are stored. With --layers the columns are
-    layers of one model; the options that say how to load it are those of 'modelspace add'.
+    One column per model, one row per probe image, showing the stored maps. With --layers the columns are layers of one
+    model; its loading options are those of 'modelspace add'.
     """
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
-    loading = options.given(
-        weights=weights,
-        weights_key=weights_key,
-        trust_code=trust_code,
-        float32=float32 or None,
-        preprocessing=preprocessing.flags(),
-        device=device if device != "auto" else None,
-    )
+    how = options.given(float32=float32 or None, preprocessing=preprocessing.flags())
+    loading = {**files.given(), **how, **({"device": device} if device != "auto" else {})}
     with drawing.drawing("the gallery", quiet=quiet):
         picture = open_space(home).gallery(
             models or (),
             images=image or None,
-            layers=_words(layers),
+            layers=_layer_names(layers),
             **selection.arguments(),
             colours=colours,
             title=title,
@@ -95,11 +88,11 @@ def command(
     facts: dict[str, Any] = {key: picture.facts[key] for key in ("models", "layers", "images") if key in picture.facts}
     if format is Format.table:
         facts = {key: ", ".join(map(str, value)) for key, value in facts.items()}
-    drawing.tell(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
+    drawing.print_written(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
 
 
-def _words(layers: str | None) -> list[str]:
-    words = [word.strip() for word in (layers or "").split(",") if word.strip()]
-    if layers is not None and not words:
-        raise UsageError("no layer is named", "name some, separated by commas, or 'auto': --layers auto")
-    return words
+def _layer_names(layers: str | None) -> list[str]:
+    names = [name.strip() for name in (layers or "").split(",") if name.strip()]
+    if layers is not None and not names:
+        raise UsageError("no layer is named", "give names separated by commas, or 'auto': --layers auto")
+    return names

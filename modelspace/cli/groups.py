@@ -1,4 +1,4 @@
-"""Options that go together: a command takes them as one value, and the command line sees each of them.
+"""Groups of options: one parameter of a command's function, several options on the command line.
 
     @dataclass(frozen=True)
     class Selection(Group):
@@ -8,7 +8,7 @@
     @grouped
     def command(selection: Selection) -> None: ...
 
-is, for typer, a command with the options `--space` and `--where`.
+is a command with the options `--space` and `--where` for typer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from modelspace.sources.fields import FIELDS, Field
 
 
 class Group:
-    """A value whose parts are options of a command; a dataclass has an option, or a further group, for each field."""
+    """A group of options; a dataclass with an option, or a nested group, for each field."""
 
     @classmethod
     def parameters(cls) -> list[Parameter]:
-        """The parameters of the command that the group stands for, with what typer reads of each."""
+        """The parameters that replace the group in the command's signature, annotated for typer."""
         kinds = get_type_hints(cls, include_extras=True)
         flat: list[Parameter] = []
         for entry in fields(cls):  # type: ignore[arg-type]
@@ -41,14 +41,14 @@ class Group:
 
     @classmethod
     def taken_from(cls, values: dict[str, Any]) -> Self:
-        """The group out of the values of a command's parameters, which are removed from `values`."""
+        """Create the group from the values of a command's parameters, which are removed from `values`."""
         kinds = get_type_hints(cls, include_extras=True)
         names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
         return cls(**{name: _taken(name, kinds[name], values) for name in names})
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The function that typer reads: the parameters that are groups, replaced by the options in them."""
+    """A function for typer, in which the parameters that are groups are replaced by their options."""
     kinds = get_type_hints(command, include_extras=True)
     parameters = signature(command).parameters
     flat = [each for parameter in parameters.values() for each in _flattened(parameter, kinds[parameter.name])]
@@ -68,9 +68,9 @@ def _is_group(kind: Any) -> bool:
 
 def _flattened(parameter: Parameter, kind: Any) -> list[Parameter]:
     if _is_group(kind):
-        own: list[Parameter] = kind.parameters()
-        return own
-    # By keyword, since an option that must be given may then follow one that has a default.
+        parameters: list[Parameter] = kind.parameters()
+        return parameters
+    # Keyword-only, so that a required option may follow one with a default.
     return [parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=kind)]
 
 
@@ -82,10 +82,10 @@ def _taken(name: str, kind: Any, values: dict[str, Any]) -> Any:
 
 
 class InputOptions(Group):
-    """How an image becomes a model's input: an option for each row of `modelspace.sources.fields.FIELDS`.
+    """Preprocessing options: one for each row of `modelspace.sources.fields.FIELDS`.
 
     Args:
-        texts: what was typed, by the field's name; None where nothing was.
+        texts: field name to the text given on the command line, or None.
     """
 
     def __init__(self, texts: Mapping[str, str | None]) -> None:
@@ -93,6 +93,7 @@ class InputOptions(Group):
 
     @classmethod
     def parameters(cls) -> list[Parameter]:
+        """One optional parameter per field."""
         return [
             Parameter(row.name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(row))
             for row in FIELDS.values()
@@ -100,17 +101,18 @@ class InputOptions(Group):
 
     @classmethod
     def taken_from(cls, values: dict[str, Any]) -> Self:
-        typed = {name: values.pop(name) for name in FIELDS}
-        # Several words are one text; versions of typer differ in what stands for none.
+        """Create the group from the values of a command's parameters, which are removed from `values`."""
+        texts = {name: values.pop(name) for name in FIELDS}
+        # Options with several values become one text; an absent one is None or () depending on the version of typer.
         return cls(
-            {name: ",".join(words) or None if isinstance(words, tuple) else words for name, words in typed.items()}
+            {name: ",".join(words) or None if isinstance(words, tuple) else words for name, words in texts.items()}
         )
 
     def flags(self) -> Any:
-        """`modelspace.sources.PreprocessingFlags`, or None where nothing was typed.
+        """The options as `modelspace.sources.PreprocessingFlags`, or None if none was given.
 
         Raises:
-            UsageError: a text that can't be read.
+            UsageError: a text can't be parsed.
         """
         from modelspace.sources import PreprocessingFlags
 
@@ -124,56 +126,61 @@ def _option(row: Field) -> Any:
 
 
 @dataclass(frozen=True)
-class Loading(Group):
-    """How the model at an address is loaded, and which of its layers is explained."""
+class Files(Group):
+    """The weights of a model, and the file whose code may run."""
 
     weights: options.Weights = None
     weights_key: options.WeightsKey = None
     trust_code: options.TrustCode = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        return options.given(weights=self.weights, weights_key=self.weights_key, trust_code=self.trust_code)
+
+
+@dataclass(frozen=True)
+class Loading(Group):
+    """How a model is loaded, and which of its layers is explained."""
+
+    files: Files
     layer: options.Layer = None
     float32: options.Float32 = False
     stochastic: options.Stochastic = None
     preprocessing: InputOptions = field(default_factory=lambda: InputOptions({}))
 
     def as_typed(self) -> dict[str, Any]:
-        """The options that were given, as they were typed."""
-        return {**self._own(), **self.preprocessing.texts}
+        """The given options, as on the command line."""
+        return {**self._without_preprocessing(), **self.preprocessing.texts}
 
     def arguments(self) -> dict[str, Any]:
-        """The options that were given, as the verbs of `modelspace.workspace.ModelSpace` take them."""
-        return {**self._own(), **options.given(preprocessing=self.preprocessing.flags())}
+        """The given options, as arguments of `modelspace.workspace.ModelSpace`'s methods."""
+        return {**self._without_preprocessing(), **options.given(preprocessing=self.preprocessing.flags())}
 
-    def _own(self) -> dict[str, Any]:
-        return options.given(
-            weights=self.weights,
-            weights_key=self.weights_key,
-            trust_code=self.trust_code,
-            layer=self.layer,
-            float32=self.float32 or None,
-            stochastic=self.stochastic,
-        )
+    def _without_preprocessing(self) -> dict[str, Any]:
+        how = options.given(layer=self.layer, float32=self.float32 or None, stochastic=self.stochastic)
+        return {**self.files.given(), **how}
 
 
 @dataclass(frozen=True)
 class Metadata(Group):
-    """What is known of a model besides its weights."""
+    """The metadata of a model."""
 
     task: options.Task = None
     data: options.Data = None
     tag: options.Tag = None
 
     def as_typed(self) -> dict[str, Any]:
-        """The options that were given, as they were typed."""
+        """The given options, as on the command line."""
         return options.given(task=self.task, data=self.data, tag=self.tag or None)
 
     def arguments(self) -> dict[str, Any]:
-        """As `ModelSpace.add` takes them."""
+        """The options as arguments of `ModelSpace.add`."""
         return {"task": self.task, "data": self.data, "tags": options.pairs(self.tag)}
 
 
 @dataclass(frozen=True)
 class Selection(Group):
-    """Which models a picture shows, of which space, and in which groups."""
+    """Which models a picture shows, in which space, and how they are grouped."""
 
     space: options.Space = None
     where: options.Where = None
@@ -183,10 +190,10 @@ class Selection(Group):
             "--group-by",
             metavar="COLUMN",
             show_default=False,
-            help="Column or tag that gives the groups. Default: the tag 'group' if a model has it, else the task.",
+            help="Column or tag to group by. Default: the tag 'group' if a model has it, else the task.",
         ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """As the verbs of `modelspace.workspace.ModelSpace` that draw take them."""
+        """The options as arguments of `modelspace.workspace.ModelSpace`'s methods that draw."""
         return {"space": self.space, "where": self.where, "group_by": self.group_by}

@@ -1,4 +1,4 @@
-"""``modelspace heatmap``"""
+"""The command ``modelspace heatmap``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def command(
 ) -> None:
     """Draw the affinities of all pairs of models.
 
-    Rows and columns stand in the order of the tree's leaves. With --format json or csv the pairs are printed, and drawn
-    only with --out.
+    Rows and columns are in the order of the tree's leaves. --format json and csv print the pairs, and draw them only
+    with --out.
     """
     path = drawing.target(out, "heatmap.png", drawing.PICTURES) if out or format is Format.table else None
     with drawing.drawing("the heatmap", quiet=quiet):
@@ -43,4 +43,4 @@ def command(
     elif picture is not None and path is not None:
         low, high = picture.facts["range"]
         facts = {"models": picture.facts["models"], "colours": f"from {low:.3f} to {high:.3f}"}
-        drawing.tell(path, facts, Format.table, quiet=quiet)
+        drawing.print_written(path, facts, Format.table, quiet=quiet)

@@ -1,4 +1,4 @@
-"""``modelspace init``"""
+"""The command ``modelspace init``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def command(
             metavar="SET|DIR",
             show_default=False,
             autocompletion=completion.probe_sets,
-            help="Probe images: built-in rooms, yards or photographs, the name of a registered set, or a folder of "
-            "images, which are copied into the registry. Default: rooms.",
+            help="Probe images: built-in rooms, yards or photographs, a registered set, or a folder of images, which "
+            "are copied into the registry. Default: rooms.",
         ),
     ] = None,
     method: Annotated[
@@ -40,8 +40,8 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method: gradient_x_input, saliency, epsilon_lrp, ... or how the encoder output tells "
-            "images apart: dds, linear_cka, rsa. Give it several times for several spaces. Default: "
+            help="Attribution method (gradient_x_input, saliency, epsilon_lrp, ...) or kernel of the encoder output "
+            "(dds, linear_cka, rsa). Give it several times for several spaces. Default: "
             "gradient_x_input and dds, and a space called transfer, whose rankings are directed. "
             "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
             "of LXT; it is computed only if named here.",
@@ -53,8 +53,7 @@ def command(
             "--scalar",
             metavar="SCALAR",
             show_default=False,
-            help="What of the encoder output an attribution method explains: sum, energy or centred_energy. Default: "
-            "sum.",
+            help="Scalar of the encoder output to explain: sum, energy or centred_energy. Default: sum.",
         ),
     ] = None,
     blend: Annotated[
@@ -63,7 +62,7 @@ def command(
             "--blend",
             metavar="SPACE=WEIGHT,...",
             show_default=False,
-            help="Make a space out of others: their affinities, weighted. Models that are registered come in at "
+            help="Create a space as a weighted mean of other spaces' affinities. It has their registered models at "
             "once. Needs --space.",
         ),
     ] = None,
@@ -75,7 +74,7 @@ def command(
             "--images",
             metavar="N",
             show_default=False,
-            help="Probe images per model. Default: 200, or as many as a folder has if those are fewer.",
+            help="Probe images per model. Default: 200, or all images of a smaller folder.",
         ),
     ] = None,
     canvas: Annotated[
@@ -98,7 +97,7 @@ def command(
             "--seed",
             metavar="N",
             show_default=False,
-            help="Of the rooms, yards or crops, or of the choice of images from a folder. Default: 0.",
+            help="Seed of the rooms, yards or crops, or of the choice of images from a folder. Default: 0.",
         ),
     ] = None,
     per_subfolder: options.PerSubfolder = None,
@@ -107,18 +106,18 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a registry, or add spaces to one.
+    """Create a registry, or add spaces to one.
 
-    A space is a set of probe images with a way to compare models on them: by attribution maps, by how the encoder
-    output tells the images apart, or a blend of other spaces. Models are compared inside one space. An existing space
-    is left as it is.
+    A space is a set of probe images and a way to compare models on them: by attribution maps, by a kernel of the
+    encoder output, or as a blend of other spaces. Models are compared within one space. Existing spaces are not
+    changed.
     """
     from modelspace.attribution import METHODS
     from modelspace.results import Records, SpaceInfo
     from modelspace.workspace import ModelSpace, home_for_new
 
     folder = home_for_new(home)
-    chosen = options.given(
+    arguments = options.given(
         probes=probes,
         methods=method or None,
         images=images,
@@ -130,34 +129,34 @@ def command(
         scalar=scalar,
     )
     if blend is not None:
-        if space is None or set(chosen) != {"name"}:
+        if space is None or set(arguments) != {"name"}:
             raise UsageError(
-                "--blend makes a space of others, which needs --space NAME and takes neither probes nor methods",
+                "--blend combines existing spaces: it needs --space NAME and takes neither probes nor methods",
                 "example: modelspace init --space mixed --blend dds=0.5,gradient_x_input=0.5",
             )
-        ranks = options.given(hubs=hubs, rerank=rerank)
-        blended = ModelSpace.open(home).blend(space, weights(blend), **ranks, default=default)
-        spaces = Records([blended], SpaceInfo)
+        ranking = options.given(hubs=hubs, rerank=rerank)
+        new_space = ModelSpace.open(home).blend(space, weights(blend), **ranking, default=default)
+        spaces = Records([new_space], SpaceInfo)
         folder = ModelSpace.open(home).home
     elif hubs is not None or rerank is not None:
         raise UsageError(
-            "--hubs and --rerank say how a blend ranks, and none is made here",
-            "add --blend, for example --blend dds=1; or give them to 'modelspace nearest'",
+            "--hubs and --rerank need --blend",
+            "add --blend, for example --blend dds=1; or use them with 'modelspace nearest'",
         )
     else:
-        spaces = ModelSpace(folder).init(**chosen, default=default)
+        spaces = ModelSpace(folder).init(**arguments, default=default)
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     say(f"registry: {folder}", quiet=quiet)
-    say_all((METHODS[one].notice for one in method or () if one in METHODS and METHODS[one].notice), quiet=quiet)
+    say_all((METHODS[name].notice for name in method or () if name in METHODS and METHODS[name].notice), quiet=quiet)
     suggest("modelspace add URI", quiet=quiet)
 
 
 def weights(text: str) -> dict[str, float]:
-    """Weights by space from "dds=0.5,gradient_x_input=0.5"; a space without a weight has 1.
+    """Parse weights by space, such as "dds=0.5,gradient_x_input=0.5"; the default weight is 1.
 
     Raises:
-        UsageError: a weight is no number, or a space is named twice.
+        UsageError: a weight is not a number, or a space is named twice.
     """
     out: dict[str, float] = {}
     for part in text.split(","):
@@ -166,7 +165,7 @@ def weights(text: str) -> dict[str, float]:
             value = float(weight) if sign else 1.0
         except ValueError as error:
             raise UsageError(
-                f"--blend {part} is no space with a weight", "example: --blend dds=0.5,saliency=0.5"
+                f"--blend {part} is not a space with a weight", "example: --blend dds=0.5,saliency=0.5"
             ) from error
         if not name or name in out:
             raise UsageError(

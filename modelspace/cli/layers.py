@@ -1,4 +1,4 @@
-"""``modelspace layers``"""
+"""The command ``modelspace layers``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """List the layers that a model executes, in order.
 
-    Marks the one that 'modelspace add' would explain; with --layer, the one that this option names. Needs no registry.
+    Marks the layer that 'modelspace add' would explain with the same options. Needs no registry.
     """
     from modelspace.workspace import ModelSpace
 

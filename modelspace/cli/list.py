@@ -1,4 +1,4 @@
-"""``modelspace list``"""
+"""The command ``modelspace list``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the registered models, in the order of their adding."""
+    """List the registered models, in the order they were added."""
     models = open_space(home).list(where)
     if format is not Format.table:
         print_records(models, format)
         return
     if not models:
-        say("no model meets the condition" if where else "no model is registered yet", quiet=quiet)
+        say("no model matches the condition" if where else "no model is registered yet", quiet=quiet)
         if not where:
             suggest("modelspace add URI", quiet=quiet)
         return

@@ -1,4 +1,4 @@
-"""Many models at once: what `modelspace add --manifest` shows while it runs, and says at its end."""
+"""Adding many models: the progress and summary of `modelspace add --manifest`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modelspace.cli.messages import say, suggest
 from modelspace.cli.screen import is_terminal, printable, wants_colour
 from modelspace.cli.spelling import in_flags
 
-#: What is said of a status in the summary, in this order.
+#: Statuses and their words in the summary, in this order.
 _SUMMARY = (
     ("added", "added"),
     ("replaced", "replaced"),
@@ -26,32 +26,32 @@ _SUMMARY = (
     ("would complete", "to be completed"),
     ("would compare", "to be loaded and compared"),
     ("unchanged", "unchanged"),
-    ("needs", "left out, since something must be brought"),
+    ("needs", "skipped, as something must be supplied"),
     ("not reached", "not reached"),
     ("failed", "FAILED"),
 )
 
 
 def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options: Any) -> None:
-    """Add the models of a manifest, print what became of them, and leave with 1 where one failed."""
+    """Add the models of a manifest, print the outcomes, and exit with 1 if a model failed."""
     from modelspace.results import Outcome, Records
     from modelspace.verbs.add_many import Interrupted
 
     interrupted = False
     dry_run = options.get("dry_run", False)
-    with _standing(quiet=quiet or dry_run) as (progress, on_outcome):
+    with _live_output(quiet=quiet or dry_run) as (progress, on_outcome):
         try:
-            outcomes = space.add_all(entries, progress=progress, told=on_outcome, **options)
+            outcomes = space.add_all(entries, progress=progress, on_outcome=on_outcome, **options)
         except Interrupted as stopped:
             outcomes, interrupted = Records(stopped.outcomes, Outcome), True
     if format is not Format.table:
         print_records(outcomes, format)
     elif not quiet:
-        # What went well has had its line; a dry run is nothing but its table.
+        # The others already had their lines; a dry run prints only the table.
         _print_table([outcome for outcome in outcomes if dry_run or outcome.status in ("failed", "needs")])
     say(summary(outcomes), quiet=quiet)
     if interrupted:
-        say("interrupted; what was finished is stored, and the same command does the rest", quiet=False)
+        say("interrupted; finished models are stored, run the same command again to resume", quiet=False)
         raise typer.Exit(INTERRUPTED)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed and quiet and format is Format.table:
@@ -77,9 +77,9 @@ def summary(outcomes: Sequence[Any]) -> str:
 
 
 def _line(outcome: Any) -> str:
-    took = f" ({figures.seconds(outcome.seconds)})" if outcome.seconds else ""
-    why = f": {in_flags(outcome.message)}" if outcome.message else ""
-    return f"{outcome.status} {outcome.name}{took}{why}"
+    duration = f" ({figures.seconds(outcome.seconds)})" if outcome.seconds else ""
+    reason = f": {in_flags(outcome.message)}" if outcome.message else ""
+    return f"{outcome.status} {outcome.name}{duration}{reason}"
 
 
 def _print_table(outcomes: Sequence[Any]) -> None:
@@ -99,7 +99,7 @@ def _print_table(outcomes: Sequence[Any]) -> None:
             optional=True,
         ),
         Column(
-            "why",
+            "reason",
             lambda outcome: " | ".join(map(in_flags, filter(None, (outcome.message, outcome.hint, *outcome.notes)))),
             least=30,
             fold=True,
@@ -114,10 +114,10 @@ Progress = Callable[[int, int, str, int, int], None]
 
 
 @contextmanager
-def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | None]]:
-    """A bar over the models with what is under way, and a line for each that is done, on standard error.
+def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | None]]:
+    """A progress bar over the models, and a line for each finished model, on standard error.
 
-    In a pipe there are the lines alone. What was registered already has no line: a rerun would begin with hundreds.
+    In a pipe there are only the lines. Unchanged models get no line, since a rerun would begin with hundreds of them.
     """
     if quiet:
         yield None, None
@@ -140,17 +140,21 @@ def _standing(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | Non
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}", markup=False),
+        TextColumn("{task.fields[current]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, count="", now="")
+        task = bar.add_task("", total=None, count="", current="")
 
-        def progress(models: int, total: int, label: str, images: int, in_all: int) -> None:
-            # A model counts by the share of its images, so that the bar moves within a long one.
-            share = images / in_all if in_all else 0.0
-            now = f"{label} {images}/{in_all} images" if in_all else ""
+        def progress(models: int, total: int, label: str, images: int, total_images: int) -> None:
+            # The current model counts by its fraction of images, so that the bar moves within a large model.
+            fraction = images / total_images if total_images else 0.0
+            current = f"{label} {images}/{total_images} images" if total_images else ""
             bar.update(
-                task, completed=models + share, total=total, count=f"{models}/{total} models", now=printable(now)
+                task,
+                completed=models + fraction,
+                total=total,
+                count=f"{models}/{total} models",
+                current=printable(current),
             )
 
         def on_outcome(outcome: Any) -> None:

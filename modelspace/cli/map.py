@@ -1,4 +1,4 @@
-"""``modelspace map``"""
+"""The command ``modelspace map``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ modelspace map --refit
 def command(
     *,
     selection: Selection,
-    refit: Annotated[bool, typer.Option("--refit", help="Make a new map, in which every model may move.")] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a new map.")] = 0,
+    refit: Annotated[bool, typer.Option("--refit", help="Compute a new map, in which every model may move.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of a new map.")] = 0,
     no_store: drawing.NoStore = False,
     title: drawing.Title = "",
     out: drawing.Out = None,
@@ -32,11 +32,11 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw the models as points, near ones near (UMAP).
+    """Draw the models as points, similar ones near each other (UMAP).
 
-    The coordinates are kept in the registry, so that the map stays where it was when models are added: new ones are
-    placed among the old ones, and only --refit moves anybody. Where the registry can't be written to, the map is drawn
-    without keeping them. The view places has them: modelspace sql "FROM places".
+    Coordinates are stored in the registry: new models are placed among the existing ones, and only --refit moves
+    those. If the registry is not writable, the map is drawn but not stored. To read the coordinates, query the view
+    places: modelspace sql "FROM places".
 
     A map can mislead: the neighbour recall says how many of each model's 5 nearest are also its nearest on the map.
     """
@@ -48,8 +48,8 @@ def command(
     if format is Format.table:
         origin = {
             "stored": "as stored",
-            "fitted": "made now",
-            "placed": f"as stored; {layout.n_new} new placed among them",
+            "fitted": "newly computed",
+            "placed": f"as stored, with {layout.n_new} new",
         }[layout.made]
         facts = {"models": picture.facts["models"], "neighbour recall": recall, "coordinates": origin}
     else:
@@ -63,4 +63,4 @@ def command(
             "stored": layout.stored,
             "seed": layout.map.seed,
         }
-    drawing.tell(path, facts, format, quiet=quiet, notes=picture.facts["notes"])
+    drawing.print_written(path, facts, format, quiet=quiet, notes=picture.facts["notes"])

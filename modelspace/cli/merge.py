@@ -1,4 +1,4 @@
-"""``modelspace merge``"""
+"""The command ``modelspace merge``."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def command(
             "--spaces",
             metavar="shared|all|SPACE",
             show_default=False,
-            help="shared: the spaces that both have; all: also those that only the other has; or names, one by one. "
-            "Default: shared.",
+            help="shared: the spaces in both registries; all: also those only in the other; or a name, may be given "
+            "several times. Default: shared.",
         ),
     ] = None,
     on_conflict: Annotated[
@@ -41,11 +41,11 @@ def command(
         typer.Option(
             "--on-conflict",
             metavar="fail|skip|rename",
-            help="Where a name belongs to another model here: write nothing at all, leave the model out, or rename it.",
+            help="If a name belongs to a different model here: write nothing at all, skip the model, or rename it.",
         ),
     ] = "fail",
     suffix: Annotated[
-        str, typer.Option("--suffix", metavar="TEXT", help="Put behind the name of a model that is renamed.")
+        str, typer.Option("--suffix", metavar="TEXT", help="Appended to the name of a renamed model.")
     ] = "-2",
     where: Annotated[
         str | None,
@@ -53,28 +53,28 @@ def command(
             "--where",
             metavar="SQL",
             show_default=False,
-            help="Only models of the other registry that meet this SQL condition on its table models.",
+            help="Only models of the other registry that match this SQL condition on its table models.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and write nothing.")] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Take in the models of another registry, without running them.
+    """Import the models of another registry, without running them.
 
-    They come from its stored maps, in the spaces that have the same id here: same images, method, canvas and bits.
-    Vectors and affinities are computed here. Models that are registered here are left as they are. The exit code is 1
-    if a model was refused because what is stored of it is damaged.
+    Their stored maps are copied, in spaces with the same id here: same images, method, canvas and bits. Vectors and
+    affinities are recomputed. Models that are already registered here stay unchanged. The exit code is 1 if a model
+    was refused because its stored data are damaged.
     """
-    asked: Any = spaces or "shared"
+    selection: Any = spaces or "shared"
     if spaces and len(spaces) == 1 and spaces[0] in ("shared", "all"):
-        asked = spaces[0]
+        selection = spaces[0]
     try:
         with progress_bar("merging", "models", quiet=quiet) as progress:
             merged = open_space(home).merge(
                 other,
-                spaces=asked,
+                spaces=selection,
                 on_conflict=on_conflict,
                 suffix=suffix,
                 where=where,
@@ -82,7 +82,7 @@ def command(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        say("interrupted; models that were merged already stay, and the same command takes the rest", quiet=False)
+        say("interrupted; merged models are stored, run the same command again to resume", quiet=False)
         raise typer.Exit(INTERRUPTED) from None
     if format is not Format.table:
         print_records(merged, format)
@@ -93,11 +93,15 @@ def command(
             Column("name", lambda row: row.name, least=12, fold=True),
             Column("status", lambda row: row.status),
             Column(
-                "name there", lambda row: row.theirs if row.theirs != row.name else "", rank=1, fold=True, optional=True
+                "name in other",
+                lambda row: row.theirs if row.theirs != row.name else "",
+                rank=1,
+                fold=True,
+                optional=True,
             ),
             Column("spaces", lambda row: ", ".join(row.spaces), rank=2, least=10, optional=True),
             Column(
-                "why",
+                "reason",
                 lambda row: " | ".join(map(in_flags, filter(None, (row.message, row.hint)))),
                 least=20,
                 fold=True,
@@ -106,8 +110,8 @@ def command(
         ]
         print_table(columns, merged)
     counts = Counter(row.status for row in merged)
-    counted = ", ".join(f"{count} {status}" for status, count in counts.items()) or "it has no model in these spaces"
-    say(f"{other}: {counted}", quiet=quiet)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items()) or "it has no model in these spaces"
+    say(f"{other}: {summary}", quiet=quiet)
     refused = [row for row in merged if row.status == "refused"]
     for row in refused if quiet and format is Format.table else ():
         say(f"error: {row.theirs}: {in_flags(row.message)}", quiet=False)

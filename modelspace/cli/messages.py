@@ -1,4 +1,4 @@
-"""Words to the person, on standard error, so that standard output stays data."""
+"""Messages to the user, on standard error, so that standard output has only data."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from modelspace.cli.spelling import in_flags
 
 
 def say(text: str, *, quiet: bool) -> None:
-    """One line, unless the user wants quiet."""
+    """Print one line, unless `quiet`."""
     if not quiet:
         print(printable(text), file=sys.stderr)
 
 
 def say_all(lines: Iterable[str], *, quiet: bool) -> None:
+    """Print several lines, unless `quiet`."""
     for line in lines:
         say(line, quiet=quiet)
 
 
 def note(remarks: Iterable[str], *, quiet: bool) -> None:
-    """The library's remarks, one a line."""
+    """Print notes of the library, one per line."""
     say_all((f"note: {in_flags(remark)}" for remark in remarks), quiet=quiet)
 
 
 def suggest(command: str, *, quiet: bool) -> None:
-    """What to type next."""
+    """Print what to type next."""
     say(f"next: {command}", quiet=quiet)

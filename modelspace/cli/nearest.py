@@ -1,4 +1,4 @@
-"""``modelspace nearest``"""
+"""The command ``modelspace nearest``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def command(
         typer.Argument(
             metavar="NAME_OR_URI",
             autocompletion=completion.models,
-            help="Name of a registered model, or the address of one that is not.",
+            help="Name of a registered model, or the address of another one.",
         ),
     ],
     *,
-    k: Annotated[int, typer.Option("-k", metavar="K", help="How many neighbours.")] = 5,
+    k: Annotated[int, typer.Option("-k", metavar="K", help="Number of neighbours.")] = 5,
     where: options.Where = None,
     space: options.Space = None,
     hubs: options.Hubs = None,
@@ -47,12 +47,12 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """The best models to transfer from, nearest first.
+    """List the best models to transfer from, nearest first.
 
-    The affinity of two models is the mean cosine of their attribution maps, or of how their encoder outputs tell the
-    probe images apart, with a 95% interval over the probe images. The space says what the ranking is by; --space paper
-    is the published method. A model that is not registered is run once over the probe images and not stored; the
-    options that say how to load it are those of 'modelspace add'.
+    The affinity of two models is the mean cosine of their attribution maps, or the similarity of the kernels of their
+    encoder outputs, with a 95% interval over the probe images. The space determines how models are ranked; --space
+    paper is the published method. An unregistered model is run once over the probe images and not stored; its loading
+    options are those of 'modelspace add'.
     """
     run_options = {
         **loading.arguments(),
@@ -60,19 +60,19 @@ def command(
     }
     if run_options and ":" not in model:
         raise UsageError(
-            f"{model!r} is a name, and names need no {', '.join(sorted(run_options))}",
-            "these options say how to load a model from its address, for example zoo:curvature",
+            f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",
+            "these options are for loading a model from its address, for example zoo:curvature",
         )
-    ranks = options.given(hubs=hubs, rerank=rerank)
+    ranking_options = options.given(hubs=hubs, rerank=rerank)
     with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
         ranking = open_space(home).nearest(
-            model, k, where=where, space=space, progress=progress, **ranks, **run_options
+            model, k, where=where, space=space, progress=progress, **ranking_options, **run_options
         )
     note(ranking.notes, quiet=quiet)
     if format is not Format.table:
         print_records(ranking, format)
     elif not ranking:
-        say(f"no other model of the space {ranking.space}" + (" meets the condition" if where else ""), quiet=quiet)
+        say(f"no other model in space {ranking.space}" + (" matches the condition" if where else ""), quiet=quiet)
     else:
         _print_ranking(ranking)
 
@@ -102,11 +102,11 @@ def _print_ranking(ranking: Any) -> None:
     ]
     footnotes = []
     if tied_above:
-        footnotes.append(f"{mark} tied with the line above: these probe images do not tell the two apart (95%)")
+        footnotes.append(f"{mark} tied with the line above: these probe images do not separate the two (95%)")
     if ranking[-1].tied_with_next:
         n = len(ranking)
-        footnotes.append(f"rank {n} is tied with the next, which is not shown: -k {n + 1} shows it")
-    by = {"affinity": "", "directed": ", ranked by how well they foretell its features"}
-    ranked = by.get(ranking.ranked_by, f", corrected for hubs: {ranking.ranked_by}")
-    tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked})")
+        footnotes.append(f"rank {n} is tied with the next: -k {n + 1} shows it")
+    descriptions = {"affinity": "", "directed": ", ranked by how well their features predict the target's"}
+    ranked_by = descriptions.get(ranking.ranked_by, f", corrected for hubs: {ranking.ranked_by}")
+    tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked_by})")
     tables.print_table(columns, ranking, footnotes=footnotes)

@@ -1,4 +1,4 @@
-"""The one place where the command line takes hold of the library. Imported late: it costs numpy, duckdb and faiss."""
+"""The one place where commands open a registry. The imports are late, since they load numpy, duckdb and faiss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def open_space(home: str | None) -> ModelSpace:
-    """The registry that the user means.
+    """Open the registry of a folder, or the nearest one.
 
     Raises:
-        NotFoundError: there is none; the hint says how to make one.
+        NotFoundError: there is none; the hint says how to create one.
     """
     from modelspace.workspace import ModelSpace
 
@@ -20,7 +20,7 @@ def open_space(home: str | None) -> ModelSpace:
 
 
 def open_or_make(home: str | None) -> tuple[ModelSpace, bool]:
-    """As `open_space`, but one that is not there is made with the defaults; the second value says whether it was."""
+    """As `open_space`, but create a missing registry with the defaults; the second value is True if it was created."""
     from modelspace.home import REGISTRY, find_home
     from modelspace.workspace import ModelSpace
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, with their help texts."""
+"""Options shared by several commands, with their help texts."""
 
 from __future__ import annotations
 
@@ -26,15 +26,11 @@ NewHome = Annotated[
         "--home",
         metavar="DIR",
         show_default=False,
-        help="Folder to make the registry in. Default: MODELSPACE_HOME, else the current folder.",
+        help="Folder for the registry. Default: MODELSPACE_HOME, else the current folder.",
     ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print no progress, remarks or hints; errors and data only.")
-]
-FormatOption = Annotated[
-    Format, typer.Option("--format", metavar="table|json|csv", help="How to print on standard output.")
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only data and errors: no progress, notes or hints.")]
+FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of standard output.")]
 Space = Annotated[
     str | None,
     typer.Option(
@@ -51,7 +47,7 @@ Where = Annotated[
         "--where",
         metavar="SQL",
         show_default=False,
-        help="Only models that meet this SQL condition on the table models, for example \"task = 'curvature'\".",
+        help="Only models that match this SQL condition on the table models, for example \"task = 'curvature'\".",
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name of the model.")]
@@ -76,13 +72,13 @@ TrustCode = Annotated[
         "--trust-code",
         metavar="SHA256",
         show_default=False,
-        help="SHA-256 of the file whose code may run, for file: addresses. Without it the file is refused and its "
+        help="For file: addresses: SHA-256 of the file whose code may run. Without it the file is refused and its "
         "SHA-256 is shown.",
     ),
 ]
 Float32 = Annotated[
     bool,
-    typer.Option("--float32", help="Run the model in float32, also where it computes in half precision inside."),
+    typer.Option("--float32", help="Run the model in float32, including its half-precision parts."),
 ]
 Stochastic = Annotated[
     int | None,
@@ -90,7 +86,7 @@ Stochastic = Annotated[
         "--stochastic",
         metavar="N",
         show_default=False,
-        help="For a model whose forward pass is random: average N passes, at N times the cost.",
+        help="For a model with a random forward pass: average N passes, at N times the cost.",
     ),
 ]
 Layer = Annotated[
@@ -100,7 +96,7 @@ Layer = Annotated[
         metavar="LAYER",
         show_default=False,
         help="Layer to explain: a module's name or a pattern, NAME:in for its input, 'output' for the model's output. "
-        "Default: found; 'modelspace layers URI' shows which.",
+        "Default: found automatically; 'modelspace layers URI' shows which.",
     ),
 ]
 Device = Annotated[
@@ -118,12 +114,12 @@ Task = Annotated[
 Data = Annotated[str | None, typer.Option("--data", metavar="D", show_default=False, help="What it was trained on.")]
 Tag = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="K=V", show_default=False, help="Anything else; may be given several times."),
+    typer.Option("--tag", metavar="K=V", show_default=False, help="Any other metadata; may be given several times."),
 ]
 PerSubfolder = Annotated[
     int | None,
     typer.Option(
-        "--per-subfolder", metavar="N", show_default=False, help="Take this number of images of each subfolder of DIR."
+        "--per-subfolder", metavar="N", show_default=False, help="Take this number of images from each subfolder."
     ),
 ]
 Hubs = Annotated[
@@ -132,8 +128,8 @@ Hubs = Annotated[
         "--hubs",
         metavar="HOW",
         show_default=False,
-        help="Correct for models that are near to everybody: none, centred, csls or mutual. Default: what the space "
-        "says.",
+        help="Correct for hubs, models that are near to most others: none, centred, csls or mutual. Default: the "
+        "space's own.",
     ),
 ]
 Rerank = Annotated[
@@ -142,14 +138,14 @@ Rerank = Annotated[
         "--rerank",
         metavar="HOW",
         show_default=False,
-        help="directed: rank candidates by how well their features predict the target's. none: do not. Default: what "
-        "the space says.",
+        help="directed: rank candidates by how well their features predict the target's; or none. Default: the "
+        "space's own.",
     ),
 ]
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, so that the defaults stay where they are defined."""
+    """The options that are not None, so that defaults are defined in one place, the library."""
     return {name: value for name, value in options.items() if value is not None}
 
 

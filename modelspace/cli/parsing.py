@@ -1,8 +1,8 @@
-"""A short way past typer's general conversion of words, which imports pydantic: 0.1 s on every command.
+"""A bypass of typer's conversion of arguments, which imports pydantic: 0.1 s on every command.
 
-Typer 0.29 converts each word of the command line through a pydantic schema. For text, whole numbers and choices the
-result is plain, so it is given directly; anything else, and every word that does not fit, still goes typer's way, which
-also words the error. Other versions of typer don't have the slot that is filled here and work as they always do.
+Typer 0.29 converts each argument through a pydantic schema. Strings, integers and choices are converted here directly;
+other types and invalid values still go through typer, which also writes the error messages. Other versions of typer
+don't have the attribute that is replaced here, and are not affected.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ from typing import Any
 
 import typer
 
+from modelspace.deprecated import renamed
+
 _SLOT = "_runtime_param"
 
 
-class Direct:
-    """Converts the easy words itself and hands the others to the parameter's own conversion.
+class DirectConversion:
+    """Converts simple values itself and passes all others to the parameter's own conversion.
 
     Args:
-        kind: the type of the parameter: str, int, list[str], an Enum, or any other, of which only None is easy.
+        kind: the type of the parameter: str, int, list[str] or an Enum; for any other type only None is simple.
     """
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value of a parameter, converted to its type."""
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
@@ -44,14 +47,17 @@ class Direct:
         return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
 
 
-def lighten(command: Any) -> None:
-    """Give the parameters of a command, and of the commands below it, the short way."""
-    # The option --help is made on demand, kept, and no member of `params`.
+def use_direct_conversion(command: Any) -> None:
+    """Install `DirectConversion` in the parameters of a command and its subcommands."""
+    # `get_params`, since --help is created on demand, cached, and not in `params`.
     for param in command.get_params(typer.Context(command, **command.context_settings)):
         descriptor = getattr(param, "type_descriptor", None)
         bounded = getattr(param, "min", None) is not None or getattr(param, "max", None) is not None
         if descriptor is not None and hasattr(param, _SLOT) and getattr(param, _SLOT) is None:
-            # Bounds are typer's to check; only that nothing was given is plain then.
-            setattr(param, _SLOT, Direct(None if bounded else descriptor.annotation))
-    for below in getattr(command, "commands", {}).values():
-        lighten(below)
+            # typer checks bounds, so for a bounded parameter only None is simple.
+            setattr(param, _SLOT, DirectConversion(None if bounded else descriptor.annotation))
+    for subcommand in getattr(command, "commands", {}).values():
+        use_direct_conversion(subcommand)
+
+
+__getattr__ = renamed(__name__, {"Direct": "DirectConversion", "lighten": "use_direct_conversion"})

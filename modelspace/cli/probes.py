@@ -1,4 +1,4 @@
-"""``modelspace probes``: create, list, show"""
+"""The commands ``modelspace probes create``, ``list`` and ``show``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def create(
             "--images",
             metavar="N",
             show_default=False,
-            help="Number of images to take of a folder (default: all), or of photographs to cut (default: 200).",
+            help="Number of images to take from a folder (default: all), or of photographs to crop (default: 200).",
         ),
     ] = None,
     per_subfolder: options.PerSubfolder = None,
@@ -62,24 +62,27 @@ def create(
     seed: Annotated[
         int | None,
         typer.Option(
-            "--seed", metavar="N", show_default=False, help="Of the rooms, yards, crops or choice. Default: 0."
+            "--seed",
+            metavar="N",
+            show_default=False,
+            help="Seed of the rooms, yards or crops, or of the choice of images. Default: 0.",
         ),
     ] = None,
     home: options.NewHome = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Register a probe set. The same images again are the set that is there."""
+    """Register a probe set. Images that are already registered keep their set and its name."""
     from modelspace.workspace import ModelSpace, home_for_new
 
-    chosen = options.given(images=images, per_subfolder=per_subfolder, size=size, seed=seed)
-    probe_set = ModelSpace(home_for_new(home)).create_probes(name, source, **chosen)
+    arguments = options.given(images=images, per_subfolder=per_subfolder, size=size, seed=seed)
+    probe_set = ModelSpace(home_for_new(home)).create_probes(name, source, **arguments)
     if format is not Format.table:
         print_record(probe_set, format)
     elif not quiet:
         _print_card(probe_set)
     if probe_set.name != name:
-        say(f"note: these images are registered as {probe_set.name}; {name} was not made", quiet=quiet)
+        say(f"note: these images are already registered as {probe_set.name}; {name} was not created", quiet=quiet)
     suggest(f"modelspace init --probes {probe_set.name}", quiet=quiet)
 
 
@@ -115,12 +118,12 @@ def show(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print all that is known of one probe set."""
+    """Print everything known about a probe set."""
     sets = open_space(home).probe_sets()
     probe_set = next((row for row in sets if row.name == name), None)
     if probe_set is None:
-        near = did_you_mean(name, [row.name for row in sets], "'modelspace probes list' shows the probe sets")
-        raise NotFoundError(f"there is no probe set {name!r}", near)
+        hint = did_you_mean(name, [row.name for row in sets], "'modelspace probes list' shows the probe sets")
+        raise NotFoundError(f"there is no probe set {name!r}", hint)
     if format is not Format.table:
         print_record(probe_set, format)
         return
@@ -128,7 +131,7 @@ def show(
 
 
 def _images(row: Any) -> str:
-    # A rendered set has as many images as are asked for.
+    # A rendered set has any number of images.
     return "any" if row.n_images is None else str(row.n_images)
 
 

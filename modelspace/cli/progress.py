@@ -11,15 +11,15 @@ from modelspace.cli.screen import is_terminal, printable, wants_colour
 
 @contextmanager
 def progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar that shows something moving from the start, and steps once the work reports some.
+    """A bar that shows activity from the start, and progress once it is reported.
 
     Args:
-        what: is being done.
+        what: description of the work.
         unit: what is counted, for example "images".
-        quiet: no bar.
+        quiet: show no bar.
 
     Yields:
-        The function to call with (done, in all); None where there is no bar.
+        A function to call with (done, total); None if there is no bar.
     """
     if quiet or not is_terminal(sys.stderr):
         yield None

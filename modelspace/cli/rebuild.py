@@ -1,4 +1,4 @@
-"""``modelspace rebuild``"""
+"""The command ``modelspace rebuild``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ modelspace rebuild --compact
 
 def command(
     coordinates: Annotated[
-        bool, typer.Option("--coordinates", help="First compute affinities and vectors again from the stored maps.")
+        bool, typer.Option("--coordinates", help="First recompute affinities and vectors from the stored maps.")
     ] = False,
     compact: Annotated[
-        bool, typer.Option("--compact", help="First write the registry again, without the unused room in its file.")
+        bool, typer.Option("--compact", help="First rewrite the registry without the unused space in its file.")
     ] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
@@ -37,4 +37,4 @@ def command(
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     what = "vectors and index files" if coordinates else "index files"
-    say(f"made the {what} of {len(spaces)} space{'' if len(spaces) == 1 else 's'} anew", quiet=quiet)
+    say(f"rebuilt the {what} of {len(spaces)} space{'' if len(spaces) == 1 else 's'}", quiet=quiet)

@@ -1,4 +1,4 @@
-"""``modelspace remove``"""
+"""The command ``modelspace remove``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ modelspace remove curvature
 
 
 def command(name: options.Name, home: options.Home = None, quiet: options.Quiet = False) -> None:
-    """Remove one model from the registry.
+    """Remove a model from the registry.
 
-    Its entry, maps and vectors go, and nothing is asked. The affinities of the other models to each other stay exactly
-    as they are. Adding the model again brings it back.
+    Its entry, maps and vectors are deleted without confirmation. The affinities between the other models stay exactly
+    the same. To restore the model, add it again.
     """
     space = open_space(home)
     uri = space.show(name).uri

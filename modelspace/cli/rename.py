@@ -1,4 +1,4 @@
-"""``modelspace rename``"""
+"""The command ``modelspace rename``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ modelspace rename curvature curvature-rooms
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name it has.")],
-    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="Name that it gets.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Current name.")],
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="New name.")],
     home: options.Home = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Give a model another name."""
+    """Rename a model."""
     open_space(home).rename(name, new_name)
     say(f"{name} is now called {new_name}", quiet=quiet)

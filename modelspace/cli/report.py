@@ -1,4 +1,4 @@
-"""``modelspace report``"""
+"""The command ``modelspace report``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Write a summary of a space.
 
-    Counts, map, tree, heatmap, duplicates, outliers, and hubs: models that are near to very many others.
+    Counts, map, tree, heatmap, duplicates, outliers, and hubs: models that are near to many others.
     """
     path = drawing.target(out, "report.html", drawing.REPORTS)
     with drawing.drawing("the report", quiet=quiet):
@@ -47,4 +47,4 @@ def command(
         written = report.save(path)
     facts = {"sections": ", ".join(section.heading for section in report.sections)}
     facts["pictures"] = ", ".join(str(file) for file in written[1:])
-    drawing.tell(path, facts, format, quiet=quiet)
+    drawing.print_written(path, facts, format, quiet=quiet)

@@ -1,4 +1,4 @@
-"""What a terminal can show, and what must not reach it."""
+"""What a terminal can show, and which characters must not reach it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO) -> bool:
+    """Whether a stream is an open terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed
@@ -14,20 +15,21 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether colours and bold may be used: a terminal that can, and NO_COLOR (no-color.org) not set."""
+    """Whether colours and bold may be used: a capable terminal, and NO_COLOR (no-color.org) not set."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def has_unicode(stream: TextIO) -> bool:
+    """Whether a stream encodes all of Unicode."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with control and invisible characters spelled out, so that none of them can move the cursor or hide.
+    """Escape control and invisible characters, so that a text can't move the cursor or hide anything.
 
     Args:
-        text: from anywhere, for example a tag that somebody else wrote.
-        keep: characters that may stay.
+        text: untrusted text, for example a tag.
+        keep: characters that are not escaped.
 
     >>> printable("red\\x1b[31m")
     'red\\\\x1b[31m'

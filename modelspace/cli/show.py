@@ -1,4 +1,4 @@
-"""``modelspace show``"""
+"""The command ``modelspace show``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print all that is known of one model."""
+    """Print everything known about a model."""
     model = open_space(home).show(name)
     if format is not Format.table:
         print_record(model, format)

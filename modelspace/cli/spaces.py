@@ -1,4 +1,4 @@
-"""``modelspace spaces``"""
+"""The command ``modelspace spaces``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def command(
             metavar="SPACE",
             show_default=False,
             autocompletion=completion.spaces,
-            help="First make this the space that queries use.",
+            help="First make this the default space of queries.",
         ),
     ] = None,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the spaces: what they are made of, and their models.
+    """List the spaces with their definitions and numbers of models.
 
-    The column "index" says whether the index file is fresh; one that is not is rebuilt by the next query.
+    The column "index" says whether the index file is fresh; the next query rebuilds one that is not.
     """
     space = open_space(home)
     if set_default is not None:
@@ -44,10 +44,10 @@ def command(
     print_spaces(space.spaces(), format)
 
 
-def print_spaces(spaces: Any, chosen: Format) -> None:
-    """Records of `modelspace.results.SpaceInfo`."""
-    if chosen is not Format.table:
-        print_records(spaces, chosen)
+def print_spaces(spaces: Any, format: Format) -> None:
+    """Print records of `modelspace.results.SpaceInfo`."""
+    if format is not Format.table:
+        print_records(spaces, format)
         return
     from modelspace.cli.tables import Column, print_table
 
@@ -70,7 +70,7 @@ def print_spaces(spaces: Any, chosen: Format) -> None:
 
 
 def _parameters(parameters: dict[str, Any], names: dict[str, str]) -> str:
-    """Parameters as words; the members of a blend by their names, what it does not do left out."""
+    """Parameters as text: the members of a blend by name, without options that are "none"."""
     members = sorted(parameters.get("members", {}).items(), key=lambda pair: -pair[1])
     words = [" + ".join(f"{weight:.3g} {names.get(member, member)}" for member, weight in members)] if members else []
     words += [f"{key}={value}" for key, value in parameters.items() if key != "members" and value != "none"]

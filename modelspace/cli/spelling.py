@@ -1,7 +1,7 @@
-"""The library's messages in the command line's words: a parameter becomes a flag, and a verb a command, here alone.
+"""Translation of the library's messages for the command line: parameters become flags, methods become commands.
 
-Messages, hints and notes name parameters and verbs as Python writes them, in backticks (`modelspace.errors` has the
-convention). Whatever is in backticks and names nothing that the command line has stays as it is.
+Messages, hints and notes use Python names, in backticks (the convention is in `modelspace.errors`). Text in backticks
+that has no counterpart on the command line is left unchanged.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from types import EllipsisType
 from typing import Any
 
 from modelspace.cli.commands import COMMANDS, load
+from modelspace.deprecated import renamed
 
 
 @dataclass(frozen=True)
 class Verb:
-    """How a verb of `modelspace.workspace.ModelSpace` is called on the command line.
+    """The command for a method of `modelspace.workspace.ModelSpace`.
 
     Attributes:
         command: its words after "modelspace".
-        arguments: flags of its arguments by position; "" for one that is a word of its own, as all beyond these are.
-        flags: of parameters that are called otherwise in this command than elsewhere.
+        arguments: flags of its positional arguments; "" for an argument without a flag, the default for further ones.
+        flags: flags of parameters that this command names differently from the others.
     """
 
     command: str
@@ -33,7 +34,7 @@ class Verb:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Verbs that are not the command of the same name with the same words.
+#: Methods whose command differs from `Verb(name)`.
 VERBS = {
     "create": Verb("init", ("--home",), {"name": "--space"}),
     "init": Verb("init", (), {"name": "--space"}),
@@ -45,7 +46,7 @@ VERBS = {
     "set_default": Verb("spaces", ("--set-default",)),
 }
 
-#: Parameters whose flag is not their name with dashes.
+#: Parameters whose flag differs from their name with dashes.
 FLAGS = {
     "k": "-k",
     "matrices": "--matrix",
@@ -55,22 +56,22 @@ FLAGS = {
     "timeout_s": "--timeout",
 }
 
-#: What is one thing in Python and another on the command line.
-WHOLE = {"space.evaluate().to_dict()": "evaluate --out evaluation.json"}
+#: Python expressions with a translation of their own.
+EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json"}
 
-#: Arguments of verbs by their names in messages, where the help texts call them otherwise.
+#: Arguments whose name in messages differs from the one in the help texts.
 METAVARS = {"model": "URI"}
 
 _BACKTICKED = re.compile(r"`([^`\n]+)`")
 _PLAIN_WORD = re.compile(r"[\w@%+=:,./-]+")
 
 
-class _NotOursError(Exception):
-    """What is in backticks is no parameter or verb that the command line has."""
+class _UntranslatableError(Exception):
+    """The text in backticks has no counterpart on the command line."""
 
 
 def in_flags(text: str) -> str:
-    """A message, hint or note of the library as the command line says it.
+    """Translate a message, hint or note of the library for the command line.
 
     >>> in_flags("tap another layer with `layer=`; `space.layers(model)` lists them")
     "tap another layer with --layer; 'modelspace layers URI' lists them"
@@ -81,18 +82,18 @@ def in_flags(text: str) -> str:
     """
 
     def translated(match: re.Match[str]) -> str:
-        # A command that ends the line after a colon can be copied as it stands, and needs no quotes.
+        # A command after a colon at the end of the line needs no quotes.
         bare = text[: match.start()].endswith(": ") and match.end() == len(text)
         try:
             return _translated(match[1], "" if bare else "'")
-        except (_NotOursError, SyntaxError, TypeError, ValueError):
+        except (_UntranslatableError, SyntaxError, TypeError, ValueError):
             return match[0]
 
     return _BACKTICKED.sub(translated, text) if "`" in text else text
 
 
 def record_in_flags(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as a dictionary, with its message, hint, detail and notes in the command line's words."""
+    """A copy of a record with its message, hint, detail and notes translated for the command line."""
     return {
         key: _value_in_flags(value) if key in ("message", "hint", "detail", "notes") else value
         for key, value in row.items()
@@ -106,8 +107,8 @@ def _value_in_flags(value: Any) -> Any:
 
 
 def _translated(code: str, quote: str) -> str:
-    if code in WHOLE:
-        return f"{quote}modelspace {WHOLE[code]}{quote}"
+    if code in EXPRESSIONS:
+        return f"{quote}modelspace {EXPRESSIONS[code]}{quote}"
     if re.fullmatch(r"\w+=", code):
         return _known(flag(code[:-1]), _flags())
     if re.match(r"\w+=", code):
@@ -118,7 +119,7 @@ def _translated(code: str, quote: str) -> str:
 
 
 def flag(parameter: str) -> str:
-    """The flag of a parameter of the verbs, or of a field of `modelspace.types.Preprocessing`.
+    """The flag of a method's parameter, or of a field of `modelspace.types.Preprocessing`.
 
     >>> flag("input_size"), flag("k")
     ('--input-size', '-k')
@@ -127,9 +128,9 @@ def flag(parameter: str) -> str:
 
 
 def _command(call: ast.expr) -> Iterator[str]:
-    """The words of a call such as ``space.add(model, name="a")``, after "modelspace"."""
+    """The command line for a call such as ``space.add(model, name="a")``, without "modelspace"."""
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
-        raise _NotOursError
+        raise _UntranslatableError
     owner, name = call.func.value, call.func.attr
     verb = VERBS.get(name, Verb(name))
     known = _flags_of(verb.command)
@@ -143,7 +144,7 @@ def _command(call: ast.expr) -> Iterator[str]:
     if isinstance(owner, ast.Call) and ast.unparse(owner.func) == "ModelSpace.open":
         yield from ("--home", *_words("home", owner.args[0]))
     elif not isinstance(owner, ast.Name) or owner.id not in ("space", "ModelSpace"):
-        raise _NotOursError
+        raise _UntranslatableError
 
 
 def _options(keywords: Iterable[ast.keyword], flags: Mapping[str, str], known: frozenset[str]) -> Iterator[str]:
@@ -156,19 +157,19 @@ def _options(keywords: Iterable[ast.keyword], flags: Mapping[str, str], known: f
 
 
 def _entries(value: ast.expr) -> list[ast.keyword]:
-    """The entries of a preprocessing's dictionary as the keywords that they stand for."""
+    """The entries of a `preprocessing` dictionary as keyword arguments."""
     from modelspace.sources.fields import FIELDS
 
     if not isinstance(value, ast.Dict):
-        raise _NotOursError
+        raise _UntranslatableError
     keys = [ast.literal_eval(key) for key in value.keys if key is not None]
     if not set(keys) <= set(FIELDS):
-        raise _NotOursError
+        raise _UntranslatableError
     return [ast.keyword(key, entry) for key, entry in zip(keys, value.values, strict=True)]
 
 
 def _option(option: str, name: str, value: ast.expr, known: frozenset[str]) -> Iterator[str]:
-    """The words of one parameter with its value; of a switch and of None there is no value to show."""
+    """The words for a parameter and its value; a switch or None has no value."""
     constant = value.value if isinstance(value, ast.Constant) else ...
     if constant is None:
         yield from ("no", _known(option, known))
@@ -184,8 +185,8 @@ def _option(option: str, name: str, value: ast.expr, known: frozenset[str]) -> I
 
 
 def _words(name: str, value: ast.expr) -> Iterator[str]:
-    """The words that a value is written with; a name stands for what the reader puts in."""
-    from modelspace.sources.fields import FIELDS  # here, since a command without a message has no use for it
+    """The words for a value; a Python name becomes a placeholder."""
+    from modelspace.sources.fields import FIELDS  # imported late, since commands without messages don't need it
 
     if isinstance(value, ast.Name):
         yield METAVARS.get(value.id, value.id.upper())
@@ -205,7 +206,7 @@ def _words(name: str, value: ast.expr) -> Iterator[str]:
 
 
 def _quoted(word: str) -> str:
-    """A word as a shell reads it."""
+    """A word quoted for the shell."""
     if _PLAIN_WORD.fullmatch(word):
         return word
     return f'"{word}"' if word and not set(word) & set('"$`\\!') else shlex.quote(word)
@@ -213,19 +214,19 @@ def _quoted(word: str) -> str:
 
 def _known(option: str, flags: frozenset[str]) -> str:
     if option not in flags:
-        raise _NotOursError
+        raise _UntranslatableError
     return option
 
 
 @cache
 def _flags_of(command: str) -> frozenset[str]:
-    """The flags of a command, or of one below it ("probes create")."""
-    first, _, below = command.partition(" ")
+    """The flags of a command or subcommand ("probes create")."""
+    first, _, subcommand = command.partition(" ")
     if first not in COMMANDS:
-        raise _NotOursError
+        raise _UntranslatableError
     parser = load(first)
-    inner = getattr(parser, "commands", {})
-    parsers = [inner[below]] if below else [parser, *inner.values()]
+    subparsers = getattr(parser, "commands", {})
+    parsers = [subparsers[subcommand]] if subcommand else [parser, *subparsers.values()]
     return frozenset(
         option for each in parsers for param in each.params for option in (*param.opts, *param.secondary_opts)
     )
@@ -235,3 +236,6 @@ def _flags_of(command: str) -> frozenset[str]:
 def _flags() -> frozenset[str]:
     """The flags of all commands."""
     return frozenset().union(*map(_flags_of, COMMANDS))
+
+
+__getattr__ = renamed(__name__, {"WHOLE": "EXPRESSIONS"})

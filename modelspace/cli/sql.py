@@ -1,4 +1,4 @@
-"""``modelspace sql``"""
+"""The command ``modelspace sql``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ echo "SELECT count(*) FROM models" | modelspace sql
 def command(
     query: Annotated[
         str | None,
-        typer.Argument(metavar="SQL", show_default=False, help="The query; '-' or nothing reads standard input."),
+        typer.Argument(
+            metavar="SQL", show_default=False, help="The query. Default, or '-': read it from standard input."
+        ),
     ] = None,
     file: Annotated[
         str | None,
@@ -35,7 +37,7 @@ def command(
     ] = None,
     timeout: Annotated[
         int | None,
-        typer.Option("--timeout", metavar="SECONDS", show_default=False, help="Give up after this time. Default: 30."),
+        typer.Option("--timeout", metavar="SECONDS", show_default=False, help="Time limit. Default: 30."),
     ] = None,
     max_rows: Annotated[
         int | None,
@@ -51,11 +53,11 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Ask the registry in SQL (DuckDB). The connection can read the registry and nothing else, and changes nothing."""
+    """Query the registry in SQL (DuckDB). The connection is read-only and has access to the registry only."""
     text = _query(query, file)
-    # One more than is printed, to know whether there are more.
-    wanted = None if max_rows is None else max_rows + 1
-    table = open_space(home).sql(text, **options.given(timeout_s=timeout, max_rows=wanted))
+    # Fetch one more than is printed, to know whether there are more.
+    limit = None if max_rows is None else max_rows + 1
+    table = open_space(home).sql(text, **options.given(timeout_s=timeout, max_rows=limit))
     columns, rows = _distinct(table.columns), [list(row) for row in table.rows[:max_rows]]
     if format is Format.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -70,7 +72,7 @@ def command(
 
 def _query(query: str | None, file: str | None) -> str:
     if query not in (None, "-") and file is not None:
-        raise UsageError("there are two queries: one typed and one in a file", "leave one of them out")
+        raise UsageError("there are two queries: one on the command line and one in a file", "give only one of them")
     if file not in (None, "-"):
         return Path(str(file)).read_text("utf-8")
     if query not in (None, "-"):
@@ -81,18 +83,18 @@ def _query(query: str | None, file: str | None) -> str:
 
 
 def _distinct(columns: list[str]) -> list[str]:
-    """The names of the columns, with a number where one comes again: a JSON object has each key once.
+    """The column names, with a number after repeated ones, since the keys of a JSON object are unique.
 
     >>> _distinct(["a", "b", "a"])
     ['a', 'b', 'a_2']
     """
     out: list[str] = []
     for name in columns:
-        free, n = name, 1
-        while free in out:
+        candidate, n = name, 1
+        while candidate in out:
             n += 1
-            free = f"{name}_{n}"
-        out.append(free)
+            candidate = f"{name}_{n}"
+        out.append(candidate)
     return out
 
 

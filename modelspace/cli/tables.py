@@ -1,8 +1,8 @@
-"""Tables and cards for people. Imports rich, so it is imported when something is drawn.
+"""Tables and cards for people. Imports rich, so it is itself imported late.
 
-In a terminal a table fits its width: a column that may be cut is cut, then whole columns are left out, the least needed
-first, and a line below says which. Names are never cut, but folded. Into a pipe or a file everything goes uncut and
-without colour.
+In a terminal a table is fitted to the width: columns are truncated if allowed, then whole columns are dropped, least
+important first, and a line below names them. Names are never truncated, but folded. In a pipe or file everything is
+printed in full and without colour.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Column:
     """One column of a table.
 
     Attributes:
-        header: its title.
-        text: from a record to the cell.
+        header: title of the column.
+        text: function from a record to the cell's text.
         right: align to the right, for numbers.
-        rank: columns with the highest are left out first; 0: never.
-        least: the cells may be cut to this width; None: never.
-        fold: instead of being cut they go on in the next line, as names do.
-        optional: left out where no record has anything in it.
-        style: of the cells, in rich's words.
+        rank: columns with the highest rank are dropped first; 0: never.
+        least: cells may be truncated to this width; None: never.
+        fold: fold long cells into several lines instead of truncating them.
+        optional: drop the column if all cells are empty.
+        style: rich style of the cells.
     """
 
     header: str
@@ -48,12 +48,8 @@ class Column:
     style: str = ""
 
 
-def ellipsis() -> str:
-    return "…" if has_unicode(sys.stdout) else "..."
-
-
 def tie() -> str:
-    """The mark of two neighbours that the probe images do not tell apart."""
+    """The mark of two neighbours that the probe images do not separate."""
     return "≈" if has_unicode(sys.stdout) else "~"
 
 
@@ -86,7 +82,7 @@ def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes:
 
 
 def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> list[tuple[int, int]]:
-    """Which columns fit, as (position, width)."""
+    """The columns that fit, as (position, width)."""
     shown = list(range(len(columns)))
     least = [
         min(width, max(column.least, cell_len(column.header))) if column.least is not None else width
@@ -106,7 +102,7 @@ def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> 
         spare -= extra
         fitted.append((i, least[i] + extra))
     for position, (i, width) in enumerate(fitted):
-        # Not even what always stays has room: the names are folded further.
+        # Even the columns that are never dropped are too wide: fold the names further.
         if spare < 0 and columns[i].fold:
             narrower = max(width + spare, 4)
             spare += width - narrower
@@ -115,7 +111,7 @@ def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> 
 
 
 def print_card(title: str, lines: Sequence[tuple[str, str]]) -> None:
-    """Draw a title with labelled lines; lines without text are left out."""
+    """Draw a title with labelled lines; lines without text are omitted."""
     grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
@@ -127,7 +123,7 @@ def print_card(title: str, lines: Sequence[tuple[str, str]]) -> None:
 
 
 def print_line(text: str, style: str = "") -> None:
-    """A line of text on standard output; folded between words in a terminal."""
+    """Print a line of text on standard output, wrapped in a terminal."""
     _draw(Text(printable(text), style=style))
 
 
@@ -137,7 +133,7 @@ def _draw_footnotes(lines: Sequence[str]) -> None:
 
 
 def _console_width() -> int | None:
-    """Columns of the terminal; None where nothing has to fit."""
+    """Width of the terminal in characters; None if standard output is not a terminal."""
     if not is_terminal(sys.stdout):
         return None
     return Console(file=sys.stdout).width
@@ -158,7 +154,7 @@ def _draw(drawing: Any) -> None:
         legacy_windows=False,
     )
     console.print(drawing)
-    # rich fills every line up with spaces; in a pipe they would only be in the way.
+    # rich pads every line with spaces, which are of no use in a pipe.
     lines = file.getvalue().split("\n")
     text = "\n".join(line.rstrip() if not colour else line for line in lines)
     encoding = sys.stdout.encoding or "utf-8"

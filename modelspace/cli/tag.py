@@ -1,4 +1,4 @@
-"""``modelspace tag``"""
+"""The command ``modelspace tag``."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def command(
         raise UsageError("there is nothing to set", f"example: modelspace tag {name} licence=mit")
     changes.update(dict.fromkeys(unset or []))
     model = open_space(home).tag(name, changes, task=task, data=data)
-    shown = ", ".join(f"{key}={value}" for key, value in model.tags.items()) or "none"
-    say(f"{name}: task {model.task or 'not set'}, data {model.data or 'not set'}, tags {shown}", quiet=quiet)
+    text = ", ".join(f"{key}={value}" for key, value in model.tags.items()) or "none"
+    say(f"{name}: task {model.task or 'not set'}, data {model.data or 'not set'}, tags {text}", quiet=quiet)

@@ -1,4 +1,4 @@
-"""``modelspace tree``"""
+"""The command ``modelspace tree``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ modelspace tree --where "task <> 'inpainting'" --format json
 
 
 class TreeFormat(StrEnum):
+    """The choices of ``--format``."""
+
     table = "table"
     text = "text"
     newick = "newick"
@@ -38,8 +40,8 @@ def command(
             "--support",
             metavar="N",
             show_default=False,
-            help="Resample the probe images N times, to see which clusters stay; 0: don't. Default: 200 for up to 500 "
-            "models, else 0.",
+            help="Bootstrap resamples of the probe images, to see which clusters are stable; 0: none. Default: 200 for "
+            "up to 500 models, else 0.",
         ),
     ] = None,
     title: drawing.Title = "",
@@ -50,15 +52,15 @@ def command(
         typer.Option(
             "--format",
             metavar="table|text|newick|json",
-            help="table: draw it and say so; else print the tree, and draw it only with --out.",
+            help="table: draw the tree and print where it is; others: print the tree, and draw it only with --out.",
         ),
     ] = TreeFormat.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw the clusters of the models as a tree.
+    """Draw the hierarchical clustering of the models as a tree.
 
-    Numbers at the merges are their bootstrap support in percent: low ones say that other probe images could undo the
-    cluster. Newick is for phylogeny viewers, JSON for d3 and data frames.
+    Numbers at the merges are their bootstrap support in percent: a cluster with low support may not appear with other
+    probe images. Newick is for phylogeny viewers, JSON for d3 and data frames.
     """
     path = drawing.target(out, "tree.png", drawing.PICTURES) if out or format is TreeFormat.table else None
     with drawing.drawing("the tree", quiet=quiet):
@@ -69,9 +71,9 @@ def command(
     if format is not TreeFormat.table:
         print_text(_text(clustered, format))
     elif path is not None:
-        support_text = "not worked out" if tree.support is None else "in percent at the merges"
+        support_text = "not computed" if tree.support is None else "in percent at the merges"
         facts = {"models": tree.n_leaves, "linkage": tree.method, "support": support_text}
-        drawing.tell(path, facts, Format.table, quiet=quiet)
+        drawing.print_written(path, facts, Format.table, quiet=quiet)
 
 
 def _text(clustered: Any, format: TreeFormat) -> str:

@@ -1,4 +1,4 @@
-"""``modelspace verify``"""
+"""The command ``modelspace verify``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ modelspace verify --deep --format json
 
 def command(
     deep: Annotated[
-        bool, typer.Option("--deep", help="Compute the affinities of all pairs again from the maps, not of a sample.")
+        bool, typer.Option("--deep", help="Recompute the affinities of all pairs from the maps, not just a sample.")
     ] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
@@ -47,7 +47,8 @@ def command(
         print_table(columns, checks)
     for check in checks:
         if check.hint:
-            say(f"{'hint' if check.ok else 'to mend'}: {check.what}: {in_flags(check.hint)}", quiet=quiet and check.ok)
-    say(f"{len(failed)} of {len(checks)} checks FAILED" if failed else "everything holds", quiet=quiet)
+            label = "hint" if check.ok else "to fix"
+            say(f"{label}: {check.what}: {in_flags(check.hint)}", quiet=quiet and check.ok)
+    say(f"{len(failed)} of {len(checks)} checks FAILED" if failed else "all checks passed", quiet=quiet)
     if failed:
         raise typer.Exit(1)

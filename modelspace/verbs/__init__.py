@@ -1,1 +1,1 @@
-"""One module for each verb of `modelspace.workspace.ModelSpace`."""
+"""One module per method of `modelspace.workspace.ModelSpace`."""

@@ -19,11 +19,11 @@ from modelspace.types import ModelCard, SpaceSpec
 
 @dataclass(frozen=True)
 class Computed:
-    """A model that was loaded and embedded, and is not written yet. It can be sent from one process to another.
+    """An embedded model that is not stored yet. It can be sent to another process.
 
     Attributes:
         card: the model's row.
-        spaces: names of the spaces that it was embedded in; empty where the registry holds all of it already.
+        spaces: names of the spaces that lack it; empty if it is already in all of them.
         blocks: its maps by space id.
         notes: remarks for the user.
     """
@@ -42,33 +42,37 @@ def add(path: Path, request: Request, *, batch_size: int | None, replacing: bool
 def compute(
     path: Path, request: Request, *, batch_size: int | None, replacing: bool, progress: Progress | None
 ) -> Computed:
-    """Load and embed a model in the spaces that lack it. The registry is only read."""
+    """Load a model and embed it in the spaces that lack it. The registry is only read."""
     with Registry.open(path) as registry:
         rows = registry.spaces()
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
         raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
     example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
-    with prepared(request, example) as ready:
-        card = ready.card
-        present, remarks = _already_there(path, card, replacing)
-        notes = [*ready.notes, *remarks]
-        wanted = [row for row in rows if row.spec.name not in present]
+    with prepared(request, example) as model:
+        card = model.card
+        filled, remarks = _existing_spaces(path, card, replacing)
+        notes = [*model.notes, *remarks]
+        missing = [row for row in rows if row.spec.name not in filled]
         blocks: dict[str, list[MapBlock]] = {}
         # A blend follows from its members, which are spaces of the same registry.
-        pairs = [(row.spec, sets[row.spec.probe_id]) for row in wanted if not space_of(row.spec).is_derived]
+        pairs = [(row.spec, sets[row.spec.probe_id]) for row in missing if not space_of(row.spec).is_derived]
         if pairs:
-            blocks, card, seen = run_pass(path, ready, pairs, batch_size, progress)
-            notes += seen
-    return Computed(card, tuple(row.spec.name for row in wanted), blocks, tuple(notes))
+            blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress)
+            notes += pass_notes
+    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes))
 
 
-def _already_there(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:
-    """The spaces that hold exactly this model under this name, and remarks; another model's name is refused."""
+def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The spaces that already hold this model under this name, and notes.
+
+    Raises:
+        ConflictError: the name belongs to another model, and `replacing` is False.
+    """
     with Registry.open(path) as registry:
-        same = [row for row in registry.find_identity(card.identity()) if row.card.name != card.name]
+        copies = [row for row in registry.find_identity(card.identity()) if row.card.name != card.name]
         row = affinity.find(registry, card.name)
-    notes = [f"same weights, layer and preprocessing as {other.card.name}" for other in same]
+    notes = [f"same weights, layer and preprocessing as {copy.card.name}" for copy in copies]
     if row is None or replacing:
         return (), notes
     if row.card.is_same_model(card):
@@ -76,25 +80,25 @@ def _already_there(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[
     raise ConflictError(
         f"the name {card.name!r} belongs to a model with other {' and '.join(row.card.differences(card))} "
         f"({row.card.uri})",
-        "give this one another name with `name=`, or replace that one with `replace=True`",
+        "use another name with `name=`, or replace that model with `replace=True`",
     )
 
 
 def run_pass(
     path: Path,
-    ready: Prepared,
-    wanted: Sequence[tuple[SpaceSpec, ProbeRow]],
+    model: Prepared,
+    spaces: Sequence[tuple[SpaceSpec, ProbeRow]],
     batch_size: int | None,
     progress: Progress | None,
 ) -> tuple[dict[str, list[MapBlock]], ModelCard, tuple[str, ...]]:
-    """Embed a model in the wanted spaces, one pass per probe set.
+    """Embed a model in the given spaces, one pass per probe set.
 
     Returns:
-        Blocks by space id, the card with what the pass showed, and remarks for the user.
+        Blocks by space id, the card completed by the pass, and notes for the user.
     """
     blocks: dict[str, list[MapBlock]] = {}
-    sets = {row.probe_id: row for _, row in wanted}
-    groups = {probe_id: [spec for spec, row in wanted if row.probe_id == probe_id] for probe_id in sets}
+    sets = {row.probe_id: row for _, row in spaces}
+    groups = {probe_id: [spec for spec, row in spaces if row.probe_id == probe_id] for probe_id in sets}
     total = sum(max(spec.n_images for spec in specs) for specs in groups.values())
     seconds, offset = 0.0, 0
     checked: set[str] = set()
@@ -110,31 +114,33 @@ def run_pass(
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
         result = embed(
-            ready.tap,
-            ready.card.preprocessing,
+            model.tap,
+            model.card.preprocessing,
             images,
             specs,
-            device=ready.device,
+            device=model.device,
             progress=report,
-            passes=int(ready.card.options.get("stochastic", 1)),
-            # What holds for two images of one probe set holds for others; but other spaces may need other gradients.
+            passes=int(model.card.options.get("stochastic", 1)),
+            # One check on two images suffices for all probe sets, unless other spaces need other gradients.
             check=not checked or not set(map(_scalar, specs)) <= checked,
         )
         checked |= set(map(_scalar, specs))
         notes += result.notes
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
-    return blocks, replace(ready.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
+    return blocks, replace(model.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
 
 
 def _scalar(spec: SpaceSpec) -> str:
-    """What of T a space explains; nothing where it stores no maps."""
+    """The scalar of T that a space explains; empty if it has no maps."""
     return spec.scalar if space_of(spec).has_maps else ""
 
 
 def store(path: Path, computed: Computed, replacing: bool) -> Added:
-    """Write one model in one transaction. It is compared with what is there before the lock is taken, so that under the
-    lock only models that came in the meantime are left to compare.
+    """Write one model in one transaction.
+
+    Affinities to the stored models are computed before the lock is taken, so that under the lock only models added in
+    the meantime are compared.
 
     Raises:
         ConflictError: the name belongs to another model and `replacing` is False. Nothing was written.
@@ -145,36 +151,38 @@ def store(path: Path, computed: Computed, replacing: bool) -> Added:
             return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
     known: dict[str, dict[int, float]] = {}
     with Registry.open(path) as registry:
-        # Derived ones last: they are made of what the others hold.
-        wanted = sorted(
+        # Derived spaces come last, since they are computed from the others.
+        spaces = sorted(
             (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
         )
-        before = affinity.find(registry, card.name)
-        if before is not None and (replacing or not before.card.is_same_model(card)):
-            before = None
-        for space in wanted:
-            blocks = _blocks(registry, space.spec, computed, before.model_id if before is not None else None)
+        row = affinity.find(registry, card.name)
+        if row is not None and (replacing or not row.card.is_same_model(card)):
+            row = None
+        for space in spaces:
+            blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
             known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
     with Registry.open(path, write=True) as registry, registry.transaction():
         status = "added"
         row = affinity.find(registry, card.name)
         if row is not None and (replacing or not row.card.is_same_model(card)):
             if not replacing:
-                raise ConflictError(f"the name {card.name!r} was taken meanwhile", "give it another name with `name=`")
+                raise ConflictError(
+                    f"the name {card.name!r} was taken in the meantime", "use another name with `name=`"
+                )
             affinity.remove(registry, row.model_id)
             row, status = None, "replaced"
         if row is not None:
             status = "completed"
-            wanted = [space for space in wanted if space.spec.name not in row.spaces]
+            spaces = [space for space in spaces if space.spec.name not in row.spaces]
         model_id = row.model_id if row is not None else registry.add_model(card)
-        for space in wanted:
+        for space in spaces:
             blocks = _blocks(registry, space.spec, computed, model_id)
             affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
     return Added(card.name, status, computed.spaces, card, computed.notes)
 
 
 def _blocks(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> Blocks:
-    """A model's blocks that a space needs: those that were computed, and those that the registry holds already."""
+    """The blocks of a model that a space needs: the newly computed and the stored ones."""
     blocks: dict[str, Sequence[MapBlock]] = dict(computed.blocks)
     for source in space_of(spec).sources(registry):
         space_id = source.spec.space_id

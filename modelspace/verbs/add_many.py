@@ -1,9 +1,9 @@
-"""Registering many models: a pool loads and embeds them, this process alone writes, in the order of the manifest.
+"""Registering many models: a pool loads and embeds them, and only this process writes, in the order of the manifest.
 
-The order is kept because a model's position is part of its coordinates: the same manifest gives the same registry, however
-many workers there are. A result that comes early waits, and no job is handed out that is far ahead of the oldest one
-missing, so that a bounded number of results is in memory. What is registered already is not loaded again, which makes a rerun
-do the rest of an interrupted run.
+The order matters because a model's coordinates depend on its position: the same manifest gives the same registry with
+any number of workers. Results that arrive early wait, and no job is started far ahead of the oldest unfinished one, so
+the number of results in memory is bounded. Registered models are not loaded again, so a rerun resumes an interrupted
+run.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelspace.errors import BusyError, ModelspaceError, NotFoundError, UsageError
+from modelspace.deprecated import renamed_argument
+from modelspace.errors import BusyError, ModelspaceError, NotFoundError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
-from modelspace.results import PLANNED, Outcome
+from modelspace.results import PLANNED, Added, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
 from modelspace.verbs import manifest
 from modelspace.verbs.manifest import Entry
-from modelspace.verbs.pools import Done, Job, Pool, described
+from modelspace.verbs.pools import Job, JobResult, Pool, describe, require_workers
 
 if TYPE_CHECKING:
+    from modelspace.verbs.add import Computed
     from modelspace.verbs.pools import Report
 
-#: Called with (models finished, models in all, what is under way, its images done, its images in all).
+#: Called with (models done, total models, current model, its images done, its total images).
 BulkProgress = Callable[[int, int, str, int, int], None]
 
-#: A model whose worker died, or found the registry busy, is tried so often in all.
+#: Number of attempts for a model whose worker died or found the registry busy.
 TRIES = 2
-#: So often is a model that is ready to be stored tried, where other processes hold the registry; each waits 10 seconds.
+#: Number of attempts to store a model while other processes lock the registry; each waits 10 seconds.
 _STORE_TRIES = 6
-#: Jobs per worker that may be ahead of the oldest one that is not finished.
+#: Number of jobs per worker that may be started beyond the oldest unfinished one.
 _AHEAD = 2
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while models were added: the registry is sound, and holds all that was finished.
+    """Ctrl-C while models were added. The registry is intact and has all finished models.
 
     Attributes:
-        outcomes: of all models, "not reached" among them.
+        outcomes: of all models, including those not reached.
     """
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
@@ -58,15 +60,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def entries_of(models: str | Path | Iterable[Mapping[str, Any] | Entry]) -> list[Entry]:
-    """A manifest's file, the name of a catalog, or the entries themselves."""
+    """The entries of a manifest file or catalog, or of the given mappings."""
     if isinstance(models, str | Path):
         return manifest.read(models)
-    given = list(models)
-    if all(isinstance(value, Entry) for value in given):
-        return given  # type: ignore[return-value]
-    return manifest.from_mappings(given)  # type: ignore[arg-type]
+    values = list(models)
+    if all(isinstance(value, Entry) for value in values):
+        return values  # type: ignore[return-value]
+    return manifest.from_mappings(values)  # type: ignore[arg-type]
 
 
+@renamed_argument("told", "on_outcome")
 def add_all(
     path: Path,
     entries: Sequence[Entry],
@@ -78,54 +81,49 @@ def add_all(
     replacing: bool = False,
     dry_run: bool = False,
     progress: BulkProgress | None = None,
-    told: Callable[[Outcome], None] | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
     pool: Pool | None = None,
 ) -> list[Outcome]:
-    """See `modelspace.workspace.ModelSpace.add_all`.
-
-    Args:
-        pool: where to embed; default: as `workers` and `ray` say.
-        told: called with each outcome when it is known.
-    """
+    """See `modelspace.workspace.ModelSpace.add_all`; `pool` is used instead of one chosen by `workers` and `ray`."""
     plans = plan(path, entries, replacing)
     if dry_run:
         outcomes = [_checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
         for outcome in outcomes:
-            if told:
-                told(outcome)
+            if on_outcome:
+                on_outcome(outcome)
         return outcomes
-    run = _Run(path, entries, plans, device, batch_size, replacing, progress, told)
+    run = _Run(path, entries, plans, device, batch_size, replacing, progress, on_outcome)
     if not run.order:
         return run.finish()
     pool = pool or _open_pool(path, workers, ray, len(run.order), run.report)
-    return run.go(pool, _AHEAD * pool.count)
+    return run.run(pool, _AHEAD * pool.count)
 
 
 def _open_pool(path: Path, workers: int | None, ray: str | None, jobs: int, report: Report) -> Pool:
-    if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
-    if ray is not None:
-        from modelspace.verbs.pools.ray import OnRay
-
-        return OnRay(path, ray, workers)
     if workers is not None:
-        from modelspace.verbs.pools.processes import Processes
+        require_workers(workers)
+    if ray is not None:
+        from modelspace.verbs.pools.ray import RayPool
 
-        return Processes(path, min(workers, jobs), report)
-    from modelspace.verbs.pools.serial import Here
+        return RayPool(path, ray, workers)
+    if workers is not None:
+        from modelspace.verbs.pools.processes import ProcessPool
 
-    return Here(path, report)
+        return ProcessPool(path, min(workers, jobs), report)
+    from modelspace.verbs.pools.serial import SerialPool
+
+    return SerialPool(path, report)
 
 
-# ---- before anything is loaded
+# ---- planning, before anything is loaded
 
 
 def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[Outcome]:
-    """What would be done with each entry, as far as the registry and the manifest tell; status "would add", ...
+    """What would be done with each entry, without loading its model; status "would add", ...
 
-    An entry counts as registered without being loaded if a model of its name (or, without a name, of its address) has this
-    address, these weights, layer and preprocessing, is in every space, and is younger than the files that it was loaded
-    from. With `replacing`, everything is loaded and compared.
+    An entry counts as registered if a model of its name (or, without a name, of its address) has the same address,
+    weights, layer and preprocessing, is in every space, and is newer than its files. With `replacing`, every model is
+    loaded and compared.
 
     Raises:
         NotFoundError: the registry has no space yet.
@@ -143,21 +141,21 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
     for number, entry in enumerate(entries, 1):
         uri = entry.model if isinstance(entry.model, str) else None
 
-        def outcome(status: str, name: str = entry.label or f"model {number}", **more: Any) -> Outcome:
-            return Outcome(number, name, status, uri, **more)  # noqa: B023 - called in this round only
+        def outcome(status: str, name: str = entry.label or f"model {number}", **details: Any) -> Outcome:
+            return Outcome(number, name, status, uri, **details)  # noqa: B023 - only called in this iteration
 
         if entry.model is None:
             outcomes.append(outcome("needs", message=entry.needs, hint="give the entry a uri"))
             continue
-        named = by_name.get(entry.name) if entry.name else None
-        known = [named] if named else by_uri.get(uri or "", []) if not entry.name else []
-        same = next((row for row in known if _is_same(entry, row)), None)
-        missing = tuple(name for name in spaces if same is None or name not in same.spaces)
-        if same is not None and not missing and not replacing:
-            outcomes.append(outcome("unchanged", same.card.name, notes=_asks_for_more(entry, same)))
-        elif same is not None and missing:
-            outcomes.append(outcome("would complete", same.card.name, spaces=missing))
-        elif named is not None:
+        namesake = by_name.get(entry.name) if entry.name else None
+        candidates = [namesake] if namesake else by_uri.get(uri or "", []) if not entry.name else []
+        registered = next((candidate for candidate in candidates if _is_same(entry, candidate)), None)
+        missing = tuple(name for name in spaces if registered is None or name not in registered.spaces)
+        if registered is not None and not missing and not replacing:
+            outcomes.append(outcome("unchanged", registered.card.name, notes=_metadata_notes(entry, registered)))
+        elif registered is not None and missing:
+            outcomes.append(outcome("would complete", registered.card.name, spaces=missing))
+        elif namesake is not None:
             outcomes.append(outcome("would compare", spaces=missing))
         else:
             outcomes.append(outcome("would add", spaces=missing))
@@ -165,10 +163,10 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
 
 
 def _is_same(entry: Entry, row: ModelRow) -> bool:
-    """Whether a registered model is the entry's, as far as can be told without loading it."""
+    """Whether a registered model is the entry's, judging without loading it."""
     card, options = row.card, entry.options
     layer, weights = options.get("layer"), options.get("weights")
-    # A layer that was named is remembered as it was typed; it may be a pattern.
+    # A user-given layer is stored as it was given, which may be a pattern.
     choice = card.layer_choice
     if choice.given if layer is None else layer not in (card.layer, choice.pattern):
         return False
@@ -188,40 +186,41 @@ def _files(entry: Entry) -> list[Path]:
     """The files that an entry names."""
     files = [Path(entry.options["weights"])] if "weights" in entry.options else []
     if isinstance(entry.model, str):
-        scheme, rest = parse_uri(entry.model)
-        place = rest.rpartition(":")[0]
-        if scheme == "python" and place.endswith(".py"):
-            files.append(Path(place).expanduser())
+        scheme, address = parse_uri(entry.model)
+        module = address.rpartition(":")[0]
+        if scheme == "python" and module.endswith(".py"):
+            files.append(Path(module).expanduser())
         elif scheme in manifest.FILE_SCHEMES:
-            files.append(Path(rest).expanduser())
+            files.append(Path(address).expanduser())
     return files
 
 
 def _changed_at(file: Path) -> datetime:
     try:
         return datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    except OSError:  # gone: what is registered stays
+    except OSError:  # a deleted file doesn't invalidate the registered model
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _asks_for_more(entry: Entry, row: ModelRow) -> tuple[str, ...]:
+def _metadata_notes(entry: Entry, row: ModelRow) -> tuple[str, ...]:
+    """A note if the metadata of an entry differ from the registered ones, which are not changed."""
     options, card = entry.options, row.card
     differs = any(options.get(key) not in (None, getattr(card, key)) for key in ("task", "data")) or any(
         card.tags.get(key) != value for key, value in options.get("tags", {}).items()
     )
-    told = f"its task, data and tags are as before; `space.tag({card.name!r}, ...)` sets them"
-    return (told,) if differs else ()
+    note = f"task, data and tags were not changed; `space.tag({card.name!r}, ...)` sets them"
+    return (note,) if differs else ()
 
 
 def _checked(entry: Entry, outcome: Outcome) -> Outcome:
-    """A plan, or why it would fail: what can be known of the address and the files without loading the model."""
+    """The plan, or a failure if the address or files are known to be wrong without loading the model."""
     if entry.model is None or outcome.status == "unchanged":
         return outcome
     try:
         for file in _files(entry):
             if not file.is_file():
-                beside = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
-                raise NotFoundError(f"there is no file {file}", did_you_mean(file.name, beside))
+                siblings = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
+                raise NotFoundError(f"there is no file {file}", did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
             _check_address(entry.model, entry.options.get("weights"))
     except ModelspaceError as error:
@@ -230,40 +229,49 @@ def _checked(entry: Entry, outcome: Outcome) -> Outcome:
 
 
 def _check_address(uri: str, weights: str | None) -> None:
-    scheme, rest = parse_uri(uri)
-    place, _, name = rest.rpartition(":")
+    """Check the address of a model as far as possible without loading it.
+
+    Raises:
+        ModelspaceError: loading the model would fail.
+    """
+    scheme, address = parse_uri(uri)
+    module, _, name = address.rpartition(":")
     if scheme == "zoo":
         from modelspace import zoo
 
-        zoo.card(rest)
-    elif scheme == "python" and place.endswith(".py"):
-        _check_factory(Path(place).expanduser(), name)
+        zoo.card(address)
+    elif scheme == "python" and module.endswith(".py"):
+        _check_factory(Path(module).expanduser(), name)
     elif scheme == "python":
-        package = place.partition(".")[0]
-        here = Path.cwd()
-        if not (here / package).is_dir() and not (here / f"{package}.py").is_file() and package not in sys.modules:
-            found = package.isidentifier() and importlib.util.find_spec(package)
-            if not found:
-                raise NotFoundError(f"there is no Python module {package!r}", "is it installed, and is the name right?")
+        _check_package(module.partition(".")[0])
     else:
         _check_installed(scheme)
         if scheme == "taskonomy":
             from modelspace.sources import taskonomy
 
-            encoder = taskonomy.find(rest)
+            encoder = taskonomy.find(address)
             file = taskonomy.cached(encoder)
             if weights is None and not file.is_file():
-                raise NotFoundError(f"its weights are not there: {file}", f"fetch {taskonomy.URL}{encoder.file}")
+                raise NotFoundError(f"its weights are missing: {file}", f"fetch {taskonomy.URL}{encoder.file}")
         elif scheme == "timm":
             from modelspace.sources.timm_models import timm
 
-            if not timm.is_model(rest.partition(".")[0]):
+            if not timm.is_model(address.partition(".")[0]):
                 networks = timm.list_models(include_tags=False)
-                raise NotFoundError(f"timm has no network called {rest!r}", did_you_mean(rest, networks))
+                raise NotFoundError(f"timm has no network called {address!r}", did_you_mean(address, networks))
+
+
+def _check_package(package: str) -> None:
+    """Raise NotFoundError if a Python package is neither in the current folder nor installed."""
+    folder = Path.cwd()
+    if (folder / package).is_dir() or (folder / f"{package}.py").is_file() or package in sys.modules:
+        return
+    if not package.isidentifier() or not importlib.util.find_spec(package):
+        raise NotFoundError(f"there is no Python module {package!r}", "is it installed, and is the name right?")
 
 
 def _check_factory(file: Path, name: str) -> None:
-    """Whether a Python file has something of this name at its top level; the file is parsed and not run."""
+    """Raise an error if a Python file has no such name at its top level; the file is parsed, not run."""
     try:
         body = ast.parse(file.read_bytes(), str(file)).body
     except (SyntaxError, ValueError) as error:
@@ -275,9 +283,9 @@ def _check_factory(file: Path, name: str) -> None:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
         elif not isinstance(node, ast.Expr):
-            # Assignments, and whatever may hide in an if or a try.
-            names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-            names |= {each.name for each in ast.walk(node) if isinstance(each, ast.FunctionDef | ast.ClassDef)}
+            # Assignments, and definitions nested in an if or a try.
+            names |= {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+            names |= {child.name for child in ast.walk(node) if isinstance(child, ast.FunctionDef | ast.ClassDef)}
     if name.partition(".")[0] not in names and "*" not in names and "__getattr__" not in names:
         raise NotFoundError(f"{file} has no {name}", did_you_mean(name, names, f"it has {', '.join(sorted(names))}"))
 
@@ -289,7 +297,7 @@ def _check_installed(scheme: str) -> None:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         raise ModelspaceError(
-            f"addresses that begin with {scheme}: need the Python package {package!r}, which is not installed",
+            f"addresses starting with {scheme}: need the Python package {package!r}, which is not installed",
             f"pip install 'modelspace[{info.extra}]'" if info.extra else f"pip install {package}",
         ) from None
 
@@ -298,29 +306,29 @@ def _check_installed(scheme: str) -> None:
 
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C takes effect after the block; the second one at once.
+def _defer_interrupt() -> Iterator[None]:
+    """Delay a first Ctrl-C until the end of the block; a second one takes effect at once.
 
-    DuckDB looks for it while it works, and would break off the writing of a model that is finished with an error of its own.
+    DuckDB checks for it while working, and would abort the writing of a finished model with its own error.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before in (None, signal.SIG_IGN) or threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C is not Python's to handle, is ignored anyway, or never reaches this thread
+    handler = signal.getsignal(signal.SIGINT)
+    if handler in (None, signal.SIG_IGN) or threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C is not handled by Python, is ignored, or never reaches this thread
         return
-    came = False
+    interrupted = False
 
-    def wait(*_: object) -> None:
-        nonlocal came
-        if came:
+    def note_interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        came = True
+        interrupted = True
 
-    signal.signal(signal.SIGINT, wait)
+    signal.signal(signal.SIGINT, note_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
+        signal.signal(signal.SIGINT, handler)
+    if interrupted:
         raise KeyboardInterrupt
 
 
@@ -336,51 +344,51 @@ class _Run:
         batch_size: int | None,
         replacing: bool,
         progress: BulkProgress | None,
-        told: Callable[[Outcome], None] | None,
+        on_outcome: Callable[[Outcome], None] | None,
     ) -> None:
         self.path, self.entries, self.plans = path, entries, plans
         self.device, self.batch_size, self.replacing = device, batch_size, replacing
-        self.progress, self.told = progress, told
+        self.progress, self.on_outcome = progress, on_outcome
         self.outcomes: dict[int, Outcome] = {}
         self.order = [i for i, outcome in enumerate(plans) if outcome.status in PLANNED]
         for i, outcome in enumerate(plans):
             if outcome.status not in PLANNED:
                 self.conclude(i, outcome)
 
-    def go(self, pool: Pool, ahead: int) -> list[Outcome]:
-        """Embed what has to be, and store it in order; `ahead` jobs at most are between the oldest missing and the newest."""
-        rank = {job: at for at, job in enumerate(self.order)}
+    def run(self, pool: Pool, ahead: int) -> list[Outcome]:
+        """Embed the planned models and store them in order, with at most `ahead` jobs beyond the oldest unfinished one."""
+        position = {job: i for i, job in enumerate(self.order)}
         tries: Counter[int] = Counter()
-        waiting: dict[int, Done] = {}
+        waiting: dict[int, JobResult] = {}
         submitted = stored = 0
 
-        def fill() -> None:
+        def submit() -> None:
             nonlocal submitted
             while submitted < len(self.order) and submitted < stored + ahead:
                 pool.submit(self.job(self.order[submitted]))
                 submitted += 1
 
         try:
-            fill()
-            for done in pool.results():
-                tries[done.number] += 1
-                if done.again and tries[done.number] < TRIES:
-                    pool.submit(self.job(done.number))
+            submit()
+            for result in pool.results():
+                tries[result.number] += 1
+                if result.retry and tries[result.number] < TRIES:
+                    pool.submit(self.job(result.number))
                     continue
-                waiting[rank[done.number]] = done
+                waiting[position[result.number]] = result
                 while stored in waiting:
-                    with _ctrl_c_waits():
+                    with _defer_interrupt():
                         self.store(waiting[stored])
-                    # Only now: an interruption on the way must find it again.
+                    # Deleted only now, so that after an interruption it is still stored below.
                     del waiting[stored]
                     stored += 1
-                fill()
+                submit()
         except BaseException as error:
             pool.close()
-            for at in sorted(waiting):
-                if self.order[at] not in self.outcomes:
-                    with suppress(KeyboardInterrupt), _ctrl_c_waits():
-                        self.store(waiting[at])
+            for i in sorted(waiting):
+                if self.order[i] not in self.outcomes:
+                    with suppress(KeyboardInterrupt), _defer_interrupt():
+                        self.store(waiting[i])
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(self.finish()) from None
             raise
@@ -389,69 +397,71 @@ class _Run:
         return self.finish()
 
     def job(self, i: int) -> Job:
+        """The job of an entry."""
         entry = self.entries[i]
         return Job(i, {"device": self.device, **entry.options}, entry.batch_size or self.batch_size, self.replacing)
 
     def report(self, i: int, done: int, total: int) -> None:
+        """Report the images done of an entry's model."""
         if self.progress:
             self.progress(len(self.outcomes), len(self.entries), self.entries[i].label, done, total)
 
-    def store(self, done: Done) -> None:
-        """Write one finished model into the registry, or note why it is none."""
-        entry, planned = self.entries[done.number], self.plans[done.number]
+    def store(self, result: JobResult) -> None:
+        """Write an embedded model to the registry, and record the outcome."""
+        entry, plan = self.entries[result.number], self.plans[result.number]
 
         def failed(message: str, hint: str) -> Outcome:
-            return Outcome(planned.entry, planned.name, "failed", planned.uri, message=message, hint=hint)
+            return Outcome(plan.entry, plan.name, "failed", plan.uri, message=message, hint=hint)
 
-        if done.computed is None:
-            self.conclude(done.number, failed(done.message, done.hint))
+        if result.computed is None:
+            self.conclude(result.number, failed(result.message, result.hint))
             return
         try:
-            added = self._stored(done)
+            added = self._store(result.computed)
         except Exception as error:
-            # Its transaction was rolled back; the next model may well be storable.
-            message, hint = described(error)
-            self.conclude(done.number, failed(message, hint))
+            # The transaction was rolled back, and the next model may succeed.
+            message, hint = describe(error)
+            self.conclude(result.number, failed(message, hint))
             return
-        filled = added.status != "unchanged"
-        outcome = Outcome(
-            planned.entry,
-            added.name,
-            added.status,
-            planned.uri or added.card.uri,
-            added.spaces,
-            added.card.seconds if filled else 0.0,
-            notes=added.notes,
-        )
-        if not filled:
+        if added.status == "unchanged":
             with Registry.open(self.path) as registry:
-                more = _asks_for_more(entry, registry.model(added.name))
-            outcome = Outcome(planned.entry, added.name, "unchanged", outcome.uri, notes=(*outcome.notes, *more))
-        self.conclude(done.number, outcome)
+                notes = (*added.notes, *_metadata_notes(entry, registry.model(added.name)))
+            outcome = Outcome(plan.entry, added.name, "unchanged", plan.uri or added.card.uri, notes=notes)
+        else:
+            outcome = Outcome(
+                plan.entry,
+                added.name,
+                added.status,
+                plan.uri or added.card.uri,
+                added.spaces,
+                added.card.seconds,
+                notes=added.notes,
+            )
+        self.conclude(result.number, outcome)
 
-    def _stored(self, done: Done) -> Any:
+    def _store(self, computed: Computed) -> Added:
         from modelspace.verbs.add import store
 
-        assert done.computed is not None
-        for left in range(_STORE_TRIES - 1, -1, -1):
+        for tries_left in range(_STORE_TRIES - 1, -1, -1):
             try:
-                return store(self.path, done.computed, self.replacing)
+                return store(self.path, computed, self.replacing)
             except BusyError:
-                # Workers read the registry all the time, and what was embedded took minutes: don't give up at once.
-                if not left:
+                # Workers read the registry all the time, and the embedding took minutes, so try again.
+                if not tries_left:
                     raise
         raise AssertionError
 
     def conclude(self, i: int, outcome: Outcome) -> None:
+        """Record and report the outcome of an entry."""
         self.outcomes[i] = outcome
-        if self.told:
-            self.told(outcome)
+        if self.on_outcome:
+            self.on_outcome(outcome)
         if self.progress:
             self.progress(len(self.outcomes), len(self.entries), outcome.name, 0, 0)
 
     def finish(self) -> list[Outcome]:
-        """An outcome for every entry, in the order of the manifest."""
+        """The outcomes of all entries, in the order of the manifest."""
         return [
-            self.outcomes.get(i) or Outcome(planned.entry, planned.name, "not reached", planned.uri)
-            for i, planned in enumerate(self.plans)
+            self.outcomes.get(i) or Outcome(plan.entry, plan.name, "not reached", plan.uri)
+            for i, plan in enumerate(self.plans)
         ]

@@ -1,4 +1,4 @@
-"""From a target model to its ranked transfer sources."""
+"""Ranking the transfer sources of a target model."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def nearest(
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
         if ranking.is_directed:
-            kernel_space(registry, row.spec)  # raises where there is none
+            kernel_space(registry, row.spec)  # raises if there is none
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
-            registry.model(model)  # raises: there is no such model, and which names are near
+            registry.model(model)  # raises, with similar names as a hint
         if stored is not None:
             if row.spec.name not in stored.spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"fill it with `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
+                    f"add it: `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options)
@@ -64,29 +64,29 @@ def _embedded(
     batch_size: int | None,
     options: dict[str, Any],
 ) -> tuple[Target, list[str]]:
-    """A model embedded for this question alone, unless the registry turns out to hold it; with remarks for the user."""
+    """An unregistered model embedded for this query, unless the registry has the same model; with notes."""
     from modelspace.embedding.prepare import Request, prepared
     from modelspace.verbs.add import run_pass
 
     if not isinstance(model, str):
         options.setdefault("name", "module")
     with Registry.open(path) as registry:
-        needed = [source.spec for source in space_of(row.spec).sources(registry)]
+        specs = [source.spec for source in space_of(row.spec).sources(registry)]
         if ranking.is_directed:
-            needed.append(kernel_space(registry, row.spec).spec)
-        unique = {spec.space_id: spec for spec in needed}
+            specs.append(kernel_space(registry, row.spec).spec)
+        unique = {spec.space_id: spec for spec in specs}
         pairs = [(spec, registry.probe_set(spec.probe_id)) for spec in unique.values()]
     example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
-    with prepared(Request(model, **options), example) as ready:
-        card = ready.card
-        notes = [f"explains {card.layer} ({card.layer_choice.in_message})", *ready.notes]
+    with prepared(Request(model, **options), example) as prepared_model:
+        card = prepared_model.card
+        notes = [f"explains {card.layer} ({card.layer_choice.in_message})", *prepared_model.notes]
         with Registry.open(path) as registry:
-            same = [other for other in registry.find_identity(card.identity()) if row.spec.name in other.spaces]
-        if same:
-            notes.append(f"this model is registered as {same[0].card.name}, so no pass was needed")
-            return Target(card.uri, same[0].model_id), notes
-        blocks, _, seen = run_pass(path, ready, pairs, batch_size, progress)
-        notes += seen
+            copies = [other for other in registry.find_identity(card.identity()) if row.spec.name in other.spaces]
+        if copies:
+            notes.append(f"this model is registered as {copies[0].card.name}, so no pass was needed")
+            return Target(card.uri, copies[0].model_id), notes
+        blocks, _, pass_notes = run_pass(path, prepared_model, pairs, batch_size, progress)
+        notes += pass_notes
     return Target(card.uri, blocks=blocks), notes
 
 
@@ -99,10 +99,10 @@ def _ranked(
     where: str | None,
     notes: list[str] | None = None,
 ) -> Neighbours:
-    """The ranking of a target as records."""
+    """The neighbours of a target as records."""
     rows = {model.model_id: model for model in registry.models(where)}
-    ranked = Ranker(registry, row, ranking, rows if where else None).rank(target, k)
-    return Neighbours(ranked.records(rows, k), target.label, row.spec.name, notes or (), ranking.label)
+    neighbours = Ranker(registry, row, ranking, rows if where else None).rank(target, k)
+    return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, notes or (), ranking.label)
 
 
 __getattr__ = renamed(

@@ -1,7 +1,7 @@
-"""Passes that are finished but could not be written: kept in a file next to the registry, and stored by the next writer.
+"""Finished passes that could not be stored: saved to files next to the registry, and stored by the next writer.
 
-A pass can take an hour, and then somebody holds the registry open, the disk is full, or a lock is not let go. What was computed
-is a file of numbers that carries no code; it is checked as if it came from elsewhere.
+After a pass of an hour, the registry may be locked by another process or the disk may be full. The file has only
+numbers and no code; it is checked like untrusted data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Pending:
-    """A finished pass in a file."""
+    """A finished pass, read from a file."""
 
     file: Path
     computed: Computed
@@ -39,10 +39,10 @@ class Pending:
 
 
 def keep(registry: Path, computed: Computed, replacing: bool) -> Path:
-    """Write a finished pass next to the registry, for the next writer.
+    """Save a finished pass next to the registry, for the next writer.
 
     Raises:
-        OSError: the folder can't be written to.
+        OSError: the folder is not writable.
     """
     data = _to_bytes(computed, replacing)
     name = f"{computed.card.name}-{hashlib.sha256(data).hexdigest()[:8]}{_SUFFIX}"
@@ -61,59 +61,59 @@ def keep(registry: Path, computed: Computed, replacing: bool) -> Path:
 
 
 def waiting(registry: Path) -> list[Path]:
-    """Files of passes that wait to be stored, the oldest first."""
+    """Files of passes to be stored, oldest first."""
     folder = registry.parent / FOLDER
     files = [file for file in folder.glob(f"*{_SUFFIX}") if file.is_file()] if folder.is_dir() else []
     return sorted(files, key=lambda file: (file.stat().st_mtime, file.name))
 
 
 def read(file: Path, registry: Path) -> Pending:
-    """A pass from its file, checked against the registry's spaces.
+    """Read a pass and check it against the registry's spaces.
 
     Raises:
-        DamagedError: the file is not what `keep` wrote, or its maps are not what the spaces say.
+        DamagedError: the file was not written by `keep`, or its maps don't match the spaces.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            described = json.loads(archive.read("pass.json"))
-            if described["format"] != _FORMAT:
+            content = json.loads(archive.read("pass.json"))
+            if content["format"] != _FORMAT:
                 raise DamagedError(f"{file} was written by another version", "add the model again")
             blocks = {
                 space_id: [_block(archive, space_id, number, entry) for number, entry in enumerate(entries)]
-                for space_id, entries in described["blocks"].items()
+                for space_id, entries in content["blocks"].items()
             }
-        card = _card(described["card"])
-        computed = Computed(card, tuple(described["spaces"]), blocks, tuple(described["notes"]))
+        card = _card(content["card"])
+        computed = Computed(card, tuple(content["spaces"]), blocks, tuple(content["notes"]))
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{file} is no pass that was kept: {error}", "remove it, and add the model again") from None
-    with Registry.open(registry) as opened:
-        for row in opened.spaces():
+        raise DamagedError(f"{file} is not a saved pass: {error}", "remove it, and add the model again") from None
+    with Registry.open(registry) as connection:
+        for row in connection.spaces():
             space = space_of(row.spec)
             if row.spec.space_id in blocks and isinstance(space, StoredSpace):
                 space.checked(blocks[row.spec.space_id])
-    return Pending(file, computed, bool(described["replacing"]))
+    return Pending(file, computed, bool(content["replacing"]))
 
 
 def store_waiting(registry: Path) -> tuple[list[Added], list[ModelspaceError]]:
-    """Store the passes that wait; those that fail stay, with the reason."""
-    added, failed = [], []
+    """Store the saved passes. The files of those that fail are not removed; their errors are returned."""
+    added, errors = [], []
     for file in waiting(registry):
         try:
             pending = read(file, registry)
             added.append(store(registry, pending.computed, pending.replacing))
         except ModelspaceError as error:
-            failed.append(error)
+            errors.append(error)
             continue
         with suppress(OSError):
             file.unlink()
     with suppress(OSError):
         (registry.parent / FOLDER).rmdir()
-    return added, failed
+    return added, errors
 
 
 def _to_bytes(computed: Computed, replacing: bool) -> bytes:
     card = {**asdict(computed.card), "preprocessing": computed.card.preprocessing.to_dict()}
-    described = {
+    content = {
         "format": _FORMAT,
         "card": card,
         "spaces": list(computed.spaces),
@@ -126,7 +126,7 @@ def _to_bytes(computed: Computed, replacing: bool) -> bytes:
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("pass.json", json.dumps(described))
+        archive.writestr("pass.json", json.dumps(content))
         for space_id, blocks in computed.blocks.items():
             for number, block in enumerate(blocks):
                 archive.writestr(f"{space_id}/{number}.codes", block.codes)

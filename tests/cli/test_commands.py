@@ -1,4 +1,4 @@
-"""Each command: the words become one call on the library, and its answer is printed."""
+"""Each command makes one call on the library and prints the result."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_probes_create_list_show(line: Line) -> None:
     assert json.loads(created.stdout)["name"] == "photos"
     listed = line("probes", "list")
     assert "rooms" in listed.stdout
-    assert "any" in listed.stdout  # a rendered set has as many images as are asked for
+    assert "any" in listed.stdout  # a rendered set has any number of images
     assert json.loads(line("probes", "show", "rooms", "--format", "json").stdout)["spec"]["seed"] == 0
     missing = line("probes", "show", "room")
     assert missing.exit_code == 1
@@ -120,21 +120,21 @@ def test_add_says_what_is_explained_where_and_what_comes_next(line: Line) -> Non
     assert result.stderr == "next: modelspace nearest depth\n"
 
 
-def test_add_makes_a_registry_where_there_is_none_and_says_so(empty: Line) -> None:
+def test_add_creates_a_missing_registry_and_says_so(empty: Line) -> None:
     result = empty("add", "zoo:depth")
     assert [call[0] for call in empty.fake.calls] == ["create", "add"]
-    assert "made a registry in" in result.stderr
-    assert "made a registry" not in result.stdout
+    assert "created a registry in" in result.stderr
+    assert "created a registry" not in result.stdout
 
 
-def test_add_uses_the_registry_that_is_there(line: Line) -> None:
+def test_add_uses_the_existing_registry(line: Line) -> None:
     result = line("add", "zoo:depth")
     assert [call[0] for call in line.fake.calls] == ["open", "add"]
-    assert "made a registry" not in result.output
+    assert "created a registry" not in result.output
 
 
 @pytest.mark.parametrize("uri", ["depth", "nowhere:depth", "zoo:"])
-def test_add_makes_no_registry_for_a_bad_address(empty: Line, uri: str) -> None:
+def test_add_creates_no_registry_for_a_bad_address(empty: Line, uri: str) -> None:
     result = empty("add", uri)
     assert result.exit_code in (1, 2)
     assert result.stderr.startswith("error: ")
@@ -145,10 +145,10 @@ def test_adding_again_says_that_nothing_changed(line: Line) -> None:
     line.answer("add", Added("depth", "unchanged", (), card("depth"), ()))
     result = line("add", "zoo:depth")
     assert result.exit_code == 0
-    assert "depth is registered already; nothing was changed" in result.stdout
+    assert "depth is already registered; nothing was changed" in result.stdout
     assert "modelspace tag" not in result.stderr
-    again = line("add", "zoo:depth", "--tag", "licence=gpl")
-    assert "its task, data and tags are as before; 'modelspace tag depth ...' sets them" in again.stderr
+    tagged = line("add", "zoo:depth", "--tag", "licence=gpl")
+    assert "task, data and tags were not changed; 'modelspace tag depth ...' sets them" in tagged.stderr
 
 
 def test_add_json_is_one_object(line: Line) -> None:
@@ -171,7 +171,7 @@ def test_add_of_a_manifest_is_one_call_too(line: Line, tmp_path: Path) -> None:
     verb, (entries,), options = only_call(line)
     assert verb == "add_all"
     assert [entry.name for entry in entries] == ["depth"]
-    assert callable(options.pop("told"))
+    assert callable(options.pop("on_outcome"))
     assert options == {
         "progress": None,
         "dry_run": False,
@@ -182,11 +182,11 @@ def test_add_of_a_manifest_is_one_call_too(line: Line, tmp_path: Path) -> None:
         "replace": True,
     }
     assert [row["status"] for row in json.loads(result.stdout)] == ["added", "needs"]
-    assert "2 models: 1 added, 1 left out" in result.stderr
+    assert "2 models: 1 added, 1 skipped" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "nothing to add"),
         (["zoo:depth", "--manifest", "zoo"], "URI is for one model"),
@@ -198,10 +198,10 @@ def test_add_of_a_manifest_is_one_call_too(line: Line, tmp_path: Path) -> None:
         (["--manifest", "zo"], "there is no manifest zo"),
     ],
 )
-def test_add_of_one_or_of_many_but_not_of_both(empty: Line, words: list[str], said: str) -> None:
+def test_add_takes_one_or_many_but_not_both(empty: Line, words: list[str], message: str) -> None:
     result = empty("add", *words)
     assert result.exit_code in (1, 2)
-    assert said in result.stderr
+    assert message in result.stderr
     assert empty.fake.calls == []
 
 
@@ -271,7 +271,7 @@ def test_nearest_of_a_name_asks_for_five_and_nothing_else(line: Line) -> None:
 def test_nearest_refuses_loading_options_for_a_name(line: Line) -> None:
     result = line("nearest", "depth", "--layer", "fc")
     assert result.exit_code == 2
-    assert "names need no layer" in result.stderr
+    assert "names take no layer" in result.stderr
     assert line.calls == []
 
 
@@ -314,11 +314,11 @@ def test_nearest_without_a_neighbour(line: Line) -> None:
     line.answer("nearest", Neighbours([], "depth", "s"))
     table = line("nearest", "depth", "--where", "task = 'none'")
     assert (table.exit_code, table.stdout) == (0, "")
-    assert "no other model of the space s meets the condition" in table.stderr
+    assert "no other model in space s matches the condition" in table.stderr
     assert json.loads(line("nearest", "depth", "--format", "json").stdout) == []
 
 
-def test_remarks_go_to_standard_error(line: Line) -> None:
+def test_notes_go_to_standard_error(line: Line) -> None:
     line.answer("nearest", Neighbours([neighbour(1, "a", 0.5)], "zoo:depth", "s", ["explains fc:in (stated by zoo)"]))
     result = line("nearest", "zoo:depth", "--format", "json")
     json.loads(result.stdout)
@@ -336,7 +336,7 @@ def test_list(line: Line) -> None:
         assert word in result.stdout
 
 
-def test_list_json_has_all_that_is_known(line: Line) -> None:
+def test_list_json_has_every_field(line: Line) -> None:
     row = json.loads(line("list", "--format", "json").stdout)[0]
     assert row["uri"] == "zoo:depth"
     assert row["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
@@ -363,7 +363,7 @@ def test_show_json_is_one_object(line: Line) -> None:
     assert json.loads(line("show", "depth", "--format", "json").stdout)["tags"] == {"licence": "mit"}
 
 
-def test_remove_says_what_was_removed(line: Line) -> None:
+def test_remove_prints_what_was_removed(line: Line) -> None:
     result = line("remove", "depth")
     assert [call[:2] for call in line.calls] == [("show", ("depth",)), ("remove", ("depth",))]
     assert result.stderr == "removed depth (zoo:depth)\n"
@@ -390,7 +390,7 @@ def test_tag(line: Line) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["a"], "not of the form KEY=VALUE"),
         (["a=b", "a=c"], "given twice"),
@@ -398,17 +398,17 @@ def test_tag(line: Line) -> None:
         ([], "nothing to set"),
     ],
 )
-def test_tag_refuses(line: Line, words: list[str], said: str) -> None:
+def test_tag_refuses(line: Line, words: list[str], message: str) -> None:
     result = line("tag", "depth", *words)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert line.calls == []
 
 
 # ---- layers, sql, verify, rebuild
 
 
-def test_layers_marks_the_explained_one(empty: Line) -> None:
+def test_layers_marks_the_explained_layer(empty: Line) -> None:
     result = empty("layers", "zoo:depth", "--input-size", "32")
     verb, args, options = only_call(empty)
     assert (verb, args) == ("layers", ("zoo:depth",))
@@ -426,9 +426,9 @@ def test_layers_json_and_csv(line: Line) -> None:
     assert json.loads(table[0]["shape"]) == [8, 32, 32]
 
 
-def test_sql_from_the_words_a_file_and_standard_input(line: Line, tmp_path: Path) -> None:
+def test_sql_from_an_argument_a_file_and_standard_input(line: Line, tmp_path: Path) -> None:
     (tmp_path / "q.sql").write_text("SELECT 2", "utf-8")
-    for words, piped, asked in (
+    for words, piped, query in (
         (["SELECT 1"], None, "SELECT 1"),
         (["--file", "q.sql"], None, "SELECT 2"),
         (["-f", "q.sql"], None, "SELECT 2"),
@@ -438,7 +438,7 @@ def test_sql_from_the_words_a_file_and_standard_input(line: Line, tmp_path: Path
     ):
         result = line("sql", *words, input=piped)
         assert result.exit_code == 0, result.output
-        assert line.calls[-1] == ("sql", (asked,), {})
+        assert line.calls[-1] == ("sql", (query,), {})
     assert "depth" in result.stdout
     assert result.stderr == "2 rows\n"
 
@@ -465,34 +465,34 @@ def test_sql_json(line: Line) -> None:
     ]
 
 
-def test_verify_that_holds(line: Line) -> None:
+def test_verify_that_passes(line: Line) -> None:
     result = line("verify", "--deep")
     assert result.exit_code == 0
     assert only_call(line) == ("verify", (), {"deep": True, "progress": None})
     assert "ok" in result.stdout
-    assert "everything holds" in result.stderr
+    assert "all checks passed" in result.stderr
 
 
 @pytest.mark.parametrize("format", ["table", "json", "csv"])
-def test_verify_that_failed_exits_with_1_and_says_how_to_mend_it(line: Line, format: str) -> None:
+def test_verify_that_failed_exits_with_1_and_says_how_to_fix_it(line: Line, format: str) -> None:
     line.answer("verify", Records([Check("a", True, "fine"), Check("maps", False, "0.5 off", "run it")], Check))
     result = line("verify", "--format", format, "--quiet")
     assert result.exit_code == 1
     assert {"table": "FAILED", "json": '"ok": false', "csv": "maps,false,0.5 off,run it"}[format] in result.stdout
-    assert "to mend: maps: run it" in result.stderr
+    assert "to fix: maps: run it" in result.stderr
 
 
 def test_rebuild(line: Line) -> None:
     line.answer("rebuild", Records([space_row(), space_row("b")], SpaceInfo))
     result = line("rebuild", "--coordinates")
     assert only_call(line) == ("rebuild", (), {"coordinates": True, "compact": False, "progress": None})
-    assert result.stderr == "made the vectors and index files of 2 spaces anew\n"
+    assert result.stderr == "rebuilt the vectors and index files of 2 spaces\n"
 
 
 # ---- what all commands share
 
-#: The least words that each command works with.
-LEAST = {
+#: The required arguments of each command.
+REQUIRED = {
     "init": [],
     "add": ["zoo:depth"],
     "nearest": ["depth"],
@@ -520,17 +520,17 @@ LEAST = {
 }
 NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves"}
 PRINTS_NO_DATA = {"remove", "rename", "tag"}
-#: The data of a tree is not a table (tests/test_cli_pictures.py), and the format of an export is that of its files.
+#: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}
 
 
 def test_every_command_is_tried() -> None:
-    assert set(LEAST) == set(COMMANDS)
+    assert set(REQUIRED) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NEEDS_NO_REGISTRY])
 def test_home_comes_from_the_option_the_variable_and_the_parents(line: Line, tmp_path: Path, command: str) -> None:
-    words = [command, *LEAST[command]]
+    words = [command, *REQUIRED[command]]
     assert line(*words, "--home", str(tmp_path)).exit_code == 0
     missing = line(*words, "--home", str(tmp_path / "nowhere"))
     assert missing.exit_code == 1
@@ -540,7 +540,7 @@ def test_home_comes_from_the_option_the_variable_and_the_parents(line: Line, tmp
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PRINTS_NO_TABLE])
 def test_json_is_json_and_csv_has_a_header(line: Line, command: str) -> None:
-    words = [command, *LEAST[command]]
+    words = [command, *REQUIRED[command]]
     json.loads(line(*words, "--format", "json").stdout)
     rows = list(csv.reader(io.StringIO(line(*words, "--format", "csv").stdout)))
     assert len(rows) > 1
@@ -549,14 +549,14 @@ def test_json_is_json_and_csv_has_a_header(line: Line, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_quiet_says_nothing_on_standard_error(line: Line, command: str) -> None:
-    result = line(command, *LEAST[command], "-q")
+    result = line(command, *REQUIRED[command], "-q")
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_words_that_look_like_markup_are_printed_as_they_are(line: Line) -> None:
-    strange = model("depth", task="[red]x[/red]", data=":smile:", uri="python:[bold]a.py:f", tags={"[b]": "[/b]"})
-    line.answer("list", Records([strange], ModelInfo))
-    line.answer("show", strange)
+def test_text_that_looks_like_markup_is_printed_verbatim(line: Line) -> None:
+    marked_up = model("depth", task="[red]x[/red]", data=":smile:", uri="python:[bold]a.py:f", tags={"[b]": "[/b]"})
+    line.answer("list", Records([marked_up], ModelInfo))
+    line.answer("show", marked_up)
     for output in (line("list").stdout, line("show", "depth").stdout):
         assert "[red]x[/red]" in output
         assert ":smile:" in output

@@ -1,4 +1,4 @@
-"""What the shell completes."""
+"""Shell completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
 
 
 def completed(line: Line, text: str) -> set[str]:
-    """The words that bash offers after `text`, whose last word is the one being typed."""
+    """The completions that bash offers for the last word of `text`."""
     result = line(
         env={
             "_MODELSPACE_COMPLETE": "complete_bash",
@@ -34,7 +34,7 @@ def test_options(line: Line) -> None:
     assert completed(line, "modelspace nearest --wh") == {"--where"}
 
 
-def test_names_out_of_the_registry(line: Line) -> None:
+def test_names_from_the_registry(line: Line) -> None:
     assert completed(line, "modelspace show ") == {"depth", "normals", "edges"}
     assert completed(line, "modelspace nearest no") == {"normals"}
     assert completed(line, "modelspace nearest depth --space s") == {"saliency"}
@@ -46,9 +46,7 @@ def test_methods_and_formats(line: Line) -> None:
     assert completed(line, "modelspace list --format ") == {"table", "json", "csv"}
 
 
-def test_without_a_registry_nothing_is_offered_and_nothing_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_registry_nothing_is_offered_or_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     line = fake_line(monkeypatch, tmp_path, registry=False)
     assert completed(line, "modelspace show ") == set()
 

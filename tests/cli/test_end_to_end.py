@@ -1,4 +1,4 @@
-"""The command line on a real registry, with little models out of a Python file, in real processes where it matters."""
+"""The command line on a real registry, with small models from a Python file, in real processes where it matters."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rows(home: Path, *words: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry of three models; the tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "nets.py").write_text(NETS, "utf-8")
@@ -91,38 +91,40 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "home"))
+def home(shared_home: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shared_home, tmp_path / "home"))
 
 
-def nets(made: Path) -> str:
-    return f"python:{made.parent}/nets.py"
+def nets(shared_home: Path) -> str:
+    return f"python:{shared_home.parent}/nets.py"
 
 
-def test_nearest_finds_the_near_copy(made: Path) -> None:
-    found = rows(made, "nearest", "alpha")
-    assert [row["name"] for row in found] == ["beta", "gamma"]
-    assert found[0]["low"] <= found[0]["affinity"] <= found[0]["high"] <= 1
-    assert found[0]["task"] == "task-beta"
-    assert found[0]["rank"] == 1
-    assert rows(made, "nearest", "alpha", "-k", "1", "--where", "task = 'task-gamma'")[0]["name"] == "gamma"
-    assert "beta" in run(made, "nearest", "alpha", "--space", "saliency").stdout
+def test_nearest_finds_the_near_copy(shared_home: Path) -> None:
+    neighbours = rows(shared_home, "nearest", "alpha")
+    assert [row["name"] for row in neighbours] == ["beta", "gamma"]
+    assert neighbours[0]["low"] <= neighbours[0]["affinity"] <= neighbours[0]["high"] <= 1
+    assert neighbours[0]["task"] == "task-beta"
+    assert neighbours[0]["rank"] == 1
+    assert rows(shared_home, "nearest", "alpha", "-k", "1", "--where", "task = 'task-gamma'")[0]["name"] == "gamma"
+    assert "beta" in run(shared_home, "nearest", "alpha", "--space", "saliency").stdout
 
 
-def test_nearest_of_an_address_stores_nothing(made: Path) -> None:
-    before = (made / "registry.duckdb").read_bytes()
-    result = run(made, "nearest", f"{nets(made)}:near_gamma", *INPUT, "--device", "cpu", "--format", "json")
+def test_nearest_of_an_address_stores_nothing(shared_home: Path) -> None:
+    before = (shared_home / "registry.duckdb").read_bytes()
+    result = run(
+        shared_home, "nearest", f"{nets(shared_home)}:near_gamma", *INPUT, "--device", "cpu", "--format", "json"
+    )
     assert json.loads(result.stdout)[0]["name"] == "gamma"
     assert "note: explains fc:in" in result.stderr
-    known = run(made, "nearest", f"{nets(made)}:beta", *INPUT, "--device", "cpu")
+    known = run(shared_home, "nearest", f"{nets(shared_home)}:beta", *INPUT, "--device", "cpu")
     assert "registered as beta" in known.stderr
-    assert (made / "registry.duckdb").read_bytes() == before
+    assert (shared_home / "registry.duckdb").read_bytes() == before
 
 
-def test_list_and_show_name_everything(made: Path) -> None:
-    listed = rows(made, "list")
+def test_list_and_show_name_everything(shared_home: Path) -> None:
+    listed = rows(shared_home, "list")
     assert [row["name"] for row in listed] == ["alpha", "beta", "gamma"]
-    shown = rows(made, "show", "alpha")
+    shown = rows(shared_home, "show", "alpha")
     assert shown == listed[0]
     assert shown["uri"].endswith("nets.py:alpha")
     assert shown["layer"] == "fc:in"
@@ -133,14 +135,14 @@ def test_list_and_show_name_everything(made: Path) -> None:
     assert shown["spaces"] == ["gradient_x_input", "saliency"]
 
 
-def test_adding_again_changes_nothing(home: Path, made: Path) -> None:
-    result = run(home, "add", f"{nets(made)}:alpha", *INPUT, "--device", "cpu")
-    assert "alpha is registered already; nothing was changed" in result.stdout
+def test_adding_again_changes_nothing(home: Path, shared_home: Path) -> None:
+    result = run(home, "add", f"{nets(shared_home)}:alpha", *INPUT, "--device", "cpu")
+    assert "alpha is already registered; nothing was changed" in result.stdout
     assert len(rows(home, "list")) == 3
 
 
-def test_a_name_that_is_taken_is_refused_with_the_way_out(home: Path, made: Path) -> None:
-    words = ["add", f"{nets(made)}:gamma", *INPUT, "--name", "alpha", "--device", "cpu"]
+def test_a_name_that_is_taken_is_refused_with_the_way_out(home: Path, shared_home: Path) -> None:
+    words = ["add", f"{nets(shared_home)}:gamma", *INPUT, "--name", "alpha", "--device", "cpu"]
     refused = run(home, *words, code=1)
     assert "alpha" in refused.stderr
     assert "weights" in refused.stderr
@@ -171,12 +173,14 @@ def test_spaces_and_probes(home: Path) -> None:
     assert [row["name"] for row in rows(home, "probes", "list")] == ["rooms"]
     assert rows(home, "probes", "create", "seven", "rooms", "--seed", "7")["name"] == "seven"
     assert {row["name"] for row in rows(home, "probes", "list")} == {"rooms", "seven"}
-    made_space = rows(home, "init", "--probes", "seven", "--images", "4", "--canvas", "8", "--space", "second")
-    assert made_space[0]["probes"] == "seven"
+    new_spaces = rows(home, "init", "--probes", "seven", "--images", "4", "--canvas", "8", "--space", "second")
+    assert new_spaces[0]["probes"] == "seven"
 
 
-def test_layers(made: Path) -> None:
-    result = CliRunner().invoke(app, ["layers", f"{nets(made)}:alpha", *INPUT, "--device", "cpu", "--format", "json"])
+def test_layers(shared_home: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["layers", f"{nets(shared_home)}:alpha", *INPUT, "--device", "cpu", "--format", "json"]
+    )
     assert result.exit_code == 0, result.output
     layers = json.loads(result.stdout)
     assert [row["name"] for row in layers] == ["conv", "fc", "output"]
@@ -185,16 +189,16 @@ def test_layers(made: Path) -> None:
     assert "explained: fc:in" in result.stderr
 
 
-def test_sql(made: Path) -> None:
-    assert rows(made, "sql", "SELECT name, task FROM models ORDER BY name")[2] == {
+def test_sql(shared_home: Path) -> None:
+    assert rows(shared_home, "sql", "SELECT name, task FROM models ORDER BY name")[2] == {
         "name": "gamma",
         "task": "task-gamma",
     }
-    piped = run(made, "sql", "--format", "csv", input="SELECT count(*) AS n FROM models")
+    piped = run(shared_home, "sql", "--format", "csv", input="SELECT count(*) AS n FROM models")
     assert list(csv.reader(io.StringIO(piped.stdout))) == [["n"], ["3"]]
-    refused = run(made, "sql", "DROP TABLE models", code=2)
+    refused = run(shared_home, "sql", "DROP TABLE models", code=2)
     assert refused.stderr.startswith("error: ")
-    assert len(rows(made, "list")) == 3
+    assert len(rows(shared_home, "list")) == 3
 
 
 def test_verify_and_rebuild(home: Path) -> None:
@@ -205,49 +209,48 @@ def test_verify_and_rebuild(home: Path) -> None:
     assert rows(home, "nearest", "alpha")[0]["name"] == "beta"
 
 
-def test_a_factory_that_fails_leaves_the_registry_as_it_was(home: Path, made: Path) -> None:
-    failed = run(home, "add", f"{nets(made)}:broken", *INPUT, code=1)
+def test_a_factory_that_fails_leaves_the_registry_unchanged(home: Path, shared_home: Path) -> None:
+    failed = run(home, "add", f"{nets(shared_home)}:broken", *INPUT, code=1)
     assert "no weights today" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert len(rows(home, "list")) == 3
 
 
-def test_a_real_process_keeps_data_and_words_apart(made: Path, tmp_path: Path) -> None:
+def test_a_real_process_separates_data_and_messages(shared_home: Path, tmp_path: Path) -> None:
     def process(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "modelspace", *words], capture_output=True, text=True, timeout=60, cwd=tmp_path
         )
 
-    found = process("nearest", "alpha", "--home", str(made))
-    assert found.returncode == 0, found.stderr
-    assert "beta" in found.stdout
-    assert "\x1b" not in found.stdout
-    assert found.stderr == ""
+    done = process("nearest", "alpha", "--home", str(shared_home))
+    assert done.returncode == 0, done.stderr
+    assert "beta" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
     missing = process("nearest", "alpha")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr.startswith("error: there is no registry.duckdb")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
-def test_an_interruption_in_a_real_process(home: Path, made: Path, tmp_path: Path) -> None:
+def test_an_interruption_in_a_real_process(home: Path, shared_home: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "modelspace", "add", f"{nets(made)}:slow", *INPUT, "--home", str(home)],
+        [sys.executable, "-m", "modelspace", "add", f"{nets(shared_home)}:slow", *INPUT, "--home", str(home)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     )
-    waited = time.monotonic()
-    while not (tmp_path / "started").exists() and time.monotonic() - waited < 45:
+    start = time.monotonic()
+    while not (tmp_path / "started").exists() and time.monotonic() - start < 45:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, b"", b"interrupted; the registry is as it was\n")
+    assert (process.returncode, out, err) == (130, b"", b"interrupted; the registry is unchanged\n")
     assert len(rows(home, "list")) == 3
 
 
-def test_the_folder_above_is_found(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_in_the_parent_folder_is_used(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELSPACE_HOME", raising=False)
-    below = made / "index"
-    monkeypatch.chdir(below)
+    monkeypatch.chdir(shared_home / "index")
     result = CliRunner().invoke(app, ["list", "--format", "json"])
     assert len(json.loads(result.stdout)) == 3

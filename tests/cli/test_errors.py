@@ -1,4 +1,4 @@
-"""What goes wrong becomes two lines on standard error and an exit code."""
+"""Errors become two lines on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def test_the_exit_code_is_the_errors_own(line: Line, error: ModelspaceError, cod
 
 
 def test_quiet_does_not_silence_errors(line: Line) -> None:
-    line.answer("list", ModelspaceError("broken", "mend it"))
-    assert line("list", "-q").stderr == "error: broken\nhint: mend it\n"
+    line.answer("list", ModelspaceError("broken", "fix it"))
+    assert line("list", "-q").stderr == "error: broken\nhint: fix it\n"
 
 
 def test_interruption(line: Line) -> None:
     line.answer("add", KeyboardInterrupt())
     result = line("add", "zoo:depth")
-    assert (result.exit_code, result.stderr) == (130, "interrupted; the registry is as it was\n")
+    assert (result.exit_code, result.stderr) == (130, "interrupted; the registry is unchanged\n")
 
 
-def test_an_error_of_the_program(line: Line) -> None:
+def test_an_internal_error(line: Line) -> None:
     line.answer("list", ZeroDivisionError("division by zero\nmore"))
     result = line("list")
     assert result.exit_code == 70
@@ -64,12 +64,12 @@ def test_an_error_of_the_program(line: Line) -> None:
 
 
 @pytest.mark.parametrize("empty", [AssertionError(), KeyError("")])
-def test_an_error_without_words(line: Line, empty: Exception) -> None:
+def test_an_error_without_a_message(line: Line, empty: Exception) -> None:
     line.answer("list", empty)
     assert line("list").stderr.startswith(f"error: unexpected {type(empty).__name__}")
 
 
-def test_an_error_of_the_system_names_the_file(line: Line) -> None:
+def test_an_operating_system_error_names_the_file(line: Line) -> None:
     line.answer("list", PermissionError(errno.EACCES, "Permission denied", "/somewhere/registry.duckdb"))
     result = line("list")
     assert (result.exit_code, result.stderr) == (1, "error: /somewhere/registry.duckdb: Permission denied\n")
@@ -97,7 +97,7 @@ def test_control_characters_in_messages(line: Line) -> None:
         (["sql", "SELECT 1", "--max-rows", "-"], "invalid value for '--max-rows'", "see 'modelspace sql --help'"),
     ],
 )
-def test_words_that_do_not_fit(line: Line, words: list[str], message: str, hint: str) -> None:
+def test_arguments_that_can_not_be_parsed(line: Line, words: list[str], message: str, hint: str) -> None:
     result = line(*words)
     assert result.exit_code == 2
     first, second = result.stderr.rstrip("\n").split("\n")
@@ -108,7 +108,7 @@ def test_words_that_do_not_fit(line: Line, words: list[str], message: str, hint:
     assert line.calls == []
 
 
-def test_nothing_typed_prints_the_help(line: Line) -> None:
+def test_no_arguments_print_the_help(line: Line) -> None:
     for words in ([], ["probes"]):
         result = line(*words)
         assert result.exit_code == 0
@@ -132,8 +132,8 @@ def test_a_real_process_separates_the_two_outputs(tmp_path: Path) -> None:
     assert done.stderr == b"error: missing argument 'NAME_OR_URI'\nhint: see 'modelspace nearest --help'\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there break in another way")
-def test_a_reader_that_has_left_is_no_error() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="broken pipes are reported differently there")
+def test_a_closed_pipe_is_no_error() -> None:
     import os
 
     read, write = os.pipe()
@@ -147,7 +147,7 @@ def test_a_reader_that_has_left_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_said() -> None:
+def test_a_full_disk_is_reported() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "modelspace", "show", "--help"], stdout=full, stderr=subprocess.PIPE, timeout=60

@@ -1,4 +1,4 @@
-"""Options that go together are one parameter of a command, and options on the command line all the same."""
+"""A group is one parameter of a command's function, and several options on the command line."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Page(Group):
 
 
 def run(words: list[str]) -> tuple[Any, list[Any]]:
-    """What a command of two groups gets."""
-    seen: list[Any] = []
+    """The result of a command with two groups, and the arguments that its function got."""
+    arguments: list[Any] = []
 
     @grouped
     def command(
@@ -46,27 +46,27 @@ def run(words: list[str]) -> tuple[Any, list[Any]]:
         quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False,
     ) -> None:
         """Draw a page."""
-        seen.extend([name, page, quiet])
+        arguments.extend([name, page, quiet])
 
     program = typer.Typer(add_completion=False)
     program.command()(command)
-    return CliRunner().invoke(program, words), seen
+    return CliRunner().invoke(program, words), arguments
 
 
-def test_a_group_is_made_of_its_options() -> None:
-    result, seen = run(["a", "--height", "3", "--title", "t"])
+def test_a_group_is_created_from_its_options() -> None:
+    result, arguments = run(["a", "--height", "3", "--title", "t"])
     assert result.exit_code == 0, result.output
-    assert seen == ["a", Page(Size(3, 7), "t"), False]
+    assert arguments == ["a", Page(Size(3, 7), "t"), False]
 
 
-def test_an_option_of_a_group_that_must_be_given_is_asked_for() -> None:
-    result, seen = run(["a", "--width", "3"])
+def test_a_missing_required_option_of_a_group_is_reported() -> None:
+    result, arguments = run(["a", "--width", "3"])
     assert result.exit_code == 2
     assert "--height" in result.output
-    assert seen == []
+    assert arguments == []
 
 
-def test_the_options_of_a_group_stand_where_the_group_does() -> None:
+def test_the_options_of_a_group_are_at_the_position_of_the_group() -> None:
     result, _ = run(["--help"])
     places = [result.output.index(word) for word in ("--height", "--width", "--title", "--quiet")]
     assert places == sorted(places)
@@ -76,14 +76,14 @@ def test_the_options_of_a_group_stand_where_the_group_does() -> None:
 def test_commands_take_few_parameters(name: str, most: int) -> None:
     command = import_module(f"modelspace.cli.{name}").command
     assert len(inspect.signature(command.__wrapped__).parameters) <= most
-    # What can be values is not less for it.
+    # The command line still has all the options.
     assert len(load(name).params) > most
 
 
-# ---- the table of the preprocessing
+# ---- the table of preprocessing options
 
 
-def test_the_table_has_every_field_that_can_be_a_text() -> None:
+def test_the_table_has_every_field_but_the_additional_inputs() -> None:
     names = [*FIELDS, "inputs"]
     assert [entry.name for entry in fields(PreprocessingFlags)] == names
     assert {entry.name for entry in fields(Preprocessing)} == set(names)
@@ -99,7 +99,7 @@ def test_every_field_is_an_option_with_the_help_of_the_table(command: str) -> No
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_the_examples_of_the_table_are_read_as_they_are_written(name: str) -> None:
+def test_the_examples_of_the_table_can_be_parsed(name: str) -> None:
     row = FIELDS[name]
     for example in row.examples:
         text = ",".join(row.form.write(example))
@@ -118,14 +118,14 @@ def test_the_example_in_a_docstring() -> None:
     assert (outcome.failed, outcome.attempted) == (0, 1)
 
 
-def test_a_text_for_no_field_is_refused() -> None:
+def test_a_text_for_an_unknown_field_is_refused() -> None:
     with pytest.raises(TypeError, match="size"):
         PreprocessingFlags.parse(size="3")
     with pytest.raises(UsageError, match="`alpha='x'` is not a number"):
         PreprocessingFlags.parse(alpha="x")
 
 
-def test_what_was_typed_is_known_before_it_is_read() -> None:
+def test_the_texts_of_options_are_available_before_they_are_parsed() -> None:
     loading = Loading.taken_from(
         load("nearest").make_context("nearest", ["zoo:a", "--layer", "fc", "--value-range", "-1", "1"]).params
     )
@@ -164,6 +164,6 @@ def test_the_pictures_share_their_selection(line: Line, command: str) -> None:
     }
 
 
-def test_settings_are_those_of_every_command() -> None:
+def test_all_commands_have_the_same_settings() -> None:
     for name in COMMANDS:
         assert load(name).context_settings["help_option_names"] == SETTINGS["help_option_names"]

@@ -58,10 +58,10 @@ class Colour(enum.Enum):
         (Colour.red, "Colour.red"),
     ],
 )
-def test_values_become_what_json_has(value: Any, expected: Any) -> None:
-    found = formats.plain(value)
-    assert found == expected
-    assert type(found) is type(expected)
+def test_values_become_json_types(value: Any, expected: Any) -> None:
+    plain = formats.plain(value)
+    assert plain == expected
+    assert type(plain) is type(expected)
     assert json.loads(formats.to_json([value])) == [expected]
 
 
@@ -91,14 +91,14 @@ def test_seconds_never_show_sixty(value: float) -> None:
     assert "60.0" not in figures.seconds(value)
 
 
-def test_columns_of_one_name_stay_apart(line: Line) -> None:
+def test_columns_of_the_same_name_get_numbers(line: Line) -> None:
     from types import SimpleNamespace
 
     line.answer("sql", SimpleNamespace(columns=["a", "a", "a_2"], rows=[(1, 2, 3)]))
     assert json.loads(line("sql", "x", "--format", "json").stdout) == [{"a": 1, "a_2": 2, "a_2_2": 3}]
 
 
-def test_utf_8_whatever_the_locale(line: Line) -> None:
+def test_utf_8_in_any_locale(line: Line) -> None:
     line.answer("list", Records([model("depth", task="深度")], ModelInfo))
     result = line("list", "--format", "json")
     assert "深度" in result.stdout_bytes.decode("utf-8")
@@ -141,7 +141,7 @@ def test_a_table_fits_and_no_name_is_lost(at: Any, width: int) -> None:
     assert all("0.5000" in "".join(lines) and "0.2500" in "".join(lines) for _ in lines)
 
 
-def test_the_least_needed_columns_go_first_and_are_named(at: Any) -> None:
+def test_the_least_important_columns_are_dropped_first_and_named(at: Any) -> None:
     rows = [neighbour(1, "normals", 0.5)]
     wide, middle, narrow = (at(width, columns(), rows) for width in (100, 42, 30))
     assert "uri" in wide[0]
@@ -153,14 +153,14 @@ def test_the_least_needed_columns_go_first_and_are_named(at: Any) -> None:
     assert "no room for task, uri" in " ".join(narrow)
 
 
-def test_into_a_pipe_everything_goes_uncut(at: Any) -> None:
+def test_nothing_is_truncated_in_a_pipe(at: Any) -> None:
     lines = at(None, columns(), [neighbour(1, LONG, 0.5)])
     assert len(lines) == 2
     assert lines[1].endswith(f"zoo:{LONG}")
     assert not any(text != text.rstrip() for text in lines)
 
 
-def test_an_optional_column_without_anything_in_it_is_left_out(at: Any) -> None:
+def test_an_empty_optional_column_is_dropped(at: Any) -> None:
     optional = [*columns()[:3], Column("note", lambda row: row.data or "", optional=True)]
     assert "note" not in at(80, optional, [neighbour(1, "a", 0.5, data=None)])[0]
     assert "note" in at(80, optional, [neighbour(1, "a", 0.5, data=None), neighbour(2, "b", 0.5, data="x")])[0]
@@ -187,7 +187,9 @@ def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) 
     ("env", "expected"),
     [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
 )
-def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], expected: bool) -> None:
+def test_colour_only_in_a_terminal_that_allows_it(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], expected: bool
+) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -222,7 +224,7 @@ main(sys.argv[1:])
 
 
 def in_terminal(home: Path, words: list[str], columns: int, env: dict[str, str]) -> str:
-    """What a terminal of so many columns receives from both outputs."""
+    """What a terminal with this number of columns receives from both outputs."""
     import fcntl
     import pty
     import struct
@@ -231,20 +233,20 @@ def in_terminal(home: Path, words: list[str], columns: int, env: dict[str, str])
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     code = DRIVER.format(tests=str(Path(__file__).parents[1] / "support"), home=str(home))
-    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "LINES")}
+    inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env={**kept, "TERM": "xterm", **env},
+        env={**inherited, "TERM": "xterm", **env},
     )
     os.close(terminal)
     received = b""
     while True:
         try:
             chunk = os.read(main, 4096)
-        except OSError:  # Linux's way to say that the other side is closed
+        except OSError:  # on Linux: the other side is closed
             break
         if not chunk:
             break
@@ -254,7 +256,7 @@ def in_terminal(home: Path, words: list[str], columns: int, env: dict[str, str])
     return received.decode()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
     text = in_terminal(tmp_path, ["nearest", "depth"], 50, {})
     assert "\x1b[1m" in text
@@ -265,15 +267,15 @@ def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
     assert "zoo:normals" in plain
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_progress_bar_in_a_terminal_and_none_with_quiet(tmp_path: Path) -> None:
     assert "4/4 images" in in_terminal(tmp_path, ["add", "zoo:depth"], 80, {})
     assert "images" not in in_terminal(tmp_path, ["add", "zoo:depth", "-q"], 80, {})
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes there break in another way")
-def test_a_reader_of_a_table_that_has_left(tmp_path: Path) -> None:
-    """A short table waits in Python's buffer until the end, so that the failure comes after the command is done."""
+@pytest.mark.skipif(sys.platform == "win32", reason="broken pipes are reported differently there")
+def test_a_pipe_closed_before_a_table_is_written(tmp_path: Path) -> None:
+    """A short table stays in Python's buffer until the end, so the error occurs after the command is done."""
     read, write = os.pipe()
     os.close(read)
     code = DRIVER.format(tests=str(Path(__file__).parents[1] / "support"), home=str(tmp_path))
@@ -306,6 +308,6 @@ def test_the_examples_in_docstrings(name: str) -> None:
     import doctest
     from importlib import import_module
 
-    found = doctest.testmod(import_module(f"modelspace.cli.{name}"))
-    assert found.attempted > 0
-    assert found.failed == 0
+    outcome = doctest.testmod(import_module(f"modelspace.cli.{name}"))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0

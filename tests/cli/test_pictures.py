@@ -1,4 +1,4 @@
-"""The commands that draw: a file of the kind that its name says, and words on the right stream."""
+"""The commands that draw: files in the format of their suffix, and output on the right stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from modelspace.analysis import parse_newick
 from modelspace.cli.app import app
 
-#: What files of a kind begin with.
+#: The first bytes of each format.
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-", ".html": b"<!doctype html>", ".md": b"# "}
 
 
@@ -48,7 +48,7 @@ def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
     ids=" ".join,
 )
-def test_files_are_of_the_kind_that_their_names_say(run: Any, tmp_path: Path, words: list[str], file: str) -> None:
+def test_files_have_the_format_of_their_suffix(run: Any, tmp_path: Path, words: list[str], file: str) -> None:
     done = run(*words)
     assert done.exit_code == 0, done.stderr
     content = (tmp_path / file).read_bytes()
@@ -61,7 +61,7 @@ def test_files_are_of_the_kind_that_their_names_say(run: Any, tmp_path: Path, wo
     assert [path.name for path in tmp_path.iterdir() if path.suffix] == [file]
 
 
-def test_the_map_says_how_far_it_can_be_trusted(run: Any) -> None:
+def test_the_map_reports_its_neighbour_recall(run: Any) -> None:
     run("map")
     done = run("map")
     assert "true neighbours are among its 5 nearest on the map" in done.stdout
@@ -71,9 +71,9 @@ def test_the_map_says_how_far_it_can_be_trusted(run: Any) -> None:
     assert (record["file"], record["models"], record["coordinates"], record["stored"]) == ("map.png", 6, "stored", True)
     assert 0 <= record["recall"] <= 1
     assert run("map", "-q").stdout == "map.png\n"
-    again = run("map", "--refit", "--no-store")
-    assert "made now" in again.stdout
-    assert again.stderr == "note: the coordinates were not stored\n"
+    refitted = run("map", "--refit", "--no-store")
+    assert "newly computed" in refitted.stdout
+    assert refitted.stderr == "note: the coordinates were not stored\n"
 
 
 def test_trees_for_other_programs(run: Any, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_curves_need_no_registry(run: Any, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said", "hint"),
+    ("words", "code", "message", "hint"),
     [
         (["map", "--out", "map.jpg"], 2, "map.jpg", ".png"),
         (["tree", "--out", "tree"], 2, "'tree'", ".svg"),
@@ -125,11 +125,11 @@ def test_curves_need_no_registry(run: Any, tmp_path: Path, monkeypatch: pytest.M
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_mistakes_have_a_hint(run: Any, tmp_path: Path, words: list[str], code: int, said: str, hint: str) -> None:
+def test_mistakes_have_a_hint(run: Any, tmp_path: Path, words: list[str], code: int, message: str, hint: str) -> None:
     done = run(*words)
     assert done.exit_code == code, done.stderr
     error, advice = done.stderr.rstrip().split("\nhint: ")
     assert error.startswith("error: ")
-    assert said in error
+    assert message in error
     assert hint in advice
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Kinds of spaces and ways to rank, on the command line, with models of the zoo."""
+"""Kinds of spaces and rankings, on the command line, with models of the zoo."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_spaces_are_listed_with_what_they_are_made_of(home: Path) -> None:
+def test_spaces_are_listed_with_their_definitions(home: Path) -> None:
     run("init", "--space", "mixed", "--blend", "dds=3,saliency-energy", "--hubs", "csls", "--home", home, "-q")
-    made = {row["name"]: row for row in json.loads(run("spaces", "--home", home, "--format", "json").stdout)}
-    assert list(made) == ["gradient_x_input", "dds", "transfer", "saliency-energy", "mixed"]
-    assert made["transfer"]["is_default"]
-    assert made["saliency-energy"]["scalar"] == "energy"
-    assert made["mixed"]["n_models"] == 3
-    assert sorted(made["mixed"]["parameters"]["members"].values()) == [0.25, 0.75]
+    spaces = {row["name"]: row for row in json.loads(run("spaces", "--home", home, "--format", "json").stdout)}
+    assert list(spaces) == ["gradient_x_input", "dds", "transfer", "saliency-energy", "mixed"]
+    assert spaces["transfer"]["is_default"]
+    assert spaces["saliency-energy"]["scalar"] == "energy"
+    assert spaces["mixed"]["n_models"] == 3
+    assert sorted(spaces["mixed"]["parameters"]["members"].values()) == [0.25, 0.75]
     assert "0.75 dds + 0.25 saliency-energy hubs=csls" in run("spaces", "--home", home).stdout
 
 
-def test_nearest_says_what_it_ranks_by(home: Path) -> None:
-    found = run("nearest", "rgb2depth", "--home", home)
-    assert "space transfer, ranked by how well they foretell its features" in found.stdout
-    assert "score" in found.stdout
-    plain = run("nearest", "rgb2depth", "--space", "paper", "--home", home)
-    assert "(space gradient_x_input)" in plain.stdout
-    assert "score" not in plain.stdout
-    other = run("nearest", "rgb2depth", "--space", "paper", "--hubs", "centred", "--home", home)
-    assert "corrected for hubs: centred" in other.stdout
+def test_nearest_prints_what_it_ranks_by(home: Path) -> None:
+    directed = run("nearest", "rgb2depth", "--home", home)
+    assert "space transfer, ranked by how well their features predict the target's" in directed.stdout
+    assert "score" in directed.stdout
+    by_affinity = run("nearest", "rgb2depth", "--space", "paper", "--home", home)
+    assert "(space gradient_x_input)" in by_affinity.stdout
+    assert "score" not in by_affinity.stdout
+    centred = run("nearest", "rgb2depth", "--space", "paper", "--hubs", "centred", "--home", home)
+    assert "corrected for hubs: centred" in centred.stdout
     rows = json.loads(run("nearest", "rgb2depth", "--rerank", "none", "--home", home, "--format", "json").stdout)
     assert [row["score"] for row in rows] == [row["affinity"] for row in rows]
     assert rows[0]["name"] == "reshade"
@@ -59,14 +59,14 @@ def test_mistakes_say_what_to_type(home: Path) -> None:
     for words, message in (
         (("init", "--blend", "dds=1"), "needs --space NAME"),
         (("init", "--blend", "dds=1", "--space", "x", "--images", "5"), "takes neither probes nor methods"),
-        (("init", "--hubs", "csls"), "say how a blend ranks"),
+        (("init", "--hubs", "csls"), "--hubs and --rerank need --blend"),
         (("init", "--blend", "dss=1", "--space", "x"), "did you mean dds"),
         (("nearest", "edge2d", "--hubs", "cls"), "--hubs cls is not known"),
         (("nearest", "edge2d", "--rerank", "direct"), "directed"),
         (("init", "--method", "dsd"), "did you mean dds"),
         (("gallery", "--space", "dds"), "holds no attribution maps"),
     ):
-        code = 1 if "dss=1" in words else 2  # a thing that is not there, not a wrong word
+        code = 1 if "dss=1" in words else 2  # a missing space, not an invalid option
         assert message in " ".join(run(*words, "--home", home, code=code).output.split()), words
 
 

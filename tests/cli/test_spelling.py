@@ -1,4 +1,4 @@
-"""Messages name parameters and verbs; the command line names flags and commands."""
+"""Messages use parameter and method names; the command line translates them to flags and commands."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ PACKAGE = Path(spelling.__file__).parents[1]
 
 @cache
 def keywords() -> dict[str, frozenset[str]]:
-    """The parameters of each public verb of `ModelSpace`, those that it hands on among them."""
+    """The parameters of each public method of `ModelSpace`, including those passed on as `**options`."""
     from modelspace.embedding.prepare import Request
     from modelspace.verbs.evaluate import evaluate
     from modelspace.workspace import ModelSpace
 
     loading = {entry.name for entry in fields(Request)} - {"model", "name"}
-    handed_on = {
+    passed_on = {
         "create": set(inspect.signature(ModelSpace.init).parameters),
         "evaluate": set(inspect.signature(evaluate).parameters) - {"path"},
         **dict.fromkeys(("layers", "nearest", "gallery"), loading),
     }
     verbs = {name: verb for name, verb in inspect.getmembers(ModelSpace, callable) if not name.startswith("_")}
     return {
-        name: frozenset({*inspect.signature(verb).parameters, *handed_on.get(name, ())} - {"self", "options"})
+        name: frozenset({*inspect.signature(verb).parameters, *passed_on.get(name, ())} - {"self", "options"})
         for name, verb in verbs.items()
     }
 
 
 def parameters() -> frozenset[str]:
-    """Whatever can be written as ``name=`` in a message."""
+    """The names that may be written as ``name=`` in a message."""
     return frozenset().union(*keywords().values(), (entry.name for entry in fields(Preprocessing)))
 
 
-#: Stands for what is filled in when a message is made.
+#: Stands for the value of an f-string field.
 FILLED = "FILLED"
 
-#: Parameters whose name is filled in too: where, and which they can be.
+#: Messages whose parameter name is an f-string field: module, and the possible names.
 NAMED_LATER = {
     "types": {"crop", "interpolation", "layout"},
     "sources.base": {"channels", "value_range"},
@@ -67,7 +67,7 @@ NAMED_LATER = {
     "spaces.ranking": {"hubs", "rerank"},
 }
 
-#: Texts that are no messages: how a layer that was named is stored, what Markdown escapes, and the backtick itself.
+#: Strings that are not messages: a stored format, Markdown's special characters, and the backtick itself.
 NO_MESSAGES = {("types", "--layer "), ("plots.report", r"([\\`*_{}\[\]#|~$!])"), ("verbs.manifest", "`")}
 
 #: Commands of other programs.
@@ -77,9 +77,9 @@ COMMAND = re.compile(rf"\bmodelspace ({'|'.join(COMMANDS)})\b")
 
 
 def texts(source: str) -> Iterator[str]:
-    """The strings of a module that are no docstrings, with `FILLED` for what an f-string fills in."""
+    """The strings of a module except docstrings, with `FILLED` for the fields of f-strings."""
     tree = ast.parse(source)
-    passed = {
+    skipped = {
         id(node.body[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -87,38 +87,38 @@ def texts(source: str) -> Iterator[str]:
         and isinstance(node.body[0], ast.Expr)
     }
     for node in ast.walk(tree):
-        if id(node) in passed:
+        if id(node) in skipped:
             continue
         if isinstance(node, ast.JoinedStr):
-            passed |= {id(part) for part in node.values}
+            skipped |= {id(part) for part in node.values}
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 
 def mistakes(module: str, source: str) -> list[str]:
-    """What is wrong with the messages of a module."""
-    out = []
+    """The problems of the messages of a module."""
+    problems = []
     for text in texts(source):
         if (module, text) in NO_MESSAGES:
             continue
         plain = OTHERS.sub("", re.sub(r"`[^`\n]+`", "", text))
         if FLAG.search(plain) or COMMAND.search(plain):
-            out.append(f"names a flag or a command: {text!r}")
+            problems.append(f"names a flag or a command: {text!r}")
         if "`" in plain:
-            out.append(f"an odd backtick: {text!r}")
+            problems.append(f"an odd backtick: {text!r}")
         for code in re.findall(r"`([^`\n]+)`", text):
-            out += [f"`{code}`: {wrong}" for wrong in wrong_with(code, module)]
-    return out
+            problems += [f"`{code}`: {problem}" for problem in problems_of(code, module)]
+    return problems
 
 
-def wrong_with(code: str, module: str) -> Iterator[str]:
-    """What is wrong with the text between two backticks."""
-    if code in spelling.WHOLE:
+def problems_of(code: str, module: str) -> Iterator[str]:
+    """The problems of a text between backticks."""
+    if code in spelling.EXPRESSIONS:
         return
     if match := re.match(r"(\w+)=", code):
         for name in NAMED_LATER.get(module, {FILLED}) if match[1] == FILLED else {match[1]}:
-            yield from wrong_with_parameter(name, code.replace(f"{FILLED}=", f"{name}=", 1))
+            yield from problems_of_parameter(name, code.replace(f"{FILLED}=", f"{name}=", 1))
         return
     call = ast.parse(code, mode="eval").body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
@@ -132,10 +132,10 @@ def wrong_with(code: str, module: str) -> Iterator[str]:
             yield "is no command"
 
 
-def wrong_with_parameter(name: str, code: str) -> Iterator[str]:
+def problems_of_parameter(name: str, code: str) -> Iterator[str]:
     if name not in parameters():
         yield f"there is no parameter {name}"
-    # The entries of a preprocessing that are filled in are checked where they are made (`stating`).
+    # Preprocessing entries that are f-string fields are checked where they are created (`stating`).
     elif code != f"preprocessing={FILLED}" and "`" in in_flags(f"`{code}`"):
         yield "is no flag"
 
@@ -147,14 +147,14 @@ MODULES = {
 }
 
 
-def test_every_message_names_what_exists_in_python_and_on_the_command_line() -> None:
-    wrong = {name: found for name, path in MODULES.items() if (found := mistakes(name, path.read_text("utf-8")))}
-    assert wrong == {}
+def test_messages_name_only_what_exists_in_python_and_on_the_command_line() -> None:
+    by_module = {name: mistakes(name, path.read_text("utf-8")) for name, path in MODULES.items()}
+    assert {name: problems for name, problems in by_module.items() if problems} == {}
 
 
-def test_messages_with_backticks_are_there_to_be_checked() -> None:
-    counted = sum(text.count("`") // 2 for path in MODULES.values() for text in texts(path.read_text("utf-8")))
-    assert counted > 100
+def test_there_are_messages_with_backticks_to_check() -> None:
+    count = sum(text.count("`") // 2 for path in MODULES.values() for text in texts(path.read_text("utf-8")))
+    assert count > 100
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_messages_with_backticks_are_there_to_be_checked() -> None:
         ('hint = "use `layer="', "an odd backtick"),
     ],
 )
-def test_a_message_that_names_something_else_is_seen(source: str, wrong: str) -> None:
+def test_a_message_that_names_anything_else_is_reported(source: str, wrong: str) -> None:
     assert [each for each in mistakes("some.module", source) if wrong in each], mistakes("some.module", source)
 
 
@@ -194,12 +194,12 @@ def test_other_texts_are_fine(source: str) -> None:
     assert mistakes("some.module", source) == []
 
 
-def test_the_names_that_are_filled_in_later_are_parameters() -> None:
+def test_the_possible_names_of_fields_are_parameters() -> None:
     for names in NAMED_LATER.values():
         assert names <= parameters()
 
 
-def test_every_verb_has_its_command_or_is_for_python_alone() -> None:
+def test_every_method_has_a_command_or_is_for_python_only() -> None:
     for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images"}
     for name in set(keywords()) - for_python:
         assert "`" not in in_flags(f"`space.{name}()`"), name
@@ -208,19 +208,19 @@ def test_every_verb_has_its_command_or_is_for_python_alone() -> None:
     assert set(spelling.VERBS) <= set(keywords())
 
 
-def test_the_flags_of_the_irregular_verbs_and_texts_exist() -> None:
+def test_the_flags_of_the_irregular_methods_and_expressions_exist() -> None:
     flags = spelling._flags()
     assert set(spelling.FLAGS.values()) <= flags
     for verb in spelling.VERBS.values():
         assert {*verb.arguments, *verb.flags.values()} - {""} <= spelling._flags_of(verb.command)
-    for words in spelling.WHOLE.values():
+    for words in spelling.EXPRESSIONS.values():
         name, *rest = shlex.split(words)
         load(name).make_context(name, rest)
     for name in FIELDS:
         assert spelling.flag(name) in flags
 
 
-# ---- how they are put
+# ---- the translation
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_flags_of_the_irregular_verbs_and_texts_exist() -> None:
         ("write one: `space.evaluate().to_dict()`", "write one: modelspace evaluate --out evaluation.json"),
     ],
 )  # fmt: skip
-def test_python_becomes_what_is_typed(python: str, typed: str) -> None:
+def test_python_is_translated_to_the_command_line(python: str, typed: str) -> None:
     assert in_flags(python) == typed
 
 
@@ -273,11 +273,11 @@ def test_python_becomes_what_is_typed(python: str, typed: str) -> None:
         "`\x00=`",
     ],
 )
-def test_what_is_not_ours_stays_as_it_is(text: str) -> None:
+def test_other_code_is_left_unchanged(text: str) -> None:
     assert in_flags(text) == text
 
 
-def test_what_a_message_says_can_be_typed() -> None:
+def test_a_translated_message_can_be_parsed() -> None:
     words = shlex.split(in_flags("`preprocessing={'input_size': (8, 9), 'mean': 0.5, 'value_range': (-1, 1)}`"))
     params = load("add").make_context("add", ["python:a.py:f", *words]).params
     assert (params["input_size"], params["mean"], params["value_range"]) == ("8x9", "0.5", ("-1", "1"))
@@ -287,7 +287,7 @@ def test_what_a_message_says_can_be_typed() -> None:
 
 
 def both(in_python: Callable[[], Any], *words: str) -> tuple[str, str]:
-    """What an error says in Python, and what the same one says on the command line."""
+    """The text of an error in Python, and of the same error on the command line."""
     with pytest.raises(ModelspaceError) as caught:
         in_python()
     done = CliRunner().invoke(app, list(words))
@@ -315,7 +315,7 @@ def test_an_error_names_the_parameter_in_python_and_the_flag_on_the_command_line
     assert typed.endswith("example: -k 5\n")
 
 
-def test_an_error_names_the_verb_in_python_and_the_command_on_the_command_line(tmp_path: Path) -> None:
+def test_an_error_names_the_method_in_python_and_the_command_on_the_command_line(tmp_path: Path) -> None:
     from modelspace.workspace import ModelSpace
 
     missing = str(tmp_path / "none")
@@ -328,7 +328,7 @@ def test_an_error_names_the_verb_in_python_and_the_command_on_the_command_line(t
     assert typed.endswith("add one: modelspace add URI\n")
 
 
-def test_a_layer_that_is_missing_is_looked_up_by_the_verb_or_the_command() -> None:
+def test_the_hint_for_a_missing_layer() -> None:
     from modelspace.workspace import ModelSpace
 
     python, typed = both(
@@ -339,7 +339,7 @@ def test_a_layer_that_is_missing_is_looked_up_by_the_verb_or_the_command() -> No
     assert typed.endswith("'modelspace layers URI' lists them\n")
 
 
-def test_preprocessing_that_nobody_states_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_for_missing_preprocessing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelspace import sources
 
     monkeypatch.chdir(tmp_path)
@@ -381,7 +381,7 @@ def test_outcomes_checks_and_notes_are_translated_in_every_format(line: Line, tm
     assert notes == ["-k 2"]
 
 
-def test_remarks_are_translated(line: Line) -> None:
+def test_notes_are_translated(line: Line) -> None:
     notes = ["explains fc:in (`layer='fc*'`)"]
     line.answer("nearest", Neighbours([neighbour(1, "a", 0.5)], "zoo:depth", "s", notes))
     assert line("nearest", "zoo:depth").stderr == 'note: explains fc:in (--layer "fc*")\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import add, near, net, space
 
-#: Packages that a query of a registered model has no use for. pydantic is typer's own, see modelspace/cli/parsing.py.
+#: Packages that a query of a registered model does not need. pydantic is typer's, see modelspace/cli/parsing.py.
 HEAVY = ("torch", "scipy", "pandas", "matplotlib", "umap", "sklearn", "numba", "captum", "PIL", "pydantic")
 
 PROGRAM = """
@@ -26,7 +26,7 @@ print("imported:", *(name for name in {heavy!r} if name in sys.modules), file=sy
 
 
 def heavy_imports(*words: str, before: str = "") -> list[str]:
-    """Which of the heavy packages a fresh interpreter has imported after a command."""
+    """The heavy packages that a fresh interpreter has imported after a command."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(before=before, heavy=HEAVY), *words],
         capture_output=True,
@@ -86,8 +86,8 @@ def test_importing_the_package_imports_nothing(tmp_path: Path) -> None:
     assert done.stdout == "[] Preprocessing ModelspaceError True False\n", done.stderr
 
 
-def test_the_short_way_past_typers_conversion_gives_the_same_values() -> None:
-    """Every easy word, once as `modelspace.cli.parsing` converts it and once as typer does."""
+def test_direct_conversion_gives_the_same_values_as_typer() -> None:
+    """Simple values, converted by `modelspace.cli.parsing` and by typer."""
     import typer
 
     from modelspace.cli import nearest

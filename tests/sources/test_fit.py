@@ -82,7 +82,9 @@ def test_a_file_without_versions_may_be_an_old_one(tmp_path: Path, prefix: str) 
 
 def test_shapes_are_compared_under_the_new_names(tmp_path: Path) -> None:
     torch.save({"old.weight": torch.zeros(3, 2), "old.bias": torch.zeros(2)}, tmp_path / "w.pth")
-    assert refused(tmp_path / "w.pth", Renamed()).message.endswith("new.weight is 3x2 in the file and 2x2 in the module")
+    assert refused(tmp_path / "w.pth", Renamed()).message.endswith(
+        "new.weight is 3x2 in the file and 2x2 in the module"
+    )
     torch.save({"old.weight": torch.zeros(2, 2, dtype=torch.int8), "old.bias": torch.zeros(2)}, tmp_path / "w.pth")
     assert "new.weight is int8 in the file" in refused(tmp_path / "w.pth", Renamed()).message
 
@@ -222,7 +224,10 @@ def test_of_two_indexes_safetensors_are_read(tmp_path: Path) -> None:
     [
         (lambda index: index | {"weight_map": {"weight": "../a.safetensors"}}, "which is no file beside it"),
         (lambda index: index | {"weight_map": {"weight": "/etc/passwd"}}, "which is no file beside it"),
-        (lambda index: index | {"weight_map": {"weight": "model.safetensors.index.json"}}, "which is no file beside it"),
+        (
+            lambda index: index | {"weight_map": {"weight": "model.safetensors.index.json"}},
+            "which is no file beside it",
+        ),
         (lambda index: index | {"weight_map": {}}, "has no weight_map"),
         (lambda index: {}, "has no weight_map"),
         (lambda index: [], "can't be read as an index of parts"),
@@ -278,15 +283,21 @@ def test_files_of_other_programs_are_named(tmp_path: Path) -> None:
 
 
 def test_like_names_stand_side_by_side() -> None:
-    ours = {f"blocks.{k}.attn.qkv.{kind}": "8" for k in range(12) for kind in ("weight", "bias")} | {"head.weight": "2x8"}
+    ours = {f"blocks.{k}.attn.qkv.{kind}": "8" for k in range(12) for kind in ("weight", "bias")} | {
+        "head.weight": "2x8"
+    }
     theirs = {f"layers.{k}.attn.in.{kind}": "8" for k in range(12) for kind in ("weight", "bias")}
-    assert table(ours, theirs | {"fc.weight": "2x8", "extra": "1"}) == [
-        "the module needs                      the file has",
-        "blocks.*.attn.qkv.weight (12 tensors)   ~   layers.*.attn.in.weight (12 tensors)",
-        "blocks.*.attn.qkv.bias (12 tensors)     ~   layers.*.attn.in.bias (12 tensors)",
-        "head.weight (2x8)                       ~   fc.weight (2x8)",
-        "-                                           extra (1)",
-    ] or True
+    assert (
+        table(ours, theirs | {"fc.weight": "2x8", "extra": "1"})
+        == [
+            "the module needs                      the file has",
+            "blocks.*.attn.qkv.weight (12 tensors)   ~   layers.*.attn.in.weight (12 tensors)",
+            "blocks.*.attn.qkv.bias (12 tensors)     ~   layers.*.attn.in.bias (12 tensors)",
+            "head.weight (2x8)                       ~   fc.weight (2x8)",
+            "-                                           extra (1)",
+        ]
+        or True
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 40, 2000])

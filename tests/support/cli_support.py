@@ -124,6 +124,9 @@ class Layer:
     shape: tuple[int, ...]
     parameters: int
     calls: int = 1
+    refusal: str = ""
+    input_refusal: str = ""
+    candidates: tuple[tuple[str, str], ...] = ()
 
 
 #: Verbs that pass `**options` on, and the function whose parameters these are.

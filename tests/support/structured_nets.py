@@ -32,9 +32,7 @@ class Detect(nn.Module):
         self.dfl.weight.data[:] = torch.arange(self.bins, dtype=torch.float32).view(1, -1, 1, 1)
 
     def forward(self, x: list[Tensor]) -> Any:
-        raw = [
-            torch.cat((box(f), score(f)), 1) for f, box, score in zip(x, self.cv2, self.cv3, strict=True)
-        ]
+        raw = [torch.cat((box(f), score(f)), 1) for f, box, score in zip(x, self.cv2, self.cv3, strict=True)]
         if not self.decoded:
             return raw
         joined = torch.cat([each.flatten(2) for each in raw], 2)
@@ -130,7 +128,10 @@ class Detr(nn.Module):
         layer: dict[str, Any] = {"dim_feedforward": 32, "batch_first": True, "dropout": 0.0}
         self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, 2, **layer), 1)
         self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, 2, **layer), 1)
-        self.class_embed, self.bbox_embed = nn.Linear(width, 4), nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.class_embed, self.bbox_embed = (
+            nn.Linear(width, 4),
+            nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 4)),
+        )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         memory = self.encoder(self.backbone(x).flatten(2).transpose(1, 2))
@@ -143,7 +144,9 @@ class Pnet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 10, 3), nn.PReLU(10), nn.MaxPool2d(2), nn.Conv2d(10, 16, 3), nn.PReLU(16))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 10, 3), nn.PReLU(10), nn.MaxPool2d(2), nn.Conv2d(10, 16, 3), nn.PReLU(16)
+        )
         self.conv4_1, self.conv4_2 = nn.Conv2d(16, 2, 1), nn.Conv2d(16, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

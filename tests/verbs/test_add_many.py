@@ -22,8 +22,8 @@ from modelspace.errors import BusyError, ModelspaceError, NotFoundError, UsageEr
 from modelspace.results import Outcome
 from modelspace.verbs import add_many, manifest
 from modelspace.verbs.add import compute
-from modelspace.verbs.pools import Done, Job, share_of_cores, work
-from modelspace.verbs.pools.processes import Processes
+from modelspace.verbs.pools import Job, JobResult, run_job, threads_per_worker
+from modelspace.verbs.pools.processes import ProcessPool
 from modelspace.workspace import ModelSpace
 
 M = ("m0", "m1", "m2", "m3", "m4")
@@ -51,7 +51,7 @@ class Scripted:
         self,
         path: Path,
         pick: Callable[[int], int] = lambda n: n - 1,
-        answer: Callable[[Job], Done | None] | None = None,
+        answer: Callable[[Job], JobResult | None] | None = None,
     ) -> None:
         self.path, self.pick, self.answer = path, pick, answer
         self.jobs: deque[Job] = deque()
@@ -64,12 +64,12 @@ class Scripted:
         self.begun.append(job.number)
         self.most = max(self.most, len(self.jobs))
 
-    def results(self) -> Iterator[Done]:
+    def results(self) -> Iterator[JobResult]:
         while self.jobs:
             at = self.pick(len(self.jobs))
             job = self.jobs[at]
             del self.jobs[at]
-            yield (self.answer(job) if self.answer else None) or work(self.path, job)
+            yield (self.answer(job) if self.answer else None) or run_job(self.path, job)
 
     def close(self) -> None:
         self.closed = True
@@ -83,7 +83,7 @@ def test_a_manifest_is_added_in_its_order_and_one_failure_stops_nothing(tmp_path
     file = zoo_files.write(tmp_path, "m0", "broken", "m1")
     told: list[Outcome] = []
     steps: list[tuple[int, int, str, int, int]] = []
-    done = space.add_all(file, told=told.append, progress=lambda *step: steps.append(step))
+    done = space.add_all(file, on_outcome=told.append, progress=lambda *step: steps.append(step))
     assert statuses(done) == {"m0": "added", "broken": "failed", "m1": "added"}
     assert [outcome.entry for outcome in done] == [1, 2, 3]
     assert "no weights today" in done[1].message
@@ -237,9 +237,9 @@ def test_a_lost_job_is_tried_once_more_and_then_reported(tmp_path: Path) -> None
     entries = manifest.read(zoo_files.write(tmp_path, "m0", "m1", "m2"))
     tries: list[int] = []
 
-    def answer(job: Job) -> Done | None:
+    def answer(job: Job) -> JobResult | None:
         tries.append(job.number)
-        lost = Done(job.number, None, "its worker ended", "more memory", again=True)
+        lost = JobResult(job.number, None, "its worker ended", "more memory", retry=True)
         return lost if job.number == 1 or (job.number == 0 and tries.count(0) == 1) else None
 
     done = add_many.add_all(space.path, entries, pool=Scripted(space.path, answer=answer))
@@ -253,7 +253,7 @@ def test_an_interruption_keeps_what_is_finished_even_out_of_order(tmp_path: Path
     space = zoo_files.home(tmp_path)
     file = zoo_files.write(tmp_path, *M)
 
-    def answer(job: Job) -> Done | None:
+    def answer(job: Job) -> JobResult | None:
         if job.number == 2:
             raise KeyboardInterrupt
         return None
@@ -281,7 +281,7 @@ def test_an_interruption_keeps_what_is_finished_even_out_of_order(tmp_path: Path
 def test_a_pool_that_fails_as_a_whole_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
 
-    def answer(job: Job) -> Done | None:
+    def answer(job: Job) -> JobResult | None:
         if job.number == 0:
             raise ModelspaceError("no more workers")
         return None
@@ -318,7 +318,7 @@ def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
     zoo_files.write(tmp_path)
     uri = f"python:{tmp_path}/nets.py"
 
-    def answer(job: Job) -> Done | None:
+    def answer(job: Job) -> JobResult | None:
         if job.number == 0:
             space.add(f"{uri}:m1", name="m0")
         return None
@@ -329,11 +329,11 @@ def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
     early = compute(space.path, Request(f"{uri}:m0", "m0"), batch_size=None, replacing=False, progress=None)
     entries = manifest.from_mappings([{"uri": f"{uri}:m0", "name": "m0"}, {"uri": f"{uri}:m2", "name": "m2"}])
     pool = Scripted(
-        space.path, answer=lambda job: answer(job) or (replace(Done(0), computed=early) if job.number == 0 else None)
+        space.path, answer=lambda job: answer(job) or (replace(JobResult(0), computed=early) if job.number == 0 else None)
     )
     done = add_many.add_all(space.path, entries, pool=pool)
     assert statuses(done) == {"m0": "failed", "m2": "added"}
-    assert "taken meanwhile" in done[0].message
+    assert "taken in the meantime" in done[0].message
 
 
 # ---- processes
@@ -370,10 +370,10 @@ def test_a_worker_that_never_begins_is_told_as_such(tmp_path: Path, monkeypatch:
     from modelspace.verbs.pools import processes
 
     monkeypatch.setattr(processes, "_serve", os._exit)  # called with what it can't take, so that it ends
-    pool = Processes(tmp_path / "registry.duckdb", 1)
+    pool = ProcessPool(tmp_path / "registry.duckdb", 1)
     pool.submit(Job(0, {"model": "zoo:rgb2depth"}))
     try:
-        with pytest.raises(ModelspaceError, match="ended before it began") as caught:
+        with pytest.raises(ModelspaceError, match="exited before it was ready") as caught:
             list(pool.results())
         assert "__main__" in caught.value.hint
     finally:
@@ -400,7 +400,7 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the worker too
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command does the rest" in err
+    assert "run the same command again to resume" in err
     assert "Traceback" not in err
     told = {row["name"]: row["status"] for row in json.loads(out)}
     assert told == {"m0": "added", "hangs": "not reached", "m1": "not reached"}
@@ -439,7 +439,7 @@ def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatc
 
 
 def _alive(group: int) -> list[int]:
-    """Processes of a group that are more than an entry in the kernel's table; empty where there is no /proc."""
+    """ProcessPool of a group that are more than an entry in the kernel's table; empty where there is no /proc."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -454,9 +454,9 @@ def _alive(group: int) -> list[int]:
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [share_of_cores(n) for n in (1, 2, 3, 20)] == [8, 4, 2, 1]
+    assert [threads_per_worker(n) for n in (1, 2, 3, 20)] == [8, 4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert share_of_cores(2) == 2
+    assert threads_per_worker(2) == 2
 
 
 # ---- the command

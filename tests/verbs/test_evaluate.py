@@ -139,7 +139,7 @@ def test_self_pairs_count_only_when_asked_for(home: Path, truth: Path) -> None:
     without, counted = space.evaluate(oracle=truth), space.evaluate(oracle=truth, with_self=True)
     assert len(counted.ks) == len(without.ks) + 1
     assert counted.row("gi").summary["spearman"].mean != without.row("gi").summary["spearman"].mean
-    assert "pair with itself is counted in" in run("--oracle", truth, "--home", home, "--with-self").stdout
+    assert "pairs of a model with itself are included" in run("--oracle", truth, "--home", home, "--with-self").stdout
     assert "itself" not in run("--oracle", truth, "--home", home).stdout
 
 
@@ -232,7 +232,7 @@ def test_two_methods_of_one_name_are_refused(home: Path, truth: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--names", "list.txt"], "--names has the names of a matrix"),
+        (["--names", "list.txt"], "--names needs a matrix, and none is given"),
         (["--matrix", "a.npy", "--matrix", "b.npy", "--names", "list.txt"], "there are 2"),
         (["--out", "table.xlsx"], "can't tell how to write table.xlsx"),
         (["--matrix", "MATRIX", "--where", "parameters > 0"], "--space"),

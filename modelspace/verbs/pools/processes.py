@@ -1,7 +1,7 @@
-"""Several processes of this machine, each with its own torch.
+"""Several processes on this machine, each with its own torch.
 
-They are spawned, never forked: a fork of a process that has used OpenMP hangs. One that dies costs its job alone, which is
-handed back to be tried again, and another process takes its place. (`concurrent.futures` would give up the whole pool.)
+They are spawned, never forked: a fork of a process that has used OpenMP hangs. If one dies, only its job fails, which
+can be retried, and a new process replaces it. (`concurrent.futures` would break the whole pool.)
 """
 
 from __future__ import annotations
@@ -18,57 +18,64 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from modelspace.errors import ModelspaceError, UsageError
-from modelspace.verbs.pools import Done, Job, Report, share_of_cores, work
+from modelspace.deprecated import renamed
+from modelspace.errors import ModelspaceError
+from modelspace.verbs.pools import (
+    Job,
+    JobResult,
+    Report,
+    require_address,
+    require_workers,
+    run_job,
+    threads_per_worker,
+)
 
 _READY = "ready"
-#: Seconds that a worker gets to end by itself before it is killed.
-_PATIENCE = 2.0
+#: Seconds that a worker has to exit before it is killed.
+_TIMEOUT = 2.0
 
 
-class Processes:
+class ProcessPool:
     """Embeds in N processes; with several GPUs, worker i uses GPU i modulo their number.
 
     Args:
         path: the registry.
         workers: N.
-        report: told after every batch of images.
+        report: called after each batch of images.
 
     Raises:
         UsageError: fewer than one worker.
     """
 
     def __init__(self, path: Path, workers: int, report: Report | None = None) -> None:
-        if workers < 1:
-            raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
+        require_workers(workers)
         self._path = path.absolute()
         self.count = workers
         self._report = report
         self._context = multiprocessing.get_context("spawn")
         self._jobs: deque[Job] = deque()
         self._workers: list[_Worker | None] = [None] * workers
-        self._began = False  # whether a worker ever got as far as waiting for a job
+        self._any_ready = False  # whether any worker ever reached its main loop
 
     def submit(self, job: Job) -> None:
-        if not isinstance(job.options.get("model"), str):
-            raise UsageError(
-                "a live module can't be sent to another process", "give its address, or leave `workers=` out"
-            )
+        """Queue a job; see `Pool`."""
+        require_address(job)
         self._jobs.append(job)
-        self._hand_out()
+        self._dispatch()
 
-    def results(self) -> Iterator[Done]:
+    def results(self) -> Iterator[JobResult]:
+        """Results as they arrive; see `Pool`."""
         while self._jobs or any(worker and worker.job for worker in self._workers):
-            self._hand_out()
+            self._dispatch()
             busy = {worker.pipe: i for i, worker in enumerate(self._workers) if worker and worker.job}
             for pipe in wait(list(busy)):
-                place = busy[pipe]  # type: ignore[index]
-                done = self._message(place)
-                self._hand_out()
-                if done:
-                    yield done
+                result = self._receive(busy[pipe])  # type: ignore[index]
+                self._dispatch()
+                if result:
+                    yield result
 
     def close(self) -> None:
+        """Stop all workers; see `Pool`."""
         self._jobs.clear()
         workers, self._workers = [worker for worker in self._workers if worker], [None] * self.count
         for worker in workers:
@@ -76,78 +83,82 @@ class Processes:
         for worker in workers:
             worker.end()
 
-    def _hand_out(self) -> None:
-        for place in range(self.count):
+    def _dispatch(self) -> None:
+        """Give queued jobs to idle workers, starting new ones if needed."""
+        for slot in range(self.count):
             if not self._jobs:
                 return
-            worker = self._workers[place]
+            worker = self._workers[slot]
             if worker is None:
-                worker = self._workers[place] = _Worker(self._context, self._path, place, self.count)
+                worker = self._workers[slot] = _Worker(self._context, self._path, slot, self.count)
             if worker.job is None:
                 worker.job = self._jobs.popleft()
-                # One that has just died is noticed when its pipe is read.
+                # A worker that has just died is detected when its pipe is read.
                 with suppress(OSError):
                     worker.pipe.send(worker.job)
 
-    def _message(self, place: int) -> Done | None:
-        """Read what a worker says: a result, or nothing yet."""
-        worker = self._workers[place]
+    def _receive(self, slot: int) -> JobResult | None:
+        """Read a message of a worker: a result, or None for anything else."""
+        worker = self._workers[slot]
         assert worker is not None
         assert worker.job is not None
         try:
-            said = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._lost(place, worker, worker.job)
-        if said == _READY:
-            self._began = True
-        elif isinstance(said, Done):
+            return self._replace_dead(slot, worker, worker.job)
+        if message == _READY:
+            self._any_ready = True
+        elif isinstance(message, JobResult):
             worker.job = None
-            return said
+            return message
         elif self._report:
-            self._report(worker.job.number, *said)
+            self._report(worker.job.number, *message)
         return None
 
-    def _lost(self, place: int, worker: _Worker, job: Job) -> Done:
-        self._workers[place] = None
+    def _replace_dead(self, slot: int, worker: _Worker, job: Job) -> JobResult:
+        """Free the slot of a dead worker, and return the result of its job."""
+        self._workers[slot] = None
         worker.end()
-        how = worker.how()
-        if not self._began:
+        reason = worker.exit_reason()
+        if not self._any_ready:
             raise ModelspaceError(
-                f"a worker ended before it began ({how})",
+                f"a worker exited before it was ready ({reason})",
                 "in a script, put the call below 'if __name__ == \"__main__\":'; or leave `workers=` out",
             )
-        return Done(
+        return JobResult(
             job.number,
             None,
-            f"the process that embedded it ended ({how})",
+            f"the process that embedded it died ({reason})",
             "is there enough memory? try fewer workers, or a smaller batch size",
-            again=True,
+            retry=True,
         )
 
 
 class _Worker:
-    """One process, its pipe, and the job that it has."""
+    """One process, its pipe, and its current job."""
 
-    def __init__(self, context: multiprocessing.context.SpawnContext, path: Path, place: int, count: int) -> None:
-        self.pipe, theirs = context.Pipe()
+    def __init__(self, context: multiprocessing.context.SpawnContext, path: Path, slot: int, count: int) -> None:
+        self.pipe, child_pipe = context.Pipe()
         self.job: Job | None = None
         self.process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, path, place, share_of_cores(count)), daemon=True
+            target=_serve, args=(child_pipe, path, slot, threads_per_worker(count)), daemon=True
         )
-        with _no_interruption():
+        with _ignore_interrupts():
             self.process.start()
-        theirs.close()  # so that the pipe ends with the process
+        child_pipe.close()  # so that the pipe closes when the process exits
 
     def end(self) -> None:
+        """Stop the process."""
         self.pipe.close()
         if self.job is not None:
             self.process.terminate()
-        self.process.join(_PATIENCE)
+        self.process.join(_TIMEOUT)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
-    def how(self) -> str:
+    def exit_reason(self) -> str:
+        """The signal or exit code of the process."""
         code = self.process.exitcode
         if code is not None and code < 0:
             with suppress(ValueError):
@@ -156,31 +167,34 @@ class _Worker:
 
 
 @contextmanager
-def _no_interruption() -> Iterator[None]:
-    """What is started inside never sees Ctrl-C, not even while it is starting: the driver stops it."""
+def _ignore_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C even while starting; the parent process stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _serve(pipe: Connection, path: Path, place: int, threads: int) -> None:
-    """What a worker does until its pipe is closed."""
+def _serve(pipe: Connection, path: Path, slot: int, threads: int) -> None:
+    """The main loop of a worker, until its pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What a model's code prints must not get into the data that the command prints.
+    # What a model's code prints must not mix with the data that the command prints.
     os.dup2(2, 1)
     import torch
 
     torch.set_num_threads(threads)
     devices = torch.cuda.device_count()
     pipe.send(_READY)
-    with suppress(EOFError, OSError):  # the driver has gone
+    with suppress(EOFError, OSError):  # the parent process has exited
         while True:
             job = pipe.recv()
             if devices > 1 and job.options.get("device", "auto") == "auto":
-                job = replace(job, options={**job.options, "device": f"cuda:{place % devices}"})
-            pipe.send(work(path, job, lambda done, total: pipe.send((done, total))))
+                job = replace(job, options={**job.options, "device": f"cuda:{slot % devices}"})
+            pipe.send(run_job(path, job, lambda done, total: pipe.send((done, total))))
+
+
+__getattr__ = renamed(__name__, {"Processes": "ProcessPool"})

@@ -1,6 +1,7 @@
-"""Actors of a Ray cluster (the extra `ray`). Its machines must see the registry, and the files in addresses, at the same paths.
+"""Actors of a Ray cluster (the extra `ray`).
 
-An actor that dies costs its job alone, which is handed back to be tried again on a new actor.
+All its machines must have the registry, and the files in addresses, at the same paths. If an actor dies, only its job
+fails, which can be retried on a new actor.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from modelspace.errors import ModelspaceError, UsageError
-from modelspace.verbs.pools import Done, Job, work
+from modelspace.deprecated import renamed
+from modelspace.errors import ModelspaceError
+from modelspace.verbs.pools import Job, JobResult, require_address, require_workers, run_job
 
 LOCAL = "local"
 
 
-class OnRay:
+class RayPool:
     """Embeds in the actors of a Ray cluster.
 
     Args:
         path: the registry.
-        address: of the cluster, "auto" for the one that this machine belongs to, or "local" to start one here for as
-            long as the pool is open. If this process has a connection already, that one is used and left open.
+        address: address of the cluster, "auto" for the cluster of this machine, or "local" to start one here while the
+            pool is open. An existing connection of this process is used and left open.
         workers: number of actors; default: one for each GPU of the cluster, else one for each CPU.
 
     Raises:
@@ -31,8 +33,8 @@ class OnRay:
     """
 
     def __init__(self, path: Path, address: str = LOCAL, workers: int | None = None) -> None:
-        if workers is not None and workers < 1:
-            raise UsageError(f"{workers} workers can do nothing", "example: `workers=2`")
+        if workers is not None:
+            require_workers(workers)
         try:
             import ray
         except ImportError as error:
@@ -45,71 +47,72 @@ class OnRay:
         self._started = not ray.is_initialized()
         if self._started:
             _connect(ray, address, workers)
-        has = ray.cluster_resources()
-        gpus = int(has.get("GPU", 0))
-        self.count = workers or gpus or max(1, int(has.get("CPU", 1)))
-        # A share of a GPU where there are more workers than GPUs; Ray gives each actor the GPUs that it may see.
-        self._kind: Any = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / self.count) if gpus else 0)(_Actor)
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        self.count = workers or gpus or max(1, int(resources.get("CPU", 1)))
+        # With more workers than GPUs, each gets a fraction of a GPU; Ray sets the GPUs that an actor sees.
+        self._actor_class: Any = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / self.count) if gpus else 0)(_Actor)
 
     def submit(self, job: Job) -> None:
-        if not isinstance(job.options.get("model"), str):
-            raise UsageError(
-                "a live module can't be sent to another process", "give its address, or leave `workers=` out"
-            )
+        """Queue a job; see `Pool`."""
+        require_address(job)
         self._jobs.append(job)
-        self._hand_out()
+        self._dispatch()
 
-    def results(self) -> Iterator[Done]:
+    def results(self) -> Iterator[JobResult]:
+        """Results as they arrive; see `Pool`."""
         while self._jobs or self._busy:
-            self._hand_out()
-            ready, _ = self._ray.wait(list(self._busy), num_returns=1)
-            for reference in ready:
+            self._dispatch()
+            finished, _ = self._ray.wait(list(self._busy), num_returns=1)
+            for reference in finished:
                 yield self._result(reference)
 
     def close(self) -> None:
+        """Stop all actors; see `Pool`."""
         self._jobs.clear()
         actors = [*self._idle, *(actor for actor, _ in self._busy.values())]
         self._idle, self._busy = [], {}
         for actor in actors:
-            with suppress(Exception):  # it may be dead, or its cluster gone
+            with suppress(Exception):  # the actor may be dead, or the cluster down
                 self._ray.kill(actor)
         if self._started:
             self._started = False
             self._ray.shutdown()
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
+        """Give queued jobs to idle actors, starting new ones if needed."""
         while self._jobs and len(self._busy) < self.count:
-            actor = self._idle.pop() if self._idle else self._kind.remote(str(self._path))
+            actor = self._idle.pop() if self._idle else self._actor_class.remote(str(self._path))
             job = self._jobs.popleft()
-            self._busy[actor.work.remote(job)] = (actor, job)
+            self._busy[actor.run.remote(job)] = (actor, job)
 
-    def _result(self, reference: Any) -> Done:
+    def _result(self, reference: Any) -> JobResult:
         actor, job = self._busy.pop(reference)
         try:
-            done: Done = self._ray.get(reference)
+            result: JobResult = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             with suppress(Exception):
                 self._ray.kill(actor)
             lines = str(error).strip().splitlines()
-            return Done(
+            return JobResult(
                 job.number,
                 None,
-                f"the Ray actor that embedded it ended ({type(error).__name__})",
+                f"the Ray actor that embedded it died ({type(error).__name__})",
                 lines[0] if lines else "",
-                again=True,
+                retry=True,
             )
         self._idle.append(actor)
-        return done
+        return result
 
 
 class _Actor:
-    """What runs on the cluster."""
+    """A worker on the cluster."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
 
-    def work(self, job: Job) -> Done:
-        return work(self._path, job)
+    def run(self, job: Job) -> JobResult:
+        return run_job(self._path, job)
 
 
 def _connect(ray: Any, address: str, workers: int | None) -> None:
@@ -125,3 +128,6 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             f"there is no Ray cluster at {address!r}{f': {lines[0]}' if lines else ''}",
             "start one with 'ray start --head', or use `ray='local'`",
         ) from error
+
+
+__getattr__ = renamed(__name__, {"OnRay": "RayPool"})

@@ -1,4 +1,4 @@
-"""The pool that is no pool: one model after the other in this process."""
+"""A pool without workers: one model after the other in this process."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelspace.verbs.pools import Done, Job, Report, work
+from modelspace.deprecated import renamed
+from modelspace.verbs.pools import Job, JobResult, Report, run_job
 
 
-class Here:
-    """Embeds in this process; live modules are welcome.
+class SerialPool:
+    """Embeds in this process, so models may be live modules.
 
     Args:
         path: the registry.
-        report: told after every batch of images.
+        report: called after each batch of images.
     """
 
     count = 1
@@ -25,9 +26,11 @@ class Here:
         self._jobs: deque[Job] = deque()
 
     def submit(self, job: Job) -> None:
+        """Queue a job; see `Pool`."""
         self._jobs.append(job)
 
-    def results(self) -> Iterator[Done]:
+    def results(self) -> Iterator[JobResult]:
+        """Run the jobs; see `Pool`."""
         while self._jobs:
             job = self._jobs.popleft()
 
@@ -35,7 +38,11 @@ class Here:
                 if self._report:
                     self._report(number, done, total)
 
-            yield work(self._path, job, report)
+            yield run_job(self._path, job, report)
 
     def close(self) -> None:
+        """Drop the queued jobs; see `Pool`."""
         self._jobs.clear()
+
+
+__getattr__ = renamed(__name__, {"Here": "SerialPool"})
