@@ -245,7 +245,7 @@ def _spaces(
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
             known = {name for name in match(oracle, names) if name is not None}
-            label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.words}"
+            label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
             found.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
     shared = set.intersection(*(known for *_, known in found)) if found else set()
     return [
