@@ -88,7 +88,7 @@ def seal(path: Path, moment: datetime, timeout: float = 10.0) -> str:
 
 
 def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
-    """Fill `beside` from `registry`; SHA-256 of the content."""
+    """Fill `target` from `registry`; returns the SHA-256 of the content."""
     tables = _tables(duck)
     digest = hashlib.sha256()
     for table in tables:
@@ -97,10 +97,10 @@ def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
             digest.update(repr(row).encode())
     content = digest.hexdigest()
     registry_id, generation = uuid.uuid5(uuid.NAMESPACE_OID, content), 1 + int(content[:5], 16)
-    duck.execute("BEGIN; COPY FROM DATABASE registry TO beside (SCHEMA)")
+    duck.execute("BEGIN; COPY FROM DATABASE registry TO target (SCHEMA)")
     for table in tables:
         query = _query(table, registry_id=f"'{registry_id}'::UUID", generation=f"{generation}::BIGINT")
-        duck.execute(f"INSERT INTO beside.main.{table} {query}", {"moment": moment} if table in TIMES else None)
+        duck.execute(f"INSERT INTO target.main.{table} {query}", {"moment": moment} if table in TIMES else None)
     duck.execute("COMMIT")
     return content
 

@@ -100,7 +100,7 @@ def test_invalid_blends_are_refused(filled: ModelSpace) -> None:
             filled.blend("new", members)
     with pytest.raises(NotFoundError, match="no space 'nothing'"):
         filled.blend("new", {"nothing": 1.0})
-    with pytest.raises(ConflictError, match="there is a space 'dds' already"):
+    with pytest.raises(ConflictError, match="space 'dds' exists already"):
         filled.blend("dds", {"dds": 1.0})
     with pytest.raises(UsageError, match="not known"):
         filled.blend("new", {"dds": 1.0}, hubs="cls")
