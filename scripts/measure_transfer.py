@@ -346,7 +346,7 @@ def run(options: argparse.Namespace) -> None:
         scenes = _scenes(options.cache, budget, tuple(targets), options.device, options.world)
         print(constants_table(ledger.done(weights), transfer.constant_losses(*scenes), seeds))
     if len(targets) > 1 and len(sources) > 2:
-        print(evaluation.judge({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
+        print(evaluation.evaluate({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
 
 
 def main() -> int:
