@@ -27,6 +27,7 @@ MOVED_MODULES = {
     "evaluation.ahp": "lab.ahp",
     "evaluation.halves": "evaluation.splits",
     "evaluation.hubs": "lab.hubs",
+    "evaluation.judge": "evaluation.comparison",
     "evaluation.similarity": "lab.similarity",
     "evaluation.transfer": "lab.transfer",
     "export": "verbs.export",

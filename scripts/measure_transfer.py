@@ -1,14 +1,14 @@
-"""Measures how well every network of the zoo transfers to every task, the oracle that rankings are judged against.
+"""Measure how well each network of the zoo transfers to each task: the oracle that rankings are evaluated against.
 
-    python scripts/measure_transfer.py                         what is still missing, then the tables in .cache/transfer
-    python scripts/measure_transfer.py --publish               the same, and the tables into the package
-    python scripts/measure_transfer.py --world yards           in the other world: readouts are trained and judged there
-    python scripts/measure_transfer.py --constants             also each target's best loss over the constant predictor's
+    python scripts/measure_transfer.py                   measure what is missing, write tables to .cache/transfer
+    python scripts/measure_transfer.py --publish         the same, but write the tables to the package
+    python scripts/measure_transfer.py --world yards     train and test readouts in the other world
+    python scripts/measure_transfer.py --constants       also compare losses with the constant predictor's
     python scripts/measure_transfer.py --sources rgb2depth --targets reshade,edge2d --seeds 2 --epochs 2
 
-Losses are appended to transfer.csv in the cache as each source is done, so a run that was killed, or asked for more
-seeds or sources, does only the rest. A network whose weights changed is measured again. The method is described in
-modelspace/evaluation/transfer.py; what each readout gets is a `Budget`, kept beside the losses and never mixed.
+Losses are appended to transfer.csv in the cache after each source, so a run that was killed, or that has more seeds or
+sources, measures only what is missing. A network whose weights changed is measured again. The method is described in
+modelspace/lab/transfer.py. The `Budget` of the readouts is stored with the losses; different budgets are never mixed.
 """
 
 from __future__ import annotations
@@ -47,19 +47,28 @@ Key = tuple[str, str, int]  # source, target, seed
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line's options; words: arguments instead of those of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", help="networks of the zoo, separated by commas; default: all")
-    parser.add_argument("--targets", help="tasks, separated by commas; default: the 18 of Taskonomy's table")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... of each pair")
+    parser.add_argument("--sources", help="comma-separated networks of the zoo; default: all")
+    parser.add_argument("--targets", help="comma-separated tasks; default: the 18 of Taskonomy's table")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...) per pair")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
-    parser.add_argument("--world", choices=training.SOLID_WORLDS, default=HOME, help="where transfer is measured")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes, with one thread each")
+    parser.add_argument(
+        "--world", choices=training.SOLID_WORLDS, default=HOME, help="world in which transfer is measured"
+    )
     parser.add_argument(
         "--cache", type=Path, help="folder for images and losses; default: .cache/transfer, or .cache/transfer-WORLD"
     )
     parser.add_argument("--out", type=Path, help="folder for the tables; default: the cache")
-    parser.add_argument("--publish", action="store_true", help="tables into the package: the oracle of that name")
-    parser.add_argument("--constants", action="store_true", help="say how far each target is read out at all")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the tables to the package, as the oracle of that name"
+    )
+    parser.add_argument(
+        "--constants",
+        action="store_true",
+        help="also print each target's best loss relative to the constant predictor's",
+    )
     for field in fields(Budget):
         kind = float if isinstance(field.default, float) else int
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="see Budget")
@@ -74,22 +83,23 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Losses so far: a CSV file that only grows, and one file of per-image losses per source.
+    """Measured losses: an append-only CSV file, and one file of per-image losses per source.
 
-    A row is appended only after its per-image losses are on the disk.
+    A row is appended only after its per-image losses are on disk.
     """
 
     folder: Path
 
     @property
     def csv(self) -> Path:
+        """The table of losses."""
         return self.folder / "transfer.csv"
 
     def open(self, budget: Budget, world: str) -> None:
-        """Binds the folder to a budget and a world.
+        """Associate the folder with a budget and a world.
 
         Raises:
-            ConflictError: it holds losses that were measured otherwise.
+            ConflictError: it has losses measured with another budget or world.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {"budget": asdict(budget), "renderer": training.world_version(world)}
@@ -98,22 +108,22 @@ class Ledger:
         path = self.folder / "settings.json"
         if path.exists() and json.loads(path.read_text()) != settings:
             raise ConflictError(
-                f"{path} says that these losses were measured with another budget or in another world",
-                "give the same ones or another --cache",
+                f"according to {path}, these losses were measured with another budget or in another world",
+                "use the same options, or another --cache",
             )
         if not path.exists():
             _replace(path, (json.dumps(settings, indent=1, sort_keys=True) + "\n").encode())
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """All complete rows; a last line that a kill cut short is dropped."""
+        """All complete rows; a last line truncated by a kill is dropped."""
         if not self.csv.exists():
             return
         text = self.csv.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        yield from csv.DictReader(io.StringIO(whole))
+        complete = text[: text.rfind("\n") + 1]
+        yield from csv.DictReader(io.StringIO(complete))
 
     def done(self, weights: dict[str, str]) -> dict[Key, float]:
-        """Losses of networks that still have the weights they were measured with."""
+        """Losses of the networks whose weights have not changed since they were measured."""
         return {
             (row["source"], row["target"], int(row["seed"])): float(row["loss"])
             for row in self.rows()
@@ -121,18 +131,18 @@ class Ledger:
         }
 
     def images(self, source: str, weights: str) -> dict[str, np.ndarray]:
-        """ "target/seed" to the (held-out images,) losses of a source."""
+        """A source's losses, "target/seed" -> (held-out images,)."""
         path = self._images(source, weights)
         if not path.exists():
             return {}
-        with np.load(path) as kept:
-            return {name: kept[name] for name in kept.files}
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
 
     def add(self, source: str, weights: str, losses: dict[tuple[str, int], np.ndarray]) -> None:
-        """Records the per-image losses of one source."""
-        kept = self.images(source, weights) | {f"{target}/{seed}": row for (target, seed), row in losses.items()}
+        """Record the per-image losses of one source."""
+        arrays = self.images(source, weights) | {f"{target}/{seed}": row for (target, seed), row in losses.items()}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         _replace(self._images(source, weights), buffer.getvalue())
         lines = [
             f"{source},{target},{seed},{weights},{row.mean(dtype=np.float64):.7g}\n"
@@ -141,8 +151,8 @@ class Ledger:
         with self.csv.open("ab") as stream:
             if stream.tell() == 0:
                 stream.write((",".join(COLUMNS) + "\n").encode())
-            elif not _ends_whole(self.csv):
-                # What a kill left of a line must not run into the next one; it has too few cells to be taken for a row.
+            elif not _ends_with_newline(self.csv):
+                # Remove a truncated line, or the next row would be appended to it.
                 stream.truncate(self.csv.read_bytes().rfind(b"\n") + 1)
             stream.write("".join(lines).encode())
             stream.flush()
@@ -152,7 +162,7 @@ class Ledger:
         return self.folder / "images" / f"{source}-{weights}.npz"
 
 
-def _ends_whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) == b"\n"
@@ -160,31 +170,32 @@ def _ends_whole(path: Path) -> bool:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as stream:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
 # ---- measuring
 
 
 class Tap(nn.Module):
-    """A network as its encoder alone: the output is the tensor that its card names."""
+    """A network's encoder: its output is the tensor named in the network's card."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
         self.network, self.layer = network, layer
 
     def forward(self, x: Tensor) -> Tensor:
+        """The encoder's output."""
         return tapped(self.network, self.layer, x)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is missing of one source: the readouts of these targets for these seeds."""
+    """Missing measurements of one source: readouts for these targets and seeds."""
 
     source: str
     weights: str
@@ -193,22 +204,22 @@ class Work:
 
 
 def missing(done: Iterable[Key], weights: dict[str, str], targets: Sequence[str], seeds: Sequence[int]) -> list[Work]:
-    """What is left to do; readouts of one source that lack the same seeds are trained together."""
-    there, work = set(done), []
+    """The missing measurements; readouts of a source that lack the same seeds are trained together."""
+    measured, work = set(done), []
     for source, stamp in weights.items():
         by_seeds: dict[tuple[int, ...], list[str]] = {}
         for target in targets:
-            lacking = tuple(seed for seed in seeds if (source, target, seed) not in there)
-            if lacking:
-                by_seeds.setdefault(lacking, []).append(target)
-        work += [Work(source, stamp, tuple(names), lacking) for lacking, names in by_seeds.items()]
+            missing_seeds = tuple(seed for seed in seeds if (source, target, seed) not in measured)
+            if missing_seeds:
+                by_seeds.setdefault(missing_seeds, []).append(target)
+        work += [Work(source, stamp, tuple(names), missing_seeds) for missing_seeds, names in by_seeds.items()]
     return work
 
 
 def measure(
     work: Work, cache: Path, budget: Budget, targets: Sequence[str], device: str, world: str
 ) -> tuple[Work, dict[tuple[str, int], np.ndarray], float]:
-    """One source; the scenes are kept between calls of one process."""
+    """Measure one source: (work, losses, seconds); scenes are cached within a process."""
     start = time.perf_counter()
     torch.set_num_threads(1)
     pool, held_out = _scenes(cache, budget, tuple(targets), device, world)
@@ -219,32 +230,32 @@ def measure(
     return work, losses, time.perf_counter() - start
 
 
-_KEPT: dict[object, tuple[transfer.Scenes, transfer.Scenes]] = {}
+_SCENES: dict[object, tuple[transfer.Scenes, transfer.Scenes]] = {}
 
 
 def _scenes(
     cache: Path, budget: Budget, targets: tuple[str, ...], device: str, world: str
 ) -> tuple[transfer.Scenes, transfer.Scenes]:
     key = (cache, budget, targets, device, world)
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = transfer.prepare(cache, budget, targets, device, world)
-    return _KEPT[key]
+    if key not in _SCENES:
+        _SCENES.clear()
+        _SCENES[key] = transfer.prepare(cache, budget, targets, device, world)
+    return _SCENES[key]
 
 
-def everything(
+def measure_all(
     work: Sequence[Work], cache: Path, budget: Budget, targets: Sequence[str], device: str, workers: int, world: str
 ) -> Iterator[tuple[Work, dict[tuple[str, int], np.ndarray], float]]:
-    """All work, in this process or in several; in the order in which it is done."""
+    """Measure everything, in this process or in several; yields results as they are done."""
     if workers <= 1 or len(work) <= 1:
         yield from (measure(item, cache, budget, targets, device, world) for item in work)
         return
-    # A fork would copy the state of OpenMP's threads and hang, so fresh processes are started.
+    # A fork would copy the state of OpenMP's threads and hang, so processes are spawned.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(work)), mp_context=context) as pool:
-        waiting = [pool.submit(measure, item, cache, budget, tuple(targets), device, world) for item in work]
-        for done in as_completed(waiting):
-            yield done.result()
+        futures = [pool.submit(measure, item, cache, budget, tuple(targets), device, world) for item in work]
+        for future in as_completed(futures):
+            yield future.result()
 
 
 # ---- the tables
@@ -266,67 +277,69 @@ def loss_table(done: dict[Key, float], sources: Sequence[str], targets: Sequence
 def affinity_table(
     images: dict[str, dict[str, np.ndarray]], sources: Sequence[str], targets: Sequence[str], seeds: Sequence[int]
 ) -> str:
-    """CSV text: target, source, win_rate, affinity, after Taskonomy (`modelspace.lab.ahp`).
+    """CSV text: target, source, win_rate, affinity, as in Taskonomy (`modelspace.lab.ahp`).
 
-    The games are played on every held-out image and seed, between sources that were measured on all of them. Games of
-    the target's own encoder count as any other's.
+    Tournaments are over all held-out images and seeds, between the sources measured on all of them, including the
+    target's own encoder.
     """
     lines = ["target,source,win_rate,affinity"]
     for target in targets:
         names = [f"{target}/{seed}" for seed in seeds]
-        there = [source for source in sources if all(name in images[source] for name in names)]
-        if not there:
+        complete = [source for source in sources if all(name in images[source] for name in names)]
+        if not complete:
             continue
-        wins = ahp.win_matrix([np.concatenate([images[source][name] for name in names]) for source in there])
+        wins = ahp.win_matrix([np.concatenate([images[source][name] for name in names]) for source in complete])
         lines += [
             f"{target},{source},{rate:.6g},{affinity:.6g}"
-            for source, rate, affinity in zip(there, ahp.win_rates(wins), ahp.affinities(wins), strict=True)
+            for source, rate, affinity in zip(complete, ahp.win_rates(wins), ahp.affinities(wins), strict=True)
         ]
     return "\n".join(lines) + "\n"
 
 
 def constants_table(done: dict[Key, float], constant: dict[str, float], seeds: Sequence[int]) -> str:
-    """Markdown: each target's best source, its loss (mean over the seeds), the constant predictor's, and their ratio."""
+    """Markdown: each target's best source, its loss (mean over seeds), the constant predictor's, and their ratio."""
     lines = ["| target | best source | loss | constant | ratio |", "|---|---|---|---|---|"]
-    for target, plain in constant.items():
-        sources = {source for source, wanted, _ in done if wanted == target}
+    for target, constant_loss in constant.items():
+        sources = {source for source, name, _ in done if name == target}
         means = {
             source: sum(losses) / len(losses)
             for source in sources
             if (losses := [done[source, target, seed] for seed in seeds if (source, target, seed) in done])
         }
         best = min(means, key=lambda source: means[source])
-        lines.append(f"| {target} | {best} | {means[best]:.3f} | {plain:.3f} | {means[best] / plain:.2f} |")
+        ratio = means[best] / constant_loss
+        lines.append(f"| {target} | {best} | {means[best]:.3f} | {constant_loss:.3f} | {ratio:.2f} |")
     return "\n".join(lines) + "\n"
 
 
-def _chosen(words: str | None, known: Sequence[str], kind: str) -> list[str]:
+def _names(words: str | None, known: Sequence[str], kind: str) -> list[str]:
     if words is None:
         return list(known)
     names = list(dict.fromkeys(words.split(",")))
     if unknown := [name for name in names if name not in known]:
-        raise NotFoundError(f"there is no {kind} {', '.join(unknown)}", f"there are {', '.join(known)}")
+        raise NotFoundError(f"there is no {kind} {', '.join(unknown)}", f"use {', '.join(known)}")
     return names
 
 
-def _stamps(sources: Sequence[str]) -> dict[str, str]:
-    """Source to the first 12 hexadecimal digits of its weights file's SHA-256."""
+def stamps(sources: Sequence[str]) -> dict[str, str]:
+    """Source -> first 12 hexadecimal digits of the SHA-256 of its weights file."""
     return {name: hashlib.sha256(zoo.card(name).weights.read_bytes()).hexdigest()[:12] for name in sources}
 
 
 def run(options: argparse.Namespace) -> None:
+    """Measure what is missing and write the tables."""
     budget = Budget(**{field.name: getattr(options, field.name) for field in fields(Budget)})
-    sources = _chosen(options.sources, zoo.names(), "network")
-    targets = _chosen(options.targets, TARGETS, "target")
+    sources = _names(options.sources, zoo.names(), "network")
+    targets = _names(options.targets, TARGETS, "target")
     seeds = range(options.seeds)
     ledger = Ledger(options.cache)
     ledger.open(budget, options.world)
-    weights = _stamps(sources)
+    weights = stamps(sources)
     work = missing(ledger.done(weights), weights, targets, seeds)
     count = sum(len(item.targets) * len(item.seeds) for item in work)
     print(f"{len(sources)} sources x {len(targets)} targets x {len(seeds)} seeds, {count} readouts to do", flush=True)
     start = time.perf_counter()
-    for item, losses, seconds in everything(
+    for item, losses, seconds in measure_all(
         work, options.cache, budget, targets, options.device, options.workers, options.world
     ):
         ledger.add(item.source, item.weights, losses)
@@ -346,10 +359,11 @@ def run(options: argparse.Namespace) -> None:
         scenes = _scenes(options.cache, budget, tuple(targets), options.device, options.world)
         print(constants_table(ledger.done(weights), transfer.constant_losses(*scenes), seeds))
     if len(targets) > 1 and len(sources) > 2:
-        print(evaluation.judge({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
+        print(evaluation.evaluate({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
 
 
 def main() -> int:
+    """Run the command line; returns the exit code."""
     try:
         run(parse())
     except ModelspaceError as error:

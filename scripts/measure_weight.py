@@ -154,7 +154,7 @@ class Figures:
 
     def judge(self, matrices: Mapping[str, np.ndarray]) -> Evaluation:
         own = {name: (self.scale.tasks, matrix[np.ix_(self.at, self.at)]) for name, matrix in matrices.items()}
-        return evaluation.judge(own, self.oracle)
+        return evaluation.evaluate(own, self.oracle)
 
     def cells(self, outcome: Evaluation, name: str, matrix: np.ndarray, exact: str) -> list[str]:
         """P@1, P@5, Spearman, Kendall, regret@1, change of Spearman, same task."""

@@ -1,12 +1,12 @@
-"""Trains the networks of the zoo, or prints the table of those that are there.
+"""Train the networks of the zoo, or print the tables of the existing ones.
 
-    python scripts/train_zoo.py                      every network that is not there yet
-    python scripts/train_zoo.py --tasks rgb2depth    these again
-    python scripts/train_zoo.py --table              the tables of docs/lab-book/zoo.md
-    python scripts/train_zoo.py --docs               puts them there
+    python scripts/train_zoo.py                      train all missing networks
+    python scripts/train_zoo.py --tasks rgb2depth    train these, again if they exist
+    python scripts/train_zoo.py --table              print the tables of docs/lab-book/zoo.md
+    python scripts/train_zoo.py --docs               write them there
 
-Rendered images and checkpoints go to the cache. A run that was killed continues where its last checkpoint was
-written, to the same weights as if it had never stopped. Several runs may share a cache.
+Rendered images and checkpoints go to the cache. A run that was killed resumes from its last checkpoint, and ends with
+the weights of an uninterrupted run. Several runs may share a cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modelspace.lab.training import Job
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: The networks of the zoo, in the order in which they are trained.
+#: The networks of the zoo, in order of training.
 TASKONOMY = (
     "rgb2depth", "rgb2sfnorm", "autoencoder", "segmentsemantic", "edge2d", "edge3d", "reshade", "keypoint2d",
     "class_1000", "class_places", "denoise", "curvature", "vanishing_point", "room_layout", "inpainting_whole",
@@ -37,7 +37,7 @@ CLASSIFIERS = (
     "resnet50", "resnet101", "resnet152", "vgg16", "vgg19", "inception", "inception_resnet",
     "mobilenet_100", "mobilenet_050", "mobilenet_025",
 )  # fmt: skip
-COLLECTED = (
+LITERATURE = (
     Job("inpainting_rooms", "inpainting_whole", "inpainter", "rooms"),
     Job("inpainting_faces", "inpainting_whole", "inpainter", "faces"),
     Job("inpainting_portraits", "inpainting_whole", "inpainter", "portraits"),
@@ -63,21 +63,24 @@ JOBS = {
                 images=8000 if job.world == "rooms" else 2000,
                 rate=1.5e-3 if job.architecture == "inpainter" else 3e-3,
             )
-            for job in COLLECTED
+            for job in LITERATURE
         ),
     )
 }
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line's options; words: arguments instead of those of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", help="networks to train, separated by commas; default: all that are not there yet")
-    parser.add_argument("--steps", type=int, help="optimiser steps of each, instead of its own number")
-    parser.add_argument("--images", type=int, help="training scenes of each, instead of its own number")
-    parser.add_argument("--held-out", type=int, default=1000, help="scenes that the scores are measured on")
+    parser.add_argument("--tasks", help="comma-separated networks to train; default: all missing ones")
+    parser.add_argument("--steps", type=int, help="optimiser steps of each network, instead of its default")
+    parser.add_argument("--images", type=int, help="training scenes of each network, instead of its default")
+    parser.add_argument("--held-out", type=int, default=1000, help="number of held-out scenes for the scores")
     parser.add_argument("--seed", type=int, default=0, help="of weights and order")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=1, help="of torch; part of what makes a run repeatable")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="PyTorch threads; results are reproducible for a fixed number"
+    )
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "zoo", help="folder for images and checkpoints")
     parser.add_argument("--out", type=Path, default=ROOT / "modelspace" / "zoo", help="folder for weights and zoo.json")
@@ -87,7 +90,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """What the command line asks for.
+    """The jobs that the command line asks for.
 
     Raises:
         ModelspaceError: a name is unknown.
@@ -98,17 +101,19 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             raise ModelspaceError(f"there is no network {', '.join(unknown)}", f"the names are {', '.join(JOBS)}")
     else:
         path = options.out / "zoo.json"
-        there = json.loads(path.read_text()) if path.exists() else {}
-        names = [name for name in JOBS if name not in there]
-    given = {key: value for key in ("steps", "images") if (value := getattr(options, key)) is not None}
-    return [replace(JOBS[name], seed=options.seed, **given) for name in names]
+        existing = json.loads(path.read_text()) if path.exists() else {}
+        names = [name for name in JOBS if name not in existing]
+    overrides = {key: value for key in ("steps", "images") if (value := getattr(options, key)) is not None}
+    return [replace(JOBS[name], seed=options.seed, **overrides) for name in names]
 
 
 def report(name: str, step: int, loss: float) -> None:
+    """Print the progress of one network."""
     print(f"  {name} step {step} loss {loss:.4f}", flush=True)
 
 
 def line(name: str, entry: dict[str, object]) -> str:
+    """The scores of a trained network."""
     score = f"loss {entry['loss']:.3f}, constant {entry['constant_loss']:.3f}, ratio {entry['ratio']:.3f}"
     if "accuracy" in entry:
         score += f", accuracy {entry['accuracy']:.3f}, constant {entry['constant_accuracy']:.3f}"
@@ -116,22 +121,22 @@ def line(name: str, entry: dict[str, object]) -> str:
 
 
 def table(folder: Path) -> str:
-    """Markdown: the networks of a folder's zoo.json in the order of `JOBS`, then the definitions of their tasks."""
-    there = json.loads((folder / "zoo.json").read_text())
+    """Markdown tables of the networks in a folder's zoo.json, in the order of `JOBS`, and of the definitions of tasks."""
+    entries = json.loads((folder / "zoo.json").read_text())
     rows = [
         "| name | task | group | architecture | input | trained on | score | constant | ratio | steps | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in (*[n for n in JOBS if n in there], *[n for n in there if n not in JOBS]):
-        e = there[name]
-        score, plain = (
+    for name in (*[n for n in JOBS if n in entries], *[n for n in entries if n not in JOBS]):
+        e = entries[name]
+        score, constant = (
             (f"{e['accuracy']:.1%} right", f"{e['constant_accuracy']:.1%} right")
             if "accuracy" in e
             else (f"{e['loss']:.3f}", f"{e['constant_loss']:.3f}")
         )
         rows.append(
             f"| `{name}` | {e['task']} | {e['group']} | {e['architecture']} | {e['input_size']} | {e['world']} "
-            f"| {score} | {plain} | {e['ratio']:.2f} | {e['steps']} | {e['seconds']:.0f} |"
+            f"| {score} | {constant} | {e['ratio']:.2f} | {e['steps']} | {e['seconds']:.0f} |"
         )
     rows += ["", "| task | group | output | label |", "|---|---|---|---|"]
     for name, task in {**TASKS, **FACE_TASKS}.items():
@@ -141,22 +146,23 @@ def table(folder: Path) -> str:
             "class": "{} classes",
             "class_map": "S/2 x S/2, {} classes",
         }
-        changed = f" Input: {' '.join((task.corrupt.__doc__ or '').split())}" if task.corrupt else ""
-        label = f"{task.definition}{changed}".replace("|", r"\|")
+        corruption = f" Input: {' '.join((task.corrupt.__doc__ or '').split())}" if task.corrupt else ""
+        label = f"{task.definition}{corruption}".replace("|", r"\|")
         rows.append(f"| `{name}` | {task.group} | {shape[task.kind].format(task.outputs)} | {label} |")
     return "\n".join(rows)
 
 
-BEGIN, END = "<!-- made by scripts/train_zoo.py --docs from zoo.json -->", "<!-- end of what was made -->"
+BEGIN, END = "<!-- generated by scripts/train_zoo.py --docs from zoo.json -->", "<!-- end of the generated part -->"
 
 
 def with_table(page: str, folder: Path) -> str:
-    """A page with what stands between the marks made anew."""
+    """A page with the part between the marks regenerated."""
     before, after = page.index(BEGIN) + len(BEGIN), page.index(END)
     return f"{page[:before]}\n\n{table(folder)}\n\n{page[after:]}"
 
 
 def main(words: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
     options = parse(words)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

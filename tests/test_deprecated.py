@@ -96,3 +96,15 @@ def test_what_training_needs_of_an_architecture_is_in_the_lab() -> None:
     for name in ("count_parameters", "decoder", "fresh", "tapped"):
         with pytest.warns(DeprecationWarning, match=rf"modelspace\.lab\.decoders\.{name}"):
             assert getattr(architectures, name) is getattr(decoders, name)
+
+
+def test_renamed_functions_of_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelspace import evaluation
+    from modelspace.evaluation import splits
+
+    # Importing the old module binds it to this name; the tests above do.
+    monkeypatch.delattr(evaluation, "judge", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"modelspace\.evaluation\.judge is now modelspace\.evaluation\.eval"):
+        assert evaluation.judge is evaluation.evaluate
+    with pytest.warns(DeprecationWarning, match=r"splits\.half"):
+        assert splits.half is splits.split

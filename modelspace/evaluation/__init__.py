@@ -1,16 +1,19 @@
-"""How far a ranking agrees with measured transfer: oracles, metrics, baselines and the table that holds them all.
+"""How well a ranking agrees with measured transfer: oracles, metrics, baselines and a table of them all.
 
     >>> from modelspace import evaluation
-    >>> outcome = evaluation.judge({}, evaluation.load("taskonomy"))
+    >>> outcome = evaluation.evaluate({}, evaluation.load("taskonomy"))
     >>> [round(float(outcome.row("popularity").summary["precision"].mean[k - 1]), 2) for k in (1, 3, 5)]
     [0.39, 0.56, 0.51]
 
-Arrays in, figures out: nothing here opens a registry or imports torch.
+Functions of arrays: nothing here opens a registry or imports torch.
 """
 
-from modelspace.evaluation.judge import Cost, Evaluation, judge
+from modelspace.deprecated import renamed
+from modelspace.evaluation.comparison import Cost, Evaluation, evaluate
 from modelspace.evaluation.matrices import read_affinity
 from modelspace.evaluation.metrics import Interval
 from modelspace.evaluation.oracles import Oracle, Reliability, available, load
 
-__all__ = ["Cost", "Evaluation", "Interval", "Oracle", "Reliability", "available", "judge", "load", "read_affinity"]
+__getattr__ = renamed(__name__, {"judge": "evaluate"})
+
+__all__ = ["Cost", "Evaluation", "Interval", "Oracle", "Reliability", "available", "evaluate", "load", "read_affinity"]

@@ -1,6 +1,6 @@
-"""Rankings that need no model: any method that is worth its cost must beat them.
+"""Rankings that need no model, random and popularity: a method worth its cost must beat them.
 
-Random guessing and popularity. Feature similarity, the baseline that does look at the models, is in `similarity`.
+Feature similarities, baselines that do use the models, are in `modelspace.lab.similarity`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ def random_recall(n_sources: int, n_relevant: int = 5) -> Array:
 def random_regret(gains: ArrayLike) -> Array:
     """Expected regret@K of a random order over sources with these gains (n,): see `rankings.best_of_first`."""
     gains = np.asarray(gains, dtype=np.float64)
-    return gains.max() - best_of_first(np.zeros(len(gains)), gains)
+    regret: Array = gains.max() - best_of_first(np.zeros(len(gains)), gains)
+    return regret
 
 
 def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Array:
-    """How popular each source is with the *other* targets: the target's own row is left out.
+    """How popular each source is with the *other* targets: the target's own row is excluded.
 
     Args:
-        truth: (targets, sources) the oracle's scores, higher is better; NaN where a pair does not exist.
-        n_relevant: how many first sources count as relevant.
-        by: "count", the share of the other targets that have the source among their first `n_relevant`, and among
-            sources of equal share the mean of 1 / rank; "reciprocal", that mean alone; "rank", minus the mean of
+        truth: (targets, sources) the oracle's scores, higher is better; NaN for missing pairs.
+        n_relevant: number of first sources that count as relevant.
+        by: "count", the share of the other targets that have the source among their first `n_relevant`, with equal
+            shares ordered by the mean of 1 / rank; "reciprocal", that mean alone; "rank", minus the mean of
             (rank - 1) / (number of sources - 1).
 
     Returns:
-        (targets, sources) scores, NaN where `truth` is NaN or no other target knows the source.
+        (targets, sources) scores, NaN where `truth` is NaN or no other target has the source.
 
     Raises:
         UsageError: `by` is unknown, or there is only one target.
@@ -56,7 +57,7 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
     if by not in POPULARITIES:
         raise UsageError(f"popularity by {by!r} is not known", f"use {', '.join(POPULARITIES)}")
     if len(truth) < 2:
-        raise UsageError("popularity needs two targets or more: a target's own row is left out")
+        raise UsageError("popularity needs two or more targets: a target's own row is excluded")
     known = np.isfinite(truth)
     relevant, reciprocal, relative = (np.full(truth.shape, np.nan) for _ in range(3))
     for row in range(len(truth)):
@@ -71,13 +72,13 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
     result = np.full(truth.shape, np.nan)
     for row in range(len(truth)):
         others = np.arange(len(truth)) != row
-        seen = known[others].sum(axis=0)
-        columns = np.flatnonzero(known[row] & (seen > 0))
+        n_known = known[others].sum(axis=0)
+        columns = np.flatnonzero(known[row] & (n_known > 0))
         tables = (relevant, reciprocal, relative)
-        means = [np.nansum(table[others][:, columns], axis=0) / seen[columns] for table in tables]
+        means = [np.nansum(table[others][:, columns], axis=0) / n_known[columns] for table in tables]
         if by == "count":
-            # Shares are compared first and reciprocal ranks only among equals: as places in a joint order, so that
-            # no weight between the two has to be chosen. Rounding makes equal means equal whatever their order.
+            # Order by share, then by reciprocal rank, and score by the place in that order: this needs no weight
+            # between the two. Rounding makes equal means equal regardless of summation order.
             keys = np.round(np.stack([means[0], means[1]], axis=1), 12)
             _, place = np.unique(keys, axis=0, return_inverse=True)
             result[row, columns] = place.reshape(-1)
@@ -88,5 +89,5 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
 
 def _share(n_sources: int, n_relevant: int) -> float:
     if n_relevant < 1 or n_sources < 1:
-        raise UsageError(f"{n_relevant} relevant of {n_sources} sources leave nothing to find")
+        raise UsageError(f"at least one source must be relevant, not {n_relevant} of {n_sources}")
     return min(n_relevant, n_sources) / n_sources

@@ -1,4 +1,4 @@
-"""Affinity matrices from files, so that published ones can be judged beside ours."""
+"""Affinity matrices from files, to evaluate published ones next to ours."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from modelspace.evaluation.rankings import Array
 
 
 def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = None) -> tuple[tuple[str, ...], Array]:
-    """A square affinity matrix with the names of its models.
+    """Read a square affinity matrix with the names of its models.
 
     Args:
-        path: a `.npy` file, or a CSV file: either a square table (first line and first column hold the names; without
-            the first column both are taken in the order of the first line), or rows under a header with target,
-            source and score (or affinity).
-        names: for a `.npy` file: the names in order, or a file with one name a line or a JSON list; by default the
-            `.txt` or `.json` file of the same stem.
+        path: a `.npy` file, or a CSV file: either a square table (names in the first line and first column; without
+            the column, rows are in the order of the first line), or rows under a header with target, source and score
+            (or affinity).
+        names: for a `.npy` file: the names in order, or a file with one name per line or a JSON list; by default the
+            `.txt` or `.json` file with the same stem.
 
     Returns:
-        (names, matrix): (n,) and (n, n) float64, row = target, column = source, higher = nearer. Pairs that a file of
-        rows leaves out are NaN.
+        (names, matrix): (n,) and (n, n) float64, row = target, column = source, higher = nearer. Pairs missing from a
+        file of rows are NaN.
 
     Raises:
-        NotFoundError: a file is missing. UsageError: names and matrix don't fit. DamagedError: not numbers.
+        NotFoundError: a file is missing.
+        UsageError: names and matrix differ in size, or a name occurs twice.
+        DamagedError: the file does not hold numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,7 +42,7 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
             raise DamagedError(f"{path.name} is not a NumPy array of numbers: {error}") from error
         if matrix.dtype.kind not in "fiu":
             raise DamagedError(f"{path.name} holds {matrix.dtype}, not numbers")
-        return _fitted(path.name, _names(path, names), matrix.astype(np.float64))
+        return _checked(path.name, _names(path, names), matrix.astype(np.float64))
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = [row for row in csv.reader(stream) if row]
     if not rows:
@@ -59,7 +61,7 @@ def _names(path: Path, names: Sequence[str] | str | Path | None) -> tuple[str, .
     if file is None:
         raise NotFoundError(
             f"the names of the models in {path.name} are not known",
-            f"write them, one a line, in {candidates[0].name} beside it",
+            f"write them, one per line, to {candidates[0].name} next to it",
         )
     text = file.read_text(encoding="utf-8")
     if file.suffix.lower() == ".json":
@@ -74,38 +76,38 @@ def _names(path: Path, names: Sequence[str] | str | Path | None) -> tuple[str, .
 
 
 def _from_rows(file: str, rows: list[list[str]], figure: str) -> tuple[tuple[str, ...], Array]:
-    at = {name: position for position, name in enumerate(rows[0])}
+    column_of = {name: position for position, name in enumerate(rows[0])}
     cells: dict[tuple[str, str], float] = {}
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) < len(at):
-            raise DamagedError(f"{file}, row {number} has {len(row)} cells, not {len(at)}")
-        pair = row[at["target"]], row[at["source"]]
+        if len(row) < len(column_of):
+            raise DamagedError(f"{file}, row {number} has {len(row)} cells, not {len(column_of)}")
+        pair = row[column_of["target"]], row[column_of["source"]]
         if pair in cells:
-            raise UsageError(f"{file}, row {number}: {pair[0]} from {pair[1]} comes twice")
-        cells[pair] = _number(row[at[figure]], file, number)
+            raise UsageError(f"{file}, row {number}: {pair[0]} from {pair[1]} occurs twice")
+        cells[pair] = _number(row[column_of[figure]], file, number)
     names = tuple(dict.fromkeys(name for pair in cells for name in pair))
     matrix = np.full((len(names), len(names)), np.nan)
-    place = {name: position for position, name in enumerate(names)}
+    index_of = {name: position for position, name in enumerate(names)}
     for (target, source), value in cells.items():
-        matrix[place[target], place[source]] = value
-    return _fitted(file, names, matrix)
+        matrix[index_of[target], index_of[source]] = value
+    return _checked(file, names, matrix)
 
 
 def _from_square(file: str, rows: list[list[str]]) -> tuple[tuple[str, ...], Array]:
     header, body = rows[0], rows[1:]
-    labelled = bool(body) and len(body[0]) == len(body) + 1
-    columns = tuple(name.strip() for name in (header[1:] if labelled and len(header) == len(body) + 1 else header))
-    lines = tuple(row[0].strip() for row in body) if labelled else columns
-    width = len(columns) + labelled
-    if any(len(row) != width for row in body) or len(lines) != len(body) or set(lines) != set(columns):
+    has_row_names = bool(body) and len(body[0]) == len(body) + 1
+    columns = tuple(name.strip() for name in (header[1:] if has_row_names and len(header) == len(body) + 1 else header))
+    row_names = tuple(row[0].strip() for row in body) if has_row_names else columns
+    width = len(columns) + has_row_names
+    if any(len(row) != width for row in body) or len(row_names) != len(body) or set(row_names) != set(columns):
         raise UsageError(
             f"{file} is not a square table with the same names across and down",
             "first line: an empty cell and the names; then one line per model: its name and its affinities",
         )
-    values = [[_number(cell, file, number) for cell in row[labelled:]] for number, row in enumerate(body, start=2)]
+    values = [[_number(cell, file, number) for cell in row[has_row_names:]] for number, row in enumerate(body, start=2)]
     matrix = np.array(values, dtype=np.float64)
-    order = [lines.index(name) for name in columns]
-    return _fitted(file, columns, matrix[order])
+    order = [row_names.index(name) for name in columns]
+    return _checked(file, columns, matrix[order])
 
 
 def _number(text: str, file: str, row: int) -> float:
@@ -117,9 +119,9 @@ def _number(text: str, file: str, row: int) -> float:
         raise DamagedError(f"{file}, row {row}: {text!r} is not a number") from None
 
 
-def _fitted(file: str, names: tuple[str, ...], matrix: Array) -> tuple[tuple[str, ...], Array]:
+def _checked(file: str, names: tuple[str, ...], matrix: Array) -> tuple[tuple[str, ...], Array]:
     if matrix.shape != (len(names), len(names)):
-        raise UsageError(f"{file} holds a matrix of shape {matrix.shape} for {len(names)} names")
+        raise UsageError(f"{file} has a matrix of shape {matrix.shape} for {len(names)} names")
     if len(set(names)) != len(names):
         raise UsageError(f"{file} names a model twice")
     return names, matrix

@@ -1,8 +1,8 @@
-"""How well one table of scores ranks the sources of each target, judged by another table.
+"""Ranking metrics: how well one table of scores ranks the sources of each target, compared with another table.
 
-Every function takes two arrays of shape (targets, sources), both "higher is better": `scores` is the method's,
-`truth` is the oracle's. Where `truth` is NaN the pair does not exist and never counts: a missing measurement, or a
-model's pair with itself. Every other pair needs a finite score. Results are per target; `bootstrap` averages them.
+Each function takes two arrays of shape (targets, sources), higher is better: `scores` from the method, `truth` from
+the oracle. Pairs with NaN in `truth` are ignored: missing measurements, or a model paired with itself. All other pairs
+need a finite score. Results are per target; `bootstrap` averages them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from modelspace.evaluation.rankings import Array, best_of_first, inclusion
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over targets and its bootstrap interval; floats, or arrays of one entry per K.
+    """A mean over targets and its bootstrap interval: floats, or arrays with one entry per K.
 
     Attributes:
-        mean: over the targets on which the figure is defined.
+        mean: over the targets for which the metric is defined.
         low: lower end of the interval.
         high: upper end of the interval.
     """
@@ -35,12 +35,12 @@ class Interval:
 
 
 def precision_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int = 5) -> Array:
-    """Share of the first K sources that are relevant, the relevant ones being the oracle's first `n_relevant`.
+    """Share of the first K sources that are relevant: the oracle's first `n_relevant`.
 
     Returns:
-        (targets, K) in [0, 1] for K = 1..the most sources that any target has; NaN past a target's own number.
+        (targets, K) in [0, 1], K = 1..maximum number of sources of a target; NaN past a target's number of sources.
 
-    Ties, in the scores or at the edge of the relevant ones, count with their expectation over random orders.
+    Ties, in the scores or at the edge of the relevant sources, count by their expectation over random orders.
     """
     return _hits(scores, truth, n_relevant, lambda n, relevant: np.arange(1.0, n + 1))
 
@@ -51,32 +51,32 @@ def recall_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int = 5) -> Arr
 
 
 def spearman(scores: ArrayLike, truth: ArrayLike) -> Array:
-    """Spearman's rank correlation of each target: Pearson's correlation of the ranks, ties sharing their mean rank.
+    """Spearman's rank correlation per target: Pearson's correlation of the ranks, where ties share their mean rank.
 
     Returns:
-        (targets,) in [-1, 1]. Scores that are all equal say nothing and get 0; a target whose oracle values are all
-        equal, or that has fewer than two sources, gets NaN.
+        (targets,) in [-1, 1]; 0 if all scores are equal, NaN if a target's oracle values are all equal or it has fewer
+        than two sources.
     """
     return _per_target(scores, truth, lambda s, t: _pearson(rankdata(s), rankdata(t)))
 
 
 def kendall(scores: ArrayLike, truth: ArrayLike) -> Array:
-    """Kendall's tau-b of each target (Kendall 1945), which corrects for ties on both sides; shape as `spearman`."""
+    """Kendall's tau-b per target (Kendall 1945), which corrects for ties on both sides; shape as in `spearman`."""
     return _per_target(scores, truth, lambda s, t: float(kendalltau(s, t, variant="b").statistic))
 
 
 def regret_at_k(scores: ArrayLike, truth: ArrayLike, relative: bool = False) -> Array:
-    """What is given up by trying the first K sources and keeping the best of them, against the best source of all.
+    """Gap between the best of the first K sources and the best of all sources.
 
     Args:
         scores: (targets, sources).
-        truth: (targets, sources), minus the measured loss where there is one; the result is in its unit.
-        relative: divide by what one random pick gives up on average, so that targets whose losses have different
-            units can be averaged: 1 is as bad as one random pick, 0 is the best source.
+        truth: (targets, sources), the negative of the measured loss if there is one; the result is in its unit.
+        relative: divide by the mean regret of one random pick, so that targets whose losses have different units can
+            be averaged: 1 is as bad as one random pick, 0 is the best source.
 
     Returns:
-        (targets, K), never negative and never rising with K; NaN past a target's own number of sources, and, if
-        `relative`, where all sources of a target are equally good.
+        (targets, K), non-negative and non-increasing in K; NaN past a target's number of sources, and, if `relative`,
+        for targets whose sources are all equally good.
     """
     scores, truth = _checked(scores, truth)
     result = np.full((len(truth), _most_sources(truth)), np.nan)
@@ -89,20 +89,20 @@ def regret_at_k(scores: ArrayLike, truth: ArrayLike, relative: bool = False) -> 
 
 
 def bootstrap(per_target: ArrayLike, n_resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean over targets with a percentile bootstrap interval: targets are drawn with replacement.
+    """Mean over targets with a percentile bootstrap interval; targets are resampled with replacement.
 
     Args:
-        per_target: (targets,) or (targets, K); NaN entries are left out of their column.
-        n_resamples: how many draws.
-        confidence: share of the draws between the interval's ends, in (0, 1).
-        seed: of the draws. Equal seeds and numbers of targets give equal draws, so that methods are compared on the
-            same ones.
+        per_target: (targets,) or (targets, K); NaN entries are excluded from their column.
+        n_resamples: number of resamples.
+        confidence: coverage of the interval, in (0, 1).
+        seed: of the resampling. Equal seeds and numbers of targets give equal resamples, so methods are compared on
+            the same ones.
 
     Returns:
-        `Interval` of shape () or (K,). The targets are the sample here: noise of the oracle itself is not in it.
+        `Interval` of shape () or (K,). Only the choice of targets is resampled: it excludes noise in the oracle.
     """
     if not 0.0 < confidence < 1.0 or n_resamples < 1:
-        raise UsageError("a bootstrap needs a confidence between 0 and 1 and at least one draw")
+        raise UsageError("a bootstrap needs a confidence between 0 and 1 and at least one resample")
     values = np.asarray(per_target, dtype=np.float64)
     if values.ndim not in (1, 2) or len(values) == 0:
         raise UsageError(f"a bootstrap over targets needs a (targets,) or (targets, K) array, not shape {values.shape}")
@@ -115,9 +115,9 @@ def bootstrap(per_target: ArrayLike, n_resamples: int = 2000, confidence: float 
         draws = (counts @ filled) / (counts @ known)
     low, high = np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
     tail = (1.0 - confidence) / 2.0
-    whole, some = known.all(axis=0), known.any(axis=0) & ~known.all(axis=0)
-    low[whole], high[whole] = np.quantile(draws[:, whole], [tail, 1.0 - tail], axis=0)
-    for column in np.flatnonzero(some):
+    complete, partial = known.all(axis=0), known.any(axis=0) & ~known.all(axis=0)
+    low[complete], high[complete] = np.quantile(draws[:, complete], [tail, 1.0 - tail], axis=0)
+    for column in np.flatnonzero(partial):
         low[column], high[column] = np.nanquantile(draws[:, column], [tail, 1.0 - tail])
     shape = values.shape[1:]
     return Interval(mean.reshape(shape), low.reshape(shape), high.reshape(shape))
@@ -125,7 +125,7 @@ def bootstrap(per_target: ArrayLike, n_resamples: int = 2000, confidence: float 
 
 @functools.lru_cache(maxsize=8)
 def _resamples(n: int, n_resamples: int, seed: int) -> Array:
-    """(n_resamples, n) how often each of n targets is drawn."""
+    """(n_resamples, n): how often each of n targets is drawn."""
     picks = np.random.default_rng(seed).integers(n, size=(n_resamples, n))
     cells = picks + n * np.arange(n_resamples)[:, None]
     return np.bincount(cells.ravel(), minlength=n * n_resamples).reshape(n_resamples, n).astype(np.float64)
@@ -133,7 +133,7 @@ def _resamples(n: int, n_resamples: int, seed: int) -> Array:
 
 def _hits(scores: ArrayLike, truth: ArrayLike, n_relevant: int, divisor: Callable[[int, float], Array]) -> Array:
     if n_relevant < 1:
-        raise UsageError(f"{n_relevant} relevant sources leave nothing to find", "use 1 or more; the paper uses 5")
+        raise UsageError(f"at least one source must be relevant, not {n_relevant}", "use 1 or more; the paper uses 5")
     scores, truth = _checked(scores, truth)
     result = np.full((len(truth), _most_sources(truth)), np.nan)
     for row, s, t in _rows(scores, truth):
@@ -170,14 +170,16 @@ def _rows(scores: Array, truth: Array) -> Iterator[tuple[int, Array, Array]]:
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:
     s, t = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if s.ndim != 2 or s.shape != t.shape:
-        raise UsageError(f"scores and oracle must be two equal (targets, sources) tables, not {s.shape} and {t.shape}")
+        raise UsageError(
+            f"scores and oracle must be (targets, sources) tables of equal shape, not {s.shape} and {t.shape}"
+        )
     if np.isinf(t).any():
-        raise UsageError("the oracle holds an infinite value")
+        raise UsageError("the oracle has an infinite value")
     missing = np.isfinite(t) & ~np.isfinite(s)
     if missing.any():
         row, column = np.argwhere(missing)[0]
         raise UsageError(
             f"{missing.sum()} pairs of the oracle have no finite score, the first at row {row}, column {column}",
-            "give every pair a score, or set the oracle's entry to NaN so that the pair is left out for all methods",
+            "give each pair a score, or set the oracle's entry to NaN to exclude the pair for all methods",
         )
     return s, t

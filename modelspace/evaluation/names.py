@@ -1,4 +1,4 @@
-"""One task, several spellings: which name of one table means which name of another."""
+"""Alternative spellings of task names, and how the names of two tables are matched."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from modelspace.errors import ConflictError
 
-#: Spellings of one task, Taskonomy's published order first. Sources: the two result tables of Zamir et al. 2018, whose
-#: names differ in three places, and the names under which the pretrained encoders are given away (visualpriors).
+#: Spellings of each task, that of Taskonomy's published order first. Sources: the two result tables of Zamir et al.
+#: 2018, whose names differ in three places, and the names of the released pretrained encoders (visualpriors).
 SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("autoencoder", "autoencoding"),
     ("class_1000", "class_object"),
@@ -32,26 +32,26 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def match(wanted: Sequence[str], available: Iterable[str]) -> list[str | None]:
-    """For each wanted name the one of `available` that means the same model, or None.
+def match(names: Sequence[str], available: Iterable[str]) -> list[str | None]:
+    """For each name the one of `available` that means the same model, or None.
 
-    The same spelling wins; otherwise another spelling of the same task (`SPELLINGS`).
+    An identical name is preferred; otherwise another spelling of the same task (`SPELLINGS`) matches.
 
     Raises:
-        ConflictError: a wanted name has no equal in `available`, but two other spellings of it are there.
+        ConflictError: a name is not in `available`, but two other spellings of it are.
 
     >>> match(["vanishing_point", "jigsaw"], ["vanishing_point_well_defined", "reshade"])
     ['vanishing_point_well_defined', None]
     """
-    there = list(dict.fromkeys(available))
+    candidates = set(available)
     groups = {spelling: group for group in SPELLINGS for spelling in group}
-    found: list[str | None] = []
-    for name in wanted:
-        if name in there:
-            found.append(name)
+    matches: list[str | None] = []
+    for name in names:
+        if name in candidates:
+            matches.append(name)
             continue
-        others = [other for other in groups.get(name, ()) if other in there]
+        others = [other for other in groups.get(name, ()) if other in candidates]
         if len(others) > 1:
             raise ConflictError(f"{name} could be {' or '.join(others)}", "rename one of them in the affinity matrix")
-        found.append(others[0] if others else None)
-    return found
+        matches.append(others[0] if others else None)
+    return matches

@@ -1,6 +1,6 @@
-"""Measured transfer: for each target task, how good each source is. What a ranking is judged against.
+"""Measured transfer: how good each source is for each target task. Rankings are evaluated against it.
 
-An oracle is a table of (target, source, score) rows in a CSV file. Several come with the package (`available`).
+An oracle is a table of (target, source, score) rows in a CSV file. Several ship with the package (`available`).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from modelspace.evaluation import metrics
 from modelspace.evaluation.names import SPELLINGS
 from modelspace.evaluation.rankings import Array
 
-#: Columns that hold a figure, best first where a file has several, with the sign that makes higher better.
+#: Columns with measurements, in order of preference, with the sign that makes higher better.
 FIGURES = {"score": 1.0, "loss": -1.0, "rank": -1.0}
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far the seeds of an oracle agree with each other: no ranking can be judged more finely than that.
+    """Agreement between an oracle's seeds, an upper limit on how well rankings can be told apart.
 
     Attributes:
-        n_seeds: how many full measurements there are.
-        spearman: mean over targets and pairs of seeds of the correlation between two single seeds.
-        kendall: likewise, tau-b.
+        n_seeds: number of complete measurements.
+        spearman: correlation between two seeds, mean over targets and pairs of seeds.
+        kendall: the same for tau-b.
         precision: (K,) P@K of one seed's order against another's.
-        spearman_of_mean: the correlation to expect between the mean over these seeds and the mean over as many fresh
-            ones, K r / (1 + (K - 1) r) (Spearman 1910, Brown 1910).
+        spearman_of_mean: expected correlation between the mean over these K seeds and the mean over K new ones,
+            K r / (1 + (K - 1) r) (Spearman 1910, Brown 1910).
         per_target: (targets,) the Spearman correlation of each target, mean over pairs of seeds.
     """
 
@@ -51,13 +51,13 @@ class Oracle:
     """Measured transfer of every (target, source) pair.
 
     Attributes:
-        name: what tables call it.
+        name: its name in tables.
         targets: T names.
-        sources: S names; a superset of the targets in a closed set of tasks, but not always.
-        score: (T, S) float64, higher is better, NaN where nothing was measured.
+        sources: S names; in a closed set of tasks a superset of the targets, but not always.
+        score: (T, S) float64, higher is better; NaN if not measured.
         loss: (T, S) mean test loss over the seeds, in the target's own unit, or None.
-        seed_losses: (seeds, T, S) or None; NaN where nothing was measured.
-        origin: where the figures come from.
+        seed_losses: (seeds, T, S) or None; NaN if not measured.
+        origin: where the measurements come from.
     """
 
     name: str
@@ -82,44 +82,41 @@ class Oracle:
             )
 
     def self_pairs(self) -> np.ndarray:
-        """(T, S) bool: where target and source are the same model."""
+        """(T, S) bool: whether target and source are the same model."""
         return np.array([[target == source for source in self.sources] for target in self.targets], dtype=bool)
 
     def truth(self, with_self: bool = False) -> Array:
-        """(T, S) scores; a model's pair with itself is NaN unless `with_self`."""
+        """(T, S) scores; a model paired with itself is NaN unless `with_self`."""
         return self.score.copy() if with_self else np.where(self.self_pairs(), np.nan, self.score)
 
     def gain(self, with_self: bool = False) -> Array:
-        """(T, S) what regret is counted in: minus the loss where it is known, else the score."""
+        """(T, S) the gains that regret is computed from: minus the loss if it is known, else the score."""
         gain = self.score if self.loss is None else -self.loss
         return gain.copy() if with_self else np.where(self.self_pairs(), np.nan, gain)
 
     def subset(self, targets: Sequence[str], sources: Sequence[str]) -> Oracle:
-        """The same oracle on fewer targets and sources, in the order given."""
+        """The oracle restricted to these targets and sources, in this order."""
         rows = [self.targets.index(name) for name in targets]
         columns = [self.sources.index(name) for name in sources]
-        pick = np.ix_(rows, columns)
+        block = np.ix_(rows, columns)
         return Oracle(
             name=self.name,
             targets=tuple(targets),
             sources=tuple(sources),
-            score=self.score[pick],
-            loss=None if self.loss is None else self.loss[pick],
+            score=self.score[block],
+            loss=None if self.loss is None else self.loss[block],
             seed_losses=None if self.seed_losses is None else self.seed_losses[:, rows][:, :, columns],
             origin=self.origin,
         )
 
     def reliability(self, with_self: bool = False, n_relevant: int = 5) -> Reliability | None:
-        """Agreement between seeds; None where the oracle keeps fewer than two.
-
-        Only pairs that every seed measured count.
-        """
+        """Agreement between seeds, over pairs measured with all of them; None with fewer than two seeds."""
         if self.seed_losses is None or len(self.seed_losses) < 2:
             return None
-        hidden = ~np.isfinite(self.seed_losses).all(axis=0)
+        excluded = ~np.isfinite(self.seed_losses).all(axis=0)
         if not with_self:
-            hidden |= self.self_pairs()
-        seeds = [np.where(hidden, np.nan, -losses) for losses in self.seed_losses]
+            excluded |= self.self_pairs()
+        seeds = [np.where(excluded, np.nan, -losses) for losses in self.seed_losses]
         pairs = list(combinations(seeds, 2))
         per_target = np.nanmean([metrics.spearman(a, b) for a, b in pairs], axis=0)
         tau = np.nanmean([metrics.kendall(a, b) for a, b in pairs])
@@ -149,7 +146,7 @@ _TASKS = tuple(group[0] for group in SPELLINGS)
 _ROOMS = "test losses in rendered rooms, frozen encoders (scripts/measure_transfer.py)"
 _YARDS = "test losses in rendered yards of encoders trained in rooms (scripts/measure_transfer.py --world yards)"
 _ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
-#: "self" is no model: it stands for a network trained on the target itself with all data.
+#: "self" is not a model, but a network trained on the target itself with all data.
 _SHIPPED = {
     "taskonomy": _Shipped("taskonomy_order.csv", "rank", f"published transfer order, 18 targets; {_ZAMIR}"),
     "taskonomy-affinity": _Shipped(
@@ -176,25 +173,25 @@ _SHIPPED = {
 
 
 def available() -> dict[str, str]:
-    """Names of the oracles that come with the package, each with its origin."""
+    """Names of the oracles that ship with the package, each with its origin."""
     return {name: entry.origin for name, entry in _SHIPPED.items() if _data(entry.file).is_file()}
 
 
 def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
-    """An oracle of the package by name, or one of the caller's own from a CSV file.
+    """Load an oracle that ships with the package by name, or another one from a CSV file.
 
     The file has a header with `target`, `source` and one of `score` (higher is better), `loss` or `rank` (lower is
-    better); a `seed` column makes several rows per pair, which are averaged, and other columns are ignored. An empty
-    figure means "not measured".
+    better). With a `seed` column there may be several rows per pair, which are averaged. Other columns are ignored. An
+    empty cell means "not measured".
 
     Args:
         name_or_path: one of `available()`, or the path of a CSV file.
-        column: which column holds the figure, if not one of the three; then higher is better.
+        column: the column with the measurements, if not one of the three; higher is better.
 
     Raises:
-        NotFoundError: no oracle and no file of that name.
-        UsageError: a column is missing, or a pair comes twice without a seed column.
-        DamagedError: a figure is not a number.
+        NotFoundError: there is no oracle and no file of that name.
+        UsageError: a column is missing, or a pair occurs twice without a seed column.
+        DamagedError: a cell is not a number.
     """
     entry = _SHIPPED.get(str(name_or_path))
     if entry is not None:
@@ -207,7 +204,7 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(available())
-        raise NotFoundError(f"no oracle is called {name_or_path}", f"use one of {known}, or the path of a CSV file")
+        raise NotFoundError(f"there is no oracle {name_or_path}", f"use one of {known}, or the path of a CSV file")
     return _read(path, path.stem, column, str(path.name))
 
 
@@ -223,7 +220,7 @@ def _read(
     leave_out: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
 ) -> Oracle:
-    """An oracle from a CSV file, without the names of `leave_out`, and with no others than `only` if that is given."""
+    """Read an oracle from a CSV file, without the names in `leave_out`, and restricted to those in `only` if any."""
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
@@ -245,7 +242,7 @@ def _read(
             key = (row["target"], row["source"], row["seed"] if seeded else "")
             if key in cells:
                 raise UsageError(
-                    f"{path.name}, line {reader.line_num}: {row['target']} from {row['source']} comes twice",
+                    f"{path.name}, line {reader.line_num}: {row['target']} from {row['source']} occurs twice",
                     "keep one row per target and source, or add a seed column",
                 )
             cells[key] = _number(row[column], path.name, reader.line_num)
@@ -253,13 +250,13 @@ def _read(
     sources = list(dict.fromkeys(source for _, source, _ in cells))
     seeds = list(dict.fromkeys(seed for _, _, seed in cells))
     table = np.full((len(seeds), len(targets), len(sources)), np.nan)
-    layer, line, column_at = ({label: i for i, label in enumerate(axis)} for axis in (seeds, targets, sources))
+    seed_at, target_at, source_at = ({label: i for i, label in enumerate(axis)} for axis in (seeds, targets, sources))
     for (target, source, seed), value in cells.items():
-        table[layer[seed], line[target], column_at[source]] = value
+        table[seed_at[seed], target_at[target], source_at[source]] = value
     measured = np.isfinite(table)
     if not measured.any():
-        raise UsageError(f"{path.name} holds no figure in column {column}")
-    # A target without any figure (a column that was measured for other targets only) is no target of this oracle.
+        raise UsageError(f"{path.name} has no measurement in column {column}")
+    # Drop targets without any measurement: some columns are measured for other targets only.
     rows, columns = measured.any(axis=(0, 2)), measured.any(axis=(0, 1))
     table = table[:, rows][:, :, columns]
     count = np.isfinite(table).sum(axis=0)

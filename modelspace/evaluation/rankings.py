@@ -1,7 +1,7 @@
-"""Order statistics that treat ties fairly: every figure is the mean over all ways to break the ties.
+"""Order statistics averaged over all ways to break ties.
 
-Similarity scores and published rank tables contain ties. Breaking them by position would make a figure depend on how
-the models are named, so the functions here give expectations over a uniformly random order among equals.
+Similarity scores and published rank tables contain ties. If position broke them, a metric would depend on how the
+models are named, so the functions here return expectations over a uniformly random order of tied values.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Array = NDArray[np.float64]
 
 
 def inclusion(values: ArrayLike) -> Array:
-    """Probability that each value is among the k largest, for every k, ties being broken at random.
+    """Probability that each value is among the k largest, for every k, with ties broken at random.
 
     Args:
         values: (n,) finite.
 
     Returns:
-        (n, n) in [0, 1]; row k-1 sums to k. An entry with a values above it and e equal to it (itself included)
+        (n, n) in [0, 1]; row k-1 sums to k. An entry with a values above it and e equal to it (including itself)
         is among the first k with probability min(1, max(0, (k - a) / e)).
 
     >>> inclusion([3.0, 1.0, 1.0])[1].tolist()
@@ -31,31 +31,35 @@ def inclusion(values: ArrayLike) -> Array:
     above = (values[None, :] > values[:, None]).sum(axis=1)
     tied = (values[None, :] == values[:, None]).sum(axis=1)
     k = np.arange(1, len(values) + 1)[:, None]
-    return np.clip((k - above[None, :]) / tied[None, :], 0.0, 1.0)
+    probabilities: Array = np.clip((k - above[None, :]) / tied[None, :], 0.0, 1.0)
+    return probabilities
 
 
 def best_of_first(scores: ArrayLike, gains: ArrayLike) -> Array:
-    """Expected largest gain among the k highest scores, for every k, ties in the scores being broken at random.
+    """Expected largest gain among the k highest scores, for every k, with ties in the scores broken at random.
 
     Args:
-        scores: (n,) finite, what the entries are ordered by.
-        gains: (n,) finite, what is collected.
+        scores: (n,) finite, which order the entries.
+        gains: (n,) finite.
 
     Returns:
-        (n,) in the unit of `gains`, never falling; the last entry is the largest gain of all.
+        (n,) in the unit of `gains`, non-decreasing; the last entry is the largest gain.
 
-    The k-th place cuts a group of e equal scores of which r are taken. The j-th best gain of the group (from 0) is the
-    best one taken with probability C(e-1-j, r-1) / C(e, r); it counts only where it beats everything above the group.
+    The k-th place falls into a group of e equal scores, of which r are taken. The j-th best gain of the group (from 0)
+    is the best one taken with probability C(e-1-j, r-1) / C(e, r); it counts only if it exceeds all gains above the
+    group.
     """
     scores = np.asarray(scores, dtype=np.float64)
     gains = np.asarray(gains, dtype=np.float64)
     result = np.empty(len(scores))
-    best_above, done = -np.inf, 0
+    best_above, n_above = -np.inf, 0
     for value in np.unique(scores)[::-1]:
         group = np.sort(gains[scores == value])[::-1]
         size = len(group)
-        for taken in range(1, size + 1):
-            weights = np.array([comb(size - 1 - j, taken - 1) for j in range(size - taken + 1)]) / comb(size, taken)
-            result[done + taken - 1] = weights @ np.maximum(group[: size - taken + 1], best_above)
-        best_above, done = max(best_above, float(group[0])), done + size
+        for n_taken in range(1, size + 1):
+            weights = np.array([comb(size - 1 - j, n_taken - 1) for j in range(size - n_taken + 1)]) / comb(
+                size, n_taken
+            )
+            result[n_above + n_taken - 1] = weights @ np.maximum(group[: size - n_taken + 1], best_above)
+        best_above, n_above = max(best_above, float(group[0])), n_above + size
     return result

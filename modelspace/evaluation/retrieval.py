@@ -1,6 +1,7 @@
-"""Finding a model of the same task: the other kind of evidence, which needs no measured transfer.
+"""Retrieving models of the same task: evidence that needs no measured transfer.
 
-Models of one task may differ in architecture, training data and input. A good ranking puts the others of a model's task first.
+Models of one task may differ in architecture, training data and input. A good ranking puts models of the query's task
+first.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from modelspace.evaluation.rankings import Array
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well one method finds models of the same task.
+    """How well a method retrieves models of the same task.
 
     Attributes:
-        queries: models that share their task with another; the rest have nothing to be found.
-        first: 1 where a model's nearest neighbour has its task, mean over queries with a bootstrap interval.
-        average_precision: mean over the models of its task of the share of that task among all up to it, likewise.
-        random_first, random_average_precision: expectation of a random order.
+        queries: number of queries: models that share their task with another.
+        first: share of queries whose nearest neighbour has their task, with a bootstrap interval over queries.
+        average_precision: mean average precision over queries, with a bootstrap interval.
+        random_first, random_average_precision: their expectations for a random order.
     """
 
     queries: int
@@ -44,20 +45,22 @@ def same_task(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Retrieval | None:
-    """Judge a matrix by the tasks of its models.
+    """Evaluate a matrix by the tasks of its models.
 
     Args:
-        matrix: (n, n), row = query, column = candidate, higher = nearer; the diagonal is not looked at. Ties are broken
+        matrix: (n, n), row = query, column = candidate, higher = nearer; the diagonal is ignored. Ties are broken
             against the method: a tied model of another task comes first.
-        tasks: (n,) the task of each; None: not known, and then never a query nor right.
-        queries: (n,) which models are asked about; default: all that share their task with another.
-        n_resamples, confidence, seed: of the bootstrap over queries.
+        tasks: (n,) the task of each model; None if unknown, and then it is neither a query nor relevant.
+        queries: (n,) which models are queries; default: all that share their task with another.
+        n_resamples: of the bootstrap over queries.
+        confidence: coverage of its intervals.
+        seed: of its resampling.
 
     Returns:
-        None where no two models share a task.
+        None if no two models share a task.
 
     Raises:
-        UsageError: the matrix doesn't fit the tasks.
+        UsageError: the matrix and the tasks differ in size.
     """
     scores = np.asarray(matrix, dtype=np.float64)
     n = len(tasks)
@@ -66,14 +69,14 @@ def same_task(
     first, precision, chance_first, chance_precision = [], [], [], []
     for row in range(n):
         others = np.array([j for j in range(n) if j != row], dtype=int)
-        right = np.array([tasks[j] is not None and tasks[j] == tasks[row] for j in others], dtype=bool)
-        if not right.any() or (queries is not None and not queries[row]):
+        relevant = np.array([tasks[j] is not None and tasks[j] == tasks[row] for j in others], dtype=bool)
+        if not relevant.any() or (queries is not None and not queries[row]):
             continue
-        found = right[np.lexsort((right, -scores[row, others]))]
-        first.append(float(found[0]))
-        precision.append(_average_precision(found))
-        chance_first.append(float(right.mean()))
-        chance_precision.append(_expected(int(right.sum()), len(right)))
+        ranked = relevant[np.lexsort((relevant, -scores[row, others]))]
+        first.append(float(ranked[0]))
+        precision.append(_average_precision(ranked))
+        chance_first.append(float(relevant.mean()))
+        chance_precision.append(_expected(int(relevant.sum()), len(relevant)))
     if not first:
         return None
     bootstrap = (n_resamples, confidence, seed)
@@ -86,13 +89,13 @@ def same_task(
     )
 
 
-def _average_precision(found: np.ndarray) -> float:
-    places = np.flatnonzero(found)
+def _average_precision(relevant: np.ndarray) -> float:
+    places = np.flatnonzero(relevant)
     return float(np.mean((np.arange(len(places)) + 1) / (places + 1)))
 
 
-def _expected(right: int, n: int) -> float:
+def _expected(n_relevant: int, n: int) -> float:
     """Average precision of a random order: mean over ranks i of (1 + (i − 1)(r − 1)/(n − 1)) / i."""
     ranks: Array = np.arange(1, n + 1, dtype=np.float64)
-    between = (right - 1) / (n - 1) if n > 1 else 0.0
-    return float(np.mean((1 + (ranks - 1) * between) / ranks))
+    density = (n_relevant - 1) / (n - 1) if n > 1 else 0.0
+    return float(np.mean((1 + (ranks - 1) * density) / ranks))

@@ -1,7 +1,7 @@
-"""Feature similarities of the shipped zoo, computed once (`scripts/compute_baselines.py`) and kept with the package.
+"""Feature similarities of the shipped zoo, computed once (`scripts/compute_baselines.py`) and shipped with the package.
 
-They hold for the very weights and layers that they were computed from, so every model is kept with both, and
-`StoredBaselines.unknown` says which models of a registry are others.
+They are valid only for the weights and layers that they were computed from, so both are stored for each model, and
+`StoredBaselines.unknown` tells which models of a registry differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError
-from modelspace.evaluation.judge import Cost
+from modelspace.evaluation.comparison import Cost
 from modelspace.evaluation.rankings import Array
 
 FILE = Path(__file__).parent / "data" / "rooms_baselines.json"
@@ -25,19 +25,19 @@ SCRIPT = "python scripts/compute_baselines.py"
 
 @dataclass(frozen=True)
 class StoredBaselines:
-    """Similarity matrices of n models by the outputs of their encoders, and what they cost.
+    """Similarity matrices of n models by their encoder outputs, and what they cost.
 
     Attributes:
         names: n names of models in the zoo.
         weights: n SHA-256 of their tensors, as `modelspace.types.ModelCard.weights_sha256`.
         layers: n tapped layers, as `ModelCard.layer`.
-        n_images: probe images that the features were taken on.
+        n_images: number of probe images.
         probe_id: fingerprint of the probe set.
-        features: how T became a table of numbers, in words.
-        matrices: method to (n, n) float64, symmetric, ones on the diagonal.
-        timed: those of the models that the costs are of.
-        costs: method to what it took for the timed models: the features and the comparisons.
-        space_costs: space id to what that space took for them in the same run: embeddings and affinities.
+        features: how T was turned into a feature matrix, as text.
+        matrices: method -> (n, n) float64, symmetric, with ones on the diagonal.
+        timed: the models that the costs refer to.
+        costs: method -> cost of features and comparisons of the timed models.
+        space_costs: space id -> cost of their embeddings and affinities in the same run.
     """
 
     names: tuple[str, ...]
@@ -52,26 +52,26 @@ class StoredBaselines:
     space_costs: Mapping[str, Cost]
 
     def unknown(self, models: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
-        """Which models these similarities do not hold for: another name, other weights or another layer.
+        """The models that these similarities do not cover: the name is missing, or weights or layer differ.
 
         Args:
-            models: name to (SHA-256 of the weights, tapped layer).
+            models: name -> (SHA-256 of the weights, tapped layer).
         """
         known = {name: key for name, *key in zip(self.names, self.weights, self.layers, strict=True)}
         return tuple(name for name, key in models.items() if known.get(name) != list(key))
 
     def subset(self, names: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], Array]]:
-        """Method to (names, matrix) of the models named, as `modelspace.evaluation.judge` takes it."""
-        at = [self.names.index(name) for name in names]
-        return {method: (names, matrix[np.ix_(at, at)]) for method, matrix in self.matrices.items()}
+        """Method -> (names, matrix) of the named models, as `modelspace.evaluation.evaluate` expects it."""
+        rows = [self.names.index(name) for name in names]
+        return {method: (names, matrix[np.ix_(rows, rows)]) for method, matrix in self.matrices.items()}
 
 
 def load(path: Path | None = None) -> StoredBaselines:
-    """The stored similarities; default: those that come with the package, `FILE`.
+    """Load stored similarities; by default those that ship with the package, `FILE`.
 
     Raises:
         NotFoundError: they are not in this installation.
-        DamagedError: the file is not what `dump` writes.
+        DamagedError: the file was not written by `dump`.
     """
     path = path or FILE
     try:
@@ -94,16 +94,16 @@ def load(path: Path | None = None) -> StoredBaselines:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
-            f"{path.name} does not hold feature similarities: {error!r}", f"make it: {SCRIPT}"
+            f"{path.name} does not hold feature similarities: {error!r}", f"recompute it: {SCRIPT}"
         ) from error
     n = len(baselines.names)
     if {len(baselines.weights), len(baselines.layers), *(len(m) for m in baselines.matrices.values())} != {n}:
-        raise DamagedError(f"{path.name} does not hold {n} models throughout", f"make it: {SCRIPT}")
+        raise DamagedError(f"the tables in {path.name} are not all of {n} models", f"recompute it: {SCRIPT}")
     return baselines
 
 
 def dump(baselines: StoredBaselines) -> str:
-    """JSON text; of each matrix what lies below the diagonal, row by row, to 6 decimals."""
+    """JSON text, with the entries below the diagonal of each matrix, row by row, to 6 decimals."""
     value: dict[str, Any] = {
         "images": baselines.n_images,
         "probe_id": baselines.probe_id,

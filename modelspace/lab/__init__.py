@@ -2,12 +2,12 @@
 
 | module | what for |
 |---|---|
-| `tasks`, `patterns` | labels of rendered worlds, and flat worlds of faces and patterns: what the zoo learns |
+| `tasks`, `patterns` | training data of the zoo: labels of rendered worlds, and flat worlds of faces and patterns |
 | `training`, `decoders` | training one network for one task (`scripts/train_zoo.py`) |
-| `transfer`, `ahp` | measuring an oracle of transfer (`scripts/measure_transfer.py`) |
+| `transfer`, `ahp` | measuring a transfer oracle (`scripts/measure_transfer.py`) |
 | `similarity` | similarity of encoder outputs, the baselines (`scripts/compute_baselines.py`) |
-| `sealing` | a registry whose bytes follow from its content (`scripts/build_registry.py`) |
-| `hubs` | hub corrections from their definitions, which tests compare `modelspace.spaces.hubness` with |
+| `sealing` | a registry whose bytes depend only on its content (`scripts/build_registry.py`) |
+| `hubs` | hubness corrections from their definitions, the reference for `modelspace.spaces.hubness` in tests |
 
-Nothing outside of this folder imports it (`tests/test_floors.py`), and the wheel leaves it out (`pyproject.toml`).
+No module outside this folder imports it (`tests/test_floors.py`), and the wheel excludes it (`pyproject.toml`).
 """

@@ -1,8 +1,8 @@
-"""Taskonomy's ordinal normalisation: losses of different units become affinities that compare across targets.
+"""Taskonomy's ordinal normalisation: losses in different units become affinities that are comparable across targets.
 
-Zamir et al., "Taskonomy: Disentangling Task Transfer Learning", CVPR 2018, section 3.3, after the Analytic Hierarchy
-Process (Saaty 1987): each pair of sources of a target plays a tournament over the held-out images, and the affinities
-are the principal eigenvector of the matrix of odds.
+Zamir et al., "Taskonomy: Disentangling Task Transfer Learning", CVPR 2018, section 3.3, based on the Analytic Hierarchy
+Process (Saaty 1987): for each target, each pair of sources plays a tournament over the held-out images, and the
+affinities are the principal eigenvector of the matrix of odds.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ CLIP = (0.001, 0.999)
 
 
 def win_matrix(losses: ArrayLike) -> Array:
-    """Who beats whom: W[i, j] is the share of held-out images on which source i has a smaller loss than source j.
+    """Pairwise win rates: W[i, j] is the share of held-out images on which source i has a smaller loss than source j.
 
     Args:
-        losses: (sources, images), finite, of one target; the images may be repeated for several seeds.
+        losses: (sources, images), finite, of one target; images may be repeated for several seeds.
 
     Returns:
         (sources, sources) in [0, 1] with W + Wᵀ = 1: an equal loss is half a win for each, and the diagonal is 1/2.
@@ -38,18 +38,19 @@ def win_matrix(losses: ArrayLike) -> Array:
 
 
 def win_rates(wins: ArrayLike) -> Array:
-    """(sources,) share of the games against all other sources that each wins, from a `win_matrix`; one source: 1/2."""
+    """(sources,) each source's mean win rate over the other sources, from a `win_matrix`; 1/2 for a single source."""
     wins = np.asarray(wins, dtype=np.float64)
     if len(wins) < 2:
         return np.full(len(wins), 0.5)
-    return (wins.sum(axis=1) - np.diag(wins)) / (len(wins) - 1)
+    rates: Array = (wins.sum(axis=1) - np.diag(wins)) / (len(wins) - 1)
+    return rates
 
 
 def affinities(wins: ArrayLike, clip: tuple[float, float] = CLIP) -> Array:
     """AHP affinities of one target's sources from their `win_matrix`.
 
-    W is clipped to `clip`, W'[i, j] = W[i, j] / W[j, i] says how many times better i is than j, and the affinities are
-    the principal eigenvector of W', scaled to sum 1 (Zamir et al. 2018, section 3.3).
+    W is clipped to `clip`; W'[i, j] = W[i, j] / W[j, i] is how many times better i is than j, and the affinities are
+    the principal eigenvector of W', scaled to sum to 1 (Zamir et al. 2018, section 3.3).
 
     Returns:
         (sources,) positive, higher is better.
@@ -62,6 +63,7 @@ def affinities(wins: ArrayLike, clip: tuple[float, float] = CLIP) -> Array:
         raise UsageError("a win matrix must be square, with each pair's two win rates summing to 1")
     clipped = np.clip(wins, *clip)
     values, vectors = np.linalg.eig(clipped / clipped.T)
-    # All entries are positive, so the largest eigenvalue is real and its vector has one sign (Perron 1907).
-    principal = np.abs(vectors[:, np.argmax(values.real)].real)
-    return principal / principal.sum()
+    # All entries are positive, so the largest eigenvalue is real, and its eigenvector has one sign (Perron 1907).
+    principal: Array = np.abs(vectors[:, np.argmax(values.real)].real)
+    principal /= principal.sum()
+    return principal

@@ -1,4 +1,4 @@
-"""What a network of the zoo is trained and measured with, and not shipped with: decoders, taps, fresh weights."""
+"""Used to train and measure the zoo's networks, but not shipped: decoders, tapped layers, initial weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from modelspace.lab.tasks import CLASS_MAP, DENSE, Task
 
 
 def decoder(task: Task, channels: int, side: int, label_side: int) -> nn.Module:
-    """What turns an encoder's output (B, channels, side, side) into a task's prediction; trained, never shipped.
+    """A decoder from an encoder's output (B, channels, side, side) to a task's prediction; trained, never shipped.
 
-    Dense tasks: 3 x 3 convolutions with doubling in between, up to `label_side`. Vectors and classes: two linear maps.
+    Dense tasks: 3 x 3 convolutions with upsampling in between, up to `label_side`. Vectors and classes: two linear
+    layers.
     """
     if task.kind not in (DENSE, CLASS_MAP):
         return nn.Sequential(
@@ -28,29 +29,31 @@ def decoder(task: Task, channels: int, side: int, label_side: int) -> nn.Module:
 
 
 def tapped(network: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """The tensor `layer` of one forward pass; no hook is left behind."""
+    """The tensor at `layer` in one forward pass; its hook is removed afterwards."""
     if layer == "output":
-        return network(x)
+        output: Tensor = network(x)
+        return output
     name, side = layer.rsplit(":", 1)
-    seen: list[Tensor] = []
+    tensors: list[Tensor] = []
 
-    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append(args[0] if side == "in" else output)
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        tensors.append(args[0] if side == "in" else output)
 
-    handle = network.get_submodule(name).register_forward_hook(keep)
+    handle = network.get_submodule(name).register_forward_hook(hook)
     try:
         network(x)
     finally:
         handle.remove()
-    return seen[-1]
+    return tensors[-1]
 
 
 def count_parameters(module: nn.Module) -> int:
+    """Number of parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
 def fresh(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A network with weights that depend on `seed` alone; the caller's random state is left as it was."""
+    """A network whose initial weights depend only on `seed`; the global random state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

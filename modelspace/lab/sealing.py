@@ -1,15 +1,15 @@
-"""Sealing a registry: its file's bytes then follow from its content, so that a build can be repeated byte for byte.
+"""Sealing a registry, so that its file's bytes depend only on its content and builds are reproducible byte for byte.
 
-What depends on when and where a registry was built is replaced: times by a given one, a second apart in their order;
-the seconds that embedding took by 0; the random id and the random first generation by hashes of all the rest. The
-rows are then written sorted, by one thread, into a new file.
+Everything that depends on when and where a registry was built is replaced: times by a fixed time, one second apart in
+order; embedding times by 0; the random id and the random first generation by hashes of everything else. The rows are
+then written to a new file, sorted, by one thread.
 
-DuckDB's file has two more sources of chance. Bytes of a block that nothing was written to hold whatever was in
-memory, pointers among it: the process must be started with `VARIABLE` set, so that all memory begins as zeros
-(jemalloc, which DuckDB has on Linux). And each new file gets 16 random bytes as an identifier, which only encrypted
-databases use: they are replaced by a hash too, and the checksums of the pages that hold them are computed again.
+DuckDB's file format has two more sources of randomness. Unwritten bytes of a block contain uninitialised memory,
+including pointers, so the process must be started with `VARIABLE` set, which zeroes all memory (in jemalloc, which
+DuckDB uses on Linux). And each new file gets a random identifier of 16 bytes, which only encrypted databases use: it is
+replaced by a hash too, and the checksums of its pages are recomputed.
 
-Another version of DuckDB writes other bytes. Who builds with the versions of constraints.txt gets the same.
+Other versions of DuckDB write other bytes; with the versions in constraints.txt, builds are identical.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from modelspace.registry.compaction import rewrite
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: Each table's column of times, and the order that it stands for where rows are read by it.
+#: Each table's time column, and the columns that define the order of its rows.
 TIMES = {
     "meta": ("created_at", "created_at"),
     "migrations": ("applied_at", "number"),
@@ -40,31 +40,31 @@ TIMES = {
     "spaces": ("created_at", "created_at, name"),
 }
 
-#: In the environment of a process that seals, before it starts: all memory that DuckDB gets is zero.
+#: Environment variable that must be set when the process starts, so that all of DuckDB's memory is zeroed.
 VARIABLE, ZEROS = "DUCKDB_JE_MALLOC_CONF", "zero:true"
 
-#: Each table and each column of blobs begins a block of its own, of which DuckDB's 256 KiB leave much empty.
+#: Each table and each blob column starts a new block, so DuckDB's blocks of 256 KiB would stay mostly empty.
 BLOCK_SIZE = 1 << 15
 
-#: The file begins with three pages, each behind its checksum; the identifier's place is the same in those that hold it.
+#: The file begins with three pages, each starting with its checksum; the identifier is at the same offset in each.
 _PAGE, _N_PAGES, _IDENTIFIER = 4096, 3, slice(124, 140)
 
 
 def seal(path: Path, moment: datetime, timeout: float = 10.0) -> str:
-    """Rewrite a registry so that equal content gives an equal file. Index files of it are stale afterwards.
+    """Rewrite a registry so that equal content gives identical files. Its index files become stale.
 
     Args:
         path: the registry.
-        moment: the time of its first row in each table, in UTC; its time zone is not looked at.
-        timeout: seconds to wait until others let go of the registry.
+        moment: the time of the first row of each table, in UTC; its time zone is ignored.
+        timeout: seconds to wait until other processes release the registry.
 
     Returns:
         SHA-256 of the content.
 
     Raises:
-        BusyError: others held the file for longer than `timeout`.
-        DamagedError: the file is damaged. It is as it was.
-        ModelspaceError: the process was not started with `VARIABLE`, or this DuckDB's file is of another form.
+        BusyError: other processes held the file for longer than `timeout`.
+        DamagedError: the file is damaged; it is left unchanged.
+        ModelspaceError: the process was not started with `VARIABLE`, or this version of DuckDB has another file format.
     """
     digest = ""
 
@@ -74,12 +74,12 @@ def seal(path: Path, moment: datetime, timeout: float = 10.0) -> str:
 
     if os.environ.get(VARIABLE) != ZEROS:
         raise ModelspaceError(
-            "what this process writes depends on what its memory held before", f"start it with {VARIABLE}={ZEROS}"
+            "files written by this process would contain uninitialised memory", f"start it with {VARIABLE}={ZEROS}"
         )
     rewrite(
         path,
         copy,
-        finish=lambda file: _name(file, digest),
+        finish=lambda file: _set_identifier(file, digest),
         settings={"threads": "1"},
         block_size=BLOCK_SIZE,
         timeout=timeout,
@@ -88,7 +88,7 @@ def seal(path: Path, moment: datetime, timeout: float = 10.0) -> str:
 
 
 def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
-    """Fill `beside` from `registry`; SHA-256 of the content."""
+    """Fill `target` from `registry`; returns the SHA-256 of the content."""
     tables = _tables(duck)
     digest = hashlib.sha256()
     for table in tables:
@@ -97,16 +97,16 @@ def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
             digest.update(repr(row).encode())
     content = digest.hexdigest()
     registry_id, generation = uuid.uuid5(uuid.NAMESPACE_OID, content), 1 + int(content[:5], 16)
-    duck.execute("BEGIN; COPY FROM DATABASE registry TO beside (SCHEMA)")
+    duck.execute("BEGIN; COPY FROM DATABASE registry TO target (SCHEMA)")
     for table in tables:
         query = _query(table, registry_id=f"'{registry_id}'::UUID", generation=f"{generation}::BIGINT")
-        duck.execute(f"INSERT INTO beside.main.{table} {query}", {"moment": moment} if table in TIMES else None)
+        duck.execute(f"INSERT INTO target.main.{table} {query}", {"moment": moment} if table in TIMES else None)
     duck.execute("COMMIT")
     return content
 
 
 def _tables(duck: DuckDBPyConnection) -> list[str]:
-    """The tables, of which `TIMES` must know every time."""
+    """The tables, after checking that `TIMES` has all their time columns."""
     columns = duck.execute(
         "SELECT table_name, list(column_name) FILTER (WHERE data_type LIKE 'TIMESTAMP%') FROM duckdb_columns()"
         " SEMI JOIN duckdb_tables() USING (database_name, table_name)"
@@ -115,25 +115,25 @@ def _tables(duck: DuckDBPyConnection) -> list[str]:
     times = {table: names for table, names in columns if names}
     if times != {table: [column] for table, (column, _) in TIMES.items()}:
         raise ModelspaceError(
-            f"the times of a registry are in {times}, not where they are expected",
-            "bring TIMES in modelspace/lab/sealing.py up to date",
+            f"a registry has the time columns {times}, which are not those expected",
+            "update TIMES in modelspace/lab/sealing.py",
         )
     return [table for table, _ in columns]
 
 
 def _query(table: str, *, registry_id: str, generation: str) -> str:
-    """All rows of a table in a fixed order, without what chance and the clock put there."""
-    replaced = []
+    """A query for all rows of a table in a fixed order, with random values and times replaced."""
+    replacements = []
     if table in TIMES:
         column, order = TIMES[table]
-        replaced.append(f"$moment + to_seconds(row_number() OVER (ORDER BY {order}) - 1) AS {column}")
+        replacements.append(f"$moment + to_seconds(row_number() OVER (ORDER BY {order}) - 1) AS {column}")
     if table == "meta":
-        replaced.append(f"{registry_id} AS registry_id")
+        replacements.append(f"{registry_id} AS registry_id")
     if table == "models":
-        replaced.append("0.0::DOUBLE AS seconds")
+        replacements.append("0.0::DOUBLE AS seconds")
     if table == "spaces":
-        replaced.append(f"{generation} AS generation")
-    columns = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
+        replacements.append(f"{generation} AS generation")
+    columns = f"* REPLACE ({', '.join(replacements)})" if replacements else "*"
     return f"SELECT {columns} FROM registry.main.{table} ORDER BY ALL"
 
 
@@ -143,24 +143,24 @@ def _rows(duck: DuckDBPyConnection, query: str, moment: datetime) -> Iterator[tu
         yield from rows
 
 
-def _name(file: Path, digest: str) -> None:
-    """Give a closed database file an identifier that follows from its content."""
+def _set_identifier(file: Path, digest: str) -> None:
+    """Replace the identifier of a closed database file by a hash of its content."""
     with open(file, "r+b") as handle:
         pages = [bytearray(handle.read(_PAGE)) for _ in range(_N_PAGES)]
-        chance = bytes(pages[0][_IDENTIFIER])
+        identifier = bytes(pages[0][_IDENTIFIER])
         for page in pages:
             if _checksum(page) != bytes(page[:8]):
                 raise ModelspaceError(
-                    "this DuckDB begins its files in a way that is not known", "use the version of constraints.txt"
+                    "this version of DuckDB has an unknown file format", "use the version in constraints.txt"
                 )
-            if page[_IDENTIFIER] == chance:
-                page[_IDENTIFIER] = bytes.fromhex(digest)[: len(chance)]
+            if page[_IDENTIFIER] == identifier:
+                page[_IDENTIFIER] = bytes.fromhex(digest)[: len(identifier)]
                 page[:8] = _checksum(page)
         handle.seek(0)
         handle.write(b"".join(pages))
 
 
 def _checksum(page: bytearray) -> bytes:
-    """DuckDB's checksum of what follows the page's first eight bytes: its words times a constant, by exclusive or."""
+    """DuckDB's checksum of a page after its first eight bytes: XOR of its words times a constant."""
     words = np.frombuffer(page, dtype="<u8", offset=8) * np.uint64(0xBF58476D1CE4E5B9)
     return int(np.bitwise_xor.reduce(words) ^ np.uint64(5381)).to_bytes(8, "little")

@@ -1,8 +1,8 @@
-"""Feature similarity: how alike two models see the same probe images. The baselines that attribution must beat.
+"""Feature similarities of models on the same probe images: the baselines that attribution must beat.
 
-Each function takes a list of n feature tables, one per model, `(images, d_i)` with the same images in the same order,
-and returns the symmetric (n, n) float64 matrix of similarities with ones on the diagonal. All but SVCCA are inner
-products of one unit vector per model, so a pair costs one inner product after one N x N kernel per model.
+Each function takes a list of n feature matrices, one per model, `(images, d_i)` with the same images in the same order,
+and returns the symmetric (n, n) float64 matrix of similarities with ones on the diagonal. All except SVCCA are inner
+products of one unit vector per model, so after one N x N kernel per model, a pair costs one inner product.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ DDS_KERNELS = ("cosine", "linear", "laplacian", "rbf")
 
 @dataclass(frozen=True)
 class Timed:
-    """A similarity matrix and what it cost.
+    """A similarity matrix and its cost.
 
     Attributes:
         matrix: (n, n).
-        seconds: wall time of the comparison alone, features being given.
+        seconds: wall time of the comparison, without computing features.
     """
 
     matrix: Array
@@ -47,7 +47,7 @@ def rsa(features: Sequence[ArrayLike]) -> Array:
     """Representational similarity as in Dwivedi & Roig, CVPR 2019, in [-1, 1].
 
     Dissimilarity of two images: 1 - Pearson's correlation of their features. Similarity of two models: Spearman's
-    correlation of the upper triangles of these matrices. An image whose features are all equal correlates 0 with all.
+    correlation of the upper triangles of these matrices. An image with constant features has correlation 0 with all.
     """
     return _inner_products([kernels.rsa(table).ravel() for table in _checked(features)])
 
@@ -55,15 +55,15 @@ def rsa(features: Sequence[ArrayLike]) -> Array:
 def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = False) -> Array:
     """Duality diagram similarity (Dwivedi et al., ECCV 2020), in [-1, 1].
 
-    Features are z-scored per unit over the images, a kernel compares the images, the kernel matrices are centred, and
-    the similarity is the cosine between them.
+    Each unit is z-scored over the images, a kernel compares the images, the kernel matrices are centred, and the
+    similarity is the cosine between them.
 
     Args:
-        features: n tables (images, d_i).
+        features: n matrices (images, d_i).
         kernel: of two z-scored images x and y with d units: "cosine"; "linear" x·y; "laplacian" exp(-|x - y|₁ / d);
             "rbf" exp(-|x - y|₂² / d).
-        unbiased: U-centring (Székely & Rizzo 2014) in place of double centring; needs 4 images or more. The paper's
-            code does this; double centring keeps the similarity an inner product of positive kernels.
+        unbiased: U-centring (Székely & Rizzo 2014) instead of double centring, as in the paper's code; needs 4 images
+            or more. With double centring the similarity is an inner product of positive kernels.
     """
     if kernel not in DDS_KERNELS:
         raise UsageError(f"kernel {kernel!r} is not known", f"use {', '.join(DDS_KERNELS)}")
@@ -78,20 +78,22 @@ def dds(features: Sequence[ArrayLike], kernel: str = "cosine", unbiased: bool = 
 def svcca(features: Sequence[ArrayLike], variance: float = 0.99, images_per_direction: float = 5.0) -> Array:
     """Singular vector canonical correlation (Raghu et al., NeurIPS 2017), in [0, 1].
 
-    Each centred table keeps the singular directions that explain `variance` of it; the similarity is the mean
-    canonical correlation between the kept subspaces over the smaller one's dimensions.
+    Each centred matrix is reduced to the singular directions that explain `variance` of it; the similarity is the mean
+    canonical correlation between these subspaces, over the dimensions of the smaller one.
 
     Args:
-        features: n tables (images, d_i).
-        variance: share to keep, in (0, 1].
-        images_per_direction: keep no more than images / so many directions. Once the directions come near to the
-            number of images, everything correlates with everything by chance; a rule of thumb is 5 to 10
-            images each. 1 or less sets no limit of its own.
+        features: n matrices (images, d_i).
+        variance: share of the variance to explain, in (0, 1].
+        images_per_direction: use at most images / images_per_direction directions. When the number of directions
+            approaches that of images, all correlations are high by chance; a rule of thumb is 5 to 10 images per
+            direction. 1 or less means no limit.
     """
     if not 0.0 < variance <= 1.0:
-        raise UsageError(f"{variance} is no share of the variance", "use a number above 0 and up to 1")
+        raise UsageError(f"the variance to explain can't be {variance}", "use a number above 0 and up to 1")
     if images_per_direction <= 0.0:
-        raise UsageError(f"{images_per_direction} images per direction can't be", "use 1 or more; the default is 5")
+        raise UsageError(
+            f"there can't be {images_per_direction} images per direction", "use 1 or more; the default is 5"
+        )
     bases = []
     for table in _checked(features):
         left, values, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
@@ -99,9 +101,9 @@ def svcca(features: Sequence[ArrayLike], variance: float = 0.99, images_per_dire
         if energy[-1] <= 0:
             raise UsageError("a model's features are the same for every image: nothing can be compared")
         rank = int((values > values[0] * max(table.shape) * np.finfo(np.float64).eps).sum())
-        kept = int(np.searchsorted(energy, variance * energy[-1] * (1 - 1e-12))) + 1
-        most = max(1, int(len(table) / images_per_direction))
-        bases.append(left[:, : min(kept, rank, most)])
+        explained = int(np.searchsorted(energy, variance * energy[-1] * (1 - 1e-12))) + 1
+        limit = max(1, int(len(table) / images_per_direction))
+        bases.append(left[:, : min(explained, rank, limit)])
     result = np.eye(len(bases))
     for i, a in enumerate(bases):
         for j, b in enumerate(bases[:i]):
@@ -110,7 +112,7 @@ def svcca(features: Sequence[ArrayLike], variance: float = 0.99, images_per_dire
     return result
 
 
-#: What `compare` computes unless told otherwise.
+#: What `compare` computes by default.
 METHODS: Mapping[str, Callable[[Sequence[ArrayLike]], Array]] = {
     "SVCCA": svcca,
     "linear CKA": linear_cka,
@@ -120,9 +122,9 @@ METHODS: Mapping[str, Callable[[Sequence[ArrayLike]], Array]] = {
 
 
 def compare(features: Sequence[ArrayLike], methods: Iterable[str] = tuple(METHODS)) -> dict[str, Timed]:
-    """Every named similarity of the same features, with its wall time.
+    """The named similarities of the same features, with their wall times.
 
-    Features are put in float64 before any clock starts, so that no method pays for another's conversion.
+    Features are converted to float64 before timing starts, so no method pays for it.
     """
     names = list(methods)
     if unknown := [name for name in names if name not in METHODS]:
@@ -144,10 +146,10 @@ def _checked(features: Sequence[ArrayLike]) -> list[Array]:
     for number, table in enumerate(tables):
         if table.ndim != 2 or table.shape[0] != tables[0].shape[0] or table.shape[1] < 1:
             raise UsageError(
-                f"features {number} have shape {table.shape}: every model needs one row for each of the same images"
+                f"features {number} have shape {table.shape}: each model needs one row per image, for the same images"
             )
         if not np.isfinite(table).all():
-            raise UsageError(f"features {number} hold a value that is not finite")
+            raise UsageError(f"features {number} have a value that is not finite")
     if len(tables[0]) < 3:
         raise UsageError(f"{len(tables[0])} images are too few to compare models on", "use 3 or more, better hundreds")
     return tables
@@ -155,13 +157,16 @@ def _checked(features: Sequence[ArrayLike]) -> list[Array]:
 
 def _kernel(z: Array, kernel: str) -> Array:
     d = max(z.shape[1], 1)
+    gram: Array
     if kernel == "cosine":
         rows = kernels.unit_rows(z)
-        return rows @ rows.T
-    if kernel == "linear":
-        return z @ z.T
-    distance = pdist(z, "cityblock" if kernel == "laplacian" else "sqeuclidean")
-    return np.exp(-squareform(distance) / d)
+        gram = rows @ rows.T
+    elif kernel == "linear":
+        gram = z @ z.T
+    else:
+        distance = pdist(z, "cityblock" if kernel == "laplacian" else "sqeuclidean")
+        gram = np.exp(-squareform(distance) / d)
+    return gram
 
 
 def _centre_unbiased(gram: Array) -> Array:

@@ -1,9 +1,9 @@
-"""The twenty single-image tasks of Taskonomy, restated for rendered rooms.
+"""The twenty single-image tasks of Taskonomy, adapted to rendered rooms.
 
 Names and groups are those of Zamir et al., "Taskonomy" (CVPR 2018; labels: its supplement, section "Task
-dictionary") as the published transfer orders spell them. Every definition below says what it shares with the source
-and what differs here. Dense labels have half the side of the input. Lengths in a picture are fractions of its side, so that
-a definition holds at every input size.
+dictionary"), as spelled in the published transfer orders. Each definition below states how it differs from the
+original. Dense labels have half the input's resolution. Lengths in an image are fractions of its side, so that the
+definitions do not depend on the input size.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelspace.errors import NotFoundError
-from modelspace.lab.patterns import Picture
+from modelspace.lab.patterns import FlatRender
 from modelspace.worlds.raycast import Render
 from modelspace.worlds.room_scenes import OBJECTS, PLACES
 from modelspace.worlds.rooms import SEMANTIC
 
-#: Kinds of output: an image at half the input's side, a vector, one class, or a class per pixel at half side.
+#: Kinds of output: an image at half the input's resolution, a vector, a class, or a class per pixel at half resolution.
 DENSE, VECTOR, CLASS, CLASS_MAP = "dense", "vector", "class", "class_map"
 
 GROUPS = ("2D", "3D", "geometric", "semantic")
 
-Label = Callable[[Any], Tensor]  # of a Render, or of a Picture for the tasks about faces
+Label = Callable[[Any], Tensor]  # of a Render, or of a FlatRender for the tasks about faces
 Corruption = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -36,13 +36,13 @@ class Task:
     """One task.
 
     Attributes:
-        name: Taskonomy's.
+        name: as in Taskonomy.
         group: one of `GROUPS`.
         kind: one of DENSE, VECTOR, CLASS, CLASS_MAP.
-        outputs: channels, values or classes to predict.
-        label: a `Render` of B scenes to (B, outputs, S/2, S/2) float32, (B, outputs) float32, (B,) int64 or
-            (B, S/2, S/2) int64, by kind.
-        corrupt: what is done to the input image, (B, 3, S, S) in [0, 1], drawing from a generator.
+        outputs: number of channels, values or classes to predict.
+        label: maps a `Render` of B scenes to (B, outputs, S/2, S/2) float32, (B, outputs) float32, (B,) int64 or
+            (B, S/2, S/2) int64, depending on the kind.
+        corrupt: corrupts input images (B, 3, S, S) in [0, 1], with noise from a generator.
     """
 
     name: str
@@ -54,11 +54,12 @@ class Task:
 
     @property
     def classifies(self) -> bool:
+        """Whether the output is a class."""
         return self.kind in (CLASS, CLASS_MAP)
 
     @property
     def definition(self) -> str:
-        """The label's definition and what differs from the source, one line each."""
+        """The label's definition, and how it differs from the original."""
         return " ".join((self.label.__doc__ or "").split())
 
     def loss(self, predicted: Tensor, label: Tensor) -> Tensor:
@@ -76,14 +77,14 @@ def _half(image: Tensor) -> Tensor:
 
 
 def _blur(image: Tensor) -> Tensor:
-    """3 x 3 binomial filter, borders repeated."""
+    """3 x 3 binomial filter with replicated borders."""
     image = F.pad(image, (1, 1, 1, 1), mode="replicate")
     image = (image[..., :-2, :] + 2 * image[..., 1:-1, :] + image[..., 2:, :]) / 4
     return (image[..., :-2] + 2 * image[..., 1:-1] + image[..., 2:]) / 4
 
 
 def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along x and y, per pixel of the image, borders repeated."""
+    """Central differences along x and y, per pixel, with replicated borders."""
     wide = F.pad(image, (1, 1, 1, 1), mode="replicate")
     return (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
 
@@ -94,7 +95,7 @@ def _spread(image: Tensor) -> Tensor:
 
 
 def _neighbours(image: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """(B, 4, S, S): `compare` of each pixel with those S/16 and S/6 to the right and below, borders repeated."""
+    """(B, 4, S, S): `compare` of each pixel with those S/16 and S/6 to the right and below, with replicated borders."""
     side = image.shape[-1]
     out = []
     for reach in (max(1, side // 16), max(1, side // 6)):
@@ -104,64 +105,76 @@ def _neighbours(image: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> T
     return torch.cat(out, 1)
 
 
-def _image(r: Render | Picture) -> Tensor:
-    """The image itself, at half side. As the source, whose autoencoder, denoiser and inpainter all return the image."""
+def _image(r: Render | FlatRender) -> Tensor:
+    """The image itself, at half resolution, as in the original for the autoencoder, denoiser and inpainter."""
     return _half(r.rgb)
 
 
 def _chroma(r: Render) -> Tensor:
-    """Blue and red minus luma (BT.601), from the gray image. The source classifies ab colour bins (Zhang et al. 2016);
-    here the two values are regressed."""
+    """Blue and red minus luma (BT.601), predicted from the gray image.
+
+    The original classifies bins of ab colours (Zhang et al. 2016); here both values are regressed.
+    """
     gray = luma(r.rgb)
     return _half(torch.cat([r.rgb[:, 2:] - gray, r.rgb[:, :1] - gray], 1))
 
 
 def _edge2d(r: Render) -> Tensor:
-    """Gradient magnitude of the blurred luma. As the source: a Canny detector without non-maximum suppression."""
+    """Gradient magnitude of the blurred luma, as in the original: a Canny detector without non-maximum suppression."""
     x, y = _slopes(_blur(luma(r.rgb)))
     return _half((x * x + y * y).sqrt())
 
 
 def _keypoint2d(r: Render) -> Tensor:
-    """Fourth root of |det Hessian| of the blurred luma, averaged over 5 x 5 pixels. The source blurs SURF responses
-    (Bay et al. 2006), which approximate the same determinant over scales; here one scale."""
+    """Fourth root of |det Hessian| of the blurred luma, averaged over 5 x 5 pixels.
+
+    The original blurs SURF responses (Bay et al. 2006), which approximate the same determinant over several scales;
+    here there is one scale.
+    """
     x, y = _slopes(_blur(_blur(luma(r.rgb))))
     (xx, xy), (_, yy) = _slopes(x), _slopes(y)
     return _half(_spread((xx * yy - xy * xy).abs()).sqrt().sqrt())
 
 
 def _segment2d(r: Render) -> Tensor:
-    """exp(-|d|^2 / 0.08) for d the RGB difference of the blurred image to four neighbours (S/16 and S/6 right and
-    down): the affinities that normalised cuts (Shi and Malik 2000), the source's teacher, begins with."""
+    """Colour affinities exp(-|d|^2 / 0.08), d the RGB difference of the blurred image to four neighbours.
+
+    The neighbours are S/16 and S/6 to the right and below. Normalised cuts (Shi and Malik 2000), which label the
+    original, start from these affinities.
+    """
     smooth = _blur(_blur(r.rgb))
     return _half(_neighbours(smooth, lambda a, b: (-((a - b) ** 2).sum(1, keepdim=True) / 0.08).exp()))
 
 
 def _log_distance(r: Render) -> Tensor:
-    """Log of the distance to the camera in metres. As the source (log scale there too)."""
+    """Log of the distance to the camera in metres, as in the original."""
     return _half(r.distance.log()[:, None])
 
 
 def _log_zdepth(r: Render) -> Tensor:
-    """Log of the distance along the viewing axis in metres. As the source's z-buffer depth."""
+    """Log of the distance along the viewing axis in metres, as the original's z-buffer depth."""
     return _half(r.zdepth.log()[:, None])
 
 
 def _normals(r: Render) -> Tensor:
-    """Unit surface normals in the camera frame, averaged over 2 x 2 pixels. As the source."""
+    """Unit surface normals in the camera frame, averaged over 2 x 2 pixels, as in the original."""
     return _half(r.normals)
 
 
 def _edge3d(r: Render) -> Tensor:
-    """Gradient magnitude of the log distance per pixel, at most 0.5. The source: edges of the depth image that mark
-    occlusions, by a Canny detector without suppression."""
+    """Gradient magnitude of the log distance per pixel, at most 0.5.
+
+    The original: occlusion edges of the depth image, by a Canny detector without suppression.
+    """
     x, y = _slopes(r.distance.log()[:, None])
     return _half((x * x + y * y).sqrt().clamp_max(0.5))
 
 
 def _keypoint3d(r: Render) -> Tensor:
-    """Fourth root, at most 0.6, of the smaller eigenvalue of the structure tensor of the log distance over 5 x 5
-    pixels. The source uses NARF (Steder et al. 2011), which also seeks range-image corners."""
+    """Fourth root, at most 0.6, of the smaller eigenvalue of the log distance's structure tensor over 5 x 5 pixels.
+
+    The original uses NARF (Steder et al. 2011), which also finds corners of range images.
+    """
     x, y = _slopes(r.distance.log()[:, None])
     xx, yy, xy = _spread(x * x), _spread(y * y), _spread(x * y)
     small = (xx + yy) / 2 - (((xx - yy) / 2) ** 2 + xy * xy).sqrt()
@@ -169,8 +182,10 @@ def _keypoint3d(r: Render) -> Tensor:
 
 
 def _reshade(r: Render) -> Tensor:
-    """cos / (1 + (d/2)^2) for the angle between normal and view and d metres: a white Lambertian room lit from the
-    camera, as the source, with a bounded fall-off."""
+    """Shading cos(angle) / (1 + (d/2)^2), with the angle between normal and viewing ray, and d in metres.
+
+    A white Lambertian room lit from the camera, as in the original, with a bounded fall-off.
+    """
     reach = (r.fov / 2).tan()
     side = r.rgb.shape[-1]
     steps = (torch.arange(side, device=reach.device) + 0.5) / side * 2 - 1
@@ -182,55 +197,75 @@ def _reshade(r: Render) -> Tensor:
 
 
 def _curvature(r: Render) -> Tensor:
-    """log(1 + k) of both principal curvatures k in 1/metre. The source estimates them on meshes, where furniture
-    edges are curved; here they are analytic and zero on every plane."""
+    """log(1 + k) of both principal curvatures k in 1/metre.
+
+    The original estimates them on meshes, where furniture edges are curved; here they are analytic, and zero on planes.
+    """
     return _half(torch.log1p(r.curvature.clamp(0, 20)))
 
 
 def _segment25d(r: Render) -> Tensor:
-    """Whether four neighbours (S/16 and S/6 right and down) lie on the same planar or curved surface. The source
-    segments depth, normals and occlusion edges without supervision; paint on a wall makes no boundary in either."""
+    """Whether four neighbours (S/16 and S/6 right and down) lie on the same planar or curved surface.
+
+    The original segments depth, normals and occlusion edges without supervision. In neither is paint on a wall a
+    boundary.
+    """
     return _half(_neighbours(r.surface_id[:, None], lambda a, b: (a == b).float()))
 
 
 def _room_layout(r: Render) -> Tensor:
-    """Log distances in metres from the camera to the front, back, left, right wall, floor and ceiling. The source
-    regresses centre, size and turn of the box; the turn is left to vanishing_point here."""
+    """Log distances in metres from the camera to the front, back, left and right wall, floor and ceiling.
+
+    The original regresses centre, size and rotation of the box; here the rotation is part of vanishing_point.
+    """
     return r.layout.clamp_min(0.05).log()
 
 
 def _vanishing_point(r: Render) -> Tensor:
-    """Camera-frame unit directions of the room's three axes (front, right, up), nine numbers. The source classifies
-    them in bins of the Gaussian sphere; here they are regressed."""
+    """Camera-frame unit directions of the room's three axes (front, right, up): nine numbers.
+
+    The original classifies them into bins of the Gaussian sphere; here they are regressed.
+    """
     return r.vanishing.flatten(1)
 
 
 def _semantic(r: Render) -> Tensor:
-    """Wall, floor, ceiling, window, door, picture or one of the object classes, per pixel. The source distils a network
-    trained on COCO; here the truth is known."""
+    """Wall, floor, ceiling, window, door, picture or one of the object classes, per pixel.
+
+    The original distils a network trained on COCO; here the labels are ground truth.
+    """
     return r.semantic[:, ::2, ::2].long()
 
 
 def _object_class(r: Render) -> Tensor:
-    """Class of the object that the camera looks at. The source distils an ImageNet classifier of 1,000 classes; here
-    the truth of eight classes."""
+    """Class of the object that the camera looks at.
+
+    The original distils an ImageNet classifier of 1,000 classes; here the labels are ground truth of eight classes.
+    """
     return r.object_class
 
 
 def _place(r: Render) -> Tensor:
-    """Class of the room. The source distils a classifier of Places; here the truth of six classes."""
+    """Class of the room.
+
+    The original distils a classifier trained on Places; here the labels are ground truth of six classes.
+    """
     return r.place
 
 
-def _face_map(r: Picture) -> Tensor:
-    """Where a face is, and the face's own coordinates there. PRN (Feng et al. 2018) regresses the image positions of a
-    face's texture map; here the reverse map, pixel to face."""
+def _face_map(r: FlatRender) -> Tensor:
+    """Whether a pixel is on a face, and its face coordinates.
+
+    PRN (Feng et al. 2018) regresses the image positions of a face's texture; here the inverse, from pixel to face.
+    """
     return _half(r.face)
 
 
-def _face_heat(r: Picture) -> Tensor:
-    """A bell at every face's centre, as wide as the face. Tiny Face (Hu and Ramanan 2017) scores boxes of fixed sizes;
-    here one heat map."""
+def _face_heat(r: FlatRender) -> Tensor:
+    """A Gaussian at each face's centre, as wide as the face.
+
+    Tiny Face (Hu and Ramanan 2017) scores boxes of fixed sizes; here there is one heat map.
+    """
     return _half(r.heat)
 
 
@@ -240,7 +275,7 @@ def add_noise(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def cut_holes(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Three squares of S/4 x S/4 per image become gray 0.5, at random places that differ from image to image."""
+    """Replace three random squares of S/4 x S/4 per image by gray 0.5, independently for each image."""
     count, _, side, _ = rgb.shape
     hole = side // 4
     corners = torch.randint(0, side - hole + 1, (count, 3, 2), generator=generator).to(rgb.device)
@@ -282,7 +317,7 @@ TASKS: dict[str, Task] = {
 }
 
 
-#: Tasks of the collected models that Taskonomy does not have.
+#: Tasks of the paper's other models, which Taskonomy does not have.
 FACE_TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -293,15 +328,15 @@ FACE_TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """The task of that name.
+    """The task of this name.
 
     Raises:
         NotFoundError: there is none.
     """
-    every = {**TASKS, **FACE_TASKS}
-    if name not in every:
-        raise NotFoundError(f"there is no task {name!r}", f"the tasks are {', '.join(every)}")
-    return every[name]
+    tasks = {**TASKS, **FACE_TASKS}
+    if name not in tasks:
+        raise NotFoundError(f"there is no task {name!r}", f"the tasks are {', '.join(tasks)}")
+    return tasks[name]
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:
@@ -317,32 +352,34 @@ class Scaling:
 
     @classmethod
     def measure(cls, label: Tensor) -> Scaling:
-        """From labels (B, n, ...) float32."""
+        """Measure them on labels (B, n, ...) float32."""
         flat = label.double().transpose(0, 1).flatten(1)
         return cls(flat.mean(1).float(), flat.std(1).clamp_min(1e-6).float())
 
     def apply(self, label: Tensor) -> Tensor:
-        """Labels with mean 0 and standard deviation 1 over the training images: what the losses compare."""
+        """Standardise labels to mean 0 and standard deviation 1 over the training images, as the losses expect."""
         return (label - _channels(self.mean, label)) / _channels(self.std, label)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The best prediction that never looks at the image: zeros after scaling, or the classes' shares in training."""
+    """The best constant prediction: zeros after scaling, or the class frequencies in training."""
 
-    output: Tensor  # (outputs,): values, or log shares
+    output: Tensor  # (outputs,): values, or log frequencies
 
     @classmethod
     def fit(cls, task: Task, label: Tensor) -> Constant:
+        """Fit it to training labels."""
         if not task.classifies:
             return cls(torch.zeros(task.outputs))
         shares = torch.bincount(label.flatten().cpu(), minlength=task.outputs).double() + 1
         return cls((shares / shares.sum()).log().float())
 
     def loss(self, task: Task, label: Tensor) -> float:
+        """Its loss on these labels."""
         shape = (label.shape[0], task.outputs, *label.shape[1 if task.classifies else 2 :])
         return float(task.loss(_channels(self.output, torch.empty(shape)).to(label.device).expand(shape), label))
 
     def accuracy(self, label: Tensor) -> float:
-        """Share of labels that are the most frequent class of the training images."""
+        """Its accuracy: the share of labels that equal the most frequent class in training."""
         return float((label == int(self.output.argmax())).double().mean())

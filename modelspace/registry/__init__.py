@@ -1,4 +1,4 @@
-"""The registry: one DuckDB file that holds models, spaces, vectors and maps, and alone restores everything else.
+"""The registry: one DuckDB file with models, spaces, vectors and maps, from which everything else can be rebuilt.
 
 This package is the only one that imports duckdb. `docs/reference/schema.md` describes the file.
 """

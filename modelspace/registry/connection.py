@@ -1,11 +1,11 @@
-"""Opening the registry file: who may, how it is locked, and what DuckDB's errors mean.
+"""Opening the registry file: locking, sandboxing, and what DuckDB's errors mean.
 
-Many processes may read the file, or one may write it; DuckDB holds a lock on it for as long. Three things are added:
+Many processes may read the file, or one may write it; DuckDB locks the file meanwhile. This module adds:
 
-- A writer first takes a lock on a second file, `<registry>.lock`. DuckDB's own lock silently goes away when the same
-  process opens and closes the registry file by any other means, and then two writers destroy each other's rows.
-- The same process can't open a file for reading while it holds it for writing (the same reason), so that is refused.
-- Every connection is locked down before it is handed out: no other file, no network, no extension, no setting.
+- A writer first locks a second file, `<registry>.lock`. DuckDB's own lock silently disappears when the same process
+  opens and closes the registry file in any other way, and then two writers overwrite each other's rows.
+- For the same reason a process can't open a file for reading while it has it open for writing.
+- Each connection is sandboxed before it is returned: no other files, no network, no extensions, no settings.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -24,33 +25,33 @@ from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFound
 
 try:
     import fcntl
-except ImportError:  # no such lock on Windows: DuckDB's own is all there is
+except ImportError:  # Windows, where we rely on DuckDB's own lock
     fcntl = None  # type: ignore[assignment]
 
-#: The oldest DuckDB that can read a registry; a file of the newest format would shut out a user's older shell.
+#: The oldest DuckDB that can read a registry; users may have an older shell than the newest format needs.
 STORAGE_VERSION = "v1.4.0"
 
-#: Rows per row group, the least that DuckDB allows. A checkpoint writes the last row group anew, so that this bounds
-#: what adding a model writes beyond its own bytes: 2,048 parts of maps are 8 MB.
+#: Rows per row group, the smallest that DuckDB allows. A checkpoint rewrites the last row group, so this limits what
+#: adding a model writes beyond its own bytes: 2,048 parts of maps are 8 MB.
 ROW_GROUP_SIZE = 2048
 
 MEMORY_LIMIT = "2GB"
 
 _LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
-    "temp_directory": "",  # a query that spills would write beside the registry
-    "python_enable_replacements": "false",  # or a missing table name means a Python variable
+    "temp_directory": "",  # a query that spills to disk would write next to the registry
+    "python_enable_replacements": "false",  # an unknown table name would be read as a Python variable
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
-#: The last two locks, set once a connection is there: DuckDB applies a configuration in any order, so that given with
-#: the others they can lock those out.
+#: Set once the connection is open: DuckDB applies a configuration in no particular order, and these two could prevent
+#: the other settings.
 _LOCK = "SET enable_external_access = false; SET lock_configuration = true"
 
-#: Files that this process has open: 0 < n for n readers, -1 for the writer.
-_open_here: dict[str, int] = {}
-_open_here_lock = threading.Lock()
+#: Files that this process has open: n > 0 for n readers, -1 for the writer.
+_open_files: dict[str, int] = {}
+_open_files_lock = threading.Lock()
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 
@@ -59,8 +60,8 @@ class Connection:
     """A DuckDB connection to a registry, and the locks that go with it.
 
     Attributes:
-        duck: the connection.
-        path: the file, links resolved.
+        duck: the DuckDB connection.
+        path: the file, with links resolved.
         write: whether it may write.
     """
 
@@ -79,13 +80,13 @@ class Connection:
         return cursor
 
     def close(self) -> None:
-        """Write what is in the log into the file, and let go of it. Closing twice is allowed."""
+        """Write the log into the file, and release the file. May be called twice."""
         if self._closed:
             return
         self._closed = True
         try:
             if self.write:
-                # Not needed for safety: what was committed is in the log. But readers are faster without a log.
+                # Committed changes are safe in the log, but reading is faster without one.
                 with suppress(duckdb.Error):
                     self.duck.execute("CHECKPOINT")
             self.duck.close()
@@ -96,18 +97,18 @@ class Connection:
 
 
 def open_reading(path: Path, timeout: float = 10.0) -> Connection:
-    """Open a registry file to read.
+    """Open a registry file for reading.
 
     Args:
         path: the file.
-        timeout: seconds to wait for a writer to end.
+        timeout: seconds to wait for a writer to finish.
 
     Raises:
-        NotFoundError: there is no such file.
-        BusyError: somebody was still writing after `timeout`.
+        NotFoundError: the file does not exist.
+        BusyError: another process was still writing after `timeout`.
         DamagedError: the file is not a DuckDB file, or damaged.
     """
-    path = _existing(path)
+    path = _resolve(path)
     deadline = time.monotonic() + timeout
     _enter(path, write=False, deadline=deadline)
     try:
@@ -119,20 +120,20 @@ def open_reading(path: Path, timeout: float = 10.0) -> Connection:
 
 
 def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> Connection:
-    """Open a registry file to write, as the only one.
+    """Open a registry file for writing, exclusively.
 
     Args:
         path: the file.
-        timeout: seconds to wait for other processes to end.
-        create: the file does not exist yet; used under a temporary name only.
+        timeout: seconds to wait for other processes to finish.
+        create: create the file, which must have a temporary name.
 
     Raises:
-        NotFoundError: there is no such file.
-        BusyError: somebody was still reading or writing after `timeout`.
+        NotFoundError: the file does not exist.
+        BusyError: another process was still reading or writing after `timeout`.
         DamagedError: the file is not a DuckDB file, or damaged.
         ModelspaceError: the folder can't be written to.
     """
-    path = path if create else _existing(path)
+    path = path if create else _resolve(path)
     deadline = time.monotonic() + timeout
     lock = _lock(path, deadline)
     try:
@@ -148,14 +149,85 @@ def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> 
     return Connection(duck, path, lock)
 
 
+@contextmanager
+def exclusive(path: Path, timeout: float) -> Iterator[Opener]:
+    """Hold the writer's locks on a registry file while its file is replaced.
+
+    Args:
+        path: the file.
+        timeout: seconds to wait for other processes to finish.
+
+    Yields:
+        What opens the file together with a new one.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        BusyError: another process was still reading or writing after `timeout`.
+    """
+    path = _resolve(path)
+    deadline = time.monotonic() + timeout
+    lock = _lock(path, deadline)
+    try:
+        _enter(path, write=True, deadline=deadline)
+        try:
+            yield Opener(path, deadline)
+        finally:
+            _leave(path, write=True)
+    finally:
+        _unlock(path, lock)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens a registry whose locks are held.
+
+    Attributes:
+        path: the file, with links resolved.
+        deadline: when to give up, on the monotonic clock.
+    """
+
+    path: Path
+    deadline: float
+
+    def attach(
+        self, target: Path, settings: Mapping[str, str] | None, block_size: int | None
+    ) -> duckdb.DuckDBPyConnection:
+        """Connect to the file, as database `registry`, and to a new one, as database `target`.
+
+        Args:
+            target: the new file.
+            settings: DuckDB settings, in addition to the sandbox's.
+            block_size: of the new file, in bytes; by default DuckDB's, 256 KiB.
+        """
+        return _retry(
+            lambda: _attach(self.path, target, settings=settings, block_size=block_size), self.path, self.deadline
+        )
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a database file and its log, if they exist."""
+    for name in (str(path), f"{path}.wal"):
+        with suppress(OSError):
+            os.unlink(name)
+
+
 def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
-    """What an error of DuckDB means to the user of a registry."""
+    """The error that a user of the registry sees for a DuckDB error."""
     text = str(error)
     first_line = text.split("\n", 1)[0]
     if "Could not set lock on file" in text:
         process = re.search(r"\(PID (\d+)\)", text)
-        who = f"process {process[1]}" if process else "another process"
-        return BusyError(f"{who} is using {path}", "try again when it has ended")
+        owner = f"process {process[1]}" if process else "another process"
+        return BusyError(f"{owner} is using {path}", "try again when it has finished")
     if "different configuration than existing connections" in text:
         return _busy_here(path)
     if "version number" in text and "can only read" in text:
@@ -167,7 +239,7 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
         cut = f"truncate -s {byte[1]} {path}.wal" if byte else f"move {path}.wal away"
         return DamagedError(
             f"{path}.wal, the log of the last changes, is damaged",
-            f"keep a copy of both files; then this drops what is beyond the damage: {cut}",
+            f"keep a copy of both files; then this drops the changes after the damage: {cut}",
         )
     if any(
         sign in text
@@ -183,10 +255,11 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
     return ModelspaceError(f"{path}: {first_line}")
 
 
-def _existing(path: Path) -> Path:
+def _resolve(path: Path) -> Path:
+    """An existing registry's path without links, under which DuckDB and this module lock it."""
     if not path.exists():
-        raise NotFoundError(f"there is no registry {path}", "make one: `ModelSpace.create()`")
-    # Two names of one file would be two files to DuckDB, which locks per process and not per connection.
+        raise NotFoundError(f"there is no registry {path}", "create one: `ModelSpace.create()`")
+    # DuckDB locks per process, not per connection, and would treat two names of one file as two files.
     return path.resolve()
 
 
@@ -195,7 +268,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         duck.execute(_LOCK)
     except BaseException as error:
-        # All readers of one process share one database: another one may have locked it already.
+        # All readers in a process share one database, which another reader may have locked already.
         if "configuration has been locked" not in str(error):
             duck.close()
             raise
@@ -204,26 +277,28 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _attach(
     path: Path,
-    beside: Path | None = None,
+    target: Path | None = None,
     *,
     settings: Mapping[str, str] | None = None,
     block_size: int | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """A connection to the registry, to write; with `beside`, also to a second, new file attached under that name.
+    """Connect to the registry for writing; `target` is a new file to attach as database `target`.
 
     Args:
-        settings: of DuckDB, beside those that lock the connection down.
-        block_size: of the second file, in bytes; default: DuckDB's own, 256 KiB.
+        path: the registry file, attached as `registry`.
+        target: the second file.
+        settings: DuckDB settings, in addition to the sandbox's.
+        block_size: of the second file, in bytes; by default DuckDB's, 256 KiB.
     """
     duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **(settings or {})})
     try:
-        # The size of row groups is an option of ATTACH alone.
-        for file, name in ((path, "registry"), (beside, "beside")):
+        # The row group size can only be set in ATTACH.
+        for file, name in ((path, "registry"), (target, "target")):
             if file is not None:
                 quoted = str(file).replace("'", "''")
-                # A file keeps the format that it has; asked for an older one than that, DuckDB refuses to open it.
+                # An existing file keeps its format; DuckDB refuses to open it if an older one is requested.
                 version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
-                blocks = f", BLOCK_SIZE {block_size}" if block_size and file == beside else ""
+                blocks = f", BLOCK_SIZE {block_size}" if block_size and file == target else ""
                 duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version}{blocks})")
         duck.execute(f"USE registry; {_LOCK}")
     except BaseException:
@@ -245,23 +320,23 @@ def _retry(connect: Callable[[], duckdb.DuckDBPyConnection], path: Path, deadlin
 
 
 def _pause(wait: float, deadline: float) -> float:
-    """Sleep for `wait` seconds, but not beyond the deadline; how long to sleep the next time."""
+    """Sleep for `wait` seconds, at most until the deadline; returns the next wait."""
     time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
     return min(2 * wait, _LONGEST_WAIT)
 
 
 def _busy_here(path: Path) -> BusyError:
-    return BusyError(f"this process has {path} open already", "close it first: one writer, or readers")
+    return BusyError(f"this process already has {path} open", "close it first: one writer, or several readers")
 
 
 def _enter(path: Path, *, write: bool, deadline: float) -> None:
-    """Note that this process opens the file, once no other use of it in this process stands against that."""
+    """Record that this process has the file open, as soon as no conflicting use in this process remains."""
     key, wait = str(path), _FIRST_WAIT
     while True:
-        with _open_here_lock:
-            users = _open_here.get(key, 0)
+        with _open_files_lock:
+            users = _open_files.get(key, 0)
             if users == 0 or (users > 0 and not write):
-                _open_here[key] = -1 if write else users + 1
+                _open_files[key] = -1 if write else users + 1
                 return
         if time.monotonic() > deadline:
             raise _busy_here(path)
@@ -269,16 +344,16 @@ def _enter(path: Path, *, write: bool, deadline: float) -> None:
 
 
 def _leave(path: Path, *, write: bool) -> None:
-    with _open_here_lock:
-        users = 0 if write else _open_here[str(path)] - 1
+    with _open_files_lock:
+        users = 0 if write else _open_files[str(path)] - 1
         if users:
-            _open_here[str(path)] = users
+            _open_files[str(path)] = users
         else:
-            del _open_here[str(path)]
+            del _open_files[str(path)]
 
 
 def _lock(path: Path, deadline: float) -> int:
-    """Take the writers' lock: the descriptor of the lock file."""
+    """Take the writers' lock; returns the lock file's descriptor."""
     name, wait = f"{path}.lock", _FIRST_WAIT
     while True:
         try:
@@ -286,13 +361,13 @@ def _lock(path: Path, deadline: float) -> int:
         except OSError as error:
             raise ModelspaceError(
                 f"{path} can't be changed: {error.strerror} ({name})",
-                "queries still work; to change it, copy it to a folder of yours",
+                "queries still work; to change it, copy it to a folder that you can write to",
             ) from None
         try:
             if fcntl is None:
                 return descriptor
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last owner removes the file: a lock on a removed file keeps nobody out.
+            # The last owner removes the file, and a lock on a removed file is worthless.
             if os.fstat(descriptor).st_ino == _inode(name):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
@@ -305,7 +380,7 @@ def _lock(path: Path, deadline: float) -> int:
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace")
         os.close(descriptor)
         if time.monotonic() > deadline:
-            raise BusyError(f"process {owner or '(unknown)'} is changing {path}", "try again when it has ended")
+            raise BusyError(f"process {owner or '(unknown)'} is changing {path}", "try again when it has finished")
         wait = _pause(wait, deadline)
 
 

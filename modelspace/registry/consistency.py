@@ -1,14 +1,14 @@
-"""Does everything in the registry fit together? Each question is one SQL query whose rows are the problems."""
+"""Consistency checks of the registry. Each check is one SQL query whose rows are the problems."""
 
 from __future__ import annotations
 
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import Problem
 
-#: (what its rows say, query). A query gives (subject, detail); the text puts the detail in place of {}.
-_QUESTIONS = (
+#: (message, query). A query returns rows (subject, detail); {} in the message stands for the detail.
+_CHECKS = (
     (
-        "its {} is there more than once",
+        "its {} exists more than once",
         "SELECT 'model ' || name, 'name' FROM main.models GROUP BY name HAVING count(*) > 1"
         " UNION ALL SELECT 'model ' || model_id, 'id' FROM main.models GROUP BY model_id HAVING count(*) > 1"
         " UNION ALL SELECT 'space ' || name, 'name' FROM main.spaces GROUP BY name HAVING count(*) > 1"
@@ -17,13 +17,14 @@ _QUESTIONS = (
         " UNION ALL SELECT 'probe set ' || probe_id, 'id' FROM main.probe_sets GROUP BY probe_id HAVING count(*) > 1",
     ),
     (
-        "there is {} default space among the spaces, not one",
+        "there must be one default space, not {}",
         "SELECT 'registry', count(*) FILTER (WHERE is_default) FROM main.spaces"
         " HAVING count(*) > 0 AND count(*) FILTER (WHERE is_default) <> 1",
     ),
     (
         "its probe set {} is not in the registry",
-        "SELECT 'space ' || s.name, s.probe_id FROM main.spaces s ANTI JOIN main.probe_sets p ON p.probe_id = s.probe_id",
+        "SELECT 'space ' || s.name, s.probe_id FROM main.spaces s"
+        " ANTI JOIN main.probe_sets p ON p.probe_id = s.probe_id",
     ),
     (
         "it uses more images than the {} of its probe set",
@@ -37,15 +38,16 @@ _QUESTIONS = (
         " ON i.probe_id = p.probe_id WHERE i.n <> p.n_images OR i.d <> i.n OR i.lo <> 0 OR i.hi <> i.n - 1",
     ),
     (
-        "images are stored of a probe set that is not there",
+        "images are stored for a missing probe set",
         "SELECT DISTINCT 'probe set ' || i.probe_id, '' FROM main.probe_images i ANTI JOIN main.probe_sets p"
         " ON p.probe_id = i.probe_id",
     ),
     (
         "its positions are not 0..n-1 ({} models)",
         "SELECT 'space ' || coalesce(s.name, e.space_id), e.n FROM (SELECT space_id, count(*) AS n,"
-        " count(DISTINCT position) AS d, min(position) AS lo, max(position) AS hi FROM main.embeddings GROUP BY space_id) e"
-        " LEFT JOIN main.spaces s ON s.space_id = e.space_id WHERE e.d <> e.n OR e.lo <> 0 OR e.hi <> e.n - 1",
+        " count(DISTINCT position) AS d, min(position) AS lo, max(position) AS hi FROM main.embeddings"
+        " GROUP BY space_id) e LEFT JOIN main.spaces s ON s.space_id = e.space_id"
+        " WHERE e.d <> e.n OR e.lo <> 0 OR e.hi <> e.n - 1",
     ),
     (
         "it is in the space {} more than once",
@@ -57,17 +59,17 @@ _QUESTIONS = (
         "SELECT 'model ' || m.name, '' FROM main.models m ANTI JOIN main.embeddings e ON e.model_id = m.model_id",
     ),
     (
-        "an embedding is left of it in the space {}",
+        "the model is missing, but has an embedding in the space {}",
         "SELECT 'model ' || e.model_id, e.space_id FROM main.embeddings e ANTI JOIN main.models m"
         " ON m.model_id = e.model_id",
     ),
     (
-        "model {} has an embedding in it",
-        "SELECT 'missing space ' || e.space_id, e.model_id FROM main.embeddings e ANTI JOIN main.spaces s"
+        "the space is missing, but holds an embedding of model {}",
+        "SELECT 'space ' || e.space_id, e.model_id FROM main.embeddings e ANTI JOIN main.spaces s"
         " ON s.space_id = e.space_id",
     ),
     (
-        "maps are left of it in the space {}",
+        "it has maps in the space {}, but no embedding",
         "SELECT DISTINCT 'model ' || p.model_id, p.space_id FROM (SELECT DISTINCT model_id, space_id FROM main.maps) p"
         " ANTI JOIN main.embeddings e ON e.model_id = p.model_id AND e.space_id = p.space_id",
     ),
@@ -76,14 +78,16 @@ _QUESTIONS = (
         "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), s.name FROM main.embeddings e"
         " JOIN main.spaces s ON s.space_id = e.space_id LEFT JOIN main.models m ON m.model_id = e.model_id"
         " LEFT JOIN (SELECT space_id, model_id, sum(n_images) AS n, bool_and(first_image = before) AS joined FROM ("
-        "   SELECT space_id, model_id, first_image, n_images, coalesce(sum(n_images) OVER (PARTITION BY space_id, model_id"
-        "   ORDER BY first_image ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
+        "   SELECT space_id, model_id, first_image, n_images, coalesce(sum(n_images) OVER ("
+        "   PARTITION BY space_id, model_id ORDER BY first_image"
+        "   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before"
         "   FROM main.maps WHERE part = 0"
         " ) GROUP BY space_id, model_id) b ON b.space_id = e.space_id AND b.model_id = e.model_id"
-        " WHERE CASE WHEN s.method = 'blend' THEN b.n IS NOT NULL ELSE b.n IS DISTINCT FROM s.n_images OR NOT b.joined END",
+        " WHERE CASE WHEN s.method = 'blend' THEN b.n IS NOT NULL"
+        " ELSE b.n IS DISTINCT FROM s.n_images OR NOT b.joined END",
     ),
     (
-        "a block of its maps in the space {} is not whole",
+        "a block of its maps in the space {} is incomplete",
         "SELECT DISTINCT 'model ' || model_id, space_id FROM main.maps GROUP BY space_id, model_id, first_image"
         " HAVING count(*) <> max(part) + 1 OR count(DISTINCT part) <> count(*) OR min(n_images) <> max(n_images)",
     ),
@@ -91,44 +95,44 @@ _QUESTIONS = (
         "its vector or affinities in the space {} are not numbers from -1 to 1",
         "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), e.space_id FROM main.embeddings e"
         " LEFT JOIN main.models m ON m.model_id = e.model_id WHERE len(e.vector) = 0 OR NOT isfinite(e.residual)"
-        # a sum of squares is NaN or infinite if any entry is
+        # The sum of squares is NaN or infinite if any entry is.
         " OR NOT coalesce(list_inner_product(e.vector, e.vector) BETWEEN 1e-12 AND 1.001, false)"
-        " OR NOT coalesce(list_aggregate(e.affinities, 'min') >= -1.001 AND list_aggregate(e.affinities, 'max') <= 1.001,"
-        " len(e.affinities) = 0) OR len(e.affinities) > e.position + 1",
+        " OR NOT coalesce(list_aggregate(e.affinities, 'min') >= -1.001"
+        " AND list_aggregate(e.affinities, 'max') <= 1.001, len(e.affinities) = 0)"
+        " OR len(e.affinities) > e.position + 1",
     ),
     (
-        "its axis {} is outside of its vector, or another model's",
+        "its axis {} is outside its vector, or belongs to another model",
         "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), e.axis FROM main.embeddings e"
         " LEFT JOIN main.models m ON m.model_id = e.model_id"
-        " WHERE e.axis < 0 OR e.axis >= len(e.vector) OR (e.axis IS NOT NULL AND (SELECT count(*) FROM main.embeddings f"
-        " WHERE f.space_id = e.space_id AND f.axis = e.axis) > 1)",
+        " WHERE e.axis < 0 OR e.axis >= len(e.vector) OR (e.axis IS NOT NULL AND"
+        " (SELECT count(*) FROM main.embeddings f WHERE f.space_id = e.space_id AND f.axis = e.axis) > 1)",
     ),
 )
 
-#: The same of the maps of spaces, whose tables a registry of an older program lacks.
-_QUESTIONS_OF_PROJECTIONS = (
+#: The same for projections, whose tables a registry of an older version lacks.
+_PROJECTION_CHECKS = (
     (
-        "its map is stored {} times",
+        "its projection is stored {} times",
         "SELECT 'space ' || coalesce(any_value(s.name), p.space_id), count(*) FROM main.projections p"
         " LEFT JOIN main.spaces s ON s.space_id = p.space_id GROUP BY p.space_id HAVING count(*) > 1",
     ),
     (
-        "a map is stored of it, but there is no such space{}",
-        "SELECT 'missing space ' || p.space_id, '' FROM main.projections p ANTI JOIN main.spaces s"
-        " ON s.space_id = p.space_id",
+        "the space is missing, but has a projection{}",
+        "SELECT 'space ' || p.space_id, '' FROM main.projections p ANTI JOIN main.spaces s ON s.space_id = p.space_id",
     ),
     (
-        "it has a place on a map that is not there, of the space {}",
+        "it has a point in the projection of the space {}, which is missing",
         "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p ANTI JOIN main.projections h"
         " ON h.space_id = p.space_id",
     ),
     (
-        "it has a place on the map of the space {}, which does not hold it",
+        "it has a point in the projection of the space {}, which does not hold it",
         "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p ANTI JOIN main.embeddings e"
         " ON e.space_id = p.space_id AND e.model_id = p.model_id",
     ),
     (
-        "its place on the map of the space {} is stored twice, or is not finite",
+        "its point in the projection of the space {} is stored twice, or is not finite",
         "SELECT 'model ' || p.model_id, p.space_id FROM main.projection_points p GROUP BY p.space_id, p.model_id"
         " HAVING count(*) > 1 OR NOT bool_and(isfinite(p.x) AND isfinite(p.y))",
     ),
@@ -137,18 +141,20 @@ _QUESTIONS_OF_PROJECTIONS = (
 
 def problems(registry: Reader) -> list[Problem]:
     """See `Registry.check`."""
-    found = []
-    for message, question in (*_QUESTIONS, *(_QUESTIONS_OF_PROJECTIONS if registry.has_projections() else ())):
-        for subject, detail in registry._rows(question):
-            found.append(Problem(subject, message.format(detail)))
+    checks = (*_CHECKS, *(_PROJECTION_CHECKS if registry.has_projections() else ()))
+    out = [
+        Problem(subject, message.format(detail))
+        for message, query in checks
+        for subject, detail in registry.rows(query)
+    ]
     for space in registry.spaces():
-        (stored,) = registry._rows("SELECT space_id FROM main.spaces WHERE name = ?", [space.spec.name])[0]
+        (stored,) = registry.rows("SELECT space_id FROM main.spaces WHERE name = ?", [space.spec.name])[0]
         if stored != space.spec.space_id:
-            found.append(Problem(f"space {space.spec.name}", f"its id {stored} is not that of its definition"))
-    identities = dict(registry._rows("SELECT model_id, identity FROM main.models"))
+            out.append(Problem(f"space {space.spec.name}", f"its id {stored} is not that of its definition"))
+    identities = dict(registry.rows("SELECT model_id, identity FROM main.models"))
     for row in registry.models():
         if identities.get(row.model_id) != row.card.identity():
-            found.append(
+            out.append(
                 Problem(f"model {row.card.name}", "its identity is not that of its weights, layer and preprocessing")
             )
-    return found
+    return out

@@ -1,4 +1,4 @@
-"""Tables as files of other programs: Parquet is written by DuckDB, so that no further package is needed."""
+"""Parquet files, written by DuckDB so that no other package is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import duckdb
 
 from modelspace.errors import ModelspaceError
 
-#: Rows that one INSERT holds.
+#: Rows per INSERT.
 _ROWS_AT_ONCE = 50_000
 
 
@@ -19,24 +19,24 @@ def write_parquet(columns: Mapping[str, tuple[str, Sequence[Any]]], path: Path) 
     """Write a table as a Parquet file (ZSTD).
 
     Args:
-        columns: name -> (DuckDB's type, values), all of one length.
-        path: the file; one that is there is overwritten.
+        columns: name -> (DuckDB type, values), all of the same length.
+        path: the file; an existing one is overwritten.
 
     Raises:
         ModelspaceError: it can't be written.
     """
-    # A database of its own, in memory: the connection to a registry may touch no other file.
+    # A separate database in memory: connections to a registry may not access other files.
     duck = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
     try:
-        named = {f'"{name.replace(chr(34), chr(34) * 2)}"': column for name, column in columns.items()}
-        duck.execute(f"CREATE TABLE t ({', '.join(f'{name} {kind}' for name, (kind, _) in named.items())})")
+        column_types = {f'"{name.replace(chr(34), chr(34) * 2)}"': column for name, column in columns.items()}
+        duck.execute(f"CREATE TABLE t ({', '.join(f'{name} {kind}' for name, (kind, _) in column_types.items())})")
         n_rows = len(next(iter(columns.values()))[1])
-        wide = max(1, math.ceil(len(columns) / 50))
-        step = max(1, _ROWS_AT_ONCE // wide)
+        width_factor = max(1, math.ceil(len(columns) / 50))
+        step = max(1, _ROWS_AT_ONCE // width_factor)
         values = ", ".join(f"unnest(?::{kind}[])" for kind, _ in columns.values())
-        for at in range(0, n_rows, step):
+        for start in range(0, n_rows, step):
             duck.execute(
-                f"INSERT INTO t SELECT {values}", [list(column[at : at + step]) for _, column in columns.values()]
+                f"INSERT INTO t SELECT {values}", [list(column[start : start + step]) for _, column in columns.values()]
             )
         quoted = str(path).replace("'", "''")
         duck.execute(f"COPY t TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")

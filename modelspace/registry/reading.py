@@ -1,4 +1,4 @@
-"""What can be asked of an open registry: spaces, probe sets, models, vectors and maps."""
+"""Reading an open registry: spaces, probe sets, models, vectors and maps."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
-#: Bytes of codes or scales in one row of the table `maps`. From 4,096 on, DuckDB would store them out of line.
+#: Bytes of codes or scales per row of the table `maps`. From 4,096 on, DuckDB stores them out of line.
 PART_BYTES = 4000
 
-#: Columns of the table `models` that are attributes of a `ModelCard` as they are.
+#: Columns of the table `models` that are attributes of a `ModelCard` without conversion.
 _CARD_COLUMNS = (
     *("name", "uri", "weights_sha256", "layer", "layer_found_by", "parameters", "architecture"),
     *("task", "data", "tags", "seconds"),
 )
 
-#: Bytes of maps that are fetched at once.
+#: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
 
-
-#: Stands for the space of the published method (Song et al., NeurIPS 2019), the first of a registry.
+#: Alias for the first space of the published method (Song et al., NeurIPS 2019).
 PAPER = "paper"
 
 
 class Reader:
-    """The reading half of `Registry`.
+    """The reading methods of `Registry`.
 
     Attributes:
         path: the file.
-        registry_id: a UUID that the registry was given when it was made.
+        registry_id: a UUID assigned when the registry was created.
     """
 
     def __init__(self, connection: Connection, registry_id: str) -> None:
@@ -51,24 +50,24 @@ class Reader:
     # ---- spaces and probe sets
 
     def spaces(self) -> list[SpaceRow]:
-        """All spaces, in order of adding."""
+        """All spaces, in order of creation."""
         if self._spaces is not None:
             return list(self._spaces)
-        rows = self._rows(
+        rows = self.rows(
             "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
             " s.is_default, s.generation FROM main.spaces s ORDER BY s.created_at, s.name"
         )
-        counts = dict(self._rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
+        counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
         for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
             spec = SpaceSpec(name, probe_id, method, n_images, canvas, bits, scalar, json.loads(parameters), version)
             spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
         if not self._connection.write:
-            self._spaces = list(spaces)  # nobody can write while this connection reads
+            self._spaces = list(spaces)  # no process can write while this connection is open
         return spaces
 
     def space(self, name: str | None = None) -> SpaceRow:
-        """One space by its name or id; None: the default space; "paper": gradient*input of ΣT, whatever its name.
+        """A space by its name or id; None for the default space, "paper" for gradient*input of ΣT under any name.
 
         Raises:
             NotFoundError: there is no such space.
@@ -82,21 +81,24 @@ class Reader:
                 if (row.spec.method, row.spec.scalar) == ("gradient_x_input", "sum"):
                     return row
         if not spaces:
-            raise NotFoundError("the registry has no space yet", "make one: `space.init()`")
+            raise NotFoundError("the registry has no space yet", "create one: `space.init()`")
         names = [row.spec.name for row in spaces]
         if name is None:
             raise NotFoundError("the registry has no default space", f"name one of: {', '.join(names)}")
         raise NotFoundError(f"there is no space {name!r}", _did_you_mean(name, names))
 
     def probe_sets(self) -> list[ProbeRow]:
-        """All probe sets, in order of adding."""
-        rows = self._rows(
+        """All probe sets, in order of creation."""
+        rows = self.rows(
             "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name"
         )
-        return [ProbeRow(probe_id, name, kind, json.loads(spec), *rest) for probe_id, name, kind, spec, *rest in rows]
+        return [
+            ProbeRow(probe_id, name, kind, json.loads(spec), n_images, size)
+            for probe_id, name, kind, spec, n_images, size in rows
+        ]
 
     def probe_set(self, id_or_name: str) -> ProbeRow:
-        """One probe set.
+        """A probe set by its id or name.
 
         Raises:
             NotFoundError: there is no such probe set.
@@ -110,8 +112,8 @@ class Reader:
         )
 
     def probe_images(self, probe_id: str, first: int, count: int) -> list[bytes]:
-        """The stored PNG files of images first .. first + count - 1; fewer where the set ends, none where none are kept."""
-        rows = self._rows(
+        """The PNG files of images first .. first + count - 1; fewer at the end of the set, none for a rendered set."""
+        rows = self.rows(
             "SELECT png FROM main.probe_images WHERE probe_id = ? AND k >= ? AND k < ? ORDER BY k",
             [probe_id, first, first + count],
         )
@@ -120,22 +122,22 @@ class Reader:
     # ---- models
 
     def models(self, where: str | None = None) -> list[ModelRow]:
-        """The models, in order of adding.
+        """The models, in order of registration.
 
         Args:
-            where: a condition in SQL on the table `models`, typed by a user. It is run locked down and read-only, and
-                sees what is committed.
+            where: a user's SQL condition on the table `models`. It runs sandboxed and read-only, and sees only what is
+                committed.
 
         Raises:
             UsageError: the condition is wrong, or takes too long.
         """
         if where is None:
             return self._models("true", [])
-        kept = self._matching(where)
-        return [row for row in self._models("true", []) if row.model_id in kept]
+        ids = self._matching(where)
+        return [row for row in self._models("true", []) if row.model_id in ids]
 
     def model(self, name: str) -> ModelRow:
-        """One model by its name.
+        """A model by its name.
 
         Raises:
             NotFoundError: there is no such model.
@@ -143,35 +145,35 @@ class Reader:
         rows = self._models("name = ?", [name])
         if rows:
             return rows[0]
-        names = [row[0] for row in self._rows("SELECT name FROM main.models")]
+        names = [row[0] for row in self.rows("SELECT name FROM main.models")]
         raise NotFoundError(
             f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: `space.add(model)`"
         )
 
     def find_identity(self, identity: str) -> list[ModelRow]:
-        """The models with equal weights, tapped layer and preprocessing (`ModelCard.identity`)."""
+        """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
         return self._models("identity = ?", [identity])
 
     def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
         # A registry that an earlier version made may be read without these columns.
         code = "code_sha256, options" if self._knows_code() else "'' AS code_sha256, '{}' AS options"
-        rows = self._rows(
+        rows = self.rows(
             f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {', '.join(_CARD_COLUMNS)}"
             f" FROM main.models WHERE {condition} ORDER BY model_id",
             values,
         )
-        # Two plain queries and a dictionary are faster than one join for as few rows as there are models.
-        names = dict(self._rows("SELECT space_id, name FROM main.spaces"))
+        # For few models, two plain queries and a dictionary are faster than a join.
+        names = dict(self.rows("SELECT space_id, name FROM main.spaces"))
         spaces: dict[int, list[str]] = {}
-        for model_id, space_id in self._rows("SELECT model_id, space_id FROM main.embeddings"):
+        for model_id, space_id in self.rows("SELECT model_id, space_id FROM main.embeddings"):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
-        # Most models share a few ways of preprocessing, and checking one takes longer than all else in a row.
-        known = {text: Preprocessing.from_dict(json.loads(text)) for text in {row[2] for row in rows}}
+        # Many models share a preprocessing, and validating one takes longer than the rest of a row.
+        parsed = {text: Preprocessing.from_dict(json.loads(text)) for text in {row[2] for row in rows}}
         return [
             ModelRow(
                 model_id,
                 ModelCard(
-                    preprocessing=known[preprocessing],
+                    preprocessing=parsed[preprocessing],
                     output_shape=tuple(output_shape),
                     code_sha256=code_sha256,
                     options=json.loads(options),
@@ -186,7 +188,7 @@ class Reader:
     def _knows_code(self) -> bool:
         if self._has_code is None:
             self._has_code = bool(
-                self._rows(
+                self.rows(
                     "SELECT 1 FROM duckdb_columns() WHERE table_name = 'models' AND column_name = 'code_sha256'"
                     " AND NOT internal"
                 )
@@ -197,8 +199,8 @@ class Reader:
         cursor = self._connection.cursor()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
-            # The line break ends a comment that the condition may end with. A condition that closes the bracket and
-            # goes on is still only a query: what comes back are numbers, of which those of no model are dropped.
+            # The line break ends a comment in the condition. A condition that closes the parenthesis and goes on is
+            # still only a query; numbers in its result that are not ids of models are ignored.
             text = f"SELECT model_id FROM main.models WHERE (\n{where}\n)"
             table = sql.run(cursor, text, self.path, most_statements=1)
         except UsageError as error:
@@ -230,12 +232,12 @@ class Reader:
         ]
 
     def model_ids(self, space_id: str) -> list[int]:
-        """The models of a space, by position."""
-        rows = self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id])
+        """The ids of a space's models, by position."""
+        rows = self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id])
         return [model_id for (model_id,) in rows]
 
     def vectors(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """All vectors of a space, by position: model ids (n,) int64 and the zero-padded matrix (n, d) float32."""
+        """All vectors of a space, by position: model ids (n,) int64 and a zero-padded matrix (n, d) float32."""
         table = self._columns(
             "SELECT model_id, vector FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id]
         )
@@ -246,16 +248,16 @@ class Reader:
         return table["model_id"].astype(np.int64, copy=False), matrix
 
     def is_exact(self, space_id: str, tolerance: float) -> bool:
-        """Whether no model of a space was cut off by the cap on axes: each owns an axis, or has no residual to speak of."""
-        rows = self._rows(
+        """Whether each model of a space owns an axis or has a negligible residual, so none is an approximation."""
+        rows = self.rows(
             "SELECT count(*) FROM main.embeddings WHERE space_id = ? AND axis IS NULL AND residual > ?",
             [space_id, tolerance],
         )
         return int(rows[0][0]) == 0
 
     def map_blocks(self, space_id: str, model_id: int) -> Iterator[MapBlock]:
-        """The blocks of one model, by first image."""
-        rows = self._rows(
+        """The blocks of a model, by first image."""
+        rows = self.rows(
             "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
             [space_id, model_id],
         )
@@ -264,30 +266,30 @@ class Reader:
                 yield block
 
     def block_starts(self, space_id: str) -> list[int]:
-        """First images of the blocks that a space's models are stored in, sorted."""
-        rows = self._rows("SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? ORDER BY 1", [space_id])
+        """First images of the blocks of a space, sorted."""
+        rows = self.rows("SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? ORDER BY 1", [space_id])
         return [first_image for (first_image,) in rows]
 
     def map_blocks_at(
         self, space_id: str, first_image: int, model_ids: Sequence[int] | None = None
     ) -> Iterator[tuple[int, MapBlock]]:
-        """One block of many models, as (model id, block), by model id; a bounded number of bytes is held at a time.
+        """One block of many models, as (model id, block), by model id; memory use is bounded.
 
         Args:
             space_id: the space.
-            first_image: where the block begins.
-            model_ids: which models; None: all.
+            first_image: the block's first image.
+            model_ids: the models; None for all.
         """
-        rows = self._rows(
+        rows = self.rows(
             "SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ?"
             " GROUP BY model_id ORDER BY model_id",
             [space_id, first_image],
         )
-        wanted = None if model_ids is None else set(model_ids)
+        selected = None if model_ids is None else set(model_ids)
         batch: list[int] = []
         size = 0
         for model_id, n_parts in rows:
-            if wanted is not None and model_id not in wanted:
+            if selected is not None and model_id not in selected:
                 continue
             if batch and size + n_parts * PART_BYTES > _FETCH_BYTES:
                 yield from self._blocks(space_id, first_image, batch)
@@ -298,33 +300,33 @@ class Reader:
             yield from self._blocks(space_id, first_image, batch)
 
     def _blocks(self, space_id: str, first_image: int, model_ids: list[int]) -> Iterator[tuple[int, MapBlock]]:
-        rows = self._rows(
+        rows = self.rows(
             "SELECT model_id, n_images, codes, scales FROM main.maps WHERE space_id = ? AND first_image = ?"
             f" AND model_id BETWEEN ? AND ? AND model_id IN ({', '.join(map(str, map(int, model_ids)))})"
             " ORDER BY model_id, part",
             [space_id, first_image, min(model_ids), max(model_ids)],
         )
-        at = 0
-        while at < len(rows):
-            end = at
-            while end < len(rows) and rows[end][0] == rows[at][0]:
+        start = 0
+        while start < len(rows):
+            end = start
+            while end < len(rows) and rows[end][0] == rows[start][0]:
                 end += 1
-            codes = b"".join([row[2] for row in rows[at:end]])
-            scales = b"".join([row[3] for row in rows[at:end]])
-            yield rows[at][0], MapBlock(first_image, rows[at][1], codes, scales)
-            at = end
+            codes = b"".join([row[2] for row in rows[start:end]])
+            scales = b"".join([row[3] for row in rows[start:end]])
+            yield rows[start][0], MapBlock(first_image, rows[start][1], codes, scales)
+            start = end
 
-    # ---- maps of spaces
+    # ---- projections
 
     def has_projections(self) -> bool:
-        """Whether the registry has the tables for maps of spaces; one that an older program made may be read without."""
-        return bool(self._rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'projections'"))
+        """Whether the registry has tables for projections; one of an older version can be read without them."""
+        return bool(self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'projections'"))
 
     def projection(self, space_id: str) -> ProjectionRow | None:
-        """The stored map of a space; None where none is stored."""
+        """The stored projection of a space, or None."""
         if not self.has_projections():
             return None
-        rows = self._rows("SELECT parameters, seed, made_at FROM main.projections WHERE space_id = ?", [space_id])
+        rows = self.rows("SELECT parameters, seed, made_at FROM main.projections WHERE space_id = ?", [space_id])
         if not rows:
             return None
         points = self._columns(
@@ -340,16 +342,17 @@ class Reader:
             made_at.replace(tzinfo=UTC),
         )
 
-    # ---- inner workings
+    # ---- internals
 
-    def _rows(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of the package's own SQL; user SQL goes through `modelspace.registry.sql`."""
         try:
             return self._connection.duck.execute(statement, values).fetchall()
         except duckdb.Error as error:
             raise translated(error, self.path) from None
 
     def _columns(self, statement: str, values: list[Any]) -> dict[str, np.ndarray]:
-        # Ten times as fast as fetchall: lists arrive as arrays, not as Python floats.
+        # Ten times as fast as fetchall: lists become arrays, not Python floats.
         try:
             return self._connection.duck.execute(statement, values).fetchnumpy()
         except duckdb.Error as error:
@@ -357,7 +360,7 @@ class Reader:
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:
-    from difflib import get_close_matches  # takes a while to import, and only a typing error needs it
+    from difflib import get_close_matches  # slow to import, and needed only for typos
 
     close = (
         get_close_matches(name, names, n=3, cutoff=0.5)
@@ -365,4 +368,4 @@ def _did_you_mean(name: str, names: list[str]) -> str:
     )
     if close:
         return f"did you mean {', '.join(close)}?"
-    return f"there are: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
+    return f"available: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}" if names else ""

@@ -1,4 +1,4 @@
-"""The rows that the registry hands out and takes in."""
+"""The rows that the registry returns and accepts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class SpaceRow:
 
     Attributes:
         spec: what defines the space.
-        is_default: whether it is the one that is meant where none is named.
-        generation: grows with every change of the space's embeddings, by a random step: of two copies of a registry
-            that went different ways, neither takes the other's index for its own.
+        is_default: whether it is used when no space is named.
+        generation: increases by a random step with each change of the space's embeddings, so that two diverged copies
+            of a registry never accept each other's index.
         n_models: number of embedded models.
     """
 
@@ -37,10 +37,10 @@ class ProbeRow:
 
     Attributes:
         probe_id: fingerprint of its images (`modelspace.probes`).
-        name: what people call it; unique.
+        name: its name; unique.
         kind: how it is made, for example "folder" or "rooms".
-        spec: whatever `modelspace.probes` needs to make it again; JSON values.
-        n_images: number of images; None for a set that is rendered, which has as many as asked for.
+        spec: what `modelspace.probes` needs to recreate it; JSON values.
+        n_images: number of images; None for a rendered set, which has no fixed number.
         size: side of the images in pixels.
     """
 
@@ -57,8 +57,8 @@ class ModelRow:
     """A model of the registry.
 
     Attributes:
-        model_id: the registry's number for it; never given again to another model.
-        card: what is known about it.
+        model_id: its number in the registry; never reused for another model.
+        card: its metadata.
         added_at: when it was added, with time zone UTC.
         spaces: names of the spaces that hold it, sorted.
     """
@@ -71,14 +71,14 @@ class ModelRow:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRow:
-    """A model's place in a space.
+    """A model's embedding in a space.
 
     Attributes:
         model_id: the model.
-        position: 0..n-1, in order of adding, without gaps.
-        vector: (d,) float64, d as long as it needs; entries beyond it are zero. Inner product of two vectors = affinity.
+        position: 0..n-1, in order of registration, without gaps.
+        vector: (d,) float64; entries past the end are zero. The inner product of two vectors is the affinity.
         affinities: (m,) float64 in [-1, 1], exact affinities to the models at positions 0..m-1; m <= position + 1.
-        axis: index of the coordinate that this model opened, or None.
+        axis: index of the axis that this model opened, or None.
         residual: 1 - |vector without its own axis|^2: how much of the model the earlier axes leave unexplained.
     """
 
@@ -92,15 +92,15 @@ class EmbeddingRow:
 
 @dataclass(frozen=True, eq=False)
 class ProjectionRow:
-    """The map of a space.
+    """The 2-D projection of a space.
 
     Attributes:
         model_ids: (n,) int64, ascending.
-        coordinates: (n, 2) float64; only distances between them mean something.
-        placed: (n,) bool, whether a model was placed on a map that was there, and not laid out with it.
-        parameters: how it was laid out; JSON values.
+        coordinates: (n, 2) float64; only distances between them are meaningful.
+        placed: (n,) bool, whether a model was placed on an existing layout instead of laid out with the others.
+        parameters: of the layout; JSON values.
         seed: of the layout.
-        made_at: when it was laid out, with time zone UTC; placing further models does not change it.
+        made_at: when it was laid out, with time zone UTC; placing more models does not change it.
     """
 
     model_ids: np.ndarray
@@ -113,10 +113,10 @@ class ProjectionRow:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the registry that does not fit together.
+    """An inconsistency in the registry.
 
     Attributes:
-        subject: what it is about, for example "space gradient*input" or "model depth".
+        subject: what it concerns, for example "space gradient*input" or "model depth".
         message: what is wrong with it.
     """
 

@@ -1,4 +1,4 @@
-"""The migrations: numbered SQL files, each applied once, in a transaction of its own, and never changed afterwards."""
+"""The migrations: numbered SQL files, each applied once, in its own transaction, and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelspace.registry.connection import Connection, translated
 
 FOLDER = Path(__file__).parent / "migrations"
 
-#: Queries of this program also work on a registry that has no migration later than this one.
+#: Queries work on registries migrated at least to this number.
 OLDEST_READABLE = 2
 
 
@@ -24,7 +24,7 @@ class Migration:
 
     Attributes:
         number: 1, 2, ...
-        name: what stands behind the number in the file's name.
+        name: the part of the file's name after the number.
         sql: its text.
         sha256: of the text with Unix line ends, hexadecimal.
     """
@@ -36,7 +36,7 @@ class Migration:
 
 
 def known(folder: Path | None = None) -> list[Migration]:
-    """The migrations that this program knows, by number.
+    """The installed migrations, by number.
 
     Raises:
         DamagedError: the numbers are not 1, 2, ... (a broken installation).
@@ -47,7 +47,7 @@ def known(folder: Path | None = None) -> list[Migration]:
         number, _, name = file.stem.partition("_")
         migrations.append(Migration(int(number), name, sql.decode(), hashlib.sha256(sql).hexdigest()))
     if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
-        raise DamagedError("the installed migrations are not numbered 1, 2, ...", "install modelspace again")
+        raise DamagedError("the installed migrations are not numbered 1, 2, ...", "reinstall modelspace")
     return migrations
 
 
@@ -55,7 +55,7 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
     """(registry id, [(number, sha256), ...] by number) of an open registry.
 
     Raises:
-        DamagedError: the file holds no registry.
+        DamagedError: the file is not a registry.
     """
     try:
         row = connection.duck.execute(
@@ -67,35 +67,37 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
     if row is None:
-        raise DamagedError(f"{connection.path} is a DuckDB file, but not a registry", "make one: `ModelSpace.create()`")
+        raise DamagedError(
+            f"{connection.path} is a DuckDB file, but not a registry", "create one: `ModelSpace.create()`"
+        )
     return row[0], [(int(number), sha256) for number, sha256 in row[1]]
 
 
 def check_readable(connection: Connection) -> str:
-    """See to it that this program can read the registry, and return the registry's id.
+    """Check that this version can read the registry, and return the registry's id.
 
     Raises:
-        ModelspaceError: the registry is too new, or too old.
-        ConflictError: a migration was changed after it was applied.
-        DamagedError: the file holds no registry.
+        ModelspaceError: the registry is too new or too old.
+        ConflictError: an applied migration differs from the installed one.
+        DamagedError: the file is not a registry.
     """
     registry_id, rows = applied(connection)
     _compare(rows, connection.path)
     if len(rows) < OLDEST_READABLE:
         raise ModelspaceError(
-            f"{connection.path} was made by an older modelspace",
-            "any change brings it up to date: `space.rebuild(coordinates=True)`",
+            f"{connection.path} was created by an older version of modelspace",
+            "any change migrates it, for example `space.rebuild(coordinates=True)`",
         )
     return registry_id
 
 
 def migrate(connection: Connection) -> str:
-    """Apply what is missing to a registry that is open for writing, and return the registry's id.
+    """Apply missing migrations to a registry that is open for writing, and return the registry's id.
 
     Raises:
         ModelspaceError: the registry is too new.
-        ConflictError: a migration was changed after it was applied.
-        DamagedError: the file holds no registry.
+        ConflictError: an applied migration differs from the installed one.
+        DamagedError: the file is not a registry.
     """
     registry_id, rows = applied(connection)
     missing = _compare(rows, connection.path)
@@ -104,14 +106,14 @@ def migrate(connection: Connection) -> str:
 
 
 def initialise(connection: Connection) -> None:
-    """Apply all migrations to an empty file that is open for writing, and give the registry its id."""
+    """Apply all migrations to an empty file that is open for writing, and assign the registry's id."""
     _apply(connection, known())
     connection.duck.execute("INSERT INTO main.meta VALUES (uuid(), ?)", [now()])
     connection.duck.execute("CHECKPOINT")
 
 
 def now() -> datetime:
-    """The time in UTC, without a time zone, as the registry stores it."""
+    """The current time in UTC, without a time zone, as the registry stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -129,19 +131,21 @@ def _apply(connection: Connection, migrations: list[Migration]) -> None:
         except BaseException:
             duck.execute("ROLLBACK")
             raise
-        # The log replays changes of tables less reliably than changes of rows: don't leave them in it.
+        # The log replays schema changes less reliably than changes of rows, so don't leave them in it.
         duck.execute("CHECKPOINT")
 
 
 def _compare(rows: list[tuple[int, str]], path: Path) -> list[Migration]:
-    """The migrations that are still to be applied, once the applied ones were found to be the known ones."""
+    """The migrations still to be applied, after checking that the applied ones match the installed ones."""
     migrations = known()
     for migration, (number, sha256) in zip(migrations, rows, strict=False):
         if migration.number != number or migration.sha256 != sha256:
             raise ConflictError(
-                f"migration {number} of {path} is not the one that this modelspace knows",
-                "use the modelspace that made the registry, or a released version",
+                f"migration {number} of {path} differs from that of this modelspace",
+                "use the version that created the registry, or a released version",
             )
     if len(rows) > len(migrations):
-        raise ModelspaceError(f"{path} was made by a newer modelspace", "pip install --upgrade modelspace")
+        raise ModelspaceError(
+            f"{path} was created by a newer version of modelspace", "pip install --upgrade modelspace"
+        )
     return migrations[len(rows) :]

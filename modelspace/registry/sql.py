@@ -1,4 +1,4 @@
-"""SQL typed by a user: read-only, locked down, with a time-out."""
+"""User SQL: read-only, sandboxed, with a time-out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BATCH = 4096
 
 @dataclass(frozen=True)
 class Table:
-    """The answer to a query.
+    """The result of a query.
 
     Attributes:
-        columns: names.
-        types: DuckDB's names of their types.
+        columns: their names.
+        types: their DuckDB types.
         rows: one tuple of Python values per row.
     """
 
@@ -31,22 +31,22 @@ class Table:
 
 
 def query(path: Path, sql: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
-    """Run a user's SQL on a registry. Nothing can be changed, and nothing but the registry can be read.
+    """Run a user's SQL on a registry. It can change nothing, and read nothing but the registry.
 
     Args:
         path: the registry file.
-        sql: one or several SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN statements.
-        timeout_s: seconds until the query is interrupted. DuckDB looks for an interruption between pieces of work, so
-            that a single call of a function on a very long value can overrun it.
-        max_rows: at most that many rows of the answer.
+        sql: one or more SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN statements.
+        timeout_s: seconds until the query is interrupted. DuckDB checks for interruption between work units, so a
+            single function call on a very long value can exceed it.
+        max_rows: maximum number of rows of the result.
 
     Returns:
-        What the last statement gives.
+        The result of the last statement.
 
     Raises:
-        UsageError: the SQL is wrong, does something else than read, or takes too long.
-        NotFoundError: there is no such file.
-        BusyError: somebody is writing.
+        UsageError: the SQL is wrong, does more than read, or takes too long.
+        NotFoundError: the file does not exist.
+        BusyError: another process is writing.
         DamagedError: the file is damaged.
     """
     connection = open_reading(path)
@@ -65,27 +65,27 @@ def run(
     max_rows: int | None = None,
     most_statements: int | None = None,
 ) -> Table:
-    """`query` on a connection that is locked down already, and in a transaction that can't write."""
-    late = threading.Event()
+    """`query` on a connection that is locked down already, in a read-only transaction."""
+    timed_out = threading.Event()
 
     def interrupt() -> None:
-        late.set()
+        timed_out.set()
         duck.interrupt()
 
     timer = threading.Timer(timeout_s, interrupt)
     timer.daemon = True
     timer.start()
     try:
-        return _last_answer(duck, sql, max_rows, most_statements)
+        return _last_result(duck, sql, max_rows, most_statements)
     except duckdb.Error as error:
-        if late.is_set():
+        if timed_out.is_set():
             raise _too_long(timeout_s) from None
         raise _explained(error, path) from None
     finally:
         timer.cancel()
 
 
-def _last_answer(duck: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None, most_statements: int | None) -> Table:
+def _last_result(duck: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None, most_statements: int | None) -> Table:
     statements = duck.extract_statements(sql)
     if most_statements is not None and len(statements) > most_statements:
         raise UsageError("there is more than one statement")
@@ -93,12 +93,12 @@ def _last_answer(duck: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None
         raise UsageError("there is no SQL statement", "for example: FROM catalog")
     readable = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
     for statement in statements:
-        # The connection refuses writing by itself. This keeps out what DuckDB counts as harmless: settings and
-        # profiles (1.4 writes them to any file), temporary tables, transactions that stay open.
+        # The connection already refuses writes. This refuses what DuckDB considers harmless: settings and
+        # profiles (1.4 writes them to any file), temporary tables, and open transactions.
         if statement.type not in readable:
             name = getattr(statement.type, "name", str(statement.type))
             raise UsageError(
-                f"{name} is not a query: the registry can only be read with SQL", "use SELECT, FROM or WITH"
+                f"{name} is not a query: with SQL the registry can only be read", "use SELECT, FROM or WITH"
             )
     for statement in statements[:-1]:
         duck.execute(statement).fetchall()
@@ -123,6 +123,4 @@ def _explained(error: duckdb.Error, path: Path) -> ModelspaceError:
 
 
 def _too_long(timeout_s: float) -> UsageError:
-    return UsageError(
-        f"the query was interrupted after {timeout_s:g} s", "narrow it, or give it more time: `timeout_s=`"
-    )
+    return UsageError(f"the query was interrupted after {timeout_s:g} s", "narrow it, or allow more time: `timeout_s=`")

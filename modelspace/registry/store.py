@@ -1,4 +1,4 @@
-"""The registry as Python sees it: rows in, rows out, one transaction per change."""
+"""The registry's Python interface: rows in, rows out, one transaction per change."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import schema
-from modelspace.registry.connection import Connection, open_reading, open_writing, translated
+from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
 
-#: Rows that one INSERT of new coordinates holds.
+#: Rows of new coordinates per INSERT.
 _ROWS_AT_ONCE = 256
 
-#: DuckDB would read a file of these names as the name of one of its own schemas.
+#: DuckDB would take files of these names for its own schemas.
 _RESERVED_STEMS = ("main", "temp", "system")
 
 
@@ -34,19 +34,19 @@ class _Keep:
         return "KEEP"
 
 
-#: "Leave this column as it is", where None is a value.
+#: Leaves a column unchanged, where None is a value.
 KEEP: Final[Any] = _Keep()
 
 
 class Registry(Reader):
     """An open registry. Use it in a `with` statement, or call `close`.
 
-    Reading methods work on every open registry; changing ones need `open(..., write=True)` and a `transaction`.
-    Any method raises DamagedError where DuckDB finds that the file is damaged.
+    Reading works on every open registry; changes need `open(..., write=True)` and a `transaction`. Any method raises
+    DamagedError if DuckDB finds the file damaged.
 
     Attributes:
         path: the file.
-        registry_id: a UUID that the registry was given when it was made.
+        registry_id: a UUID assigned when the registry was created.
     """
 
     def __init__(self, connection: Connection, registry_id: str) -> None:
@@ -55,13 +55,13 @@ class Registry(Reader):
 
     @staticmethod
     def create(path: Path) -> None:
-        """Make an empty registry.
+        """Create an empty registry.
 
-        It is made under a temporary name and renamed at the end, so that `path` is never half a registry.
+        It is created under a temporary name and renamed at the end, so `path` is never an incomplete registry.
 
         Raises:
-            ConflictError: there is something of that name already, or a log of a registry that is gone.
-            UsageError: DuckDB can't use such a file name.
+            ConflictError: the file exists already, or the log of a deleted registry does.
+            UsageError: DuckDB can't use this file name.
             ModelspaceError: the folder can't be written to.
         """
         path = path.absolute()
@@ -69,48 +69,46 @@ class Registry(Reader):
             raise UsageError(f"a registry can't be called {path.name}", "for example: registry.duckdb")
         _check_free(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        _remove(temporary)
+        remove(temporary)
         try:
             connection = open_writing(temporary, create=True)
             try:
                 schema.initialise(connection)
             finally:
                 connection.close()
-            descriptor = os.open(temporary, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            flush(temporary)
             _check_free(path)
             try:
                 os.link(temporary, path)  # unlike a rename, it never replaces a file
             except FileExistsError:
                 _check_free(path)
                 raise
-            except OSError:  # a file system without links
+            except OSError:  # the file system has no hard links
                 os.rename(temporary, path)
-            _sync_folder(path.parent)
+            flush(path.parent)
         except duckdb.Error as error:
             raise translated(error, path) from None
         except OSError as error:
-            raise ModelspaceError(f"{path} can't be made: {error.strerror}") from None
+            raise ModelspaceError(f"{path} can't be created: {error.strerror}") from None
         finally:
-            _remove(temporary)
+            remove(temporary)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, timeout: float = 10.0) -> Registry:
-        """Open a registry: to read, beside other readers, or to write, alone.
+        """Open a registry for reading, shared with other readers, or for writing, exclusively.
 
         Args:
             path: the file.
-            write: whether to change it. An older registry is then brought up to date first.
-            timeout: seconds to wait until others let go of the file.
+            write: whether to change it; this migrates an older registry first.
+            timeout: seconds to wait until other processes release the file.
 
         Raises:
-            NotFoundError: there is no such file.
-            BusyError: others held the file for longer than `timeout`.
-            DamagedError: the file is no registry, or is damaged.
-            ConflictError: its migrations are not those that this program knows.
-            ModelspaceError: it was made by a newer program; it is too old to be read and has to be migrated;
-                or it can't be written to.
+            NotFoundError: the file does not exist.
+            BusyError: other processes held the file for longer than `timeout`.
+            DamagedError: the file is damaged, or is not a registry.
+            ConflictError: its migrations differ from those of this version.
+            ModelspaceError: it was created by a newer version, is too old to be read without migration, or can't be
+                written to.
         """
         connection = open_writing(path, timeout) if write else open_reading(path, timeout)
         try:
@@ -124,7 +122,7 @@ class Registry(Reader):
         return cls(connection, registry_id)
 
     def close(self) -> None:
-        """Let go of the file. Closing twice is allowed."""
+        """Release the file. May be called twice."""
         self._connection.close()
 
     def __enter__(self) -> Registry:
@@ -137,20 +135,20 @@ class Registry(Reader):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes made inside are kept together at the end, or none of them where an exception leaves the block.
+        """Commit all changes of the block at its end, or none if an exception leaves it.
 
         Raises:
-            ModelspaceError: DuckDB could not keep them, for example on a full disk.
+            ModelspaceError: DuckDB could not commit, for example on a full disk.
         """
         if not self._connection.write or self._in_transaction:
-            raise RuntimeError("a transaction needs a registry that is open for writing, and can't hold another one")
+            raise RuntimeError("a transaction needs a registry that is open for writing, and can't be nested")
         self._execute("BEGIN")
         self._in_transaction = True
         try:
             yield
             self._execute("COMMIT")
         except BaseException:
-            with suppress(duckdb.Error):  # DuckDB rolls back by itself where the COMMIT failed
+            with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")
             raise
         finally:
@@ -161,7 +159,7 @@ class Registry(Reader):
 
         Args:
             row: the set.
-            images: (name, PNG file) of every image in order, where they can't be made again from `row.spec`.
+            images: (name, PNG file) of each image in order, unless they can be recreated from `row.spec`.
 
         Raises:
             ConflictError: its name or id is taken.
@@ -171,7 +169,7 @@ class Registry(Reader):
         for known in self.probe_sets():
             if row.probe_id == known.probe_id or row.name == known.name:
                 raise ConflictError(
-                    f"there is a probe set {known.name!r} already ({known.probe_id})", "choose another name"
+                    f"probe set {known.name!r} exists already ({known.probe_id})", "choose another name"
                 )
         self._execute(
             "INSERT INTO main.probe_sets VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -184,7 +182,7 @@ class Registry(Reader):
             self._execute("INSERT INTO main.probe_images VALUES (?, ?, ?, ?)", [row.probe_id, k, name, png])
             n_images = k + 1
         if n_images != row.n_images:
-            raise UsageError(f"probe set {row.name!r} has {row.n_images} images, but {n_images} were given")
+            raise UsageError(f"probe set {row.name!r} has {row.n_images} images, but got {n_images}")
 
     def add_space(self, spec: SpaceSpec, *, default: bool) -> None:
         """Add an empty space.
@@ -194,23 +192,21 @@ class Registry(Reader):
             default: whether it becomes the default space. The first space always does.
 
         Raises:
-            ConflictError: there is a space of that name or of that definition.
+            ConflictError: a space of that name or definition exists.
             NotFoundError: its probe set is not in the registry.
             UsageError: its name looks like a space id.
         """
         self._needs_transaction()
         if not spec.name.strip() or re.fullmatch("[0-9a-f]{16}", spec.name):
-            raise UsageError(
-                f"a space can't be called {spec.name!r}: that could be the id of another one", "choose another name"
-            )
+            raise UsageError(f"a space can't be called {spec.name!r}: it looks like a space id", "choose another name")
         self.probe_set(spec.probe_id)
         spaces = self.spaces()
         for row in spaces:
             if row.spec.name == spec.name:
-                raise ConflictError(f"there is a space {spec.name!r} already", "choose another name")
+                raise ConflictError(f"space {spec.name!r} exists already", "choose another name")
             if row.spec.space_id == spec.space_id:
                 raise ConflictError(
-                    f"the space {row.spec.name!r} is the same as {spec.name!r}", f"use {row.spec.name!r}"
+                    f"space {row.spec.name!r} has the same definition as {spec.name!r}", f"use {row.spec.name!r}"
                 )
         default = default or not spaces
         if default:
@@ -235,7 +231,7 @@ class Registry(Reader):
         )
 
     def set_default_space(self, name: str) -> None:
-        """Make a space the one that is meant where none is named.
+        """Set the space that is used when none is named.
 
         Raises:
             NotFoundError: there is no such space.
@@ -245,11 +241,11 @@ class Registry(Reader):
         self._execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
 
     def add_model(self, card: ModelCard) -> int:
-        """Add a model, still without embeddings, and return its id.
+        """Add a model, without embeddings, and return its id.
 
         Raises:
-            ConflictError: there is a model of that name.
-            UsageError: the name is empty, or has a control character, or a space at an end.
+            ConflictError: a model of that name exists.
+            UsageError: the name is empty, has a control character, or starts or ends with a space.
         """
         self._needs_transaction()
         self._check_free_name(card.name)
@@ -275,7 +271,7 @@ class Registry(Reader):
         }
         if self._knows_code():
             values |= {"code_sha256": card.code_sha256, "options": canonical_json(dict(card.options))}
-        (model_id,) = self._rows(
+        (model_id,) = self.rows(
             f"INSERT INTO main.models (model_id, tags, {', '.join(values)})"
             " VALUES (nextval('main.model_ids'), map(?::VARCHAR[], ?::VARCHAR[]),"
             f" {', '.join('?' * len(values))}) RETURNING model_id",
@@ -286,13 +282,13 @@ class Registry(Reader):
     def add_embedding(
         self, space_id: str, row: EmbeddingRow, blocks: Iterable[MapBlock], *, derived: bool = False
     ) -> None:
-        """Add a model's vector and maps to a space, at its end.
+        """Append a model's vector and maps to a space.
 
         Args:
             space_id: the space.
             row: the embedding; its position is the number of models in the space.
-            blocks: the maps of all images of the space in order; drawn one at a time.
-            derived: the space's affinities follow from other spaces', and it holds no maps: there must be no blocks.
+            blocks: the maps of all images of the space in order; consumed one at a time.
+            derived: whether the space's affinities follow from other spaces', so there must be no blocks.
 
         Raises:
             NotFoundError: there is no such space or model.
@@ -302,15 +298,15 @@ class Registry(Reader):
         self._needs_transaction()
         space = self.space(space_id)
         _check_row(row)
-        if not self._rows("SELECT 1 FROM main.models WHERE model_id = ?", [row.model_id]):
-            raise NotFoundError(f"there is no model with the id {row.model_id}")
-        if self._rows(
+        if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [row.model_id]):
+            raise NotFoundError(f"there is no model with id {row.model_id}")
+        if self.rows(
             "SELECT 1 FROM main.embeddings WHERE space_id = ? AND model_id = ?", [space.spec.space_id, row.model_id]
         ):
-            raise ConflictError(f"model {row.model_id} is in the space {space.spec.name!r} already")
+            raise ConflictError(f"model {row.model_id} is already in space {space.spec.name!r}")
         if row.position != space.n_models:
             raise ConflictError(
-                f"the next position in the space {space.spec.name!r} is {space.n_models}, not {row.position}",
+                f"the next position in space {space.spec.name!r} is {space.n_models}, not {row.position}",
                 "another process has changed the registry: try again",
             )
         self._execute(
@@ -328,7 +324,7 @@ class Registry(Reader):
         next_image = 0
         for block in blocks:
             if block.first_image != next_image or block.n_images < 1:
-                raise UsageError(f"a block begins at image {block.first_image}, but image {next_image} is the next one")
+                raise UsageError(f"a block begins at image {block.first_image}, but the next image is {next_image}")
             self._add_block(space.spec.space_id, row.model_id, block)
             next_image += block.n_images
         if next_image != (0 if derived else space.spec.n_images):
@@ -352,7 +348,7 @@ class Registry(Reader):
         )
 
     def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
-        """Give all models of a space new positions, vectors, affinities, axes and residuals; their maps stay.
+        """Replace positions, vectors, affinities, axes and residuals of all models of a space, but not their maps.
 
         Args:
             space_id: the space.
@@ -360,34 +356,34 @@ class Registry(Reader):
 
         Raises:
             NotFoundError: there is no such space.
-            ConflictError: the rows' models are not the space's, or their positions not 0..n-1.
+            ConflictError: the rows' models are not those of the space, or their positions are not 0..n-1.
             UsageError: a number is not finite, or a vector is zero.
         """
         self._needs_transaction()
         space_id = self.space(space_id).spec.space_id
-        stored = {row[0] for row in self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
+        stored = {row[0] for row in self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
         if len(rows) != len(stored) or {row.model_id for row in rows} != stored:
-            raise ConflictError("new coordinates must be given for every model of the space, once")
+            raise ConflictError("new coordinates must have each model of the space once")
         if [row.position for row in rows] != list(range(len(rows))):
             raise ConflictError("positions must be 0..n-1 in this order")
         for row in rows:
             _check_row(row)
-        # One UPDATE for all of them: one per model would read the whole table each time.
+        # A single UPDATE: one per model would read the whole table each time.
         self._execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
         try:
-            for at in range(0, len(rows), _ROWS_AT_ONCE):
-                some = rows[at : at + _ROWS_AT_ONCE]
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                chunk = rows[start : start + _ROWS_AT_ONCE]
                 self._execute(
                     "INSERT INTO temp.new_coordinates SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]),"
                     " unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[])",
                     [
                         space_id,
-                        [row.model_id for row in some],
-                        [row.position for row in some],
-                        [row.vector.tolist() for row in some],
-                        [row.affinities.tolist() for row in some],
-                        [row.axis for row in some],
-                        [row.residual for row in some],
+                        [row.model_id for row in chunk],
+                        [row.position for row in chunk],
+                        [row.vector.tolist() for row in chunk],
+                        [row.affinities.tolist() for row in chunk],
+                        [row.axis for row in chunk],
+                        [row.residual for row in chunk],
                     ],
                 )
             self._execute(
@@ -396,23 +392,22 @@ class Registry(Reader):
                 " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
             )
         finally:
-            with suppress(duckdb.Error):  # where the transaction has failed, its end drops the table
+            with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
                 self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
         self._changed(space_id)
 
     def remove_model(self, model_id: int) -> None:
-        """Remove a model and all that is stored of it.
+        """Remove a model and everything stored for it.
 
-        The positions after it then have a gap, which the caller closes with `replace_coordinates` in the same
-        transaction.
+        This leaves a gap in the positions, which the caller closes with `replace_coordinates` in the same transaction.
 
         Raises:
             NotFoundError: there is no such model.
         """
         self._needs_transaction()
-        spaces = self._rows("SELECT space_id FROM main.embeddings WHERE model_id = ?", [model_id])
-        if not self._rows("DELETE FROM main.models WHERE model_id = ? RETURNING model_id", [model_id]):
-            raise NotFoundError(f"there is no model with the id {model_id}")
+        spaces = self.rows("SELECT space_id FROM main.embeddings WHERE model_id = ?", [model_id])
+        if not self.rows("DELETE FROM main.models WHERE model_id = ? RETURNING model_id", [model_id]):
+            raise NotFoundError(f"there is no model with id {model_id}")
         self._execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
         self._execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
         self._execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
@@ -420,26 +415,26 @@ class Registry(Reader):
             self._changed(space_id)
 
     def set_projection(self, space_id: str, row: ProjectionRow) -> None:
-        """Store the map of a space, in place of the one that is there. Vectors and affinities are not touched.
+        """Store the projection of a space, replacing an existing one. Vectors and affinities don't change.
 
         Args:
             space_id: the space.
-            row: places of some or all of its models, each once.
+            row: coordinates of some or all of its models, each once.
 
         Raises:
             NotFoundError: there is no such space, or a model is not in it.
-            UsageError: shapes don't fit, a model comes twice, or a coordinate is not finite.
+            UsageError: shapes don't match, a model occurs twice, or a coordinate is not finite.
         """
         self._needs_transaction()
         space_id = self.space(space_id).spec.space_id
         ids = [int(model_id) for model_id in row.model_ids]
         if row.coordinates.shape != (len(ids), 2) or row.placed.shape != (len(ids),) or len(set(ids)) != len(ids):
-            raise UsageError(f"a map of {len(ids)} models needs a place (x, y) for each, once")
+            raise UsageError(f"a projection of {len(ids)} models needs one point (x, y) for each")
         if not np.isfinite(row.coordinates).all():
-            raise UsageError("a place on the map is not finite")
-        stored = {row[0] for row in self._rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
-        if strangers := set(ids) - stored:
-            raise NotFoundError(f"model {min(strangers)} is not in the space {space_id}")
+            raise UsageError("a point of the projection is not finite")
+        stored = {row[0] for row in self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
+        if missing := set(ids) - stored:
+            raise NotFoundError(f"model {min(missing)} is not in space {space_id}")
         self._execute("DELETE FROM main.projections WHERE space_id = ?", [space_id])
         self._execute("DELETE FROM main.projection_points WHERE space_id = ?", [space_id])
         self._execute(
@@ -452,18 +447,18 @@ class Registry(Reader):
             ],
         )
         self._execute(
-            "INSERT INTO main.projection_points SELECT ?, unnest(?::BIGINT[]), unnest(?::DOUBLE[]), unnest(?::DOUBLE[]),"
-            " unnest(?::BOOLEAN[])",
+            "INSERT INTO main.projection_points SELECT ?, unnest(?::BIGINT[]), unnest(?::DOUBLE[]),"
+            " unnest(?::DOUBLE[]), unnest(?::BOOLEAN[])",
             [space_id, ids, row.coordinates[:, 0].tolist(), row.coordinates[:, 1].tolist(), row.placed.tolist()],
         )
 
     def rename_model(self, old: str, new: str) -> None:
-        """Give a model another name.
+        """Rename a model.
 
         Raises:
-            NotFoundError: there is no model of the old name.
-            ConflictError: there is one of the new name.
-            UsageError: the new name is empty, or has a control character, or a space at an end.
+            NotFoundError: no model has the old name.
+            ConflictError: a model has the new name.
+            UsageError: the new name is empty, has a control character, or starts or ends with a space.
         """
         self._needs_transaction()
         model_id = self.model(old).model_id
@@ -480,14 +475,14 @@ class Registry(Reader):
         data: str | None = KEEP,
         tags: Mapping[str, str] = KEEP,
     ) -> None:
-        """Change what is known about a model; KEEP leaves a column as it is, and None empties it.
+        """Change a model's metadata; KEEP leaves a column unchanged, None clears it.
 
         Raises:
             NotFoundError: there is no such model.
         """
         self._needs_transaction()
-        if not self._rows("SELECT 1 FROM main.models WHERE model_id = ?", [model_id]):
-            raise NotFoundError(f"there is no model with the id {model_id}")
+        if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [model_id]):
+            raise NotFoundError(f"there is no model with id {model_id}")
         if task is not KEEP:
             self._execute("UPDATE main.models SET task = ? WHERE model_id = ?", [task, model_id])
         if data is not KEEP:
@@ -499,30 +494,27 @@ class Registry(Reader):
             )
 
     def check(self) -> list[Problem]:
-        """What in the registry does not fit together; nothing, if all is well. Maps are counted, not read.
-
-        `open` has compared the migrations already.
-        """
+        """Inconsistencies in the registry. Maps are counted, not read; migrations were compared by `open`."""
         from modelspace.registry.consistency import problems  # only `verify` needs it
 
         return problems(self)
 
-    # ---- inner workings
+    # ---- internals
 
     def _changed(self, space_id: str) -> None:
         self._execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
 
     def _needs_transaction(self) -> None:
         if not self._in_transaction:
-            raise RuntimeError("changes of a registry need a transaction: with registry.transaction(): ...")
+            raise RuntimeError("changes to a registry need a transaction: with registry.transaction(): ...")
 
     def _check_free_name(self, name: str) -> None:
         if not name or name != name.strip() or not name.isprintable():
             raise UsageError(
-                f"a model can't be called {name!r}", "a name has printable characters and no space at its ends"
+                f"a model can't be called {name!r}", "use printable characters, without a space at either end"
             )
-        if self._rows("SELECT 1 FROM main.models WHERE name = ?", [name]):
-            raise ConflictError(f"there is a model {name!r} already", "choose another name, or remove it first")
+        if self.rows("SELECT 1 FROM main.models WHERE name = ?", [name]):
+            raise ConflictError(f"model {name!r} exists already", "choose another name, or remove it first")
 
     def _execute(self, statement: str, values: list[Any] | None = None) -> None:
         try:
@@ -532,12 +524,12 @@ class Registry(Reader):
 
 
 def _step() -> int:
-    """What a generation grows by: see `SpaceRow.generation`."""
+    """The increment of a generation: see `SpaceRow.generation`."""
     return random.SystemRandom().randrange(1, 1 << 20)
 
 
 def _check_row(row: EmbeddingRow) -> None:
-    """Refuse what would come first in every ranking, or break it."""
+    """Refuse values that would rank first everywhere or break rankings."""
     if row.vector.ndim != 1 or not np.isfinite(row.vector).all() or not row.vector.any():
         raise UsageError(f"the vector of model {row.model_id} is zero, or not finite")
     if row.affinities.ndim != 1 or len(row.affinities) > row.position + 1 or not np.isfinite(row.affinities).all():
@@ -550,20 +542,4 @@ def _check_free(path: Path) -> None:
     if os.path.lexists(path):
         raise ConflictError(f"{path} exists already", "choose another folder, or remove it first")
     if os.path.lexists(f"{path}.wal"):
-        raise ConflictError(
-            f"{path}.wal is the log of a registry that is gone", "put the registry back beside it, or remove the log"
-        )
-
-
-def _remove(temporary: Path) -> None:
-    for name in (str(temporary), f"{temporary}.wal"):
-        with suppress(OSError):
-            os.unlink(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise ConflictError(f"{path}.wal is the log of a deleted registry", "restore the registry, or remove the log")

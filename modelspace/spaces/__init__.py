@@ -1,4 +1,4 @@
-"""Spaces: where models are compared. Affinities, coordinates, the index, and how neighbours are ranked."""
+"""Spaces, where models are compared: affinities, coordinates, the index, and how neighbours are ranked."""
 
 from modelspace.deprecated import renamed
 

@@ -1,4 +1,4 @@
-"""Stored maps compared, and what follows for the coordinates: the bookkeeping between registry, maps and coordinates.
+"""Affinities of stored models, and the coordinates that follow from them.
 
 Functions that write are called inside a transaction of the registry, which they neither open nor close.
 """
@@ -19,7 +19,7 @@ from modelspace.types import SpaceSpec
 
 
 def stored_blocks(registry: Registry, spec: SpaceSpec, model_id: int) -> Blocks:
-    """What is stored of a model that a space's affinities are computed from, by space id."""
+    """The stored blocks of a model that a space's affinities are computed from, by space id."""
     return {
         source.spec.space_id: list(registry.map_blocks(source.spec.space_id, model_id))
         for source in space_of(spec).sources(registry)
@@ -29,16 +29,18 @@ def stored_blocks(registry: Registry, spec: SpaceSpec, model_id: int) -> Blocks:
 def contributions(
     registry: Registry, spec: SpaceSpec, blocks: Blocks, model_ids: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    """What each probe image adds to the affinities of one model with stored models.
+    """What each probe image contributes to one model's affinities with stored models.
 
     Args:
-        blocks: of the one model, covering the space's images: what a pass yields, or `stored_blocks`.
+        registry: an open registry.
+        spec: the space.
+        blocks: of the one model, covering the space's images: from a pass, or from `stored_blocks`.
         model_ids: the stored models.
 
     Returns:
-        For each id (n_images,) float64, whose mean is the affinity. Between maps it is the cosine, in −1..1; between kernels
-        the inner product of the image's rows, in units in which the mean is that of unit matrices; of a blend the
-        weighted sum of its members'.
+        For each id (n_images,) float64, whose mean is the affinity. For maps it is the cosine, in −1..1; for kernels
+        the inner product of the image's rows, scaled so that the mean is the inner product of unit matrices; for a
+        blend the weighted sum of its members'.
 
     Raises:
         DamagedError: a stored model's maps do not cover the images.
@@ -47,7 +49,7 @@ def contributions(
 
 
 def contributions_of_all(registry: Registry, spec: SpaceSpec, model_ids: Sequence[int]) -> np.ndarray:
-    """`contributions` of every two of n stored models: (n_images, n, n) float32, in the order of the ids.
+    """`contributions` for all pairs of n stored models: (n_images, n, n) float32, in the order of the ids.
 
     Raises:
         DamagedError: a model's maps do not cover the images.
@@ -56,28 +58,31 @@ def contributions_of_all(registry: Registry, spec: SpaceSpec, model_ids: Sequenc
 
 
 def kernels(registry: Registry, space: KernelSpace, model_ids: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """(model id, kernel) of stored models, one at a time."""
+    """Yield (model id, kernel) of stored models."""
     for model_id, block in registry.map_blocks_at(space.spec.space_id, 0, list(model_ids)):
         yield model_id, space.kernel([block])
 
 
 def rows_of(stored: Sequence[EmbeddingRow]) -> list[Row]:
-    """The coordinates in stored embeddings."""
+    """The coordinates of stored embeddings."""
     return [Row(row.vector, row.axis, row.residual) for row in stored]
 
 
 def _reach(factor: Factor) -> int:
-    """To how many of the first models a new one must be compared."""
+    """Number of models, in order of position, that a new one must be compared with."""
     return factor.landmarks[-1] + 1 if factor.is_full else factor.n_rows
 
 
 def affinities(
     registry: Registry, spec: SpaceSpec, blocks: Blocks, known: Mapping[str, Mapping[int, float]] | None = None
 ) -> dict[int, float]:
-    """Affinities of a new model to those that its coordinates need, by model id.
+    """The affinities that a new model's coordinates are computed from, by model id.
 
     Args:
-        known: affinities by model id in other spaces, by space id: a blend's follow from those of its members.
+        registry: an open registry.
+        spec: the space.
+        blocks: of the new model.
+        known: its affinities in other spaces, space id -> model id -> affinity; a blend's follow from its members'.
     """
     space = space_of(spec)
     if isinstance(space, BlendSpace) and (blended := space.blended(known or {})) is not None:
@@ -91,27 +96,32 @@ def append(registry: Registry, spec: SpaceSpec, model_id: int, blocks: Blocks, k
     """Write one model's embedding in one space.
 
     Args:
-        known: affinities by model id, computed before the lock was taken; those of models that came since are computed now.
+        registry: open for writing, in a transaction.
+        spec: the space.
+        model_id: the model.
+        blocks: of the model.
+        known: affinities by model id, computed before the lock was taken; those with models added since are computed
+            here.
     """
     space = space_of(spec)
     stored = registry.embeddings(spec.space_id)
     factor = Factor.from_rows(rows_of(stored))
     ids = [row.model_id for row in stored[: _reach(factor)]]
-    late = space.contributions(registry, blocks, [i for i in ids if i not in known])
-    given = np.array([known[i] if i in known else float(late[i].mean()) for i in ids])
-    row = factor.append(given)
+    added = space.contributions(registry, blocks, [i for i in ids if i not in known])
+    affinities = np.array([known[i] if i in known else float(added[i].mean()) for i in ids])
+    row = factor.append(affinities)
     registry.add_embedding(
         spec.space_id,
-        EmbeddingRow(model_id, len(stored), row.vector, given, row.axis, row.residual),
+        EmbeddingRow(model_id, len(stored), row.vector, affinities, row.axis, row.residual),
         space.own_blocks(blocks),
         derived=space.is_derived,
     )
 
 
 def fill(registry: Registry, spec: SpaceSpec) -> int:
-    """Bring into a new blend the models that all of its members hold, in order of adding; how many.
+    """Add to a new blend the models that all of its members hold, in order of registration; returns their number.
 
-    Nothing is embedded: the affinities are those of the members, weighted.
+    Nothing is embedded: affinities are weighted sums of the members'.
     """
     blend = space_of(spec)
     assert isinstance(blend, BlendSpace)
@@ -119,10 +129,10 @@ def fill(registry: Registry, spec: SpaceSpec) -> int:
     total = np.zeros((len(ids), len(ids)))
     for space_id, weight in blend.weights.items():
         order, member = matrix(registry, registry.space(space_id).spec, set(ids))
-        at = np.argsort(np.array(order, dtype=int))
-        total += weight * member[np.ix_(at, at)]
-    given = [total[position, : min(position, coordinates.MAX_AXES)] for position in range(len(ids))]
-    for row in _factorised(registry, spec, ids, given):
+        by_id = np.argsort(np.array(order, dtype=int))
+        total += weight * member[np.ix_(by_id, by_id)]
+    affinities = [total[position, : min(position, coordinates.MAX_AXES)] for position in range(len(ids))]
+    for row in _factorised(registry, spec, ids, affinities):
         registry.add_embedding(spec.space_id, row, (), derived=True)
     return len(ids)
 
@@ -134,25 +144,27 @@ def project(registry: Registry, spec: SpaceSpec, blocks: Blocks) -> np.ndarray:
     n_axes = factor.n_axes
     ids = [row.model_id for row in stored[: _reach(factor)]]
     values = contributions(registry, spec, blocks, ids)
-    # Only the part along existing axes meets other models; an axis of its own would be one more zero.
+    # Stored vectors are zero along the axis that this model would open.
     return factor.append(np.array([values[i].mean() for i in ids])).vector[:n_axes]
 
 
 def remove(registry: Registry, model_id: int) -> None:
-    """Forget a model everywhere, and give the models after it coordinates without it.
+    """Remove a model from all spaces, and recompute the coordinates of those after it.
 
-    Exact: the stored affinities are factorised again; pairs that were never computed (past the cap on axes) are computed
-    from the maps.
+    Exact: the stored affinities are factorised again; pairs never computed (past the cap on axes) are computed from the
+    maps.
     """
     plans: list[tuple[SpaceSpec, list[EmbeddingRow]]] = []
     for space in registry.spaces():
         stored = registry.embeddings(space.spec.space_id)
-        gone = next((row.position for row in stored if row.model_id == model_id), None)
-        if gone is None:
+        removed = next((row.position for row in stored if row.model_id == model_id), None)
+        if removed is None:
             continue
-        kept = [row for row in stored if row.position != gone]
-        given = [np.delete(row.affinities, gone) if gone < len(row.affinities) else row.affinities for row in kept]
-        plans.append((space.spec, _factorised(registry, space.spec, [row.model_id for row in kept], given)))
+        others = [row for row in stored if row.position != removed]
+        affinities = [
+            np.delete(row.affinities, removed) if removed < len(row.affinities) else row.affinities for row in others
+        ]
+        plans.append((space.spec, _factorised(registry, space.spec, [row.model_id for row in others], affinities)))
     registry.remove_model(model_id)
     for spec, rows in plans:
         registry.replace_coordinates(spec.space_id, rows)
@@ -161,50 +173,49 @@ def remove(registry: Registry, model_id: int) -> None:
 def rebuild(registry: Registry, spec: SpaceSpec, progress: Callable[[int, int], None] | None = None) -> None:
     """Recompute a space's affinities and coordinates from the stored maps."""
     ids = [row.model_id for row in registry.embeddings(spec.space_id)]
-    given: list[np.ndarray] = []
+    affinities: list[np.ndarray] = []
     for position, model_id in enumerate(ids):
         blocks = stored_blocks(registry, spec, model_id)
         earlier = ids[: min(position, coordinates.MAX_AXES)]
         values = contributions(registry, spec, blocks, earlier)
-        given.append(np.array([values[i].mean() for i in earlier]))
+        affinities.append(np.array([values[i].mean() for i in earlier]))
         if progress:
             progress(position + 1, len(ids))
-    registry.replace_coordinates(spec.space_id, _factorised(registry, spec, ids, given))
+    registry.replace_coordinates(spec.space_id, _factorised(registry, spec, ids, affinities))
 
 
 def _factorised(
-    registry: Registry, spec: SpaceSpec, ids: Sequence[int], given: Sequence[np.ndarray]
+    registry: Registry, spec: SpaceSpec, ids: Sequence[int], affinities: Sequence[np.ndarray]
 ) -> list[EmbeddingRow]:
     def missing(i: int, j: int) -> float:
         blocks = stored_blocks(registry, spec, ids[i])
         return float(contributions(registry, spec, blocks, [ids[j]])[ids[j]].mean())
 
-    rows = coordinates.factorise(given, missing)
+    rows = coordinates.factorise(affinities, missing)
     return [
         EmbeddingRow(model_id, position, row.vector, affinity, row.axis, row.residual)
-        for position, (model_id, row, affinity) in enumerate(zip(ids, rows, given, strict=True))
+        for position, (model_id, row, affinity) in enumerate(zip(ids, rows, affinities, strict=True))
     ]
 
 
 def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
     """Exact affinities of the chosen models of a space: their ids in order of position, and (n, n) float64."""
-    stored = registry.embeddings(spec.space_id)
-    kept = [row for row in stored if row.model_id in chosen]
-    positions = np.array([row.position for row in kept], dtype=int)
-    out = np.eye(len(kept))
-    for i, row in enumerate(kept):
+    rows = [row for row in registry.embeddings(spec.space_id) if row.model_id in chosen]
+    positions = np.array([row.position for row in rows], dtype=int)
+    out = np.eye(len(rows))
+    for i, row in enumerate(rows):
         reach = int(np.searchsorted(positions[:i], len(row.affinities)))
         out[i, :reach] = row.affinities[positions[:reach]]
-        rest = [other.model_id for other in kept[reach:i]]
-        if rest:
-            values = contributions(registry, spec, stored_blocks(registry, spec, row.model_id), rest)
-            out[i, reach:i] = [values[j].mean() for j in rest]
+        missing = [other.model_id for other in rows[reach:i]]
+        if missing:
+            values = contributions(registry, spec, stored_blocks(registry, spec, row.model_id), missing)
+            out[i, reach:i] = [values[j].mean() for j in missing]
         out[:i, i] = out[i, :i]
-    return [row.model_id for row in kept], out
+    return [row.model_id for row in rows], out
 
 
 def find(registry: Registry, name: str) -> ModelRow | None:
-    """A model by its name, or None."""
+    """The model of this name, or None."""
     try:
         return registry.model(name)
     except NotFoundError:

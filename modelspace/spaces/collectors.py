@@ -1,4 +1,4 @@
-"""What of an embedding pass is kept for a space: attribution maps, or the features that a kernel is made of."""
+"""What a space keeps of an embedding pass: attribution maps, or the features that a kernel is computed from."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ if TYPE_CHECKING:
 
 
 class PassBatch(Protocol):
-    """One batch of probe images after it went through a model.
+    """One batch of probe images after its pass through a model.
 
     Attributes:
-        first: number of its first image.
+        first: index of its first image.
     """
 
     first: int
 
     def maps(self, request: MapRequest, canvas: int) -> NDArray[np.float32]:
-        """Unit maps on the canvas, (b, canvas, canvas); a map that is zero stays zero."""
+        """Maps on the canvas, scaled to unit norm unless zero: (b, canvas, canvas)."""
         ...
 
     def features(self) -> NDArray[np.float32]:
-        """The encoder output with at most `kernels.MOST` numbers per image, (b, d)."""
+        """The encoder output, pooled to at most `kernels.MOST` numbers per image: (b, d)."""
         ...
 
 
 class Collector(ABC):
-    """Takes its part of every batch, up to the number of images of its space."""
+    """Keeps what its space needs of each batch, up to the space's number of images."""
 
     def __init__(self, spec: SpaceSpec) -> None:
         self.spec = spec
 
     def is_full(self, first: int) -> bool:
-        """Whether the images from number `first` on are none of its space's."""
+        """Whether the space has no image from index `first` on."""
         return first >= self.spec.n_images
 
     @property
     def request(self) -> MapRequest | None:
-        """The attribution map that it needs of every image, if any."""
+        """The attribution map that it needs of each image, if any."""
         return None
 
     @abstractmethod
     def take(self, batch: PassBatch) -> None:
-        """Keep what the space needs of a batch."""
+        """Keep what the space needs of this batch."""
 
     @abstractmethod
     def blocks(self) -> list[MapBlock]:
-        """What is stored of the model, after the last batch."""
+        """The blocks to store for the model; called after the last batch."""
 
 
 class MapCollector(Collector):
-    """Attribution maps, quantised as they come."""
+    """Collects attribution maps, quantising each batch."""
 
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
@@ -68,38 +68,47 @@ class MapCollector(Collector):
 
     @property
     def request(self) -> MapRequest:
+        """The map of the space's method and scalar."""
         from modelspace.attribution.engine import MapRequest
 
         spec = self.spec
         return MapRequest.of(spec.method, spec.parameters, spec.scalar, spec.n_images)
 
     def take(self, batch: PassBatch) -> None:
+        """Quantise the batch's maps.
+
+        Raises:
+            EmbeddingError: a map is zero.
+        """
         planes = batch.maps(self.request, self.spec.canvas)
         empty = np.flatnonzero(~np.any(planes, axis=(1, 2)))
         if len(empty):
             raise EmbeddingError(
                 f"the {self.spec.method} map of probe image {batch.first + int(empty[0])} is zero"
-                + (f", and of {len(empty) - 1} more of its batch" if len(empty) > 1 else ""),
-                "its cosine with other maps is not defined: tap another `layer=`; `space.layers(model)` lists them",
+                + (f", and so are {len(empty) - 1} more in its batch" if len(empty) > 1 else ""),
+                "its cosine with other maps is undefined: tap another `layer=`; `space.layers(model)` lists them",
             )
         self._writer.write(planes[: self.spec.n_images - batch.first])
 
     def blocks(self) -> list[MapBlock]:
+        """The quantised maps."""
         return self._writer.close()
 
 
 class KernelCollector(Collector):
-    """The table of the encoder output, of which the kernel is made at the end."""
+    """Collects the encoder output, from which the kernel is computed at the end."""
 
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
         self._features: list[NDArray[np.float32]] = []
 
     def take(self, batch: PassBatch) -> None:
-        # The same array serves all spaces of kernels: nothing is copied.
+        """Keep the batch's features."""
+        # All kernel spaces share this array: nothing is copied.
         self._features.append(batch.features())
 
     def blocks(self) -> list[MapBlock]:
+        """The kernel, as one block."""
         table = np.concatenate(self._features)[: self.spec.n_images]
         kernel = kernels.kernel(self.spec.method, table)
         if self.spec.parameters.get(kernels.LAYOUT) == kernels.TRIANGLE:

@@ -1,16 +1,16 @@
 """From affinities to vectors whose inner products are those affinities.
 
-Let G be the matrix of affinities of the models of a space, in the order in which they were added. G is a Gram matrix
-(`modelspace.representations.maps`: an affinity is an inner product of unit vectors), so it has a Cholesky factor L with L Lᵀ = G, and
-row i of L is a vector for model i. A new model with affinities k to the models already there gets v = L⁻¹k, followed by
-√(1 − |v|²): row n + 1 of the factor. Nothing that is already stored moves (Golub & Van Loan, Matrix Computations,
-section 4.2: the factor of a bordered matrix).
+Let G be the affinity matrix of a space's models, in order of registration. G is a Gram matrix (an affinity is an inner
+product of unit vectors, `modelspace.representations.maps`), so it has a Cholesky factor L with L Lᵀ = G, and row i of L
+is a vector for model i. A new model with affinities k to the existing models gets v = L⁻¹k, followed by √(1 − |v|²):
+row n + 1 of the factor. Stored vectors do not change (Golub & Van Loan, Matrix Computations, section 4.2: the factor of
+a bordered matrix).
 
-Two things bound it. A model whose residual 1 − |v|² is at most `TOLERANCE` lies in the span of the others to rounding
-(an exact or near copy): it opens no new axis, since dividing by its pivot would blow up rounding errors. And a space
-opens at most `MAX_AXES` axes: past that a vector is the projection on the models that own an axis, its inner products
-with them stay exact, and those with other such models are the Nyström approximation (Williams & Seeger, NIPS 2000),
-which the caller re-ranks with the stored maps.
+There are two limits. A model whose residual 1 − |v|² is at most `TOLERANCE` lies in the span of the others up to
+rounding (an exact or near copy): it opens no new axis, since dividing by its pivot would amplify rounding errors. And a
+space has at most `MAX_AXES` axes: past that a vector is the projection onto the models that own an axis. Its inner
+products with those stay exact; with other projected models they are the Nyström approximation (Williams & Seeger, NIPS
+2000), and the caller re-ranks with the stored maps.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ import numpy as np
 
 from modelspace.errors import DamagedError
 
-#: A new axis is opened only where the residual 1 − |v|² exceeds it. On 200 models in 40 families with near-copies (1e-4 to
-#: 1e-2) and exact copies, float64 affinities and float64 vectors, the largest error of an inner product was 7e-14 at 1e-10
-#: (6e-8 once the index rounds to float32), 5e-6 at 1e-8 and 5e-5 at 1e-6. It must stay well above the rounding error of
-#: the affinities: with errors of 1e-8 in them 1e-10 fails (near-copies then differ by noise), so they are summed in float64.
+#: A new axis is opened only if the residual 1 − |v|² exceeds it. On 200 models in 40 families with near-copies (1e-4 to
+#: 1e-2) and exact copies, float64 affinities and float64 vectors, the largest error of an inner product was 7e-14 at
+#: 1e-10 (6e-8 after the index rounds to float32), 5e-6 at 1e-8 and 5e-5 at 1e-6. It must stay well above the rounding
+#: error of the affinities: with errors of 1e-8, 1e-10 fails (near-copies then differ by noise), so they are summed in
+#: float64.
 TOLERANCE = 1e-10
 
-#: A vector may exceed length one by rounding. More than this means that the affinities are no Gram matrix.
+#: Rounding may make a vector slightly longer than 1. A larger excess means that the affinities are not a Gram matrix.
 _EXCESS = 1e-6
 
-#: Cap on the dimension of a space: past it vectors are projections, and queries are re-ranked with the maps.
+#: Largest dimension of a space: past it vectors are projections, and queries are re-ranked with the maps.
 MAX_AXES = 4096
 
 
@@ -42,7 +43,7 @@ class Row:
     Attributes:
         vector: (d,) float64, d = number of axes up to and including this model's own; entries past the end are zero.
         axis: the axis that this model opened, or None.
-        residual: 1 − |v|² before the own axis was opened, in 0..1: the part of the model that no earlier model explains.
+        residual: 1 − |v|² before the model's axis was opened, in 0..1: what no earlier model explains.
     """
 
     vector: np.ndarray
@@ -51,10 +52,10 @@ class Row:
 
 
 class Factor:
-    """The growing factor of one space.
+    """The factor of one space, to which models are appended.
 
     Args:
-        max_axes: cap on the number of axes.
+        max_axes: largest number of axes.
         tolerance: see `TOLERANCE`.
     """
 
@@ -67,19 +68,22 @@ class Factor:
 
     @property
     def n_axes(self) -> int:
+        """Number of axes."""
         return len(self.landmarks)
 
     @property
     def n_rows(self) -> int:
+        """Number of models."""
         return self._n_rows
 
     @property
     def is_full(self) -> bool:
+        """Whether no more axes may be opened."""
         return self.n_axes >= self.max_axes
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], max_axes: int = MAX_AXES, tolerance: float = TOLERANCE) -> Factor:
-        """The factor that stored rows came from; rows in the order of their positions."""
+        """Restore the factor from stored rows, given in order of position."""
         factor = cls(max_axes, tolerance)
         factor.landmarks = [position for position, row in enumerate(rows) if row.axis is not None]
         lower = np.zeros((factor.n_axes, factor.n_axes))
@@ -98,12 +102,12 @@ class Factor:
                 are not read, so n may be as small as the last landmark's position + 1.
 
         Returns:
-            The new model's row. Earlier rows stay as they are.
+            The new model's row. Earlier rows do not change.
 
         Raises:
             DamagedError: the affinities are not those of unit vectors (|v|² exceeds 1 by more than rounding).
         """
-        # Half of a query's start-up time, if imported with the module; and queries add nothing.
+        # Importing it with the module would take half of a query's start-up time, and queries add nothing.
         from scipy.linalg import solve_triangular
 
         known = np.asarray(affinities, dtype=np.float64)[self.landmarks] if self.landmarks else np.zeros(0)
@@ -121,11 +125,13 @@ class Factor:
         elif vector @ vector > 1.0:
             if residual < -_EXCESS:
                 raise DamagedError(
-                    f"the affinities of a model to {self._n_rows} others contradict theirs to each other "
+                    f"a model's affinities to {self._n_rows} others contradict the affinities among those "
                     f"(|v|² = {1 - residual:.6g})",
-                    "the stored maps or vectors are damaged: run `space.verify()`, then `space.rebuild(coordinates=True)`",
+                    "the stored maps or vectors are damaged: run `space.verify()`, then "
+                    "`space.rebuild(coordinates=True)`",
                 )
-            # A copy, up to rounding: a vector longer than one would make it a nearer neighbour of the original than itself.
+            # A copy, up to rounding. If its vector were longer than 1, it would be nearer to the original than the
+            # original itself.
             vector = vector / np.linalg.norm(vector)
         self._n_rows += 1
         return Row(vector, axis, max(residual, 0.0))
@@ -137,12 +143,12 @@ def factorise(
     max_axes: int = MAX_AXES,
     tolerance: float = TOLERANCE,
 ) -> list[Row]:
-    """All rows anew, in the order given; what removing a model or rebuilding a space needs.
+    """Recompute all rows, in the order given; used when a model is removed or a space rebuilt.
 
     Args:
         affinities: for the model at position i its affinities to positions 0..len−1, len ≤ i (float64).
-        missing: called as missing(i, j) for a pair whose affinity is needed but not given.
-        max_axes: cap on the number of axes.
+        missing: called as missing(i, j) for a pair whose affinity is needed but not in `affinities`.
+        max_axes: largest number of axes.
         tolerance: see `TOLERANCE`.
 
     Returns:
@@ -150,21 +156,21 @@ def factorise(
     """
     factor = Factor(max_axes, tolerance)
     rows = []
-    for position, given in enumerate(affinities):
+    for position, known in enumerate(affinities):
         needed = factor.landmarks[-1] + 1 if factor.landmarks else 0
-        if len(given) < needed:
+        if len(known) < needed:
             full = np.zeros(needed)
-            full[: len(given)] = given
+            full[: len(known)] = known
             for landmark in factor.landmarks:
-                if landmark >= len(given):
+                if landmark >= len(known):
                     full[landmark] = missing(position, landmark)
-            given = full
-        rows.append(factor.append(given))
+            known = full
+        rows.append(factor.append(known))
     return rows
 
 
 def matrix(rows: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
-    """Vectors of different length as one (n, d) array, padded with zeros."""
+    """Vectors of different lengths as one (n, d) array, padded with zeros."""
     width = max((len(row) for row in rows), default=0)
     out: np.ndarray = np.zeros((len(rows), width), dtype=dtype)
     for i, row in enumerate(rows):
@@ -173,5 +179,5 @@ def matrix(rows: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
 
 
 def is_exact(rows: Sequence[Row], tolerance: float = TOLERANCE) -> bool:
-    """Whether every inner product of two vectors is the affinity: no model was cut off by the cap on axes."""
+    """Whether all inner products equal the affinities: no model was projected because the axes had run out."""
     return all(row.axis is not None or row.residual <= tolerance for row in rows)

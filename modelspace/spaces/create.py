@@ -1,4 +1,4 @@
-"""Making the spaces of a registry."""
+"""Creating the spaces of a registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
 
 DEFAULT_METHODS = ("gradient_x_input",)
-#: The standard spaces besides that of the paper, and what the blend of them is called that queries use.
+#: The method of the other standard space, and the name of the space over it that queries use.
 STANDARD_KERNELS, STANDARD_BLEND = "dds", "transfer"
 DEFAULT_CANVAS = 64
 DEFAULT_BITS = MapSpace.default_bits
@@ -36,13 +36,13 @@ def create_spaces(
     default: bool,
     scalar: str = "sum",
 ) -> list[str]:
-    """Make the spaces that do not exist yet, and the registry with them; returns the names of all asked for."""
+    """Create the spaces that do not exist yet, and the registry if needed; returns the names of all of them."""
     kinds = {method: kind_of(method) for method in methods}
     if not methods or (name is not None and len(methods) != 1):
-        raise UsageError("a name is for one space, that is one method", "make named spaces one by one")
+        raise UsageError("a name is for one space, made by one method", "create named spaces one by one")
     if name is not None:
         names.check_name(name, "space")
-    # What a method can't have is refused before a probe set is rendered or read.
+    # Refuse impossible combinations before a probe set is rendered or read.
     drafts = [
         kind.define(name or _usual_name(method, scalar), method, "", 1, canvas, bits, scalar)
         for method, kind in kinds.items()
@@ -62,7 +62,7 @@ def _usual_name(method: str, scalar: str) -> str:
 
 
 def _image_count(choice: ProbeChoice, row: ProbeRow, least: int) -> int:
-    """How many probe images a space has.
+    """The number of probe images of a space.
 
     Raises:
         UsageError: too few to compare models, or more than the set has.
@@ -79,7 +79,7 @@ def _image_count(choice: ProbeChoice, row: ProbeRow, least: int) -> int:
 def _add_spaces(
     registry: Registry, row: ProbeRow, pictures: Pictures, specs: Sequence[SpaceSpec], *, named: bool, default: bool
 ) -> list[str]:
-    """Write the spaces that the registry lacks, and their probe set if it is new; the names of all of them."""
+    """Write the spaces that the registry lacks, and their probe set if it is new; returns the names of all of them."""
     known = {space.spec.space_id: space.spec.name for space in registry.spaces()}
     sets = registry.probe_sets()
     if row.probe_id not in {probe.probe_id for probe in sets}:
@@ -96,12 +96,12 @@ def _add_spaces(
 
 
 def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | None, default: bool) -> list[str]:
-    """The standard spaces on a probe set: the paper's gradient*input, the features' kernels (dds), and over these the space
-    `transfer`, whose rankings are directed; returns their names.
+    """Create the standard spaces on a probe set; returns their names.
 
-    A new registry's queries use `transfer`: of what was tried, it agreed best with transfer that was measured apart from where
-    it was chosen, and finds models of the same task no worse than gradient*input does (docs/lab-book/evaluation.md). With too few
-    images for it, gradient*input stays the default.
+    They are the paper's gradient*input, kernels of the features (dds), and over these `transfer`, whose ranking is
+    directed. `transfer` is the default space of a new registry: of the rankings tried, it agreed best with measured
+    transfer on data not used to choose it, and it retrieves models of the same task as well as gradient*input
+    (docs/lab-book/evaluation.md). With too few images for it, gradient*input is the default.
     """
     new = not path.is_file()
     if not new:
@@ -124,17 +124,18 @@ def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | No
 
 
 def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: Ranking, default: bool) -> str:
-    """Make a blend of spaces, and fill it with the models that all of them hold; returns its name.
+    """Create a blend of spaces and add the models that all of them hold; returns its name.
 
     Raises:
-        UsageError: no members, a weight that is not above zero, members on different probe images or blends themselves.
-        NotFoundError: there is no such member, or no kernels that the ranking needs.
-        ConflictError: the name belongs to another space.
+        UsageError: no members, a weight that is not positive, or members that are blends or have different probe
+            images.
+        NotFoundError: a member does not exist, or the kernels that the ranking needs don't.
+        ConflictError: another space has the name.
     """
     names.check_name(name, "space")
     if not members or not all(math.isfinite(weight) and weight > 0 for weight in members.values()):
         raise UsageError(
-            "a blend needs spaces with weights above zero", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
+            "a blend needs spaces with positive weights", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
         )
     with Registry.open(path, write=True) as registry, registry.transaction():
         weighted = [(registry.space(member).spec, weight) for member, weight in members.items()]
@@ -151,11 +152,11 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
 
 
 def _with_free_name(spec: SpaceSpec, taken: set[str], row: ProbeRow, *, explicit: bool) -> SpaceSpec:
-    """A space needs a name of its own; one that the user chose is never changed silently."""
+    """The definition with a name not yet taken; a name that the caller chose is never changed silently."""
     if spec.name not in taken:
         return spec
     if explicit:
-        raise ConflictError(f"there is a space {spec.name!r} with another definition", "choose another name")
+        raise ConflictError(f"space {spec.name!r} exists with another definition", "choose another name")
     candidates = (
         f"{spec.method}-{row.name}",
         f"{spec.method}-{row.name}-{spec.n_images}x{spec.canvas}-{spec.bits}bit",

@@ -1,16 +1,17 @@
-"""Corrections for hubs, as coordinates: models that are near to everybody and would fill every ranking.
+"""Hubness corrections, as coordinates: hubs are models near to all others, which would fill every ranking.
 
-With s(t, i) the affinity of target t and source i, and over the other models of the space: m(i) the mean of i's affinities,
-σ(i) their standard deviation, r(i) the mean of the `NEIGHBOURS` largest,
+With s(t, i) the affinity of target t and source i, and, over the other models of the space, m(i) the mean of i's
+affinities, σ(i) their standard deviation, and r(i) the mean of the `NEIGHBOURS` largest,
 
 - centred: s(t, i) − m(i) (Suzuki et al., EMNLP 2013);
 - csls: 2 s(t, i) − r(i) (Conneau et al., ICLR 2018);
-- mutual: (s(t, i) − m(t)) / σ(t) + (s(t, i) − m(i)) / σ(i), which ranks as mutual proximity does in its Gaussian form
-  (Schnitzer et al., JMLR 13, 2012), without its saturation at the far ends.
+- mutual: (s(t, i) − m(t)) / σ(t) + (s(t, i) − m(i)) / σ(i), which ranks like mutual proximity in its Gaussian form
+  (Schnitzer et al., JMLR 13, 2012), without saturating in the tails.
 
 s is an inner product of vectors, so each of these is one too: of [v(i), c(i)] and [v(t), −1] for the first two, and of
-[v(i)/σ(i), v(i), m(i)/σ(i)] and [v(t), v(t)/σ(t), −1] for the last, up to a constant of the target's. A FAISS index over such
-vectors ranks exactly; m, r and σ are computed when it is built, since every model that is added changes them.
+[v(i)/σ(i), v(i), m(i)/σ(i)] and [v(t), v(t)/σ(t), −1] for the last, up to a constant that depends on the target. A
+FAISS index over such vectors ranks exactly. m, r and σ are computed when it is built, since each new model changes
+them.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from numpy.typing import NDArray
 NONE, CENTRED, CSLS, MUTUAL = "none", "centred", "csls", "mutual"
 CORRECTIONS = (NONE, CENTRED, CSLS, MUTUAL)
 
-#: The k of CSLS; all others in a space of fewer models.
+#: The k of CSLS; in a smaller space, all other models.
 NEIGHBOURS = 10
 
-#: Rows whose affinities to all models are held at a time.
+#: Rows of the affinity matrix in memory at a time.
 _ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Score:
-    """A corrected score as a line in the affinity: slope (n,) x affinity + offset (n,)."""
+    """A corrected score as a linear function of the affinity: slope (n,) x affinity + offset (n,)."""
 
     slope: NDArray[np.float64]
     offset: NDArray[np.float64]
@@ -40,11 +41,12 @@ class Score:
     def __call__(self, affinity: np.ndarray) -> NDArray[np.float64]:
         """Scores of n sources; affinity (n,) or (n, N)."""
         shape = (-1,) + (1,) * (np.ndim(affinity) - 1)
-        return self.slope.reshape(shape) * affinity + self.offset.reshape(shape)
+        scores: NDArray[np.float64] = self.slope.reshape(shape) * affinity + self.offset.reshape(shape)
+        return scores
 
 
 def items(vectors: np.ndarray, correction: str) -> NDArray[np.float32]:
-    """What the index holds instead of the vectors.
+    """The extended vectors that the index of a corrected space holds.
 
     Args:
         vectors: (n, d), one per model.
@@ -53,19 +55,19 @@ def items(vectors: np.ndarray, correction: str) -> NDArray[np.float32]:
     Returns:
         (n, d), (n, d + 1) or (n, 2 d + 1) float32.
     """
-    wide = np.ascontiguousarray(vectors, dtype=np.float32)
-    if correction == NONE or not len(wide):
-        return wide
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if correction == NONE or not len(rows):
+        return rows
     if correction == MUTUAL:
-        mean, spread, _ = _statistics(wide, 0)
+        mean, spread, _ = _statistics(rows, 0)
         inverse = _inverse(spread)
-        return np.hstack([wide * inverse[:, None], wide, (mean * inverse)[:, None]]).astype(np.float32)
-    mean, _, top = _statistics(wide, NEIGHBOURS if correction == CSLS else 0)
-    return np.hstack([wide, (top if correction == CSLS else mean)[:, None]]).astype(np.float32)
+        return np.hstack([rows * inverse[:, None], rows, (mean * inverse)[:, None]]).astype(np.float32)
+    mean, _, top = _statistics(rows, NEIGHBOURS if correction == CSLS else 0)
+    return np.hstack([rows, (top if correction == CSLS else mean)[:, None]]).astype(np.float32)
 
 
 def vector_of(item: np.ndarray, correction: str) -> NDArray[np.float32]:
-    """The model's own vector within its item of `items`."""
+    """A model's plain vector, from its row of `items`."""
     if correction == NONE:
         return item
     if correction == MUTUAL:
@@ -74,12 +76,12 @@ def vector_of(item: np.ndarray, correction: str) -> NDArray[np.float32]:
 
 
 def query(vector: np.ndarray, correction: str, width: int, others: np.ndarray | None = None) -> NDArray[np.float32]:
-    """What the index is asked with.
+    """The query vector of a target.
 
     Args:
-        vector: (d',) of the target; coordinates beyond the space's are left out, missing ones are zero.
+        vector: (d',) of the target; padded with zeros, or cut off where it has more coordinates than the space.
         correction: one of `CORRECTIONS`.
-        width: of the index's items.
+        width: length of the index's items.
         others: for "mutual", the target's affinities to the other models, (n,).
 
     Returns:
@@ -89,59 +91,61 @@ def query(vector: np.ndarray, correction: str, width: int, others: np.ndarray | 
         return _fitted(vector, width)
     if correction == MUTUAL:
         assert others is not None
-        own = _fitted(vector, (width - 1) // 2)
-        return np.concatenate([own, own * _inverse(np.std(others)), [-1.0]]).astype(np.float32)
-    own = _fitted(vector, width - 1)
-    return np.concatenate([own * (2.0 if correction == CSLS else 1.0), [-1.0]]).astype(np.float32)
+        coordinates = _fitted(vector, (width - 1) // 2)
+        return np.concatenate([coordinates, coordinates * _inverse(np.std(others)), [-1.0]]).astype(np.float32)
+    coordinates = _fitted(vector, width - 1)
+    return np.concatenate([coordinates * (2.0 if correction == CSLS else 1.0), [-1.0]]).astype(np.float32)
 
 
-def score(found: np.ndarray, correction: str, others: np.ndarray | None = None) -> Score:
-    """The lines that turn exact affinities of the found sources into scores.
+def score(items: np.ndarray, correction: str, others: np.ndarray | None = None) -> Score:
+    """The linear functions that turn exact affinities of n sources into scores.
 
     Args:
-        found: (n, width) their items.
+        items: (n, width) the sources' items.
         correction: one of `CORRECTIONS`.
         others: as in `query`.
     """
-    n = len(found)
+    n = len(items)
     if correction == NONE:
         return Score(np.ones(n), np.zeros(n))
-    last = np.asarray(found[:, -1], dtype=np.float64)
+    last = np.asarray(items[:, -1], dtype=np.float64)
     if correction == MUTUAL:
         assert others is not None
-        half = (found.shape[1] - 1) // 2
-        size = np.linalg.norm(found[:, half:-1].astype(np.float64), axis=1)
-        inverse = np.linalg.norm(found[:, :half].astype(np.float64), axis=1) / np.maximum(size, 1e-30)
-        own = _inverse(np.std(others))
-        return Score(inverse + own, -last - np.mean(others) * own)
+        half = (items.shape[1] - 1) // 2
+        size = np.linalg.norm(items[:, half:-1].astype(np.float64), axis=1)
+        source_inverse = np.linalg.norm(items[:, :half].astype(np.float64), axis=1) / np.maximum(size, 1e-30)
+        target_inverse = _inverse(np.std(others))
+        return Score(source_inverse + target_inverse, -last - np.mean(others) * target_inverse)
     return Score(np.full(n, 2.0 if correction == CSLS else 1.0), -last)
 
 
 def corrected(affinities: np.ndarray, correction: str) -> NDArray[np.float64]:
-    """Scores of all pairs from affinities (n, n): row = target, column = source; the diagonal means nothing.
+    """The scores that queries rank by, for all pairs, from affinities (n, n).
 
-    What a query ranks by, for judging it (`modelspace.verbs.evaluate`).
+    Row = target, column = source; the diagonal has no meaning.
     """
-    wide = np.asarray(affinities, dtype=np.float64)
-    n = len(wide)
+    matrix: NDArray[np.float64] = np.asarray(affinities, dtype=np.float64)
+    n = len(matrix)
     if correction == NONE or n < 2:
-        return wide
-    others = ~np.eye(n, dtype=bool)
-    rows = wide[others].reshape(n, n - 1)
+        return matrix
+    rows = matrix[~np.eye(n, dtype=bool)].reshape(n, n - 1)
     mean, spread = rows.mean(axis=1), rows.std(axis=1)
+    scores: NDArray[np.float64]
     if correction == CENTRED:
-        return wide - mean[None, :]
-    if correction == CSLS:
+        scores = matrix - mean[None, :]
+    elif correction == CSLS:
         k = min(NEIGHBOURS, n - 1)
-        return 2 * wide - np.sort(rows, axis=1)[:, -k:].mean(axis=1)[None, :]
-    inverse = _inverse(spread)
-    return (wide - mean[:, None]) * inverse[:, None] + (wide - mean[None, :]) * inverse[None, :]
+        scores = 2 * matrix - np.sort(rows, axis=1)[:, -k:].mean(axis=1)[None, :]
+    else:
+        inverse = _inverse(spread)
+        scores = (matrix - mean[:, None]) * inverse[:, None] + (matrix - mean[None, :]) * inverse[None, :]
+    return scores
 
 
 def _statistics(
     vectors: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of each model's affinities to the others, and the mean of the k largest: (n,) each."""
+    """Mean and standard deviation of each model's affinities to the others, and mean of the k largest: (n,) each."""
     n = len(vectors)
     mean, spread, top = np.zeros(n), np.zeros(n), np.zeros(n)
     if n < 2:
@@ -149,28 +153,28 @@ def _statistics(
     k = min(k, n - 1)
     for first in range(0, n, _ROWS):
         rows = (vectors[first : first + _ROWS] @ vectors.T).astype(np.float64)
-        at = np.arange(len(rows))
-        rows[at, first + at] = 0.0
-        last = slice(first, first + len(rows))
-        mean[last] = rows.sum(axis=1) / (n - 1)
-        # around the mean, not by the difference of two large sums
-        deviation = rows - mean[last, None]
-        deviation[at, first + at] = 0.0
-        spread[last] = np.sqrt(np.square(deviation).sum(axis=1) / (n - 1))
+        diagonal = (np.arange(len(rows)), first + np.arange(len(rows)))
+        rows[diagonal] = 0.0
+        chunk = slice(first, first + len(rows))
+        mean[chunk] = rows.sum(axis=1) / (n - 1)
+        # Deviations from the mean: E[x²] − E[x]² would lose precision.
+        deviation = rows - mean[chunk, None]
+        deviation[diagonal] = 0.0
+        spread[chunk] = np.sqrt(np.square(deviation).sum(axis=1) / (n - 1))
         if k:
-            rows[at, first + at] = -np.inf
-            top[last] = np.partition(rows, n - k, axis=1)[:, n - k :].mean(axis=1)
+            rows[diagonal] = -np.inf
+            top[chunk] = np.partition(rows, n - k, axis=1)[:, n - k :].mean(axis=1)
     return mean, spread, top
 
 
 def _inverse(spread: np.ndarray | float) -> NDArray[np.float64]:
-    """1 / σ, and 0 for a model that is equally near to all others: its side then says nothing."""
-    wide = np.asarray(spread, dtype=np.float64)
-    return np.divide(1.0, wide, out=np.zeros_like(wide), where=wide > 1e-12)
+    """1 / σ, and 0 for a model equally near to all others, whose term carries no information."""
+    sigma = np.asarray(spread, dtype=np.float64)
+    return np.divide(1.0, sigma, out=np.zeros_like(sigma), where=sigma > 1e-12)
 
 
 def _fitted(vector: np.ndarray, width: int) -> NDArray[np.float32]:
     out = np.zeros(width, dtype=np.float32)
-    kept = min(width, len(vector))
-    out[:kept] = vector[:kept]
+    length = min(width, len(vector))
+    out[:length] = vector[:length]
     return out

@@ -1,16 +1,16 @@
-"""The index: vectors of a space in FAISS, searched by inner product. Derived from the registry, and thrown away freely.
+"""The index: vectors of a space in FAISS, searched by inner product. Derived from the registry, so it can be deleted.
 
-A space has two files, `<space_id>.faiss` and `<space_id>.json`, the manifest. A file is used only if its manifest names
-this registry, this space, the registry's present generation of it and this format, and if the file's bytes are those
-that were written: FAISS loads a damaged file without complaint and then answers wrongly. In every other case the
-vectors are fetched and the index is built anew. It is written beside its final name, flushed and renamed, the manifest
-last, so that an interruption leaves nothing that is taken for an index.
+A space has two files, `<space_id>.faiss` and a manifest, `<space_id>.json`. The index file is used only if the manifest
+names this registry, this space, its current generation and this format, and the file's checksum matches: FAISS loads a
+damaged file without complaint and returns wrong results. Otherwise the vectors are fetched and the index is rebuilt.
+Each file is written under a temporary name, flushed and renamed, the manifest last, so an interrupted write never
+leaves a file that could be mistaken for an index.
 
-Below `EXACT_BELOW` models the index holds the vectors themselves and is exact. From there on it holds 8 bits per
-coordinate, a quarter of that, and proposes candidates that the caller ranks exactly. (One-bit codes, RaBitQ, are two to
-ten times as fast and fail here: the coordinates are axes of a triangular factor, most entries are near zero and a few
-large, and recall at 10 fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with 8 bits. Rotating the vectors first
-mends that, but takes longer than all else together.)
+Below `EXACT_BELOW` models the index holds float32 vectors and is exact. From there on it holds 8 bits per coordinate, a
+quarter of the size, and proposes candidates that the caller ranks exactly. (One-bit codes, RaBitQ, are two to ten times
+as fast but fail here: in rows of a triangular factor most entries are near zero and a few are large, and recall at 10
+fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with 8 bits. Rotating the vectors first fixes that, but takes
+longer than everything else together.)
 
 This module is the only one that imports faiss, and does so on first use. FAISS runs OpenMP threads: a process that has
 searched must not `os.fork()`; start new processes by spawning them.
@@ -32,7 +32,7 @@ from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.spaces import hubness
 from modelspace.types import canonical_json
 
-#: Raise it when files written before can't be used any more.
+#: Increase it when files of earlier versions become unusable.
 FORMAT = 1
 
 #: From this many models on, the index is approximate.
@@ -42,7 +42,7 @@ _EXACT, _APPROXIMATE = "Flat", "SQ8"
 
 
 class Status(NamedTuple):
-    """Whether a space's file can be used: "fresh", "stale", "missing" or "damaged", and why not."""
+    """Whether a space's file can be used ("fresh"), and why not ("stale", "missing" or "damaged")."""
 
     state: str
     reason: str
@@ -55,7 +55,7 @@ class SpaceIndex:
         ids: (n,) int64, model ids by position.
         dimension: length of a vector.
         exact: whether scores are inner products up to float32 rounding. If not, they are approximate: ask for more
-            neighbours than are wanted, and rank them again.
+            neighbours than needed, and re-rank them.
     """
 
     def __init__(self, ids: np.ndarray, dimension: int, exact: bool, faiss_index: Any) -> None:
@@ -66,22 +66,22 @@ class SpaceIndex:
         self._row_of = {model_id: row for row, model_id in enumerate(ids.tolist())}
 
     def search(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k models of largest inner product for each query, the largest first.
+        """The k models with the largest inner products for each query, largest first.
 
         Args:
-            vectors: (q, d') finite numbers. Where d' is less than `dimension`, the rest is zero; where it is more, the
-                rest is ignored, since no model of the space has such a coordinate.
-            k: how many; at least 1.
+            vectors: (q, d') finite numbers. Below `dimension` they are padded with zeros; coordinates beyond it are
+                ignored, since no model of the space has them.
+            k: number of models; at least 1.
 
         Returns:
             scores (q, k') float32 and model ids (q, k') int64, k' = min(k, n).
 
         Raises:
-            UsageError: the queries are no matrix of finite numbers, or k is less than 1.
+            UsageError: the queries are not a matrix of finite numbers, or k is less than 1.
         """
         queries = np.asarray(vectors, dtype=np.float32)
         if queries.ndim != 2 or not np.isfinite(queries).all():
-            raise UsageError(f"queries must be (q, d) finite numbers, not of shape {queries.shape} or with NaN in them")
+            raise UsageError(f"queries must be a (q, d) matrix of finite numbers, not {queries.shape} or with NaN")
         if k < 1:
             raise UsageError(f"k must be at least 1, not {k}")
         k = min(k, len(self.ids))
@@ -94,10 +94,10 @@ class SpaceIndex:
         return scores, ids
 
     def vector(self, model_id: int) -> np.ndarray:
-        """What the index holds of a model, (dimension,) float32; to 8 bits per coordinate if it is not exact.
+        """The index's vector of a model, (dimension,) float32; rounded to 8 bits per coordinate if it is not exact.
 
         Raises:
-            NotFoundError: the model is not in the space.
+            NotFoundError: the model is not in the index.
         """
         if model_id not in self._row_of:
             raise NotFoundError(f"model {model_id} is not in the index")
@@ -114,17 +114,17 @@ def load(
     write: bool = True,
     correction: str = hubness.NONE,
 ) -> SpaceIndex:
-    """The index of a space: from its file if that is fresh, otherwise built from the registry.
+    """Load the index of a space from its file if that is fresh; otherwise build it from the registry.
 
     Args:
-        folder: where the files are; made if needed.
+        folder: where the files are; created if needed.
         space_id: the space.
         registry_id: the registry's id.
-        generation: the registry's present generation of the space.
-        fetch: gives model ids (n,) int64 and vectors (n, d) float32, by position (`Registry.vectors`).
-        write: whether to write what was built. A folder that can't be written to is no error.
-        correction: for hubs (`modelspace.spaces.hubness`): the index then holds its items in place of the vectors, in a file of its
-            own.
+        generation: the space's current generation.
+        fetch: returns model ids (n,) int64 and vectors (n, d) float32, by position (`Registry.vectors`).
+        write: whether to write a newly built index. A read-only folder is not an error.
+        correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
+            vectors, in a separate file.
 
     Raises:
         DamagedError: the registry's ids are not unique, or its vectors not finite.
@@ -133,50 +133,47 @@ def load(
     if correction != hubness.NONE:
         expected |= {"correction": correction, "neighbours": hubness.NEIGHBOURS}
     name = space_id if correction == hubness.NONE else f"{space_id}.{correction}"
-    found = _read(folder, name, expected)
-    if isinstance(found, SpaceIndex):
-        return found
+    stored = _read(folder, name, expected)
+    if stored is not None:
+        return stored
     ids, vectors = fetch()
     if np.isfinite(vectors).all():
         vectors = hubness.items(vectors, correction)
-    built, data = _build(np.asarray(ids, dtype=np.int64), np.ascontiguousarray(vectors, dtype=np.float32))
+    index, data = _build(np.asarray(ids, dtype=np.int64), np.ascontiguousarray(vectors, dtype=np.float32))
     if write:
         manifest = {
             **expected,
-            "count": len(built.ids),
-            "dimension": built.dimension,
-            "kind": _EXACT if built.exact else _APPROXIMATE,
+            "count": len(index.ids),
+            "dimension": index.dimension,
+            "kind": _EXACT if index.exact else _APPROXIMATE,
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        with suppress(OSError):  # a read-only folder, a full disk: the answer does not depend on it
+        with suppress(OSError):  # a read-only folder or a full disk does not affect the result
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / f"{name}.faiss", data)
             _write(folder / f"{name}.json", (canonical_json(manifest) + "\n").encode())
             _sync(folder)
-    return built
+    return index
 
 
 def status(folder: Path, space_id: str, registry_id: str, generation: int) -> Status:
     """Whether `load` would use the space's file, without loading it."""
-    found = _check(folder, space_id, _expected(space_id, registry_id, generation))
-    return found if isinstance(found, Status) else Status("fresh", "")
+    checked = _check(folder, space_id, _expected(space_id, registry_id, generation))
+    return checked if isinstance(checked, Status) else Status("fresh", "")
 
 
 def remove(folder: Path, keep: Collection[str]) -> None:
-    """Remove the files of all spaces but those, and what an interrupted writing left.
+    """Remove the files of all spaces except those in `keep`, and temporary files of interrupted writes.
 
-    Files with a correction for hubs are kept with their space; a stale one is replaced when it is asked for.
+    The files with hubness corrections are kept or removed with their space; stale ones are replaced on next use.
     """
     if not folder.is_dir():
         return
     for file in sorted(folder.iterdir()):
-        own = (
-            file.suffix in (".faiss", ".json")
-            and not file.name.startswith(".")
-            and file.name.partition(".")[0] not in keep
-        )
-        if own or (file.name.startswith(".") and file.suffix == ".tmp"):
+        is_hidden = file.name.startswith(".")
+        is_unused = file.suffix in (".faiss", ".json") and file.name.partition(".")[0] not in keep
+        if (is_unused and not is_hidden) or (is_hidden and file.suffix == ".tmp"):
             with suppress(OSError):
                 file.unlink()
 
@@ -186,14 +183,16 @@ def _expected(space_id: str, registry_id: str, generation: int) -> dict[str, Any
 
 
 def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tuple[dict[str, Any], bytes]:
-    """The manifest and the file's bytes, or why they can't be used. The file is read once, so that what was checked is
-    what is used."""
+    """The manifest and the file's bytes, or why they can't be used.
+
+    The file is read only once, so the bytes checked are the bytes used.
+    """
     try:
         manifest = json.loads((folder / f"{space_id}.json").read_bytes())
         data = (folder / f"{space_id}.faiss").read_bytes()
     except OSError as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return Status("missing", "there is no such file")
+            return Status("missing", "the file does not exist")
         return Status("damaged", f"it can't be read: {error.strerror}")
     except ValueError:
         return Status("damaged", "the manifest is not JSON")
@@ -203,7 +202,7 @@ def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tu
         if manifest.get(key) != value:
             return Status("stale", f"{key} is {manifest.get(key)!r}, not {value!r}")
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
-        return Status("damaged", "its bytes are not those that were written")
+        return Status("damaged", "its checksum does not match the manifest's")
     return manifest, data
 
 
@@ -220,9 +219,9 @@ def _read(folder: Path, space_id: str, expected: dict[str, Any]) -> SpaceIndex |
     try:
         index: Any = faiss.deserialize_index(np.frombuffer(data, np.uint8))
         ids = faiss.vector_to_array(index.id_map)
-    except Exception:  # written by another version of FAISS: whatever it says, the registry has the vectors
+    except Exception:  # perhaps written by another version of FAISS; the index can be rebuilt from the registry
         return None
-    # The digest covers the file, not the manifest.
+    # The checksum covers the file, not the manifest.
     if (index.ntotal, index.d, len(ids)) != (count, dimension, count) or kind != _kind(len(ids)):
         return None
     return SpaceIndex(ids, index.d, kind == _EXACT, index)
@@ -236,7 +235,7 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
     """The index and its bytes, which depend on ids and vectors alone."""
     if vectors.ndim != 2 or ids.shape != (len(vectors),):
         raise DamagedError(f"the registry gave {ids.shape} ids for vectors of shape {vectors.shape}")
-    if len(np.unique(ids)) != len(ids):  # FAISS would take them without a word
+    if len(np.unique(ids)) != len(ids):  # FAISS would accept them silently
         raise DamagedError("the registry holds a model twice in one space", "see: `space.verify()`")
     if not np.isfinite(vectors).all():
         raise DamagedError("the registry holds vectors that are not finite", "see: `space.verify()`")
@@ -249,7 +248,7 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
     inner: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     inner.train(vectors)
     index = faiss.IndexIDMap2(inner)
-    inner.this.disown()  # the map takes it over, as it does when it is loaded from a file
+    inner.this.disown()  # the id map owns it, as it does when loaded from a file
     index.own_fields = True
     index.add_with_ids(vectors, ids)
     return SpaceIndex(ids, dimension, kind == _EXACT, index), faiss.serialize_index(index).tobytes()

@@ -1,8 +1,8 @@
-"""The kinds of spaces: what each collects from a pass, stores of a model, and adds to an affinity.
+"""The kinds of spaces: what each collects from a pass, stores for a model, and computes affinities from.
 
-`space_of` gives the object of a space's definition; `KINDS` is the table that a new kind is entered in. Whatever the kind, an
-affinity is an inner product of unit vectors and a mean over probe images of what each image adds, so that coordinates,
-index, intervals and trees are the same code for all of them.
+`space_of` turns a space's definition into an object; a new kind is added to the table `KINDS`. For every kind, an
+affinity is an inner product of unit vectors, and a mean over probe images of what each image contributes, so all kinds
+share the code for coordinates, index, intervals and trees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modelspace.representations.maps import MapBlock
 from modelspace.spaces.collectors import Collector, KernelCollector, MapCollector
 from modelspace.types import SpaceSpec
 
-#: What is stored of one model, by space id: its own blocks, or for a space that stores nothing those that it is made of.
+#: One model's stored blocks, by space id: those of the space itself, or those of the members of a derived space.
 Blocks = Mapping[str, Sequence[MapBlock]]
 
 Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ BLEND = "blend"
 
 @dataclass(frozen=True)
 class Passes:
-    """How often one probe image goes through a model, forward and backward, for one space alone."""
+    """Forward and backward passes per probe image that one space needs on its own."""
 
     forward: int
     backward: int
@@ -48,9 +48,9 @@ class Space(ABC):
     Attributes:
         spec: its definition.
         kind: name of the kind.
-        default_bits: bits per stored element where none are asked for.
-        least_images: with fewer probe images nothing can be compared.
-        is_derived: whether its affinities follow from other spaces', so that nothing is embedded or stored for it.
+        default_bits: bits per stored element unless specified.
+        least_images: minimum number of probe images.
+        is_derived: whether its affinities are computed from those of other spaces, so nothing is embedded or stored.
         has_maps: whether it stores attribution maps, which can be drawn.
     """
 
@@ -66,17 +66,17 @@ class Space(ABC):
     @staticmethod
     @abstractmethod
     def methods() -> Mapping[str, str]:
-        """The methods of this kind, each with one line for people."""
+        """The methods of this kind, each with a one-line description."""
 
     @classmethod
     @abstractmethod
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
-        """The definition of a new space of this kind, from what the user says of all spaces that are made at once.
+        """The definition of a new space of this kind.
 
         Raises:
-            UsageError: the method can't explain the scalar, or a space of this kind is made in another way.
+            UsageError: the method can't explain the scalar, or spaces of this kind are created in another way.
         """
 
     @property
@@ -86,11 +86,11 @@ class Space(ABC):
 
     @property
     def passes(self) -> Passes | None:
-        """What an image costs, or None where that is not known."""
+        """Cost of one probe image; None if unknown."""
         return None
 
     def collector(self) -> Collector | None:
-        """What takes its part of a pass; None where nothing is embedded."""
+        """What collects this space's share of a pass; None for a derived space."""
         return None
 
     def sources(self, registry: Registry) -> list[Space]:
@@ -99,45 +99,49 @@ class Space(ABC):
 
     @abstractmethod
     def own_blocks(self, blocks: Blocks) -> Sequence[MapBlock]:
-        """What of a model's blocks is written for this space."""
+        """The blocks among these that are stored under this space."""
 
     @abstractmethod
     def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
-        """What each probe image adds to the affinities of one model with stored ones; see `affinity.contributions`."""
+        """Contributions of each probe image to one model's affinities with stored models.
+
+        See `affinity.contributions`.
+        """
 
     @abstractmethod
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
-        """The same of every two of n stored models: (n_images, n, n) float32, in the order of the ids."""
+        """The same for all pairs of n stored models: (n_images, n, n) float32, in the order of the ids."""
 
     @abstractmethod
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
-        """What a model's vector was made from, as lines for people."""
+        """What a model's vector was computed from, as label -> description."""
 
 
 class StoredSpace(Space):
-    """A space that stores rows of its own, one per probe image, whose inner products make the affinity."""
+    """A space that stores one row per probe image; affinities are mean inner products of rows."""
 
     @abstractmethod
     def unit_rows(self, block: MapBlock) -> Array:
-        """A block's rows as they are compared, (n_images, row_length).
+        """A block's rows, scaled for comparison: (n_images, row_length).
 
-        They are scaled so that the affinity of two models is the mean over rows of the rows' inner products, and that
-        of a model with itself is 1.
+        The affinity of two models is the mean over rows of their inner products; that of a model with itself is 1.
         """
 
     @property
     @abstractmethod
     def images_per_block(self) -> int:
-        """How many images share a stored block."""
+        """Number of images per stored block."""
 
     def code_bytes(self, n_images: int) -> int:
-        """Length of the codes of a block of images."""
+        """Length in bytes of the codes of a block of images."""
         return n_images * -(-self.row_length * self.spec.bits // 8)
 
     def own_blocks(self, blocks: Blocks) -> Sequence[MapBlock]:
+        """The blocks under this space's id."""
         return blocks[self.spec.space_id]
 
     def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
+        """Inner products of the models' rows, one block at a time."""
         out = {model_id: np.full(self.spec.n_images, np.nan) for model_id in model_ids}
         if not out:
             return out
@@ -152,10 +156,11 @@ class StoredSpace(Space):
         return out
 
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Inner products of all pairs, one block at a time."""
         column = {model_id: i for i, model_id in enumerate(model_ids)}
         n = len(column)
         out = np.full((self.spec.n_images, n, n), np.nan, dtype=np.float32)
-        # The rows of one block of images are held at a time, of all n models.
+        # In memory at a time: one block of images of all n models.
         for first in registry.block_starts(self.spec.space_id):
             rows: NDArray[np.float32] | None = None
             for model_id, block in registry.map_blocks_at(self.spec.space_id, first, list(column)):
@@ -169,10 +174,10 @@ class StoredSpace(Space):
         return out
 
     def checked(self, blocks: Sequence[MapBlock]) -> list[MapBlock]:
-        """Blocks of one model from elsewhere, found to be what the space says, and cut where this version cuts them.
+        """One model's blocks from another registry, validated and re-cut at this version's block size.
 
         Raises:
-            DamagedError: sizes that don't fit, images missing, or values that no map can have.
+            DamagedError: wrong sizes, missing images, or values that are zero or not finite.
         """
         spec = self.spec
         covered = 0
@@ -180,7 +185,7 @@ class StoredSpace(Space):
             if block.first_image != covered or block.n_images < 1:
                 raise self._damaged(f"have a gap at image {covered}")
             if len(block.codes) != self.code_bytes(block.n_images) or len(block.scales) != block.n_images * 8:
-                raise self._damaged(f"have another size than {spec.n_images} images of {spec.bits} bits need")
+                raise self._damaged(f"have the wrong size for {spec.n_images} images of {spec.bits} bits")
             covered += block.n_images
         if covered != spec.n_images:
             raise self._damaged(f"cover {covered} of {spec.n_images} images")
@@ -188,21 +193,21 @@ class StoredSpace(Space):
             scales = np.frombuffer(block.scales, dtype="<f4")
             with np.errstate(all="ignore"):
                 if not np.isfinite(scales).all() or not np.isfinite(self.unit_rows(block)).all():
-                    raise self._damaged(f"are not finite, or zero, at images {block.first_image} and after")
+                    raise self._damaged(f"are zero or not finite in the block from image {block.first_image} on")
         return maps.recut(blocks, self.images_per_block)
 
-    def _damaged(self, what: str) -> DamagedError:
+    def _damaged(self, problem: str) -> DamagedError:
         return DamagedError(
-            f"its maps in space {self.spec.name!r} {what}",
+            f"its maps in space {self.spec.name!r} {problem}",
             "verify that registry: `ModelSpace.open(its_folder).verify()`",
         )
 
-    def _missing(self, whose: str) -> DamagedError:
-        return DamagedError(f"maps of {whose} in space {self.spec.name!r} are missing", "run `space.verify()`")
+    def _missing(self, owner: str) -> DamagedError:
+        return DamagedError(f"maps of {owner} in space {self.spec.name!r} are missing", "run `space.verify()`")
 
 
 class MapSpace(StoredSpace):
-    """A space of attribution maps: the affinity is the mean cosine of the maps, image by image (Song et al. 2019)."""
+    """A space of attribution maps: affinity is the mean cosine of the maps, image by image (Song et al. 2019)."""
 
     kind = "maps"
     default_bits = 8
@@ -215,12 +220,14 @@ class MapSpace(StoredSpace):
 
     @staticmethod
     def methods() -> Mapping[str, str]:
+        """The attribution methods."""
         return {name: info.summary for name, info in METHODS.items()}
 
     @classmethod
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
+        """A space of maps of the scalar; Captum's methods explain only the sum."""
         if scalar != "sum" and METHODS[method].captum:
             raise _no_scalar(method)
         parameters = dict(METHODS[method].defaults)
@@ -228,23 +235,28 @@ class MapSpace(StoredSpace):
 
     @property
     def row_length(self) -> int:
+        """Pixels of a map."""
         return self.spec.canvas**2
 
     @property
     def images_per_block(self) -> int:
+        """As many maps as keep a block small enough to fetch for many models."""
         return maps.images_per_block(self.spec.canvas, self.spec.bits)
 
     @property
     def passes(self) -> Passes | None:
-        # Captum's methods have passes of their own, whose number is not kept.
+        """One forward and one backward pass; centred energy needs one more forward pass, for the mean output."""
+        # Captum's methods run their own passes, which we don't count.
         if METHODS[self.spec.method].captum:
             return None
         return Passes(2 if self.spec.scalar == "centred_energy" else 1, 1)
 
     def collector(self) -> Collector:
+        """Collects the maps."""
         return MapCollector(self.spec)
 
     def unit_rows(self, block: MapBlock) -> Array:
+        """The maps, flattened, each of unit norm."""
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
 
     def unit_maps(self, block: MapBlock) -> Array:
@@ -252,11 +264,12 @@ class MapSpace(StoredSpace):
         return self.unit_rows(block).reshape(-1, self.spec.canvas, self.spec.canvas)
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
+        """Size and bits of the maps."""
         return {"maps": f"{self.spec.canvas} x {self.spec.canvas} pixels of {self.spec.bits} bits"}
 
 
 class KernelSpace(StoredSpace):
-    """A space of kernels of the encoder output: which probe images a model finds alike (`representations.kernels`)."""
+    """A space of kernels of the encoder output: similarities between probe images (`representations.kernels`)."""
 
     kind = "kernels"
     #: Nothing is lost at 8 bits (docs/lab-book/weight.md).
@@ -265,12 +278,14 @@ class KernelSpace(StoredSpace):
 
     @staticmethod
     def methods() -> Mapping[str, str]:
+        """The kernels."""
         return kernels.SUMMARIES
 
     @classmethod
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
+        """A space of packed kernels; there is no scalar to choose, and no canvas."""
         if scalar != "sum":
             raise _no_scalar(method)
         parameters = {kernels.LAYOUT: kernels.TRIANGLE}
@@ -280,50 +295,59 @@ class KernelSpace(StoredSpace):
 
     @property
     def row_length(self) -> int:
+        """One entry per probe image."""
         return self.spec.n_images
 
     @property
     def images_per_block(self) -> int:
+        """All: a kernel is one block."""
         return self.spec.n_images
 
     @property
     def passes(self) -> Passes:
+        """One forward pass."""
         return Passes(1, 0)
 
     def collector(self) -> Collector:
+        """Collects the features."""
         return KernelCollector(self.spec)
 
     @property
     def is_packed(self) -> bool:
-        """Whether kernels are stored as packed triangles, not row by row."""
+        """Whether kernels are stored as packed triangles instead of full rows."""
         return self.spec.parameters.get(kernels.LAYOUT) == kernels.TRIANGLE
 
     def code_bytes(self, n_images: int) -> int:
+        """Length in bytes of the codes of a kernel, packed or not."""
         return kernels.packed_bytes(n_images, self.spec.bits) if self.is_packed else super().code_bytes(n_images)
 
     def unit_rows(self, block: MapBlock) -> Array:
+        """The kernel, scaled so that the mean squared norm of its rows is 1."""
+        rows: Array
         if self.is_packed:
             rows = kernels.from_block(block, self.spec.bits)
         else:
             rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
-        return rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
+        scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
+        return scaled
 
     def kernel(self, blocks: Sequence[MapBlock]) -> Array:
         """A model's kernel, (n_images, n_images), symmetric.
 
-        Where rows were quantised one by one, the stored matrix is symmetric only to rounding.
+        If rows were quantised one by one, the stored matrix is only approximately symmetric.
         """
         (block,) = blocks
         rows = self.unit_rows(block)
         return (rows + rows.T) / 2
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
+        """Size and bits of the kernel."""
         n, bits = self.spec.n_images, self.spec.bits
         return {"kernel": f"{n} x {n} images of {bits} bits"}
 
 
 class BlendSpace(Space):
-    """A weighted sum of other spaces' affinities on the same probe images; it stores vectors alone."""
+    """A weighted sum of other spaces' affinities on the same probe images; it stores only vectors."""
 
     kind = "blend"
     default_bits = 32
@@ -336,14 +360,16 @@ class BlendSpace(Space):
 
     @staticmethod
     def methods() -> Mapping[str, str]:
+        """The one method of blends."""
         return {BLEND: "weighted sum of other spaces' affinities"}
 
     @classmethod
     def define(
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
+        """Refuse: blends are defined by `of`."""
         raise UsageError(
-            "a blend is made of spaces, not by a method", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
+            "a blend is made from spaces, not by a method", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"
         )
 
     @classmethod
@@ -352,16 +378,17 @@ class BlendSpace(Space):
 
         Args:
             name: of the blend.
-            members: spaces with weights above zero, which are scaled to sum 1.
-            hubs, rerank: how it ranks (`spaces.ranking`).
+            members: spaces and their weights, which are positive and are scaled to sum to 1.
+            hubs: hubness correction (`spaces.ranking`).
+            rerank: re-ranking (`spaces.ranking`).
 
         Raises:
-            UsageError: a member is a blend, or has other probe images than the first.
+            UsageError: a member is a blend, or its probe images differ from the first member's.
         """
         first = members[0][0]
         for spec, _ in members:
             if space_of(spec).is_derived:
-                raise UsageError(f"{spec.name!r} is a blend itself", "name the spaces that it is made of")
+                raise UsageError(f"{spec.name!r} is itself a blend", "name the spaces that it is made from")
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
                     f"spaces {first.name!r} and {spec.name!r} have different probe images",
@@ -378,19 +405,23 @@ class BlendSpace(Space):
 
     @property
     def row_length(self) -> int:
+        """Zero: it stores no rows."""
         return 0
 
     def sources(self, registry: Registry) -> list[Space]:
+        """Its members."""
         return [space_of(registry.space(space_id).spec) for space_id in self.weights]
 
     def follows_from(self, space_ids: Collection[str]) -> bool:
-        """Whether a model that is in these spaces is in this one too."""
+        """Whether a model in these spaces is also in this one."""
         return set(self.weights) <= set(space_ids)
 
     def own_blocks(self, blocks: Blocks) -> Sequence[MapBlock]:
+        """None."""
         return ()
 
     def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
+        """The weighted sum of its members' contributions."""
         total = {model_id: np.zeros(self.spec.n_images) for model_id in model_ids}
         for member in self.sources(registry):
             weight = self.weights[member.spec.space_id]
@@ -399,6 +430,7 @@ class BlendSpace(Space):
         return total
 
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The weighted sum of its members' contributions, for all pairs."""
         n = len(model_ids)
         total = np.zeros((self.spec.n_images, n, n), dtype=np.float32)
         for member in self.sources(registry):
@@ -407,10 +439,10 @@ class BlendSpace(Space):
         return total
 
     def blended(self, known: Mapping[str, Mapping[int, float]]) -> dict[int, float] | None:
-        """Affinities by model id out of those of its members, as far as all of them know; None where one is missing.
+        """Affinities by model id, for the models that all members have; None if a member's affinities are not known.
 
         Args:
-            known: affinities by model id, by space id.
+            known: space id -> model id -> affinity.
         """
         if not all(space_id in known for space_id in self.weights):
             return None
@@ -418,6 +450,7 @@ class BlendSpace(Space):
         return {i: sum(weight * known[space_id][i] for space_id, weight in self.weights.items()) for i in shared}
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
+        """Weights and names of the members."""
         members = (f"{self.weights[member.spec.space_id]:.2g} {member.spec.name}" for member in self.sources(registry))
         return {"blend of": ", ".join(members)}
 
@@ -429,10 +462,10 @@ def _no_scalar(method: str) -> UsageError:
 
 
 def _table(kinds: Iterable[type[Space]]) -> Mapping[str, type[Space]]:
-    """Method -> kind of its spaces.
+    """Map each method to its kind of space.
 
     Raises:
-        ConflictError: two kinds have a method of the same name.
+        ConflictError: two kinds share a method name.
     """
     table: dict[str, type[Space]] = {}
     for kind in kinds:
@@ -445,21 +478,21 @@ def _table(kinds: Iterable[type[Space]]) -> Mapping[str, type[Space]]:
     return MappingProxyType(table)
 
 
-#: Every kind of space. A new one is a class here, and everything else finds it by its methods.
+#: All kinds of spaces. A new kind is added here; everything else looks it up by its methods.
 KINDS: tuple[type[Space], ...] = (MapSpace, KernelSpace, BlendSpace)
 
 #: Method -> kind.
 KIND_OF_METHOD = _table(KINDS)
 
-#: The methods that a space can be made with; a blend is made of spaces.
+#: The methods that embed models; a blend is made from spaces instead.
 EMBEDDED_METHODS = tuple(method for method, kind in KIND_OF_METHOD.items() if not kind.is_derived)
 
 
 def kind_of(method: str) -> type[Space]:
-    """The kind of the spaces that are made with a method.
+    """The kind of space that a method makes.
 
     Raises:
-        UsageError: there is no such method to make a space with.
+        UsageError: unknown method, or "blend".
     """
     if method not in EMBEDDED_METHODS:
         raise UsageError(
@@ -470,21 +503,21 @@ def kind_of(method: str) -> type[Space]:
 
 
 def space_of(spec: SpaceSpec) -> Space:
-    """The space of a definition, as its kind treats it.
+    """The space object for a definition.
 
     Raises:
-        UsageError: this version has no such method.
+        UsageError: this version does not have the method.
     """
     if spec.method not in KIND_OF_METHOD:
         raise UsageError(
-            f"space {spec.name!r} is of the method {spec.method!r}, which this version does not know",
+            f"space {spec.name!r} uses method {spec.method!r}, which this version does not know",
             "install the version of modelspace that made it",
         )
     return KIND_OF_METHOD[spec.method](spec)
 
 
 def map_space(spec: SpaceSpec) -> MapSpace:
-    """The space of a definition, if it holds attribution maps.
+    """The space object for a definition, if the space holds attribution maps.
 
     Raises:
         UsageError: it holds none.
@@ -499,7 +532,7 @@ def map_space(spec: SpaceSpec) -> MapSpace:
 
 
 def decode_unit(block: MapBlock, spec: SpaceSpec) -> Array:
-    """A block's rows as they are compared, (n_images, row_length); see `StoredSpace.unit_rows`."""
+    """A block's rows, scaled for comparison: (n_images, row_length); see `StoredSpace.unit_rows`."""
     space = space_of(spec)
     assert isinstance(space, StoredSpace), f"a space of {space.kind} stores no rows"
     return space.unit_rows(block)

@@ -1,6 +1,6 @@
-"""Who is near whom: candidates from the index, scores from what is stored, records for people.
+"""Nearest neighbours: candidates from the index, scores from what is stored, records to show.
 
-Everything that shows neighbours asks a `Ranker`, so that a query, an export, the atlas and a report agree. For a registered
+Everything that shows neighbours uses a `Ranker`, so queries, exports, the atlas and reports agree. For a registered
 target nothing here needs torch.
 """
 
@@ -26,21 +26,21 @@ from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
 
-#: Past the cap on axes the index only proposes: this many candidates per neighbour asked for are ranked by their maps.
+#: Past the cap on axes the index only proposes candidates: this many per requested neighbour are ranked by their maps.
 CANDIDATES = 8
 
-#: This many candidates, or all if there are fewer, are re-ranked where that is asked for: less than a second with 200 images.
+#: Number of candidates to re-rank; it takes less than a second with 200 images.
 RERANKED = 200
 
 
 @dataclass(frozen=True)
 class Target:
-    """The model that is asked about: registered, or embedded for the question alone.
+    """The model of a query: registered, or embedded for this query only.
 
     Attributes:
-        label: what to call it.
-        model_id: in the registry, if it is there.
-        blocks: what a pass yielded of it, by space id, if it is not.
+        label: its name in messages.
+        model_id: its id, if it is registered.
+        blocks: otherwise the blocks from an embedding pass, by space id.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Target:
     blocks: Blocks | None = None
 
     def blocks_in(self, registry: Registry, spec: SpaceSpec) -> Blocks:
-        """What the affinities of a space are computed from."""
+        """The blocks that a space's affinities are computed from."""
         if self.model_id is not None:
             return affinity.stored_blocks(registry, spec, self.model_id)
         assert self.blocks is not None
@@ -57,12 +57,12 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The first transfer sources of a target, best first.
+    """The best transfer sources of a target, best first.
 
     Attributes:
-        model_ids: n of them.
-        affinities: (n, n_images) what each probe image adds to the affinity.
-        scores: (n, n_images) what each adds to the score that decides the order.
+        model_ids: the n sources.
+        affinities: (n, n_images) each probe image's contribution to the affinity.
+        scores: (n, n_images) each probe image's contribution to the score that decides the order.
     """
 
     model_ids: list[int]
@@ -70,7 +70,7 @@ class Ranked:
     scores: Array
 
     def records(self, rows: Mapping[int, ModelRow], k: int) -> list[Neighbour]:
-        """The first k as records, with intervals and ties; one more source tells whether the last is tied with it."""
+        """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
         if not self.model_ids:
             return []
         bounds = intervals(self.affinities, self.scores)
@@ -102,10 +102,10 @@ class Ranker:
     """Ranks the models of one space for any number of targets.
 
     Args:
-        registry: open.
+        registry: an open registry.
         row: the space.
         ranking: how to rank.
-        chosen: ids of the models that may be ranked; None: all of the space.
+        chosen: ids of the models that may be ranked; None for all of the space.
 
     Raises:
         NotFoundError: the ranking needs kernels of the encoder output, and no space has them.
@@ -125,10 +125,10 @@ class Ranker:
         self._predictors: dict[int, Array] = {}
 
     def rank(self, target: Target, k: int) -> Ranked:
-        """The k best sources and one more, which may be tied with the last; fewer where there are no more.
+        """The k + 1 best sources, or fewer if there are no more; the extra one may be tied with number k.
 
         Raises:
-            NotFoundError: the ranking is directed, and the target has no features in the space that it needs.
+            NotFoundError: the ranking is directed, and the target has no kernel in the space that it uses.
         """
         empty = Ranked([], np.zeros((0, self._spec.n_images)), np.zeros((0, self._spec.n_images)))
         if not len(self._index.ids) or (self._chosen is not None and not self._chosen - {target.model_id}):
@@ -155,16 +155,17 @@ class Ranker:
         return affinity.project(self._registry, self._spec, blocks).astype(np.float32)
 
     def _others(self, target: Target, vector: NDArray[np.float32]) -> Array | None:
-        """The target's affinities to all other models, where the correction needs them."""
+        """The target's affinities to all other models, if the correction needs them."""
         if self._ranking.correction != hubness.MUTUAL:
             return None
         plain = load_index(self._registry, self._row)
         values, ids = plain.search(vector[None], len(plain.ids))
-        return values[0][ids[0] != target.model_id].astype(np.float64)
+        affinities: Array = values[0][ids[0] != target.model_id].astype(np.float64)
+        return affinities
 
     def _candidates(self, target: Target, vector: NDArray[np.float32], others: Array | None, k: int) -> list[int]:
-        """Sources that the index proposes, those among them that may be ranked."""
-        # The target itself and one more than is shown, since the last shown may be tied with the next.
+        """The sources proposed by the index, without those that may not be ranked."""
+        # Two more than k: the target itself, and one that may be tied with number k.
         reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
         if self._kernels is not None:
             reach = max(reach, RERANKED)
@@ -172,14 +173,14 @@ class Ranker:
             reach = len(self._index.ids)
         query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
         _, ids = self._index.search(query[None], min(reach, len(self._index.ids)))
-        may_be_ranked = self._chosen if self._chosen is not None else set(self._index.ids.tolist())
-        candidates = [int(i) for i in ids[0] if int(i) in may_be_ranked and int(i) != target.model_id]
+        eligible = self._chosen if self._chosen is not None else set(self._index.ids.tolist())
+        candidates = [int(i) for i in ids[0] if int(i) in eligible and int(i) != target.model_id]
         if self._kernels is not None:
             return candidates[: max(RERANKED, k + 1)]
         return candidates[: k + 1] if self._is_exact else candidates
 
     def _corrected(self, values: Mapping[int, Array], others: Array | None) -> dict[int, Array]:
-        """Scores from affinities, per image."""
+        """Scores from affinities, per probe image."""
         if not self._ranking.is_corrected or not values:
             return dict(values)
         items = np.stack([self._index.vector(i) for i in values])
@@ -187,22 +188,26 @@ class Ranker:
         return dict(zip(values, lines(np.stack(list(values.values()))), strict=True))
 
     def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
-        """How well each source's features predict the target's; models that the space of kernels lacks are left out."""
+        """How well each source's features predict the target's; sources without a kernel are left out."""
         blocks = target.blocks_in(self._registry, space.spec)
         if not blocks.get(space.spec.space_id):
             raise NotFoundError(
                 f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
                 f"fill it with `space.add(model, name={target.label!r})`, or use `rerank='none'`",
             )
-        own = space.kernel(blocks[space.spec.space_id])
-        unseen = [i for i in candidates if i not in self._predictors]
-        for model_id, kernel in affinity.kernels(self._registry, space, unseen):
+        target_kernel = space.kernel(blocks[space.spec.space_id])
+        new = [i for i in candidates if i not in self._predictors]
+        for model_id, kernel in affinity.kernels(self._registry, space, new):
             self._predictors[model_id] = predictability.out_of_fold_weights(kernel)
-        return {i: predictability.r2_per_image(own, self._predictors[i]) for i in candidates if i in self._predictors}
+        return {
+            i: predictability.r2_per_image(target_kernel, self._predictors[i])
+            for i in candidates
+            if i in self._predictors
+        }
 
 
 def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE) -> SpaceIndex:
-    """The space's index: from its file if that is fresh, else built, and written where the folder allows it."""
+    """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable."""
     return index.load(
         registry.path.parent / INDEX,
         row.spec.space_id,
@@ -214,13 +219,13 @@ def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
 
 
 def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
-    """The space whose kernels the directed re-ranking of a space uses: itself, else a member, else one on the same images.
+    """The kernel space that a space's directed re-ranking uses: itself, else a member, else one on the same images.
 
     Raises:
         NotFoundError: there is none.
     """
-    near = [spec, *(source.spec for source in space_of(spec).sources(registry))]
-    for other in (*near, *(row.spec for row in registry.spaces())):
+    related = [spec, *(source.spec for source in space_of(spec).sources(registry))]
+    for other in (*related, *(row.spec for row in registry.spaces())):
         if other.method in predictability.POSITIVE and (other.probe_id, other.n_images) == (
             spec.probe_id,
             spec.n_images,
@@ -235,31 +240,34 @@ def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
 def score_matrix(
     registry: Registry, spec: SpaceSpec, chosen: Collection[int], ranking: Ranking | None = None
 ) -> tuple[list[int], Array]:
-    """What a `Ranker` ranks by, for all pairs of the chosen models: their ids, and (n, n) scores with row = target.
+    """The scores that a `Ranker` ranks by, for all pairs of the chosen models: ids, and (n, n) with row = target.
 
-    Corrections for hubs take their means over all models of the space, chosen or not, as a query does. Directed scores are of
-    models that the space of kernels holds too.
+    Hubness corrections average over all models of the space, chosen or not, as a query does. A directed ranking scores
+    only the models that have kernels.
 
     Args:
-        ranking: default: the space's own.
+        registry: an open registry.
+        spec: the space.
+        chosen: ids of the models to score.
+        ranking: how to rank; by default as the space does.
     """
     ranking = ranking or Ranking.of(spec)
     if ranking.is_directed:
         space = kernel_space(registry, spec)
-        inside = set(registry.model_ids(space.spec.space_id))
-        ids = [i for i in registry.model_ids(spec.space_id) if i in chosen and i in inside]
+        with_kernel = set(registry.model_ids(space.spec.space_id))
+        ids = [i for i in registry.model_ids(spec.space_id) if i in chosen and i in with_kernel]
         kernels = dict(affinity.kernels(registry, space, ids))
         return ids, predictability.r2_matrix([kernels[i] for i in ids])
     if not ranking.is_corrected:
         return affinity.matrix(registry, spec, chosen)
     ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))
-    at = [k for k, i in enumerate(ids) if i in chosen]
-    return [ids[k] for k in at], hubness.corrected(matrix, ranking.correction)[np.ix_(at, at)]
+    rows = [k for k, i in enumerate(ids) if i in chosen]
+    return [ids[k] for k in rows], hubness.corrected(matrix, ranking.correction)[np.ix_(rows, rows)]
 
 
 def in_order(scores: Mapping[int, Array]) -> list[int]:
-    """Model ids, best first, from their scores per image with the target.
+    """Model ids, best first, from their scores per probe image.
 
-    Equal scores keep the order of registration, whatever order the index returns them in.
+    Ties are in order of registration, whatever order the index returns.
     """
     return sorted(scores, key=lambda i: (-round(float(scores[i].mean()), 12), i))

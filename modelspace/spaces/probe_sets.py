@@ -1,4 +1,4 @@
-"""Probe sets of a registry: registering them, and reading their images back."""
+"""The probe sets of a registry: registering them, and reading their images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 DEFAULT_PROBES = "rooms"
 
-#: Name and PNG bytes of each image; None for a set that is rendered.
+#: Name and PNG bytes of each image; None for a rendered set.
 Pictures = list[tuple[str, bytes]] | None
 
 
 @dataclass(frozen=True)
 class ProbeChoice:
-    """What the user says of a probe set.
+    """A probe set as a caller specifies it.
 
     Attributes:
-        source: one of `probes.BUILT_IN`, the name of a registered set, a folder of images (a `Path` always is one), or a
-            `ProbeSet` of a rendered world.
-        images: how many; None for the default, or all of a folder. A rendered set has as many as are asked for.
-        per_subfolder: so many of each subfolder.
+        source: one of `probes.BUILT_IN`, the name of a registered set, a folder of images (a `Path` is always a
+            folder), or a `ProbeSet` of a rendered world.
+        images: number of images; None for the default, or for all of a folder. Any number can be rendered.
+        per_subfolder: number of images from each subfolder.
         size: side of the stored or rendered images in pixels.
-        seed: of the rendered world, of the crops, or of the choice of images.
+        seed: of the rendered world, the crops, or the choice of images.
     """
 
     source: str | Path | ProbeSet = DEFAULT_PROBES
@@ -43,11 +43,11 @@ class ProbeChoice:
 
 
 def new_probe_set(choice: ProbeChoice, name: str | None = None) -> tuple[ProbeRow, Pictures]:
-    """A probe set that is not registered yet.
+    """Make a probe set that is not registered yet.
 
     Raises:
         NotFoundError: the source is neither built in nor a folder.
-        ProbeError: an image can't be read; it is named.
+        ProbeError: an image can't be read; the message names it.
     """
     source = choice.source
     arrays: Iterable[np.ndarray] | None = None
@@ -55,7 +55,7 @@ def new_probe_set(choice: ProbeChoice, name: str | None = None) -> tuple[ProbeRo
         probe_set = source
         if not probes.kind_of(probe_set).is_rendered:
             raise UsageError(
-                f"probe set {source.name!r} comes without its images", "give its folder, or the name of a built-in set"
+                f"probe set {source.name!r} has no images with it", "give its folder, or the name of a built-in set"
             )
     elif source in probes.BUILT_IN:
         probe_set, arrays = probes.KINDS[str(source)].make(choice.images, choice.size, choice.seed)
@@ -86,16 +86,16 @@ def new_probe_set(choice: ProbeChoice, name: str | None = None) -> tuple[ProbeRo
 
 
 def choose_probe_set(path: Path, choice: ProbeChoice) -> tuple[ProbeRow, Pictures]:
-    """A registered set by its name, or a new one."""
+    """The registered set of this name, or a new set."""
     source = choice.source
     if isinstance(source, str) and path.is_file() and (source in probes.BUILT_IN or not Path(source).is_dir()):
         with Registry.open(path) as registry:
             sets = registry.probe_sets()
         for row in sets:
-            # "rooms" with another seed, or more photographs, is another set, not the registered one of that name.
-            enough = row.n_images is None or (choice.images or 0) <= row.n_images
-            fits = enough and row.spec.get("seed") == choice.seed
-            if row.name == source and (source not in probes.BUILT_IN or fits):
+            # "rooms" with another seed or more photographs is a different set from the registered "rooms".
+            has_enough = row.n_images is None or (choice.images or 0) <= row.n_images
+            is_same = has_enough and row.spec.get("seed") == choice.seed
+            if row.name == source and (source not in probes.BUILT_IN or is_same):
                 return row, None
         if source not in probes.BUILT_IN:
             known = [row.name for row in sets]
@@ -107,7 +107,7 @@ def choose_probe_set(path: Path, choice: ProbeChoice) -> tuple[ProbeRow, Picture
 
 
 def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
-    """Register a probe set under a name; the same set again is the one that is there."""
+    """Register a probe set under a name. If it is registered already, return the existing row."""
     row, pictures = new_probe_set(choice, names.check_name(name, "probe set"))
     ensure_registry(path)
     with Registry.open(path, write=True) as registry, registry.transaction():
@@ -115,31 +115,31 @@ def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
             if other.probe_id == row.probe_id:
                 return other
             if other.name == name:
-                raise ConflictError(f"there is a probe set {name!r} with other images", "choose another name")
+                raise ConflictError(f"probe set {name!r} exists with other images", "choose another name")
         registry.add_probe_set(row, pictures)
     return row
 
 
 def ensure_registry(path: Path) -> None:
-    """An empty registry, if there is none."""
+    """Create an empty registry if there is none."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         Registry.create(path)
 
 
 def with_free_name(row: ProbeRow, taken: set[str]) -> ProbeRow:
-    """The set under its name, or where another set has that, with its fingerprint behind it."""
+    """The set, with its fingerprint appended to its name if that is taken."""
     return row if row.name not in taken else replace(row, name=f"{row.name}-{row.probe_id[:8]}")
 
 
 def described(row: ProbeRow, n_images: int) -> ProbeSet:
-    """A registered set as `modelspace.probes` takes it, with so many images where it is rendered."""
+    """A registered set as a `ProbeSet`; `n_images` is for rendered sets, which store no number."""
     return probes.ProbeSet(row.name, row.kind, dict(row.spec), row.n_images or n_images, row.size, row.probe_id)
 
 
 @dataclass(frozen=True)
 class Images:
-    """The first images of a registered probe set in batches, as often as they are asked for; see `images`."""
+    """The first images of a registered probe set, in batches; can be iterated over repeatedly. See `images`."""
 
     path: Path
     row: ProbeRow
@@ -151,9 +151,9 @@ class Images:
 
 
 def images(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of a registered probe set's images, (b, side, side, 3) uint8, from image `first` on.
+    """Batches of a registered probe set's images, (b, side, side, 3) uint8, starting at image `first`.
 
-    The registry is open only while stored images are read, so that a long pass blocks no writer.
+    The registry is open only while stored images are read, so a long pass does not block writers.
     """
     probe_set = described(row, first + count)
     if probes.kind_of(probe_set).is_rendered:

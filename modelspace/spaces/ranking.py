@@ -1,4 +1,4 @@
-"""How a space ranks: by the affinity itself, corrected for hubs, or re-ranked by how well features predict the target's."""
+"""How a space ranks: by affinity, by affinity corrected for hubs, or by how well features predict the target's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Ranking:
     """A way of ranking transfer sources.
 
     Attributes:
-        correction: for hubs, one of `hubness.CORRECTIONS`.
-        rerank: of the candidates, one of `predictability.RERANKINGS`; it decides the order where it is not "none".
+        correction: hubness correction, one of `hubness.CORRECTIONS`.
+        rerank: how candidates are re-ranked, one of `predictability.RERANKINGS`; unless "none", it decides the order.
 
     Raises:
-        UsageError: there is no such correction or re-ranking.
+        UsageError: unknown correction or re-ranking.
     """
 
     correction: str = hubness.NONE
@@ -37,10 +37,10 @@ class Ranking:
 
     @classmethod
     def of(cls, spec: SpaceSpec, hubs: str | None = None, rerank: str | None = None) -> Ranking:
-        """As asked for, else as the space says, else plainly by affinity.
+        """The ranking asked for; where none is, the space's default; where it has none, plain affinity.
 
         Raises:
-            UsageError: there is no such correction or re-ranking.
+            UsageError: unknown correction or re-ranking.
         """
         return cls(
             hubs or str(spec.parameters.get("hubs", hubness.NONE)),
@@ -49,10 +49,12 @@ class Ranking:
 
     @property
     def is_directed(self) -> bool:
+        """Whether candidates are re-ranked by predictability."""
         return self.rerank == predictability.DIRECTED
 
     @property
     def is_corrected(self) -> bool:
+        """Whether affinities are corrected for hubs."""
         return self.correction != hubness.NONE
 
     @property
@@ -62,14 +64,14 @@ class Ranking:
 
     @property
     def label(self) -> str:
-        """What decides the order: "affinity", a correction or a re-ranking."""
+        """What decides the order: "affinity", or the name of the correction or re-ranking."""
         return self.rerank if self.is_directed else self.correction if self.is_corrected else "affinity"
 
     @property
-    def words(self) -> str:
-        """The settings that are not the plain ones, as in "csls directed"; "" for a plain ranking."""
-        return " ".join(word for word in (self.correction, self.rerank) if word != "none")
+    def settings(self) -> str:
+        """The settings other than "none", as in "csls directed"; "" for a plain ranking."""
+        return " ".join(setting for setting in (self.correction, self.rerank) if setting != "none")
 
 
-#: By the affinity itself.
+#: Ranks by affinity alone.
 PLAIN = Ranking()

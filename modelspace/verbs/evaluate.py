@@ -18,7 +18,7 @@ from modelspace import evaluation
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.evaluation import Cost, Evaluation, Oracle, splits, stored
-from modelspace.evaluation.judge import CORRELATIONS, CURVES, MEAN_RANK, POPULARITY, cell, plain
+from modelspace.evaluation.comparison import CORRELATIONS, CURVES, MEAN_RANK, POPULARITY, cell, plain
 from modelspace.evaluation.names import match
 from modelspace.evaluation.rankings import Array
 from modelspace.evaluation.retrieval import Retrieval, same_task
@@ -183,7 +183,7 @@ def evaluate(
             f"similarities are of the encoders' outputs T on {beside.n_images} probe images"
             f"{'' if same_images else ', not those of every space'}; {beside.features}"
         )
-    outcome = evaluation.judge(methods, truth, with_self=with_self, costs=costs)
+    outcome = evaluation.evaluate(methods, truth, with_self=with_self, costs=costs)
     if missing := [name for name in everything if name not in {*outcome.targets, *outcome.sources}]:
         notes.append(f"oracle {truth.name} also has {', '.join(missing)}, which the registry or a matrix lacks")
     if targets is not None:
@@ -245,7 +245,7 @@ def _spaces(
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
             known = {name for name in match(oracle, names) if name is not None}
-            label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.words}"
+            label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
             found.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
     shared = set.intersection(*(known for *_, known in found)) if found else set()
     return [

@@ -135,7 +135,7 @@ def load(name: str) -> torch.nn.Module:
             f"the weights of {name} are not there", f"train them: python scripts/train_zoo.py --tasks {name}"
         ) from None
     if hashlib.sha256(content).hexdigest() != found.sha256:
-        raise DamagedError(f"the weights of {name} are not those that zoo.json names", "install modelspace again")
+        raise DamagedError(f"the weights of {name} are not those that zoo.json names", "reinstall modelspace")
 
     from safetensors.torch import load as tensors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from modelspace.evaluation import Evaluation, Interval, splits
-from modelspace.evaluation.judge import MEAN_RANK, POPULARITY, RANDOM
+from modelspace.evaluation.comparison import MEAN_RANK, POPULARITY, RANDOM
 from modelspace.evaluation.retrieval import Retrieval, same_task
 from reproduction import drawing, measures, verdicts
 from reproduction.data import ORACLE, OTHER_WORLD, Data, oracle
@@ -51,9 +51,9 @@ def beyond(data: Data) -> Section:
             continue
         for probe, matrices in by_probe.items():
             outcome = data.judge(matrices, truth)
-            for half in (splits.CHOSEN, splits.KEPT):
+            for half in (splits.SELECTION, splits.HELD_OUT):
                 parts[f"oracle {truth}, {half} targets, probes {probe}"] = outcome.over(
-                    splits.half(outcome.targets, half)
+                    splits.split(outcome.targets, half)
                 )
             parts[f"oracle {truth}, all targets, probes {probe}"] = outcome
     found: dict[str, Retrieval] = {}
@@ -61,12 +61,12 @@ def beyond(data: Data) -> Section:
         one = same_task(by_probe[ORACLE][name], data.task_of())
         assert one is not None
         found[name] = one
-    aside = parts[f"oracle {ORACLE}, {splits.KEPT} targets, probes {ORACLE}"]
+    aside = parts[f"oracle {ORACLE}, {splits.HELD_OUT} targets, probes {ORACLE}"]
     elsewhere = parts.get(f"oracle {OTHER_WORLD}, all targets, probes {ORACLE}")
     others = {
         part: gains(parts[part], measures.TRANSFER, GXI)
         for part in (
-            f"oracle {ORACLE}, {splits.KEPT} targets, probes {OTHER_WORLD}",
+            f"oracle {ORACLE}, {splits.HELD_OUT} targets, probes {OTHER_WORLD}",
             f"oracle {OTHER_WORLD}, all targets, probes {ORACLE}",
             f"oracle {OTHER_WORLD}, all targets, probes {OTHER_WORLD}",
         )

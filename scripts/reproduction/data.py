@@ -42,7 +42,7 @@ class Data:
         return self._affinities[probe, kind]
 
     def of_tasks(self, matrix: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-        """The part of the twenty encoders, as `evaluation.judge` takes it."""
+        """The part of the twenty encoders, as `evaluation.evaluate` takes it."""
         at = self.at(self.tasks)
         return self.tasks, matrix[np.ix_(at, at)]
 
@@ -60,7 +60,7 @@ class Data:
     def judge(self, matrices: Mapping[str, np.ndarray], oracle: str = ORACLE) -> Evaluation:
         """Matrices over all models, on the twenty encoders."""
         tables = {name: self.of_tasks(matrix) for name, matrix in matrices.items()}
-        return evaluation.judge(tables, evaluation.load(oracle))
+        return evaluation.evaluate(tables, evaluation.load(oracle))
 
     def task_of(self) -> list[str]:
         return [zoo.card(name).task for name in self.models]

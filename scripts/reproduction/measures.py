@@ -10,7 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from modelspace.analysis.tree import Tree
 from modelspace.evaluation import Interval, metrics
-from modelspace.evaluation.judge import Evaluation
+from modelspace.evaluation.comparison import Evaluation
 from modelspace.lab import similarity
 from modelspace.representations import kernels as geometry
 from modelspace.spaces import hubness, predictability

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from modelspace.evaluation import Evaluation
-from modelspace.evaluation.judge import cell
+from modelspace.evaluation.comparison import cell
 from modelspace.plots.figure import Picture
 from reproduction.verdicts import Verdict
 

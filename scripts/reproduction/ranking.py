@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from modelspace import evaluation, zoo
-from modelspace.evaluation.judge import MEAN_RANK, POPULARITY, RANDOM
+from modelspace.evaluation.comparison import MEAN_RANK, POPULARITY, RANDOM
 from modelspace.plots import agreement_curves
 from modelspace.representations import maps
 from reproduction import drawing, measures, passes, structure, verdicts
@@ -141,7 +141,7 @@ def _canvas(data: Data) -> str:
     for kind in (GXI, SALIENCY):
         large = measures.affinity(np.stack([passes.on_canvas(name, side, data.scale)[kind] for name in data.tasks]))
         small = data.affinity("rooms", kind)[at]
-        one = evaluation.judge({"large": (data.tasks, large), "small": (data.tasks, small)}, evaluation.load(ORACLE))
+        one = evaluation.evaluate({"large": (data.tasks, large), "small": (data.tasks, small)}, evaluation.load(ORACLE))
         parts.append(
             f"{kind.replace('*', chr(92) + '*')} agrees with itself with Spearman "
             f"{measures.rank_agreement(large, small):.2f}, and has P@5 "
@@ -260,7 +260,7 @@ def _sizes(
         found[kind] = {}
         for size in sizes:
             draws = [per_image[order[k : k + size]].mean(axis=0) for k in range(0, most - size + 1, size)][:DRAWS]
-            outcome = evaluation.judge(
+            outcome = evaluation.evaluate(
                 {str(k): (data.tasks, one) for k, one in enumerate(draws)}, evaluation.load(ORACLE)
             )
             found[kind][size] = {
@@ -526,7 +526,9 @@ def _layers(data: Data, worst: list[str]) -> str:
         layer: measures.affinity(np.stack([passes.at_layer(name, layer, data.scale)[GXI] for name in data.tasks]))
         for layer in structure.DEPTH
     }
-    outcome = evaluation.judge({layer: (data.tasks, one) for layer, one in matrices.items()}, evaluation.load(ORACLE))
+    outcome = evaluation.evaluate(
+        {layer: (data.tasks, one) for layer, one in matrices.items()}, evaluation.load(ORACLE)
+    )
     by = {
         layer: dict(zip(outcome.targets, outcome.row(layer).per_target["spearman"], strict=True)) for layer in matrices
     }

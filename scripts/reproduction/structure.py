@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from modelspace import evaluation, zoo
 from modelspace.analysis.tree import build_tree
-from modelspace.evaluation.judge import MEAN_RANK, POPULARITY
+from modelspace.evaluation.comparison import MEAN_RANK, POPULARITY
 from modelspace.evaluation.retrieval import same_task
 from modelspace.plots import gallery_figure, tree_figure
 from reproduction import drawing, measures, passes, verdicts
@@ -55,7 +55,7 @@ def depth(data: Data) -> Section:
             matrices[f"{kind}, {layer}"] = measures.affinity(np.stack([maps[layer][name][kind] for name in data.tasks]))
         tables = [maps[layer][name]["T"] for name in data.tasks]
         matrices[f"dds, {layer}"] = measures.inner(measures.kernels("dds", tables))
-    outcome = evaluation.judge({name: (data.tasks, one) for name, one in matrices.items()}, evaluation.load(ORACLE))
+    outcome = evaluation.evaluate({name: (data.tasks, one) for name, one in matrices.items()}, evaluation.load(ORACLE))
     gain = outcome.difference(f"{GXI}, {DEPTH[-1]}", f"{GXI}, {DEPTH[0]}", "spearman")
     verdict = verdicts.depth(trend, gain)
     rows = []

@@ -36,9 +36,9 @@ def test_every_query_runs(path: Path) -> None:
 
 def test_every_table_and_column_is_described(path: Path) -> None:
     with Registry.open(path) as registry:
-        columns = registry._rows("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal")
-        views = {name for (name,) in registry._rows("SELECT view_name FROM duckdb_views() WHERE NOT internal")}
-        macros = registry._rows("SELECT function_name FROM duckdb_functions() WHERE NOT internal")
+        columns = registry.rows("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal")
+        views = {name for (name,) in registry.rows("SELECT view_name FROM duckdb_views() WHERE NOT internal")}
+        macros = registry.rows("SELECT function_name FROM duckdb_functions() WHERE NOT internal")
     sections = dict(re.findall(r"\n(\*\*\w+\*\*[^\n]*)\n\n(.*?)(?=\n\n)", PAGE, re.DOTALL))
     for table, column, kind in columns:
         if table in views:

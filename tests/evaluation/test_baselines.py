@@ -1,4 +1,4 @@
-"""Random guessing and popularity, each against its definition."""
+"""Random guessing and popularity, compared with their definitions."""
 
 import math
 
@@ -78,7 +78,7 @@ def test_popularity_never_sees_the_targets_own_row() -> None:
 
 
 def test_popularity_edges() -> None:
-    with pytest.raises(UsageError, match="two targets"):
+    with pytest.raises(UsageError, match="two or more targets"):
         baselines.popularity([[1.0, 2.0]])
     with pytest.raises(UsageError, match="not known"):
         baselines.popularity(np.ones((2, 2)), by="fame")

@@ -1,4 +1,4 @@
-"""Oracles: the shipped ones, the caller's own, the names that differ, and the agreement between seeds."""
+"""Oracles: the shipped ones, CSV files, spellings of names, and agreement between seeds."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_every_shipped_oracle_loads_and_says_where_it_is_from() -> None:
+def test_every_shipped_oracle_loads_and_has_an_origin() -> None:
     assert "taskonomy" in available()
     for name, origin in available().items():
         oracle = load(name)
@@ -47,7 +47,7 @@ def test_the_published_order_is_that_of_the_16k_affinities() -> None:
         assert spearmanr(ours[known], theirs[known]).statistic == pytest.approx(1)
 
 
-def test_rooms_are_measured_whole_and_reliable() -> None:
+def test_rooms_are_complete_and_reliable() -> None:
     oracle = load("rooms")
     assert set(oracle.targets) == set(load("taskonomy").targets)
     assert set(oracle.sources) == set(load("taskonomy").sources)
@@ -57,9 +57,11 @@ def test_rooms_are_measured_whole_and_reliable() -> None:
     reliability = oracle.reliability()
     assert reliability is not None
     assert reliability.spearman > 0.95
-    # Where it was trained for the target itself, an encoder is the best source or nearly.
-    own = np.array([row[oracle.sources.index(name)] for name, row in zip(oracle.targets, oracle.score, strict=True)])
-    assert (np.sum(oracle.score > own[:, None], axis=1) <= 2).mean() > 0.8
+    # An encoder trained for the target itself is the best source, or nearly.
+    self_scores = np.array(
+        [row[oracle.sources.index(name)] for name, row in zip(oracle.targets, oracle.score, strict=True)]
+    )
+    assert (np.sum(oracle.score > self_scores[:, None], axis=1) <= 2).mean() > 0.8
     everything = load("rooms-all")
     assert set(everything.sources) >= set(oracle.sources)
     wins, affinity = load("rooms-wins"), load("rooms-affinity")
@@ -68,7 +70,7 @@ def test_rooms_are_measured_whole_and_reliable() -> None:
     assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_yards_are_measured_as_rooms_are() -> None:
+def test_yards_are_complete_and_reliable() -> None:
     oracle, rooms = load("yards"), load("rooms")
     assert (oracle.targets, oracle.sources) == (rooms.targets, rooms.sources)
     assert oracle.seed_losses is not None
@@ -77,7 +79,7 @@ def test_yards_are_measured_as_rooms_are() -> None:
     reliability = oracle.reliability()
     assert reliability is not None
     assert reliability.spearman > 0.9
-    # Other losses than the rooms', in an order that is related to theirs.
+    # The losses differ from those in rooms, but their orders are correlated.
     assert oracle.loss is not None
     assert rooms.loss is not None
     assert np.isclose(oracle.loss, rooms.loss, rtol=1e-3).mean() < 0.02
@@ -94,21 +96,21 @@ def test_yards_are_measured_as_rooms_are() -> None:
     assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_row_called_self_is_no_source() -> None:
+def test_the_row_named_self_is_not_a_source() -> None:
     assert "self" not in load("taskonomy-affinity").sources
     assert "class_places" not in load("taskonomy-affinity").targets
     assert "class_places" in load("taskonomy-affinity-16k").targets
 
 
-def test_self_pairs_are_hidden_unless_asked_for() -> None:
+def test_self_pairs_are_excluded_by_default() -> None:
     oracle = load("taskonomy-affinity")
-    at = oracle.targets.index("reshade"), oracle.sources.index("reshade")
-    assert math.isnan(oracle.truth()[at])
-    assert oracle.truth(with_self=True)[at] == pytest.approx(0.05218586314913473)
+    pair = oracle.targets.index("reshade"), oracle.sources.index("reshade")
+    assert math.isnan(oracle.truth()[pair])
+    assert oracle.truth(with_self=True)[pair] == pytest.approx(0.05218586314913473)
     assert oracle.self_pairs().sum() == len(set(oracle.targets) & set(oracle.sources))
 
 
-def test_own_scores(tmp_path: Path) -> None:
+def test_scores_from_a_file(tmp_path: Path) -> None:
     text = "target,source,score,note\na,b,2,x\na,c,,y\nb,a,-1e-3,\nb,c,3,\n"
     oracle = load(write(tmp_path / "mine.csv", text))
     assert (oracle.name, oracle.targets, oracle.sources) == ("mine", ("a", "b"), ("b", "c", "a"))
@@ -118,7 +120,7 @@ def test_own_scores(tmp_path: Path) -> None:
     assert np.array_equal(oracle.gain(), oracle.truth(), equal_nan=True)
 
 
-def test_own_losses_and_ranks_turn_round(tmp_path: Path) -> None:
+def test_losses_and_ranks_from_a_file_are_negated(tmp_path: Path) -> None:
     ranks = load(write(tmp_path / "r.csv", "target,source,rank\na,b,1\na,c,2\n"))
     assert ranks.score.tolist() == [[-1, -2]]
     losses = load(write(tmp_path / "l.csv", "\ufefftarget,source,seed,loss\na,b,0,1\na,b,1,3\na,c,0,5\na,c,1,\n"))
@@ -137,24 +139,24 @@ def test_own_losses_and_ranks_turn_round(tmp_path: Path) -> None:
     [
         ("target,source\na,b\n", UsageError, "no column score, loss or rank"),
         ("source,score\nb,1\n", UsageError, "no column target"),
-        ("target,source,score\na,b,1\na,b,2\n", UsageError, "line 3: a from b comes twice"),
+        ("target,source,score\na,b,1\na,b,2\n", UsageError, "line 3: a from b occurs twice"),
         ("target,source,score\na,b,good\n", DamagedError, "line 2: 'good' is not a finite number"),
         ("target,source,score\na,b,inf\n", DamagedError, "not a finite number"),
-        ("target,source,score\na,b,\n", UsageError, "holds no figure"),
+        ("target,source,score\na,b,\n", UsageError, "has no measurement"),
         ("", UsageError, "no column target"),
     ],
 )
-def test_files_that_are_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         load(write(tmp_path / "bad.csv", text))
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(NotFoundError, match="taskonomy-affinity-16k"):
         load("taskonomi")
 
 
-def test_oracles_must_fit_together() -> None:
+def test_tables_of_an_oracle_must_have_equal_shape() -> None:
     with pytest.raises(UsageError, match="names a source twice"):
         Oracle("x", ("a",), ("b", "b"), np.zeros((1, 2)))
     with pytest.raises(UsageError, match="score table"):
@@ -201,18 +203,18 @@ def test_reliability_extremes() -> None:
     assert load("taskonomy").reliability() is None
 
 
-def test_spearman_brown_foretells_the_agreement_of_means() -> None:
+def test_spearman_brown_predicts_the_agreement_of_means() -> None:
     rng = np.random.default_rng(1)
     names = tuple(map(str, range(40)))
     truth = rng.normal(size=(30, 40))
     losses = truth + rng.normal(size=(6, 30, 40))
     three = Oracle("x", names[:30], names, truth, truth, losses[:3]).reliability()
-    fresh = [spearmanr(a, b).statistic for a, b in zip(losses[:3].mean(0), losses[3:].mean(0), strict=True)]
+    measured = [spearmanr(a, b).statistic for a, b in zip(losses[:3].mean(0), losses[3:].mean(0), strict=True)]
     assert three is not None
-    assert three.spearman_of_mean == pytest.approx(np.mean(fresh), abs=0.05)
+    assert three.spearman_of_mean == pytest.approx(np.mean(measured), abs=0.05)
 
 
-def test_subset_keeps_every_table_in_step() -> None:
+def test_subset_applies_to_all_tables() -> None:
     oracle = noisy_oracle()
     part = oracle.subset(("c", "a"), ("h", "b", "a"))
     assert oracle.loss is not None

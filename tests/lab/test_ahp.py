@@ -1,4 +1,4 @@
-"""Taskonomy's ordinal normalisation against its definition."""
+"""Taskonomy's ordinal normalisation, compared with its definition."""
 
 import math
 
@@ -36,12 +36,12 @@ def test_ahp_by_power_iteration() -> None:
 
 
 def test_ahp_recovers_a_consistent_table() -> None:
-    # Odds of a_i : a_j between every pair have the vector a itself as principal eigenvector.
+    # The principal eigenvector of the odds a_i : a_j is a itself.
     a = np.array([0.5, 0.3, 0.15, 0.05])
     assert ahp.affinities(a[:, None] / (a[:, None] + a[None, :])) == pytest.approx(a)
 
 
-def test_ahp_survives_a_clean_sweep_and_refuses_nonsense() -> None:
+def test_ahp_is_finite_for_a_clean_sweep_and_refuses_invalid_input() -> None:
     swept = ahp.affinities(ahp.win_matrix([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
     assert np.isfinite(swept).all()
     assert swept.tolist() == sorted(swept.tolist(), reverse=True)

@@ -1,4 +1,4 @@
-"""What networks are trained and judged with: decoders, tapped layers, fresh weights."""
+"""Decoders, tapped layers and initial weights."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from modelspace.lab.tasks import FACE_TASKS, TASKS, task
 from modelspace.zoo.architectures import architecture
 
 
-def test_fresh_weights_depend_on_the_seed_alone() -> None:
+def test_initial_weights_depend_only_on_the_seed() -> None:
     build = architecture("resnet50").build
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    one, two, other = (fresh(lambda: build(8), seed).state_dict()["fc.weight"] for seed in (1, 1, 2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    first, second, other = (fresh(lambda: build(8), seed).state_dict()["fc.weight"] for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", [*TASKS, *FACE_TASKS])
-def test_decoders_answer_in_the_shape_of_the_label(name: str) -> None:
+def test_decoders_predict_in_the_shape_of_the_label(name: str) -> None:
     t = task(name)
     shape = {"dense": (2, t.outputs, 32, 32), "class_map": (2, t.outputs, 32, 32)}.get(t.kind, (2, t.outputs))
     assert decoder(t, 16, 8, 32)(torch.zeros(2, 16, 8, 8)).shape == shape

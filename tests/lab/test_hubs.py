@@ -1,4 +1,4 @@
-"""Hub corrections, each against its definition."""
+"""Hubness corrections, compared with their definitions."""
 
 import math
 
@@ -52,21 +52,21 @@ def test_hub_corrections_ignore_and_keep_the_diagonal() -> None:
             assert np.allclose(a, a.T)
 
 
-def test_a_hub_stops_being_everybodys_first() -> None:
+def test_a_hub_no_longer_ranks_first_everywhere() -> None:
     s = random_affinity(12)
     s[:, 0] += 1.6
     s[0, :] += 1.6
-    itself = np.eye(12, dtype=bool)
+    diagonal = np.eye(12, dtype=bool)
 
-    def fooled(matrix: np.ndarray) -> int:
-        return int((np.argmax(np.where(itself, -np.inf, matrix), axis=1)[1:] == 0).sum())
+    def n_led_by_the_hub(matrix: np.ndarray) -> int:
+        return int((np.argmax(np.where(diagonal, -np.inf, matrix), axis=1)[1:] == 0).sum())
 
-    assert fooled(s) >= 10
+    assert n_led_by_the_hub(s) >= 10
     for correct in (hubs.centred, hubs.csls, hubs.mutual_z, hubs.mutual_proximity):
-        assert fooled(correct(s)) <= 5
+        assert n_led_by_the_hub(correct(s)) <= 5
 
 
-def test_hub_corrections_refuse_nonsense() -> None:
+def test_hub_corrections_refuse_invalid_input() -> None:
     with pytest.raises(UsageError, match="square"):
         hubs.centred(np.ones((2, 3)))
     with pytest.raises(UsageError, match="not finite"):

@@ -1,4 +1,4 @@
-"""A sealed registry: the same content in the same bytes, whatever process wrote it, and otherwise as it was."""
+"""A sealed registry: its bytes depend only on its content, not on the process that wrote it, and it works as before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def filled(folder: Path, names: str = "cab") -> ModelSpace:
 
 @pytest.fixture
 def zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets this process seal; its bytes are not to be compared then."""
+    """Let this process seal, although its bytes are then not reproducible."""
     monkeypatch.setenv(sealing.VARIABLE, sealing.ZEROS)
 
 
@@ -46,7 +46,7 @@ def seal_in_a_process(path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=True)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DuckDB's memory begins as zeros on Linux alone")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DuckDB's memory can be zeroed only on Linux")
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     homes = [filled(tmp_path / name) for name in ("one", "another/place")]
     before = [home.path.read_bytes() for home in homes]
@@ -54,7 +54,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     for home in homes:
         seal_in_a_process(home.path)
     assert homes[0].path.read_bytes() == homes[1].path.read_bytes()
-    # Sealing what is sealed changes nothing.
+    # Sealing twice changes nothing.
     seal_in_a_process(homes[0].path)
     assert homes[0].path.read_bytes() == homes[1].path.read_bytes()
     for home in homes:
@@ -65,15 +65,15 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_it_answers_as_before(tmp_path: Path) -> None:
+def test_query_results_do_not_change(tmp_path: Path) -> None:
     space = filled(tmp_path)
 
     def answers() -> list[object]:
-        shown = [{**vars(space.show(name)), "seconds": 0, "added_at": ""} for name in "cab"]
-        listed = [row.name for row in space.list()], [info.name for info in space.spaces()]
-        ranked = [space.nearest("a", space=name).to_dicts() for name in ("saliency", "dds", "also")]
+        cards = [{**vars(space.show(name)), "seconds": 0, "added_at": ""} for name in "cab"]
+        lists = [row.name for row in space.list()], [info.name for info in space.spaces()]
+        rankings = [space.nearest("a", space=name).to_dicts() for name in ("saliency", "dds", "also")]
         places = space.sql("SELECT space, name, x, y, placed FROM places").rows
-        return [shown, listed, ranked, places, space.sql("FROM pairs").rows, space.maps("b", "saliency").tobytes()]
+        return [cards, lists, rankings, places, space.sql("FROM pairs").rows, space.maps("b", "saliency").tobytes()]
 
     before = answers()
     sealing.seal(space.path, MOMENT)
@@ -113,29 +113,32 @@ def test_models_can_be_added_removed_and_sealed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_the_id_follows_from_the_content_alone(tmp_path: Path) -> None:
+def test_the_id_depends_only_on_the_content(tmp_path: Path) -> None:
     def sealed(folder: str, names: str = "cab", moment: datetime = MOMENT) -> tuple[str, str]:
         space = filled(tmp_path / folder, names)
         digest = sealing.seal(space.path, moment)
         with Registry.open(space.path) as registry:
             return digest, registry.registry_id
 
-    one, same, renamed, later = sealed("1"), sealed("2"), sealed("3", "cad"), sealed("4", moment=MOMENT + timedelta(1))
-    assert one == same
-    assert len({one[0], renamed[0], later[0]}) == len({one[1], renamed[1], later[1]}) == 3
+    first, same, renamed, later = (
+        sealed("1"),
+        sealed("2"),
+        sealed("3", "cad"),
+        sealed("4", moment=MOMENT + timedelta(1)),
+    )
+    assert first == same
+    assert len({first[0], renamed[0], later[0]}) == len({first[1], renamed[1], later[1]}) == 3
 
 
-def test_a_process_whose_memory_does_not_begin_as_zeros_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_without_zeroed_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sealing.VARIABLE, raising=False)
-    with pytest.raises(ModelspaceError) as refused:
+    with pytest.raises(ModelspaceError) as caught:
         sealing.seal(tmp_path / REGISTRY, MOMENT)
-    assert "DUCKDB_JE_MALLOC_CONF=zero:true" in refused.value.hint
+    assert "DUCKDB_JE_MALLOC_CONF=zero:true" in caught.value.hint
 
 
 @pytest.mark.usefixtures("zeros")
-def test_a_time_that_nobody_thought_of_is_refused(tmp_path: Path) -> None:
+def test_an_unexpected_time_column_is_refused(tmp_path: Path) -> None:
     space = filled(tmp_path, "ab")
     duck = duckdb.connect(str(space.path))
     duck.execute("CREATE TABLE more (id INTEGER, seen_at TIMESTAMP)")
@@ -146,12 +149,12 @@ def test_a_time_that_nobody_thought_of_is_refused(tmp_path: Path) -> None:
     assert space.path.read_bytes() == before
 
 
-def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_file_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     space = filled(tmp_path / "home", "ab")
     content = bytearray(space.path.read_bytes())
     content[4096 + 100] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ModelspaceError, match="not known"):
-        sealing._name(file, "0" * 64)
+    with pytest.raises(ModelspaceError, match="unknown file format"):
+        sealing._set_identifier(file, "0" * 64)
     assert file.read_bytes() == content

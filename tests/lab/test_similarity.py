@@ -1,4 +1,4 @@
-"""Feature similarities against slow float64 versions written from the papers' definitions."""
+"""Feature similarities, compared with slow float64 versions written from the papers' definitions."""
 
 import itertools
 import math
@@ -92,8 +92,8 @@ def test_svcca(features: list[np.ndarray]) -> None:
         x = x - x.mean(0)
         values, vectors = np.linalg.eigh(x.T @ x)
         values, vectors = values[::-1], vectors[:, ::-1]
-        kept = next(k for k in range(1, len(values) + 1) if values[:k].sum() >= 0.9 * values.sum())
-        return x @ vectors[:, :kept]
+        n_kept = next(k for k in range(1, len(values) + 1) if values[:k].sum() >= 0.9 * values.sum())
+        return x @ vectors[:, :n_kept]
 
     def slow(x: np.ndarray, y: np.ndarray) -> float:
         # Canonical correlations as the generalised eigenvalue problem of Hotelling (1936).
@@ -107,14 +107,14 @@ def test_svcca(features: list[np.ndarray]) -> None:
     check(similarity.svcca(features, variance=0.9, images_per_direction=1), features, slow)
 
 
-def test_svcca_keeps_fewer_directions_than_chance_needs() -> None:
+def test_svcca_limits_the_number_of_directions() -> None:
     rng = np.random.default_rng(4)
-    strangers = [rng.normal(size=(100, 300)) for _ in range(2)]
-    assert similarity.svcca(strangers, images_per_direction=1)[0, 1] > 0.95
-    assert similarity.svcca(strangers)[0, 1] < 0.45
-    bases = [np.linalg.svd(x - x.mean(0))[0][:, :20] for x in strangers]
+    unrelated = [rng.normal(size=(100, 300)) for _ in range(2)]
+    assert similarity.svcca(unrelated, images_per_direction=1)[0, 1] > 0.95
+    assert similarity.svcca(unrelated)[0, 1] < 0.45
+    bases = [np.linalg.svd(x - x.mean(0))[0][:, :20] for x in unrelated]
     expected = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).mean()
-    assert similarity.svcca(strangers)[0, 1] == pytest.approx(expected)
+    assert similarity.svcca(unrelated)[0, 1] == pytest.approx(expected)
 
 
 def test_invariances(features: list[np.ndarray]) -> None:
@@ -135,7 +135,7 @@ def test_image_shaped_and_float32_features_are_flattened() -> None:
         assert np.allclose(method(list(maps)), method([m.reshape(N, -1) for m in maps]))
 
 
-def test_dead_units_and_dead_images_count_for_nothing(features: list[np.ndarray]) -> None:
+def test_constant_units_and_images_have_no_effect(features: list[np.ndarray]) -> None:
     x, y = features[:2]
     dead = np.concatenate([x, np.full((N, 2), 0.1)], axis=1)
     assert similarity.dds([dead, y])[0, 1] == pytest.approx(similarity.dds([x, y])[0, 1])

@@ -1,4 +1,4 @@
-"""Every label's definition on a case small enough to work out by hand, or with a slow second version."""
+"""Each label's definition, on small cases worked out by hand or compared with a slow version."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TASKONOMY = {
 }
 
 
-def picture(**given: Tensor) -> rooms.Render:
-    """One flat gray picture of a wall 2 m ahead, with the given fields in place of its own."""
+def scene(**fields: Tensor) -> rooms.Render:
+    """A render of a flat gray wall 2 m ahead, with some fields replaced."""
     plane = torch.ones(1, SIDE, SIDE)
-    fields = {
+    defaults = {
         "rgb": torch.full((1, 3, SIDE, SIDE), 0.5),
         "distance": 2 * plane,
         "zdepth": 2 * plane,
@@ -44,15 +44,15 @@ def picture(**given: Tensor) -> rooms.Render:
         "object_class": torch.tensor([3]),
         "place": torch.tensor([2]),
     }
-    return rooms.Render(**{**fields, **given})
+    return rooms.Render(**{**defaults, **fields})
 
 
-def label(name: str, **given: Tensor) -> Tensor:
-    return tasks.task(name).label(picture(**given))
+def label(name: str, **fields: Tensor) -> Tensor:
+    return tasks.task(name).label(scene(**fields))
 
 
 def across(values: Tensor) -> Tensor:
-    """(1, SIDE, SIDE) that varies along x alone."""
+    """(1, SIDE, SIDE) values that vary only along x."""
     return values.view(1, 1, SIDE).expand(1, SIDE, SIDE)
 
 
@@ -71,7 +71,7 @@ def test_the_twenty_tasks_and_their_groups() -> None:
         assert len(t.definition) > 30
 
 
-def test_every_label_has_the_stated_shape() -> None:
+def test_every_label_has_the_documented_shape() -> None:
     r = rooms.render(rooms.sample_scenes(0, 2, 0), 32, samples=1)
     for t in TASKS.values():
         value = t.label(r)
@@ -103,10 +103,10 @@ def test_edge2d_is_the_slope_of_the_gray_image() -> None:
 
 
 def test_keypoint2d_is_the_root_of_the_determinant_of_the_hessian() -> None:
-    assert label("keypoint2d", rgb=gray(across(0.03 * X))).max() < 0.02  # an edge is no corner
+    assert label("keypoint2d", rgb=gray(across(0.03 * X))).max() < 0.02  # an edge is not a corner
     saddle = 0.002 * X[:, None] * X[None, :]
-    middle = label("keypoint2d", rgb=gray(saddle[None]))[0, 0, 4, 4]
-    assert float(middle) == pytest.approx(math.sqrt(0.002), rel=1e-3)  # |det| = 0.002^2
+    center = label("keypoint2d", rgb=gray(saddle[None]))[0, 0, 4, 4]
+    assert float(center) == pytest.approx(math.sqrt(0.002), rel=1e-3)  # |det| = 0.002^2
 
 
 def test_segment2d_is_the_affinity_of_colours() -> None:
@@ -133,21 +133,21 @@ def test_edge3d_is_the_slope_of_the_log_distance_at_most_a_half() -> None:
     assert torch.allclose(label("edge3d", distance=across((0.1 * X).exp()))[..., 1:-1], torch.tensor(0.1), atol=1e-5)
     jump = label("edge3d", distance=across(1 + 9 * (X >= 7).float()))
     assert float(jump.max()) == pytest.approx(0.5)
-    assert label("edge3d", rgb=gray(across(X / SIDE))).max() == 0  # paint is no edge
+    assert label("edge3d", rgb=gray(across(X / SIDE))).max() == 0  # paint is not an edge
 
 
 def test_keypoint3d_is_the_smaller_eigenvalue_of_the_structure_tensor() -> None:
-    assert label("keypoint3d", distance=across((0.1 * X).exp())).max() < 0.02  # a straight edge is no corner
+    assert label("keypoint3d", distance=across((0.1 * X).exp())).max() < 0.02  # a straight edge is not a corner
     log = 0.1 * torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     value = label("keypoint3d", distance=log.exp()[None].float())[0, 0]
     slow = np.zeros((SIDE, SIDE))
-    at = log.numpy()
+    values = log.numpy()
     for row in range(3, SIDE - 3):
         for column in range(3, SIDE - 3):
             tensor = np.zeros((2, 2))
             for i in range(row - 2, row + 3):
                 for j in range(column - 2, column + 3):
-                    g = np.array([at[i, j + 1] - at[i, j - 1], at[i + 1, j] - at[i - 1, j]]) / 2
+                    g = np.array([values[i, j + 1] - values[i, j - 1], values[i + 1, j] - values[i - 1, j]]) / 2
                     tensor += np.outer(g, g) / 25
             slow[row, column] = min(0.6, np.linalg.eigvalsh(tensor)[0] ** 0.25)
     assert float(value[3, 4]) == pytest.approx(slow[6:8, 8:10].mean(), rel=1e-3)
@@ -171,7 +171,7 @@ def test_segment25d_asks_whether_a_neighbour_is_on_the_same_surface() -> None:
     assert (value[[1, 3]] == 1).all()
     assert value[0, 0].tolist() == [1, 1, 1, 0.5, 1, 1, 1, 1]  # 1 pixel to the right
     assert value[2, 0].tolist() == [1, 1, 1, 0, 1, 1, 1, 1]  # 2 pixels
-    assert (label("segment25d", rgb=gray(across(X / SIDE))) == 1).all()  # paint is no boundary
+    assert (label("segment25d", rgb=gray(across(X / SIDE))) == 1).all()  # paint is not a boundary
 
 
 def test_layout_vanishing_points_and_classes() -> None:
@@ -190,25 +190,25 @@ def test_noise_holes_and_gray() -> None:
     noisy = tasks.add_noise(image, generator)
     assert float((noisy - image).std()) == pytest.approx(0.25, rel=0.1)
     assert 0 <= noisy.min() <= noisy.max() <= 1
-    holed = tasks.cut_holes(image, generator)
-    changed = (holed != image).all(1)
-    assert (holed[changed[:, None].expand_as(image)] == 0.5).all()
-    assert torch.equal(holed[~changed[:, None].expand_as(image)], image[~changed[:, None].expand_as(image)])
+    masked = tasks.cut_holes(image, generator)
+    changed = (masked != image).all(1)
+    assert (masked[changed[:, None].expand_as(image)] == 0.5).all()
+    assert torch.equal(masked[~changed[:, None].expand_as(image)], image[~changed[:, None].expand_as(image)])
     assert ((changed.sum((1, 2)) >= 64) & (changed.sum((1, 2)) <= 192)).all()
-    assert len({tuple(row.flatten().tolist()) for row in changed}) == 8  # other places in every image
-    plain = tasks.to_gray(image, generator)
-    assert torch.allclose(plain[:, 0], 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2])
-    assert torch.equal(plain[:, 0], plain[:, 2])
+    assert len({tuple(row.flatten().tolist()) for row in changed}) == 8  # different places in each image
+    gray_image = tasks.to_gray(image, generator)
+    assert torch.allclose(gray_image[:, 0], 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2])
+    assert torch.equal(gray_image[:, 0], gray_image[:, 2])
 
 
-def test_scaling_brings_the_training_labels_to_mean_zero_and_spread_one() -> None:
+def test_scaling_standardises_the_training_labels() -> None:
     values = torch.randn(50, 2, 4, 4) * torch.tensor([3.0, 0.1]).view(1, 2, 1, 1) + 7
     scaled = Scaling.measure(values).apply(values)
     assert scaled.mean((0, 2, 3)).abs().max() < 1e-4
     assert torch.allclose(scaled.transpose(0, 1).flatten(1).std(1), torch.ones(2), atol=1e-4)
 
 
-def test_constant_predictor_against_the_definition() -> None:
+def test_constant_predictor_by_definition() -> None:
     t = tasks.task("class_1000")
     train, held_out = torch.tensor([0, 0, 0, 1, 1, 7]), torch.tensor([0, 1, 1])
     constant = Constant.fit(t, train)

@@ -1,4 +1,4 @@
-"""Measured transfer: batched readouts against readouts trained alone, and a run that can be killed at any time."""
+"""Measured transfer: batched readouts compared with readouts trained separately, and runs that may be killed."""
 
 import csv
 import importlib.util
@@ -26,31 +26,31 @@ TINY = Budget(pool=24, images=16, held_out=10, epochs=2, batch=4, hidden=6, chan
 KINDS = ("rgb2sfnorm", "reshade", "segmentsemantic", "class_1000", "room_layout")
 
 
-def random_label(wanted: Task, n: int, seed: int = 0) -> Tensor:
-    words = torch.Generator().manual_seed(seed)
-    grid = (32, 32) if wanted.kind in ("dense", "class_map") else ()
-    if wanted.classifies:
-        return torch.randint(wanted.outputs, (n, *grid), generator=words)
-    return torch.randn((n, wanted.outputs, *grid), generator=words)
+def random_label(target: Task, n: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    grid = (32, 32) if target.kind in ("dense", "class_map") else ()
+    if target.classifies:
+        return torch.randint(target.outputs, (n, *grid), generator=generator)
+    return torch.randn((n, target.outputs, *grid), generator=generator)
 
 
-def unpack(wanted: Task, out: Tensor) -> Tensor:
-    """What `pack` did, undone: (N, 64, 16 n) to (N, n, 32, 32)."""
-    if wanted.kind not in ("dense", "class_map"):
+def unpack(target: Task, out: Tensor) -> Tensor:
+    """The inverse of `pack`: (N, 64, 16 n) to (N, n, 32, 32)."""
+    if target.kind not in ("dense", "class_map"):
         return out
     return F.pixel_shuffle(out.transpose(1, 2).reshape(len(out), -1, 8, 8), 4)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_image_losses_are_the_tasks_own(name: str) -> None:
-    wanted = task(name)
-    label = random_label(wanted, 6)
-    packed = transfer.pack(wanted, label)
-    shape = (6, 64, 16 * wanted.outputs) if wanted.kind in ("dense", "class_map") else (6, wanted.outputs)
+    target = task(name)
+    label = random_label(target, 6)
+    packed = transfer.pack(target, label)
+    shape = (6, 64, 16 * target.outputs) if target.kind in ("dense", "class_map") else (6, target.outputs)
     out = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    losses = transfer._image_losses(wanted, out[None], packed[None])[0]
+    losses = transfer._image_losses(target, out[None], packed[None])[0]
     for k in range(6):
-        expected = wanted.loss(unpack(wanted, out[k : k + 1]), label[k : k + 1])
+        expected = target.loss(unpack(target, out[k : k + 1]), label[k : k + 1])
         assert float(losses[k]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -61,17 +61,17 @@ def test_a_packed_dense_label_unpacks() -> None:
         transfer.pack(task("reshade"), torch.zeros(1, 1, 16, 16))
 
 
-class Alone(nn.Module):
+class SingleReadout(nn.Module):
     """One readout as ordinary layers, float64."""
 
-    def __init__(self, wanted: Task, seed: int, channels: int, hidden: int) -> None:
+    def __init__(self, target: Task, seed: int, channels: int, hidden: int) -> None:
         super().__init__()
-        made = Readouts([wanted], [seed], 9 * channels, hidden)
-        self.wanted = wanted
+        readouts = Readouts([target], [seed], 9 * channels, hidden)
+        self.target = target
         self.first = nn.Conv2d(channels, hidden, 3)
-        self.first.weight.data = made.first[0].T.reshape(hidden, channels, 3, 3).contiguous()
-        self.dense = wanted.kind in ("dense", "class_map")
-        weight = made.second[0][0].T.contiguous()
+        self.first.weight.data = readouts.first[0].T.reshape(hidden, channels, 3, 3).contiguous()
+        self.dense = target.kind in ("dense", "class_map")
+        weight = readouts.second[0][0].T.contiguous()
         self.second = nn.Conv2d(hidden, len(weight), 1) if self.dense else nn.Linear(weight.shape[1], len(weight))
         self.second.weight.data = weight.view_as(self.second.weight)
         for layer in (self.first, self.second):
@@ -83,48 +83,51 @@ class Alone(nn.Module):
         x = F.relu(self.first(F.pad(x, (1, 1, 1, 1), mode="replicate")))
         if self.dense:
             return F.pixel_shuffle(self.second(x), 4)
-        # Quarters first, channels last: the order in which the readout's second map takes them.
+        # Quadrants first, channels last: the input order of the readout's second layer.
         return self.second(F.adaptive_avg_pool2d(x, 2).flatten(2).transpose(1, 2).flatten(1))
 
 
-def test_batched_training_is_training_each_alone() -> None:
+def test_batched_training_equals_separate_training() -> None:
     channels, seeds = 3, [0, 5]
-    words = torch.Generator().manual_seed(3)
-    maps, unseen = torch.randn(24, channels, 8, 8, generator=words), torch.randn(7, channels, 8, 8, generator=words)
+    generator = torch.Generator().manual_seed(3)
+    features, test_features = (
+        torch.randn(24, channels, 8, 8, generator=generator),
+        torch.randn(7, channels, 8, 8, generator=generator),
+    )
 
-    def seen_by_readout(x: Tensor) -> Tensor:
+    def unfolded(x: Tensor) -> Tensor:
         return F.unfold(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2).contiguous()
 
     tasks = [task(name) for name in KINDS]
     labels = {t.name: random_label(t, 24, 1) for t in tasks}
-    judged = {t.name: random_label(t, 7, 2) for t in tasks}
+    test_labels = {t.name: random_label(t, 7, 2) for t in tasks}
     readouts = Readouts(tasks, seeds, 9 * channels, TINY.hidden)
-    readouts.fit(seen_by_readout(maps), {t.name: transfer.pack(t, labels[t.name]) for t in tasks}, TINY)
+    readouts.fit(unfolded(features), {t.name: transfer.pack(t, labels[t.name]) for t in tasks}, TINY)
     losses = readouts.losses(
-        seen_by_readout(unseen), {t.name: transfer.pack(t, judged[t.name]) for t in tasks}, batch=4
+        unfolded(test_features), {t.name: transfer.pack(t, test_labels[t.name]) for t in tasks}, batch=4
     )
-    for wanted, (place, seed) in itertools.product(tasks, enumerate(seeds)):
-        alone = Alone(wanted, seed, channels, TINY.hidden)
-        optimiser = torch.optim.AdamW(alone.parameters(), lr=TINY.rate, weight_decay=0.01)
+    for target, (row, seed) in itertools.product(tasks, enumerate(seeds)):
+        single = SingleReadout(target, seed, channels, TINY.hidden)
+        optimiser = torch.optim.AdamW(single.parameters(), lr=TINY.rate, weight_decay=0.01)
         order = Readouts._order(seed, 24, TINY)
         warm = max(1, len(order) // 10)
-        for step, chosen in enumerate(order):
-            share = max(0.0, (step - warm) / max(1, len(order) - warm))
+        for step, batch in enumerate(order):
+            progress = max(0.0, (step - warm) / max(1, len(order) - warm))
             for group in optimiser.param_groups:
-                group["lr"] = TINY.rate * min(1, (step + 1) / warm) * (1 + math.cos(math.pi * share)) / 2
-            label = labels[wanted.name][chosen]
+                group["lr"] = TINY.rate * min(1, (step + 1) / warm) * (1 + math.cos(math.pi * progress)) / 2
+            label = labels[target.name][batch]
             optimiser.zero_grad()
-            wanted.loss(alone(maps[chosen].double()), label if wanted.classifies else label.double()).backward()
+            target.loss(single(features[batch].double()), label if target.classifies else label.double()).backward()
             optimiser.step()
         for k in range(7):
-            label = judged[wanted.name][k : k + 1]
+            label = test_labels[target.name][k : k + 1]
             with torch.no_grad():
-                out = alone(unseen[k : k + 1].double())
-            expected = wanted.loss(out, label if wanted.classifies else label.double())
-            assert losses[wanted.name][place, k] == pytest.approx(float(expected), rel=2e-3), (wanted.name, seed, k)
+                out = single(test_features[k : k + 1].double())
+            expected = target.loss(out, label if target.classifies else label.double())
+            assert losses[target.name][row, k] == pytest.approx(float(expected), rel=2e-3), (target.name, seed, k)
 
 
-def test_every_seed_draws_its_own_images_without_repeats() -> None:
+def test_each_seed_draws_different_images_without_repeats() -> None:
     orders = [torch.cat(Readouts._order(seed, 24, TINY)) for seed in (0, 1)]
     for order in orders:
         epochs = order.view(TINY.epochs, TINY.images)
@@ -135,38 +138,40 @@ def test_every_seed_draws_its_own_images_without_repeats() -> None:
 
 
 def test_patches_by_definition() -> None:
-    words = torch.Generator().manual_seed(0)
-    pool, held_out = torch.randn(9, 4, 8, 8, generator=words) * 3 + 1, torch.randn(5, 4, 8, 8, generator=words)
+    generator = torch.Generator().manual_seed(0)
+    pool, held_out = torch.randn(9, 4, 8, 8, generator=generator) * 3 + 1, torch.randn(5, 4, 8, 8, generator=generator)
     pool[:, 2], held_out[:, 2] = 0.7, 0.7
     x, y = transfer.patches(pool, held_out, channels=8)
     assert x.shape == (9, 64, 9 * 6)
     assert y.shape == (5, 64, 9 * 6)
-    at = (2, 3, 5)  # image, row, column
-    near = y[at[0], at[1] * 8 + at[2]].view(6, 3, 3)
+    index = (2, 3, 5)  # image, row, column
+    patch = y[index[0], index[1] * 8 + index[2]].view(6, 3, 3)
     for channel in (0, 1, 3):
         mean, std = pool[:, channel].double().mean(), pool[:, channel].double().std()
-        expected = (held_out[at[0], channel, 2:5, 4:7] - mean) / std
-        assert torch.allclose(near[channel], expected.float(), atol=1e-5)
-    assert (near[2] == 0).all()
-    assert near[4, 1].tolist() == pytest.approx([-1 + 2 * c / 7 for c in (4, 5, 6)])
-    assert near[5, :, 1].tolist() == pytest.approx([-1 + 2 * r / 7 for r in (2, 3, 4)])
+        expected = (held_out[index[0], channel, 2:5, 4:7] - mean) / std
+        assert torch.allclose(patch[channel], expected.float(), atol=1e-5)
+    assert (patch[2] == 0).all()
+    assert patch[4, 1].tolist() == pytest.approx([-1 + 2 * c / 7 for c in (4, 5, 6)])
+    assert patch[5, :, 1].tolist() == pytest.approx([-1 + 2 * r / 7 for r in (2, 3, 4)])
 
 
 def test_many_channels_become_principal_components() -> None:
-    words = torch.Generator().manual_seed(0)
-    pool = torch.einsum("kc,nkhw->nchw", torch.randn(2, 9, generator=words), torch.randn(30, 2, 8, 8, generator=words))
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.einsum(
+        "kc,nkhw->nchw", torch.randn(2, 9, generator=generator), torch.randn(30, 2, 8, 8, generator=generator)
+    )
     x, _ = transfer.patches(pool, pool[:2], channels=2)
-    kept = x.view(30, 64, 4, 9)[:, :, :2, 4].flatten(0, 1).double()
+    components = x.view(30, 64, 4, 9)[:, :, :2, 4].flatten(0, 1).double()
     flat = pool.transpose(1, 3).transpose(1, 2).flatten(0, 2).double()
-    assert torch.allclose(kept.T @ kept / len(kept), torch.eye(2, dtype=torch.float64), atol=1e-2)
-    # Two components hold all of a pool of rank two.
-    left = flat - flat.mean(0)
-    fitted = kept @ torch.linalg.lstsq(kept, left).solution
-    assert torch.allclose(fitted, left, atol=1e-4)
+    assert torch.allclose(components.T @ components / len(components), torch.eye(2, dtype=torch.float64), atol=1e-2)
+    # Two components explain all of a pool of rank two.
+    centred = flat - flat.mean(0)
+    fitted = components @ torch.linalg.lstsq(components, centred).solution
+    assert torch.allclose(fitted, centred, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(7, 8, 8), (3, 16, 16), (5, 4, 4), (6, 11, 9), (9,)])
-def test_any_output_comes_on_the_grid(shape: tuple[int, ...]) -> None:
+def test_any_output_is_resampled_to_the_grid(shape: tuple[int, ...]) -> None:
     class Fixed(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             assert not self.training
@@ -188,8 +193,8 @@ def test_an_output_without_a_grid_is_refused() -> None:
 
 
 def test_better_features_give_smaller_losses() -> None:
-    words = torch.Generator().manual_seed(0)
-    rgb = torch.randint(256, (90, 3, 8, 8), dtype=torch.uint8, generator=words).float()
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.randint(256, (90, 3, 8, 8), dtype=torch.uint8, generator=generator).float()
     rgb = F.interpolate(rgb, (64, 64), mode="nearest").to(torch.uint8)
     label = transfer.pack(task("autoencoder"), F.avg_pool2d(rgb.float() / 255 - 0.5, 2) / 0.29)
     pool, held_out = Scenes(rgb[:60], {"autoencoder": label[:60]}), Scenes(rgb[60:], {"autoencoder": label[60:]})
@@ -207,7 +212,7 @@ class Gray(nn.Module):
         return x.mean(1, keepdim=True)
 
 
-def test_what_is_trained_beside_a_readout_changes_nothing() -> None:
+def test_readouts_do_not_depend_on_each_other() -> None:
     rgb = torch.randint(256, (34, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     names = ("reshade", "denoise", "class_places", "segmentsemantic")
     labels = {name: transfer.pack(task(name), random_label(task(name), 34)) for name in names}
@@ -217,12 +222,12 @@ def test_what_is_trained_beside_a_readout_changes_nothing() -> None:
     together = transfer.measure(encoder, 64, pool, held_out, names, [0, 1, 2], TINY)
     assert set(together) == set(itertools.product(names, [0, 1, 2]))
     for name in names:
-        alone = transfer.measure(encoder, 64, pool, held_out, [name], [2], TINY)
-        assert np.allclose(alone[name, 2], together[name, 2], rtol=1e-4, atol=1e-5)
+        single = transfer.measure(encoder, 64, pool, held_out, [name], [2], TINY)
+        assert np.allclose(single[name, 2], together[name, 2], rtol=1e-4, atol=1e-5)
         assert not np.allclose(together[name, 1], together[name, 2], rtol=1e-3)
 
 
-def test_budgets_that_cannot_be() -> None:
+def test_invalid_budgets_are_refused() -> None:
     with pytest.raises(UsageError, match="batch <= images <= pool"):
         Budget(pool=10, images=20)
 
@@ -243,7 +248,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class FakeZoo:
-    """Three encoders of eight channels, by the zoo's own three functions."""
+    """Three encoders of eight channels, with the zoo's three functions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -272,7 +277,7 @@ ARGUMENTS = ["--pool", "12", "--images", "8", "--held-out", "6", "--epochs", "1"
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds the few rendered scenes of the tests."""
+    """A cache with the few rendered scenes of these tests."""
     cache = tmp_path_factory.mktemp("rendered")
     transfer.prepare(cache, Budget(pool=12, images=8, held_out=6, epochs=1, batch=4), ["reshade"])
     return cache
@@ -286,7 +291,7 @@ def cache(tmp_path: Path, rendered: Path) -> Path:
     return folder
 
 
-def test_scenes_are_scaled_by_the_pool_and_never_those_of_the_zoo(rendered: Path) -> None:
+def test_scenes_are_scaled_by_the_pool_and_differ_from_the_zoos(rendered: Path) -> None:
     budget = Budget(pool=12, images=8, held_out=6, epochs=1, batch=4)
     pool, held_out = transfer.prepare(rendered, budget, ["rgb2sfnorm", "class_places", "denoise"])
     assert pool.rgb.shape == (12, 3, 64, 64)
@@ -310,7 +315,7 @@ def test_a_run_is_resumed_and_not_repeated(
     first = (cache / "transfer.csv").read_text()
     assert zoo.loaded == ["one", "two"]
 
-    # Killed in the middle of a line: the cut row is measured again, the others are kept as they are.
+    # Killed in the middle of a line: the cut row is measured again, the others are kept.
     (cache / "transfer.csv").write_text(first[:-5])
     zoo.loaded.clear()
     script.run(script.parse([*words, "--seeds", "2"]))
@@ -333,9 +338,9 @@ def test_a_run_is_resumed_and_not_repeated(
     oracle = load(out / "rooms_transfer.csv")
     assert oracle.seed_losses is not None
     assert oracle.seed_losses.shape == (2, 3, 3)
-    images = script.Ledger(cache).images("one", script._stamps(["one"])["one"])
+    images = script.Ledger(cache).images("one", script.stamps(["one"])["one"])
     assert images["reshade/1"].mean() == pytest.approx(oracle.seed_losses[1, 0, 0], rel=1e-5)
-    stamps = script._stamps(zoo.names())
+    stamps = script.stamps(zoo.names())
     games = [
         np.concatenate([script.Ledger(cache).images(name, stamps[name])[f"reshade/{seed}"] for seed in (0, 1)])
         for name in zoo.names()
@@ -382,7 +387,7 @@ def test_the_other_world_is_measured_apart(
     row = losses.targets.index("class_places")
     assert losses.loss is not None
     assert f"| {losses.loss[row].min():.3f} | {expected:.3f} |" in printed
-    with pytest.raises(UsageError, match="no transfer is measured in 'faces'"):
+    with pytest.raises(UsageError, match="transfer can't be measured in 'faces'"):
         transfer.prepare(cache, TINY, ["reshade"], world="faces")
 
 
@@ -408,7 +413,7 @@ def test_missing_work_is_grouped_by_source_and_seeds(script: ModuleType) -> None
     ]
 
 
-def test_wrong_names_are_told(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_are_refused(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "zoo", FakeZoo(tmp_path))
     with pytest.raises(NotFoundError, match="no network four"):
         script.run(script.parse(["--sources", "one,four", "--cache", str(tmp_path)]))

@@ -168,5 +168,5 @@ def test_the_built_in_sets_go_by_their_names(tmp_path, monkeypatch):
     with pytest.raises(ProbeError, match="has no images"):
         space.create_probes("mine", "./yards")
     made, _ = probes.photographs(2, size=16)
-    with pytest.raises(UsageError, match="comes without its images"):
+    with pytest.raises(UsageError, match="has no images with it"):
         space.init(probes=made)

@@ -1,4 +1,4 @@
-"""A registry written anew is smaller and the same."""
+"""A compacted registry is smaller and has the same content."""
 
 from pathlib import Path
 
@@ -12,35 +12,39 @@ from modelspace.workspace import ModelSpace
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> ModelSpace:
-    where = space(tmp_path, methods=["saliency"], images=50, canvas=64, bits=32)
+def filled(tmp_path: Path) -> ModelSpace:
+    registered = space(tmp_path, methods=["saliency"], images=50, canvas=64, bits=32)
     for seed in range(3):
-        add(where, f"m{seed}", net(seed))
-    where.remove("m1")
-    return where
+        add(registered, f"m{seed}", net(seed))
+    registered.remove("m1")
+    return registered
 
 
-def test_it_is_smaller_and_holds_the_same(shelf: ModelSpace) -> None:
-    before = shelf.nearest("m0").to_dicts(), shelf.show("m2"), shelf.sql("SELECT affinity('m0', 'm2')").rows
-    old, new = compact(shelf.path)
+def test_it_is_smaller_with_the_same_content(filled: ModelSpace) -> None:
+    before = filled.nearest("m0").to_dicts(), filled.show("m2"), filled.sql("SELECT affinity('m0', 'm2')").rows
+    old, new = compact(filled.path)
     assert new < old
-    assert new == shelf.path.stat().st_size
-    assert (shelf.nearest("m0").to_dicts(), shelf.show("m2"), shelf.sql("SELECT affinity('m0', 'm2')").rows) == before
-    assert all(check.ok for check in shelf.verify(deep=True))
-    assert sorted(file.name for file in shelf.home.iterdir()) == ["index", "registry.duckdb"]
+    assert new == filled.path.stat().st_size
+    assert (
+        filled.nearest("m0").to_dicts(),
+        filled.show("m2"),
+        filled.sql("SELECT affinity('m0', 'm2')").rows,
+    ) == before
+    assert all(check.ok for check in filled.verify(deep=True))
+    assert sorted(file.name for file in filled.home.iterdir()) == ["index", "registry.duckdb"]
 
 
-def test_ids_are_not_given_again_and_models_can_be_added(shelf: ModelSpace) -> None:
-    with Registry.open(shelf.path) as registry:
+def test_ids_are_not_reused_and_models_can_be_added(filled: ModelSpace) -> None:
+    with Registry.open(filled.path) as registry:
         used = {row.model_id for row in registry.models()}
-    compact(shelf.path)
-    add(shelf, "late", net(7))
-    with Registry.open(shelf.path) as registry:
+    compact(filled.path)
+    add(filled, "late", net(7))
+    with Registry.open(filled.path) as registry:
         assert registry.model("late").model_id > max(used)
         assert registry.check() == []
 
 
-def test_nobody_else_may_have_it_open(shelf: ModelSpace) -> None:
-    with Registry.open(shelf.path), pytest.raises(BusyError):
-        compact(shelf.path, timeout=0.2)
-    assert len(shelf.list()) == 2
+def test_it_needs_exclusive_access(filled: ModelSpace) -> None:
+    with Registry.open(filled.path), pytest.raises(BusyError):
+        compact(filled.path, timeout=0.2)
+    assert len(filled.list()) == 2

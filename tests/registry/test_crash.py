@@ -1,4 +1,4 @@
-"""A writer that is killed leaves every acknowledged change and no half of one."""
+"""After a writer is killed, all acknowledged changes are there, and none is incomplete."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def test_kill_loop() -> None:
     """Ten kills; `scripts/kill_loop.py --full` makes two hundred."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "scripts" / "kill_loop.py"), "--kills", "10"]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert found.returncode == 0, found.stderr
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert process.returncode == 0, process.stderr
     assert re.fullmatch(
-        r"10 kills, [1-9]\d* changes acknowledged and all there, \d+ more committed when killed\n", found.stdout
+        r"10 kills, [1-9]\d* changes acknowledged and all there, \d+ more committed when killed\n", process.stdout
     )
 
 
 def test_a_committed_update_survives_where_an_index_would_lose_it(tmp_path: Path) -> None:
-    """DuckDB 2.0.0 forgets the second update if the table has a primary key. Ours have none, and this is the proof that
-    the sequence which shows the fault would be seen here."""
+    """DuckDB 2.0.0 loses the second update if the table has a primary key.
+
+    Ours have none; this is the sequence that exposes the bug.
+    """
     path = tmp_path / "registry.duckdb"
     shelf.filled(path, 2)
     code = (
@@ -50,7 +52,7 @@ def test_a_committed_update_survives_where_an_index_would_lose_it(tmp_path: Path
 
 @pytest.mark.parametrize("write", [False, True])
 def test_the_log_of_a_killed_migration_is_replayed(tmp_path: Path, write: bool) -> None:
-    """Tables made in a log that was never checkpointed: what `Registry.create` avoids by renaming a finished file."""
+    """Tables created in a log without a checkpoint; `Registry.create` avoids that by renaming a finished file."""
     path = tmp_path / "registry.duckdb"
     code = (
         "import os, sys; from pathlib import Path; from modelspace.registry import connection, schema\n"

@@ -16,7 +16,7 @@ NAMES = [f"m{i}" for i in range(N)]
 
 
 class Shell:
-    """The file in a bare DuckDB, as in the `duckdb` shell: none of this program's Python is involved."""
+    """The file in plain DuckDB, as in the `duckdb` shell, without any of our Python."""
 
     def __init__(self, path: Path) -> None:
         self.duck = duckdb.connect(str(path), read_only=True)
@@ -27,19 +27,21 @@ class Shell:
 
 @pytest.fixture(scope="module", params=["gram", "vectors", "both"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """A registry whose affinities come from stored Gram rows, from vectors of different length, or from either.
+    """A registry whose affinities come from stored Gram rows, from vectors of different lengths, or from both.
 
-    gives (the shell, the affinities (N, N) float64)
+    Yields (shell, affinities (N, N) float64).
     """
     path = tmp_path_factory.mktemp(request.param) / "registry.duckdb"
     shelf.make(path, shelf.GI, shelf.SALIENCY)
     vectors = shelf.units(N)
-    kept = {"gram": N, "vectors": 0, "both": N // 2}[request.param]
+    n_stored = {"gram": N, "vectors": 0, "both": N // 2}[request.param]
     with Registry.open(path, write=True) as registry:
         for name, row in zip(NAMES, shelf.rows(vectors), strict=True):
             with registry.transaction():
                 model_id = registry.add_model(shelf.card(name))
-                cut = EmbeddingRow(model_id, row.position, row.vector, row.affinities[:kept], row.axis, row.residual)
+                cut = EmbeddingRow(
+                    model_id, row.position, row.vector, row.affinities[:n_stored], row.axis, row.residual
+                )
                 registry.add_embedding(shelf.GI.space_id, cut, shelf.blocks(name))
         with registry.transaction():
             model_id = registry.add_model(shelf.card("elsewhere", task=None))
@@ -59,11 +61,11 @@ def expected_nearest(gram: np.ndarray, i: int, k: int) -> list[tuple]:
     ]
 
 
-def close(found: list[tuple], expected: list[tuple]) -> bool:
-    return len(found) == len(expected) and all(
+def close(rows: list[tuple], expected: list[tuple]) -> bool:
+    return len(rows) == len(expected) and all(
         a == pytest.approx(b, abs=1e-12) if isinstance(b, float) else a == b
-        for left, right in zip(found, expected, strict=True)
-        for a, b in zip(left, right, strict=True)
+        for actual, reference in zip(rows, expected, strict=True)
+        for a, b in zip(actual, reference, strict=True)
     )
 
 
@@ -72,11 +74,11 @@ def test_affinity_is_the_inner_product(case) -> None:  # type: ignore[no-untyped
     for i, a in enumerate(NAMES):
         for j, b in enumerate(NAMES):
             assert sql(f"SELECT affinity('{a}', '{b}')")[0][0] == pytest.approx(gram[i, j], abs=1e-12)
-    found = sql(
+    rows = sql(
         "SELECT affinity(a.name, b.name) FROM models a, models b WHERE a.name <> 'elsewhere' AND b.name <> 'elsewhere'"
         " ORDER BY a.name, b.name"
     )
-    np.testing.assert_allclose(np.array(found).reshape(N, N), gram, atol=1e-12)
+    np.testing.assert_allclose(np.array(rows).reshape(N, N), gram, atol=1e-12)
 
 
 def test_nearest_ranks_by_affinity(case) -> None:  # type: ignore[no-untyped-def]
@@ -93,19 +95,19 @@ def test_nearest_ranks_by_affinity(case) -> None:  # type: ignore[no-untyped-def
 
 def test_nearest_of_every_model_at_once(case) -> None:  # type: ignore[no-untyped-def]
     sql, gram = case
-    found = sql(
+    rows = sql(
         "SELECT m.name, n.name FROM (FROM models WHERE name <> 'elsewhere') m, nearest(m.name, 1) n ORDER BY m.name"
     )
-    assert found == [(name, expected_nearest(gram, i, 1)[0][1]) for i, name in enumerate(NAMES)]
+    assert rows == [(name, expected_nearest(gram, i, 1)[0][1]) for i, name in enumerate(NAMES)]
 
 
 def test_pairs_are_all_pairs_of_the_default_space_once(case) -> None:  # type: ignore[no-untyped-def]
     sql, gram = case
-    found = sorted(sql("SELECT a, b, affinity, distance FROM pairs"))
+    rows = sorted(sql("SELECT a, b, affinity, distance FROM pairs"))
     expected = [
         (NAMES[i], NAMES[j], gram[i, j], np.sqrt(2 - 2 * gram[i, j])) for i in range(N) for j in range(i + 1, N)
     ]
-    assert close(found, expected)
+    assert close(rows, expected)
 
 
 def test_other_spaces_by_name_and_by_id(case) -> None:  # type: ignore[no-untyped-def]
@@ -134,7 +136,7 @@ def test_other_spaces_by_name_and_by_id(case) -> None:  # type: ignore[no-untype
         ("SELECT affinity_in('saliency', 'm0', 'm1')", "no model 'm0' in the space 'saliency'"),
     ],
 )
-def test_unknown_names_are_errors_and_not_empty_answers(case, query: str, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_unknown_names_are_errors_not_empty_results(case, query: str, message: str) -> None:  # type: ignore[no-untyped-def]
     sql, _ = case
     with pytest.raises(duckdb.Error, match=message):
         sql(query)
@@ -145,8 +147,8 @@ def test_null_gives_null(case) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("case", ["both"], indirect=True)
-def test_a_callers_names_cannot_be_mixed_up_with_the_macros_own(case) -> None:  # type: ignore[no-untyped-def]
-    """A macro is pasted into the query: every column and table name in it could capture an argument."""
+def test_a_callers_names_are_not_captured_by_the_macros(case) -> None:  # type: ignore[no-untyped-def]
+    """A macro is expanded in the query: any column or table name in it could capture an argument."""
     sql, gram = case
     columns = {
         name
@@ -157,14 +159,15 @@ def test_a_callers_names_cannot_be_mixed_up_with_the_macros_own(case) -> None:  
     columns |= {"a", "b", "k", "space", "m", "s", "e", "n", "p", "v", "g", "i", "o", "rank", "distance"}
     for column in sorted(columns):
         argument = f'"{column}"'
-        found = sql(f"SELECT affinity({argument}, 'm2') FROM (SELECT 'm1' AS {argument})")
-        assert found[0][0] == pytest.approx(gram[1, 2], abs=1e-12), column
-        found = sql(f"SELECT z.name FROM (SELECT 'm1' AS {argument}) {argument}, nearest({argument}.{argument}, 1) z")
-        assert found == [(expected_nearest(gram, 1, 1)[0][1],)], column
-        found = sql(
-            f"SELECT zz.name FROM (SELECT 'm1' AS {argument}, 2 AS zz_k), nearest({argument}, zz_k) zz ORDER BY zz.rank LIMIT 1"
+        rows = sql(f"SELECT affinity({argument}, 'm2') FROM (SELECT 'm1' AS {argument})")
+        assert rows[0][0] == pytest.approx(gram[1, 2], abs=1e-12), column
+        rows = sql(f"SELECT z.name FROM (SELECT 'm1' AS {argument}) {argument}, nearest({argument}.{argument}, 1) z")
+        assert rows == [(expected_nearest(gram, 1, 1)[0][1],)], column
+        rows = sql(
+            f"SELECT zz.name FROM (SELECT 'm1' AS {argument}, 2 AS zz_k), nearest({argument}, zz_k) zz"
+            " ORDER BY zz.rank LIMIT 1"
         )
-        assert found == [(expected_nearest(gram, 1, 1)[0][1],)], column
+        assert rows == [(expected_nearest(gram, 1, 1)[0][1],)], column
     for table in ("models", "embeddings", "spaces", "catalog", "pairs"):
         query = (
             f"WITH {table} AS (SELECT 'x' AS name)"
@@ -173,13 +176,13 @@ def test_a_callers_names_cannot_be_mixed_up_with_the_macros_own(case) -> None:  
         assert close(sql(query), [(gram[1, 2], 3)]), table
 
 
-def test_equal_affinities_keep_the_order_of_adding(tmp_path: Path) -> None:
+def test_equal_affinities_are_in_order_of_registration(tmp_path: Path) -> None:
     path = tmp_path / "registry.duckdb"
     shelf.make(path)
     names = ["z", "y", "x", "a"]
     shelf.fill(path, names, np.eye(4))
     with Registry.open(path) as registry:
-        assert registry._rows("SELECT name FROM nearest('y', 3)") == [("z",), ("x",), ("a",)]
+        assert registry.rows("SELECT name FROM nearest('y', 3)") == [("z",), ("x",), ("a",)]
 
 
 def test_catalog_lists_every_model_with_its_spaces(case) -> None:  # type: ignore[no-untyped-def]
@@ -187,7 +190,7 @@ def test_catalog_lists_every_model_with_its_spaces(case) -> None:  # type: ignor
     assert sql("SELECT name, spaces FROM catalog") == [*((name, ["gi"]) for name in NAMES), ("elsewhere", ["saliency"])]
 
 
-def test_an_empty_registry_says_so(tmp_path: Path) -> None:
+def test_an_empty_registry_is_reported(tmp_path: Path) -> None:
     Registry.create(tmp_path / "registry.duckdb")
     sql = Shell(tmp_path / "registry.duckdb")
     for query in ("FROM nearest('a', 1)", "SELECT affinity('a', 'b')"):
@@ -202,6 +205,6 @@ def test_attached_to_another_database_after_use(tmp_path: Path) -> None:
     vectors = shelf.filled(path, 3)
     duck = duckdb.connect()
     duck.execute(f"ATTACH '{path}' AS shelf (READ_ONLY); USE shelf")
-    found = duck.execute("SELECT affinity('m0', 'm1')").fetchall()
+    rows = duck.execute("SELECT affinity('m0', 'm1')").fetchall()
     duck.close()
-    assert found[0][0] == pytest.approx(vectors[0] @ vectors[1], abs=1e-12)
+    assert rows[0][0] == pytest.approx(vectors[0] @ vectors[1], abs=1e-12)

@@ -1,4 +1,4 @@
-"""Migrations run once, in order, each whole or not at all; a registry of another program is refused or brought up to date."""
+"""Migrations run once, in order, completely or not at all; registries of other versions are refused or migrated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def names(path: Path) -> list[str]:
 
 def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
     with Registry.open(path) as registry:
-        rows = registry._rows("SELECT number, name, sha256 FROM migrations ORDER BY number")
+        rows = registry.rows("SELECT number, name, sha256 FROM migrations ORDER BY number")
     assert rows == [(m.number, m.name, m.sha256) for m in schema.known()]
     assert [m.name for m in schema.known()] == [
         "tables",
@@ -50,7 +50,7 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
     ]
 
 
-def test_windows_line_ends_are_no_change(folder: Path, path: Path) -> None:
+def test_windows_line_endings_do_not_matter(folder: Path, path: Path) -> None:
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     assert names(path) == ["m0", "m1"]
@@ -60,49 +60,49 @@ def test_a_changed_migration_is_an_error(folder: Path, path: Path) -> None:
     file = folder / "0002_views_and_macros.sql"
     file.write_text(file.read_text() + "-- changed\n")
     for write in (False, True):
-        with pytest.raises(ConflictError, match=r"migration 2 of .* is not the one"):
+        with pytest.raises(ConflictError, match=r"migration 2 of .* differs"):
             Registry.open(path, write=write)
 
 
-def test_a_newer_registry_says_upgrade(folder: Path, tmp_path: Path) -> None:
+def test_a_newer_registry_needs_an_upgrade(folder: Path, tmp_path: Path) -> None:
     (folder / f"{NEXT:04d}_more.sql").write_text("CREATE TABLE more (a INTEGER);")
     path = tmp_path / "newer.duckdb"
     shelf.filled(path, 2)
     (folder / f"{NEXT:04d}_more.sql").unlink()
     for write in (False, True):
-        with pytest.raises(ModelspaceError, match="newer modelspace") as caught:
+        with pytest.raises(ModelspaceError, match="newer version of modelspace") as caught:
             Registry.open(path, write=write)
         assert "upgrade" in caught.value.hint
 
 
-def test_an_older_registry_is_read_as_it_is_and_migrated_by_writing(folder: Path, path: Path) -> None:
+def test_an_older_registry_is_read_unchanged_and_migrated_by_writing(folder: Path, path: Path) -> None:
     (folder / f"{NEXT:04d}_more.sql").write_text(
         "ALTER TABLE models ADD COLUMN licence VARCHAR; CREATE TABLE more (a INTEGER);"
     )
     assert names(path) == ["m0", "m1"]
     with Registry.open(path) as registry:
-        assert len(registry._rows("SELECT * FROM migrations")) == NEXT - 1  # reading changed nothing
+        assert len(registry.rows("SELECT * FROM migrations")) == NEXT - 1  # reading changed nothing
     with Registry.open(path, write=True) as registry:
-        assert registry._rows("SELECT * FROM more") == []
+        assert registry.rows("SELECT * FROM more") == []
     with Registry.open(path) as registry:
-        assert registry._rows("SELECT number, name FROM migrations")[NEXT - 1 :] == [(NEXT, "more")]
-        assert registry._rows("SELECT licence FROM models") == [(None,), (None,)]
+        assert registry.rows("SELECT number, name FROM migrations")[NEXT - 1 :] == [(NEXT, "more")]
+        assert registry.rows("SELECT licence FROM models") == [(None,), (None,)]
     assert not Path(f"{path}.wal").exists()
 
 
-def test_a_registry_that_is_too_old_to_be_read_names_the_command(
+def test_the_hint_for_a_registry_too_old_to_be_read_migrates_it(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / f"{NEXT:04d}_more.sql").write_text("CREATE TABLE more (a INTEGER);")
     monkeypatch.setattr(schema, "OLDEST_READABLE", NEXT)
-    with pytest.raises(ModelspaceError, match="older modelspace") as caught:
+    with pytest.raises(ModelspaceError, match="older version of modelspace") as caught:
         Registry.open(path)
     assert "`space.rebuild(coordinates=True)`" in caught.value.hint
     Registry.open(path, write=True).close()
     assert names(path) == ["m0", "m1"]
 
 
-def test_a_migration_that_fails_leaves_no_half(folder: Path, path: Path) -> None:
+def test_a_failed_migration_leaves_nothing(folder: Path, path: Path) -> None:
     (folder / f"{NEXT:04d}_good.sql").write_text("CREATE TABLE good (a INTEGER);")
     (folder / f"{NEXT + 1:04d}_bad.sql").write_text(
         "CREATE TABLE half (a INTEGER); INSERT INTO half VALUES ('not a number');"
@@ -111,14 +111,14 @@ def test_a_migration_that_fails_leaves_no_half(folder: Path, path: Path) -> None
         Registry.open(path, write=True)
     (folder / f"{NEXT + 1:04d}_bad.sql").unlink()
     with Registry.open(path, write=True) as registry:
-        tables = {name for (name,) in registry._rows("SELECT table_name FROM duckdb_tables()")}
+        tables = {name for (name,) in registry.rows("SELECT table_name FROM duckdb_tables()")}
         assert "good" in tables
         assert "half" not in tables
-        assert registry._rows("SELECT max(number) FROM migrations") == [(NEXT,)]
+        assert registry.rows("SELECT max(number) FROM migrations") == [(NEXT,)]
         assert [row.card.name for row in registry.models()] == ["m0", "m1"]
 
 
-def test_numbers_without_gaps(folder: Path, path: Path) -> None:
+def test_gaps_in_the_numbers_are_refused(folder: Path, path: Path) -> None:
     (folder / f"{NEXT + 1:04d}_gap.sql").write_text("SELECT 1")
     with pytest.raises(DamagedError, match="not numbered"):
         Registry.open(path)

@@ -1,4 +1,4 @@
-"""Making, opening and sharing the file: nobody overwrites it, one writes at a time, errors say what to do."""
+"""Creating, opening and sharing the file: it is never overwritten, has one writer at a time, and errors give advice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Other:
-    """Another process that holds the registry open until it is told to go, or until `seconds` are over."""
+    """Another process that holds the registry open until it is killed, or for `seconds`."""
 
     def __init__(self, path: Path, *, write: bool, seconds: float = 30.0) -> None:
         code = (
@@ -79,21 +79,21 @@ def test_nothing_is_overwritten(path: Path) -> None:
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "registry.duckdb"
-    checks = [lambda _: None, lambda _: path.write_text("somebody's")]
+    checks = [lambda _: None, lambda _: path.write_text("another file")]
     original = Registry.create.__globals__["_check_free"]
     monkeypatch.setitem(
         Registry.create.__globals__, "_check_free", lambda p: (checks.pop(0) if checks else original)(p)
     )
     with pytest.raises(ConflictError):
         Registry.create(path)
-    assert path.read_text() == "somebody's"
+    assert path.read_text() == "another file"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_log_of_a_registry_that_is_gone_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
+def test_the_log_of_a_deleted_registry_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "registry.duckdb"
     (tmp_path / "registry.duckdb.wal").write_bytes(b"log")
-    with pytest.raises(ConflictError, match=r"\.wal is the log of a registry that is gone"):
+    with pytest.raises(ConflictError, match=r"\.wal is the log of a deleted registry"):
         Registry.create(path)
 
 
@@ -107,12 +107,12 @@ def test_an_interrupted_creation_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_duckdb_would_confuse_with_a_schema_is_refused(tmp_path: Path) -> None:
+def test_a_file_name_that_is_also_a_schema_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="can't be called"):
         Registry.create(tmp_path / "main.duckdb")
 
 
-def test_quotes_and_spaces_in_the_path_do_no_harm(tmp_path: Path) -> None:
+def test_quotes_and_spaces_in_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "o'neill's \"models\"; drop"
     folder.mkdir()
     shelf.filled(folder / "a b.duckdb", 2)
@@ -120,9 +120,9 @@ def test_quotes_and_spaces_in_the_path_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_the_file_can_be_read_by_the_oldest_supported_duckdb(path: Path) -> None:
-    """The tag is what `duckdb_databases()` says; that 1.4 really reads it was tried by hand (see docs/reference/schema.md)."""
+    """Checks the tag of `duckdb_databases()`; reading with 1.4 was tried by hand (docs/reference/schema.md)."""
     with Registry.open(path, write=True) as registry, registry.transaction():
-        registry.add_model(shelf.card("late"))  # a later writer does not lift it either
+        registry.add_model(shelf.card("late"))  # a later writer does not raise it either
     duck = duckdb.connect(str(path), read_only=True)
     ((tags,),) = duck.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'registry'").fetchall()
     duck.close()
@@ -145,13 +145,13 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path, path: Path) -> None:
     with pytest.raises(NotFoundError):
         Registry.open(tmp_path / "none.duckdb", write=True)
     assert not (tmp_path / "none.duckdb").exists()
-    whole = path.read_bytes()
+    content = path.read_bytes()
     for damaged in (
         b"",
         b"not a database" * 1000,
-        whole[:100],
-        whole[:20_000],
-        whole[:4116] + b"x" + whole[4117:],
+        content[:100],
+        content[:20_000],
+        content[:4116] + b"x" + content[4117:],
     ):
         (tmp_path / "damaged.duckdb").write_bytes(damaged)
         for write in (False, True):
@@ -166,21 +166,21 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path, path: Path) -> None:
         Registry.open(tmp_path / "folder")
 
 
-def test_damage_that_only_shows_while_reading_is_named(tmp_path: Path) -> None:
+def test_damage_that_only_shows_while_reading_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "registry.duckdb"
     shelf.filled(path, 40)
-    whole = bytearray(path.read_bytes())
-    where = whole.find(next(shelf.blocks("m7")).codes[:64])
-    assert where > 0
-    whole[where] ^= 1
-    path.write_bytes(whole)
+    content = bytearray(path.read_bytes())
+    offset = content.find(next(shelf.blocks("m7")).codes[:64])
+    assert offset > 0
+    content[offset] ^= 1
+    path.write_bytes(content)
     with Registry.open(path) as registry, pytest.raises(DamagedError, match="Corrupt"):
         list(registry.map_blocks(shelf.GI.space_id, 8))
 
 
-def test_a_damaged_log_is_named_with_the_way_out(tmp_path: Path, path: Path) -> None:
+def test_the_error_for_a_damaged_log_has_the_repair(tmp_path: Path, path: Path) -> None:
     with Other(path, write=True):
-        pass  # killed: what it committed is in the log
+        pass  # killed; its commits are in the log
     log = Path(f"{path}.wal")
     assert log.exists()
     assert names(path) == ["m0", "m1", "m2", "theirs"]  # a reader replays it
@@ -194,7 +194,7 @@ def test_a_damaged_log_is_named_with_the_way_out(tmp_path: Path, path: Path) -> 
     assert names(path)[:3] == ["m0", "m1", "m2"]
 
 
-def test_two_writers_one_waits_and_is_told_and_nothing_is_lost(path: Path) -> None:
+def test_a_second_writer_waits_then_fails_and_nothing_is_lost(path: Path) -> None:
     with Other(path, write=True) as other:
         start = time.monotonic()
         with pytest.raises(BusyError, match=f"process {other.process.pid} is changing") as caught:
@@ -203,14 +203,14 @@ def test_two_writers_one_waits_and_is_told_and_nothing_is_lost(path: Path) -> No
         assert "try again" in caught.value.hint
         with pytest.raises(BusyError, match=f"process {other.process.pid} is using"):
             Registry.open(path, timeout=0.3)
-    # It was killed: its lock is gone with it, its rows are there.
+    # It was killed: its lock is gone, its rows are committed.
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_model(shelf.card("mine"))
     assert names(path) == ["m0", "m1", "m2", "theirs", "mine"]
     assert not Path(f"{path}.lock").exists()
 
 
-def test_a_writer_waits_for_a_reader_to_end(path: Path) -> None:
+def test_a_writer_waits_for_a_reader_to_finish(path: Path) -> None:
     with Other(path, write=False, seconds=0.5), Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_model(shelf.card("late"))
     assert names(path) == ["m0", "m1", "m2", "late"]
@@ -226,8 +226,8 @@ def test_many_readers_at_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_process_does_not_open_what_it_writes_a_second_time(path: Path, write: bool) -> None:
-    """Closing the second would drop the first's lock on the file; a link to it is the same file."""
+def test_a_process_cannot_open_twice_what_it_writes(path: Path, write: bool) -> None:
+    """Closing the second would release the first's lock on the file; a link leads to the same file."""
     link = path.with_name("link.duckdb")
     link.symlink_to(path)
     with Registry.open(path, write=True) as registry:
@@ -239,7 +239,7 @@ def test_a_process_does_not_open_what_it_writes_a_second_time(path: Path, write:
     assert names(link) == ["m0", "m1", "m2", "mine"]
 
 
-def test_a_reader_of_the_process_blocks_its_writer_and_then_no_more(path: Path) -> None:
+def test_a_process_can_write_once_its_reader_is_closed(path: Path) -> None:
     reader = Registry.open(path)
     with pytest.raises(BusyError, match="this process"):
         Registry.open(path, write=True, timeout=0.05)
@@ -249,15 +249,15 @@ def test_a_reader_of_the_process_blocks_its_writer_and_then_no_more(path: Path) 
     assert not Path(f"{path}.lock").exists()
 
 
-def test_a_lock_on_a_removed_lock_file_is_no_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last owner removes the file; whoever had it open then holds a lock that the next one doesn't see."""
-    real, calls = connection._inode, []
+def test_a_lock_on_a_removed_lock_file_does_not_count(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last owner removes the file; a process that still has it open holds a lock that the next one doesn't see."""
+    inode, calls = connection._inode, []
 
     def removed_once(name: str) -> int | None:
         calls.append(name)
         if len(calls) == 1:
             os.unlink(name)
-        return real(name)
+        return inode(name)
 
     monkeypatch.setattr(connection, "_inode", removed_once)
     with Registry.open(path, write=True):
@@ -265,14 +265,14 @@ def test_a_lock_on_a_removed_lock_file_is_no_lock(path: Path, monkeypatch: pytes
     assert len(calls) > 1
 
 
-def test_a_folder_that_cannot_be_written_to_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run as root, whom permissions don't stop: so that the lock file is refused instead."""
-    real = os.open
+def test_a_registry_in_a_read_only_folder_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run as root, who ignores permissions, so opening the lock file is made to fail."""
+    open_file = os.open
 
-    def refused(name, flags, *more, **rest):  # type: ignore[no-untyped-def]
+    def refused(name, flags, *arguments, **options):  # type: ignore[no-untyped-def]
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             raise PermissionError(13, "Permission denied")
-        return real(name, flags, *more, **rest)
+        return open_file(name, flags, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(ModelspaceError, match="can't be changed: Permission denied"):
@@ -299,13 +299,13 @@ def test_after_closing_the_file_alone_is_the_registry(path: Path, tmp_path: Path
     assert names(copy) == names(path)
 
 
-def test_copies_that_went_different_ways_have_different_generations(path: Path, tmp_path: Path) -> None:
-    """Else one of them would take the other's index for its own."""
+def test_diverged_copies_have_different_generations(path: Path, tmp_path: Path) -> None:
+    """Otherwise one of them would accept the other's index."""
     copy = tmp_path / "copy.duckdb"
     shutil.copy(path, copy)
     generations = []
-    for which in (path, copy):
-        with Registry.open(which, write=True) as registry:
+    for file in (path, copy):
+        with Registry.open(file, write=True) as registry:
             with registry.transaction():
                 registry.remove_model(3)
             generations.append(registry.space().generation)
@@ -321,24 +321,24 @@ def test_adding_a_model_does_not_rewrite_the_others_maps(tmp_path: Path) -> None
     path = tmp_path / "registry.duckdb"
     shelf.make(path)
     data = os.urandom(1 << 20)
-    placed = shelf.rows(shelf.units(40))
+    embeddings = shelf.rows(shelf.units(40))
 
-    def add(which: list[int]) -> None:
+    def add(numbers: list[int]) -> None:
         with Registry.open(path, write=True) as registry:
-            for i in which:
+            for i in numbers:
                 with registry.transaction():
                     registry.add_model(shelf.card(f"m{i}"))
                     block = shelf.MapBlock(0, shelf.N_IMAGES, data, b"")
-                    registry.add_embedding(shelf.GI.space_id, placed[i], [block])
+                    registry.add_embedding(shelf.GI.space_id, embeddings[i], [block])
 
     add(list(range(39)))
     before = written()
     add([39])
-    # its own megabyte into the log and the file, and at most the last 2,048 parts anew
+    # its own megabyte into the log and the file, and at most the last 2,048 parts again
     assert written() - before < 14e6
     assert path.stat().st_size < 1.4 * 40 * len(data)
     with Registry.open(path) as registry:
-        groups = registry._rows(
+        groups = registry.rows(
             "SELECT sum(count) FROM pragma_storage_info('maps') WHERE column_name = 'part' AND segment_type = 'INTEGER'"
             " GROUP BY row_group_id"
         )

@@ -1,4 +1,4 @@
-"""Maps of spaces in the registry: what goes in comes out, follows its models, and is checked."""
+"""Projections in the registry: they round-trip, follow their models, and are checked."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import shelf
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import ProjectionRow, Registry, schema
 
-MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MADE_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def projection(ids: list[int], seed: int = 0) -> ProjectionRow:
     points = np.random.default_rng(seed).normal(size=(len(ids), 2))
     placed = np.arange(len(ids)) % 2 == 1
-    return ProjectionRow(np.array(ids, dtype=np.int64), points, placed, {"method": "umap", "min_dist": 0.3}, seed, MADE)
+    return ProjectionRow(
+        np.array(ids, dtype=np.int64), points, placed, {"method": "umap", "min_dist": 0.3}, seed, MADE_AT
+    )
 
 
-def put(path: Path, row: ProjectionRow) -> None:
+def store(path: Path, row: ProjectionRow) -> None:
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.set_projection("gi", row)
 
@@ -36,61 +38,61 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_goes_in_comes_out_and_replaces(path: Path) -> None:
+def test_a_projection_round_trips_and_replaces_the_last(path: Path) -> None:
     with Registry.open(path) as registry:
         generations = [row.generation for row in registry.spaces()]
         assert registry.projection(shelf.GI.space_id) is None
     for row in (projection([1, 2], 7), projection([1, 2, 3], 8)):
-        put(path, row)
+        store(path, row)
         with Registry.open(path) as registry:
-            found = registry.projection(shelf.GI.space_id)
-            assert found is not None
-            np.testing.assert_array_equal(found.model_ids, row.model_ids)
-            np.testing.assert_array_equal(found.coordinates, row.coordinates)
-            np.testing.assert_array_equal(found.placed, row.placed)
-            assert (found.parameters, found.seed, found.made_at) == (row.parameters, row.seed, MADE)
+            stored = registry.projection(shelf.GI.space_id)
+            assert stored is not None
+            np.testing.assert_array_equal(stored.model_ids, row.model_ids)
+            np.testing.assert_array_equal(stored.coordinates, row.coordinates)
+            np.testing.assert_array_equal(stored.placed, row.placed)
+            assert (stored.parameters, stored.seed, stored.made_at) == (row.parameters, row.seed, MADE_AT)
             assert registry.projection(shelf.SALIENCY.space_id) is None
             assert registry.check() == []
             # The index does not depend on it.
             assert [row.generation for row in registry.spaces()] == generations
 
 
-def test_a_removed_model_takes_its_place_with_it(path: Path) -> None:
-    put(path, projection([1, 2, 3]))
+def test_removing_a_model_removes_its_point(path: Path) -> None:
+    store(path, projection([1, 2, 3]))
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.remove_model(2)
     with Registry.open(path) as registry:
-        found = registry.projection(shelf.GI.space_id)
-        assert found is not None
-        assert found.model_ids.tolist() == [1, 3]
+        stored = registry.projection(shelf.GI.space_id)
+        assert stored is not None
+        assert stored.model_ids.tolist() == [1, 3]
 
 
-def test_what_does_not_fit_is_refused(path: Path) -> None:
-    good = projection([1, 2])
-    bad = projection([1, 2])
-    bad.coordinates[0, 0] = np.nan
-    for row, kind in ((projection([1, 9]), NotFoundError), (projection([1, 1]), UsageError), (bad, UsageError)):
+def test_invalid_projections_are_refused(path: Path) -> None:
+    valid = projection([1, 2])
+    invalid = projection([1, 2])
+    invalid.coordinates[0, 0] = np.nan
+    for row, kind in ((projection([1, 9]), NotFoundError), (projection([1, 1]), UsageError), (invalid, UsageError)):
         with pytest.raises(kind):
-            put(path, row)
+            store(path, row)
     with pytest.raises(NotFoundError), Registry.open(path, write=True) as registry, registry.transaction():
-        registry.set_projection("nowhere", good)
+        registry.set_projection("nowhere", valid)
     with Registry.open(path, write=True) as registry, pytest.raises(RuntimeError, match="transaction"):
-        registry.set_projection("gi", good)
+        registry.set_projection("gi", valid)
 
 
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
         ("INSERT INTO projections FROM projections", "stored 2 times"),
-        ("UPDATE projections SET space_id = 'x'", "no such space"),
-        ("DELETE FROM projections", "map that is not there"),
+        ("UPDATE projections SET space_id = 'x'", "the space is missing"),
+        ("DELETE FROM projections", "which is missing"),
         ("UPDATE projection_points SET model_id = 9 WHERE model_id = 1", "does not hold it"),
         ("INSERT INTO projection_points FROM projection_points WHERE model_id = 1", "stored twice"),
         ("UPDATE projection_points SET x = 'nan' WHERE model_id = 1", "not finite"),
     ],
 )
-def test_damage_is_found(path: Path, statement: str, message: str) -> None:
-    put(path, projection([1, 2]))
+def test_damage_is_detected(path: Path, statement: str, message: str) -> None:
+    store(path, projection([1, 2]))
     duck = duckdb.connect(str(path))
     duck.execute(statement)
     duck.close()
@@ -98,7 +100,7 @@ def test_damage_is_found(path: Path, statement: str, message: str) -> None:
         assert any(message in problem.message for problem in registry.check())
 
 
-def test_a_registry_from_before_has_no_map_and_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_registry_has_no_projection_and_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "migrations"
     shutil.copytree(schema.FOLDER, folder)
     newer = sorted(folder.glob("*.sql"))[2:]
@@ -111,6 +113,6 @@ def test_a_registry_from_before_has_no_map_and_gets_one(tmp_path: Path, monkeypa
     with Registry.open(path) as registry:
         assert registry.projection(shelf.GI.space_id) is None
         assert registry.check() == []
-    put(path, projection([1, 2]))
+    store(path, projection([1, 2]))
     with Registry.open(path) as registry:
         assert registry.projection(shelf.GI.space_id) is not None

@@ -15,12 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from modelspace.errors import ConflictError, NotFoundError
 from modelspace.registry import EmbeddingRow, Registry
 
-POOL = shelf.units(12)  # the unit vector of a model is chosen by its number, so that removing needs no memory
+POOL = shelf.units(12)  # a model's unit vector follows from its number
 SPACES = (shelf.GI, shelf.SALIENCY)
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """`self.model` maps a name to (id, number of its unit vector, task), in order of adding."""
+    """`self.model` maps a name to (id, index of its unit vector, task, first name), in order of registration."""
 
     @initialize()
     def start(self) -> None:
@@ -74,7 +74,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def replace_by_the_same_name(self, name: str) -> None:
-        """DELETE and INSERT of one key in one transaction, which is where DuckDB's log had its bugs."""
+        """DELETE and INSERT of the same key in one transaction, where DuckDB's log had bugs."""
         if name in self.model:
             with self.registry.transaction():
                 self._remove(name)
@@ -126,13 +126,15 @@ class RegistryMachine(RuleBasedStateMachine):
         ]
         expected = self.coordinates()
         for space in SPACES:
-            found = self.registry.embeddings(space.space_id)
-            assert [(row.model_id, row.position, row.axis) for row in found] == [
+            stored = self.registry.embeddings(space.space_id)
+            assert [(row.model_id, row.position, row.axis) for row in stored] == [
                 (row.model_id, row.position, row.axis) for row in expected
             ]
-            for left, right in zip(found, expected, strict=True):
-                np.testing.assert_allclose(left.vector, right.vector, atol=1e-12)  # as factorised then
-                np.testing.assert_allclose(left.affinities, right.affinities, atol=1e-12)
+            for actual, reference in zip(stored, expected, strict=True):
+                np.testing.assert_allclose(
+                    actual.vector, reference.vector, atol=1e-12
+                )  # factorised at a different time
+                np.testing.assert_allclose(actual.affinities, reference.affinities, atol=1e-12)
             for model_id, _, _, first_name in self.model.values():
                 assert list(self.registry.map_blocks(space.space_id, model_id)) == list(shelf.blocks(first_name, space))
         assert self.registry.check() == []
@@ -141,4 +143,4 @@ class RegistryMachine(RuleBasedStateMachine):
 RegistryMachine.TestCase.settings = settings(
     max_examples=6, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
-test_registry_is_a_dictionary_that_lasts = RegistryMachine.TestCase
+test_registry_behaves_like_a_persistent_dictionary = RegistryMachine.TestCase

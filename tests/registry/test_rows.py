@@ -1,4 +1,4 @@
-"""What goes into the registry comes out of it, and what does not fit is refused."""
+"""Rows round-trip through the registry, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_model_in_two_spaces_comes_out_as_it_went_in(path: Path) -> None:
+def test_one_model_in_two_spaces_round_trips(path: Path) -> None:
     card = shelf.card("depth", tags={"family": "rooms", "seed": "1"}, data="rooms", architecture="cnn", seconds=1.5)
     row = shelf.rows(shelf.units(1))[0]
     with Registry.open(path, write=True) as registry, registry.transaction():
@@ -30,11 +30,11 @@ def test_one_model_in_two_spaces_comes_out_as_it_went_in(path: Path) -> None:
             placed = EmbeddingRow(model_id, 0, row.vector, row.affinities, row.axis, row.residual)
             registry.add_embedding(space.space_id, placed, shelf.blocks("depth", space))
     with Registry.open(path) as registry:
-        found = registry.model("depth")
-        assert found.card == card
-        assert found.spaces == ("gi", "saliency")
-        assert abs(found.added_at - datetime.now(UTC)) < timedelta(minutes=5)
-        assert registry.models() == [found] == registry.find_identity(card.identity())
+        stored = registry.model("depth")
+        assert stored.card == card
+        assert stored.spaces == ("gi", "saliency")
+        assert abs(stored.added_at - datetime.now(UTC)) < timedelta(minutes=5)
+        assert registry.models() == [stored] == registry.find_identity(card.identity())
         for space in (shelf.GI, shelf.SALIENCY):
             assert list(registry.map_blocks(space.space_id, model_id)) == list(shelf.blocks("depth", space))
         (embedding,) = registry.embeddings(shelf.GI.space_id)
@@ -83,8 +83,8 @@ def test_blocks_of_every_length_are_cut_and_joined(path: Path, size: int) -> Non
 def test_no_table_has_an_index(path: Path) -> None:
     """DuckDB 2.0.0 loses committed updates of indexed tables when it replays its log: see scripts/kill_loop.py."""
     with Registry.open(path) as registry:
-        assert registry._rows("FROM duckdb_indexes()") == []
-        kinds = registry._rows("SELECT DISTINCT constraint_type FROM duckdb_constraints() WHERE schema_name = 'main'")
+        assert registry.rows("FROM duckdb_indexes()") == []
+        kinds = registry.rows("SELECT DISTINCT constraint_type FROM duckdb_constraints() WHERE schema_name = 'main'")
         assert kinds == [("NOT NULL",)]
 
 
@@ -92,8 +92,8 @@ def test_no_part_is_long_enough_to_be_stored_out_of_line(path: Path) -> None:
     """From 4,096 bytes on, DuckDB rewrites all maps for every model that is added."""
     shelf.fill(path, ["a", "b"], shelf.units(2))
     with Registry.open(path) as registry:
-        ((longest,),) = registry._rows("SELECT max(greatest(octet_length(codes), octet_length(scales))) FROM maps")
-        compressions = registry._rows(
+        ((longest,),) = registry.rows("SELECT max(greatest(octet_length(codes), octet_length(scales))) FROM maps")
+        compressions = registry.rows(
             "SELECT DISTINCT compression FROM pragma_storage_info('maps') WHERE column_name = 'codes'"
             " AND segment_type = 'BLOB'"
         )
@@ -107,11 +107,11 @@ def test_one_block_of_many_models_comes_in_bounded_batches(path: Path, monkeypat
     monkeypatch.setattr("modelspace.registry.reading._FETCH_BYTES", 4 * PART_BYTES)  # one block of three parts
     with Registry.open(path) as registry:
         assert registry.block_starts(shelf.GI.space_id) == [0, 3]
-        for first, which in ((0, 0), (3, 1)):
-            expected = [(i + 1, list(shelf.blocks(name))[which]) for i, name in enumerate(names)]
+        for first, number in ((0, 0), (3, 1)):
+            expected = [(i + 1, list(shelf.blocks(name))[number]) for i, name in enumerate(names)]
             assert list(registry.map_blocks_at(shelf.GI.space_id, first)) == expected
-            some = [expected[i] for i in (1, 4, 8)]
-            assert list(registry.map_blocks_at(shelf.GI.space_id, first, [9, 2, 5, 77])) == some
+            selected = [expected[i] for i in (1, 4, 8)]
+            assert list(registry.map_blocks_at(shelf.GI.space_id, first, [9, 2, 5, 77])) == selected
         assert list(registry.map_blocks_at(shelf.GI.space_id, 0, [])) == []
         assert list(registry.map_blocks_at(shelf.GI.space_id, 1)) == []
 
@@ -130,14 +130,14 @@ def test_removing_renaming_and_updating(path: Path) -> None:
         assert all(after[name] > before[name] for name in before)
         assert registry.check() == []
     with Registry.open(path) as registry:
-        found = registry.model("b")
-        assert (found.model_id, found.card.task, found.card.tags) == (3, None, {"x": "y"})
+        renamed = registry.model("b")
+        assert (renamed.model_id, renamed.card.task, renamed.card.tags) == (3, None, {"x": "y"})
         assert list(registry.map_blocks(shelf.GI.space_id, 3)) == list(shelf.blocks("c"))
         assert list(registry.map_blocks(shelf.GI.space_id, 2)) == []
         np.testing.assert_array_equal(registry.embeddings(shelf.GI.space_id)[1].affinities, [vectors[0] @ vectors[2]])
 
 
-def test_a_models_number_is_never_given_again(path: Path) -> None:
+def test_a_models_id_is_never_reused(path: Path) -> None:
     shelf.fill(path, ["a", "b"], shelf.units(2))
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.remove_model(2)
@@ -154,9 +154,9 @@ def test_probe_images_are_kept_in_order(path: Path) -> None:
         assert registry.probe_set("folder") == registry.probe_set("folder-id") == probes
         assert registry.probe_images("folder-id", 1, 2) == [images[1][1], b"three"]
         assert registry.probe_images("folder-id", 2, 9) == [b"three"]
-        with pytest.raises(ConflictError, match="'folder' already"), registry.transaction():
+        with pytest.raises(ConflictError, match="'folder' exists already"), registry.transaction():
             registry.add_probe_set(ProbeRow("other", "folder", "folder", {}, 1, 32), None)
-        with pytest.raises(UsageError, match="has 2 images, but 1 were given"), registry.transaction():
+        with pytest.raises(UsageError, match="has 2 images, but got 1"), registry.transaction():
             registry.add_probe_set(ProbeRow("x", "x", "folder", {}, 2, 32), [("a", b"")])
         assert [row.name for row in registry.probe_sets()] == ["rooms", "folder"]
 
@@ -181,8 +181,8 @@ BAD_ROWS: dict[str, dict] = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_what_would_spoil_every_ranking_is_refused(path: Path, name: str) -> None:
-    """NaN and zero vectors come first in DuckDB's and FAISS's order."""
+def test_values_that_would_break_every_ranking_are_refused(path: Path, name: str) -> None:
+    """DuckDB and FAISS sort NaN and zero vectors first."""
     values: dict = {"vector": [1.0], "affinities": [], "residual": 1.0, **BAD_ROWS[name]}
     row = EmbeddingRow(1, 0, np.array(values["vector"]), np.array(values["affinities"]), 0, values["residual"])
     with Registry.open(path, write=True) as registry:
@@ -192,15 +192,15 @@ def test_what_would_spoil_every_ranking_is_refused(path: Path, name: str) -> Non
         shelf_row = shelf.rows(shelf.units(1))[0]
         with registry.transaction():
             model_id = registry.add_model(shelf.card("a"))
-            good = EmbeddingRow(model_id, 0, shelf_row.vector, shelf_row.affinities, 0, 1.0)
-            registry.add_embedding(shelf.GI.space_id, good, shelf.blocks("a"))
-        bad = EmbeddingRow(model_id, 0, row.vector, row.affinities, 0, row.residual)
+            valid = EmbeddingRow(model_id, 0, shelf_row.vector, shelf_row.affinities, 0, 1.0)
+            registry.add_embedding(shelf.GI.space_id, valid, shelf.blocks("a"))
+        invalid = EmbeddingRow(model_id, 0, row.vector, row.affinities, 0, row.residual)
         with pytest.raises(UsageError, match=f"model {model_id}"), registry.transaction():
-            registry.replace_coordinates(shelf.GI.space_id, [bad])
-        np.testing.assert_array_equal(registry.embeddings(shelf.GI.space_id)[0].vector, good.vector)
+            registry.replace_coordinates(shelf.GI.space_id, [invalid])
+        np.testing.assert_array_equal(registry.embeddings(shelf.GI.space_id)[0].vector, valid.vector)
 
 
-def test_conflicts_are_named(path: Path) -> None:
+def test_conflicts_are_reported(path: Path) -> None:
     shelf.fill(path, ["a", "b"], shelf.units(2))
     row = shelf.rows(shelf.units(3))[2]
     with Registry.open(path, write=True) as registry:
@@ -212,22 +212,23 @@ def test_conflicts_are_named(path: Path) -> None:
         gi = shelf.GI.space_id
         add = registry.add_embedding
         third = EmbeddingRow(3, 2, row.vector, row.affinities, 2, row.residual)
-        refused(ConflictError, "'a' already", lambda: registry.add_model(shelf.card("a")))
+        refused(ConflictError, "'a' exists already", lambda: registry.add_model(shelf.card("a")))
         refused(UsageError, "can't be called", lambda: registry.add_model(shelf.card("a\nb")))
         refused(UsageError, "can't be called", lambda: registry.rename_model("a", " b"))
-        refused(ConflictError, "'b' already", lambda: registry.rename_model("a", "b"))
+        refused(ConflictError, "'b' exists already", lambda: registry.rename_model("a", "b"))
         refused(NotFoundError, "no model 'x'", lambda: registry.rename_model("x", "y"))
         refused(NotFoundError, "id 9", lambda: registry.remove_model(9))
         refused(NotFoundError, "id 9", lambda: registry.update_model(9, task="x"))
         refused(NotFoundError, "id 3", lambda: add(gi, third, shelf.blocks("c")))
         refused(NotFoundError, "no space", lambda: add("nowhere", third, shelf.blocks("c")))
-        again = EmbeddingRow(1, 2, row.vector, row.affinities, 2, row.residual)
-        refused(ConflictError, "already", lambda: add(gi, again, shelf.blocks("a")))
-        refused(ConflictError, "a space 'gi' already", lambda: registry.add_space(shelf.GI, default=True))
+        duplicate = EmbeddingRow(1, 2, row.vector, row.affinities, 2, row.residual)
+        refused(ConflictError, "already", lambda: add(gi, duplicate, shelf.blocks("a")))
+        refused(ConflictError, "space 'gi' exists already", lambda: registry.add_space(shelf.GI, default=True))
         same = type(shelf.GI)("other", *list(shelf.GI.__dict__.values())[1:])
-        refused(ConflictError, "'gi' is the same as 'other'", lambda: registry.add_space(same, default=True))
+        message = "'gi' has the same definition as 'other'"
+        refused(ConflictError, message, lambda: registry.add_space(same, default=True))
         like_an_id = type(shelf.GI)("0123456789abcdef", "probes", "x", 1, 8)
-        refused(UsageError, "id of another", lambda: registry.add_space(like_an_id, default=True))
+        refused(UsageError, "looks like a space id", lambda: registry.add_space(like_an_id, default=True))
         refused(
             NotFoundError,
             "no probe set",
@@ -242,12 +243,12 @@ def test_conflicts_are_named(path: Path) -> None:
         refused(ConflictError, "next position .* is 2, not 3", lambda: add_third(position=3))
         refused(UsageError, "cover 0 of", lambda: add_third(blocks=[]))
         refused(UsageError, "cover 3 of the space's 5", lambda: add_third(blocks=list(shelf.blocks("c"))[:1]))
-        refused(UsageError, "image 3, but image 0", lambda: add_third(blocks=list(shelf.blocks("c"))[1:]))
+        refused(UsageError, "image 3, but the next image is 0", lambda: add_third(blocks=list(shelf.blocks("c"))[1:]))
 
         coordinates = shelf.rows(shelf.units(2))
         replace = registry.replace_coordinates
-        refused(ConflictError, "every model", lambda: replace(gi, coordinates[:1]))
-        refused(ConflictError, "every model", lambda: replace(gi, [coordinates[0], coordinates[0]]))
+        refused(ConflictError, "each model", lambda: replace(gi, coordinates[:1]))
+        refused(ConflictError, "each model", lambda: replace(gi, [coordinates[0], coordinates[0]]))
         refused(ConflictError, "positions", lambda: replace(gi, coordinates[::-1]))
         assert [model.card.name for model in registry.models()] == ["a", "b"]
         assert registry.check() == []
@@ -272,27 +273,27 @@ def test_a_failed_or_interrupted_transaction_leaves_nothing(path: Path) -> None:
         assert registry.embeddings(shelf.GI.space_id) == []
         assert registry.block_starts(shelf.GI.space_id) == []
         with registry.transaction():
-            registry.add_model(shelf.card("a"))  # the registry can go on
+            registry.add_model(shelf.card("a"))  # the registry is still usable
 
 
 def test_changes_need_a_transaction_and_a_writer(path: Path) -> None:
     with Registry.open(path, write=True) as registry:
         with pytest.raises(RuntimeError, match="need a transaction"):
             registry.add_model(shelf.card("a"))
-        with registry.transaction(), pytest.raises(RuntimeError, match="another one"), registry.transaction():
+        with registry.transaction(), pytest.raises(RuntimeError, match="can't be nested"), registry.transaction():
             pass
     with Registry.open(path) as registry, pytest.raises(RuntimeError, match="open for writing"), registry.transaction():
         pass
 
 
-def test_unknown_names_say_what_is_near(path: Path) -> None:
+def test_unknown_names_suggest_near_matches(path: Path) -> None:
     shelf.fill(path, ["surface_normals", "depth"], shelf.units(2))
     with Registry.open(path) as registry:
         with pytest.raises(NotFoundError, match="did you mean surface_normals"):
             registry.model("surfacenormals")
         with pytest.raises(NotFoundError, match="did you mean surface_normals"):
             registry.model("Normals")
-        with pytest.raises(NotFoundError, match="there are: depth, surface_normals"):
+        with pytest.raises(NotFoundError, match="available: depth, surface_normals"):
             registry.model("xxxx")
         with pytest.raises(NotFoundError, match="did you mean saliency"):
             registry.space("salency")

@@ -1,4 +1,4 @@
-"""SQL typed by a user reads the registry, and reaches nothing else."""
+"""User SQL reads the registry, and has no access to anything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelspace.registry import Registry, connection
 from modelspace.registry import sql as sql_module
 from modelspace.registry.sql import query
 
-SECRET = "a-line-that-nobody-may-see"
+SECRET = "a-secret-line"
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def test_columns_types_and_rows(path: Path) -> None:
         "-- a comment\nSELECT 1",
     ],
 )
-def test_every_kind_of_question_is_answered(path: Path, sql: str) -> None:
+def test_every_kind_of_query_returns_rows(path: Path, sql: str) -> None:
     assert query(path, sql).rows
 
 
-def test_of_several_statements_the_last_one_answers(path: Path) -> None:
+def test_the_last_of_several_statements_gives_the_result(path: Path) -> None:
     assert query(path, "SELECT 1; SELECT name FROM models LIMIT 1;").rows == [("m0",)]
 
 
@@ -135,23 +135,23 @@ def test_nothing_can_be_changed_and_no_file_reached(path: Path, attack: str) -> 
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_condition_can_do_no_more(path: Path, write: bool) -> None:
-    """`where` is put between brackets, which it can close: on a registry that is open for reading or writing."""
-    answered: list[object] = []
+def test_a_condition_is_sandboxed_too(path: Path, write: bool) -> None:
+    """`where` is put in parentheses, which it can close, on a registry that is open for reading or writing."""
+    leaks: list[object] = []
     with Registry.open(path, write=write) as registry:
         for attack in ATTACKS:
             for form in ("{}", "true); {}; SELECT (1", "model_id IN ({})", "true) UNION ALL ({}"):
                 where = form.format(attack.format(folder=path.parent))
                 try:
-                    found = registry.models(where)
+                    rows = registry.models(where)
                 except UsageError as error:
-                    answered += [where] if SECRET in str(error) else []
+                    leaks += [where] if SECRET in str(error) else []
                 else:
-                    answered.append((where, found))
+                    leaks.append((where, rows))
             assert [row.card.name for row in registry.models()] == ["m0", "m1", "m2", "m3"], attack
         assert registry.check() == []
-        assert registry._rows("SELECT nextval('model_ids')" if write else "SELECT 5") == [(5,)]
-    assert answered == []
+        assert registry.rows("SELECT nextval('model_ids')" if write else "SELECT 5") == [(5,)]
+    assert leaks == []
     assert sorted(file.name for file in path.parent.iterdir()) == ["registry.duckdb", "secret.csv"]
 
 
@@ -176,7 +176,7 @@ def test_a_condition_selects_models(path: Path) -> None:
                 names("")
 
 
-def test_a_python_variable_is_no_table(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_variables_are_not_tables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pandas = pytest.importorskip("pandas")
     hidden = pandas.DataFrame({"a": [1, 2, 3]})
     monkeypatch.setattr(sql_module, "hidden", hidden, raising=False)
@@ -196,7 +196,7 @@ def test_a_query_that_takes_too_long_is_interrupted(path: Path) -> None:
     assert query(path, "SELECT 1").rows == [(1,)]
 
 
-def test_an_answer_that_never_ends_is_interrupted(path: Path) -> None:
+def test_an_endless_result_is_interrupted(path: Path) -> None:
     with pytest.raises(UsageError, match="interrupted"):
         query(path, "FROM range(1000000000000)", timeout_s=0.3)
 

@@ -1,4 +1,4 @@
-"""Stored maps, their affinities and the coordinates that follow, without models: maps are drawn at random."""
+"""Stored maps, their affinities and coordinates, without models: the maps are random."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def store(registry: Registry, name: str, maps: np.ndarray) -> int:
-    """A model with the given maps (N_IMAGES, SIDE, SIDE)."""
+    """Register a model with these maps, (N_IMAGES, SIDE, SIDE)."""
     spec = registry.space().spec
     writer = MapWriter(SIDE, spec.bits)
     writer.write((maps / np.linalg.norm(maps, axis=(1, 2), keepdims=True)).astype(np.float32))
@@ -65,11 +65,11 @@ def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(
     members = [maps for _ in range(40) for maps in family(rng)]
     ids = [store(registry, f"m{i}", members[i]) for i in rng.permutation(len(members))]
     expected = definition(registry, ids)
-    found = load_index(registry, registry.space())
-    vectors = np.stack([found.vector(i) for i in ids]).astype(np.float64)
+    loaded = load_index(registry, registry.space())
+    vectors = np.stack([loaded.vector(i) for i in ids]).astype(np.float64)
     assert len(ids) == 200
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
-    scores, neighbours = found.search(vectors.astype(np.float32), 200)
+    scores, neighbours = loaded.search(vectors.astype(np.float32), 200)
     for row, target in enumerate(ids):
         by_id = dict(zip(neighbours[row].tolist(), scores[row].tolist(), strict=True))
         np.testing.assert_allclose([by_id[i] for i in ids], expected[ids.index(target)], atol=1e-6)
@@ -81,10 +81,10 @@ def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(
 def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None:
     rng = np.random.default_rng(1)
     ids = [store(registry, f"m{i}", maps) for i, maps in enumerate(maps for _ in range(3) for maps in family(rng))]
-    for gone in (ids[0], ids[7], ids[-1]):
+    for removed in (ids[0], ids[7], ids[-1]):
         with registry.transaction():
-            affinity.remove(registry, gone)
-        ids.remove(gone)
+            affinity.remove(registry, removed)
+        ids.remove(removed)
         expected = definition(registry, ids)
         stored = registry.embeddings(registry.space().spec.space_id)
         vectors = coordinates.matrix([row.vector for row in stored])

@@ -1,4 +1,4 @@
-"""Blends: spaces made of others, filled without a pass, and how they rank: hubs, directed re-ranking, the standard spaces."""
+"""Blends, made from other spaces and filled without a pass; hubness corrections, directed ranking, standard spaces."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
 def test_a_blend_is_the_weighted_sum_however_it_was_filled(filled: ModelSpace) -> None:
     expected = 0.25 * filled.affinity("saliency").matrix + 0.75 * filled.affinity("dds").matrix
     for name in ("early", "late"):
-        found = filled.affinity(name)
-        assert found.names == tuple(NETS)
-        assert np.allclose(found.matrix, expected, atol=1e-12)
+        affinity = filled.affinity(name)
+        assert affinity.names == tuple(NETS)
+        assert np.allclose(affinity.matrix, expected, atol=1e-12)
     assert all(check.ok for check in filled.verify(deep=True))
     cosines = filled.cosines(["a", "b"], "early")
     assert cosines[:, 0, 1].mean() == pytest.approx(expected[0, 2], abs=1e-6)
@@ -66,7 +66,7 @@ def test_a_blend_follows_removal_and_rebuilding(tmp_path: Path) -> None:
     assert all(check.ok for check in space.verify(deep=True))
 
 
-def test_a_new_member_space_leaves_the_blend_to_its_models(tmp_path: Path) -> None:
+def test_a_blend_holds_only_models_that_all_members_hold(tmp_path: Path) -> None:
     """A model that a member lacks is not in the blend until it is added again."""
     space = fill(ModelSpace.create(tmp_path, methods=("saliency",), images=N, canvas=8), "a", "b")
     space.init(methods=("dds",), images=N)
@@ -79,32 +79,34 @@ def test_a_new_member_space_leaves_the_blend_to_its_models(tmp_path: Path) -> No
         space.nearest("b", space="both")
 
 
-def test_an_unregistered_model_is_ranked_as_it_would_be(filled: ModelSpace) -> None:
+def test_unregistered_models_are_ranked_like_registered_ones(filled: ModelSpace) -> None:
     for name in ("early", "late", "transfer"):
-        # weights of its own, so that it is not recognised as a registered one
-        found = filled.nearest(tiny.near(0, 0.02), 3, space=name, preprocessing=tiny.PREPROCESSING)
-        assert {"a", "a-near"} == {row.name for row in found[:2]}
-        assert found.ranked_by == {"early": "affinity", "late": "csls", "transfer": "directed"}[name]
+        # with other weights, so that it is not recognised as a registered model
+        neighbours = filled.nearest(tiny.near(0, 0.02), 3, space=name, preprocessing=tiny.PREPROCESSING)
+        assert {"a", "a-near"} == {row.name for row in neighbours[:2]}
+        assert neighbours.ranked_by == {"early": "affinity", "late": "csls", "transfer": "directed"}[name]
 
 
-def test_what_can_not_be_blended(filled: ModelSpace) -> None:
+def test_invalid_blends_are_refused(filled: ModelSpace) -> None:
     filled.init(methods=("linear_cka",), images=N - 1)
     for members, message in (
-        ({}, "needs spaces with weights"),
-        ({"dds": 0.0}, "needs spaces with weights"),
-        ({"dds": float("nan")}, "needs spaces with weights"),
-        ({"early": 1.0}, "is a blend itself"),
+        ({}, "needs spaces with positive weights"),
+        ({"dds": 0.0}, "needs spaces with positive weights"),
+        ({"dds": float("nan")}, "needs spaces with positive weights"),
+        ({"early": 1.0}, "is itself a blend"),
         ({"dds": 1.0, "linear_cka": 1.0}, "different probe images"),
     ):
         with pytest.raises(UsageError, match=message):
             filled.blend("new", members)
     with pytest.raises(NotFoundError, match="no space 'nothing'"):
         filled.blend("new", {"nothing": 1.0})
-    with pytest.raises(ConflictError, match="there is a space 'dds' already"):
+    with pytest.raises(ConflictError, match="space 'dds' exists already"):
         filled.blend("dds", {"dds": 1.0})
     with pytest.raises(UsageError, match="not known"):
         filled.blend("new", {"dds": 1.0}, hubs="cls")
-    assert filled.blend("again", {"dds": 3}, rerank="directed").name == "transfer"  # the same space has its name
+    assert (
+        filled.blend("again", {"dds": 3}, rerank="directed").name == "transfer"
+    )  # an equal space exists under this name
 
 
 # ---- hubs
@@ -127,11 +129,11 @@ def test_the_index_ranks_as_the_corrected_matrix_does(correction: str, n: int) -
         assert np.allclose(hubness.vector_of(items[target], correction), vectors[target], atol=1e-6)
         query = hubness.query(vectors[target], correction, items.shape[1], others)
         scores = items @ query
-        rest = np.delete(np.arange(n), target)
-        gap = scores[rest] - expected[target, rest]
-        assert np.allclose(gap, gap[0], atol=1e-4)  # up to a constant of the target's
-        line = hubness.score(items[rest], correction, others)
-        shift = line(matrix[target, rest]) - expected[target, rest]
+        sources = np.delete(np.arange(n), target)
+        gap = scores[sources] - expected[target, sources]
+        assert np.allclose(gap, gap[0], atol=1e-4)  # up to a constant per target
+        line = hubness.score(items[sources], correction, others)
+        shift = line(matrix[target, sources]) - expected[target, sources]
         assert np.allclose(shift, shift[0], atol=1e-4)
 
 
@@ -159,17 +161,22 @@ def test_queries_rank_by_the_corrected_scores(filled: ModelSpace, correction: st
         ids, expected = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)), Ranking(correction))
     names = list(NETS)
     for target in range(len(ids)):
-        found = filled.nearest(names[target], 4, space="saliency", hubs=correction)
+        neighbours = filled.nearest(names[target], 4, space="saliency", hubs=correction)
         row = expected[target]
-        assert [one.name for one in found] == [names[j] for j in np.argsort(-row) if j != target]
-        gaps = [one.score - row[names.index(one.name)] for one in found]
+        assert [neighbour.name for neighbour in neighbours] == [names[j] for j in np.argsort(-row) if j != target]
+        gaps = [neighbour.score - row[names.index(neighbour.name)] for neighbour in neighbours]
         assert np.ptp(gaps) < 1e-5
-        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-        plain = {one.name: one.affinity for one in filled.nearest(names[target], 4, space="saliency", hubs="none")}
-        assert {one.name: one.affinity for one in found} == plain
+        assert [neighbour.score for neighbour in neighbours] == sorted(
+            (neighbour.score for neighbour in neighbours), reverse=True
+        )
+        plain = {
+            neighbour.name: neighbour.affinity
+            for neighbour in filled.nearest(names[target], 4, space="saliency", hubs="none")
+        }
+        assert {neighbour.name: neighbour.affinity for neighbour in neighbours} == plain
 
 
-def test_a_correction_has_an_index_file_that_is_made_anew_when_models_come(tmp_path: Path) -> None:
+def test_a_correction_has_its_own_index_file_which_is_rebuilt_when_models_are_added(tmp_path: Path) -> None:
     space = fill(ModelSpace.create(tmp_path, methods=("saliency",), images=N, canvas=8), "a", "b", "c")
     space.nearest("a", hubs="csls")
     space_id = space.spaces()[0].space_id
@@ -183,7 +190,7 @@ def test_a_correction_has_an_index_file_that_is_made_anew_when_models_come(tmp_p
     assert not file.exists()
 
 
-def test_an_unknown_way_of_ranking_is_refused(filled: ModelSpace) -> None:
+def test_an_unknown_ranking_is_refused(filled: ModelSpace) -> None:
     with pytest.raises(UsageError, match="`hubs='clsl'` is not known") as error:
         filled.nearest("a", hubs="clsl")
     assert "csls" in error.value.hint
@@ -195,15 +202,15 @@ def test_an_unknown_way_of_ranking_is_refused(filled: ModelSpace) -> None:
 
 
 def slow_r2(target: np.ndarray, source: np.ndarray, folds: int, ridge: float) -> float:
-    """Ridge regression from features to features, written out, with features whose kernels those are."""
+    """R² of ridge regression from the source's features to the target's, written out."""
     residual = total = 0.0
     n = len(target)
     penalty = ridge * np.trace(source @ source.T) / n
     for fold in range(folds):
         test = np.arange(n) % folds == fold
         x, y = source[~test], target[~test]
-        map_ = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-        residual += float(np.square(target[test] - source[test] @ map_).sum())
+        coefficients = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+        residual += float(np.square(target[test] - source[test] @ coefficients).sum())
         total += float(np.square(target[test]).sum())
     return 1 - residual / total
 
@@ -216,11 +223,11 @@ def test_r2_from_kernels_is_that_of_ridge_regression(ridge: float) -> None:
     for target in features:
         for source in features:
             weights = predictability.out_of_fold_weights(source @ source.T, folds=4, ridge=ridge)
-            shares = predictability.r2_per_image(target @ target.T * 7.0, weights)
-            assert shares.mean() == pytest.approx(slow_r2(target, source, 4, ridge), abs=1e-9)
+            contributions = predictability.r2_per_image(target @ target.T * 7.0, weights)
+            assert contributions.mean() == pytest.approx(slow_r2(target, source, 4, ridge), abs=1e-9)
     kernels = [table @ table.T for table in features]
     scores = predictability.r2_matrix(kernels)
-    assert scores[3, 0] > 0.8 > scores[0, 3]  # what is made of three features does not give all of them back
+    assert scores[3, 0] > 0.8 > scores[0, 3]  # three features determine a projection of them, but not the reverse
     with pytest.raises(UsageError, match="too few"):
         predictability.out_of_fold_weights(np.eye(9))
 
@@ -231,16 +238,18 @@ def test_directed_queries(filled: ModelSpace) -> None:
         ids, expected = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)))
     names = list(NETS)
     for target in range(len(ids)):
-        for found in (
+        for neighbours in (
             filled.nearest(names[target], 4, space="transfer"),
             filled.nearest(names[target], 4, space="saliency", rerank="directed"),
         ):
             order = [names[j] for j in np.argsort(-expected[target], kind="stable") if j != target]
-            assert [one.name for one in found] == order
-            assert found[0].score == pytest.approx(expected[target, names.index(found[0].name)])
+            assert [neighbour.name for neighbour in neighbours] == order
+            assert neighbours[0].score == pytest.approx(expected[target, names.index(neighbours[0].name)])
     plain = filled.nearest("a", 4, space="transfer", rerank="none")
     assert plain.ranked_by == "affinity"
-    assert [one.affinity for one in plain] == sorted((one.affinity for one in plain), reverse=True)
+    assert [neighbour.affinity for neighbour in plain] == sorted(
+        (neighbour.affinity for neighbour in plain), reverse=True
+    )
 
 
 def test_directed_needs_features(tmp_path: Path) -> None:
@@ -252,9 +261,9 @@ def test_directed_needs_features(tmp_path: Path) -> None:
         space.blend("x", {"saliency": 1}, rerank="directed")
 
 
-def test_sources_are_filtered_before_they_are_ranked_again(filled: ModelSpace) -> None:
-    found = filled.nearest("a", 2, space="transfer", where="name in ('c', 'd')")
-    assert {one.name for one in found} == {"c", "d"}
+def test_sources_are_filtered_before_re_ranking(filled: ModelSpace) -> None:
+    neighbours = filled.nearest("a", 2, space="transfer", where="name in ('c', 'd')")
+    assert {neighbour.name for neighbour in neighbours} == {"c", "d"}
 
 
 # ---- the standard spaces
@@ -277,7 +286,7 @@ def test_a_new_registry_has_the_standard_spaces(tmp_path: Path) -> None:
     assert next(info for info in space.spaces() if info.is_default).name == "transfer"
 
 
-def test_too_few_images_for_folds_leave_the_paper_s_space(tmp_path: Path) -> None:
+def test_with_too_few_images_for_folds_gradient_x_input_is_the_default(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=6, canvas=8)
     assert [(info.name, info.is_default) for info in space.spaces()] == [("gradient_x_input", True), ("dds", False)]
 
@@ -286,19 +295,19 @@ def test_too_few_images_for_folds_leave_the_paper_s_space(tmp_path: Path) -> Non
 def test_everything_that_shows_neighbours_ranks_them_as_a_query_does(
     filled: ModelSpace, tmp_path: Path, space: str
 ) -> None:
-    queried = {name: [near.name for near in filled.nearest(name, 3, space=space)] for name in NETS}
+    queried = {name: [neighbour.name for neighbour in filled.nearest(name, 3, space=space)] for name in NETS}
     filled.export(tmp_path / "near.json", "neighbours", k=3, space=space)
     exported: dict[str, list[str]] = {}
     for row in json.loads((tmp_path / "near.json").read_text()):
         exported.setdefault(row["name"], []).append(row["neighbour"])
     assert exported == queried
     page = filled.atlas(space=space, k=3).html
-    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    data = json.loads(found[1])
-    numbers = np.frombuffer(base64.b64decode(data["nearest"]["models"]), "<u4").reshape(-1, 3)
-    shown = {name: [data["names"][j] for j in row] for name, row in zip(data["names"], numbers, strict=True)}
+    script = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert script is not None
+    data = json.loads(script[1])
+    indices = np.frombuffer(base64.b64decode(data["nearest"]["models"]), "<u4").reshape(-1, 3)
+    shown = {name: [data["names"][j] for j in row] for name, row in zip(data["names"], indices, strict=True)}
     assert shown == queried
     report = filled.report(space=space)
     table = next(section.table for section in report.sections if section.heading == "Nearest")
-    assert {row[0]: row[1] for row in table[1:]} == {name: near[0] for name, near in queried.items()}
+    assert {row[0]: row[1] for row in table[1:]} == {name: neighbour[0] for name, neighbour in queried.items()}

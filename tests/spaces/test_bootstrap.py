@@ -5,43 +5,47 @@ import numpy as np
 from modelspace.spaces.bootstrap import intervals
 
 
-def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+def test_coverage_is_about_the_nominal_level() -> None:
     rng = np.random.default_rng(0)
     # 400 "neighbours" with the true affinity 0.2, each seen on 100 images.
-    cosines = 0.2 + 0.3 * rng.standard_normal((400, 100))
-    found = intervals(cosines, draws=1000)
-    covered = ((found.low <= 0.2) & (found.high >= 0.2)).mean()
+    contributions = 0.2 + 0.3 * rng.standard_normal((400, 100))
+    bounds = intervals(contributions, draws=1000)
+    covered = ((bounds.low <= 0.2) & (bounds.high >= 0.2)).mean()
     assert 0.91 <= covered <= 0.98
 
 
-def test_interval_is_that_of_a_slow_bootstrap() -> None:
+def test_interval_agrees_with_a_slow_bootstrap() -> None:
     rng = np.random.default_rng(1)
-    cosines = rng.uniform(-1, 1, (2, 30))
-    found = intervals(cosines, draws=4000)
-    means = np.array([cosines[:, rng.integers(0, 30, 30)].mean(axis=1) for _ in range(4000)])
-    np.testing.assert_allclose(found.low, np.quantile(means, 0.025, axis=0), atol=0.02)
-    np.testing.assert_allclose(found.high, np.quantile(means, 0.975, axis=0), atol=0.02)
+    contributions = rng.uniform(-1, 1, (2, 30))
+    bounds = intervals(contributions, draws=4000)
+    means = np.array([contributions[:, rng.integers(0, 30, 30)].mean(axis=1) for _ in range(4000)])
+    np.testing.assert_allclose(bounds.low, np.quantile(means, 0.025, axis=0), atol=0.02)
+    np.testing.assert_allclose(bounds.high, np.quantile(means, 0.975, axis=0), atol=0.02)
 
 
-def test_ties_are_judged_on_paired_differences() -> None:
+def test_ties_use_paired_differences() -> None:
     rng = np.random.default_rng(2)
     shared = rng.standard_normal(200)
     # The same images are hard for the first two, so a small difference is certain although their intervals overlap.
     first, second = 0.5 + 0.3 * shared, 0.48 + 0.3 * shared + 0.001 * rng.standard_normal(200)
     third = 0.47 + 0.3 * rng.standard_normal(200)
-    found = intervals(np.stack([first, second, third]))
-    assert found.low[0] < found.high[1]
-    assert found.tied_with_next.tolist() == [False, True, False]
+    bounds = intervals(np.stack([first, second, third]))
+    assert bounds.low[0] < bounds.high[1]
+    assert bounds.tied_with_next.tolist() == [False, True, False]
 
 
 def test_copies_are_tied_and_a_constant_has_no_width() -> None:
-    found = intervals(np.full((2, 10), 0.5))
-    assert found.tied_with_next.tolist() == [True, False]
-    np.testing.assert_allclose([found.low, found.high], 0.5)
+    bounds = intervals(np.full((2, 10), 0.5))
+    assert bounds.tied_with_next.tolist() == [True, False]
+    np.testing.assert_allclose([bounds.low, bounds.high], 0.5)
 
 
 def test_same_seed_same_intervals() -> None:
-    cosines = np.random.default_rng(3).uniform(size=(3, 20))
-    first, again, other = intervals(cosines, seed=1), intervals(cosines, seed=1), intervals(cosines, seed=2)
-    np.testing.assert_array_equal(first.low, again.low)
+    contributions = np.random.default_rng(3).uniform(size=(3, 20))
+    first, same, other = (
+        intervals(contributions, seed=1),
+        intervals(contributions, seed=1),
+        intervals(contributions, seed=2),
+    )
+    np.testing.assert_array_equal(first.low, same.low)
     assert not np.array_equal(first.low, other.low)

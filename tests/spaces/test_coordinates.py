@@ -23,7 +23,7 @@ def families(seed: int = 0, n_families: int = 40, size: int = 3000) -> np.ndarra
 
 
 def add_all(gram: np.ndarray, **options: float) -> list[Row]:
-    """One by one, each time from what would have been stored."""
+    """Add one model at a time, restoring the factor from stored rows each time."""
     rows: list[Row] = []
     for position in range(len(gram)):
         rows.append(Factor.from_rows(rows, **options).append(gram[position, :position]))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def test_inner_products_are_affinities_with_near_copies_among_200_models() -> No
     assert len(Factor.from_rows(rows).landmarks) == 160
 
 
-def test_adding_moves_nothing() -> None:
+def test_adding_leaves_stored_vectors_unchanged() -> None:
     unit = families(n_families=4)
     gram = unit @ unit.T
     fewer, more = add_all(gram[:-1, :-1]), add_all(gram)
@@ -87,17 +87,17 @@ def test_affinities_that_are_no_gram_matrix_are_refused() -> None:
 def test_factorise_computes_only_what_is_missing() -> None:
     unit = families(n_families=3)
     gram = unit @ unit.T
-    asked = []
+    pairs = []
 
     def missing(i: int, j: int) -> float:
-        asked.append((i, j))
+        pairs.append((i, j))
         return float(gram[i, j])
 
     whole = coordinates.factorise([gram[i, :i] for i in range(len(gram))], missing)
-    assert asked == []
+    assert pairs == []
     short = coordinates.factorise([gram[i, : min(i, 5)] for i in range(len(gram))], missing)
-    assert asked
-    assert all(j >= 5 for _, j in asked)
+    assert pairs
+    assert all(j >= 5 for _, j in pairs)
     for a, b in zip(whole, short, strict=True):
         np.testing.assert_allclose(a.vector, b.vector, atol=1e-12)
 
@@ -111,5 +111,5 @@ def test_any_set_of_unit_vectors_is_reproduced(n: int, size: int, seed: int, cop
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     gram = unit @ unit.T
     vectors = coordinates.matrix([row.vector for row in add_all(gram)])
-    # A dimension can fall just under the tolerance, so that a residual of up to 1e-10 is left out.
+    # A residual of up to 1e-10 opens no axis and is dropped.
     np.testing.assert_allclose(vectors @ vectors.T, gram, atol=1e-6)

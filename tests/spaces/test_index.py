@@ -1,4 +1,4 @@
-"""The index answers as the exact inner products do, and a file that is not the registry's present one is never used."""
+"""The index agrees with exact inner products, and a file that is stale or damaged is never used."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class Source:
         self.fetched += 1
         return self.ids, self.matrix
 
-    def load(self, folder: Path, generation: int = 1, **more) -> index.SpaceIndex:  # type: ignore[no-untyped-def]
-        return index.load(folder, SPACE, **{"registry_id": REGISTRY, "fetch": self, **more, "generation": generation})
+    def load(self, folder: Path, generation: int = 1, **options) -> index.SpaceIndex:  # type: ignore[no-untyped-def]
+        defaults = {"registry_id": REGISTRY, "fetch": self}
+        return index.load(folder, SPACE, **{**defaults, **options, "generation": generation})
 
 
 def slow_search(ids: np.ndarray, matrix: np.ndarray, query: np.ndarray, k: int) -> tuple[list[float], list[int]]:
@@ -50,71 +51,71 @@ def slow_search(ids: np.ndarray, matrix: np.ndarray, query: np.ndarray, k: int) 
     return [scores[i] for i in order], [int(ids[i]) for i in order]
 
 
-def agrees(found: index.SpaceIndex, source: Source, k: int = 5) -> None:
+def agrees(loaded: index.SpaceIndex, source: Source, k: int = 5) -> None:
     queries = vectors(4, source.matrix.shape[1], seed=99)
-    scores, ids = found.search(queries, k)
+    scores, ids = loaded.search(queries, k)
     assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
-    for query, some_scores, some_ids in zip(queries, scores, ids, strict=True):
+    for query, row_scores, row_ids in zip(queries, scores, ids, strict=True):
         expected_scores, expected_ids = slow_search(source.ids, source.matrix, query, k)
-        np.testing.assert_allclose(some_scores, expected_scores, atol=1e-6)
-        assert some_ids.tolist() == expected_ids
+        np.testing.assert_allclose(row_scores, expected_scores, atol=1e-6)
+        assert row_ids.tolist() == expected_ids
 
 
 @pytest.mark.parametrize("n", [1, 2, 50])
 def test_search_is_exact(tmp_path: Path, n: int) -> None:
     source = Source(n)
     for _ in range(2):  # built, then loaded
-        found = source.load(tmp_path)
-        assert found.exact
-        assert found.dimension == 16
-        np.testing.assert_array_equal(found.ids, source.ids)
+        loaded = source.load(tmp_path)
+        assert loaded.exact
+        assert loaded.dimension == 16
+        np.testing.assert_array_equal(loaded.ids, source.ids)
         for k in (1, n, n + 7):
-            agrees(found, source, k)
-        scores, ids = found.search(source.matrix, 10 * n)
+            agrees(loaded, source, k)
+        scores, ids = loaded.search(source.matrix, 10 * n)
         assert scores.shape == ids.shape == (n, n)  # and no -1 where FAISS would pad
         assert sorted(ids[0]) == sorted(source.ids)
         for model_id, row in zip(source.ids, source.matrix, strict=True):
-            np.testing.assert_array_equal(found.vector(int(model_id)), row)
+            np.testing.assert_array_equal(loaded.vector(int(model_id)), row)
     assert source.fetched == 1
 
 
 def test_queries_of_another_length_are_padded_or_cut(tmp_path: Path) -> None:
     source = Source(20)
-    found = source.load(tmp_path)
+    loaded = source.load(tmp_path)
     short = vectors(1, 9)
     padded = np.concatenate([short, np.zeros((1, 7), np.float32)], axis=1)
     longer = np.concatenate([padded, np.ones((1, 3), np.float32)], axis=1)
-    expected = found.search(padded, 5)
+    expected = loaded.search(padded, 5)
     for query in (short, longer, short.astype(np.float64), np.asfortranarray(padded)):
-        np.testing.assert_array_equal(found.search(query, 5)[1], expected[1])
-        np.testing.assert_allclose(found.search(query, 5)[0], expected[0], atol=1e-6)
+        np.testing.assert_array_equal(loaded.search(query, 5)[1], expected[1])
+        np.testing.assert_allclose(loaded.search(query, 5)[0], expected[0], atol=1e-6)
 
 
 def test_wrong_queries_are_refused(tmp_path: Path) -> None:
-    found = Source(5).load(tmp_path)
-    for bad in (vectors(2)[0], np.full((1, 16), np.nan, np.float32), np.full((1, 16), np.inf)):
+    loaded = Source(5).load(tmp_path)
+    for queries in (vectors(2)[0], np.full((1, 16), np.nan, np.float32), np.full((1, 16), np.inf)):
         with pytest.raises(UsageError):
-            found.search(bad, 1)
+            loaded.search(queries, 1)
     with pytest.raises(UsageError, match="at least 1"):
-        found.search(vectors(1), 0)
+        loaded.search(vectors(1), 0)
     with pytest.raises(NotFoundError):
-        found.vector(10**6)
-    assert found.search(np.zeros((0, 16)), 3)[0].shape == (0, 3)
+        loaded.vector(10**6)
+    assert loaded.search(np.zeros((0, 16)), 3)[0].shape == (0, 3)
 
 
 def test_an_empty_space(tmp_path: Path) -> None:
     source = Source(0)
     for _ in range(2):
-        found = source.load(tmp_path)
-        assert (len(found.ids), found.dimension) == (0, 0)
-        scores, ids = found.search(vectors(2), 4)
+        loaded = source.load(tmp_path)
+        assert (len(loaded.ids), loaded.dimension) == (0, 0)
+        scores, ids = loaded.search(vectors(2), 4)
         assert scores.shape == ids.shape == (2, 0)
     assert source.fetched == 1
     assert index.status(tmp_path, SPACE, REGISTRY, 1) == ("fresh", "")
 
 
-def test_what_the_registry_may_never_give_is_refused(tmp_path: Path) -> None:
-    """FAISS takes a duplicate id and NaN without a word."""
+def test_invalid_vectors_from_the_registry_are_refused(tmp_path: Path) -> None:
+    """FAISS accepts a duplicate id and NaN silently."""
     rows = vectors(3)
     broken = rows.copy()
     broken[1, 2] = np.nan
@@ -124,12 +125,12 @@ def test_what_the_registry_may_never_give_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_depend_on_the_vectors_alone(tmp_path: Path) -> None:
+def test_the_files_depend_only_on_the_vectors(tmp_path: Path) -> None:
     for name in ("one", "two"):
         Source(300, 32).load(tmp_path / name)
     for suffix in ("faiss", "json"):
-        one, two = ((tmp_path / name / f"{SPACE}.{suffix}").read_bytes() for name in ("one", "two"))
-        assert one == two
+        first, second = ((tmp_path / name / f"{SPACE}.{suffix}").read_bytes() for name in ("one", "two"))
+        assert first == second
     manifest = json.loads((tmp_path / "one" / f"{SPACE}.json").read_text())
     assert set(manifest) == {
         *("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256")
@@ -164,8 +165,8 @@ def test_the_file_of_another_space_is_not_used_under_this_name(tmp_path: Path) -
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_changed_byte_is_never_believed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """FAISS loads a damaged file without complaint: 221 of 2,000 mutated files answered wrongly."""
+def test_a_changed_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """FAISS loads a damaged file without complaint: 221 of 2,000 mutated files returned wrong results."""
     folder = tmp_path_factory.mktemp("mutated")
     source = Source(20, 8)
     source.load(folder)
@@ -193,7 +194,7 @@ def test_a_changed_byte_is_never_believed(tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("change", [{"count": 21}, {"dimension": 7}, {"kind": "SQ8"}, {"bytes": 1}, {"count": 0}])
-def test_a_manifest_that_lies_about_the_index_is_not_believed(tmp_path: Path, change: dict) -> None:
+def test_a_manifest_that_contradicts_the_index_is_rejected(tmp_path: Path, change: dict) -> None:
     source = Source(20, 8)
     source.load(tmp_path)
     manifest = tmp_path / f"{SPACE}.json"
@@ -203,7 +204,7 @@ def test_a_manifest_that_lies_about_the_index_is_not_believed(tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"nonsense", b"\xff\xfe", b"null", b'{"format": 1}'])
-def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_manifest(tmp_path: Path, content: bytes) -> None:
     source = Source(20, 8)
     source.load(tmp_path)
     (tmp_path / f"{SPACE}.json").write_bytes(content)
@@ -211,21 +212,21 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
     assert source.fetched == 2
 
 
-def test_an_interruption_leaves_no_index_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_no_partial_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source(20, 8)
     source.load(tmp_path)
-    real, left = os.replace, []
+    replace, allowed = os.replace, []
 
     def stopped(*paths: object) -> None:
-        if not left:
+        if not allowed:
             raise KeyboardInterrupt
-        left.pop()
-        real(*paths)  # type: ignore[arg-type]
+        allowed.pop()
+        replace(*paths)  # type: ignore[arg-type]
 
     newer = Source(25, 8, seed=3)
     monkeypatch.setattr(os, "replace", stopped)
     for finished in (0, 1):  # of the two files
-        left[:] = [None] * finished
+        allowed[:] = [None] * finished
         with pytest.raises(KeyboardInterrupt):
             newer.load(tmp_path, generation=2)
         assert sorted(file.suffix for file in tmp_path.iterdir()) == [".faiss", ".json"]
@@ -236,7 +237,7 @@ def test_an_interruption_leaves_no_index_and_no_litter(tmp_path: Path, monkeypat
     assert newer.fetched == 3
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_no_error(tmp_path: Path) -> None:
     source = Source(20, 8)
     (tmp_path / "file").write_text("")
     agrees(source.load(tmp_path / "file" / "index"), source)
@@ -245,18 +246,18 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_removing_keeps_what_is_asked_for(tmp_path: Path) -> None:
+def test_removing_keeps_the_named_spaces(tmp_path: Path) -> None:
     for space in ("a" * 16, "b" * 16):
         index.load(tmp_path, space, registry_id=REGISTRY, generation=1, fetch=Source(3))
     (tmp_path / f".{'a' * 16}.faiss.123.tmp").write_text("left by an interruption")
-    (tmp_path / "README.md").write_text("somebody's")
+    (tmp_path / "README.md").write_text("a user's file")
     index.remove(tmp_path, {"a" * 16})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", f"{'a' * 16}.faiss", f"{'a' * 16}.json"]
     index.remove(tmp_path / "none", set())
 
 
 def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coordinates of a triangular factor: near zero but for a few large entries, where one-bit codes fail."""
+    """Coordinates of a triangular factor: near zero except for a few large entries, where one-bit codes fail."""
     monkeypatch.setattr(index, "EXACT_BELOW", 1000)
     rng = np.random.default_rng(0)
     source = Source(3000, 128)
@@ -267,14 +268,14 @@ def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch
     exact = [set(slow_search(source.ids, source.matrix, query, 10)[1]) for query in queries]
     contents = []
     for folder in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
-        found = source.load(folder)
-        assert not found.exact
-        _, ids = found.search(queries, 10)
-        _, candidates = found.search(queries, 80)
+        loaded = source.load(folder)
+        assert not loaded.exact
+        _, ids = loaded.search(queries, 10)
+        _, candidates = loaded.search(queries, 80)
         assert np.mean([len(a & set(b)) / 10 for a, b in zip(exact, ids.tolist(), strict=True)]) > 0.97
         assert np.mean([len(a & set(b)) / 10 for a, b in zip(exact, candidates.tolist(), strict=True)]) > 0.999
-        assert np.abs(found.vector(int(source.ids[7])) - source.matrix[7]).max() < 0.01
-        assert sorted(found.search(queries[:1], 10**6)[1][0]) == sorted(source.ids)
+        assert np.abs(loaded.vector(int(source.ids[7])) - source.matrix[7]).max() < 0.01
+        assert sorted(loaded.search(queries[:1], 10**6)[1][0]) == sorted(source.ids)
         contents.append((folder / f"{SPACE}.faiss").read_bytes())
     assert contents[0] == contents[2]
     assert len(contents[0]) < 0.5 * source.matrix.nbytes
@@ -286,22 +287,22 @@ def test_the_index_follows_the_registry_through_add_remove_damage_and_reopening(
     shelf.make(path)
     pool = shelf.units(10)
     rng = np.random.default_rng(0)
-    held: dict[int, int] = {}  # model id -> number of its unit vector
+    unit_of: dict[int, int] = {}  # model id -> index of its unit vector
 
     def add() -> None:
-        number = next(i for i in range(len(pool)) if i not in held.values())
+        number = next(i for i in range(len(pool)) if i not in unit_of.values())
         with Registry.open(path, write=True) as registry, registry.transaction():
             model_id = registry.add_model(shelf.card(f"m{number}"))
-            held[model_id] = number
-            row = shelf.rows(pool[list(held.values())], list(held))[-1]
+            unit_of[model_id] = number
+            row = shelf.rows(pool[list(unit_of.values())], list(unit_of))[-1]
             registry.add_embedding(shelf.GI.space_id, row, shelf.blocks("x"))
 
     def remove() -> None:
-        model_id = int(rng.choice(list(held)))
-        del held[model_id]
+        model_id = int(rng.choice(list(unit_of)))
+        del unit_of[model_id]
         with Registry.open(path, write=True) as registry, registry.transaction():
             registry.remove_model(model_id)
-            registry.replace_coordinates(shelf.GI.space_id, shelf.rows(pool[list(held.values())], list(held)))
+            registry.replace_coordinates(shelf.GI.space_id, shelf.rows(pool[list(unit_of.values())], list(unit_of)))
 
     def damage() -> None:
         file = folder / f"{shelf.GI.space_id}.faiss"
@@ -317,28 +318,29 @@ def test_the_index_follows_the_registry_through_add_remove_damage_and_reopening(
         step()
         with Registry.open(path) as registry:
             row = registry.space()
-            found = index.load(
+            loaded = index.load(
                 folder,
                 row.spec.space_id,
                 registry_id=registry.registry_id,
                 generation=row.generation,
                 fetch=lambda registry=registry: registry.vectors(shelf.GI.space_id),
             )
-        assert found.ids.tolist() == list(held)
-        units = pool[list(held.values())]
-        for model_id, unit in zip(list(held), units, strict=True):
-            scores, ids = found.search(found.vector(model_id)[None], len(held))
+        assert loaded.ids.tolist() == list(unit_of)
+        units = pool[list(unit_of.values())]
+        for model_id, unit in zip(list(unit_of), units, strict=True):
+            scores, ids = loaded.search(loaded.vector(model_id)[None], len(unit_of))
             expected = units @ unit
             np.testing.assert_allclose(scores[0], np.sort(expected)[::-1], atol=2e-6)
-            assert ids[0].tolist() == [list(held)[i] for i in np.argsort(-expected, kind="stable")]
+            assert ids[0].tolist() == [list(unit_of)[i] for i in np.argsort(-expected, kind="stable")]
 
 
 def test_faiss_is_imported_on_use_only() -> None:
     code = (
-        "import sys; from modelspace import registry; from modelspace.spaces import index; from modelspace.registry import sql\n"
+        "import sys; from modelspace import registry; from modelspace.spaces import index\n"
+        "from modelspace.registry import sql\n"
         "heavy = ('faiss', 'torch', 'pandas', 'pyarrow', 'matplotlib', 'scipy', 'difflib')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert process.stdout.strip() == "[]"

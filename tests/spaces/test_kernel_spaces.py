@@ -1,4 +1,4 @@
-"""Spaces of geometry: kernels of the encoder output, from the table of T to the neighbours of a query."""
+"""Kernel spaces: kernels of the encoder output, from the features to the neighbours of a query."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from modelspace.errors import EmbeddingError, UsageError
 from modelspace.lab import similarity
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import Registry
-from modelspace.representations import kernels as geometry
+from modelspace.representations import kernels
 from modelspace.representations.maps import whole_block
 from modelspace.spaces.kinds import KernelSpace, decode_unit
 from modelspace.types import SpaceSpec
@@ -34,15 +34,15 @@ def tables() -> list[np.ndarray]:
 
 
 def test_the_names_are_those_of_the_types() -> None:
-    assert tuple(geometry.KERNELS) == METHODS == tuple(geometry.SUMMARIES)
+    assert tuple(kernels.KERNELS) == METHODS == tuple(kernels.SUMMARIES)
 
 
 def slow(method: str, x: np.ndarray, y: np.ndarray) -> float:
     """The similarities from their definitions, image by image."""
     if method == "rsa":
         pairs = [(i, j) for i in range(N) for j in range(i + 1, N)]
-        own, other = ([1 - pearsonr(t[i], t[j])[0] for i, j in pairs] for t in (x, y))
-        return float(spearmanr(own, other)[0])
+        first, second = ([1 - pearsonr(t[i], t[j])[0] for i, j in pairs] for t in (x, y))
+        return float(spearmanr(first, second)[0])
 
     def kernel(table: np.ndarray) -> np.ndarray:
         if method == "dds":
@@ -57,39 +57,41 @@ def slow(method: str, x: np.ndarray, y: np.ndarray) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_inner_products_of_kernels_are_the_published_similarities(method: str, tables: list[np.ndarray]) -> None:
-    kernels = [geometry.kernel(method, table) for table in tables]
-    for i, one in enumerate(kernels):
-        assert np.allclose(one, one.T)
-        for j, other in enumerate(kernels):
-            assert float((one * other).sum()) == pytest.approx(slow(method, tables[i], tables[j]), abs=1e-9)
+    matrices = [kernels.kernel(method, table) for table in tables]
+    for i, kernel in enumerate(matrices):
+        assert np.allclose(kernel, kernel.T)
+        for j, other in enumerate(matrices):
+            assert float((kernel * other).sum()) == pytest.approx(slow(method, tables[i], tables[j]), abs=1e-9)
 
 
 @given(st.integers(0, 1000), st.sampled_from(METHODS), st.floats(1e-3, 1e3))
 @settings(max_examples=25, deadline=None)
-def test_kernels_do_not_see_scale_rotation_of_images_or_shift(seed: int, method: str, scale: float) -> None:
+def test_kernels_are_invariant_to_scale_and_shift_and_follow_the_order_of_images(
+    seed: int, method: str, scale: float
+) -> None:
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((N, 9))
     order = rng.permutation(N)
-    kernel = geometry.kernel(method, table)
-    assert np.allclose(geometry.kernel(method, table * scale), kernel, atol=1e-9)
-    assert np.allclose(geometry.kernel(method, table[order]), kernel[np.ix_(order, order)], atol=1e-9)
+    kernel = kernels.kernel(method, table)
+    assert np.allclose(kernels.kernel(method, table * scale), kernel, atol=1e-9)
+    assert np.allclose(kernels.kernel(method, table[order]), kernel[np.ix_(order, order)], atol=1e-9)
     if method != "rsa":  # Pearson's correlation is over features, so a shift of one feature changes it
-        assert np.allclose(geometry.kernel(method, table + rng.standard_normal(9)), kernel, atol=1e-9)
+        assert np.allclose(kernels.kernel(method, table + rng.standard_normal(9)), kernel, atol=1e-9)
 
 
-def test_what_has_no_kernel_is_refused() -> None:
+def test_features_without_a_kernel_are_refused() -> None:
     with pytest.raises(EmbeddingError, match="same for every probe image"):
-        geometry.kernel("dds", np.ones((N, 4)))
+        kernels.kernel("dds", np.ones((N, 4)))
     with pytest.raises(EmbeddingError, match="not finite"):
-        geometry.kernel("dds", np.full((N, 4), np.nan))
+        kernels.kernel("dds", np.full((N, 4), np.nan))
     with pytest.raises(UsageError, match="2 probe images"):
-        geometry.kernel("rsa", np.eye(2))
+        kernels.kernel("rsa", np.eye(2))
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
-def test_a_stored_kernel_has_unit_norm_and_is_near(bits: int, tables: list[np.ndarray]) -> None:
+def test_a_stored_kernel_has_unit_norm_and_is_close_to_the_exact_one(bits: int, tables: list[np.ndarray]) -> None:
     spec = SpaceSpec("s", "p", "dds", N, 0, bits)
-    kernel = geometry.kernel("dds", tables[2])
+    kernel = kernels.kernel("dds", tables[2])
     (block,) = whole_block(kernel.astype(np.float32), bits)
     rows = decode_unit(block, spec)
     assert np.linalg.norm(rows) ** 2 / N == pytest.approx(1.0, abs=1e-15)
@@ -111,27 +113,27 @@ def test_a_stored_kernel_has_unit_norm_and_is_near(bits: int, tables: list[np.nd
 )
 def test_t_is_reduced_to_a_bounded_table(shape: tuple[int, ...], expected: int) -> None:
     values = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
-    made = geometry.reduced(values)
-    assert made.shape == (2, expected)
-    assert torch.equal(made, geometry.reduced(values))
+    table = kernels.reduced(values)
+    assert table.shape == (2, expected)
+    assert torch.equal(table, kernels.reduced(values))
     if shape[0] == 48:
-        assert torch.allclose(made.reshape(2, 48, 8, 8), values.reshape(2, 48, 8, 2, 8, 2).mean((3, 5)), atol=1e-6)
+        assert torch.allclose(table.reshape(2, 48, 8, 8), values.reshape(2, 48, 8, 2, 8, 2).mean((3, 5)), atol=1e-6)
 
 
 def test_folding_keeps_inner_products() -> None:
     values = torch.randn((40, 30_000), generator=torch.Generator().manual_seed(1))
     values[20:] += values[:20]
-    exact, folded = values @ values.T, geometry.reduced(values) @ geometry.reduced(values).T
+    exact, folded = values @ values.T, kernels.reduced(values) @ kernels.reduced(values).T
     assert float(np.corrcoef(exact.ravel(), folded.ravel())[0, 1]) > 0.99
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
-    made = ModelSpace.create(tmp_path_factory.mktemp("geometry"), methods=METHODS, images=N, bits=16)
-    made.init(methods=("saliency",), images=N, canvas=8)
+    space = ModelSpace.create(tmp_path_factory.mktemp("kernels"), methods=METHODS, images=N, bits=16)
+    space.init(methods=("saliency",), images=N, canvas=8)
     for name, module in (("a", tiny.net(0)), ("b", tiny.net(1)), ("a-near", tiny.near(0, 0.01)), ("c", tiny.net(2))):
-        tiny.add(made, name, module)
-    return made
+        tiny.add(space, name, module)
+    return space
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -140,16 +142,16 @@ def test_affinities_of_a_space_are_the_similarities_of_the_encoder_outputs(home:
     x = to_input(images, tiny.PREPROCESSING)
     tables = []
     for module in (tiny.net(0), tiny.net(1), tiny.near(0, 0.01), tiny.net(2)):
-        seen: list[torch.Tensor] = []
-        module.fc.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[0]))
+        outputs: list[torch.Tensor] = []
+        module.fc.register_forward_hook(lambda _, inputs, __, outputs=outputs: outputs.append(inputs[0]))
         with torch.no_grad():
             module(x)
-        tables.append(seen[0].numpy())
+        tables.append(outputs[0].numpy())
     function = {"dds": similarity.dds, "linear_cka": similarity.linear_cka, "rsa": similarity.rsa}[method]
-    found = home.affinity(method)
-    assert found.names == ("a", "b", "a-near", "c")
+    affinity = home.affinity(method)
+    assert affinity.names == ("a", "b", "a-near", "c")
     # 16 bits per element, of kernels whose entries are below 1
-    assert np.allclose(found.matrix, function(tables), atol=2e-4)
+    assert np.allclose(affinity.matrix, function(tables), atol=2e-4)
     assert home.nearest("a", 1, space=method)[0].name == "a-near"
 
 
@@ -162,7 +164,7 @@ def test_a_kernel_is_one_block_and_passes_the_checks(home: ModelSpace) -> None:
     assert all(check.ok for check in home.verify(deep=True))
 
 
-def test_a_space_of_geometry_has_no_maps_to_show(home: ModelSpace) -> None:
+def test_a_kernel_space_has_no_maps_to_show(home: ModelSpace) -> None:
     with pytest.raises(UsageError, match="holds no attribution maps"):
         home.maps("a", "dds")
     with pytest.raises(UsageError, match="holds no attribution maps"):
@@ -172,7 +174,7 @@ def test_a_space_of_geometry_has_no_maps_to_show(home: ModelSpace) -> None:
 
 def test_without_attribution_no_gradient_is_needed(tmp_path: Path) -> None:
     class Detached(torch.nn.Module):
-        """Its output is cut off from its input: no attribution, but a geometry."""
+        """Its output is detached from its input: no attribution, but a kernel."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""The table of kinds of spaces: each method has one kind, and what the rest of the program asks of a kind is there."""
+"""The table of kinds of spaces: each method has one kind, which knows how its spaces are defined and what they cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from modelspace.spaces.kinds import BlendSpace, KernelSpace, MapSpace, Passes, s
 from modelspace.types import SpaceSpec
 
 
-def spec(method: str, **more: object) -> SpaceSpec:
+def spec(method: str, scalar: str = "sum") -> SpaceSpec:
     kind = kinds.kind_of(method)
-    return kind.define(method, method, "probes", 4, 8, None, str(more.get("scalar", "sum")))
+    return kind.define(method, method, "probes", 4, 8, None, scalar)
 
 
 def test_every_method_has_a_kind_and_the_kinds_share_none() -> None:
@@ -53,14 +53,14 @@ def test_a_kind_defines_its_spaces() -> None:
         kinds.kind_of("blend")
 
 
-def test_what_an_image_costs() -> None:
+def test_passes_per_image() -> None:
     assert space_of(spec("saliency")).passes == Passes(1, 1)
     assert space_of(spec("saliency", scalar="centred_energy")).passes == Passes(2, 1)
     assert space_of(spec("dds")).passes == Passes(1, 0)
     assert space_of(spec("integrated_gradients")).passes is None
 
 
-def test_a_blend_weighs_its_members() -> None:
+def test_a_blend_weights_its_members() -> None:
     members = [(spec("saliency"), 1.0), (spec("dds"), 3.0)]
     blend = space_of(BlendSpace.of("both", members, "none", "none"))
     assert isinstance(blend, BlendSpace)
@@ -74,6 +74,6 @@ def test_a_blend_weighs_its_members() -> None:
     assert blend.own_blocks({}) == ()
 
 
-def test_a_space_of_a_method_from_another_version_is_named() -> None:
+def test_the_error_names_a_method_of_another_version() -> None:
     with pytest.raises(UsageError, match="'future', which this version does not know"):
         space_of(SpaceSpec("x", "probes", "future", 4, canvas=8))

@@ -1,4 +1,4 @@
-"""Small registries for tests: made-up models with exact coordinates and maps whose bytes follow from their names."""
+"""Small registries for tests: synthetic models with exact coordinates, whose map bytes follow from their names."""
 
 from __future__ import annotations
 

@@ -329,7 +329,8 @@ def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
     early = compute(space.path, Request(f"{uri}:m0", "m0"), batch_size=None, replacing=False, progress=None)
     entries = manifest.from_mappings([{"uri": f"{uri}:m0", "name": "m0"}, {"uri": f"{uri}:m2", "name": "m2"}])
     pool = Scripted(
-        space.path, answer=lambda job: answer(job) or (replace(JobResult(0), computed=early) if job.number == 0 else None)
+        space.path,
+        answer=lambda job: answer(job) or (replace(JobResult(0), computed=early) if job.number == 0 else None),
     )
     done = add_many.add_all(space.path, entries, pool=pool)
     assert statuses(done) == {"m0": "failed", "m2": "added"}

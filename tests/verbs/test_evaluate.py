@@ -94,7 +94,7 @@ def test_the_default_space_is_judged_as_its_affinities_are(home: Path, truth: Pa
     outcome = ModelSpace.open(home).evaluate(oracle=truth)
     assert isinstance(outcome, Evaluation)
     assert methods(outcome) == ["gi", "random", "popularity", "popularity by mean rank"]
-    alone = evaluation.judge({"x": (NAMES, affinity)}, evaluation.load(truth))
+    alone = evaluation.evaluate({"x": (NAMES, affinity)}, evaluation.load(truth))
     for figure in ("spearman", "precision", "relative_regret"):
         ours, theirs = outcome.row("gi").summary[figure], alone.row("x").summary[figure]
         assert np.allclose(ours.mean, theirs.mean)
@@ -260,7 +260,7 @@ def test_stored_similarities_are_judged_where_they_hold(home: Path, truth: Path)
     kept = baselines(NAMES[:7])
     outcome = evaluate(home / REGISTRY, oracle=truth, space="all", baselines=kept)
     assert methods(outcome)[:4] == ["gi", "saliency", "SVCCA", "DDS"]
-    alone = evaluation.judge({"x": (NAMES[:7], kept.matrices["DDS"])}, evaluation.load(truth))
+    alone = evaluation.evaluate({"x": (NAMES[:7], kept.matrices["DDS"])}, evaluation.load(truth))
     assert outcome.row("DDS").summary["spearman"].mean == alone.row("x").summary["spearman"].mean
     assert outcome.row("DDS").cost == Cost(2.0, 35, 0)
     # gi was timed in the run of the similarities; saliency has what `add` recorded: 7 models of 5 images.

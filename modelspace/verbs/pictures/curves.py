@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import NotFoundError, UsageError
-from modelspace.evaluation.judge import BASELINES, RANDOM
+from modelspace.evaluation.comparison import BASELINES, RANDOM
 
 if TYPE_CHECKING:
     from modelspace.plots import Picture
