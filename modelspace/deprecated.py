@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
@@ -9,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Modules by their old names, below `modelspace`. Those in `lab` a checkout has, and an installed package has not.
 MOVED_MODULES = {
@@ -128,3 +131,25 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(home), new)
 
     return __getattr__
+
+
+def renamed_argument(**names: str) -> Callable[[F], F]:
+    """A decorator that accepts keyword arguments under their old names.
+
+    Args:
+        **names: old name to new name.
+    """
+
+    def decorate(function: F) -> F:
+        place = f"{function.__module__}.{function.__qualname__}"
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                _warn(f"{place}({old}=)", f"{place}({names[old]}=)", 3)
+                kwargs.setdefault(names[old], kwargs.pop(old))
+            return function(*args, **kwargs)
+
+        return cast("F", call)
+
+    return decorate

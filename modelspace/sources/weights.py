@@ -1,15 +1,15 @@
 """Files of weights: read without running code, checked against the module, then copied into it.
 
-Two formats: safetensors, and state dicts saved by torch, which are unpickled with ``weights_only=True`` and nothing
-else. Which one a file is, its first bytes say, not its name. Everything that a file claims is compared with the module
-and with the file's own size before memory is set aside for it.
+Two formats: safetensors, and state dicts saved by torch, which are always unpickled with ``weights_only=True``. The
+format is detected from the first bytes, not from the name. All sizes in a file are checked against the module and the
+size of the file before memory is allocated.
 """
 
 from __future__ import annotations
 
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,26 +26,27 @@ if TYPE_CHECKING:
 
     State = dict[str, Any]
 
-#: Where training programs put the state dict inside a checkpoint.
+#: Keys under which checkpoints store the state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 
-#: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning.
+#: Prefixes that wrappers of modules add to every name: DataParallel, torch.compile, Lightning.
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
-_LISTED = 3
+#: How many names a message lists.
+_MAX_LISTED = 3
 _SAVE_AGAIN = (
-    "load it in a program of your own that you trust it in, and write its tensors alone: "
+    "load it in your own program if you trust it, and save only its tensors: "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 )
 
 
 def load_weights(module: nn.Module, path: str) -> None:
-    """Copy the weights in a file into a module. Names and shapes must agree exactly; types are converted.
+    """Copy the weights in a file into a module. Names and shapes must match exactly; types are converted.
 
     Args:
         module: changed in place.
-        path: a file of safetensors, or a state dict saved by torch, possibly inside a checkpoint (`WRAPPERS`) and with
-            a prefix before every name (`PREFIXES`).
+        path: a safetensors file, or a state dict saved by torch, possibly inside a checkpoint (`WRAPPERS`) and with a
+            prefix before every name (`PREFIXES`).
 
     Raises:
         NotFoundError: no such file.
@@ -53,13 +54,11 @@ def load_weights(module: nn.Module, path: str) -> None:
     """
     file = Path(path)
     state = read_state(file)
-    state = _without_prefix(state, module)
+    _strip_prefixes(state, module)
     _check_fit(state, module, file)
     if not hasattr(state, "_metadata"):
-        # safetensors keep no versions of the layers, and some layers ask for theirs: the file is taken for one of now.
-        versioned = OrderedDict(state)
-        cast(Any, versioned)._metadata = cast(Any, module.state_dict())._metadata
-        state = versioned
+        # safetensors has no versions of the layers, which some layers check.
+        state = with_versions(state, module)
     try:
         module.load_state_dict(state, strict=False)
     except Exception as error:
@@ -68,17 +67,26 @@ def load_weights(module: nn.Module, path: str) -> None:
         ) from error
 
 
+def with_versions(state: State, module: nn.Module) -> State:
+    """A copy of a state dict with the versions of a module's layers, as `module.state_dict()` has them."""
+    # torch keeps the versions in a private attribute of the dict.
+    versioned: State = module.state_dict()
+    versioned.clear()
+    versioned.update(state)
+    return versioned
+
+
 def read_state(file: Path) -> State:
-    """The state dict in a file, by name; its tensors may still lie in the file.
+    """Read the state dict in a file; its tensors may be memory-mapped.
 
     Raises:
         NotFoundError: no such file.
         ModelspaceError: not a file of weights, or one that would run code.
     """
     if not file.is_file():
-        what = "a folder, not a file of weights" if file.is_dir() else "not there"
-        beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise NotFoundError(f"the weights file {file} is {what}", did_you_mean(file.name, beside))
+        problem = "is a folder" if file.is_dir() else "does not exist"
+        neighbours = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise NotFoundError(f"the weights file {file} {problem}", did_you_mean(file.name, neighbours))
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -86,7 +94,7 @@ def read_state(file: Path) -> State:
     except OSError as error:
         raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
     if head.startswith(b"version https://git-lfs"):
-        raise ModelspaceError(f"{file} is a pointer of Git LFS, not the weights themselves", "run git lfs pull first")
+        raise ModelspaceError(f"{file} is a Git LFS pointer, not the weights themselves", "run git lfs pull first")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
         return _read_safetensors(file)
     if head.startswith(b"PK"):
@@ -94,7 +102,7 @@ def read_state(file: Path) -> State:
     if head.startswith(b"\x80"):
         return _unwrap(_unpickle(file, mmap=False), file)
     raise ModelspaceError(
-        f"{file} holds no weights: it is neither safetensors nor a state dict saved by torch",
+        f"{file} has no weights: it is neither safetensors nor a state dict saved by torch",
         "the file is empty" if size == 0 else "write one with safetensors.torch.save_file(model.state_dict(), ...)",
     )
 
@@ -103,42 +111,43 @@ def _read_safetensors(file: Path) -> State:
     from safetensors.torch import load_file
 
     try:
-        # The format keeps every offset inside the file, so what is read is never larger than the file.
+        # The format checks that every offset is inside the file, so no more than its size is read.
         return cast("State", load_file(file, device="cpu"))
     except Exception as error:
-        raise ModelspaceError(f"{file} can't be read as safetensors: {_line(error)}", "it may be cut short") from error
+        raise ModelspaceError(f"{file} can't be read as safetensors: {_line(error)}", "it may be truncated") from error
 
 
 def _read_zip(file: Path) -> Any:
-    """What torch.save wrote. The archive is checked first: memory-mapped reading believes whatever it says."""
+    """Read an archive of torch.save. It is checked first, since memory-mapped reading trusts the sizes in it."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelspaceError(f"{file} can't be read: {_line(error)}", "it may be cut short") from error
+        raise ModelspaceError(f"{file} can't be read: {_line(error)}", "it may be truncated") from error
     names = {entry.filename.rpartition("/")[2] for entry in entries}
     if "constants.pkl" in names:
         raise ModelspaceError(f"{file} is a TorchScript archive, which runs code when it is loaded", _SAVE_AGAIN)
     if "data.pkl" not in names:
         raise ModelspaceError(f"{file} is a zip archive, but not a state dict saved by torch", _SAVE_AGAIN)
-    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+    if compressed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
         raise ModelspaceError(
-            f"{file} has compressed entries such as {packed[0]}, which torch never writes", _SAVE_AGAIN
+            f"{file} has compressed entries such as {compressed[0]}, which torch never writes", _SAVE_AGAIN
         )
     value = _unpickle(file, mmap=True)
-    claimed = Counter({s.data_ptr(): s.nbytes() for s in _storages(value) if s.nbytes()}.values())
-    stored = Counter(entry.file_size for entry in entries)
-    if absent := claimed - stored:
+    tensor_sizes = Counter({s.data_ptr(): s.nbytes() for s in _storages(value) if s.nbytes()}.values())
+    entry_sizes = Counter(entry.file_size for entry in entries)
+    if missing := tensor_sizes - entry_sizes:
         raise ModelspaceError(
-            f"{file} is damaged: a tensor of {max(absent):,} bytes has no entry of that size", "fetch or save it again"
+            f"{file} is damaged: a tensor of {max(missing):,} bytes has no entry of that size",
+            "download or save it again",
         )
     return value
 
 
 def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
     if isinstance(value, torch.Tensor):
-        plain = value.layout == torch.strided and value.device.type == "cpu"
-        return [value.untyped_storage()] if plain else []
+        has_storage = value.layout == torch.strided and value.device.type == "cpu"
+        return [value.untyped_storage()] if has_storage else []
     if isinstance(value, Mapping) and depth < 8:
         return [storage for inner in value.values() for storage in _storages(inner, depth + 1)]
     if isinstance(value, list | tuple) and depth < 8:
@@ -149,22 +158,22 @@ def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
 def _unpickle(file: Path, mmap: bool) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Torch's remarks on old formats; what can't be read raises.
+            warnings.simplefilter("ignore")  # torch's notices about old formats; a file that can't be read raises
             if file.suffix == ".safetensors":
-                # By that name torch.load would take it for what its content says it isn't.
+                # torch.load goes by the name, which contradicts the content here.
                 with file.open("rb") as stream:
                     return torch.load(stream, map_location="cpu", weights_only=True)
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         text = str(error)
         if "unsupported global" in text.lower() or "unsupported class" in text.lower():
-            named = text.partition("GLOBAL ")[2].split(" ")[0]
-            needs = f" ({named})" if named else ""
+            name = text.partition("GLOBAL ")[2].split(" ")[0]
+            code = f"code ({name})" if name else "code"
             raise ModelspaceError(
-                f"{file} needs code{needs} to be loaded, and only tensors are read", _SAVE_AGAIN
+                f"{file} needs {code} to be loaded, and only tensors are read", _SAVE_AGAIN
             ) from error
         raise ModelspaceError(
-            f"{file} can't be read as weights: {_line(error)}", "it may be damaged or cut short"
+            f"{file} can't be read as weights: {_line(error)}", "it may be damaged or truncated"
         ) from error
 
 
@@ -175,63 +184,49 @@ def _unwrap(value: Any, file: Path) -> State:
             break
         if any(isinstance(entry, torch.Tensor) for entry in value.values()):
             return cast("State", value)
-        inside = [key for key in WRAPPERS if isinstance(value.get(key), Mapping)]
-        if len(inside) > 1:
+        nested = [key for key in WRAPPERS if isinstance(value.get(key), Mapping)]
+        if len(nested) > 1:
             raise ModelspaceError(
-                f"{file} holds several state dicts: {', '.join(inside)}", "save the one you mean in a file of its own"
+                f"{file} has several state dicts: {', '.join(nested)}", "save the one you want in a separate file"
             )
-        if not inside:
+        if not nested:
             break
-        value = value[inside[0]]
-    found = f"a {type(value).__name__}"
+        value = value[nested[0]]
+    content = f"a {type(value).__name__}"
     if isinstance(value, Mapping):
-        found = f"a dict with {_some([str(key) for key in value])}" if value else "an empty dict"
-    raise ModelspaceError(f"no state dict was found in {file}, but {found}", f"looked under {', '.join(WRAPPERS)} too")
+        content = f"a dict with {_list([str(key) for key in value])}" if value else "an empty dict"
+    raise ModelspaceError(
+        f"there is no state dict in {file}, but {content}", f"it may also be under {', '.join(WRAPPERS)}"
+    )
 
 
-def _without_prefix(state: State, module: nn.Module) -> State:
-    """The state dict without what wrappers put before every name. The given one is not changed."""
-    own = module.state_dict().keys()
+def _strip_prefixes(state: State, module: nn.Module) -> None:
+    """Remove the prefixes of wrappers from a state dict, in place."""
+    names = module.state_dict().keys()
     for _ in range(len(PREFIXES)):
         prefix = next((p for p in PREFIXES if state and all(str(key).startswith(p) for key in state)), None)
-        if prefix is None or any(key in state for key in own):
+        if prefix is None or any(key in state for key in names):
             break
-        metadata = getattr(state, "_metadata", None)
-        # A copy of the caller's kind of dict: torch keeps the versions of the layers in its attribute `_metadata`.
-        stripped = type(state)(state)
-        if metadata is not None:
-            cast(Any, stripped)._metadata = type(metadata)(metadata)
-        consume_prefix_in_state_dict_if_present(stripped, prefix)
-        state = stripped
-    return state
+        consume_prefix_in_state_dict_if_present(state, prefix)
 
 
 def _check_fit(state: State, module: nn.Module, file: Path) -> None:
-    """Refuse weights that don't fit, before a byte of them is copied."""
-    own = module.state_dict()
+    """Refuse weights that don't fit, before any of them is copied."""
+    targets = module.state_dict()
     kind = type(module).__name__
-    strangers = [key for key in state if key not in own]
-    missing = [key for key in own if key not in state]
-    if missing:
-        # A tensor that two names share may be stored under one of them; and BatchNorm's counters came with torch 0.4.1.
-        present = {_memory(value) for key, value in own.items() if key in state}
-        missing = [
-            key
-            for key in missing
-            if not key.endswith("num_batches_tracked")
-            and (_memory(own[key]) is None or _memory(own[key]) not in present)
-        ]
-    if strangers or missing:
-        parts = [f"lack {len(missing)} of its weights ({_some(missing)})"] if missing else []
-        parts += [f"have {len(strangers)} that it hasn't ({_some(strangers)})"] if strangers else []
+    unexpected = [key for key in state if key not in targets]
+    missing = _missing(state, targets)
+    if unexpected or missing:
+        parts = [f"lack {len(missing)} of its weights ({_list(missing)})"] if missing else []
+        parts += [f"have {len(unexpected)} unknown to it ({_list(unexpected)})"] if unexpected else []
         raise ModelspaceError(
             f"the weights in {file} don't fit {kind}: they {' and '.join(parts)}",
-            "is it the architecture that these weights were trained in?",
+            "is it the architecture that was trained with these weights?",
         )
     size = file.stat().st_size
-    wrong = []
+    mismatches = []
     for key, value in state.items():
-        target = own[key]
+        target = targets[key]
         if not isinstance(target, torch.Tensor):
             continue
         if not isinstance(value, torch.Tensor):
@@ -242,17 +237,33 @@ def _check_fit(state: State, module: nn.Module, file: Path) -> None:
                 f"{file} is refused: {key} claims {value.numel():,} elements, and the file has {size:,} bytes"
             )
         if not lazy and value.shape != target.shape:
-            wrong.append(f"{key} is {_shape(value)} in the file and {_shape(target)} in the module")
-    if wrong:
-        more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+            mismatches.append(f"{key} is {_shape(value)} in the file and {_shape(target)} in the module")
+    if mismatches:
+        others = f", and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
         raise ModelspaceError(
-            f"the weights in {file} don't fit {kind}: {'; '.join(wrong[:_LISTED])}{more}",
-            "does the factory build the size of network, and the number of classes, that these weights have?",
+            f"the weights in {file} don't fit {kind}: {'; '.join(mismatches[:_MAX_LISTED])}{others}",
+            "does the factory build a network of the same size and number of classes?",
         )
 
 
+def _missing(state: State, targets: Mapping[str, Any]) -> list[str]:
+    """Names of the module's weights that a state dict lacks.
+
+    A tensor with two names may be stored under one of them, and files from before torch 0.4.1 lack the counters of
+    BatchNorm.
+    """
+    present = {_memory(value) for key, value in targets.items() if key in state}
+    return [
+        key
+        for key in targets
+        if key not in state
+        and not key.endswith("num_batches_tracked")
+        and (_memory(targets[key]) is None or _memory(targets[key]) not in present)
+    ]
+
+
 def _memory(value: Any) -> tuple[Any, ...] | None:
-    """Equal for two tensors that share the same elements; None where that can't be told."""
+    """Equal for two tensors that share the same memory; None if unknown."""
     if not isinstance(value, torch.Tensor) or is_lazy(value) or value.layout != torch.strided or not value.numel():
         return None
     return (value.device, value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
@@ -262,12 +273,12 @@ def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single number"
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
 
 
 def _line(error: BaseException) -> str:
-    """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
+    """An error's text on one line. Torch's have many, and recommend unsafe loading before they name the problem."""
     text = str(error).strip()
     text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
