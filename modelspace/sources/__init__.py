@@ -1,8 +1,8 @@
-"""Where models come from: an address such as ``zoo:rgb2depth`` becomes a torch module with all that is known about it.
+"""Where models come from: an address such as ``zoo:rgb2depth`` becomes a torch module and its metadata.
 
-An address is ``scheme:rest``. Each scheme is one file of this package, named in the table `SOURCES` and imported when
-an address of its scheme is loaded; importing this package imports no torch. What such a file must offer is described in
-`modelspace.sources.base`.
+An address is ``scheme:name``. Each scheme is one file of this package, listed in the table `SOURCES` and imported when
+an address of its scheme is loaded; importing this package does not import torch. `modelspace.sources.base` describes
+the interface of such a file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def source_table(rows: Iterable[SourceInfo]) -> Mapping[str, SourceInfo]:
-    """The rows by scheme.
+    """Index the rows by scheme.
 
     Raises:
         ConflictError: two rows have the same scheme.
@@ -54,13 +54,13 @@ def source_table(rows: Iterable[SourceInfo]) -> Mapping[str, SourceInfo]:
     table: dict[str, SourceInfo] = {}
     for row in rows:
         if row.scheme in table or row.scheme == LIVE_SCHEME:
-            other = table[row.scheme].module if row.scheme in table else __name__
-            raise ConflictError(f"the scheme {row.scheme!r} is taken twice, by {other} and {row.module}")
+            owner = table[row.scheme].module if row.scheme in table else __name__
+            raise ConflictError(f"the scheme {row.scheme!r} is registered twice, by {owner} and {row.module}")
         table[row.scheme] = row
     return MappingProxyType(table)
 
 
-#: Every kind of address that is understood, by its scheme. One row and one file more is one ecosystem more.
+#: The supported sources by scheme. A new source is one more row and one more file.
 SOURCES: Mapping[str, SourceInfo] = source_table(
     [
         SourceInfo("zoo", "modelspace.sources.zoo", "small models that come with modelspace", "zoo:rgb2depth"),
@@ -73,21 +73,21 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
         SourceInfo(
             "timm",
             "modelspace.sources.timm_models",
-            "the models of timm, with the preprocessing of their weights",
+            "timm models, with the preprocessing of their weights",
             "timm:resnet50.a1_in1k",
             extra="timm",
         ),
         SourceInfo(
             "torchvision",
             "modelspace.sources.torchvision_models",
-            "the models of torchvision, with the transforms of their weights",
+            "torchvision models, with the transforms of their weights",
             "torchvision:resnet50/IMAGENET1K_V2",
             extra="torchvision",
         ),
         SourceInfo(
             "hf-hub",
             "modelspace.sources.huggingface",
-            "vision models on the Hugging Face hub, or in a folder of that form; of transformers and timm",
+            "vision models of transformers and timm, on the Hugging Face Hub or in a local folder",
             "hf-hub:facebook/dinov2-small or hf-hub:./folder",
             extra="huggingface",
         ),
@@ -102,7 +102,7 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
         SourceInfo(
             "taskonomy",
             "modelspace.sources.taskonomy",
-            "the encoders of Taskonomy, from their published weights",
+            "the Taskonomy encoders, from their published weights",
             "taskonomy:depth_euclidean",
         ),
     ]
@@ -110,34 +110,34 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """Scheme and rest of a model's address.
+    """Split a model's address into its scheme and the name after it.
 
     Raises:
-        UsageError: not of the form ``scheme:rest``.
+        UsageError: not of the form ``scheme:name``.
         NotFoundError: no such scheme; the hint has the near matches and all schemes.
 
     >>> parse_uri("python:net.py:make")
     ('python', 'net.py:make')
     """
-    scheme, colon, rest = uri.partition(":")
+    scheme, colon, name = uri.partition(":")
     examples = "; ".join(info.example for info in SOURCES.values())
     if not colon or not scheme:
         raise UsageError(f"{uri!r} is not the address of a model", f"an address is SCHEME:NAME, for example {examples}")
     if scheme == LIVE_SCHEME:
         raise UsageError(
-            f"{uri!r} was handed over by a Python program and can't be loaded again", "hand the module over once more"
+            f"{uri!r} was passed as a module from Python and can't be loaded by its address", "pass the module again"
         )
     if scheme not in SOURCES:
-        known = f"known schemes: {', '.join(sorted(SOURCES))}"
-        meant = did_you_mean(scheme, SOURCES)
-        raise NotFoundError(f"no source of models is called {scheme!r}", f"{meant} {known}".strip())
-    if not rest:
+        schemes = f"known schemes: {', '.join(sorted(SOURCES))}"
+        suggestion = did_you_mean(scheme, SOURCES)
+        raise NotFoundError(f"unknown scheme {scheme!r}", f"{suggestion} {schemes}".strip())
+    if not name:
         raise UsageError(f"the address {uri!r} names no model", f"example: {SOURCES[scheme].example}")
-    return scheme, rest
+    return scheme, name
 
 
 def is_uri(text: object) -> bool:
-    """Whether the text is an address (a known scheme and a colon) rather than a model's name or something else.
+    """Whether the text is an address (a known scheme and a colon) rather than, say, a model's name.
 
     >>> is_uri("zoo:rgb2depth"), is_uri("depth"), is_uri("C:depth")
     (True, False, False)
@@ -157,21 +157,22 @@ def load(
 
     Args:
         uri: for example "zoo:rgb2depth" or "python:path/to/file.py:factory".
-        weights: a file of weights to load into the module, where the source leaves that open: safetensors, or a state
-            dict saved by torch, which is read without running any code; or the index of such files, or its folder.
+        weights: a file of weights to load into the module, for sources that accept one: safetensors, or a state dict
+            saved by torch, which is read without running any code; or the index of such files, or its folder.
         weights_key: which of the state dicts in that file is meant: keys with dots between them.
-        preprocessing: overrides what the source or the module states (`modelspace.sources.base.merge_preprocessing`).
+        preprocessing: overrides the preprocessing of the source or the module
+            (`modelspace.sources.base.merge_preprocessing`).
         trusted: SHA-256, 64 hexadecimal digits, of the one file whose code may run; for the sources that need it.
 
     Returns:
-        The module on the CPU, in the mode that its source left it in, and what is known about it.
+        The module on the CPU, in the mode (train or eval) that its source left it in, and its metadata.
 
     Raises:
-        UsageError: a malformed address, or preprocessing that nobody states; the hint has the flags to add.
-        NotFoundError: nothing is there under that address.
+        UsageError: a malformed address, or incomplete preprocessing; the hint has the flags to add.
+        NotFoundError: there is no such model.
         ModelspaceError: the model's own code failed, or the weights don't fit it.
     """
-    scheme, rest = parse_uri(uri)
+    scheme, name = parse_uri(uri)
     try:
         backend = importlib.import_module(SOURCES[scheme].module)
     except ModuleNotFoundError as error:
@@ -179,22 +180,22 @@ def load(
         if package in ("", "modelspace"):
             raise
         raise ModelspaceError(
-            f"addresses that begin with {scheme}: need the Python package {package!r}, which is not installed",
+            f"{scheme}: addresses need the Python package {package!r}, which is not installed",
             f"pip install 'modelspace[{SOURCES[scheme].extra}]'" if SOURCES[scheme].extra else f"pip install {package}",
         ) from error
     flags = preprocessing or PreprocessingFlags()
     file = _weights_file(weights, weights_key)
-    loaded: LoadedModel
+    model: LoadedModel
     if SOURCES[scheme].runs_code:
-        loaded = backend.load(rest, file, flags, trusted)
+        model = backend.load(name, file, flags, trusted)
     elif trusted is not None:
-        coded = ", ".join(f"{info.scheme}:" for info in SOURCES.values() if info.runs_code)
+        schemes = ", ".join(f"{info.scheme}:" for info in SOURCES.values() if info.runs_code)
         raise UsageError(
-            f"`trust_code=` has no meaning for {scheme}: addresses", f"leave it out; it is for {coded} alone"
+            f"`trust_code=` does not apply to {scheme}: addresses", f"leave it out; it is only for {schemes}"
         )
     else:
-        loaded = backend.load(rest, file, flags)
-    return loaded
+        model = backend.load(name, file, flags)
+    return model
 
 
 def _weights_file(weights: str | None, key: str | None) -> WeightsFile | None:
@@ -216,12 +217,12 @@ def from_module(
     Args:
         module: the model.
         preprocessing: complete, or some of the fields of `modelspace.types.Preprocessing` (a mapping, or flags), which
-            override what the module states; None where the module states everything.
-        uri: where it can be loaded from again. Left out, the address is ``live:`` and the name of the module's class,
-            which tells what it was but can't be loaded.
+            override those of the module; None if the module's own is complete.
+        uri: where it can be loaded from again. Default: ``live:`` and the name of the module's class, which identifies
+            it but can't be loaded.
 
     Raises:
-        UsageError: not a torch module, or preprocessing that nobody states.
+        UsageError: not a torch module, or incomplete preprocessing.
     """
     kind = type(module)
     name = kind.__name__

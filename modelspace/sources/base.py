@@ -1,12 +1,12 @@
-"""What every source yields, and the rules that all sources share.
+"""What every source returns, and the rules that all sources share.
 
 A source is one module of this package with one function::
 
-    def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel
+    def load(name: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel
 
-`rest` is the address without its scheme. The function loads the module, gathers what is known about it, and ends with
-`describe`, which settles the preprocessing and takes the fingerprint of the weights. A package that it needs is
-imported at the top of the file: if it is missing, the caller is told to install it.
+`name` is the address without its scheme. The function loads the module, collects its metadata, and ends with
+`describe`, which resolves the preprocessing and fingerprints the weights. Optional packages are imported at the top of
+the file: if one is missing, the error says how to install it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from modelspace.deprecated import renamed, renamed_argument
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import to_name
 from modelspace.sources.code import code_sha256
-from modelspace.sources.fields import FIELDS, stating
+from modelspace.sources.fields import FIELDS, preprocessing_hint
 from modelspace.types import ExtraInput, Preprocessing, canonical_json, extra_inputs
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Scheme of the addresses that name a module handed over in Python. Nothing can be loaded from them.
+#: Scheme of the addresses of modules passed from Python. They can't be loaded.
 LIVE_SCHEME = "live"
 
-#: Attributes by which a module tells about itself. Each is optional.
+#: Attributes in which a module can describe itself. Each is optional.
 PREPROCESSING_ATTRIBUTES = ("modelspace_preprocessing", "preprocessing")
 INPUTS_ATTRIBUTE = "modelspace_inputs"
 TEXT_ATTRIBUTES = {"layer": "modelspace_layer", "task": "modelspace_task", "data": "modelspace_data"}
 
 #: Fields that have no default.
-_NEEDED = ("input_size", "mean", "std")
+_REQUIRED = ("input_size", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class SourceInfo:
     """One row of `modelspace.sources.SOURCES`.
 
     Attributes:
-        scheme: what stands before the first colon of an address.
+        scheme: the part of an address before the first colon.
         module: the Python module that loads such addresses.
-        summary: what is found there, for help texts.
+        summary: what the source offers, for help texts.
         example: an address.
-        extra: the extra of the package that installs what it needs, for example "timm"; empty: nothing more is needed.
-        runs_code: whether its files can carry code of their author's. Its `load` takes a fourth argument, `trusted`: the
-            SHA-256 of the file that the user trusts, or None.
+        extra: the package extra that installs its dependencies, for example "timm"; empty: no extra is needed.
+        runs_code: whether its files can contain code. Its `load` takes a fourth argument, `trusted`: the SHA-256 of the
+            file that the user trusts, or None.
     """
 
     scheme: str
@@ -81,25 +82,25 @@ class WeightsFile(str):
 
 @dataclass
 class LoadedModel:
-    """A torch module and what is known about it.
+    """A torch module and its metadata.
 
     Attributes:
-        module: the model, in the mode (train or eval) that its source left it in. On the CPU, unless it was handed over
-            in Python on another device.
+        module: the model, in the mode (train or eval) that its source left it in. On the CPU, unless it was passed from
+            Python on another device.
         preprocessing: how a probe image becomes its input.
-        uri: its address. A file path in it is kept as it was given, and a relative one is looked up from the current
+        uri: its address. A file path in it is kept as the user wrote it; a relative one is resolved against the current
             folder.
         suggested_name: a valid name for the registry.
         weights_sha256: see `weights_sha256`.
         parameters: number of parameters; shared ones count once.
         architecture: for example the name of the module's class.
-        layer: the layer that the source or the module advises to tap; None: to be found.
+        layer: the layer to tap that the source or the module recommends; None: it is searched for.
         task: what the model was trained to do.
         data: what it was trained on.
         code_sha256: see `modelspace.sources.code`; of a file that holds the computation itself, the file's hash.
-        tags: anything else. "weights" is the weights file as it was given, and "weights_key" the state dict in it that
-            was taken, so that ``load(uri, weights=tags.get("weights"), weights_key=tags.get("weights_key"))`` loads the
-            same model again.
+        tags: anything else. "weights" is the path of the weights file as the user wrote it, and "weights_key" the state
+            dict of it that was taken, so that
+            ``load(uri, weights=tags.get("weights"), weights_key=tags.get("weights_key"))`` loads the same model again.
         notes: remarks for the user, such as which of the state dicts in a checkpoint was taken.
     """
 
@@ -120,7 +121,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class PreprocessingFlags:
-    """Fields of `modelspace.types.Preprocessing` that somebody states; None: not stated.
+    """Some fields of `modelspace.types.Preprocessing`; None: not set.
 
     Attributes:
         input_size: (height, width) in pixels.
@@ -150,16 +151,16 @@ class PreprocessingFlags:
 
     @classmethod
     def parse(cls, **texts: str | None) -> PreprocessingFlags:
-        """From one text for each field, written as on a command line.
+        """Parse one text per field, written as on the command line.
 
         Args:
-            texts: by the names of `modelspace.sources.fields.FIELDS`: "224" or "192x256" (height x width) for
-                `input_size` and `resize`; numbers with commas between them for `mean`, `std` and `value_range`; a word
-                or a number for the others. None: not stated.
+            **texts: by the names of `modelspace.sources.fields.FIELDS`: "224" or "192x256" (height x width) for
+                `input_size` and `resize`; comma-separated numbers for `mean`, `std` and `value_range`; a word or a
+                number for the others. None: not set.
 
         Raises:
-            UsageError: a text that can't be read; names the field.
-            TypeError: a field of another name.
+            UsageError: a text that can't be parsed; names the field.
+            TypeError: an unknown field.
         """
         if unknown := sorted(set(texts) - set(FIELDS)):
             raise TypeError(f"parse() got an unexpected keyword argument {unknown[0]!r}")
@@ -167,33 +168,33 @@ class PreprocessingFlags:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> PreprocessingFlags:
-        """From a mapping with some of the fields. `input_size` may be one side.
+        """Convert a mapping with some of the fields. `input_size` may be a single side.
 
         Raises:
             UsageError: an unknown field, or a value of the wrong form.
         """
-        known = [entry.name for entry in fields(cls)]
-        if unknown := sorted(set(map(str, value)) - set(known)):
+        names = [entry.name for entry in fields(cls)]
+        if unknown := sorted(set(map(str, value)) - set(names)):
             raise UsageError(
-                f"preprocessing has unknown entries: {', '.join(unknown)}", f"the entries are {', '.join(known)}"
+                f"preprocessing has unknown entries: {', '.join(unknown)}", f"the entries are {', '.join(names)}"
             )
-        stated = {key: entry for key, entry in value.items() if entry is not None}
+        values = {key: entry for key, entry in value.items() if entry is not None}
         try:
-            stated = {
-                key: extra_inputs(entry) if key == "inputs" else FIELDS[key].form.settle(entry)
-                for key, entry in stated.items()
+            values = {
+                key: extra_inputs(entry) if key == "inputs" else FIELDS[key].form.convert(entry)
+                for key, entry in values.items()
             }
         except (TypeError, ValueError) as error:
-            raise UsageError(f"preprocessing can't be read: {error}", "give numbers, or lists of numbers") from error
-        return cls(**stated)
+            raise UsageError(f"preprocessing can't be read: {error}", "use numbers, or lists of numbers") from error
+        return cls(**values)
 
     def stated(self) -> dict[str, Any]:
-        """The fields that are not None."""
+        """The fields that are set."""
         return {entry.name: v for entry in fields(self) if (v := getattr(self, entry.name)) is not None}
 
 
 def flags_of(value: PreprocessingFlags | Preprocessing | Mapping[str, Any] | None) -> PreprocessingFlags:
-    """The fields that a value states: all of a `Preprocessing`, some of a mapping, none of None.
+    """The fields that a value sets: all for a `Preprocessing`, some for a mapping, none for None.
 
     Raises:
         UsageError: a mapping with unknown fields, or values of the wrong form.
@@ -203,103 +204,110 @@ def flags_of(value: PreprocessingFlags | Preprocessing | Mapping[str, Any] | Non
     return PreprocessingFlags.from_dict(value.to_dict() if isinstance(value, Preprocessing) else value or {})
 
 
+@renamed_argument("who", "model")
+@renamed_argument("stated", "defaults")
 def merge_preprocessing(
-    stated: Preprocessing | Mapping[str, Any] | None, flags: PreprocessingFlags, who: str = "the model"
+    defaults: Preprocessing | Mapping[str, Any] | None, flags: PreprocessingFlags, model: str = "the model"
 ) -> Preprocessing:
-    """The preprocessing to use: each flag overrides what is stated, and nothing is guessed.
+    """Resolve the preprocessing to use: each flag overrides the model's default, and nothing is guessed.
 
-    1. A field that a flag gives is taken from the flag, any other from `stated`.
+    1. A field is taken from the flags if set there, otherwise from `defaults`.
     2. `input_size`, `mean` and `std` must come from one of the two.
-    3. `channels` and `value_range` give `mean` and `std` their meaning. Where nobody states them they are the
-       convention of PyTorch, "rgb" and 0..1, but only if `mean` and `std` agree with it: three values each, and a mean
+    3. `channels` and `value_range` determine what `mean` and `std` mean. If neither sets them, PyTorch's convention
+       applies, "rgb" and 0..1, but only if `mean` and `std` are consistent with it: three values each, and a mean
        within the range.
-    4. `resize`, `crop`, `interpolation`, `layout`, `alpha` and `inputs` that nobody states have their defaults: the image
-       is resized straight to the input size. A flag that changes the input size where a `resize` is stated needs one
-       for `resize` too: the share of the image that is seen would change with it.
-    5. A flag that changes stated `channels` or a stated `value_range` needs flags for `mean` and `std` too, where those
-       are stated and depend on it: they would keep their numbers and change their meaning.
+    4. `resize`, `crop`, `interpolation`, `layout`, `alpha` and `inputs` have defaults: the image is resized directly to
+       the input size. A flag that overrides the input size of a model with a `resize` needs a flag for `resize` too:
+       otherwise the visible fraction of the image would change.
+    5. A flag that overrides the model's `channels` or `value_range` needs flags for `mean` and `std` too, if the
+       model's own depend on it: they would keep their values and change their meaning.
 
     Args:
-        stated: by the source or the module; a mapping may leave fields out.
-        flags: what the user adds.
-        who: the model, for the error.
+        defaults: from the source or the module; a mapping may leave fields out.
+        flags: what the user sets.
+        model: the model, for error messages.
 
     Raises:
-        UsageError: a field is stated by nobody, or the fields contradict each other. The hint has the flags to add.
+        UsageError: a required field is missing, or the fields contradict each other. The hint has the flags to add.
     """
-    own, user = flags_of(stated).stated(), flags.stated()
-    merged = {**own, **user}
-    if missing := [key for key in _NEEDED if key not in merged]:
+    own_fields, user_fields = flags_of(defaults).stated(), flags.stated()
+    values = {**own_fields, **user_fields}
+    if missing := [key for key in _REQUIRED if key not in values]:
         raise UsageError(
-            f"nobody states the {_and(missing)} of {who}",
-            f"add what it was trained with, for example {_as_usual(missing)}",
+            f"the {_join(missing)} of {model} {'is' if len(missing) == 1 else 'are'} not given",
+            f"add the values it was trained with, for example {_example(missing)}",
         )
-    _check_meaning(own, user, who)
-    _check_resize(own, user, who)
-    _check_convention(merged, who)
-    if "crop" in merged and "resize" not in merged:
-        merged["resize"] = merged["input_size"]
-    return Preprocessing(**merged)
+    _check_meaning(own_fields, user_fields, model)
+    _check_resize(own_fields, user_fields, model)
+    _check_convention(values, model)
+    if "crop" in values and "resize" not in values:
+        values["resize"] = values["input_size"]
+    return Preprocessing(**values)
 
 
-def _check_meaning(own: Mapping[str, Any], user: Mapping[str, Any], who: str) -> None:
+def _check_meaning(own_fields: Mapping[str, Any], user_fields: Mapping[str, Any], model: str) -> None:
     """Rule 5 of `merge_preprocessing`."""
     for key in ("channels", "value_range"):
-        kept = [other for other in ("mean", "std") if other not in user and _depends(other, own.get(other), key)]
-        if key in own and key in user and user[key] != own[key] and kept:
+        dependent = [
+            name for name in ("mean", "std") if name not in user_fields and _depends_on(key, name, own_fields.get(name))
+        ]
+        if key in own_fields and key in user_fields and user_fields[key] != own_fields[key] and dependent:
             raise UsageError(
-                f"`{key}=` changes the meaning of the {_and(kept)} that {who} states",
-                f"add {_as_usual(kept)} in the new terms",
+                f"`{key}=` changes the meaning of the {_join(dependent)} of {model}",
+                f"add {_example(dependent)} in the new units",
             )
 
 
-def _check_resize(own: Mapping[str, Any], user: Mapping[str, Any], who: str) -> None:
+def _check_resize(own_fields: Mapping[str, Any], user_fields: Mapping[str, Any], model: str) -> None:
     """The second half of rule 4 of `merge_preprocessing`."""
-    stated = "resize" in own and "input_size" in own
-    if not stated or "resize" in user or user.get("input_size", own["input_size"]) == own["input_size"]:
+    if "resize" not in own_fields or "input_size" not in own_fields or "resize" in user_fields:
         return
-    resize = tuple(
-        round(a * b / c) for a, b, c in zip(own["resize"], user["input_size"], own["input_size"], strict=True)
-    )
+    old_size, resize = own_fields["input_size"], own_fields["resize"]
+    new_size = user_fields.get("input_size", old_size)
+    if new_size == old_size:
+        return
+    scaled = tuple(round(a * b / c) for a, b, c in zip(resize, new_size, old_size, strict=True))
     raise UsageError(
-        f"{who} states that images are resized to {_sides(own['resize'])} and cropped to "
-        f"{_sides(own['input_size'])}, and `input_size=` changes the crop alone",
-        f"add {stating(resize=resize)}, which keeps the share of the image that is seen",
+        f"{model} resizes images to {_sides(resize)} and crops them to {_sides(old_size)}, and `input_size=` changes "
+        "only the crop",
+        f"add {preprocessing_hint(resize=scaled)}, which keeps the visible fraction of the image",
     )
 
 
-def _check_convention(merged: Mapping[str, Any], who: str) -> None:
-    """Rule 3 of `merge_preprocessing`, and that an alpha has its channel."""
-    if "channels" not in merged and len(merged["mean"]) == len(merged["std"]) == 1:
+def _check_convention(values: Mapping[str, Any], model: str) -> None:
+    """Rule 3 of `merge_preprocessing`; also that `alpha` is only set for four channels."""
+    if "channels" not in values and len(values["mean"]) == len(values["std"]) == 1:
         raise UsageError(
-            f"{who} has one mean and one std, but nobody states its channels", f"add {stating(channels='gray')}"
+            f"{model} has a single mean and std, but its channels are not given",
+            f"add {preprocessing_hint(channels='gray')}",
         )
-    if "value_range" not in merged and any(not 0.0 <= value <= 1.0 for value in merged["mean"]):
+    if "value_range" not in values and any(not 0.0 <= value <= 1.0 for value in values["mean"]):
         raise UsageError(
-            f"the mean {_text(merged['mean'])} of {who} lies outside 0..1, and nobody states its value range",
-            f"add {stating(value_range=(0, 255))} if the model takes values from 0 to 255",
+            f"the mean {_text(values['mean'])} of {model} is outside 0..1, and its value range is not given",
+            f"add {preprocessing_hint(value_range=(0, 255))} if the model takes values from 0 to 255",
         )
-    if "alpha" in merged and merged.get("channels", "rgb") != "rgba":
+    if "alpha" in values and values.get("channels", "rgb") != "rgba":
         raise UsageError(
-            f"{who} has no fourth channel for an alpha", f"add {stating(channels='rgba')}, or leave `alpha=` out"
+            f"{model} has no fourth channel for an alpha",
+            f"add {preprocessing_hint(channels='rgba')}, or leave `alpha=` out",
         )
 
 
-def _as_usual(keys: Sequence[str]) -> str:
-    """How these fields are stated with the values that most models have."""
-    return stating(**{key: FIELDS[key].examples[0] for key in keys})
+def _example(keys: Sequence[str]) -> str:
+    """A hint that sets these fields to the most common values."""
+    return preprocessing_hint(**{key: FIELDS[key].examples[0] for key in keys})
 
 
-def _depends(what: str, value: tuple[float, ...] | None, on: str) -> bool:
-    """Whether the numbers mean something else once the channels or the value range change."""
+def _depends_on(key: str, name: str, value: tuple[float, ...] | None) -> bool:
+    """Whether a mean or std changes its meaning with the channels or the value range."""
     if value is None:
         return False
-    if on == "channels":
+    if key == "channels":
         return len(set(value)) > 1
-    return any(number != (0.0 if what == "mean" else 1.0) for number in value)
+    return any(number != (0.0 if name == "mean" else 1.0) for number in value)
 
 
-def _and(keys: list[str]) -> str:
+def _join(keys: list[str]) -> str:
     words = [key.replace("_", " ") for key in keys]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -312,39 +320,41 @@ def _text(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
-def stated_by(module: nn.Module) -> Preprocessing | Mapping[str, Any] | None:
-    """The preprocessing that a module carries in one of its `PREPROCESSING_ATTRIBUTES`, or None.
+def module_preprocessing(module: nn.Module) -> Preprocessing | Mapping[str, Any] | None:
+    """The preprocessing in one of a module's `PREPROCESSING_ATTRIBUTES`, or None.
 
     The attribute is a `Preprocessing`, or a mapping with some of its fields. An attribute `preprocessing` that is
-    neither belongs to the model itself (a submodule, a method) and is passed over.
+    neither belongs to the model itself (a submodule, a method) and is ignored.
 
     Raises:
-        UsageError: the attribute has unknown fields, or `modelspace_preprocessing` is something else.
+        UsageError: the attribute has unknown fields, or `modelspace_preprocessing` has another type.
     """
-    known = {entry.name for entry in fields(PreprocessingFlags)}
-    telling = known - {"resize", "crop", "interpolation", "layout", "alpha", "inputs"}  # words with many meanings
+    names = {entry.name for entry in fields(PreprocessingFlags)}
+    # The others are common words, which a model may use for something else.
+    specific = names - {"resize", "crop", "interpolation", "layout", "alpha", "inputs"}
     for name in PREPROCESSING_ATTRIBUTES:
         value = getattr(module, name, None)
         if isinstance(value, Preprocessing):
             return value
-        if isinstance(value, Mapping) and (name == PREPROCESSING_ATTRIBUTES[0] or telling & set(value)):
+        if isinstance(value, Mapping) and (name == PREPROCESSING_ATTRIBUTES[0] or specific & set(value)):
             PreprocessingFlags.from_dict(value)
             return value
         if value is not None and name == PREPROCESSING_ATTRIBUTES[0]:
             raise UsageError(
                 f"{type(module).__name__}.{name} is a {type(value).__name__}, not a Preprocessing or a dict",
-                f"the entries are {', '.join(sorted(known))}",
+                f"the entries are {', '.join(sorted(names))}",
             )
     return None
 
 
+@renamed_argument("stated", "preprocessing")
 def describe(
     module: nn.Module,
     *,
     uri: str,
     name: str,
     flags: PreprocessingFlags,
-    stated: Preprocessing | Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     architecture: str | None = None,
     layer: str | None = None,
     task: str | None = None,
@@ -353,15 +363,15 @@ def describe(
     code: str | Iterable[ModuleType] = (),
     notes: Iterable[str] = (),
 ) -> LoadedModel:
-    """Put together what is known about a module. What the source leaves out is looked for on the module itself.
+    """Collect a module's metadata. What the source leaves out is read from the module's attributes.
 
     Args:
         module: the model; not changed.
         uri: its address.
-        name: made a valid name where it isn't one.
-        flags: what the user adds to the preprocessing.
-        stated: the source's preprocessing; None: the module's own (`stated_by`). Further inputs that it doesn't name are
-            the module's attribute `modelspace_inputs`.
+        name: turned into a valid name if it isn't one.
+        flags: the user's preprocessing.
+        preprocessing: the source's; None: the module's own (`module_preprocessing`). If it has no further inputs, they
+            are the module's attribute `modelspace_inputs`.
         architecture: None: the name of the module's class.
         layer: None: the module's attribute `modelspace_layer`; `task` and `data` likewise.
         task: what it was trained to do.
@@ -372,26 +382,26 @@ def describe(
         notes: remarks for the user.
 
     Raises:
-        UsageError: not a torch module, or preprocessing that nobody states.
+        UsageError: not a torch module, or incomplete preprocessing.
         ModelspaceError: weights without values.
     """
     from torch import nn
 
     if not isinstance(module, nn.Module):
         raise UsageError(
-            f"a {type(module).__name__} is not a torch module", "hand over an instance of a subclass of torch.nn.Module"
+            f"a {type(module).__name__} is not a torch module", "pass an instance of a subclass of torch.nn.Module"
         )
-    said = flags_of(stated if stated is not None else stated_by(module)).stated()
-    if getattr(module, INPUTS_ATTRIBUTE, None) is not None and "inputs" not in said:
-        said["inputs"] = extra_inputs(getattr(module, INPUTS_ATTRIBUTE))
+    defaults = flags_of(preprocessing if preprocessing is not None else module_preprocessing(module)).stated()
+    if getattr(module, INPUTS_ATTRIBUTE, None) is not None and "inputs" not in defaults:
+        defaults["inputs"] = extra_inputs(getattr(module, INPUTS_ATTRIBUTE))
     texts = {"layer": layer, "task": task, "data": data}
     for key, attribute in TEXT_ATTRIBUTES.items():
-        own = getattr(module, attribute, None)
-        if texts[key] is None and isinstance(own, str) and own:
-            texts[key] = own
+        value = getattr(module, attribute, None)
+        if texts[key] is None and isinstance(value, str) and value:
+            texts[key] = value
     return LoadedModel(
         module=module,
-        preprocessing=merge_preprocessing(said, flags, uri),
+        preprocessing=merge_preprocessing(defaults, flags, uri),
         uri=uri,
         suggested_name=to_name(name) or to_name(type(module).__name__) or "model",
         weights_sha256=weights_sha256(module),
@@ -407,12 +417,12 @@ def describe(
 def weights_sha256(module: nn.Module) -> str:
     """Fingerprint of a module's weights: 64 hexadecimal digits.
 
-    SHA-256 over the entries of the state dict in the order of their names. Each entry gives a line of JSON with its
-    name, type and shape, and then its values in row-major order as little-endian bytes. Device, memory layout, sharing
-    of memory and training mode play no part.
+    SHA-256 over the entries of the state dict, sorted by name. Each entry contributes a line of JSON with its name,
+    type and shape, followed by its values in row-major order as little-endian bytes. Device, memory layout, shared
+    memory and training mode don't matter.
 
     Raises:
-        ModelspaceError: an entry has no values (on the meta device, or not initialised), or is no tensor.
+        ModelspaceError: an entry has no values (on the meta device, or not initialised), or is not a tensor.
     """
     import torch
 
@@ -427,29 +437,29 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _tensors(name: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
-    """The plain tensors that make up one entry of a state dict, most often one."""
+    """The plain tensors that make up one entry of a state dict, usually one."""
     import torch
 
     if not isinstance(value, torch.Tensor):
-        # Entries named "..._extra_state" may hold anything. Text and numbers have one spelling, other objects none.
+        # Entries named "..._extra_state" may hold anything. Only text and numbers have a canonical form.
         try:
             text = canonical_json(value)
         except (TypeError, ValueError) as error:
             raise ModelspaceError(
                 f"the weights can't be fingerprinted: {name} is a {type(value).__name__}, not a tensor",
-                "take it out of the module's state_dict()",
+                "remove it from the module's state_dict()",
             ) from error
         yield name, torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
         return
     if torch.nn.parameter.is_lazy(value):
         raise ModelspaceError(
             f"the weight {name} is not initialised yet: the module has lazy layers",
-            "run the module once on an example before it is handed over",
+            "run the module once on an example before passing it",
         )
     if value.device.type == "meta":
         raise ModelspaceError(
             f"the weight {name} has no values: it is on the meta device",
-            "build the module on the CPU, or load its weights before it is handed over",
+            "build the module on the CPU, or load its weights before passing it",
         )
     value = value.detach()
     if value.is_quantized:
@@ -467,9 +477,12 @@ def _little_endian(tensor: torch.Tensor, byteorder: str = sys.byteorder) -> memo
     """The values of one tensor as bytes; `byteorder` is that of the machine."""
     import torch
 
-    plain = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    raw = plain.view(torch.uint8).numpy()
+    flat = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    raw = flat.view(torch.uint8).numpy()
     if byteorder == "little":
         return raw.data
-    width = plain.element_size() // (2 if plain.is_complex() else 1)
+    width = flat.element_size() // (2 if flat.is_complex() else 1)
     return raw.reshape(-1, width)[:, ::-1].tobytes()
+
+
+__getattr__ = renamed(__name__, {"stated_by": "module_preprocessing"})

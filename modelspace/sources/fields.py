@@ -1,7 +1,7 @@
 """The fields of `modelspace.types.Preprocessing` that can be written as text: in a command, a manifest, a model's file.
 
-`FIELDS` is the one table of them. `PreprocessingFlags.parse` and `from_dict`, the options of `modelspace add` with
-their help, the keys of a manifest and the examples in hints all come from it.
+They are defined once, in `FIELDS`: `PreprocessingFlags.parse` and `from_dict`, the options of `modelspace add` with
+their help, the keys of a manifest and the examples in hints are derived from it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from modelspace.deprecated import renamed
 from modelspace.errors import UsageError
 from modelspace.types import CHANNEL_ORDERS, CROPS, INTERPOLATIONS, LAYOUTS
 
@@ -20,71 +21,71 @@ class Form:
     """How values of one kind are written.
 
     Attributes:
-        read: from text to the value; ValueError where the text is none.
-        settle: from what Python, TOML or JSON have to the value; TypeError or ValueError where it is none.
+        parse: from text to the value; ValueError for an invalid text.
+        convert: from a value of Python, TOML or JSON; TypeError or ValueError if it is invalid.
         write: from a value to the words of a command line.
-        refusal: what is said of a text that can't be read.
-        numbers: whether it is a list of numbers, which a table's cell may separate by blanks.
+        error: the error message for a text that can't be parsed, without its subject.
+        numbers: whether it is a list of numbers, which may be separated by blanks in the cell of a table.
     """
 
-    read: Callable[[str], Any]
-    settle: Callable[[Any], Any]
+    parse: Callable[[str], Any]
+    convert: Callable[[Any], Any]
     write: Callable[[Any], tuple[str, ...]]
-    refusal: str
+    error: str
     numbers: bool = False
 
 
-def _read_size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     sides = text.lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
         raise ValueError(text)
     return int(sides[0]), int(sides[-1])
 
 
-def _settle_size(value: Any) -> tuple[int, ...]:
+def _convert_size(value: Any) -> tuple[int, ...]:
     return (int(value), int(value)) if isinstance(value, int) else tuple(map(int, value))
 
 
 def _write_size(value: Any) -> tuple[str]:
-    sides = _settle_size(value)
+    sides = _convert_size(value)
     return (str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides)),)
 
 
-def _read_numbers(text: str) -> tuple[float, ...]:
+def _parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def _settle_numbers(value: Any) -> tuple[float, ...]:
+def _convert_numbers(value: Any) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
 
 
 def _write_numbers(value: Any) -> tuple[str, ...]:
-    return tuple(f"{number:g}" for number in _settle_numbers(value))
+    return tuple(f"{number:g}" for number in _convert_numbers(value))
 
 
-def _read_range(text: str) -> tuple[float, float]:
-    lo, hi = _read_numbers(text)
+def _parse_range(text: str) -> tuple[float, float]:
+    lo, hi = _parse_numbers(text)
     return lo, hi
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 #: A side in pixels, or height and width.
-SIZE = Form(_read_size, _settle_size, _write_size, "is neither a side nor HEIGHTxWIDTH in pixels")
+SIZE = Form(_parse_size, _convert_size, _write_size, "is neither a side nor HEIGHTxWIDTH in pixels")
 #: One number per channel, or one for all.
 NUMBERS = Form(
-    _read_numbers,
-    _settle_numbers,
+    _parse_numbers,
+    _convert_numbers,
     lambda value: (",".join(_write_numbers(value)),),
-    "is not a list of numbers with commas between them",
+    "is not a comma-separated list of numbers",
     numbers=True,
 )
 #: A lowest and a highest number.
-RANGE = Form(_read_range, _settle_numbers, _write_numbers, "is not a lowest and a highest value", numbers=True)
-NUMBER = Form(float, _as_it_is, _write_numbers, "is not a number")
-WORD = Form(str.lower, _as_it_is, lambda value: (str(value),), "is not a word")
+RANGE = Form(_parse_range, _convert_numbers, _write_numbers, "is not a lowest and a highest value", numbers=True)
+NUMBER = Form(float, _identity, _write_numbers, "is not a number")
+WORD = Form(str.lower, _identity, lambda value: (str(value),), "is not a word")
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class Field:
     Attributes:
         name: of the field in `modelspace.types.Preprocessing`, and of the key in a manifest; with dashes, of the flag.
         form: how its values are written.
-        metavar: what stands for its value in help texts; of several words, those that a flag takes one after another.
-        help: what it is.
-        examples: values as Python writes them, the most usual one first.
+        metavar: the placeholder for its value in help texts; several words if the flag takes several values.
+        help: its help text.
+        examples: values in Python, the most common first.
     """
 
     name: str
@@ -106,16 +107,16 @@ class Field:
     examples: tuple[Any, ...]
 
     def read(self, text: str) -> Any:
-        """The value that a text stands for.
+        """Parse the value of the field.
 
         Raises:
-            UsageError: it stands for none; names the field.
+            UsageError: the text is invalid; names the field.
         """
         try:
-            return self.form.read(text)
+            return self.form.parse(text)
         except ValueError as error:
             raise UsageError(
-                f"`{self.name}={text!r}` {self.form.refusal}",
+                f"`{self.name}={text!r}` {self.form.error}",
                 f"example: {', or '.join(f'`{self.name}={example!r}`' for example in self.examples)}",
             ) from error
 
@@ -126,22 +127,23 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
         for row in (
             Field("input_size", SIZE, "S", "Side of the input in pixels, or HEIGHTxWIDTH.", (224, (192, 256))),
             Field("mean", NUMBERS, "R,G,B", "Subtracted from the input, per channel.", ((0.485, 0.456, 0.406),)),
-            Field("std", NUMBERS, "R,G,B", "What the input is divided by, per channel.", ((0.229, 0.224, 0.225),)),
+            Field("std", NUMBERS, "R,G,B", "Divisor of the input, per channel.", ((0.229, 0.224, 0.225),)),
             Field("channels", WORD, "|".join(CHANNEL_ORDERS), "Order of the input's channels.", ("gray",)),
-            Field("value_range", RANGE, "LO HI", "What 0 and 255 become before mean and std.", ((0, 255),)),
+            Field("value_range", RANGE, "LO HI", "Input values of pixels 0 and 255, before mean and std.", ((0, 255),)),
             Field(
                 "resize",
                 SIZE,
                 "S",
-                "Resize the image to this side (the shorter one), or HEIGHTxWIDTH, and take the middle of the input's "
-                "size.",
+                "Resize the shorter side of the image to S, or the image to HEIGHTxWIDTH, then crop the centre to the "
+                "input size.",
                 (256, (256, 320)),
             ),
             Field(
                 "crop",
                 WORD,
                 "|".join(CROPS),
-                "With a resize: whether the image covers that box, takes its shape, or lies within it.",
+                "How a resized image fits its box: covers it (center), is stretched to it (squash), or lies in it "
+                "(border).",
                 ("center",),
             ),
             Field("interpolation", WORD, "|".join(INTERPOLATIONS), "How the image is resized.", ("bicubic",)),
@@ -152,10 +154,10 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
 )
 
 
-def stating(**values: Any) -> str:
-    """How some of the fields are stated in a call, for hints.
+def preprocessing_hint(**values: Any) -> str:
+    """The argument that sets some of the fields, for hints.
 
-    >>> stating(channels="gray", resize=(256, 256))
+    >>> preprocessing_hint(channels="gray", resize=(256, 256))
     "`preprocessing={'channels': 'gray', 'resize': 256}`"
     """
     short = {
@@ -163,3 +165,6 @@ def stating(**values: Any) -> str:
         for name, value in values.items()
     }
     return f"`preprocessing={short!r}`"
+
+
+__getattr__ = renamed(__name__, {"stating": "preprocessing_hint"})

@@ -1,12 +1,12 @@
 """``file:model.pt2`` and ``file:model.pt``: an exported program (torch.export) or a TorchScript archive.
 
-Both formats hold code, and loading them can run it: a file is loaded only if the user names its SHA-256
-(`modelspace.sources.trust`). Which format a file is, its content says, not its name.
+Both formats contain code, which loading can run: a file is loaded only if the user passes its SHA-256
+(`modelspace.sources.trust`). The format is detected from the content, not from the name.
 
-An exported program was recorded for one shape of input, and refuses train() and eval(). It is taken apart into the
-submodules that it was recorded from, whose names and hooks are those of the original model; the size of batch that it
-takes is stated in `modelspace_batch`, and `modelspace.encoder.layers` feeds it batches of that size. A TorchScript archive runs in
-C++, out of reach of hooks; `modelspace.sources.torchscript` carries its code out in Python instead.
+An exported program was recorded for one input shape, and rejects train() and eval(). It is unflattened into the
+submodules that it was recorded from, with the names and hooks of the original model; `modelspace_batch` is its batch
+size, and `modelspace.encoder.layers` feeds it batches of that size. A TorchScript archive runs in C++, where hooks
+don't work; `modelspace.sources.torchscript` interprets its code in Python instead.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import CompilationUnit, import_ir_module_from_buffer
+from torch._ops import OpOverload
+from torch.jit._recursive import wrap_cpp_module
 
 from modelspace.encoder.layers import first_tensor
 from modelspace.errors import ModelspaceError, UsageError
@@ -34,11 +37,11 @@ from modelspace.sources.base import (
     merge_preprocessing,
 )
 from modelspace.sources.recorded import check_shape, example, input_size
-from modelspace.sources.torchscript import Unfollowed, from_script
+from modelspace.sources.torchscript import UnsupportedScript, from_script
 from modelspace.sources.trust import FileBytes, read_once, require_trust
 from modelspace.types import Preprocessing
 
-#: The entry of an archive's extra files in which it may describe itself: JSON with the keys of `METADATA`.
+#: The extra file of an archive that may describe the model: JSON with the keys of `METADATA`.
 EXTRA_FILE = "modelspace.json"
 METADATA = ("preprocessing", "layer", "task", "data")
 
@@ -46,9 +49,15 @@ _EXPORTED, _SCRIPT = "an exported program", "a TorchScript archive"
 
 
 @dataclass
-class _Found:
-    """What a file holds: the module, the same as torch itself would run it, the shape of input that it was recorded for
-    (None: any), and what it says of itself."""
+class _Program:
+    """The content of a file.
+
+    Attributes:
+        module: with submodules that can be tapped.
+        original: the program as torch itself runs it.
+        shape: of the input that it was recorded for; None: any.
+        metadata: the content of `EXTRA_FILE`.
+    """
 
     module: nn.Module
     original: nn.Module
@@ -63,116 +72,116 @@ def metadata(
     task: str | None = None,
     data: str | None = None,
 ) -> dict[str, str]:
-    """What to give torch.export.save as `extra_files`, or torch.jit.save as `_extra_files`, so that no flags are needed.
+    """The `extra_files` for torch.export.save, or `_extra_files` for torch.jit.save, that make flags unnecessary.
 
     >>> metadata({"input_size": 224, "mean": [0.5], "std": [0.5], "channels": "gray"}, task="depth")["modelspace.json"]
     '{"preprocessing": {"input_size": [224, 224], "mean": [0.5], "std": [0.5], "channels": "gray"}, "task": "depth"}'
     """
-    stated = {"preprocessing": flags_of(preprocessing).stated(), "layer": layer, "task": task, "data": data}
-    return {EXTRA_FILE: json.dumps({key: value for key, value in stated.items() if value})}
+    values = {"preprocessing": flags_of(preprocessing).stated(), "layer": layer, "task": task, "data": data}
+    return {EXTRA_FILE: json.dumps({key: value for key, value in values.items() if value})}
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags, trusted: str | None) -> LoadedModel:
+def load(path: str, weights: str | None, flags: PreprocessingFlags, trusted: str | None) -> LoadedModel:
     """Load a program from a file that the user trusts.
 
     Raises:
-        UsageError: no SHA-256 was given, weights were given, or preprocessing that nobody states.
+        UsageError: no SHA-256 was given, weights were given, or incomplete preprocessing.
         NotFoundError: there is no such file.
-        ModelspaceError: the file is not the trusted one, is damaged, or holds no program.
+        ModelspaceError: the file is not the trusted one, is damaged, or contains no program.
     """
-    uri = f"file:{rest}"
+    uri = f"file:{path}"
     if weights is not None:
-        raise UsageError(f"{uri} brings its own weights", "leave `weights=` out, or use python: with a factory")
-    file = read_once(rest, "a program saved by torch.export.save or torch.jit.save")
+        raise UsageError(f"{uri} has its own weights", "leave `weights=` out, or use python: with a factory")
+    file = read_once(path, "a program saved by torch.export.save or torch.jit.save")
     kind = _kind(file)
     require_trust(file, uri, trusted, kind)
-    found = _exported(file) if kind == _EXPORTED else _scripted(file)
-    stated = _preprocessing(found, flags)
-    preprocessing = merge_preprocessing(stated, flags, uri)
-    check_shape(found.shape, preprocessing, uri)
-    # layers have names only where the program was taken apart, and that is used only if it changes nothing
-    module = found.module if _same(found.module, found.original, found.shape, preprocessing) else found.original
-    loaded = describe(
+    program = _exported(file) if kind == _EXPORTED else _scripted(file)
+    defaults = _preprocessing(program, flags)
+    preprocessing = merge_preprocessing(defaults, flags, uri)
+    check_shape(program.shape, preprocessing, uri)
+    # Only the unflattened program has named layers, and it is used only if its output is the same.
+    same = _same_output(program.module, program.original, program.shape, preprocessing)
+    module = program.module if same else program.original
+    model = describe(
         module,
         uri=uri,
-        name=Path(rest).stem,
+        name=Path(path).stem,
         flags=flags,
-        stated=stated,
-        architecture=getattr(found.module, "modelspace_kind", None),
+        preprocessing=defaults,
+        architecture=getattr(program.module, "modelspace_kind", None),
         tags={"file_sha256": file.sha256, "trusted_code": file.sha256},
         code=file.sha256,
-        **{key: found.metadata.get(key) for key in METADATA if key != "preprocessing"},  # type: ignore[arg-type]
+        **{key: program.metadata.get(key) for key in METADATA if key != "preprocessing"},  # type: ignore[arg-type]
     )
     if not module.state_dict():
-        loaded.weights_sha256 = file.sha256  # its weights are constants in its code
-    return loaded
+        model.weights_sha256 = file.sha256  # its weights are constants in its code
+    return model
 
 
-def _as_weights(path: Path) -> str:
+def _weights_hint(path: Path) -> str:
     """What to do with a file of weights."""
     return (
-        "only programs are loaded from file: addresses; for weights write a function that makes the model, and use "
+        "file: addresses are for programs; for weights write a function that builds the model, and use "
         f"`space.add('python:nets.py:make', weights={str(path)!r})`"
     )
 
 
+_FORMATS_HINT = "file: reads files written by torch.export.save (.pt2) and torch.jit.save (.pt)"
+
+
 def _kind(file: FileBytes) -> str:
-    """What a file is, from the names of its entries; nothing of it is unpickled or run."""
+    """The format of a file, from the names of its entries; nothing in it is unpickled or run."""
     if file.content.startswith(b"\x80"):
-        raise ModelspaceError(f"{file.path} was saved by an old torch.save", _as_weights(file.path))
+        raise ModelspaceError(f"{file.path} was saved by an old torch.save", _weights_hint(file.path))
     try:
         with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        what = "is empty" if not file.content else "is no archive of torch's"
-        raise ModelspaceError(
-            f"{file.path} {what}, or was cut short",
-            "file: takes what torch.export.save (.pt2) and torch.jit.save (.pt) write",
-        ) from error
-    inside = {name.partition("/")[2] if "/" in name else name for name in names}
-    if any(name.endswith(".json") and name.startswith("models/") for name in inside) or (
-        "serialized_exported_program.json" in {*names, *inside}
+        problem = "is empty" if not file.content else "is not a torch archive"
+        raise ModelspaceError(f"{file.path} {problem}, or is truncated", _FORMATS_HINT) from error
+    entries = {name.partition("/")[2] if "/" in name else name for name in names}
+    if any(name.endswith(".json") and name.startswith("models/") for name in entries) or (
+        "serialized_exported_program.json" in {*names, *entries}
     ):
         return _EXPORTED
-    if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
+    if "constants.pkl" in entries and any(name.startswith("code/") for name in entries):
         return _SCRIPT
-    if "data.pkl" in inside:
+    if "data.pkl" in entries:
         raise ModelspaceError(
-            f"{file.path} holds what torch.save wrote, a state dict or a whole module, and no program",
-            _as_weights(file.path),
+            f"{file.path} was written by torch.save: it holds a state dict or a module, not a program",
+            _weights_hint(file.path),
         )
-    raise ModelspaceError(
-        f"{file.path} is a zip archive, but not one of torch's",
-        "file: takes what torch.export.save (.pt2) and torch.jit.save (.pt) write",
-    )
+    raise ModelspaceError(f"{file.path} is a zip archive, but not a torch archive", _FORMATS_HINT)
 
 
-def _read_metadata(extra: str | bytes, path: Path) -> Mapping[str, Any]:
-    """The archive's own description, checked: a JSON object with the keys of `METADATA`."""
-    if not extra:
+def _read_metadata(content: str | bytes, path: Path) -> Mapping[str, Any]:
+    """The metadata of an archive, checked: a JSON object with the keys of `METADATA`."""
+    if not content:
         return {}
-    hint = "modelspace.sources.file.metadata(...) makes it"
+    hint = "modelspace.sources.file.metadata(...) creates it"
     try:
-        value = json.loads(extra)
+        value = json.loads(content)
     except ValueError as error:
         raise ModelspaceError(f"{EXTRA_FILE} in {path} is not JSON: {error}", hint) from error
     if not isinstance(value, dict) or set(value) - set(METADATA):
-        raise ModelspaceError(f"{EXTRA_FILE} in {path} may have the entries {', '.join(METADATA)} alone", hint)
+        raise ModelspaceError(f"{EXTRA_FILE} in {path} may only have the entries {', '.join(METADATA)}", hint)
     if not isinstance(value.get("preprocessing", {}), dict) or any(
         not isinstance(value.get(key, ""), str) for key in METADATA[1:]
     ):
-        raise ModelspaceError(f"{EXTRA_FILE} in {path}: preprocessing is an object, and the others are texts", hint)
+        raise ModelspaceError(
+            f"{EXTRA_FILE} in {path}: preprocessing must be an object, and the others must be strings", hint
+        )
     return value
 
 
-def _preprocessing(found: _Found, flags: PreprocessingFlags) -> Mapping[str, Any]:
-    """What the archive states; a height and width that the program is bound to are stated by it, too."""
-    stated = dict(found.metadata.get("preprocessing", {}))
-    size = input_size(found.shape, str(flags.layout or stated.get("layout", "nchw")))
+def _preprocessing(program: _Program, flags: PreprocessingFlags) -> Mapping[str, Any]:
+    """The preprocessing in the archive, with the height and width of the program's input if they are fixed."""
+    values = dict(program.metadata.get("preprocessing", {}))
+    size = input_size(program.shape, str(flags.layout or values.get("layout", "nchw")))
     if size is not None:
-        stated.setdefault("input_size", size)
-    PreprocessingFlags.from_dict(stated)
-    return stated
+        values.setdefault("input_size", size)
+    PreprocessingFlags.from_dict(values)
+    return values
 
 
 def _line(error: BaseException) -> str:
@@ -182,33 +191,33 @@ def _line(error: BaseException) -> str:
 # --- exported programs
 
 
-def _exported(file: FileBytes) -> _Found:
-    extra = {EXTRA_FILE: ""}
+def _exported(file: FileBytes) -> _Program:
+    extra_files = {EXTRA_FILE: ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.load(io.BytesIO(file.content), extra_files=extra)
-            plain = program.module()
+            program = torch.export.load(io.BytesIO(file.content), extra_files=extra_files)
+            flat = program.module()
     except Exception as error:
         raise ModelspaceError(
             f"{file.path} can't be loaded as {_EXPORTED}: {_line(error)}",
             "it may be damaged, or written by a newer torch",
         ) from error
-    described = _read_metadata(extra[EXTRA_FILE], file.path)
-    inputs = [node for node in plain.graph.nodes if node.op == "placeholder"]
+    description = _read_metadata(extra_files[EXTRA_FILE], file.path)
+    inputs = [node for node in flat.graph.nodes if node.op == "placeholder"]
     values = [node.meta.get("val") for node in inputs]
     if len(values) != 1 or not isinstance(values[0], Tensor):
         raise ModelspaceError(
-            f"{file.path} takes {len(inputs)} inputs, and a model here takes one batch of images",
+            f"{file.path} takes {len(inputs)} inputs, and a model must take a single batch of images",
             "export a module whose forward() has one argument",
         )
-    if trained := _in_training(_operators(plain)):
-        raise ModelspaceError(f"{file.path} was exported in training mode: its {trained} is on", _SAVE_IN_EVAL)
-    shape = tuple(side if isinstance(side, int) else None for side in values[0].shape)
-    module: nn.Module = plain
+    if operator := _in_training(_operators(flat)):
+        raise ModelspaceError(f"{file.path} was exported in training mode: {operator} is active", _SAVE_IN_EVAL)
+    shape: tuple[int | None, ...] = tuple(side if isinstance(side, int) else None for side in values[0].shape)
+    module: nn.Module = flat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # some programs can't be taken apart (a layer's code recorded between another's): no names of layers then
+        # Unflattening fails where the operators of two layers are interleaved: the layers have no names then.
         with suppress(Exception):
             module = torch.export.unflatten(program)
     for part in module.modules():
@@ -216,13 +225,13 @@ def _exported(file: FileBytes) -> _Found:
         if callable(kind) and isinstance(label := kind(), str):
             part.modelspace_kind = label.rpartition(".")[2]  # type: ignore[assignment]
     if shape[:1] != (None,):
-        module.modelspace_batch = plain.modelspace_batch = shape[0]  # type: ignore[assignment]
-    return _Found(module, plain, shape, described)
+        module.modelspace_batch = flat.modelspace_batch = shape[0]  # type: ignore[assignment]
+    return _Program(module, flat, shape, description)
 
 
 _SAVE_IN_EVAL = "save it again after model.eval()"
 
-#: Operators with another meaning in training: the position of the argument that says so.
+#: Operators that behave differently in training, with the position of the argument that selects the mode.
 _TRAINING = {
     "batch_norm": 5,
     "instance_norm": 5,
@@ -237,34 +246,36 @@ _TRAINING = {
 def _operators(module: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
     """Name and arguments of the operators that a graph module runs."""
     for node in module.graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            yield node.target._schema.name.partition("::")[2], node.args
+        if node.op == "call_function" and isinstance(node.target, OpOverload):
+            yield str(node.target).split(".")[1], node.args
 
 
 def _in_training(operators: Iterable[tuple[str, tuple[Any, ...]]]) -> str:
-    """The first operator that is in training mode, or nothing."""
+    """The name of the first operator in training mode, or an empty string."""
     for name, args in operators:
         position = _TRAINING.get(name)
-        # for instance norm the argument means: use the statistics of this image, which is its mode in evaluation as well
+        # Instance norm's argument selects the statistics of the input, which it uses in evaluation mode too.
         if position is not None and name != "instance_norm" and len(args) > position and args[position] is True:
             return name
     return ""
 
 
-def _same(module: nn.Module, original: nn.Module, shape: tuple[int | None, ...], preprocessing: Preprocessing) -> bool:
-    """Whether two forms of one program, both in evaluation mode afterwards, give the same output."""
+def _same_output(
+    module: nn.Module, original: nn.Module, shape: tuple[int | None, ...], preprocessing: Preprocessing
+) -> bool:
+    """Whether two forms of a program give the same output. Both are in evaluation mode afterwards."""
     if module is original:
         return True
     x = example(shape, preprocessing, batch=2)
     outputs = []
     for form in (original, module):
-        with suppress(NotImplementedError):  # an exported program has no modes
+        with suppress(NotImplementedError):  # an exported program has no train and eval modes
             form.eval()
         try:
             with torch.no_grad():
                 outputs.append(first_tensor(form(x.clone())))
         except Exception:
-            # an input that the program itself refuses is reported where the model is run
+            # An input that the original rejects too is reported when the model is run.
             return not outputs and form is original
     a, b = outputs
     return a.shape == b.shape and bool(torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True))
@@ -273,31 +284,31 @@ def _same(module: nn.Module, original: nn.Module, shape: tuple[int | None, ...],
 # --- TorchScript
 
 
-def _scripted(file: FileBytes) -> _Found:
-    extra: dict[str, Any] = {EXTRA_FILE: ""}
+def _scripted(file: FileBytes) -> _Program:
+    extra_files: dict[str, Any] = {EXTRA_FILE: ""}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notice that the format is going away
-            script, functions = load_script(file.content, extra)
+            warnings.simplefilter("ignore")  # torch's notice that the format is deprecated
+            script, functions = load_script(file.content, extra_files)
     except Exception as error:
         raise ModelspaceError(
             f"{file.path} can't be loaded as {_SCRIPT}: {_line(error)}",
             "it may be damaged, or written by a newer torch",
         ) from error
-    described = _read_metadata(extra[EXTRA_FILE], file.path)
+    description = _read_metadata(extra_files[EXTRA_FILE], file.path)
     try:
         module: nn.Module = from_script(script, functions)
-    except Unfollowed:
-        module = script  # it runs as it is; nothing but its output can be tapped, and ε-LRP names what it can't follow
+    except UnsupportedScript:
+        module = script  # torch runs it; only its output can be tapped, and ε-LRP reports what it can't follow
     else:
-        if trained := _in_training(module.constant_calls()):  # type: ignore[operator]
-            raise ModelspaceError(f"{file.path} was traced in training mode: its {trained} is on", _SAVE_IN_EVAL)
-    return _Found(module, script, (), described)
+        if operator := _in_training(module.constant_calls()):  # type: ignore[operator]
+            raise ModelspaceError(f"{file.path} was traced in training mode: {operator} is active", _SAVE_IN_EVAL)
+    return _Program(module, script, (), description)
 
 
-def load_script(content: bytes, extra: dict[str, Any]) -> tuple[torch.jit.ScriptModule, Any]:
-    """A TorchScript archive as torch.jit.load reads it, and the functions that its methods call."""
-    unit = torch._C.CompilationUnit()
-    read: Any = torch._C.import_ir_module_from_buffer
-    inner = read(unit, content, torch.device("cpu"), extra, False)
-    return torch.jit._recursive.wrap_cpp_module(inner), unit  # type: ignore[no-untyped-call]
+def load_script(content: bytes, extra_files: dict[str, Any]) -> tuple[torch.jit.ScriptModule, Any]:
+    """A TorchScript archive, loaded like torch.jit.load, and the compilation unit with the functions that it calls."""
+    unit = CompilationUnit()
+    read: Any = import_ir_module_from_buffer  # torch's stub lacks the last two arguments
+    inner = read(unit, content, torch.device("cpu"), extra_files, False)
+    return wrap_cpp_module(inner), unit  # type: ignore[no-untyped-call]

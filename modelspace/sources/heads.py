@@ -1,4 +1,4 @@
-"""How many classes weights were trained for: read off the file, so that the network can be built to fit."""
+"""The number of classes that weights were trained for, so that a matching network can be built."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from modelspace.sources.weights import read_state
 
 
 def classes_in(weights: str, module: nn.Module) -> int | None:
-    """The number of classes that the weights in a file have, where the module has another number; else None.
+    """The number of classes of the weights in a file, if it differs from the module's; else None.
 
-    That is so where names agree and the only shapes that don't are those of the head: a matrix or kernel with another
-    number of rows, and its bias.
+    It differs if the only shapes that don't match are those of the head: a weight matrix or kernel with another number
+    of rows, and its bias.
 
     Raises:
         ModelspaceError: the file can't be read.
     """
-    (state, _), own = read_state(weights, module), module.state_dict()
+    (state, _), targets = read_state(weights, module), module.state_dict()
     rows: set[int] = set()
     for name, value in state.items():
-        target = own.get(name)
+        target = targets.get(name)
         if not isinstance(value, torch.Tensor) or not isinstance(target, torch.Tensor) or value.shape == target.shape:
             continue
         if value.dim() != target.dim() or value.dim() == 0 or value.shape[1:] != target.shape[1:]:

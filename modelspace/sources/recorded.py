@@ -1,4 +1,4 @@
-"""Models that were recorded for one shape of input: what they state by it, and what doesn't fit it."""
+"""Models that were recorded for one input shape: the preprocessing that it implies, and checks against it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from modelspace.errors import UsageError
-from modelspace.sources.fields import stating
+from modelspace.sources.fields import preprocessing_hint
 from modelspace.types import Preprocessing
 
-#: Sides of a recorded input in the model's own order of axes, None where it is open; empty: nothing is known.
+#: Sides of a recorded input in the model's own order of axes, None for a dynamic one; empty: unknown.
 Shape = Sequence[int | None]
 
 
 def input_size(shape: Shape, layout: str) -> list[int] | None:
-    """(height, width) that a model is bound to, or None.
+    """(height, width) of a fixed input size, or None.
 
-    >>> input_size((1, 3, 224, 192), "nchw"), input_size((None, 224, 192, 3), "nhwc"), input_size((1, 3, None, None), "nchw")
-    ([224, 192], [224, 192], None)
+    >>> input_size((1, 3, 224, 192), "nchw"), input_size((None, 224, 192, 3), "nhwc")
+    ([224, 192], [224, 192])
+    >>> input_size((1, 3, None, None), "nchw")
     """
     if len(shape) != 4:
         return None
@@ -28,36 +29,51 @@ def input_size(shape: Shape, layout: str) -> list[int] | None:
 
 
 def check_shape(shape: Shape, preprocessing: Preprocessing, uri: str) -> None:
-    """Refuse preprocessing that gives another shape than the model takes.
+    """Refuse preprocessing whose output doesn't have the shape of the model's input.
 
     Raises:
-        UsageError: names both, and the field to change.
+        UsageError: names both shapes, and the field to change.
     """
     if not shape:
         return
-    shown = "x".join("any" if side is None else str(side) for side in shape)
     if len(shape) != 4:
         raise UsageError(
-            f"{uri} takes inputs of {shown}, and images come in batches of four axes", "export a model of images"
+            f"{uri} takes inputs of {_text(shape)}, and a batch of images has four axes", "export a model of images"
         )
-    given = _sides(preprocessing, None)
-    for axis, (own, side) in enumerate(zip(shape, given, strict=True)):
-        if own is None or side is None or own == side:
+    sides = _sides(preprocessing, None)
+    for axis, (expected, side) in enumerate(zip(shape, sides, strict=True)):
+        if expected is None or side is None or expected == side:
             continue
         size = input_size(shape, preprocessing.layout)
         if axis == (3 if preprocessing.layout == "nhwc" else 1):
-            known = {1: stating(channels="gray"), 3: f"{stating(channels='rgb')}, or bgr", 4: stating(channels="rgba")}
-            hint = f"add {known[own]}" if own in known else "is it the other `layout=`, nchw or nhwc?"
+            hint = _channels_hint(expected)
         else:
-            hint = f"use {stating(input_size=size)}" if size else "use the `input_size=` that it was exported for"
+            hint = (
+                f"use {preprocessing_hint(input_size=size)}"
+                if size
+                else "use the `input_size=` that it was exported for"
+            )
         raise UsageError(
-            f"{uri} takes inputs of {shown}, not of {'x'.join('any' if s is None else str(s) for s in given)}",
-            f"{hint}; or export it again with open shapes",
+            f"{uri} takes inputs of {_text(shape)}, not of {_text(sides)}",
+            f"{hint}; or export it again with dynamic shapes",
         )
 
 
+def _channels_hint(n_channels: int) -> str:
+    orders = {
+        1: preprocessing_hint(channels="gray"),
+        3: f"{preprocessing_hint(channels='rgb')}, or bgr",
+        4: preprocessing_hint(channels="rgba"),
+    }
+    return f"add {orders[n_channels]}" if n_channels in orders else "is it the other `layout=`, nchw or nhwc?"
+
+
+def _text(shape: Shape) -> str:
+    return "x".join("any" if side is None else str(side) for side in shape)
+
+
 def example(shape: Shape, preprocessing: Preprocessing, batch: int = 1) -> Tensor:
-    """An input of random values in 0..1, the same each time, with `batch` images where the model takes any number."""
+    """An input of fixed random values in 0..1, with `batch` images if the model takes any number."""
     fixed = shape[0] if shape else None
     return torch.rand([int(side or 1) for side in _sides(preprocessing, fixed or batch)], generator=_generator())
 

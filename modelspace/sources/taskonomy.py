@@ -1,9 +1,9 @@
 """``taskonomy:NAME``: the encoders of Taskonomy (Zamir et al., CVPR 2018), from the weights published for PyTorch.
 
-The encoder is a ResNet-50 with three changes, after which a 256 x 256 image becomes 8 x 16 x 16: a stage is subsampled in
-its last block instead of its first, where the shortcut picks every second pixel; the fourth stage is not subsampled;
-and a 3 x 3 convolution to 8 channels with batch norm and ReLU takes the place of the pooling and the classifier. The first
-convolution is padded by 3 on all sides and the first pooling not at all, rounding its size up. Inputs lie in -1..1.
+The encoder is a ResNet-50 that maps a 256 x 256 image to 8 x 16 x 16, with three changes: a stage is subsampled in its
+last block instead of its first, where the shortcut takes every second pixel; the fourth stage is not subsampled; and a
+3 x 3 convolution to 8 channels with batch norm and ReLU replaces the pooling and the classifier. The first convolution
+is padded by 3 on all sides; the first pooling is not padded, and rounds its size up. Inputs are in -1..1.
 
 The weights are not part of modelspace. The files are named after their SHA-256, which is checked.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, DamagedError, NotFoundError
 from modelspace.evaluation.names import match
 from modelspace.names import did_you_mean
@@ -28,7 +29,7 @@ from modelspace.types import Preprocessing
 
 PREPROCESSING = Preprocessing((256, 256), value_range=(-1.0, 1.0))
 
-#: Where the authors of "Mid-level visual representations" (Sax et al. 2018) publish the weights in PyTorch's format.
+#: The weights in PyTorch's format, published by the authors of "Mid-level visual representations" (Sax et al. 2018).
 URL = "https://github.com/alexsax/visual-prior/raw/networks/assets/pytorch/"
 
 
@@ -39,7 +40,7 @@ class Encoder:
     Attributes:
         name: its name among the files for PyTorch.
         original: its name among Taskonomy's own models, for TensorFlow.
-        sha256: of the published file, as its name states it.
+        sha256: of the published file; part of its name.
     """
 
     name: str
@@ -48,11 +49,12 @@ class Encoder:
 
     @property
     def file(self) -> str:
+        """The name of the published file."""
         return f"{self.name}_encoder-{self.sha256}.pth"
 
 
-#: The encoders of the 20 tasks of the transfer experiment: file name, original name, SHA-256. The tasks of several images
-#: (camera pose, egomotion, jigsaw, matching) take other inputs and are left out.
+#: The encoders of the 20 tasks of the transfer experiment: file name, original name, SHA-256. The tasks on several
+#: images (camera pose, egomotion, jigsaw, matching) take other inputs and are left out.
 _TABLE = """
 autoencoding     autoencoder      e35146c09253720e97c0a7f8ee4e896ac931f5faa1449df003d81e6089ac6307
 class_object     class_1000       4a4e42dad58066039a0d2f9d128bb32e93a7e4aa52edb2d2a07bcdd1a6536c18
@@ -75,37 +77,37 @@ segment_unsup25d segment25d       7d12d2500c18c003ffc23943214f5dfd74932f0e3d03dd
 segment_unsup2d  segment2d        b679053a920e8bcabf0cd454606098ae85341e054080f2be29473971d4265964
 vanishing_point  vanishing_point  afd2ae9b71d46a54efc5231b3e38ebc3e35bfab78cb0a78d9b75863a240b19a8
 """
-ENCODERS: dict[str, Encoder] = {name: Encoder(name, *rest) for name, *rest in map(str.split, _TABLE.split("\n")[1:-1])}
+ENCODERS: dict[str, Encoder] = {row[0]: Encoder(*row) for row in map(str.split, _TABLE.split("\n")[1:-1])}
 
-#: Names that could be either depth task: Taskonomy's papers and files call both of them depth somewhere.
-_EITHER = {"depth": ("depth_zbuffer", "depth_euclidean"), "mist": ("depth_euclidean", "depth_zbuffer")}
+#: Ambiguous names: Taskonomy's papers and files use "depth" for both depth tasks.
+_AMBIGUOUS = {"depth": ("depth_zbuffer", "depth_euclidean"), "mist": ("depth_euclidean", "depth_zbuffer")}
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
+def load(name: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Load an encoder from a file of weights: `weights`, or the published file in torch's cache.
 
-    A file whose name ends in a hash, as ``normal_encoder-f5e2c773.pth``, must have a SHA-256 that begins with it. Other
-    weights for this architecture are taken as they are.
+    If the file's name ends in a hash, as in ``normal_encoder-f5e2c773.pth``, its SHA-256 must begin with it.
+    Other weights for this architecture are accepted unchecked.
 
     Raises:
-        NotFoundError: there is no such encoder, or its weights are not there; says what to fetch and where to put it.
-        DamagedError: the file is not what its name says.
+        NotFoundError: there is no such encoder, or its weights are missing; says what to download and where to put it.
+        DamagedError: the file does not match the hash in its name.
         ModelspaceError: the weights don't fit the architecture.
     """
-    encoder = find(rest)
-    file = Path(weights).expanduser() if weights is not None else cached(encoder)
+    encoder = find(name)
+    file = Path(weights).expanduser() if weights is not None else cache_path(encoder)
     digest = check_name(file) if file.is_file() else ""
     if weights is None and not digest:
         raise NotFoundError(
-            f"the weights of taskonomy:{encoder.name} are not there: {encoder.file}",
-            f"put {URL}{encoder.file} into {file.parent}, or name the file with `weights=file`",
+            f"the weights of taskonomy:{encoder.name} are missing: {encoder.file}",
+            f"download {URL}{encoder.file} to {file.parent}, or name the file with `weights=file`",
         )
     module = TaskonomyEncoder().eval()
     taken = load_weights(module, weights if weights is not None else str(file))
-    known = {entry.sha256: entry.name for entry in ENCODERS.values()}
-    if known.get(digest, encoder.name) != encoder.name:
+    names = {entry.sha256: entry.name for entry in ENCODERS.values()}
+    if names.get(digest, encoder.name) != encoder.name:
         raise ConflictError(
-            f"{file} holds the encoder {known[digest]}, not {encoder.name}", f"use taskonomy:{known[digest]}"
+            f"{file} holds the encoder {names[digest]}, not {encoder.name}", f"use taskonomy:{names[digest]}"
         )
     tags = {"file_sha256": digest, "published": "yes" if digest == encoder.sha256 else "no"}
     if weights is not None:
@@ -115,7 +117,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         uri=f"taskonomy:{encoder.name}",
         name=encoder.name,
         flags=flags,
-        stated=PREPROCESSING,
+        preprocessing=PREPROCESSING,
         architecture="TaskonomyEncoder",
         layer="output",
         task=encoder.original,
@@ -126,45 +128,45 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
 
 
 def find(name: str) -> Encoder:
-    """The encoder of a name: the published one, Taskonomy's own, or another spelling of `modelspace.evaluation.names`.
+    """The encoder of a name: the published one, Taskonomy's own, or a spelling known to `modelspace.evaluation.names`.
 
     Raises:
-        NotFoundError: none, or it could be either of two.
+        NotFoundError: no such encoder, or the name is ambiguous.
 
     >>> find("rgb2mist").name, find("normals").name
     ('depth_euclidean', 'normal')
     """
-    if name in _EITHER:
-        names = " or ".join(f"taskonomy:{entry}" for entry in _EITHER[name])
-        raise NotFoundError(f"taskonomy:{name} could be either of two encoders", f"use {names}")
+    if name in _AMBIGUOUS:
+        names = " or ".join(f"taskonomy:{entry}" for entry in _AMBIGUOUS[name])
+        raise NotFoundError(f"taskonomy:{name} is ambiguous: two encoders have this name", f"use {names}")
     originals = {entry.original: entry for entry in ENCODERS.values()}
-    found = match([name], ENCODERS)[0] if name not in originals else originals[name].name
-    if found is None:
-        near = did_you_mean(name, [*ENCODERS, *originals], f"it has {', '.join(ENCODERS)}")
-        raise NotFoundError(f"Taskonomy has no encoder called {name!r}", near)
-    return ENCODERS[found]
+    published = match([name], ENCODERS)[0] if name not in originals else originals[name].name
+    if published is None:
+        hint = did_you_mean(name, [*ENCODERS, *originals], f"it has {', '.join(ENCODERS)}")
+        raise NotFoundError(f"Taskonomy has no encoder called {name!r}", hint)
+    return ENCODERS[published]
 
 
-def cached(encoder: Encoder) -> Path:
-    """Where torch's hub keeps a downloaded file: ``checkpoints`` in TORCH_HOME/hub."""
+def cache_path(encoder: Encoder) -> Path:
+    """Where torch.hub keeps the downloaded file: ``checkpoints`` in TORCH_HOME/hub."""
     return Path(torch.hub.get_dir()) / "checkpoints" / encoder.file
 
 
 def check_name(file: Path) -> str:
-    """A file's SHA-256; the hash that ends its name, if there is one, must begin it, as torch.hub has it.
+    """A file's SHA-256, checked against the hash at the end of its name, if there is one (torch.hub's convention).
 
     Raises:
         DamagedError: they differ.
     """
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    stated = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", os.fspath(file.name))
-    if stated and not digest.hexdigest().startswith(stated[1]):
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    suffix = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", os.fspath(file.name))
+    if suffix and not digest.hexdigest().startswith(suffix[1]):
         raise DamagedError(
-            f"{file} is not what its name says: its SHA-256 is {digest.hexdigest()}",
-            "it is damaged or was exchanged; fetch it again",
+            f"{file} does not match the hash in its name: its SHA-256 is {digest.hexdigest()}",
+            "it is damaged or was replaced; download it again",
         )
     return digest.hexdigest()
 
@@ -173,25 +175,28 @@ def check_name(file: Path) -> str:
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut; the names are those of the published weights."""
+    """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut, named as in the published weights."""
 
-    def __init__(self, inside: int, middle: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         super().__init__()
-        outside = 4 * middle
-        self.conv1 = nn.Conv2d(inside, middle, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(middle)
-        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(middle)
-        self.conv3 = nn.Conv2d(middle, outside, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outside)
+        out_channels = 4 * channels
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
-        if inside != outside:
-            self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside))
+        if in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            )
         elif stride > 1:
             self.downsample = nn.MaxPool2d(1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, 4 channels, H / stride, W / stride)."""
         inner = self.relu(self.bn1(self.conv1(x)))
         inner = self.relu(self.bn2(self.conv2(inner)))
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -216,11 +221,15 @@ class TaskonomyEncoder(nn.Module):
         self.relu1 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The encoder output."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.relu1(self.compress_bn(self.compress1(x)))  # type: ignore[no-any-return]
 
 
-def _stage(inside: int, middle: int, blocks: int, last_stride: int = 1) -> nn.Sequential:
-    inner = [Bottleneck(4 * middle, middle) for _ in range(blocks - 2)]
-    return nn.Sequential(Bottleneck(inside, middle), *inner, Bottleneck(4 * middle, middle, last_stride))
+def _stage(in_channels: int, channels: int, blocks: int, last_stride: int = 1) -> nn.Sequential:
+    inner = [Bottleneck(4 * channels, channels) for _ in range(blocks - 2)]
+    return nn.Sequential(Bottleneck(in_channels, channels), *inner, Bottleneck(4 * channels, channels, last_stride))
+
+
+__getattr__ = renamed(__name__, {"cached": "cache_path"})

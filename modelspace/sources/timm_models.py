@@ -1,4 +1,4 @@
-"""``timm:NAME`` and ``timm:NAME.TAG``: the models of timm, with the preprocessing that timm keeps beside the weights."""
+"""``timm:NAME`` and ``timm:NAME.TAG``: the models of timm, with the preprocessing that timm stores with the weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import nn
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
-from modelspace.sources.downloads import explained, line, package
+from modelspace.sources.downloads import download_errors, line, package
 from modelspace.sources.heads import classes_in
 from modelspace.sources.weights import LoadedWeights, load_weights
 
 timm: Any = package("timm")
 
-#: What a configuration must state; timm itself would fill in ImageNet's values.
-_NEEDED = ("input_size", "mean", "std", "interpolation", "crop_pct")
+#: Entries that a configuration must have; timm itself would fill in ImageNet's values.
+_REQUIRED = ("input_size", "mean", "std", "interpolation", "crop_pct")
 
-#: Data sets by the last part of a tag, where that names one.
+#: Data sets by the last part of a tag, if it names one.
 _DATA = {
     "in1k": "ImageNet-1k",
     "in21k": "ImageNet-21k",
@@ -37,73 +37,88 @@ _DATA = {
 }
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
+def load(name: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Build the network, load its weights, and read its configuration.
 
-    With a tag the configuration of that tag is the model's, whether the weights are downloaded or lie in a file. Without
-    a tag and with a file nobody knows what the file was trained with, and the flags have to say.
+    With a tag, the model has the configuration of that tag, whether the weights are downloaded or come from a file.
+    Without a tag, the preprocessing of a file is unknown and must come from the flags.
 
     Raises:
         NotFoundError: no such network or tag, or one without weights.
         ModelspaceError: the weights can't be downloaded or don't fit.
-        UsageError: preprocessing that nobody states.
+        UsageError: incomplete preprocessing.
     """
-    if ":" in rest or "/" in rest:
-        raise UsageError(f"timm:{rest} is not the name of a network in timm", f"for the hub write hf-hub:{_bare(rest)}")
-    name, _, tag = rest.partition(".")
-    if not timm.is_model(name):
-        networks = timm.list_models(include_tags=False)
-        raise NotFoundError(
-            f"timm {timm.__version__} has no network called {name!r}",
-            did_you_mean(name, networks, f"pip install -U timm; it has {len(networks)} networks"),
-        )
-    known = [full.partition(".")[2] for full in timm.list_models(f"{name}.*", pretrained=True, include_tags=True)]
-    if tag and weights is None and tag not in known:
-        shown = ", ".join(f"timm:{name}.{each}" for each in known[:6]) or "none; load a file with `weights=`"
-        raise NotFoundError(
-            f"timm {timm.__version__} has no weights {tag!r} for {name}", did_you_mean(tag, known, f"it has {shown}")
-        )
-    if not known and weights is None:
-        raise NotFoundError(
-            f"timm has no trained weights for {name}, and random ones say nothing", "load a file with `weights=`"
-        )
+    if ":" in name or "/" in name:
+        repository = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
+        raise UsageError(f"timm:{name} is not the name of a network in timm", f"for the hub write hf-hub:{repository}")
+    architecture, _, tag = name.partition(".")
+    known_tags = _check_tag(architecture, tag, weights)
     taken = LoadedWeights()
     if weights is not None:
-        module, taken = build(rest, weights)
+        module, taken = build(name, weights)
     else:
         offline = (
-            f"or fetch the file where there is a connection, and add `weights=file` to timm:{name}.{tag or known[0]}"
+            "or download the file on a machine with a connection, and add `weights=file` to "
+            f"timm:{architecture}.{tag or known_tags[0]}"
         )
-        with explained(f"timm:{rest}", offline):
-            module = timm.create_model(rest, pretrained=True)
+        with download_errors(f"timm:{name}", offline):
+            module = timm.create_model(name, pretrained=True)
     config: dict[str, Any] = dict(getattr(module, "pretrained_cfg", None) or {})
     tag = str(config.get("tag") or tag)
-    # The configuration belongs to the weights; to a file's weights only if the user says whose they are.
-    stated = preprocessing_of(config) if weights is None or rest.endswith(f".{tag}") else {}
+    # The configuration belongs to the tag's weights; a file has those only if the user names the tag.
+    preprocessing = preprocessing_of(config) if weights is None or name.endswith(f".{tag}") else {}
     revision = None if weights is not None else _revision(config)
     tags = dict(taken.tags)
     for key, value in (("revision", revision), ("licence", config.get("license")), ("paper", _paper(config))):
         if value:
             tags[key] = str(value)
     tags["timm"] = str(timm.__version__)
-    full = f"{name}.{tag}" if tag and stated else rest
+    full_name = f"{architecture}.{tag}" if tag and preprocessing else name
     return describe(
         module,
-        uri=f"timm:{full}",
-        name=full,
+        uri=f"timm:{full_name}",
+        name=full_name,
         flags=flags,
-        stated=stated,
-        architecture=name,
+        preprocessing=preprocessing,
+        architecture=architecture,
         layer=layer_of(config),
-        task="classification" if config.get("num_classes") and stated else None,
-        data=_DATA.get(tag.rpartition("_")[2]) if stated else None,
+        task="classification" if config.get("num_classes") and preprocessing else None,
+        data=_DATA.get(tag.rpartition("_")[2]) if preprocessing else None,
         tags=tags,
         notes=taken.notes,
     )
 
 
+def _check_tag(architecture: str, tag: str, weights: str | None) -> list[str]:
+    """The tags of an architecture's pretrained weights.
+
+    Raises:
+        NotFoundError: timm doesn't have the architecture, or the weights that are to be downloaded.
+    """
+    if not timm.is_model(architecture):
+        networks = timm.list_models(include_tags=False)
+        raise NotFoundError(
+            f"timm {timm.__version__} has no network called {architecture!r}",
+            did_you_mean(architecture, networks, f"pip install -U timm; it has {len(networks)} networks"),
+        )
+    pretrained = timm.list_models(f"{architecture}.*", pretrained=True, include_tags=True)
+    known_tags = [full_name.partition(".")[2] for full_name in pretrained]
+    if tag and weights is None and tag not in known_tags:
+        listing = ", ".join(f"timm:{architecture}.{known}" for known in known_tags[:6])
+        raise NotFoundError(
+            f"timm {timm.__version__} has no weights {tag!r} for {architecture}",
+            did_you_mean(tag, known_tags, f"it has {listing or 'none; load a file with `weights=`'}"),
+        )
+    if not known_tags and weights is None:
+        raise NotFoundError(
+            f"timm has no pretrained weights for {architecture}, and a model with random weights is not useful",
+            "load a file with `weights=`",
+        )
+    return known_tags
+
+
 def build(name: str, weights: str, **options: Any) -> tuple[nn.Module, LoadedWeights]:
-    """The network without trained weights, with those of a file loaded into it, and what was taken from the file."""
+    """Build the network without pretrained weights, load those of a file, and say what was taken from it."""
     try:
         module: nn.Module = timm.create_model(name, pretrained=False, **options)
         classes = classes_in(weights, module)
@@ -117,19 +132,19 @@ def build(name: str, weights: str, **options: Any) -> tuple[nn.Module, LoadedWei
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's configuration of a model in our terms; empty where it leaves out what can't be guessed.
+    """Translate timm's configuration into fields of `modelspace.types.Preprocessing`; empty if it is incomplete.
 
-    The image is resized to input size / crop_pct, rounded down, and its middle is taken (timm's
+    The image is resized to input size / crop_pct, rounded down, and its centre is cropped (timm's
     `transforms_imagenet_eval`).
 
     >>> preprocessing_of({"input_size": (3, 224, 224), "mean": [0.5], "std": [0.5], "interpolation": "bicubic",
     ...                   "crop_pct": 0.875})["resize"]
     (256, 256)
     """
-    if any(config.get(key) is None for key in _NEEDED):
+    if any(config.get(key) is None for key in _REQUIRED):
         return {}
     sides = tuple(int(side) for side in config["input_size"][1:])
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "input_size": sides,
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
@@ -139,29 +154,25 @@ def preprocessing_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "interpolation": config["interpolation"],
     }
     if config["input_size"][0] == 3:
-        stated["channels"] = "rgb"
+        fields["channels"] = "rgb"
     elif config["input_size"][0] == 1:
-        stated["channels"] = "gray"
-    return stated
+        fields["channels"] = "gray"
+    return fields
 
 
 def layer_of(config: Mapping[str, Any]) -> str | None:
-    """The input of the first head where a model has several, such as distilled ones; None: to be found."""
+    """The input of the first head of a model with several, such as a distilled one; None for other models."""
     heads = config.get("classifier")
     return f"{heads[0]}:in" if isinstance(heads, list | tuple) and len(heads) > 1 else None
 
 
-def _bare(rest: str) -> str:
-    return rest.removeprefix("hf-hub:").removeprefix("hf_hub:")
-
-
 def _paper(config: Mapping[str, Any]) -> str | None:
-    found = config.get("paper_ids")
-    return found if isinstance(found, str) else ", ".join(found) if found else None
+    ids = config.get("paper_ids")
+    return ids if isinstance(ids, str) else ", ".join(ids) if ids else None
 
 
 def _revision(config: Mapping[str, Any]) -> str | None:
-    """The commit on the hub that the weights in the cache came from; else the address of the file."""
+    """The commit on the hub of the cached weights, or the URL of the file."""
     from huggingface_hub import try_to_load_from_cache
 
     hub = config.get("hf_hub_id")

@@ -1,11 +1,11 @@
-"""TorchScript code carried out in Python: every operator as torch's eager mode runs it, every submodule as a module.
+"""An interpreter for TorchScript in Python: operators run in torch's eager mode, submodules become modules.
 
-A scripted or traced module runs in C++: hooks on its parts are not called, and after a few passes its autograd graph holds
-fused nodes that nothing can look into. What the archive stores is plain, though: per method a list of operators, with
-if, loops and calls. `from_script` turns it into modules of the same names and weights, which run these lists one operator
-after the other. Their layers can be tapped and their autograd graph is that of the model's own source.
+A scripted or traced module runs in C++: hooks on its submodules are not called, and after a few passes its autograd
+graph contains opaque fused nodes. The archive itself is simple: each method is a list of operators, with if, loops and
+calls. `from_script` turns it into modules with the same names and weights that run these lists operator by operator.
+Their layers can be tapped, and their autograd graph is that of the model's source code.
 
-What is not understood (an operator, a class of the model's own) raises `Unfollowed` before anything is run.
+Unsupported code (an operator, a class defined by the model) raises `UnsupportedScript` before anything is run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _get_operation_overload as get_overload
+from torch._C import _jit_get_schemas_for_operator as schemas_for_operator
+
+from modelspace.deprecated import renamed
 
 Values = dict[str, Any]
 
 
-class Unfollowed(Exception):
-    """Names what can't be carried out in Python."""
+class UnsupportedScript(Exception):
+    """Names the part of the code that can't be interpreted."""
 
 
 @dataclass
 class _Step:
-    """One node: what it does with the values of its inputs, and the names of both."""
+    """One node: its function, and the names of its input and output values."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -38,7 +42,7 @@ class _Step:
 
 @dataclass
 class _Block:
-    """A list of steps with its arguments and results; a whole function, or the body of an if or a loop."""
+    """A list of steps with arguments and results: a function, or the body of an if or a loop."""
 
     arguments: tuple[str, ...]
     results: tuple[str, ...]
@@ -47,73 +51,79 @@ class _Block:
     def __call__(self, values: Values, *arguments: Any) -> list[Any]:
         values.update(zip(self.arguments, arguments, strict=True))
         for step in self.steps:
-            given = [values[name] for name in step.inputs]
+            inputs = [values[name] for name in step.inputs]
             if step.kind in ("prim::If", "prim::Loop"):
-                made = step.run(values, *given)
+                result = step.run(values, *inputs)
             else:
-                made = step.run(*given)
+                result = step.run(*inputs)
             if step.spread or len(step.outputs) > 1:
-                values.update(zip(step.outputs, made, strict=True))
+                values.update(zip(step.outputs, result, strict=True))
             elif step.outputs:
-                values[step.outputs[0]] = made
+                values[step.outputs[0]] = result
         return [values[name] for name in self.results]
 
 
 class ScriptNet(nn.Module):
-    """A module of a TorchScript archive. Its parts, parameters and buffers have the names that they have there."""
+    """A module of a TorchScript archive, with the original names of its submodules, parameters and buffers.
 
-    def __init__(self, script: Any, shared: dict[int, tuple[Tensor, nn.Parameter]]) -> None:
+    Attributes:
+        script_source: the TorchScript module, in a tuple, so that it is not registered as a submodule.
+        script_methods: its compiled methods.
+    """
+
+    def __init__(self, script: Any, parameters: dict[int, tuple[Tensor, nn.Parameter]]) -> None:
         super().__init__()
         self.modelspace_kind = str(script.original_name)
-        # in a tuple, since it is no part: its weights are those that this module holds
-        self._origin = (script,)
-        self._methods: dict[str, _Block] = {}
+        self.script_source = (script,)
+        self.script_methods: dict[str, _Block] = {}
         for name, tensor in script.named_parameters(recurse=False):
-            if id(tensor) not in shared:
-                shared[id(tensor)] = (tensor, nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad))
-            self.register_parameter(name, shared[id(tensor)][1])
-        own = set(script.state_dict())
+            if id(tensor) not in parameters:
+                parameters[id(tensor)] = (tensor, nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad))
+            self.register_parameter(name, parameters[id(tensor)][1])
+        persistent = set(script.state_dict())
         for name, tensor in script.named_buffers(recurse=False):
-            self.register_buffer(name, tensor, persistent=name in own)
-        for name, part in script.named_children():
-            self.add_module(name, ScriptNet(part, shared))
+            self.register_buffer(name, tensor, persistent=name in persistent)
+        for name, child in script.named_children():
+            self.add_module(name, ScriptNet(child, parameters))
         self.train(bool(getattr(script, "training", False)))
 
     def forward(self, *arguments: Any) -> Any:
+        """Run the module's code."""
         return self.method("forward", *arguments)
 
     def method(self, name: str, *arguments: Any) -> Any:
-        block = self._methods[name]
+        """Call a compiled method; missing arguments are None."""
+        block = self.script_methods[name]
         return _result(block({}, self, *arguments, *[None] * (len(block.arguments) - 1 - len(arguments))))
 
     def attribute(self, name: str) -> Any:
-        """What `self.NAME` is in the module's code."""
+        """The value of `self.NAME` in the module's code."""
         if name == "training":
             return self.training
         for table in (self._modules, self._parameters, self._buffers):
             if name in table:
                 return table[name]
-        return getattr(self._origin[0], name)
+        return getattr(self.script_source[0], name)
 
     def constant_calls(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """Operators that the code runs, with those of their arguments that are constants; None for the others."""
+        """Operators in the code, with their arguments: the value of a constant, None for any other."""
         for part in self.modules():
             if isinstance(part, ScriptNet):
-                for block in part._methods.values():
-                    known = {step.outputs[0]: step.run() for step in block.steps if step.kind == "prim::Constant"}
+                for block in part.script_methods.values():
+                    constants = {step.outputs[0]: step.run() for step in block.steps if step.kind == "prim::Constant"}
                     for step in block.steps:
-                        yield step.kind.partition("::")[2], tuple(known.get(name) for name in step.inputs)
+                        yield step.kind.partition("::")[2], tuple(constants.get(name) for name in step.inputs)
 
 
 def from_script(script: Any, functions: Any) -> ScriptNet:
-    """A module that does in Python what a scripted or traced one does.
+    """Turn a scripted or traced module into modules that run in Python.
 
     Args:
         script: the TorchScript module.
-        functions: the compilation unit that it was loaded into, which knows the functions that it calls.
+        functions: the compilation unit that it was loaded into, with the functions that it calls.
 
     Raises:
-        Unfollowed: its code has something that is not understood here.
+        UnsupportedScript: its code can't be interpreted.
     """
     net = ScriptNet(script, {})
     _Compiler(functions).module(net)
@@ -125,7 +135,7 @@ def _result(values: list[Any]) -> Any:
 
 
 class _Compiler:
-    """Turns graphs into blocks. Functions are compiled once."""
+    """Turns graphs into blocks. Each function is compiled once."""
 
     def __init__(self, functions: Any) -> None:
         self._unit = functions
@@ -139,30 +149,30 @@ class _Compiler:
                 self.module(part)
 
     def method(self, net: ScriptNet, name: str, optional: bool = False) -> None:
-        if name in net._methods:
+        if name in net.script_methods:
             return
-        script = net._origin[0]
+        script = net.script_source[0]
         try:
             graph = script.graph if name == "forward" else getattr(script, name).graph
         except (AttributeError, RuntimeError) as error:
-            if optional:  # a container without a forward pass of its own
+            if optional:  # a container without a forward()
                 return
-            raise Unfollowed(f"method {name}") from error
-        net._methods[name] = _Block((), ())  # so that a method that calls itself is compiled once
-        net._methods[name] = self.block(graph, net)
+            raise UnsupportedScript(f"method {name}") from error
+        net.script_methods[name] = _Block((), ())  # ends the recursion for a method that calls itself
+        net.script_methods[name] = self.block(graph, net)
 
     def function(self, name: str, net: ScriptNet) -> _Block:
         if name not in self._functions:
-            found = self._unit.find_function(name)
-            if found is None:
-                raise Unfollowed(f"function {name}")
-            self._functions[name] = self.block(found.graph, net)
+            function = self._unit.find_function(name)
+            if function is None:
+                raise UnsupportedScript(f"function {name}")
+            self._functions[name] = self.block(function.graph, net)
         return self._functions[name]
 
     def block(self, graph: Any, net: ScriptNet) -> _Block:
-        made = _Block(_names(graph.inputs()), _names(graph.outputs()))
-        made.steps = [self.step(node, net) for node in graph.nodes()]
-        return made
+        block = _Block(_names(graph.inputs()), _names(graph.outputs()))
+        block.steps = [self.step(node, net) for node in graph.nodes()]
+        return block
 
     def step(self, node: Any, net: ScriptNet) -> _Step:
         kind = node.kind()
@@ -190,7 +200,7 @@ class _Compiler:
             return plain(_PRIMITIVES[kind], kind in ("prim::ListUnpack", "prim::TupleUnpack"))
         if kind.startswith("aten::"):
             return plain(_operator(node, kind))
-        raise Unfollowed(kind)
+        raise UnsupportedScript(kind)
 
     def constant(self, node: Any, net: ScriptNet) -> Callable[[], Any]:
         output = node.output()
@@ -198,7 +208,7 @@ class _Compiler:
             return lambda: None
         value = output.toIValue()
         if isinstance(value, Tensor):
-            # a frozen archive keeps its weights here; as parameters they move with the model and have a fingerprint
+            # A frozen archive keeps its weights here; as parameters they move with the model and are fingerprinted.
             name = f"constant{self._constants}"
             self._constants += 1
             if value.is_floating_point() and value.dim() > 0:
@@ -219,7 +229,7 @@ class _Compiler:
             origin = next(iter(origin.inputs())).node()
         owner = net.get_submodule(".".join(path))
         if origin.kind() != "prim::Param" or not isinstance(owner, ScriptNet):
-            raise Unfollowed(f"method {name}")
+            raise UnsupportedScript(f"method {name}")
         self.method(owner, name)
         return lambda target, *arguments: target.method(name, *arguments)
 
@@ -229,16 +239,16 @@ def _names(values: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _refuse(name: str) -> Any:
-    raise RuntimeError(f"the TorchScript code reads {name!r} of an object that is no module")
+    raise RuntimeError(f"the TorchScript code reads {name!r} of an object that is not a module")
 
 
 def _loop(body: _Block) -> Callable[..., list[Any]]:
-    def run(values: Values, trips: int, going: bool, *carried: Any) -> list[Any]:
-        state = list(carried)
+    def run(values: Values, trips: int, condition: bool, *initial: Any) -> list[Any]:
+        state = list(initial)
         for number in range(trips):
-            if not going:
+            if not condition:
                 break
-            going, *state = body(values, number, *state)
+            condition, *state = body(values, number, *state)
         return state
 
     return run
@@ -248,27 +258,27 @@ def _loop(body: _Block) -> Callable[..., list[Any]]:
 
 
 def _operator(node: Any, kind: str) -> Callable[..., Any]:
-    """The operator of a node: Python's for numbers, texts and lists, else the one of torch with this very signature."""
+    """The function of a node: Python's for numbers, strings and lists, else torch's overload with this signature."""
     name, _, overload = str(node.schema()).partition("(")[0].partition(".")
     arguments = _arguments(name, overload)
     if kind in _BY_PYTHON and not (arguments and arguments[0].type.kind() == "TensorType"):
         return _BY_PYTHON[kind]
-    found = torch._C._get_operation_overload(name, overload)
-    if found is None:
-        raise Unfollowed(f"{name}.{overload}")
-    run = found[0]
-    # here every argument stands in its place, but torch wants some of them by name
-    by_name = [argument.name for argument in arguments if argument.kwarg_only]
-    n = len(arguments) - len(by_name)
-    return lambda *given: run(*given[:n], **dict(zip(by_name, given[n:], strict=False)))
+    function = get_overload(name, overload)
+    if function is None:
+        raise UnsupportedScript(f"{name}.{overload}")
+    run = function[0]
+    # The inputs are positional, but some of torch's arguments are keyword-only.
+    keywords = [argument.name for argument in arguments if argument.kwarg_only]
+    n = len(arguments) - len(keywords)
+    return lambda *inputs: run(*inputs[:n], **dict(zip(keywords, inputs[n:], strict=False)))
 
 
 def _arguments(name: str, overload: str) -> list[Any]:
-    """The arguments that an operator takes."""
-    for schema in torch._C._jit_get_schemas_for_operator(name):
+    """The arguments of an operator."""
+    for schema in schemas_for_operator(name):
         if schema.overload_name == overload:
             return list(schema.arguments)
-    raise Unfollowed(f"{name}.{overload}")
+    raise UnsupportedScript(f"{name}.{overload}")
 
 
 def _append(target: list[Any], value: Any) -> list[Any]:
@@ -286,7 +296,7 @@ def _slice(values: Any, start: int | None, stop: int | None, step: int = 1) -> A
 
 
 def _raise(*message: Any) -> None:
-    raise RuntimeError(f"the model's code refuses this input: {message[0] if message else ''}")
+    raise RuntimeError(f"the model's code rejects this input: {message[0] if message else ''}")
 
 
 def _dictionary(*entries: Any) -> dict[Any, Any]:
@@ -351,3 +361,6 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
     "prim::unchecked_unwrap_optional": lambda value: value,
     "prim::Uninitialized": lambda: None,
 }
+
+
+__getattr__ = renamed(__name__, {"Unfollowed": "UnsupportedScript"})

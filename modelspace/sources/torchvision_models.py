@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,29 +12,29 @@ from torch import nn
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
-from modelspace.sources.downloads import explained, line, package
+from modelspace.sources.downloads import download_errors, line, package
 from modelspace.sources.heads import classes_in
-from modelspace.sources.weights import LoadedWeights, load_weights, read_state
+from modelspace.sources.weights import LoadedWeights, load_weights, read_state, with_versions
 
 torchvision: Any = package("torchvision")
 models: Any = package("torchvision.models")
 
-#: Transforms of models that take a batch of single images.
+#: Transforms of the models that take a batch of images, and their tasks.
 _TASKS = {"ImageClassification": "classification", "SemanticSegmentation": "semantic segmentation"}
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
+def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Build the network as torchvision does for these weights, and read their transforms.
 
-    ``NAME/WEIGHTS`` with a file: the file holds those weights. ``NAME`` with a file: nobody knows what it was trained
-    with, and the flags have to say. ``NAME`` alone is refused: torchvision would make a network with random weights.
+    ``NAME/WEIGHTS`` with a file: the file contains those weights. ``NAME`` with a file: its preprocessing is unknown
+    and must come from the flags. ``NAME`` alone is refused: torchvision would build a network with random weights.
 
     Raises:
         NotFoundError: no such network or weights.
         ModelspaceError: the weights can't be downloaded or don't fit.
-        UsageError: preprocessing that nobody states; weights not named.
+        UsageError: incomplete preprocessing; weights not named.
     """
-    name, slash, wanted = rest.partition("/")
+    name, slash, weights_name = path.partition("/")
     names = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if name not in models.list_models():
         raise NotFoundError(
@@ -44,47 +43,40 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         )
     if name not in names:
         raise UsageError(
-            f"torchvision:{name} does not take a batch of single images",
+            f"torchvision:{name} does not take a batch of images",
             "detectors, video and optical flow models are not supported; wrap one in a factory and use python:",
         )
-    known = list(models.get_model_weights(name))
+    entries = list(models.get_model_weights(name))
     if not slash and weights is None:
         raise UsageError(
-            f"torchvision:{name} names no weights, and random ones say nothing",
-            f"write {' or '.join(f'torchvision:{name}/{each.name}' for each in known)}; or add `weights=file`",
+            f"torchvision:{name} names no weights, and a model with random weights is not useful",
+            f"write {' or '.join(f'torchvision:{name}/{entry.name}' for entry in entries)}; or add `weights=file`",
         )
     version = {"torchvision": torchvision.__version__}
     if not slash:
         assert weights is not None
-        module, taken = _own(name, weights)
+        module, taken = _with_user_weights(name, weights)
         tags = {**taken.tags, **version}
         return describe(module, uri=f"torchvision:{name}", name=name, flags=flags, tags=tags, notes=taken.notes)
 
-    entry = next((each for each in known if each.name == wanted.upper()), None)
-    if wanted.upper() == "DEFAULT":
-        entry = models.get_model_weights(name).DEFAULT
-    if entry is None:
-        raise NotFoundError(
-            f"torchvision {torchvision.__version__} has no weights {wanted!r} for {name}",
-            f"it has {', '.join(f'torchvision:{name}/{each.name}' for each in known)}",
-        )
+    entry = _weights_entry(name, entries, weights_name)
     uri = f"torchvision:{name}/{entry.name}"
-    offline = f"or fetch {entry.url.rpartition('/')[2]} where there is a connection, and add `weights=file`"
-    with explained(uri, offline), _given(name, entry, weights) as read:
+    offline = f"or download {entry.url.rpartition('/')[2]} on a machine with a connection, and add `weights=file`"
+    with download_errors(uri, offline), _weights_from(weights, name, entry) as read:
         module = _build(name, entry, weights)
     taken = read[-1] if read else LoadedWeights()
     transforms = entry.transforms()
     kind = type(transforms).__name__
     if kind not in _TASKS:
-        raise UsageError(f"{uri} takes no single images: its transforms are {kind}", "use python: with a factory")
+        raise UsageError(f"{uri} does not take single images: its transforms are {kind}", "use python: with a factory")
     return describe(
         module,
         uri=uri,
         name=f"{name}-{entry.name}",
         flags=flags,
-        stated=preprocessing_of(transforms),
+        preprocessing=preprocessing_of(transforms),
         architecture=name,
-        # Of an encoder and a decoder, the encoder is explained.
+        # Of an encoder and decoder, the encoder is tapped.
         layer="backbone" if kind == "SemanticSegmentation" and hasattr(module, "backbone") else None,
         task=_TASKS[kind],
         data=_data(entry.name),
@@ -93,15 +85,28 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     )
 
 
-def preprocessing_of(transforms: Any) -> dict[str, Any]:
-    """torchvision's preset in our terms.
+def _weights_entry(name: str, entries: list[Any], weights_name: str) -> Any:
+    """The entry of torchvision's enum for a name of weights."""
+    if weights_name.upper() == "DEFAULT":
+        return models.get_model_weights(name).DEFAULT
+    for entry in entries:
+        if entry.name == weights_name.upper():
+            return entry
+    raise NotFoundError(
+        f"torchvision {torchvision.__version__} has no weights {weights_name!r} for {name}",
+        f"it has {', '.join(f'torchvision:{name}/{entry.name}' for entry in entries)}",
+    )
 
-    Resizing to one side makes the shorter side that long; a segmentation model takes the whole image, which for a
-    square image is a square.
+
+def preprocessing_of(transforms: Any) -> dict[str, Any]:
+    """Translate a preset of torchvision into fields of `modelspace.types.Preprocessing`.
+
+    A single resize side is that of the shorter side. A segmentation model takes the whole image, which is square for
+    square images.
     """
     resize = _box(transforms.resize_size)
     crop = getattr(transforms, "crop_size", None)
-    stated: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "input_size": _box(crop) if crop is not None else resize,
         "mean": tuple(transforms.mean),
         "std": tuple(transforms.std),
@@ -110,8 +115,8 @@ def preprocessing_of(transforms: Any) -> dict[str, Any]:
         "interpolation": transforms.interpolation.value,
     }
     if crop is not None:
-        stated |= {"resize": resize, "crop": "center" if len(_sides(transforms.resize_size)) == 1 else "squash"}
-    return stated
+        fields |= {"resize": resize, "crop": "center" if len(_sides(transforms.resize_size)) == 1 else "squash"}
+    return fields
 
 
 def _sides(size: Any) -> list[int]:
@@ -132,28 +137,28 @@ def _build(name: str, entry: Any, weights: str | None) -> nn.Module:
             raise
         raise ModelspaceError(
             f"the weights in {weights or entry.url} don't fit torchvision:{name}/{entry.name}: {line(error)[:160]}",
-            f"for weights of your own write torchvision:{name} and state the preprocessing",
+            f"for your own weights write torchvision:{name} and set the preprocessing",
         ) from error
     return module
 
 
 @contextmanager
-def _given(name: str, entry: Any, weights: str | None) -> Iterator[list[LoadedWeights]]:
-    """Let torchvision's builder find a file's weights where it would download them; yields what was taken from the file.
+def _weights_from(file: str | None, name: str, entry: Any) -> Iterator[list[LoadedWeights]]:
+    """Make torchvision's builder read a file, if there is one, instead of downloading the weights; yields what was taken.
 
-    The builder knows what each network needs to be like for its weights (auxiliary heads, input size), and asks `entry`
-    for them. Whichever they are, nothing but tensors is read.
+    The builder configures the network for its weights (auxiliary heads, input size), and gets them from `entry`. Only
+    tensors are read in either case.
     """
-    plain = entry.get_state_dict
+    download = entry.get_state_dict
     read: list[LoadedWeights] = []
 
     def get_state_dict(*args: Any, **options: Any) -> Any:
-        if weights is not None:
-            untrained = models.get_model(name, weights=None, **_built_without(name))
-            state, taken = read_state(weights, untrained)
+        if file is not None:
+            untrained = models.get_model(name, weights=None, **_offline_options(name))
+            state, taken = read_state(file, untrained)
             read.append(taken)
             return _versioned(state, untrained)
-        return plain(*args, **{**options, "weights_only": True})
+        return download(*args, **{**options, "weights_only": True})
 
     entry.get_state_dict = get_state_dict
     try:
@@ -163,26 +168,24 @@ def _given(name: str, entry: Any, weights: str | None) -> Iterator[list[LoadedWe
 
 
 def _versioned(state: Any, untrained: nn.Module) -> Any:
-    """The state dict with the versions of its layers; safetensors keep none, and MNASNet asks for its own."""
+    """The state dict with the versions of its layers, which safetensors lack and MNASNet checks."""
     if hasattr(state, "_metadata"):
         return state
-    versioned = OrderedDict(state)
-    versioned._metadata = untrained.state_dict()._metadata  # type: ignore[attr-defined]
-    return versioned
+    return with_versions(state, untrained)
 
 
-def _built_without(name: str) -> dict[str, Any]:
-    """What a builder needs to be told so that it downloads nothing and says nothing."""
+def _offline_options(name: str) -> dict[str, Any]:
+    """Options with which a builder downloads nothing and warns of nothing."""
     if name in models.list_models(module=models.segmentation):
         return {"weights_backbone": None}
     return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
 
 
-def _own(name: str, weights: str) -> tuple[nn.Module, LoadedWeights]:
-    """A network with the weights of the user, and as many classes as they have."""
-    options: dict[str, Any] = {"weights": None, **_built_without(name)}
+def _with_user_weights(name: str, weights: str) -> tuple[nn.Module, LoadedWeights]:
+    """A network with the user's weights, and the same number of classes."""
+    options: dict[str, Any] = {"weights": None, **_offline_options(name)}
     if options.keys() & {"weights_backbone", "init_weights"}:
-        # Heads for training alone are there or not, as the file has it.
+        # Auxiliary heads are only needed for training: build them if the file has their weights.
         auxiliary = any("aux" in str(key).partition(".")[0].lower() for key in read_state(weights)[0])
         if "init_weights" in options:
             options["aux_logits"] = auxiliary

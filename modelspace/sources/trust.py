@@ -1,7 +1,7 @@
-"""Files from outside: read once, fingerprinted, and refused where they can run code that nobody has said they trust.
+"""Files from other people: read once, hashed, and refused if they can run code that the user has not trusted.
 
-What is hashed is what is loaded: the bytes are read once and stay in memory, so that a file that is exchanged between the
-check and the loading is not loaded.
+What is hashed is what is loaded: the bytes are read once and stay in memory, so replacing the file between the check
+and the loading has no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 
-#: Largest file that is read. Its bytes lie in memory beside the weights that are made of them.
+#: Largest file that is read. Its bytes are in memory together with the weights parsed from them.
 MAX_BYTES = 16 << 30
 
 
@@ -27,64 +27,62 @@ class FileBytes:
     sha256: str
 
 
-def read_once(place: str, what: str) -> FileBytes:
-    """Read a file whole.
+def read_once(location: str, kind: str) -> FileBytes:
+    """Read a whole file.
 
     Args:
-        place: its path; a relative one is looked up from the current folder.
-        what: what it should be, for the error's text: "an ONNX file".
+        location: its path; a relative one is resolved against the current folder.
+        kind: what it should be, for error messages: "an ONNX file".
 
     Raises:
-        NotFoundError: there is no such file; near names are given.
+        NotFoundError: there is no such file; the hint has similar names.
         ModelspaceError: it can't be read, or is too large.
     """
-    path = Path(place).expanduser()
+    path = Path(location).expanduser()
     if path.is_dir():
-        raise UsageError(f"{path} is a folder, not {what}", "name the file in it")
+        raise UsageError(f"{path} is a folder, not {kind}", "name the file in it")
     if not path.is_file():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise NotFoundError(f"there is no file {path}{where}", did_you_mean(path.name, beside))
+        folder = "" if path.is_absolute() else f" in {Path.cwd()}"
+        neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelspaceError(f"{path} can't be read: {error.strerror}") from error
     if len(content) > MAX_BYTES:
-        raise ModelspaceError(
-            f"{path} is larger than {MAX_BYTES >> 30} GB", "load it in Python and hand the module over"
-        )
+        raise ModelspaceError(f"{path} is larger than {MAX_BYTES >> 30} GB", "load it in Python and pass the module")
     if content.startswith(b"version https://git-lfs"):
-        raise ModelspaceError(f"{path} is a pointer of Git LFS, not {what}", "run git lfs pull first")
+        raise ModelspaceError(f"{path} is a Git LFS pointer, not {kind}", "run git lfs pull first")
     return FileBytes(path, content, hashlib.sha256(content).hexdigest())
 
 
-def require_trust(file: FileBytes, uri: str, trusted: str | None, what: str) -> None:
-    """Let exactly the file that the user trusts pass.
+def require_trust(file: FileBytes, uri: str, trusted: str | None, kind: str) -> None:
+    """Accept only the file that the user trusts.
 
     Args:
         file: the file.
         uri: its address.
-        trusted: the SHA-256 that the user gave, or None.
-        what: what the file is: "an exported program".
+        trusted: the SHA-256 that the user passed, or None.
+        kind: what the file is: "an exported program".
 
     Raises:
-        UsageError: no SHA-256 was given, or something that is none.
-        ModelspaceError: it is another file's.
+        UsageError: no SHA-256 was passed, or an invalid one.
+        ModelspaceError: the file has another SHA-256.
     """
     if trusted is None:
         raise UsageError(
-            f"{file.path} is {what}, which can run code of its author's when it is loaded; its SHA-256 is {file.sha256}",
-            f"if you trust where it comes from: `space.add({uri!r}, trust_code={file.sha256!r})`",
+            f"{file.path} is {kind}, which can run its author's code when it is loaded; its SHA-256 is {file.sha256}",
+            f"if you trust its origin: `space.add({uri!r}, trust_code={file.sha256!r})`",
         )
-    given = trusted.strip().lower().removeprefix("sha256:")
-    if not re.fullmatch("[0-9a-f]{64}", given):
+    expected = trusted.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", expected):
         raise UsageError(
-            f"`trust_code={trusted!r}` is not a SHA-256: that has 64 hexadecimal digits",
-            f"sha256sum {file.path} prints the file's; compare it with what its author publishes",
+            f"`trust_code={trusted!r}` is not a SHA-256, which has 64 hexadecimal digits",
+            f"sha256sum {file.path} prints the file's; compare it with the one that its author publishes",
         )
-    if given != file.sha256:
+    if expected != file.sha256:
         raise ModelspaceError(
-            f"{file.path} is not the trusted file: its SHA-256 is {file.sha256}, and {given} was trusted",
-            "it was changed or is another one; fetch it again from where you trust it, or trust the new SHA-256",
+            f"{file.path} is not the trusted file: its SHA-256 is {file.sha256}, and {expected} was trusted",
+            "it was changed or is another file; download it again from a trusted place, or trust the new SHA-256",
         )

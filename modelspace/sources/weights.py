@@ -44,6 +44,15 @@ class LoadedWeights:
     notes: tuple[str, ...] = ()
 
 
+def with_versions(state: State, module: nn.Module) -> State:
+    """A copy of a state dict with the versions of a module's layers, as `module.state_dict()` has them."""
+    # torch keeps the versions in a private attribute of the dict.
+    versioned: State = module.state_dict()
+    versioned.clear()
+    versioned.update(state)
+    return versioned
+
+
 def load_weights(module: nn.Module, weights: str) -> LoadedWeights:
     """Copy the weights in a file into a module. Names and shapes must agree exactly.
 

@@ -8,28 +8,28 @@ from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
-    """Load a model of the zoo. Its card states everything, so no flag is needed.
+def load(name: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
+    """Load a model of the zoo. Its card has everything, so no flag is needed.
 
     Raises:
         NotFoundError: no model of that name.
-        UsageError: weights were given; these models bring their own.
+        UsageError: weights were given; these models have their own.
     """
     names = list(zoo.names())
-    if rest not in names:
+    if name not in names:
         raise NotFoundError(
-            f"the zoo has no model called {rest!r}", did_you_mean(rest, names, f"it has {', '.join(names)}")
+            f"the zoo has no model called {name!r}", did_you_mean(name, names, f"it has {', '.join(names)}")
         )
     if weights is not None:
-        raise UsageError(f"zoo:{rest} brings its own weights", "leave `weights=` out, or use python: with a factory")
-    card = zoo.card(rest)
+        raise UsageError(f"zoo:{name} has its own weights", "leave `weights=` out, or use python: with a factory")
+    card = zoo.card(name)
     tags = {"group": card.group, "licence": card.licence, "trained_on": card.data}
     return describe(
-        zoo.load(rest),
-        uri=f"zoo:{rest}",
-        name=rest,
+        zoo.load(name),
+        uri=f"zoo:{name}",
+        name=name,
         flags=flags,
-        stated=card.preprocessing,
+        preprocessing=card.preprocessing,
         architecture=card.architecture,
         layer=card.layer,
         task=card.task,

@@ -250,7 +250,7 @@ def _check_address(uri: str, weights: str | None) -> None:
             from modelspace.sources import taskonomy
 
             encoder = taskonomy.find(address)
-            file = taskonomy.cached(encoder)
+            file = taskonomy.cache_path(encoder)
             if weights is None and not file.is_file():
                 raise NotFoundError(f"its weights are missing: {file}", f"fetch {taskonomy.URL}{encoder.file}")
         elif scheme == "timm":

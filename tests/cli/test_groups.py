@@ -103,7 +103,7 @@ def test_the_examples_of_the_table_can_be_parsed(name: str) -> None:
     row = FIELDS[name]
     for example in row.examples:
         text = ",".join(row.form.write(example))
-        assert row.read(text) == row.form.settle(example)
+        assert row.read(text) == row.form.convert(example)
         assert PreprocessingFlags.parse(**{name: text}) == PreprocessingFlags.from_dict({name: example})
         values = load("layers").make_context("layers", ["a", flag(name), *row.form.write(example)]).params
         assert InputOptions.taken_from(values).flags() == PreprocessingFlags.from_dict({name: example})

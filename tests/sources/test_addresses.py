@@ -1,4 +1,4 @@
-"""Addresses of models, the table of sources, and what importing the package costs."""
+"""Addresses of models, the table of sources, and what importing the package loads."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from modelspace.sources import SOURCES, SourceInfo, is_uri, parse_uri, source_ta
 
 
 def imported(statement: str, *modules: str) -> set[str]:
-    """Which of the modules a fresh interpreter has loaded after the statement."""
+    """The modules among these that a fresh interpreter has loaded after the statement."""
     code = f"{statement}\nimport sys\nprint(*(m for m in {modules!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
@@ -34,7 +34,7 @@ def test_parse_uri_splits_at_the_first_colon():
 def test_an_unknown_scheme_names_the_near_and_the_known_ones():
     with pytest.raises(NotFoundError) as caught:
         parse_uri("pyton:net:make")
-    assert caught.value.message == "no source of models is called 'pyton'"
+    assert caught.value.message == "unknown scheme 'pyton'"
     assert caught.value.hint == f"did you mean python? known schemes: {', '.join(sorted(SOURCES))}"
     with pytest.raises(NotFoundError) as caught:
         parse_uri("qqq:x")
@@ -55,7 +55,7 @@ def test_an_address_must_name_a_model():
 
 
 def test_a_live_module_cant_be_loaded_again():
-    with pytest.raises(UsageError, match="handed over by a Python program"):
+    with pytest.raises(UsageError, match="passed as a module from Python"):
         sources.load("live:my.Net")
 
 
@@ -67,7 +67,7 @@ def test_is_uri_wants_a_known_scheme():
 
 def test_a_scheme_can_be_taken_once_only():
     row = SourceInfo("zoo", "one", "", "")
-    with pytest.raises(ConflictError, match="the scheme 'zoo' is taken twice, by one and two"):
+    with pytest.raises(ConflictError, match="the scheme 'zoo' is registered twice, by one and two"):
         source_table([row, SourceInfo("zoo", "two", "", "")])
     with pytest.raises(ConflictError, match="'live'"):
         source_table([SourceInfo("live", "one", "", "")])
@@ -88,7 +88,7 @@ def test_every_row_names_its_own_scheme():
 
 def test_a_source_comes_in_by_the_table(monkeypatch, tmp_path):
     (tmp_path / "fake_source.py").write_text(
-        "def load(rest, weights, flags):\n    return (rest, weights, flags.mean)\n"
+        "def load(name, weights, flags):\n    return (name, weights, flags.mean)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     fake = SourceInfo("fake", "fake_source", "for tests", "fake:x")

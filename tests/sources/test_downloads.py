@@ -1,4 +1,4 @@
-"""What goes wrong with models that come from elsewhere: two lines each, told apart by the errors of the libraries."""
+"""Errors of downloads: a message and a hint for each error of the libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelspace.sources import downloads
 
 
 def explained(error: BaseException) -> ModelspaceError:
-    with pytest.raises(ModelspaceError) as caught, downloads.explained("hf-hub:a/b", "fetch it elsewhere"):
+    with pytest.raises(ModelspaceError) as caught, downloads.download_errors("hf-hub:a/b", "fetch it elsewhere"):
         raise error
     assert "\n" not in caught.value.message
     assert caught.value.hint
@@ -23,12 +23,12 @@ def explained(error: BaseException) -> ModelspaceError:
 
 
 def hub_error(name: str) -> BaseException:
-    """An error of huggingface_hub with a response of its own kind, or without where it takes none."""
+    """An error of huggingface_hub, without the response that some of them require."""
     errors = pytest.importorskip("huggingface_hub.errors")
     kind = getattr(errors, name)
-    made = kind.__new__(kind)
-    Exception.__init__(made, "the server's words\nover two lines (Request ID: Root=1-2;3)")
-    return made
+    error = kind.__new__(kind)
+    Exception.__init__(error, "the server's words\nover two lines (Request ID: Root=1-2;3)")
+    return error
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def hub_error(name: str) -> BaseException:
             "elsewhere",
         ),
         ("OfflineModeIsEnabled", ModelspaceError, "is not on this machine", "elsewhere"),
-        ("RemoteEntryNotFoundError", NotFoundError, "hf-hub:a/b lacks a file", "repository"),
+        ("RemoteEntryNotFoundError", NotFoundError, "hf-hub:a/b lacks a required file", "repository"),
         ("DisabledRepoError", NotFoundError, "has been disabled", "another"),
         ("HfHubHTTPError", ModelspaceError, "can't be downloaded: HfHubHTTPError: the server's words over two", "else"),
     ],
@@ -60,12 +60,12 @@ def test_errors_of_the_hub(name, kind, message, hint):
 def test_errors_of_other_downloads():
     refused = urllib.error.URLError(OSError("no route"))
     assert "can't be downloaded: URLError" in explained(refused).message
-    gone = urllib.error.HTTPError("x", 403, "Forbidden", None, None)  # type: ignore[arg-type]
-    assert explained(gone).message == "the weights of hf-hub:a/b are not given out: the server answers 403"
+    forbidden = urllib.error.HTTPError("x", 403, "Forbidden", None, None)  # type: ignore[arg-type]
+    assert explained(forbidden).message == "the weights of hf-hub:a/b can't be downloaded: the server answers 403"
     assert "can't be downloaded" in explained(ConnectionResetError("reset")).message
     damaged = RuntimeError('invalid hash value (expected "a", got "b")')
     assert explained(damaged).hint == "try again"
-    assert "no space is left" in explained(OSError(28, "No space left on device")).message
+    assert "no space left" in explained(OSError(28, "No space left on device")).message
 
 
 def test_the_cause_says_more_than_the_error_around_it():
@@ -75,10 +75,10 @@ def test_the_cause_says_more_than_the_error_around_it():
 
 
 def test_other_errors_are_not_touched():
-    with pytest.raises(KeyError), downloads.explained("it", "do"):
+    with pytest.raises(KeyError), downloads.download_errors("it", "do"):
         raise KeyError("a bug")
-    with pytest.raises(NotFoundError, match="as it is"), downloads.explained("it", "do"):
-        raise NotFoundError("as it is")
+    with pytest.raises(NotFoundError, match="unchanged"), downloads.download_errors("it", "do"):
+        raise NotFoundError("unchanged")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_missing_package_says_which_extra_to_install(uri, package, extra, monk
 
 
 def test_a_torchvision_that_was_built_for_another_torch():
-    """Said of torch's own words, and, where such a torchvision is installed, of a real import."""
-    error = downloads.broken("timm", RuntimeError("operator torchvision::nms does not exist"))
+    """With torch's message, and with a real import if such a torchvision is installed."""
+    error = downloads.broken_package("timm", RuntimeError("operator torchvision::nms does not exist"))
     assert error.message == "the installed torchvision was not built for the installed torch"
     assert "pip install --force-reinstall torch torchvision" in error.hint
     code = (
@@ -112,7 +112,8 @@ def test_a_torchvision_that_was_built_for_another_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in (error.message, "torchvision:alexnet names no weights, and random ones say nothing")
+    no_weights = "torchvision:alexnet names no weights, and a model with random weights is not useful"
+    assert done.stdout.strip() in (error.message, no_weights)
 
 
 def test_a_package_that_fails_otherwise(monkeypatch):

@@ -23,7 +23,7 @@ class Holder(nn.Module):
 
 
 def by_definition(arrays):
-    """The documented bytes, written once more with NumPy alone. arrays: name -> (name of the type, array)."""
+    """The documented bytes, computed with NumPy only. arrays: name -> (name of the type, array)."""
     stream = b""
     for name in sorted(arrays):
         dtype, array = arrays[name]
@@ -89,7 +89,7 @@ def test_names_and_values_cant_be_traded_for_each_other():
 def test_bytes_are_little_endian_on_any_machine():
     tensor = torch.tensor([1, 256], dtype=torch.int32)
     assert bytes(_little_endian(tensor)) == bytes([1, 0, 0, 0, 0, 1, 0, 0])
-    # On a big-endian machine the same memory would hold the bytes of every number the other way round.
+    # On a big-endian machine the bytes of every number are in reverse order in memory.
     assert _little_endian(tensor, "big") == bytes([0, 0, 0, 1, 0, 0, 1, 0])
     assert len(_little_endian(torch.zeros(2, dtype=torch.complex64), "big")) == 16
 

@@ -1,4 +1,4 @@
-"""Models of transformers, from a folder and from a hub that is not there."""
+"""Models of transformers, from a folder and from a simulated hub."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def vit(tmp_path_factory):
 
 
 def copy_of(folder, path, **changes):
-    """A copy whose config.json has some entries changed; None takes one out."""
+    """A copy with changes to config.json; None removes an entry."""
     shutil.copytree(folder, path)
     config = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
@@ -89,8 +89,8 @@ def copy_of(folder, path, **changes):
     ],
 )
 def test_a_folder_is_loaded_tapped_and_explained(model, config, layer, architecture, task, tmp_path):
-    made = getattr(transformers, config[0])(**config[1])
-    card = attributed(f"hf-hub:{folder_of(tmp_path / 'a-model', model, made)}")
+    settings = getattr(transformers, config[0])(**config[1])
+    card = attributed(f"hf-hub:{folder_of(tmp_path / 'a-model', model, settings)}")
     assert (card.layer, card.architecture, card.task) == (layer, architecture or model, task)
     assert card.name == "a-model"
     assert card.preprocessing == Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3)
@@ -118,20 +118,20 @@ def test_a_relative_folder_and_weights_of_ones_own(vit, tmp_path, monkeypatch):
     loaded = sources.load("hf-hub:./.")
     config = transformers.ViTConfig(**VIT)
     other = folder_of(tmp_path / "other", "ViTForImageClassification", config)
-    own = sources.load("hf-hub:./.", weights=str(other / "model.safetensors"))
-    assert own.tags["weights"].endswith("model.safetensors")
+    replaced = sources.load("hf-hub:./.", weights=str(other / "model.safetensors"))
+    assert replaced.tags["weights"].endswith("model.safetensors")
     direct = sources.load(f"hf-hub:{other}")
-    assert own.weights_sha256 == direct.weights_sha256 != loaded.weights_sha256
+    assert replaced.weights_sha256 == direct.weights_sha256 != loaded.weights_sha256
 
 
 def test_the_same_weights_with_and_without_a_folder_of_code(vit, tmp_path):
-    """What a folder brings of code is passed over for a network that transformers has, and refused for others."""
+    """Code in a folder is ignored for a network that transformers has, and the folder is refused for others."""
     (tmp_path / "bad").mkdir()
-    mine = copy_of(vit, tmp_path / "mine", auto_map={"AutoModel": "evil.Evil"})
-    (mine / "evil.py").write_text("raise SystemExit('code was run')")
-    assert sources.load(f"hf-hub:{mine}").weights_sha256 == sources.load(f"hf-hub:{vit}").weights_sha256
+    known = copy_of(vit, tmp_path / "known", auto_map={"AutoModel": "evil.Evil"})
+    (known / "evil.py").write_text("raise SystemExit('code was run')")
+    assert sources.load(f"hf-hub:{known}").weights_sha256 == sources.load(f"hf-hub:{vit}").weights_sha256
     foreign = copy_of(vit, tmp_path / "foreign", auto_map={"AutoModel": "evil.Evil"}, model_type="evil")
-    with pytest.raises(ModelspaceError, match="brings code of its own, which is never run"):
+    with pytest.raises(ModelspaceError, match="its own code is never run"):
         sources.load(f"hf-hub:{foreign}")
 
 
@@ -143,7 +143,7 @@ def test_weights_that_would_be_random_are_refused(vit, tmp_path):
 
 
 def test_a_pooler_that_was_not_trained_is_left_out(vit, tmp_path):
-    """A classifier's file under the bare encoder: its pooler would be random."""
+    """A classifier's weights in the bare encoder: its pooler would be random."""
     bare = copy_of(vit, tmp_path / "bare", architectures=["ViTModel"])
     loaded = sources.load(f"hf-hub:{bare}")
     assert loaded.module.pooler is None
@@ -178,16 +178,16 @@ def test_models_that_take_no_images_are_refused(tmp_path):
 def test_a_folder_without_a_processor_states_nothing(vit, tmp_path):
     bare = copy_of(vit, tmp_path / "bare")
     (bare / "preprocessor_config.json").unlink()
-    with pytest.raises(UsageError, match="nobody states the input size, mean and std of hf-hub:"):
+    with pytest.raises(UsageError, match=r"the input size, mean and std of hf-hub:.* are not given"):
         sources.load(f"hf-hub:{bare}")
     flags = PreprocessingFlags((32, 32), (0.5,) * 3, (0.5,) * 3)
     assert sources.load(f"hf-hub:{bare}", preprocessing=flags).preprocessing.input_size == (32, 32)
 
 
 def test_folders_that_are_no_models(vit, tmp_path):
-    for rest, message in [("./nope", "there is no folder"), (str(tmp_path), "there is no config.json")]:
+    for path, message in [("./nope", "there is no folder"), (str(tmp_path), "there is no config.json")]:
         with pytest.raises(NotFoundError, match=message):
-            sources.load(f"hf-hub:{rest}")
+            sources.load(f"hf-hub:{path}")
     empty = copy_of(vit, tmp_path / "empty")
     (empty / "model.safetensors").unlink()
     with pytest.raises(NotFoundError, match="there are no weights in"):
@@ -200,25 +200,25 @@ def test_folders_that_are_no_models(vit, tmp_path):
 
 
 def test_a_repository_is_fetched_at_one_commit(vit, tmp_path, monkeypatch):
-    """The hub, played: what is asked for, and that the commit goes into the tags."""
+    """A simulated hub: what is requested, and that the commit is in the tags."""
     commit = "c" * 40
-    place = tmp_path / "snapshots" / commit
-    asked = []
+    folder = tmp_path / "snapshots" / commit
+    requests = []
     monkeypatch.setattr(
         huggingface.hub,
         "hf_hub_download",
-        lambda name, file, revision=None: (asked.append((name, revision)), str(place / file))[1],
+        lambda name, file, revision=None: (requests.append((name, revision)), str(folder / file))[1],
     )
 
     def snapshot_download(name, revision=None, allow_patterns=()):
-        asked.append((name, revision))
-        if not place.exists():
-            shutil.copytree(vit, place)
-        return str(place)
+        requests.append((name, revision))
+        if not folder.exists():
+            shutil.copytree(vit, folder)
+        return str(folder)
 
     monkeypatch.setattr(huggingface.hub, "snapshot_download", snapshot_download)
     loaded = sources.load("hf-hub:org/name@v2")
-    assert asked == [("org/name", "v2"), ("org/name", commit)]
+    assert requests == [("org/name", "v2"), ("org/name", commit)]
     assert (loaded.uri, loaded.suggested_name) == ("hf-hub:org/name@v2", "name")
     assert loaded.tags["revision"] == commit
     assert loaded.weights_sha256 == sources.load(f"hf-hub:{vit}").weights_sha256
@@ -237,9 +237,9 @@ def test_a_hub_that_gives_nothing(name, message, monkeypatch):
 
     def refuse(*args, **options):
         kind = getattr(errors, name)
-        made = kind.__new__(kind)
-        Exception.__init__(made, "no")
-        raise made
+        error = kind.__new__(kind)
+        Exception.__init__(error, "no")
+        raise error
 
     monkeypatch.setattr(huggingface.hub, "hf_hub_download", refuse)
     with pytest.raises(ModelspaceError) as caught:
@@ -285,12 +285,12 @@ def test_models_of_timm_come_through_timm(tmp_path):
     ],
 )
 def test_the_input_is_the_one_that_transformers_makes(kind, changes):
-    """Against the processors themselves, which resize in 8 bits."""
+    """Compared with the processors themselves, which resize in 8 bits."""
     from PIL import Image
 
     processor = getattr(transformers, kind + "Pil")(**changes)
     config = json.loads(processor.to_json_string()) | {"image_processor_type": kind}
-    preprocessing = Preprocessing(**processors.preprocessing_of(config, "it"))
+    preprocessing = Preprocessing(**processors.preprocessing_of(config, "the model"))
     image = smooth(301)
     theirs = torch.from_numpy(np.array(processor(Image.fromarray(image))["pixel_values"][0]))
     ours = to_input(image[None], preprocessing)[0]
@@ -305,20 +305,20 @@ def test_the_input_is_the_one_that_transformers_makes(kind, changes):
         ({"image_processor_type": "PerceiverImageProcessor"}, "PerceiverImageProcessor"),
         ({"do_align_long_axis": True}, "do_align_long_axis"),
         ({"resample": 1}, "Pillow's filter 1"),
-        ({"resample": None}, "does not say how it resizes"),
-        ({"size": {"max_pixels": 9}}, "leaves it open"),
+        ({"resample": None}, "has no resize filter"),
+        ({"size": {"max_pixels": 9}}, "has an ambiguous size"),
         ({"do_resize": False, "do_center_crop": True, "crop_size": 32}, "without resizing"),
         ({"do_normalize": None}, "not whether it is used"),
     ],
 )
-def test_processors_that_cant_be_stated_are_refused(changes, message):
+def test_unsupported_processors_are_refused(changes, message):
     config = {key: value for key, value in (STATED | changes).items() if value is not None}
     with pytest.raises(UsageError, match=message) as caught:
-        processors.preprocessing_of(config, "it")
+        processors.preprocessing_of(config, "the model")
     assert "'mean': (" in caught.value.hint
 
 
-def test_flags_take_the_place_of_a_processor_that_cant_be_stated(vit, tmp_path):
+def test_flags_replace_an_unsupported_processor(vit, tmp_path):
     other = copy_of(vit, tmp_path / "other")
     (other / "preprocessor_config.json").write_text(json.dumps(STATED | {"resample": 1}))
     with pytest.raises(UsageError, match="filter 1"):

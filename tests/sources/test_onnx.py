@@ -1,4 +1,4 @@
-"""`onnx:` addresses: the converted model is the exported one, its claims are checked, and what is missing is named."""
+"""`onnx:` addresses: the converted model is the exported one, files are checked, and missing operators are named."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def graph(
     values = [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
     kind = options.pop("kind", TensorProto.FLOAT)
     opset = options.pop("opset", 18)
-    made = helper.make_graph(
+    proto = helper.make_graph(
         list(nodes),
         "net",
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, list("abcd"))],
         values,
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     helper.set_model_props(model, {key: str(value) for key, value in options.items()})
     return model
 
@@ -84,11 +84,11 @@ def test_maps_equal_those_of_the_model_before_the_export(tmp_path, name):
     tap = find_encoder_output(loaded.module, x[:2])
     assert tap.layer.rpartition(":")[2] == find_encoder_output(model, x[:2]).layer.rpartition(":")[2]
     assert_same_maps(maps(loaded.module, x), maps(model, x), 1e-4)
-    # the file holds float32, and batch norm was folded into the convolution before it
-    found, wanted = maps(loaded.module.double(), x.double()), maps(model.double(), x.double())
-    # next to a kink the ratio y / (x + ε) turns such a rounding into more
-    assert_same_maps(found, {"epsilon_lrp": wanted.pop("epsilon_lrp")}, 1e-4)
-    assert_same_maps(found, wanted, 1e-5)
+    # The file has float32 weights, and batch norm is folded into the convolution before it.
+    actual, expected = maps(loaded.module.double(), x.double()), maps(model.double(), x.double())
+    # Close to a kink the ratio y / (x + ε) amplifies this rounding.
+    assert_same_maps(actual, {"epsilon_lrp": expected.pop("epsilon_lrp")}, 1e-4)
+    assert_same_maps(actual, expected, 1e-5)
     assert ledger(tap, x.double()).residual < 1e-9
 
 
@@ -324,25 +324,25 @@ def test_an_operator_does_what_the_reference_does(kind, constants, opset, shape,
 
     x = real(*shape)
     names = ["x", *("" if isinstance(value, str) else f"c{i}" for i, value in enumerate(constants))]
-    given: dict[str, np.ndarray] = {"x": x}
-    given |= {f"c{i}": np.asarray(value) for i, value in enumerate(constants) if not isinstance(value, str)}
+    feed: dict[str, np.ndarray] = {"x": x}
+    feed |= {f"c{i}": np.asarray(value) for i, value in enumerate(constants) if not isinstance(value, str)}
     if kind == "Where":
-        names, given = ["b", "x", "c0"], {**given, "b": x > 0}
+        names, feed = ["b", "x", "c0"], {**feed, "b": x > 0}
     outputs = [f"y{i}" for i in range(n_outputs)]
-    made = helper.make_graph(
+    proto = helper.make_graph(
         [helper.make_node(kind, names, outputs, **attributes)],
         "one",
-        [helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in given.items()],
+        [helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in feed.items()],
         [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in outputs],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    wanted = ReferenceEvaluator(model).run(None, given)
-    tensors = [torch.from_numpy(np.array(given[name])) if name else None for name in names]
-    found = OPERATORS[kind](Node(kind, opset, attributes, n_outputs), *tensors)
-    found = found if isinstance(found, tuple | list) else (found,)
-    assert len(found) == n_outputs
-    for ours, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4, atol=1e-5)
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    expected = ReferenceEvaluator(model).run(None, feed)
+    tensors = [torch.from_numpy(np.array(feed[name])) if name else None for name in names]
+    results = OPERATORS[kind](Node(kind, opset, attributes, n_outputs), *tensors)
+    results = results if isinstance(results, tuple | list) else (results,)
+    assert len(results) == n_outputs
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.numpy(), reference, rtol=1e-4, atol=1e-5)
 
 
 def test_versions_that_the_reference_does_not_know():
@@ -395,7 +395,7 @@ def refused(model: Any, path: Path, **options: object) -> ModelspaceError:
 
 def test_an_operator_that_is_not_there_is_named_with_its_version(tmp_path):
     error = refused(graph([node("NonZero", y="i"), node("Cast", "i", to=1)]), tmp_path / "a")
-    assert error.message.endswith("needs the ONNX operator NonZero of opset 18, which is not supported")
+    assert error.message.endswith("needs the unsupported ONNX operator NonZero of opset 18")
     model = graph([node("FusedConv", domain="com.microsoft")])
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     assert "com.microsoft.FusedConv of opset 1" in refused(model, tmp_path / "b").message
@@ -408,7 +408,7 @@ def test_an_operator_that_is_not_there_is_named_with_its_version(tmp_path):
 def test_versions_and_inputs(tmp_path):
     assert "has opset 6" in refused(graph([node("Relu")], opset=6), tmp_path / "a").message
     assert "type UINT8" in refused(graph([node("Cast", to=1)], kind=TensorProto.UINT8), tmp_path / "b").message
-    assert "batches of four axes" in refused(graph([node("Relu")], (1, 3, 4)), tmp_path / "c").message
+    assert "a batch of images has four axes" in refused(graph([node("Relu")], (1, 3, 4)), tmp_path / "c").message
     two = graph([node("Add", "x", "z")])
     two.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (1, 3, 16, 16)))
     assert "takes 2 inputs (x, z)" in refused(two, tmp_path / "d").message
@@ -418,21 +418,21 @@ def test_versions_and_inputs(tmp_path):
     assert caught.value.hint.startswith("use `preprocessing={'input_size': 16}`; ")
     with pytest.raises(UsageError, match="not of anyx1x16x16"):
         load(path, channels="gray", mean=[0.5], std=[0.5])
-    with pytest.raises(UsageError, match="brings its own weights"):
+    with pytest.raises(UsageError, match="has its own weights"):
         sources.load(f"onnx:{path}", weights="w")
     with pytest.raises(NotFoundError, match="there is no file"):
         load(tmp_path / "nowhere.onnx")
 
 
 def test_broken_files(tmp_path):
-    whole_file = export(make("residual"), tmp_path / "net.onnx").read_bytes()
-    for name, content in {"text": b"hello, world", "empty": b"", "short": whole_file[: len(whole_file) // 2]}.items():
+    exported = export(make("residual"), tmp_path / "net.onnx").read_bytes()
+    for name, content in {"text": b"hello, world", "empty": b"", "short": exported[: len(exported) // 2]}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelspaceError) as caught:
             load(tmp_path / name)
         assert caught.value.hint
     missing = graph([node("Relu", "nothing")])
-    assert "is no valid ONNX model" in refused(missing, tmp_path / "m").message
+    assert "is not a valid ONNX model" in refused(missing, tmp_path / "m").message
 
 
 def test_a_tensor_that_claims_more_than_it_has_is_refused(tmp_path):
@@ -445,7 +445,7 @@ def test_a_tensor_that_claims_more_than_it_has_is_refused(tmp_path):
 
 
 def external(path: Path, location: str, data: bytes | None, **entries: int) -> Path:
-    """A model whose one weight lies in another file."""
+    """A model whose only weight is in another file."""
     model = graph([node("Add", "x", "c")], constants={"c": np.ones((1, 3, 1, 1), dtype=np.float32)})
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -457,7 +457,7 @@ def external(path: Path, location: str, data: bytes | None, **entries: int) -> P
     return save(model, path)
 
 
-def test_data_beside_the_model_are_read_and_others_are_not(tmp_path):
+def test_data_next_to_the_model_are_read_and_others_are_not(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     data = np.float32([1, 2, 3]).tobytes()
@@ -468,13 +468,13 @@ def test_data_beside_the_model_are_read_and_others_are_not(tmp_path):
     (tmp_path / "secret").write_bytes(data)
     os.symlink(tmp_path / "secret", folder / "link")
     for location in ("../secret", str(tmp_path / "secret"), "link", "a/../../secret", ""):
-        with pytest.raises(ModelspaceError, match=r"is refused: c lies in|needs the file"):
+        with pytest.raises(ModelspaceError, match=r"is refused: c is in|needs the file"):
             load(external(folder / "bad.onnx", location, None))
-    with pytest.raises(ModelspaceError, match="and short does not hold them"):
+    with pytest.raises(ModelspaceError, match="which are not in short"):
         load(external(folder / "short.onnx", "short", data[:8]))
-    with pytest.raises(ModelspaceError, match=r"claims 12 bytes, and net\.data does not hold them"):
+    with pytest.raises(ModelspaceError, match=r"claims 12 bytes, which are not in net\.data"):
         load(external(folder / "big.onnx", "net.data", None, offset=4, length=12))
-    with pytest.raises(ModelspaceError, match="needs the file gone beside it"):
+    with pytest.raises(ModelspaceError, match="needs the file gone next to it"):
         load(external(folder / "gone.onnx", "gone", None))
 
 
@@ -488,7 +488,7 @@ def test_without_onnx_the_extra_is_named(monkeypatch):
     assert caught.value.hint == "pip install 'modelspace[onnx]'"
 
 
-# ---- what the file says of itself
+# ---- metadata of the file
 
 
 def test_metadata_of_the_file(tmp_path):
@@ -496,10 +496,10 @@ def test_metadata_of_the_file(tmp_path):
     model = graph([node("Relu")], **{f"modelspace.{key}": value for key, value in stated.items()}, author="me")
     loaded = sources.load(f"onnx:{save(model, tmp_path / 'net.onnx')}")
     assert loaded.preprocessing.std == (0.25, 0.25, 0.25)
-    assert loaded.preprocessing.input_size == (16, 16)  # what the graph is bound to
+    assert loaded.preprocessing.input_size == (16, 16)  # fixed by the graph
     assert (loaded.task, loaded.data, loaded.layer) == ("shapes", "drawn", "the_Relu")
     assert load(tmp_path / "net.onnx").preprocessing.std == (0.5, 0.5, 0.5)
-    with pytest.raises(UsageError, match="nobody states the mean and std"):
+    with pytest.raises(UsageError, match=r"the mean and std of .* are not given"):
         sources.load(f"onnx:{save(graph([node('Relu')]), tmp_path / 'silent.onnx')}")
     error = refused(graph([node("Relu")], **{"modelspace.meen": 1}), tmp_path / "typo")
     assert "unknown metadata modelspace.meen" in error.message

@@ -1,4 +1,4 @@
-"""Who states the preprocessing, and what happens when nobody does."""
+"""Where the preprocessing comes from, and what happens when it is incomplete."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from torch import nn
 
 from modelspace.errors import UsageError
 from modelspace.sources import LoadedModel, PreprocessingFlags, from_module
-from modelspace.sources.base import flags_of, merge_preprocessing, stated_by
+from modelspace.sources.base import flags_of, merge_preprocessing, module_preprocessing
 from modelspace.types import Preprocessing
 
 IMAGENET = Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -49,27 +49,37 @@ def test_a_preprocessing_survives_as_a_mapping_and_as_flags(fields):
     assert merge_preprocessing(None, flags_of(preprocessing)) == preprocessing
 
 
-def test_nobody_states_anything():
+def test_without_any_preprocessing():
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(None, PreprocessingFlags(), "python:net.py:make")
-    assert caught.value.message == "nobody states the input size, mean and std of python:net.py:make"
-    assert caught.value.hint == f"add what it was trained with, for example {FLAGS}"
+    assert caught.value.message == "the input size, mean and std of python:net.py:make are not given"
+    assert caught.value.hint == f"add the values it was trained with, for example {FLAGS}"
 
 
 @pytest.mark.parametrize(
     ("stated", "flags", "words", "hint"),
     [
-        ({"input_size": 64}, {}, "mean and std of", f"`preprocessing={{{MEAN_AND_STD}}}`"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 3}, {}, "input size of", "`preprocessing={'input_size': 224}`"),
-        ({"input_size": 64}, {"mean": [0.5] * 3}, "std of", "`preprocessing={'std': (0.229, 0.224, 0.225)}`"),
-        ({"channels": "rgb", "value_range": (0, 1)}, {}, "input size, mean and std of", FLAGS),
+        ({"input_size": 64}, {}, "the mean and std of the model are", f"`preprocessing={{{MEAN_AND_STD}}}`"),
+        (
+            {"mean": [0.5] * 3, "std": [0.5] * 3},
+            {},
+            "the input size of the model is",
+            "`preprocessing={'input_size': 224}`",
+        ),
+        (
+            {"input_size": 64},
+            {"mean": [0.5] * 3},
+            "the std of the model is",
+            "`preprocessing={'std': (0.229, 0.224, 0.225)}`",
+        ),
+        ({"channels": "rgb", "value_range": (0, 1)}, {}, "the input size, mean and std of the model are", FLAGS),
     ],
 )
 def test_only_what_is_missing_is_asked_for(stated, flags, words, hint):
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(stated, flags_of(flags))
-    assert caught.value.message == f"nobody states the {words} the model"
-    assert caught.value.hint == f"add what it was trained with, for example {hint}"
+    assert caught.value.message == f"{words} not given"
+    assert caught.value.hint == f"add the values it was trained with, for example {hint}"
 
 
 def test_channels_and_range_follow_the_convention_of_mean_and_std():
@@ -79,7 +89,7 @@ def test_channels_and_range_follow_the_convention_of_mean_and_std():
 
 def test_a_mean_outside_the_conventional_range_is_not_believed():
     stated = {"input_size": 8, "mean": [104, 117, 123], "std": [1, 1, 1]}
-    with pytest.raises(UsageError, match=r"mean 104,117,123 of the model lies outside 0\.\.1") as caught:
+    with pytest.raises(UsageError, match=r"mean 104,117,123 of the model is outside 0\.\.1") as caught:
         merge_preprocessing(stated, PreprocessingFlags())
     assert caught.value.hint.startswith("add `preprocessing={'value_range': (0, 255)}`")
     assert merge_preprocessing(stated, PreprocessingFlags(value_range=(0, 255))).value_range == (0, 255)
@@ -100,13 +110,13 @@ def test_the_number_of_values_must_fit_the_channels():
 
 @pytest.mark.parametrize("flags", [{"value_range": (0.0, 255.0)}, {"channels": "bgr"}])
 def test_a_flag_that_changes_the_meaning_of_mean_and_std_needs_them_too(flags):
-    with pytest.raises(UsageError, match="changes the meaning of the mean and std that the model states") as caught:
+    with pytest.raises(UsageError, match="changes the meaning of the mean and std of the model") as caught:
         merge_preprocessing(IMAGENET, PreprocessingFlags(**flags))
     assert caught.value.hint.startswith("add `preprocessing={'mean': ")
-    with pytest.raises(UsageError, match="meaning of the std that"):
+    with pytest.raises(UsageError, match="meaning of the std of"):
         merge_preprocessing(IMAGENET, PreprocessingFlags(**flags, mean=(0.0,) * 3))
-    whole = PreprocessingFlags(**flags, mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 3.0))
-    assert merge_preprocessing(IMAGENET, whole).mean == (1.0, 2.0, 3.0)
+    consistent = PreprocessingFlags(**flags, mean=(1.0, 2.0, 3.0), std=(1.0, 2.0, 3.0))
+    assert merge_preprocessing(IMAGENET, consistent).mean == (1.0, 2.0, 3.0)
 
 
 def test_such_a_flag_is_fine_where_mean_and_std_dont_depend_on_it():
@@ -132,8 +142,8 @@ def test_flags_are_read_from_text():
         ("input_size", "big", "`input_size='big'` is neither a side nor HEIGHTxWIDTH in pixels"),
         ("input_size", "1x2x3", "`input_size='1x2x3'` is neither"),
         ("input_size", "-5", "`input_size='-5'` is neither"),
-        ("mean", "a,b", "`mean='a,b'` is not a list of numbers"),
-        ("std", "", "`std=''` is not a list of numbers"),
+        ("mean", "a,b", "`mean='a,b'` is not a comma-separated list of numbers"),
+        ("std", "", "`std=''` is not a comma-separated list of numbers"),
         ("value_range", "1", "`value_range='1'` is not a lowest and a highest value"),
     ],
 )
@@ -160,26 +170,26 @@ def module_with(**attributes):
 
 
 def test_a_module_states_its_preprocessing_in_an_attribute():
-    assert stated_by(module_with()) is None
-    assert stated_by(module_with(modelspace_preprocessing=IMAGENET)) is IMAGENET
+    assert module_preprocessing(module_with()) is None
+    assert module_preprocessing(module_with(modelspace_preprocessing=IMAGENET)) is IMAGENET
     assert from_module(module_with(preprocessing=IMAGENET.to_dict())).preprocessing == IMAGENET
     first = module_with(modelspace_preprocessing=IMAGENET, preprocessing={"input_size": 7})
-    assert stated_by(first) is IMAGENET
+    assert module_preprocessing(first) is IMAGENET
 
 
-def test_an_attribute_of_that_name_that_means_something_else_is_passed_over():
-    assert stated_by(module_with(preprocessing=nn.Identity())) is None
-    assert stated_by(module_with(preprocessing="resize")) is None
-    assert stated_by(module_with(preprocessing={"crop": 3})) is None
+def test_an_unrelated_attribute_of_that_name_is_ignored():
+    assert module_preprocessing(module_with(preprocessing=nn.Identity())) is None
+    assert module_preprocessing(module_with(preprocessing="resize")) is None
+    assert module_preprocessing(module_with(preprocessing={"crop": 3})) is None
 
 
-def test_but_a_slip_in_it_is_told():
+def test_but_a_typo_in_it_is_reported():
     with pytest.raises(UsageError, match="unknown entries: men"):
-        stated_by(module_with(preprocessing={"input_size": 3, "men": 1}))
+        module_preprocessing(module_with(preprocessing={"input_size": 3, "men": 1}))
     with pytest.raises(UsageError, match="unknown entries: size"):
-        stated_by(module_with(modelspace_preprocessing={"size": 3}))
+        module_preprocessing(module_with(modelspace_preprocessing={"size": 3}))
     with pytest.raises(UsageError, match=r"Conv2d\.modelspace_preprocessing is a str, not a Preprocessing or a dict"):
-        stated_by(module_with(modelspace_preprocessing="resize"))
+        module_preprocessing(module_with(modelspace_preprocessing="resize"))
 
 
 def test_from_module_describes_and_does_not_touch():
@@ -195,7 +205,7 @@ def test_from_module_describes_and_does_not_touch():
     assert (loaded.layer, loaded.task, loaded.data) == ("0", "depth", "rooms")
 
 
-def test_from_module_with_flags_over_the_modules_own_statement():
+def test_flags_override_the_modules_own_preprocessing():
     module = module_with(preprocessing=IMAGENET)
     flags = PreprocessingFlags(input_size=(32, 48))
     loaded = from_module(module, preprocessing=flags, uri="python:nets/a.py:make")
@@ -203,8 +213,8 @@ def test_from_module_with_flags_over_the_modules_own_statement():
     assert (loaded.uri, loaded.suggested_name) == ("python:nets/a.py:make", "make")
 
 
-def test_from_module_refuses_what_is_no_module_and_what_nobody_states():
+def test_from_module_refuses_other_objects_and_incomplete_preprocessing():
     with pytest.raises(UsageError, match="a str is not a torch module"):
         from_module("net")
-    with pytest.raises(UsageError, match=r"nobody states .* of live:torch"):
+    with pytest.raises(UsageError, match=r"of live:torch.* are not given"):
         from_module(nn.Conv2d(3, 4, 1))

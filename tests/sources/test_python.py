@@ -1,4 +1,4 @@
-"""`python:` addresses: factories in packages and in files, and what goes wrong in them."""
+"""`python:` addresses: factories in packages and files, and their errors."""
 
 import sys
 import textwrap
@@ -84,10 +84,10 @@ def test_an_installed_class_is_a_factory_too():
     assert loaded.preprocessing == Preprocessing((4, 4))
 
 
-def test_nobody_states_the_preprocessing(here):
+def test_incomplete_preprocessing(here):
     write(here / "net.py", "def make():\n    return nn.Conv2d(3, 2, 1)\n")
     error = refused("python:net.py:make", UsageError)
-    assert error.message == "nobody states the input size, mean and std of python:net.py:make"
+    assert error.message == "the input size, mean and std of python:net.py:make are not given"
     assert (
         "`preprocessing={'input_size': 224, 'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}`" in error.hint
     )
@@ -111,10 +111,10 @@ def test_untrained_models_are_the_same_each_time_and_torch_is_left_as_it_was(her
         import torch
 
         def make():
-            made = finish(nn.Conv2d(3, 2, 1))
+            module = finish(nn.Conv2d(3, 2, 1))
             torch.set_default_dtype(torch.float64)
             torch.set_grad_enabled(False)
-            return made
+            return module
         """,
     )
     torch.manual_seed(5)
@@ -175,15 +175,15 @@ def test_modules_that_are_installed_stay_imported(here):
 def test_the_module_of_a_file_stays_so_that_its_classes_can_be_found(here):
     write(here / "net.py", "class Net(nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 2, 1)\n")
     flags = PreprocessingFlags((4, 4), (0.0,) * 3, (1.0,) * 3)
-    one = sources.load("python:net.py:Net", preprocessing=flags).module
-    other = sources.load("python:net.py:Net", preprocessing=flags).module
-    assert type(one) is not type(other)
-    assert sys.modules[type(one).__module__].Net is type(one)
+    first = sources.load("python:net.py:Net", preprocessing=flags).module
+    second = sources.load("python:net.py:Net", preprocessing=flags).module
+    assert type(first) is not type(second)
+    assert sys.modules[type(first).__module__].Net is type(first)
 
 
-@pytest.mark.parametrize("rest", ["net.py", ":make", "net.py:"])
-def test_malformed_addresses(here, rest):
-    error = refused(f"python:{rest}", UsageError)
+@pytest.mark.parametrize("path", ["net.py", ":make", "net.py:"])
+def test_malformed_addresses(here, path):
+    error = refused(f"python:{path}", UsageError)
     assert "does not name a module and a factory" in error.message
     assert error.hint == "write python:package.module:factory or python:path/to/file.py:factory"
 
@@ -219,11 +219,11 @@ def test_a_missing_factory_gets_the_near_ones(here):
         ("def make(): return 3", "the factory make returned a int, not a torch module", "return an instance"),
         ("def make(): pass", "the factory make returned None, not a torch module", "return an instance"),
         ("def make(): return nn.ReLU", "returned the class ReLU, not a model", "return ReLU()"),
-        ("def make(depth, width=3): ...", "make(depth, width=3) wants arguments", "def make(): return make(...)"),
-        ("class make:\n    def __init__(self, a): ...", "make(a) wants arguments", "write one"),
+        ("def make(depth, width=3): ...", "make(depth, width=3) needs arguments", "def make(): return make(...)"),
+        ("class make:\n    def __init__(self, a): ...", "make(a) needs arguments", "write one"),
         ("make = nn.ReLU()", "'make' in net.py is a model, not a function", "def make(): return make"),
         ("make = 3", "'make' in net.py is a int, not a function", "write python:"),
-        ("async def make(): ...", "make is asynchronous", "not async def"),
+        ("async def make(): ...", "make is a coroutine function", "write it with def"),
     ],
 )
 def test_things_that_are_no_factories(here, code, words, hint):
@@ -244,7 +244,7 @@ def test_things_that_are_no_factories(here, code, words, hint):
         ("def make(:\n", "running net.py raised SyntaxError: invalid syntax (net.py:1)"),
         ("import not_there_at_all", "running net.py raised ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("from . import blocks", "running net.py raised ImportError: attempted relative import"),
-        # The line in the user's file counts, not the one in the library that it called.
+        # The line in the user's file, not the one in the library that it called.
         ("import json\ndef make():\n    json.loads('{')", "(net.py:3)"),
         ("def make():\n    exit()", "the factory make raised SystemExit: None (net.py:2)"),
         ("def make():\n    raise ValueError", "the factory make raised ValueError (net.py:2)"),

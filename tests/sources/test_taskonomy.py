@@ -1,4 +1,4 @@
-"""`taskonomy:NAME`: the architecture, where its weights are looked for, and what is checked of them."""
+"""`taskonomy:NAME`: the architecture, where its weights are searched for, and how they are checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelspace.types import Preprocessing
 
 @pytest.fixture(scope="module")
 def trained() -> TaskonomyEncoder:
-    """Random weights of the right shapes, with running statistics as after training."""
+    """Random weights of the right shapes, with running statistics like those of a trained network."""
     torch.manual_seed(0)
     module = TaskonomyEncoder().eval()
     for part in module.modules():
@@ -32,7 +32,7 @@ def trained() -> TaskonomyEncoder:
 
 @pytest.fixture(scope="module")
 def published(trained, tmp_path_factory) -> Path:
-    """A checkpoint as the published ones are: a state dict under "state_dict", pickled the old way."""
+    """A checkpoint like the published ones: a state dict under "state_dict", in the old pickle format."""
     path = tmp_path_factory.mktemp("weights") / "normal.pth"
     torch.save({"state_dict": trained.state_dict(), "epoch": 3}, path, _use_new_zipfile_serialization=False)
     return path
@@ -67,7 +67,7 @@ def test_names_and_shapes_of_the_weights(trained):
     assert sum(p.numel() for p in trained.parameters()) == 23_655_504
     assert state["conv1.weight"].shape == (64, 3, 7, 7)
     assert state["layer1.0.downsample.0.weight"].shape == (256, 64, 1, 1)
-    assert "layer1.2.downsample.0.weight" not in state  # it picks every second pixel, without weights
+    assert "layer1.2.downsample.0.weight" not in state  # it takes every second pixel, without weights
     assert state["compress1.weight"].shape == (8, 2048, 3, 3)
     assert state["compress_bn.running_var"].shape == (8,)
     blocks = [len(getattr(trained, f"layer{n}")) for n in (1, 2, 3, 4)]
@@ -77,7 +77,7 @@ def test_names_and_shapes_of_the_weights(trained):
 
 
 def test_a_block_is_what_its_definition_says(trained):
-    """The subsampling block, written out in float64."""
+    """The subsampling block, computed from its definition in float64."""
     block = trained.layer1[2].double()
     x = torch.rand(1, 256, 6, 6, dtype=torch.float64)
     y = x
@@ -112,7 +112,7 @@ def test_the_two_depths_are_those_of_taskonomys_own_list():
     # its task_dict.txt: "Depth : rgb2depth", "Euclidean-Distance : rgb2mist"
     assert find("rgb2depth").name == "depth_zbuffer"
     assert find("rgb2mist").name == "depth_euclidean"
-    with pytest.raises(NotFoundError, match="could be either of two encoders") as caught:
+    with pytest.raises(NotFoundError, match="is ambiguous: two encoders have this name") as caught:
         find("depth")
     assert caught.value.hint == "use taskonomy:depth_zbuffer or taskonomy:depth_euclidean"
 
@@ -134,7 +134,7 @@ def test_without_weights_it_says_what_to_fetch_and_where_to_put_it(monkeypatch, 
     with pytest.raises(NotFoundError) as caught:
         sources.load("taskonomy:normal")
     file = f"normal_encoder-{ENCODERS['normal'].sha256}.pth"
-    assert caught.value.message == f"the weights of taskonomy:normal are not there: {file}"
+    assert caught.value.message == f"the weights of taskonomy:normal are missing: {file}"
     assert f"{taskonomy.URL}{file}" in caught.value.hint
     assert str(tmp_path / "hub" / "checkpoints") in caught.value.hint
     with pytest.raises(NotFoundError, match="the weights file"):
@@ -173,7 +173,7 @@ def test_weights_from_the_cache(monkeypatch, tmp_path, published):
         sources.load("taskonomy:reshading", weights=str(folder / known.file))
     assert caught.value.hint == "use taskonomy:normal"
     (folder / known.file).write_bytes(published.read_bytes()[:-1] + b"x")
-    with pytest.raises(DamagedError, match="is not what its name says"):
+    with pytest.raises(DamagedError, match="does not match the hash in its name"):
         sources.load("taskonomy:normal")
 
 
@@ -185,7 +185,7 @@ def test_the_hash_in_a_files_name_is_checked(tmp_path, published, digits):
     path.rename(wrong)
     with pytest.raises(DamagedError) as caught:
         sources.load("taskonomy:normal", weights=str(wrong))
-    assert caught.value.hint == "it is damaged or was exchanged; fetch it again"
+    assert caught.value.hint == "it is damaged or was replaced; download it again"
 
 
 def test_no_code_of_the_file_is_run_and_other_weights_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Models of timm: the short version of `scripts/check_support.py`, and what timm's configuration says of the input."""
+"""Models of timm: the short version of `scripts/check_support.py`, and the input that timm's configuration gives."""
 
 from __future__ import annotations
 
@@ -62,13 +62,12 @@ def test_a_model_from_a_file_is_loaded_tapped_and_explained(name, layer, tmp_pat
     ],
 )
 def test_the_input_is_the_one_that_timm_makes(name, changes):
-    """Against `timm.data.create_transform`, which resizes in 8 bits: half a step of rounding on each axis."""
+    """Compared with `timm.data.create_transform`, which resizes in 8 bits: half a step of rounding on each axis."""
     from PIL import Image
     from timm.data import create_transform, resolve_data_config
 
     config = timm.get_pretrained_cfg(name).to_dict() | changes
-    stated = timm_models.preprocessing_of(config)
-    preprocessing = Preprocessing(**stated)
+    preprocessing = Preprocessing(**timm_models.preprocessing_of(config))
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config))
     for side in (128, 256, 401):
         image = smooth(side)
@@ -88,7 +87,7 @@ def test_a_configuration_that_leaves_something_out_states_nothing():
 
 def test_weights_of_nobody_knows_which_tag_need_flags(tmp_path):
     file = weights_of(timm.create_model("test_vit"), tmp_path / "weights.safetensors")
-    with pytest.raises(UsageError, match="nobody states the input size, mean and std of timm:test_vit") as caught:
+    with pytest.raises(UsageError, match="the input size, mean and std of timm:test_vit are not given") as caught:
         sources.load("timm:test_vit", weights=file)
     assert "'mean': (" in caught.value.hint
     flags = PreprocessingFlags((160, 160), (0.5,) * 3, (0.5,) * 3)
@@ -117,7 +116,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ("timm:resnet18.a1_in1", "no weights 'a1_in1'", "did you mean a1_in1k"),
         ("timm:resnet61q.x", "no weights 'x' for resnet61q", "timm:resnet61q.ra2_in1k"),
         ("timm:vit_tiny_patch16_384x", "no network called", "did you mean"),
-        ("timm:efficientnet_b8", "has no trained weights for efficientnet_b8", "load a file with `weights=`"),
+        ("timm:efficientnet_b8", "has no pretrained weights for efficientnet_b8", "load a file with `weights=`"),
     ],
 )
 def test_what_is_not_there(uri, message, hint):
@@ -147,22 +146,22 @@ def test_without_a_connection(monkeypatch):
 
 
 def test_a_download_carries_its_commit(monkeypatch):
-    """By the same door, with a build that needs no download."""
+    """With a replaced `create_model` that needs no download."""
     import huggingface_hub
 
-    plain = timm.create_model
-    asked = {}
+    original = timm.create_model
+    request = {}
 
     def create_model(name, pretrained=False, **options):
-        asked["pretrained"] = pretrained
-        return plain(name, **options)
+        request["pretrained"] = pretrained
+        return original(name, **options)
 
     monkeypatch.setattr(timm_models.timm, "create_model", create_model)
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda repo, file: f"/c/{repo}/snapshots/{'a' * 40}/{file}"
     )
     loaded = sources.load("timm:test_vit")
-    assert asked == {"pretrained": True}
-    assert loaded.uri == "timm:test_vit.r160_in1k"  # the tag that timm chose is named
+    assert request == {"pretrained": True}
+    assert loaded.uri == "timm:test_vit.r160_in1k"  # with the tag that timm chose
     assert loaded.tags["revision"] == "a" * 40
     assert "weights" not in loaded.tags

@@ -1,4 +1,4 @@
-"""Models of torchvision: the short version of `scripts/check_support.py`, and what their transforms say of the input."""
+"""Models of torchvision: the short version of `scripts/check_support.py`, and the input that their transforms give."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_model_from_a_file_is_loaded_tapped_and_explained(name, options, layer
 
 
 def test_the_network_is_built_as_torchvision_builds_it_for_its_weights(tmp_path):
-    """GoogLeNet's published weights want their input changed once more, and have heads that are then taken off."""
+    """GoogLeNet's published weights need `transform_input`, and have auxiliary heads that are removed after loading."""
     options = {"aux_logits": True, "init_weights": False}
     file = weights_of(tmp_path / "weights.safetensors", "googlenet", **options)
     loaded = sources.load("torchvision:googlenet/DEFAULT", weights=file)
@@ -89,7 +89,8 @@ def test_the_input_is_the_one_that_torchvision_makes(name):
 def test_never_random_weights():
     with pytest.raises(UsageError) as caught:
         sources.load("torchvision:resnet50")
-    assert caught.value.message == "torchvision:resnet50 names no weights, and random ones say nothing"
+    no_weights = "torchvision:resnet50 names no weights, and a model with random weights is not useful"
+    assert caught.value.message == no_weights
     assert caught.value.hint == (
         "write torchvision:resnet50/IMAGENET1K_V1 or torchvision:resnet50/IMAGENET1K_V2; or add `weights=file`"
     )
@@ -97,7 +98,8 @@ def test_never_random_weights():
 
 def test_weights_of_ones_own_need_flags_and_bring_their_classes(tmp_path):
     file = weights_of(tmp_path / "own.safetensors", "squeezenet1_1", num_classes=7)
-    with pytest.raises(UsageError, match="nobody states the input size, mean and std of torchvision:squeezenet1_1"):
+    missing = "the input size, mean and std of torchvision:squeezenet1_1 are not given"
+    with pytest.raises(UsageError, match=missing):
         sources.load("torchvision:squeezenet1_1", weights=file)
     flags = PreprocessingFlags((64, 64), (0.5,) * 3, (0.5,) * 3)
     loaded = sources.load("torchvision:squeezenet1_1", weights=file, preprocessing=flags)
@@ -105,7 +107,7 @@ def test_weights_of_ones_own_need_flags_and_bring_their_classes(tmp_path):
     assert (loaded.uri, loaded.task) == ("torchvision:squeezenet1_1", None)
     with pytest.raises(ModelspaceError, match="don't fit torchvision:squeezenet1_1/IMAGENET1K_V1") as caught:
         sources.load("torchvision:squeezenet1_1/IMAGENET1K_V1", weights=file)
-    assert "write torchvision:squeezenet1_1 and state" in caught.value.hint
+    assert "write torchvision:squeezenet1_1 and set" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -113,13 +115,8 @@ def test_weights_of_ones_own_need_flags_and_bring_their_classes(tmp_path):
     [
         ("torchvision:resnet51/DEFAULT", NotFoundError, "no network called 'resnet51'", "did you mean resnet"),
         ("torchvision:resnet18/V9", NotFoundError, "no weights 'V9'", "torchvision:resnet18/IMAGENET1K_V1"),
-        (
-            "torchvision:fasterrcnn_resnet50_fpn/DEFAULT",
-            UsageError,
-            "does not take a batch of single images",
-            "python:",
-        ),
-        ("torchvision:r3d_18/DEFAULT", UsageError, "does not take a batch of single images", "python:"),
+        ("torchvision:fasterrcnn_resnet50_fpn/DEFAULT", UsageError, "does not take a batch of images", "python:"),
+        ("torchvision:r3d_18/DEFAULT", UsageError, "does not take a batch of images", "python:"),
     ],
 )
 def test_what_is_not_there(uri, kind, message, hint):
@@ -130,13 +127,13 @@ def test_what_is_not_there(uri, kind, message, hint):
 
 
 def test_without_a_connection(monkeypatch, tmp_path):
-    def refused(*args, **options):
+    def unreachable(*args, **options):
         assert options["weights_only"] is True
         raise urllib.error.URLError("no route")
 
     import torchvision.models._api as api
 
-    monkeypatch.setattr(api, "load_state_dict_from_url", refused)
+    monkeypatch.setattr(api, "load_state_dict_from_url", unreachable)
     with pytest.raises(ModelspaceError) as caught:
         sources.load("torchvision:resnet18/IMAGENET1K_V1")
     assert "the weights of torchvision:resnet18/IMAGENET1K_V1 can't be downloaded: URLError" in caught.value.message
@@ -149,12 +146,12 @@ def test_a_download_is_read_without_running_code_and_says_where_it_came_from(mon
     import torchvision.models._api as api
 
     state = models.get_model("squeezenet1_1", weights=None).state_dict()
-    asked = {}
+    request = {}
     monkeypatch.setattr(
-        api, "load_state_dict_from_url", lambda url, **options: (asked.update(options, url=url), state)[1]
+        api, "load_state_dict_from_url", lambda url, **options: (request.update(options, url=url), state)[1]
     )
     loaded = sources.load("torchvision:squeezenet1_1/default")
-    assert asked["weights_only"] is True
-    assert asked["check_hash"] is True
-    assert loaded.tags["url"] == asked["url"]
+    assert request["weights_only"] is True
+    assert request["check_hash"] is True
+    assert loaded.tags["url"] == request["url"]
     assert loaded.uri == "torchvision:squeezenet1_1/IMAGENET1K_V1"

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, and what is refused with which words."""
+"""Files of weights: which are read, and with which messages others are refused."""
 
 import os
 import pickle
@@ -30,9 +30,9 @@ def trained():
     return module
 
 
-def equal(one, other):
-    ours, theirs = one.state_dict(), other.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+def equal(a, b):
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def refused(path, module=None, error=ModelspaceError):
@@ -42,7 +42,7 @@ def refused(path, module=None, error=ModelspaceError):
 
 
 def test_safetensors(trained, tmp_path):
-    # What a file is, its content says: the suffix is wrong on purpose.
+    # The suffix is wrong on purpose: the format is detected from the content.
     save_file(trained.state_dict(), tmp_path / "w.bin")
     module = net()
     load_weights(module, str(tmp_path / "w.bin"))
@@ -117,7 +117,7 @@ def test_missing_and_unknown_names_are_listed(trained, tmp_path):
     error = refused(tmp_path / "w.pt")
     assert error.message == (
         f"the weights in {tmp_path / 'w.pt'} don't fit Sequential: they lack 6 of its weights (1.weight, 1.bias, "
-        "1.running_mean, ...) and have 7 that it hasn't (norm.weight, norm.bias, norm.running_mean, ...)"
+        "1.running_mean, ...) and have 7 unknown to it (norm.weight, norm.bias, norm.running_mean, ...)"
     )
 
 
@@ -143,18 +143,18 @@ def test_an_entry_that_is_no_tensor(trained, tmp_path):
 def test_a_missing_file_and_a_folder(tmp_path):
     (tmp_path / "weights.safetensors").touch()
     error = refused(tmp_path / "weight.safetensors", error=NotFoundError)
-    assert error.message.endswith("is not there")
+    assert error.message.endswith("does not exist")
     assert error.hint == "did you mean weights.safetensors?"
-    assert refused(tmp_path, error=NotFoundError).message.endswith("is a folder, not a file of weights")
+    assert refused(tmp_path, error=NotFoundError).message.endswith("is a folder")
     assert refused(tmp_path / "no" / "such", error=NotFoundError).hint == ""
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "holds no weights"),
+        (b"", "has no weights"),
         (b"<html>404</html>", "it is neither safetensors nor a state dict saved by torch"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
         (b"PK\x03\x04 and nothing more", "can't be read: BadZipFile"),
         (b"\x80\x02zzzz", "can't be read as weights: UnpicklingError: Unsupported operand 122"),
         ((9).to_bytes(8, "little") + b"{not json" + b" " * 9, "can't be read as safetensors"),
@@ -170,11 +170,11 @@ def test_a_truncated_file_of_each_kind(trained, tmp_path):
     torch.save(trained.state_dict(), tmp_path / "b")
     torch.save(trained.state_dict(), tmp_path / "c", _use_new_zipfile_serialization=False)
     for name in "abc":
-        whole = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
         error = refused(tmp_path / name)
         assert "can't be read" in error.message
-        assert error.hint in ("it may be cut short", "it may be damaged or cut short")
+        assert error.hint in ("it may be truncated", "it may be damaged or truncated")
 
 
 class Evil:
@@ -221,7 +221,7 @@ def rewritten(source, target, compression=zipfile.ZIP_STORED, change=lambda name
 
 
 def test_an_archive_that_memory_mapping_would_misread_is_refused(tmp_path):
-    """torch.load(mmap=True) takes the bytes at an entry's place for its values, whatever the archive says."""
+    """torch.load(mmap=True) reads values at an entry's offset without checking its size or compression."""
     torch.save({"weight": torch.ones(64, 64), "bias": torch.ones(64)}, tmp_path / "good.pt")
     rewritten(tmp_path / "good.pt", tmp_path / "packed.pt", zipfile.ZIP_DEFLATED)
     assert "has compressed entries such as good/data.pkl" in refused(tmp_path / "packed.pt", nn.Linear(64, 64)).message
@@ -234,7 +234,7 @@ def test_an_archive_that_memory_mapping_would_misread_is_refused(tmp_path):
 
 def test_several_state_dicts_and_none(tmp_path, trained):
     torch.save({"model": trained.state_dict(), "net": trained.state_dict()}, tmp_path / "two.pt")
-    assert "holds several state dicts: model, net" in refused(tmp_path / "two.pt").message
+    assert "has several state dicts: model, net" in refused(tmp_path / "two.pt").message
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "none.pt")
     assert "but a dict with epoch, lr" in refused(tmp_path / "none.pt").message
     torch.save([1, 2], tmp_path / "list.pt")

@@ -58,7 +58,7 @@ def test_a_wrong_name_gets_the_near_one_or_the_list():
 
 @pytest.mark.usefixtures("small_zoo")
 def test_weights_of_ones_own_are_refused():
-    with pytest.raises(UsageError, match="zoo:depth brings its own weights"):
+    with pytest.raises(UsageError, match="zoo:depth has its own weights"):
         sources.load("zoo:depth", weights="other.safetensors")
 
 

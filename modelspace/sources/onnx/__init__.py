@@ -1,1 +1,1 @@
-"""ONNX files, converted to torch by our own operators."""
+"""ONNX files, converted to torch modules."""

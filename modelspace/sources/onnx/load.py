@@ -1,11 +1,11 @@
-"""``onnx:model.onnx``: an ONNX file, turned into a torch module, so that it has gradients and layers to tap.
+"""``onnx:model.onnx``: an ONNX file, converted to a torch module, so that it has gradients and layers to tap.
 
-Nothing of the file is run as code: its operators are looked up in `modelspace.sources.onnx.operators`, and one that is not there
-is refused by name and version. Every node becomes a submodule with the node's name, which owns the weights that the node
-uses; `--layer` takes that name, or the name of the node or of one of its outputs as the file has it.
+No code in the file is run: operators are looked up in `modelspace.sources.onnx.operators`, and an unknown one is
+refused by name and version. Every node becomes a submodule with the node's name, which has the weights that the node
+uses; `--layer` accepts that name, and the original names of the node and of its outputs.
 
-Before anything is made of a file its claims are checked: each tensor's bytes against its shape, data outside the file
-against the file's own folder, and the graph by onnx's checker.
+A file is checked before it is converted: the bytes of each tensor against its shape, external data against the file's
+folder, and the graph with onnx's checker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,44 +33,47 @@ from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
 from modelspace.sources.onnx.compare import compare, is_quantised
 from modelspace.sources.onnx.fold import all_nodes, as_constant, folded
+from modelspace.sources.onnx.fusion import fuse_gelu
 from modelspace.sources.onnx.operators import DTYPES, OPERATORS, Node, Unsupported
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.trust import FileBytes, read_once
 from modelspace.types import Preprocessing
 
-#: Versions of the standard operators that are understood. Older files differ in how they broadcast and normalise.
+#: Supported versions of the standard operators. Older ones broadcast and normalise differently.
 OPSETS = range(7, 27)
 
-#: Entries of a file's metadata by which it describes itself, each "modelspace." and one of these.
+#: Entries in a file's metadata that describe the model, each with the prefix "modelspace.".
 TEXTS = ("layer", "task", "data")
 METADATA = (*(entry.name for entry in fields(PreprocessingFlags) if entry.name != "inputs"), *TEXTS)
 
-#: First version of the package onnx that is safe to read foreign files with.
+#: First version of the package onnx that reads untrusted files safely.
 OLDEST = (1, 21)
 
 _PREFIX = "modelspace."
 _DOMAINS = ("", "ai.onnx")
-#: Inputs that are running statistics: buffers in torch, and without a gradient.
+#: Positions of the inputs that are running statistics: buffers in torch, without a gradient.
 _STATISTICS = {"BatchNormalization": (3, 4)}
-_REEXPORT = "export it anew, for example with torch.onnx.export(..., opset_version=18), or load its source with python:"
+_REEXPORT = (
+    "export it again, for example with torch.onnx.export(..., opset_version=18), or load its source with python:"
+)
 
 
 class OnnxStep(nn.Module):
-    """One node of an ONNX graph. Its constant inputs are its own; it is called with the others."""
+    """One node of an ONNX graph. It stores its constant inputs, and is called with the others."""
 
-    def __init__(self, node: Node, title: str, constants: Sequence[Tensor | None], given: Sequence[bool]) -> None:
+    def __init__(self, node: Node, title: str, constants: Sequence[Tensor | None], is_input: Sequence[bool]) -> None:
         super().__init__()
         self.modelspace_kind = node.kind
         self._node = node
         self.title = title
         self._run = OPERATORS[node.kind]
-        #: The type that floating results are converted to, while the model runs in another than its file's.
+        #: The type that floating results are converted to, if the model runs in another precision than its file's.
         self.modelspace_precision: torch.dtype | None = None
-        # per input: the attribute that holds it, "" where it is given, None where it is left out
+        # For each input: the attribute that stores it, "" if forward() is called with it, None if it is omitted.
         self._slots: list[str | None] = []
-        for number, (value, is_given) in enumerate(zip(constants, given, strict=True)):
-            if is_given or value is None:
-                self._slots.append("" if is_given else None)
+        for number, (value, variable) in enumerate(zip(constants, is_input, strict=True)):
+            if variable or value is None:
+                self._slots.append("" if variable else None)
                 continue
             name = f"constant{number}"
             self._slots.append(name)
@@ -79,12 +82,13 @@ class OnnxStep(nn.Module):
             elif isinstance(value, nn.Parameter):
                 self.register_parameter(name, value)
             else:
-                # numbers that shapes are computed from stay on the CPU, wherever the model goes
+                # Numbers that shapes are computed from stay on the CPU when the model is moved.
                 setattr(self, name, value)
 
     def forward(self, *inputs: Tensor) -> Any:
-        left = iter(inputs)
-        values = [next(left) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
+        """Run the operator."""
+        queue = iter(inputs)
+        values = [next(queue) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
         try:
             result = self._run(self._node, *values)
             return result if self.modelspace_precision is None else _converted(result, self.modelspace_precision)
@@ -100,7 +104,7 @@ def _converted(value: Any, dtype: torch.dtype) -> Any:
 
 
 class OnnxNet(nn.Module):
-    """The graph of an ONNX file. Takes its one input, in the file's own order of axes."""
+    """The graph of an ONNX file. Takes its only input, in the file's order of axes."""
 
     def __init__(self, graph: _Graph) -> None:
         super().__init__()
@@ -109,89 +113,92 @@ class OnnxNet(nn.Module):
         self.modelspace_aliases: dict[str, str] = {}
         if graph.shape and graph.shape[0] is not None:
             self.modelspace_batch = graph.shape[0]
-        # Per step: its name, the tensors that it is given and gives, and those that nothing needs after it.
+        # For each step: its name, its input and output tensors, and the tensors that no later step uses.
         self._plan: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = []
         used: set[str] = set()
         for step in graph.steps():
             name = _module_name(step.name, step.node.kind, used)
-            self.add_module(name, OnnxStep(step.node, step.title, step.constants, step.given))
-            inputs = tuple(text for text, given in zip(step.inputs, step.given, strict=True) if given)
+            self.add_module(name, OnnxStep(step.node, step.title, step.constants, step.is_input))
+            inputs = tuple(tensor for tensor, is_input in zip(step.inputs, step.is_input, strict=True) if is_input)
             self._plan.append((name, inputs, step.outputs, ()))
             for alias in (step.name, *step.outputs):
                 if alias and alias != name:
                     self.modelspace_aliases.setdefault(alias, name)
-        self._forget()
+        self._plan_releases()
 
     def steps(self) -> Iterator[tuple[OnnxStep, tuple[str, ...], tuple[str, ...]]]:
-        """The nodes in the order in which they run: the step, and the names of the tensors that it is given and gives."""
+        """The nodes in the order in which they run: the step, and the names of its input and output tensors."""
         for name, inputs, outputs, _ in self._plan:
             yield self._modules[name], inputs, outputs  # type: ignore[misc]
 
-    def _forget(self) -> None:
-        last = dict.fromkeys(self.output_names, len(self._plan))
+    def _plan_releases(self) -> None:
+        last_use = dict.fromkeys(self.output_names, len(self._plan))
         for number in reversed(range(len(self._plan))):
             name, inputs, outputs, _ = self._plan[number]
-            over = tuple(text for text in dict.fromkeys((*inputs, *outputs)) if text and text not in last)
-            last.update(dict.fromkeys(over, number))
-            self._plan[number] = (name, inputs, outputs, over)
+            unused = tuple(tensor for tensor in dict.fromkeys((*inputs, *outputs)) if tensor and tensor not in last_use)
+            last_use.update(dict.fromkeys(unused, number))
+            self._plan[number] = (name, inputs, outputs, unused)
 
     def forward(self, x: Tensor) -> Any:
+        """The only output, or a dict of all outputs."""
         values = {self.input_name: x if x.dtype == torch.float64 else x.to(self._dtype)}
-        for name, inputs, outputs, over in self._plan:
-            made = self._modules[name](*[values[text] for text in inputs])  # type: ignore[misc]
-            made = made if isinstance(made, tuple | list) else (made,)
-            values.update(zip((text for text in outputs if text), made, strict=False))
-            for text in over:
-                values.pop(text, None)
-        results = [values[text] for text in self.output_names]
-        return results[0] if len(results) == 1 else dict(zip(self.output_names, results, strict=True))
+        for name, inputs, outputs, unused in self._plan:
+            results = self._modules[name](*[values[tensor] for tensor in inputs])  # type: ignore[misc]
+            results = results if isinstance(results, tuple | list) else (results,)
+            values.update(zip((tensor for tensor in outputs if tensor), results, strict=False))
+            for tensor in unused:
+                values.pop(tensor, None)
+        if len(self.output_names) == 1:
+            return values[self.output_names[0]]
+        return {tensor: values[tensor] for tensor in self.output_names}
 
 
 def _module_name(name: str, kind: str, used: set[str]) -> str:
-    """A name that torch allows for a submodule: no dots, not empty, not taken. Names in a file may repeat, or be empty."""
-    plain = re.sub(r"[^0-9A-Za-z_/:-]", "_", name.strip("/")) or kind
-    # A number behind a name may make another node's name, so each is looked up. Nodes without a name are counted.
-    numbered = (f"{plain}_{number}" for number in itertools.count(1 if not name.strip("/") else 2))
-    candidates = itertools.chain([plain] if name.strip("/") else [], numbered)
-    chosen = next(candidate for candidate in candidates if candidate not in used)
-    used.add(chosen)
-    return chosen
+    """A valid and unique name for a submodule: without dots, not empty. Names in a file may repeat, or be empty."""
+    valid = re.sub(r"[^0-9A-Za-z_/:-]", "_", name.strip("/")) or kind
+    # A name with a number may be another node's name, so each is looked up. Nodes without a name are counted.
+    numbered = (f"{valid}_{number}" for number in itertools.count(1 if not name.strip("/") else 2))
+    candidates = itertools.chain([valid] if name.strip("/") else [], numbered)
+    unique = next(candidate for candidate in candidates if candidate not in used)
+    used.add(unique)
+    return unique
 
 
 def unsupported(node: Node, detail: str) -> ModelspaceError:
+    """The error for a node that can't be run."""
     return ModelspaceError(
         f"the ONNX operator {node.kind} of opset {node.opset} is not supported with {detail}", _REEXPORT
     )
 
 
-def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
+def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Load an ONNX file.
 
     Raises:
         NotFoundError: there is no such file.
-        UsageError: weights were given, or preprocessing that nobody states.
-        ModelspaceError: the file is damaged, refers to data outside its folder, or has an operator that is not supported.
+        UsageError: weights were given, or incomplete preprocessing.
+        ModelspaceError: the file is damaged, refers to data outside its folder, or has an unsupported operator.
     """
-    uri = f"onnx:{rest}"
+    uri = f"onnx:{path}"
     if weights is not None:
-        raise UsageError(f"{uri} brings its own weights", "leave `weights=` out")
+        raise UsageError(f"{uri} has its own weights", "leave `weights=` out")
     if tuple(int(part) for part in onnx.__version__.split(".")[:2] if part.isdecimal()) < OLDEST:
         raise ModelspaceError(
-            f"onnx {onnx.__version__} reads files beside a model without care (CVE-2026-27489, CVE-2026-34445)",
-            "pip install 'modelspace[onnx]' brings a version that does not",
+            f"onnx {onnx.__version__} reads external data unsafely (CVE-2026-27489, CVE-2026-34445)",
+            "pip install 'modelspace[onnx]' installs a safe version",
         )
-    file = read_once(rest, "an ONNX file")
+    file = read_once(path, "an ONNX file")
     model = _parse(file)
-    stated = _metadata(model, file.path)
+    metadata = _metadata(model, file.path)
     graph = _Graph(model, file.path)
-    texts = {key: stated.pop(key, None) for key in TEXTS}
-    own = PreprocessingFlags.parse(**stated).stated()
+    texts = {key: metadata.pop(key, None) for key in TEXTS}
+    defaults = PreprocessingFlags.parse(**metadata).stated()
     if graph.channels_last:
-        own.setdefault("layout", "nhwc")
-    size = input_size(graph.shape, str(flags.layout or own.get("layout", "nchw")))
+        defaults.setdefault("layout", "nhwc")
+    size = input_size(graph.shape, str(flags.layout or defaults.get("layout", "nchw")))
     if size is not None:
-        own.setdefault("input_size", size)
-    preprocessing = merge_preprocessing(own, flags, uri)
+        defaults.setdefault("input_size", size)
+    preprocessing = merge_preprocessing(defaults, flags, uri)
     check_shape(graph.shape, preprocessing, uri)
     net = OnnxNet(graph).eval()
     _try(net, graph, preprocessing)
@@ -199,9 +206,9 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     return describe(
         net,
         uri=uri,
-        name=Path(rest).stem,
+        name=Path(path).stem,
         flags=flags,
-        stated=own,
+        preprocessing=defaults,
         architecture=f"ONNX {model.graph.name}".strip(),
         tags={"file_sha256": file.sha256, **graph.external, **compared},
         code=file.sha256,
@@ -210,7 +217,7 @@ def load(rest: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
 
 
 def _try(net: OnnxNet, graph: _Graph, preprocessing: Preprocessing) -> None:
-    """Run it once, so that what is not supported is known when the model is loaded."""
+    """Run the model once, so that unsupported nodes are reported when it is loaded."""
     x = example(graph.shape, preprocessing)
     try:
         with torch.no_grad():
@@ -258,23 +265,23 @@ def _parse(file: FileBytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(file.content)
     except Exception as error:
-        raise ModelspaceError(f"{file.path} can't be read as ONNX", "it may be damaged or cut short") from error
+        raise ModelspaceError(f"{file.path} can't be read as ONNX", "it may be damaged or truncated") from error
     if not model.graph.node or not model.opset_import:
-        raise ModelspaceError(f"{file.path} holds no ONNX model", "is it the file that the exporter wrote?")
+        raise ModelspaceError(f"{file.path} has no ONNX model", "is it the file that the exporter wrote?")
     for tensor in _tensors(model.graph):
         _check_tensor(tensor, file.path)
     try:
         onnx.checker.check_model(str(file.path) if _is_external(model) else model)
     except Exception as error:
         text = (str(error).strip().splitlines() or [""])[0]
-        raise ModelspaceError(f"{file.path} is no valid ONNX model: {text[:200]}", "export it again") from error
+        raise ModelspaceError(f"{file.path} is not a valid ONNX model: {text[:200]}", "export it again") from error
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     return model
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All constants of a graph: initialisers and attributes, also those of graphs inside nodes."""
+    """All constants of a graph: initialisers and attributes, including those of subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -290,7 +297,7 @@ def _is_external(model: onnx.ModelProto) -> bool:
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
-    """Refuse a constant whose shape claims other than its bytes hold, or whose bytes lie outside the file's folder."""
+    """Refuse a constant whose size doesn't match its shape, or whose data is outside the file's folder."""
     name = tensor.name or "a constant"
     if tensor.data_type not in DTYPES and tensor.data_type != onnx.TensorProto.STRING:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
@@ -302,50 +309,53 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
         except ValueError as error:
-            raise ModelspaceError(f"{path}: {name} states no number for where its data lie") from error
+            raise ModelspaceError(f"{path}: {name} has an offset or length that is not a number") from error
         if length != size or offset < 0 or offset + length > data.stat().st_size:
             raise ModelspaceError(
-                f"{path} is refused: {name} claims {size:,} bytes, and {data.name} does not hold them",
-                "fetch both files again",
+                f"{path} is refused: {name} claims {size:,} bytes, which are not in {data.name}",
+                "download both files again",
             )
         return
     if tensor.HasField("raw_data") and len(tensor.raw_data) != size:
         raise ModelspaceError(
-            f"{path} is refused: {name} claims {size:,} bytes and has {len(tensor.raw_data):,}", "fetch it again"
+            f"{path} is refused: {name} claims {size:,} bytes and has {len(tensor.raw_data):,}", "download it again"
         )
     if not tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING:
-        stored = max(len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data), len(tensor.double_data))
-        if stored != math.prod(tensor.dims):
+        count = max(len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data), len(tensor.double_data))
+        if count != math.prod(tensor.dims):
             raise ModelspaceError(
-                f"{path} is refused: {name} claims {math.prod(tensor.dims):,} elements and has {stored:,}",
-                "fetch it again",
+                f"{path} is refused: {name} claims {math.prod(tensor.dims):,} elements and has {count:,}",
+                "download it again",
             )
 
 
 def _inside(path: Path, location: str, name: str) -> Path:
-    """The file beside the model that holds a tensor's bytes; it may lie in no other folder, by any detour."""
+    """The file with a tensor's data. It must be in the model's folder, after resolving links and dots."""
     folder = path.resolve().parent
     data = folder / location
     if not location or Path(location).is_absolute() or not data.resolve().is_relative_to(folder):
         raise ModelspaceError(
-            f"{path} is refused: {name} lies in {location or 'no file'!r}, outside the model's folder",
-            "put the data file beside the model and export it again",
+            f"{path} is refused: {name} is in {location or 'no file'!r}, outside the model's folder",
+            "export it again with the data file next to the model",
         )
     if data.is_symlink() or not data.is_file():
-        raise ModelspaceError(f"{path} needs the file {location} beside it", "fetch it too, or export with one file")
+        raise ModelspaceError(
+            f"{path} needs the file {location} next to it", "download it too, or export to a single file"
+        )
     return data
 
 
 def _metadata(model: onnx.ModelProto, path: Path) -> dict[str, str]:
-    """What the file says of itself under "modelspace.": texts as the flags of the command line take them."""
-    stated = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith(_PREFIX)}
-    found = {key.removeprefix(_PREFIX): value for key, value in stated.items()}
-    if strangers := sorted(set(found) - set(METADATA)):
+    """The file's metadata with the prefix "modelspace.": texts like the values of flags."""
+    entries = {
+        entry.key.removeprefix(_PREFIX): entry.value for entry in model.metadata_props if entry.key.startswith(_PREFIX)
+    }
+    if unknown := sorted(set(entries) - set(METADATA)):
         raise UsageError(
-            f"{path} has unknown metadata {_PREFIX}{strangers[0]}",
-            did_you_mean(strangers[0], METADATA, f"known are {', '.join(METADATA)}"),
+            f"{path} has unknown metadata {_PREFIX}{unknown[0]}",
+            did_you_mean(unknown[0], METADATA, f"known entries: {', '.join(METADATA)}"),
         )
-    return found
+    return entries
 
 
 # --- the graph
@@ -353,37 +363,37 @@ def _metadata(model: onnx.ModelProto, path: Path) -> dict[str, str]:
 
 @dataclass
 class _Step:
-    """A node with its inputs: tensors' names, which of them are given in the forward pass, and the others' values."""
+    """A node with its inputs: their names, whether they are computed in the forward pass, and values of constants."""
 
     name: str
     title: str
     node: Node
     inputs: list[str]
     outputs: tuple[str, ...]
-    given: list[bool]
+    is_input: list[bool]
     constants: list[Tensor | None]
 
 
 class _Graph:
-    """What is needed of an ONNX graph, checked.
+    """A checked ONNX graph.
 
     Attributes:
-        input: name of the one input; shape: its sides as the file orders them, None where open.
-        channels_last: whether its sides show that it is (B, H, W, C).
+        input: name of the only input; shape: its sides in the file's order of axes, None for dynamic ones.
+        channels_last: whether its shape can only be (B, H, W, C).
         outputs: names of the outputs.
-        external: tags that fingerprint data outside the file.
+        external: tags with the hashes of external data files.
     """
 
     def __init__(self, model: onnx.ModelProto, path: Path) -> None:
         self._path = path
         self._versions = {entry.domain: entry.version for entry in model.opset_import}
         version = next((self._versions[domain] for domain in _DOMAINS if domain in self._versions), 0)
-        self._nodes = _fused(list(model.graph.node), version, model.graph)
+        self._nodes = fuse_gelu(list(model.graph.node), model.graph)
         self._refuse_operators()
         if version not in OPSETS:
             raise ModelspaceError(
-                f"{path} has opset {version}, and {OPSETS[0]} to {OPSETS[-1]} are understood",
-                "onnx.version_converter.convert_version(model, 18) brings it to another one",
+                f"{path} has opset {version}, and {OPSETS[0]} to {OPSETS[-1]} are supported",
+                "onnx.version_converter.convert_version(model, 18) converts it",
             )
         self._opset = version
         self._constants: dict[str, Tensor] = {}
@@ -393,7 +403,7 @@ class _Graph:
         if len(inputs) != 1:
             names = ", ".join(entry.name for entry in inputs)
             raise ModelspaceError(
-                f"{path} takes {len(inputs)} inputs ({names}), and a model here takes one batch of images",
+                f"{path} takes {len(inputs)} inputs ({names}), and a model must take a single batch of images",
                 "export a model with one input",
             )
         self.input = inputs[0].name
@@ -412,19 +422,17 @@ class _Graph:
         self.channels_last = len(sides) == 4 and sides[1] not in (1, 3) and sides[3] in (1, 3)
 
     def _refuse_operators(self) -> None:
-        """All operators that are not there, before anything is made of the file."""
-        absent: Counter[str] = Counter()
+        """Report all unsupported operators at once, before the file is converted."""
+        unknown: Counter[str] = Counter()
         for node in all_nodes(self._nodes):
             if node.domain not in _DOMAINS or node.op_type not in {*OPERATORS, "Constant", "If"}:
                 domain = f"{node.domain}." if node.domain not in _DOMAINS else ""
                 version = self._versions.get(node.domain, self._versions.get("", 0))
-                absent[f"{domain}{node.op_type} of opset {version}"] += 1
-        if absent:
-            named = ", ".join(name if n == 1 else f"{name} x {n}" for name, n in absent.items())
-            more = "s" if len(absent) > 1 else ""
-            raise ModelspaceError(
-                f"{self._path} needs the ONNX operator{more} {named}, which is not supported", _REEXPORT
-            )
+                unknown[f"{domain}{node.op_type} of opset {version}"] += 1
+        if unknown:
+            names = ", ".join(name if n == 1 else f"{name} x {n}" for name, n in unknown.items())
+            operators = "operators" if len(unknown) > 1 else "operator"
+            raise ModelspaceError(f"{self._path} needs the unsupported ONNX {operators} {names}", _REEXPORT)
 
     def _read_constants(self, model: onnx.ModelProto) -> None:
         files: dict[str, str] = {}
@@ -454,15 +462,15 @@ class _Graph:
         return Node(node.op_type, self._opset, attributes, len(outputs))
 
     def steps(self) -> Iterator[_Step]:
-        """The nodes in the order of the file, which the checker has found to be one that they can be run in."""
+        """The nodes in the order of the file. The checker has verified that they can be run in it."""
         for node in self._nodes:
             inputs, outputs = list(node.input), tuple(node.output)
             while outputs and not outputs[-1]:
                 outputs = outputs[:-1]
-            given = [bool(name) and name not in self._constants for name in inputs]
+            is_input = [bool(name) and name not in self._constants for name in inputs]
             constants = [self._constants.get(name) if name else None for name in inputs]
-            title = f"node {node.name}" if node.name else f"the node that makes {outputs[0]}"
-            yield _Step(node.name, title, self._read(node), inputs, outputs, given, constants)
+            title = f"node {node.name}" if node.name else f"the node with the output {outputs[0]}"
+            yield _Step(node.name, title, self._read(node), inputs, outputs, is_input, constants)
 
 
 def _weight(tensor: onnx.TensorProto) -> Tensor:
@@ -477,101 +485,13 @@ def _constant(node: onnx.NodeProto) -> Tensor:
     if isinstance(value, Tensor):
         return as_constant(value)
     if entry.name not in ("value_float", "value_floats", "value_int", "value_ints"):
-        raise ModelspaceError(f"the ONNX constant {node.output[0]} is given as {entry.name}", _REEXPORT)
+        raise ModelspaceError(f"the ONNX constant {node.output[0]} has the unsupported form {entry.name}", _REEXPORT)
     return torch.tensor(value)
 
 
 def _attribute(entry: onnx.AttributeProto) -> Any:
     value = onnx.helper.get_attribute_value(entry)
     if isinstance(value, onnx.TensorProto):
-        found = _weight(value)
-        return found.data if isinstance(found, nn.Parameter) else found
+        weight = _weight(value)
+        return weight.data if isinstance(weight, nn.Parameter) else weight
     return list(value) if entry.type in (entry.FLOATS, entry.INTS, entry.STRINGS) else value
-
-
-# --- GELU, which older versions have no operator for
-
-
-def _fused(nodes: list[onnx.NodeProto], opset: int, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes with x · (1 + erf(x / √2)) / 2 put together to one Gelu.
-
-    ε-LRP treats a product of two activations otherwise than a GELU, and the model that was exported had a GELU.
-    """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {
-        node.output[0]: node.attribute[0].t for node in nodes if node.op_type == "Constant" and node.attribute
-    }
-    makers = {name: node for node in nodes for name in node.output}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    kept = {entry.name for entry in graph.output}
-
-    def number(name: str) -> float | None:
-        tensor = constants.get(name)
-        if tensor is None or math.prod(tensor.dims) != 1 or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            return None
-        array = numpy_helper.to_array(tensor)
-        return float(array.reshape(-1)[0]) if array.dtype.kind in "fiu" else None
-
-    def beside(node: onnx.NodeProto, value: float) -> str | None:
-        """The other input of a node of two, one of which is this number."""
-        for own, other in ((0, 1), (1, 0)):
-            if (
-                len(node.input) == 2
-                and _near(number(node.input[own]), value)
-                and not (node.op_type == "Div" and own == 0)
-            ):
-                return str(node.input[other])
-        return None
-
-    def only_user(name: str, kind: str) -> onnx.NodeProto | None:
-        found = users.get(name, [])
-        return found[0] if len(found) == 1 and found[0].op_type == kind and name not in kept else None
-
-    gone: set[int] = set()
-    replaced: dict[int, onnx.NodeProto] = {}
-    for erf in nodes:
-        inner = makers.get(erf.input[0]) if erf.op_type == "Erf" else None
-        if inner is None or inner.op_type not in ("Div", "Mul"):
-            continue
-        source = beside(inner, math.sqrt(2.0) if inner.op_type == "Div" else math.sqrt(0.5))
-        plus = only_user(erf.output[0], "Add")
-        if source is None or plus is None or beside(plus, 1.0) is None or only_user(inner.output[0], "Erf") is None:
-            continue
-        chain = _gelu_end(source, plus, only_user, beside, makers)
-        if chain is None:
-            continue
-        last = chain[-1]
-        gone |= {id(node) for node in (inner, erf, plus, *chain)}
-        replaced[id(last)] = onnx.helper.make_node("Gelu", [source], [last.output[0]], name=last.name or erf.name)
-    return [replaced.get(id(node), node) for node in nodes if id(node) not in gone or id(node) in replaced]
-
-
-def _gelu_end(
-    source: str,
-    plus: onnx.NodeProto,
-    only_user: Callable[[str, str], onnx.NodeProto | None],
-    beside: Callable[[onnx.NodeProto, float], str | None],
-    makers: Mapping[str, onnx.NodeProto],
-) -> list[onnx.NodeProto] | None:
-    """The products of x, (1 + erf) and a half, in whichever order they are taken; the last one last."""
-    first = only_user(plus.output[0], "Mul")
-    if first is None:
-        return None
-    other = next((name for name in first.input if name != plus.output[0]), plus.output[0])
-    half = makers.get(other)
-    if other == source:  # (x · (1 + erf)) · ½
-        second = only_user(first.output[0], "Mul")
-        return [first, second] if second is not None and beside(second, 0.5) is not None else None
-    if beside(first, 0.5) is not None:  # ((1 + erf) · ½) · x
-        second = only_user(first.output[0], "Mul")
-        return [first, second] if second is not None and source in second.input else None
-    if half is not None and half.op_type == "Mul" and beside(half, 0.5) == source:  # (x · ½) · (1 + erf)
-        return [half, first] if only_user(half.output[0], "Mul") is not None else None
-    return None
-
-
-def _near(found: float | None, value: float) -> bool:
-    return found is not None and math.isclose(found, value, rel_tol=1e-4)

@@ -1,4 +1,4 @@
-"""What the operators of ONNX have in common: the node that they get, the table that they are entered in, limits."""
+"""What all ONNX operators share: the node that they are called with, their table, and limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Largest tensor, in elements, that an operator may make out of nothing: a few bytes in a file could ask for any size.
+from modelspace.deprecated import renamed
+
+#: Largest tensor, in elements, that an operator may allocate: a few bytes in a file could request any size.
 MAX_ELEMENTS = 1 << 28
 
-#: ONNX's numbers of the types of tensors.
+#: Tensor types by their number in ONNX.
 DTYPES: dict[int, torch.dtype] = {
     1: torch.float32,
     2: torch.uint8,
@@ -29,12 +31,12 @@ DTYPES: dict[int, torch.dtype] = {
 
 
 class Unsupported(Exception):
-    """Says what of an operator can't be done."""
+    """Says which feature of an operator is not supported."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a graph: the operator's name and version (opset), attributes, and how many outputs are wanted."""
+    """One node of a graph: the operator's name and version (opset), its attributes, and the number of outputs used."""
 
     kind: str
     opset: int
@@ -42,6 +44,7 @@ class Node:
     n_outputs: int = 1
 
     def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or the default."""
         return self.attributes.get(name, default)
 
 
@@ -50,32 +53,38 @@ OPERATORS: dict[str, Function] = {}
 
 
 def operator(*names: str) -> Callable[[Function], Function]:
-    def keep(function: Function) -> Function:
+    """A decorator that enters a function in the table under these names."""
+
+    def register(function: Function) -> Function:
         OPERATORS.update(dict.fromkeys(names, function))
         return function
 
-    return keep
+    return register
 
 
 def ints(value: Tensor | Sequence[int]) -> list[int]:
-    """Numbers that an operator takes as an attribute or as a tensor."""
+    """Convert an attribute or a tensor to a list of integers."""
     return [int(number) for number in (value.reshape(-1).tolist() if isinstance(value, Tensor) else value)]
 
 
-def given(node: Node, name: str, value: Tensor | None) -> list[int] | None:
-    """A list that older versions take as an attribute and newer ones as an input."""
+def input_or_attribute(node: Node, name: str, value: Tensor | None) -> list[int] | None:
+    """A list of integers that is an attribute in older opsets and an input in newer ones."""
     if value is not None:
         return ints(value)
-    found = node.get(name)
-    return None if found is None else ints(found)
+    attribute = node.get(name)
+    return None if attribute is None else ints(attribute)
 
 
 def bounded(shape: Sequence[int]) -> list[int]:
-    """A shape that may be set aside memory for."""
+    """Check that a shape is small enough to allocate."""
     if any(side < 0 for side in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise Unsupported(f"a tensor of shape {list(shape)}")
     return list(shape)
 
 
 def text(value: Any) -> str:
+    """An attribute as a string."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+__getattr__ = renamed(__name__, {"given": "input_or_attribute"})

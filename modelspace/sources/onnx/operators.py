@@ -1,8 +1,8 @@
-"""The operators of ONNX that vision networks use, in torch: one function each, found by the operator's name in `OPERATORS`.
+"""The operators of ONNX that vision networks use, in torch: one function each, by the operator's name in `OPERATORS`.
 
-A function gets the node (`Node`: its attributes, its version) and its inputs, tensors or None where one is left out, and
-returns the outputs that the standard describes (https://onnx.ai/onnx/operators/). Where several versions of an operator
-differ, what the node has decides: axes may be an attribute or an input. What a function can't do raises `Unsupported`.
+A function is called with the node (`Node`: its attributes and version) and its inputs, None for an omitted one, and
+returns the outputs that the standard specifies (https://onnx.ai/onnx/operators/). Versions of an operator differ, for
+example in whether axes are an attribute or an input: either is accepted. Unsupported features raise `Unsupported`.
 Shapes are computed as int64 tensors that stay on the CPU.
 """
 
@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelspace.sources.onnx import quantised, recurrent, resize, sampling  # they enter their operators in the table
+from modelspace.sources.onnx import quantised, recurrent, resize, sampling  # they register their operators
 from modelspace.sources.onnx.nodes import (
     DTYPES,
     MAX_ELEMENTS,
@@ -25,7 +26,7 @@ from modelspace.sources.onnx.nodes import (
     Node,
     Unsupported,
     bounded,
-    given,
+    input_or_attribute,
     ints,
     operator,
     text,
@@ -111,18 +112,19 @@ def extreme(node: Node, *inputs: Tensor) -> Tensor:
 
 @operator("Mean")
 def mean_of(node: Node, *inputs: Tensor) -> Tensor:
-    return add(node, *inputs) / len(inputs)
+    mean: Tensor = add(node, *inputs) / len(inputs)
+    return mean
 
 
 @operator("Div")
 def divide(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    whole = not a.is_floating_point() and not b.is_floating_point()
-    return torch.div(a, b, rounding_mode="trunc") if whole else a / b
+    integers = not a.is_floating_point() and not b.is_floating_point()
+    return torch.div(a, b, rounding_mode="trunc") if integers else a / b
 
 
 @operator("Pow")
 def power(node: Node, x: Tensor, exponent: Tensor) -> Tensor:
-    # a number rather than a tensor: x squared is then seen as such, and no logarithm is needed for its gradient
+    # A number instead of a tensor: torch recognises squares, and the gradient needs no logarithm.
     return torch.pow(x, exponent.item() if exponent.numel() == 1 else exponent).to(x.dtype)
 
 
@@ -222,7 +224,7 @@ def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> list[int]:
-    """Padding of the trailing axes, all beginnings first, as ONNX has it."""
+    """Padding of the trailing axes in ONNX's order, all beginnings first."""
     n = len(kernel)
     automatic = text(node.get("auto_pad", "NOTSET"))
     if automatic in ("NOTSET", ""):
@@ -240,7 +242,7 @@ def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> list[int]:
 
 
 def _pad(x: Tensor, pads: Sequence[int], value: float) -> tuple[Tensor, list[int]]:
-    """(x, padding): equal padding on both sides is left to the operator, any other is carried out."""
+    """(x, padding): equal padding on both sides is left to the operator, any other is applied to x."""
     n = len(pads) // 2
     begin, end = list(pads[:n]), list(pads[n:])
     if begin == end:
@@ -268,7 +270,8 @@ def convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = Non
     x, padding = _pad(x, _pads(node, x, kernel), 0.0)
     run = _of_rank(_CONVOLUTIONS, n)
     strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
-    return run(x, weight, bias, strides, padding, dilations, node.get("group", 1))  # type: ignore[no-any-return]
+    output: Tensor = run(x, weight, bias, strides, padding, dilations, node.get("group", 1))
+    return output
 
 
 @operator("ConvTranspose")
@@ -279,12 +282,12 @@ def transposed_convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor |
     pads = node.get("pads", [0] * 2 * n)
     run = _of_rank(_TRANSPOSED, n)
     settings = (node.get("output_padding", [0] * n), node.get("group", 1), node.get("dilations", [1] * n))
-    if list(pads[:n]) == list(pads[n:]):
-        return run(x, weight, bias, node.get("strides", [1] * n), list(pads[:n]), *settings)  # type: ignore[no-any-return]
-    whole: Tensor = run(x, weight, bias, node.get("strides", [1] * n), 0, *settings)
-    for axis, (begin, end) in enumerate(zip(pads[:n], pads[n:], strict=True), start=2):
-        whole = whole.narrow(axis, begin, whole.shape[axis] - begin - end)
-    return whole
+    symmetric = list(pads[:n]) == list(pads[n:])
+    output: Tensor = run(x, weight, bias, node.get("strides", [1] * n), list(pads[:n]) if symmetric else 0, *settings)
+    if not symmetric:
+        for axis, (begin, end) in enumerate(zip(pads[:n], pads[n:], strict=True), start=2):
+            output = output.narrow(axis, begin, output.shape[axis] - begin - end)
+    return output
 
 
 @operator("MaxPool")
@@ -317,8 +320,8 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
     pooled: Tensor = run(padded, kernel, strides, padding, ceil, with_pads)
     if padded is x or with_pads:
         return pooled
-    share = run(_pad(torch.ones_like(x[:1, :1]), pads, 0.0)[0], kernel, strides, padding, ceil, True)
-    return pooled / share.detach()
+    coverage: Tensor = run(_pad(torch.ones_like(x[:1, :1]), pads, 0.0)[0], kernel, strides, padding, ceil, True)
+    return pooled / coverage.detach()
 
 
 @operator("GlobalAveragePool")
@@ -397,7 +400,7 @@ def softmax(node: Node, x: Tensor) -> Tensor:
     function = torch.softmax if node.kind == "Softmax" else torch.log_softmax
     if node.opset >= 13:
         return function(x, dim=node.get("axis", -1))
-    # before version 13 over all axes from this one on, as if they were one
+    # Before version 13: over this and all later axes, flattened.
     axis = node.get("axis", 1) % max(x.dim(), 1)
     return function(x.flatten(axis), dim=axis).reshape(x.shape)
 
@@ -406,10 +409,10 @@ def softmax(node: Node, x: Tensor) -> Tensor:
 
 
 def _reduction(node: Node, x: Tensor, axes: Tensor | None) -> tuple[list[int], bool] | None:
-    found = given(node, "axes", axes)
-    if not found and node.get("noop_with_empty_axes", 0):
+    reduced = input_or_attribute(node, "axes", axes)
+    if not reduced and node.get("noop_with_empty_axes", 0):
         return None
-    return found or list(range(x.dim())), bool(node.get("keepdims", 1))
+    return reduced or list(range(x.dim())), bool(node.get("keepdims", 1))
 
 
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Function:
@@ -457,8 +460,8 @@ def cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
 
 @operator("TopK")
 def top_k(node: Node, x: Tensor, k: Tensor) -> Any:
-    found = torch.topk(x, int(k), node.get("axis", -1), bool(node.get("largest", 1)), bool(node.get("sorted", 1)))
-    return tuple(found)[: node.n_outputs]
+    outputs = torch.topk(x, int(k), node.get("axis", -1), bool(node.get("largest", 1)), bool(node.get("sorted", 1)))
+    return tuple(outputs)[: node.n_outputs]
 
 
 # --- shapes
@@ -476,7 +479,7 @@ def size_of(node: Node, x: Tensor) -> Tensor:
 
 @operator("Reshape")
 def reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
-    sides = given(node, "shape", shape) or []
+    sides = input_or_attribute(node, "shape", shape) or []
     if not node.get("allowzero", 0):
         sides = [x.shape[i] if side == 0 else side for i, side in enumerate(sides)]
     return x.reshape(sides)
@@ -496,15 +499,15 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 
 @operator("Squeeze")
 def squeeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = given(node, "axes", axes)
-    return x.squeeze() if found is None else x.squeeze(tuple(axis % max(x.dim(), 1) for axis in found))
+    squeezed = input_or_attribute(node, "axes", axes)
+    return x.squeeze() if squeezed is None else x.squeeze(tuple(axis % max(x.dim(), 1) for axis in squeezed))
 
 
 @operator("Unsqueeze")
 def unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    found = given(node, "axes", axes) or []
-    rank = x.dim() + len(found)
-    for axis in sorted(axis % rank for axis in found):
+    new_axes = input_or_attribute(node, "axes", axes) or []
+    rank = x.dim() + len(new_axes)
+    for axis in sorted(axis % rank for axis in new_axes):
         x = x.unsqueeze(axis)
     return x
 
@@ -518,18 +521,19 @@ def concatenate(node: Node, *inputs: Tensor) -> Tensor:
 @operator("Split")
 def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Any:
     axis = node.get("axis", 0)
-    found = given(node, "split", sizes)
-    if found is None:
-        size = -(-x.shape[axis] // node.get("num_outputs", node.n_outputs))
-        return x.split(size, axis)
-    return x.split(found, axis)
+    lengths: Any = input_or_attribute(node, "split", sizes)
+    if lengths is None:
+        lengths = -(-x.shape[axis] // node.get("num_outputs", node.n_outputs))
+    return torch.split(x, lengths, axis)
 
 
 @operator("Slice")
 def slice_(node: Node, x: Tensor, *inputs: Tensor | None) -> Tensor:
     names = ("starts", "ends", "axes", "steps")
     padded = (*inputs, *[None] * (4 - len(inputs)))
-    starts, ends, axes, steps = (given(node, name, value) for name, value in zip(names, padded, strict=True))
+    starts, ends, axes, steps = (
+        input_or_attribute(node, name, value) for name, value in zip(names, padded, strict=True)
+    )
     if starts is None or ends is None:
         raise Unsupported("a slice without a start or an end")
     axes = axes if axes is not None else list(range(len(starts)))
@@ -552,8 +556,8 @@ def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     indices = torch.where(indices < 0, indices + x.shape[axis], indices)
     if indices.dim() == 0:
         return x.select(axis, int(indices))
-    picked = x.index_select(axis, indices.reshape(-1))
-    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    rows = x.index_select(axis, indices.reshape(-1))
+    return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
 @operator("GatherElements")
@@ -565,7 +569,7 @@ def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
 
 @operator("Expand")
 def expand(node: Node, x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(bounded(torch.broadcast_shapes(x.shape, tuple(ints(shape)))))
+    return x.expand(bounded(np.broadcast_shapes(tuple(x.shape), tuple(ints(shape)))))
 
 
 @operator("Tile")
@@ -582,19 +586,19 @@ def constant_of_shape(node: Node, shape: Tensor) -> Tensor:
 
 @operator("Range")
 def range_(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    first, last, step = start.item(), limit.item(), delta.item()
-    bounded([max(math.ceil((last - first) / step), 0)])
-    return torch.arange(first, last, step, dtype=start.dtype)
+    begin, end, step = start.item(), limit.item(), delta.item()
+    bounded([max(math.ceil((end - begin) / step), 0)])
+    return torch.arange(begin, end, step, dtype=start.dtype)
 
 
 @operator("Pad")
 def pad(
     node: Node, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
 ) -> Tensor:
-    found = given(node, "pads", pads) or []
-    n = len(found) // 2
-    chosen = [axis % x.dim() for axis in ints(axes)] if axes is not None else list(range(n))
-    sides = {axis: (found[i], found[n + i]) for i, axis in enumerate(chosen)}
+    widths = input_or_attribute(node, "pads", pads) or []
+    n = len(widths) // 2
+    padded_axes = [axis % x.dim() for axis in ints(axes)] if axes is not None else list(range(n))
+    sides = {axis: (widths[i], widths[n + i]) for i, axis in enumerate(padded_axes)}
     flat = [side for axis in reversed(range(x.dim())) for side in sides.get(axis, (0, 0))]
     bounded([size + sum(sides.get(axis, (0, 0))) for axis, size in enumerate(x.shape)])
     while len(flat) >= 2 and flat[-2:] == [0, 0]:
@@ -603,8 +607,8 @@ def pad(
     if not flat:
         return x
     if mode == "constant":
-        filling = float(value) if value is not None and value.numel() else float(node.get("value", 0.0))
-        return F.pad(x, flat, value=filling)
+        fill = float(value) if value is not None and value.numel() else float(node.get("value", 0.0))
+        return F.pad(x, flat, value=fill)
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     if mode not in modes:
         raise Unsupported(f"mode {mode}")
