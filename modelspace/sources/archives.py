@@ -74,7 +74,7 @@ def read(place: Path) -> Contents:
     except OSError as error:
         raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
     if head.startswith(b"version https://git-lfs"):
-        raise ModelspaceError(f"{file} is a pointer of Git LFS, not the weights themselves", "run git lfs pull first")
+        raise ModelspaceError(f"{file} is a Git LFS pointer, not the weights themselves", "run git lfs pull first")
     if head.lstrip().startswith(b"{") and file.name.endswith(".json"):
         return _read_parts(file, size)
     return Contents(file, _read_one(file, head, size), size)
@@ -89,7 +89,7 @@ def _read_one(file: Path, head: bytes, size: int) -> Any:
         return _unpickle(file, mmap=False)
     other = next((f": it is {what}" for start, what in _OTHERS.items() if head.startswith(start)), "")
     raise ModelspaceError(
-        f"{file} holds no weights{other or ': it is neither safetensors nor a state dict saved by torch'}",
+        f"{file} has no weights{other or ': it is neither safetensors nor a state dict saved by torch'}",
         "the file is empty" if size == 0 else "write one with safetensors.torch.save_file(model.state_dict(), ...)",
     )
 
@@ -112,7 +112,7 @@ def _indexed(place: Path) -> Path:
 def _absent(file: Path) -> NotFoundError:
     if not file.is_dir():
         beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-        return NotFoundError(f"the weights file {file} is not there", did_you_mean(file.name, beside))
+        return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, beside))
     inside = sorted(other.name for other in file.iterdir() if other.suffix in SUFFIXES)
     hint = f"name a file in it: {', '.join(inside[:6])}{', ...' if len(inside) > 6 else ''}" if inside else ""
     return NotFoundError(f"the weights file {file} is a folder, not a file of weights", hint)
@@ -181,7 +181,7 @@ def _read_safetensors(file: Path) -> Any:
         # The format keeps every offset inside the file, so what is read is never larger than the file.
         return load_file(file, device="cpu")
     except Exception as error:
-        raise ModelspaceError(f"{file} can't be read as safetensors: {line(error)}", "it may be cut short") from error
+        raise ModelspaceError(f"{file} can't be read as safetensors: {line(error)}", "it may be truncated") from error
 
 
 def _read_zip(file: Path) -> Any:
@@ -190,7 +190,7 @@ def _read_zip(file: Path) -> Any:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelspaceError(f"{file} can't be read: {line(error)}", "it may be cut short") from error
+        raise ModelspaceError(f"{file} can't be read: {line(error)}", "it may be truncated") from error
     names = {entry.filename.rpartition("/")[2] for entry in entries}
     if "constants.pkl" in names:
         raise ModelspaceError(f"{file} is a TorchScript archive, which runs code when it is loaded", _SAVE_AGAIN)
@@ -299,7 +299,7 @@ def _unpickle(file: Path, mmap: bool) -> Any:
                 f"{file} needs code{needs} to be loaded, and only tensors are read", _SAVE_AGAIN
             ) from error
         raise ModelspaceError(
-            f"{file} can't be read as weights: {line(error)}", "it may be damaged or cut short"
+            f"{file} can't be read as weights: {line(error)}", "it may be damaged or truncated"
         ) from error
 
 

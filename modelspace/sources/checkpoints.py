@@ -351,7 +351,7 @@ def _ask(contents: Contents, fitting: Sequence[Choice], rivals: Sequence[str]) -
         hint += f"; what lies under {', '.join(rivals[:3])} has other names than the module"
     elif averaged:
         hint += f"; {averaged[0]} holds averaged weights, by its name, and most often those are the published ones"
-    return ModelspaceError(f"{contents.path} holds several state dicts: {', '.join(keys[:8])}", hint)
+    return ModelspaceError(f"{contents.path} has several state dicts: {', '.join(keys[:8])}", hint)
 
 
 def _without_state(contents: Contents) -> ModelspaceError:

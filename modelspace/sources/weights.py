@@ -164,7 +164,7 @@ def _check_names(fitted: Fit, choice: Choice, module: nn.Module, contents: Conte
         return
     missing, strangers = fitted.missing, fitted.strangers
     parts = [f"lack {len(missing)} of its weights ({_some(missing)})"] if missing else []
-    parts += [f"have {len(strangers)} that it hasn't ({_some(strangers)})"] if strangers else []
+    parts += [f"have {len(strangers)} unknown to it ({_some(strangers)})"] if strangers else []
     lines = table(
         {name: _shape(own.get(name)) for name in missing},
         {name: _shape(choice.state.get(name)) for name in strangers},

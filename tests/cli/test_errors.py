@@ -93,7 +93,7 @@ def test_control_characters_in_messages(line: Line) -> None:
         (["show", "a", "b"], "unexpected extra argument", "see 'modelspace show --help'"),
         (["probes", "lst"], "no such command 'lst'", "see 'modelspace probes --help'"),
         (["add", "zoo:depth", "--value-range", "1"], "requires 2 arguments", "see 'modelspace --help'"),
-        (["add", "zoo:depth", "--mean", "x"], "--mean x is not a list of numbers", "example: --mean"),
+        (["add", "zoo:depth", "--mean", "x"], "--mean x is not a comma-separated list of numbers", "example: --mean"),
         (["sql", "SELECT 1", "--max-rows", "-"], "invalid value for '--max-rows'", "see 'modelspace sql --help'"),
     ],
 )

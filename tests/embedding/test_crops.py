@@ -219,7 +219,7 @@ def test_one_geometry_has_one_spelling():
         ({"channels": "rgba", "mean": (0.0,) * 4, "std": (1.0,) * 4}, "rgba input has 3 colours", "`mean="),
         ({"alpha": float("nan")}, "must be finite", ""),
         ({"inputs": {"a b": 1}}, "'a b' is not the name of an argument", "forward"),
-        ({"inputs": {"a": {"shape": [2]}}}, "the input a does not state", "shape"),
+        ({"inputs": {"a": {"shape": [2]}}}, "the input a needs a shape and a value", "shape"),
         ({"inputs": {"a": {"shape": [0], "value": 1}}}, "can't be made", "shape"),
         ({"inputs": {"a": {"shape": [2], "value": "x"}}}, "can't be made", "shape"),
         ({"inputs": {"a": [1]}}, "is a list", ""),
@@ -260,7 +260,7 @@ def test_another_input_size_with_a_stated_resize_needs_another_resize():
     stated = Preprocessing((224, 224), resize=(256, 256))
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 224)), "timm:net.tag")
-    assert caught.value.message.startswith("timm:net.tag states that images are resized to 256 and cropped to 224")
+    assert caught.value.message.startswith("timm:net.tag resizes images to 256 and crops them to 224")
     assert caught.value.hint.startswith("add `preprocessing={'resize': (512, 256)}`,")
     both = merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 448), resize=(500, 500)))
     assert (both.input_size, both.resize, both.crop) == ((448, 448), (500, 500), "center")

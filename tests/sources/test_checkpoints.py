@@ -133,7 +133,7 @@ ASKED = {
 def test_several_are_asked_for(case: str, tmp_path: Path) -> None:
     value, keys = ASKED[case]
     error = refused(tmp_path, value)
-    assert error.message == f"{tmp_path / 'w.pth'} holds several state dicts: {', '.join(keys)}"
+    assert error.message == f"{tmp_path / 'w.pth'} has several state dicts: {', '.join(keys)}"
     for key, which in zip(keys, ("raw", "ema"), strict=True):
         assert f"`weights_key={key!r}`" in error.hint
         taken = loaded(tmp_path, value, key)
@@ -146,7 +146,7 @@ def test_averaged_weights_that_have_other_names_are_asked_about_too(tmp_path: Pa
         ({"state_dict": {**under("model.", RAW), **FLAT_EMA}}, "state_dict.model"),
     ):
         error = refused(tmp_path, value)
-        assert "holds several state dicts" in error.message
+        assert "has several state dicts" in error.message
         assert error.hint.startswith(f"say which with `weights_key={key!r}`; what lies under ")
         assert loaded(tmp_path, value, key).tags["is"] == "raw"
     # One number is no set of weights.

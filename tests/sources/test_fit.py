@@ -276,7 +276,7 @@ def test_a_numpy_archive_that_claims_more_than_it_holds(tmp_path: Path) -> None:
 
 def test_files_of_other_programs_are_named(tmp_path: Path) -> None:
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    assert "holds no weights: it is an HDF5 file" in refused(tmp_path / "w.h5", nn.Linear(3, 2)).message
+    assert "has no weights: it is an HDF5 file" in refused(tmp_path / "w.h5", nn.Linear(3, 2)).message
 
 
 # --- what differs

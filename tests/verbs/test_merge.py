@@ -201,8 +201,8 @@ def test_photographs_come_along_if_they_are_those_of_the_fingerprint(
     ("statement", "words"),
     [
         ("DELETE FROM main.maps WHERE model_id = 3", "cover 0 of 6"),
-        ("UPDATE main.maps SET codes = codes[:10] WHERE model_id = 3", "another size"),
-        ("UPDATE main.maps SET n_images = 5 WHERE model_id = 3", "another size"),
+        ("UPDATE main.maps SET codes = codes[:10] WHERE model_id = 3", "have the wrong size"),
+        ("UPDATE main.maps SET n_images = 5 WHERE model_id = 3", "have the wrong size"),
         ("UPDATE main.maps SET first_image = 1 WHERE model_id = 3", "gap at image 0"),
         # The bytes of not-a-number in float32, in the maps (32 bits) and in their scales.
         (

@@ -166,7 +166,7 @@ def test_missing_and_half_maps(copy: ModelSpace) -> None:
         ("UPDATE models SET weights_sha256 = 'x' WHERE name = 'b'", "model b", "its identity is not that"),
         ("UPDATE models SET layer = 'x' WHERE name = 'b'", "model b", "its identity is not that"),
         ("UPDATE spaces SET n_images = 5 WHERE name = 'dds'", "space dds", "is not that of its definition"),
-        ("UPDATE spaces SET is_default = true", "registry", "3 default space"),
+        ("UPDATE spaces SET is_default = true", "registry", "one default space, not 3"),
         ("DELETE FROM probe_images WHERE k = 2", "probe set images", "not numbered 0..n-1"),
         ("UPDATE embeddings SET position = 0", "space saliency", "its positions are not"),
         ("UPDATE embeddings SET residual = 'nan'", "model a", "are not numbers from -1 to 1"),
