@@ -145,7 +145,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
     error = refused(tmp_path / "weight.safetensors", error=NotFoundError)
     assert error.message.endswith("does not exist")
     assert error.hint == "did you mean weights.safetensors?"
-    assert refused(tmp_path, error=NotFoundError).message.endswith("is a folder")
+    assert refused(tmp_path, error=NotFoundError).message.endswith("is a folder, not a file of weights")
     assert refused(tmp_path / "no" / "such", error=NotFoundError).hint == ""
 
 
