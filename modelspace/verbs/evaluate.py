@@ -1,7 +1,7 @@
-"""The verb `evaluate`: how far the affinities of a registry's spaces agree with measured transfer.
+"""The verb `evaluate`: how well the rankings of a registry's spaces agree with measured transfer.
 
-What is judged: spaces, matrices of the caller's own, and the stored feature similarities of the shipped zoo, all on the
-same pairs and beside what needs no model at all (`modelspace.evaluation`).
+Evaluates spaces, the caller's own matrices, and the stored feature similarities of the shipped zoo, all on the same
+pairs, and compares them with baselines that need no model (`modelspace.evaluation`).
 """
 
 from __future__ import annotations
@@ -38,52 +38,55 @@ COLUMNS = ("method", "figure", "k", "mean", "low", "high")
 
 @dataclass(frozen=True)
 class EvaluationReport(Evaluation):
-    """An `Evaluation` with remarks for a person.
+    """An `Evaluation` with notes.
 
     Attributes:
-        notes: what is to be known of the table: which baselines are missing and why, where the times come from, what the
-            oracle knows and the registry has not.
-        retrieval: method to how well it finds models of the same task among all of the registry's; empty where no two models
-            share a task.
+        notes: what a reader of the table should know: which baselines are missing and why, where the times come from,
+            which models of the oracle the registry lacks.
+        retrieval: method to how well it finds models of the same task among all models of the registry; empty if no two
+            models share a task.
     """
 
     notes: tuple[str, ...] = ()
     retrieval: Mapping[str, Retrieval] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
-        found = {method: asdict(one) for method, one in self.retrieval.items()}
-        return {**super().to_dict(), "notes": list(self.notes), "same_task": plain(found)}
+        """All figures and notes, ready for JSON."""
+        same_tasks = {method: asdict(result) for method, result in self.retrieval.items()}
+        return {**super().to_dict(), "notes": list(self.notes), "same_task": plain(same_tasks)}
 
     def to_markdown(self, ks: Sequence[int] = (1, 3, 5)) -> str:
-        """The table of `Evaluation.to_markdown` and that of the same task, with the remarks below."""
+        """The table of `Evaluation.to_markdown` and the one of the same task, with the notes below."""
         text = super().to_markdown(ks)
         if self.retrieval:
             lines = ["", "| method | same task first | average precision |", "| --- | --- | --- |"]
-            for method, one in self.retrieval.items():
-                lines.append(f"| {method} | {cell(one.first)} | {cell(one.average_precision)} |")
+            for method, result in self.retrieval.items():
+                lines.append(f"| {method} | {cell(result.first)} | {cell(result.average_precision)} |")
             chance = next(iter(self.retrieval.values()))
             lines.append(f"| random | {chance.random_first:.2f} | {chance.random_average_precision:.2f} |")
             text += "\n".join(lines) + "\n\n"
         return text + "".join(f"- {note}\n" for note in self.notes)
 
     def to_rows(self) -> list[tuple[str, str, int | None, float, float | None, float | None]]:
-        """One row per figure, with the columns `COLUMNS`; k is None where a figure has none."""
+        """One row per figure, with the columns `COLUMNS`; k is None for figures without one."""
         return list(self._rows())
 
     def _rows(self) -> Iterator[tuple[str, str, int | None, float, float | None, float | None]]:
         for row in self.rows:
             for figure in CORRELATIONS:
-                one = row.summary[figure]
-                yield row.method, figure, None, float(one.mean), float(one.low), float(one.high)
+                mean = row.summary[figure]
+                yield row.method, figure, None, float(mean.mean), float(mean.low), float(mean.high)
             for figure in CURVES:
                 curve = row.summary[figure]
                 for i, k in enumerate(self.ks):
                     yield row.method, figure, k, float(curve.mean[i]), float(curve.low[i]), float(curve.high[i])
             if row.method in self.retrieval:
-                found = self.retrieval[row.method]
-                for figure, one in (("same_task_first", found.first), ("same_task_precision", found.average_precision)):
-                    yield row.method, figure, None, float(one.mean), float(one.low), float(one.high)
+                result = self.retrieval[row.method]
+                for figure, mean in (
+                    ("same_task_first", result.first),
+                    ("same_task_precision", result.average_precision),
+                ):
+                    yield row.method, figure, None, float(mean.mean), float(mean.low), float(mean.high)
             if row.cost is not None:
                 for figure, value in vars(row.cost).items():
                     if value and not math.isnan(value):
@@ -91,15 +94,15 @@ class EvaluationReport(Evaluation):
 
 
 @dataclass(frozen=True)
-class _Judgeable:
-    """A space and a way of ranking.
+class _EvaluatedSpace:
+    """A space, and the scores of its models under a ranking.
 
     Attributes:
         row: the space.
-        label: what it is called in the table.
-        table: names and scores, row = target, of the models to judge.
-        known: the cards of those that the oracle knows too.
-        cards: of all models of `table`, by name.
+        label: its name in the table.
+        table: names and scores, row = target, of its models.
+        known: the cards of the models that the oracle has too, by name.
+        cards: the cards of all models of `table`, by name.
     """
 
     row: SpaceRow
@@ -126,25 +129,25 @@ def evaluate(
     hubs: str | None = None,
     rerank: str | None = None,
 ) -> EvaluationReport:
-    """Judge spaces and matrices against an oracle.
+    """Evaluate spaces and matrices against an oracle.
 
     Args:
-        path: of the registry; None to judge the matrices alone.
+        path: file of the registry; None to evaluate only matrices.
         oracle: one of `evaluation.available()`, the path of a CSV file (`evaluation.load`), or an oracle.
         space: one name or several; "all" for every space; default: the registry's default space.
         matrices: name to (names (n,), matrix (n, n)): row = target, column = source, higher = nearer.
         where: SQL condition on the table `models`.
-        with_self: count a model's pair with itself, as some published figures do; it is no prediction.
-        baselines: feature similarities; default: those that come with the package. They are judged only if they hold for
-            the weights and layers of all models that are judged; a remark says so if not.
-        targets: report these alone: names, or "chosen" or "kept", the halves of `modelspace.evaluation.splits`.
-        hubs, rerank: judge the spaces with this correction or re-ranking in place of their own; as in
-            `ModelSpace.nearest`.
+        with_self: count a model's pair with itself, as some published figures do, although it is not a prediction.
+        baselines: feature similarities; default: those of the package. They are left out, with a note, unless they were
+            measured with the weights and layers of all evaluated models.
+        targets: report only these: names, or "chosen" or "kept", the two splits of `modelspace.evaluation.splits`.
+        hubs: rank with this hub correction instead of the space's own, as in `ModelSpace.nearest`.
+        rerank: rank with this re-ranking instead of the space's own, as in `ModelSpace.nearest`.
 
     Raises:
-        NotFoundError: no such oracle, space or registry; the hint says how the oracle is measured.
-        UsageError: the oracle and the registry have too few models in common, or the words don't fit together.
-        ConflictError: two methods have one name.
+        NotFoundError: no such oracle, space or registry; the hint says how to measure the oracle.
+        UsageError: the oracle and the registry share too few models, or the arguments contradict each other.
+        ConflictError: two methods have the same name.
     """
     truth = oracle if isinstance(oracle, Oracle) else evaluation.load(oracle)
     methods: dict[str, Table] = {}
@@ -154,70 +157,71 @@ def evaluate(
     everything = tuple(dict.fromkeys((*truth.targets, *truth.sources)))
     if path is None:
         if where is not None or space is not None or not matrices:
-            raise UsageError("a condition or a space is of a registry, and none is given", "name a space with `space=`")
+            raise UsageError("a condition or a space needs a registry, and none is given", "name a space with `space=`")
     else:
         spaces = _spaces(path, space, where, everything, hubs, rerank)
-        _put(methods, {one.label: one.table for one in spaces})
-        for judged in spaces:
-            retrieval |= _retrieval({judged.label: judged.table}, judged.tasks)
-        beside, problem = _baselines(spaces, baselines)
+        _put(methods, {entry.label: entry.table for entry in spaces})
+        for entry in spaces:
+            retrieval |= _retrieval({entry.label: entry.table}, entry.tasks)
+        similarities, problem = _baselines(spaces, baselines)
         if problem:
             notes.append(problem)
-        same_run = _costs(costs, spaces, beside, notes)
+        same_run = _costs(costs, spaces, similarities, notes)
     _put(methods, matrices or {})
-    ours = tuple(methods)
-    if path is not None and beside is not None:
+    own_methods = tuple(methods)
+    if path is not None and similarities is not None:
         names = tuple(spaces[0].known)
-        _put(methods, beside.subset(names))
-        retrieval |= _retrieval(_all_baselines(spaces[0], beside), spaces[0].tasks)
-        if set(names) == set(beside.timed):
-            costs |= beside.costs
+        _put(methods, similarities.subset(names))
+        retrieval |= _retrieval(_all_baselines(spaces[0], similarities), spaces[0].tasks)
+        if set(names) == set(similarities.timed):
+            costs |= similarities.costs
             if same_run:
                 notes.append(
-                    "seconds: processor time on one thread, from images to all affinities, spaces and similarities in one run"
+                    "seconds: processor time on one thread, from images to all affinities; all methods in one run"
                 )
         same_images = all(
-            (one.row.spec.probe_id, one.row.spec.n_images) == (beside.probe_id, beside.n_images) for one in spaces
+            (entry.row.spec.probe_id, entry.row.spec.n_images) == (similarities.probe_id, similarities.n_images)
+            for entry in spaces
         )
         notes.append(
-            f"similarities are of the encoders' outputs T on {beside.n_images} probe images"
-            f"{'' if same_images else ', not those of every space'}; {beside.features}"
+            f"similarities are of the encoders' outputs T on {similarities.n_images} probe images"
+            f"{'' if same_images else ', not those of every space'}; {similarities.features}"
         )
     outcome = evaluation.evaluate(methods, truth, with_self=with_self, costs=costs)
     if missing := [name for name in everything if name not in {*outcome.targets, *outcome.sources}]:
         notes.append(f"oracle {truth.name} also has {', '.join(missing)}, which the registry or a matrix lacks")
     if targets is not None:
         outcome = outcome.over(splits.select(outcome.targets, targets))
-    notes += [_gap(outcome, method) for method in ours]
+    notes += [_gap(outcome, method) for method in own_methods]
     if retrieval:
-        one = next(iter(retrieval.values()))
+        chance = next(iter(retrieval.values()))
         notes.append(
-            f"same task: {one.queries} models that share their task with another are asked for it among "
-            f"{len(spaces[0].tasks)}; a random order has {one.random_first:.2f} first, average precision "
-            f"{one.random_average_precision:.2f}"
+            f"same task: {chance.queries} models share their task with another, and are queries among "
+            f"{len(spaces[0].tasks)} models; a random order has {chance.random_first:.2f} first, average precision "
+            f"{chance.random_average_precision:.2f}"
         )
     return EvaluationReport(**vars(outcome), notes=tuple(notes), retrieval=retrieval)
 
 
 def read_matrices(files: Sequence[str | Path], names: str | Path | None = None) -> dict[str, Table]:
-    """Matrices by the stems of their files; see `evaluation.read_affinity`.
+    """Read matrices, named by the stems of their files; see `evaluation.read_affinity`.
 
     Args:
         files: CSV or `.npy` files.
         names: file with the names of the models, for a single `.npy` file.
 
     Raises:
-        UsageError: names are given, but not one file.
-        ConflictError: two files have one stem.
+        UsageError: names are given with several files, or without one.
+        ConflictError: two files have the same stem.
     """
     if names is not None and len(files) != 1:
         raise UsageError(
-            f"names are given for one matrix, and there are {len(files)}", "put NAME.txt beside each NAME.npy"
+            f"names are for a single matrix, and there are {len(files)}", "put NAME.txt next to each NAME.npy"
         )
-    found: dict[str, Table] = {}
+    tables: dict[str, Table] = {}
     for file in files:
-        _put(found, {Path(file).stem: evaluation.read_affinity(file, names)})
-    return found
+        _put(tables, {Path(file).stem: evaluation.read_affinity(file, names)})
+    return tables
 
 
 def _put(methods: dict[str, Table], more: Mapping[str, Table]) -> None:
@@ -228,100 +232,108 @@ def _put(methods: dict[str, Table], more: Mapping[str, Table]) -> None:
 
 def _spaces(
     path: Path,
-    wanted: str | Sequence[str] | None,
+    space: str | Sequence[str] | None,
     where: str | None,
     oracle: Sequence[str],
     hub_correction: str | None,
     rerank: str | None,
-) -> list[_Judgeable]:
-    """The spaces to judge, each with the same models known to the oracle: those that all of them have."""
+) -> list[_EvaluatedSpace]:
+    """The spaces to evaluate; `known` has the models that the oracle and all of these spaces have."""
     with Registry.open(path) as registry:
-        asked: list[str | None] = [wanted] if wanted is None or isinstance(wanted, str) else list(wanted)
-        rows = registry.spaces() if ALL in asked else [registry.space(name) for name in dict.fromkeys(asked)]
+        labels: list[str | None] = [space] if space is None or isinstance(space, str) else list(space)
+        rows = registry.spaces() if ALL in labels else [registry.space(name) for name in dict.fromkeys(labels)]
         models = {model.model_id: model for model in registry.models(where)}
-        found = []
+        scored = []
         for row in rows:
             ranking = Ranking.of(row.spec, hub_correction, rerank)
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
             known = {name for name in match(oracle, names) if name is not None}
             label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
-            found.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
-    shared = set.intersection(*(known for *_, known in found)) if found else set()
+            scored.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
+    shared = set.intersection(*(known for *_, known in scored)) if scored else set()
     return [
-        _Judgeable(
+        _EvaluatedSpace(
             row,
             label.removesuffix(", "),
             table,
             {name: model for name, model in cards.items() if name in shared},
             cards,
         )
-        for row, label, table, cards, _ in found
+        for row, label, table, cards, _ in scored
     ]
 
 
 def _retrieval(
     tables: Mapping[str, tuple[tuple[str, ...], Array]], tasks: Mapping[str, str | None]
 ) -> dict[str, Retrieval]:
-    found = {method: same_task(matrix, [tasks[name] for name in names]) for method, (names, matrix) in tables.items()}
-    return {method: one for method, one in found.items() if one is not None}
+    results = {method: same_task(matrix, [tasks[name] for name in names]) for method, (names, matrix) in tables.items()}
+    return {method: result for method, result in results.items() if result is not None}
 
 
-def _all_baselines(space: _Judgeable, given: StoredBaselines) -> dict[str, tuple[tuple[str, ...], Array]]:
-    """The similarities of all models of a space, if they are stored for all of them; else none."""
+def _all_baselines(space: _EvaluatedSpace, baselines: StoredBaselines) -> dict[str, tuple[tuple[str, ...], Array]]:
+    """The similarities of all models of a space if they are stored for every one, else an empty dict."""
     models = {name: (model.card.weights_sha256, model.card.layer) for name, model in space.cards.items()}
-    return {} if given.unknown(models) else given.subset(space.table[0])
+    return {} if baselines.unknown(models) else baselines.subset(space.table[0])
 
 
-def _baselines(spaces: Sequence[_Judgeable], given: StoredBaselines | None) -> tuple[StoredBaselines | None, str]:
-    """The feature similarities if they hold for every model, else why they are left out."""
+def _baselines(
+    spaces: Sequence[_EvaluatedSpace], baselines: StoredBaselines | None
+) -> tuple[StoredBaselines | None, str]:
+    """The feature similarities if they are known for every model, else why they are left out."""
     left_out = "SVCCA, linear CKA, RSA and DDS are left out"
-    if given is None:
+    if baselines is None:
         try:
-            given = stored.load()
+            baselines = stored.load()
         except NotFoundError as error:
             return None, f"{left_out}: {error.message} ({error.hint})"
     models = {name: (model.card.weights_sha256, model.card.layer) for name, model in spaces[0].known.items()}
-    if others := given.unknown(models):
-        named = f"{', '.join(others[:5])}{' and others' if len(others) > 5 else ''}"
-        return None, (
-            f"{left_out}: those stored with the package are of other networks than {named}, by name, weights or layer"
-        )
-    return given, ""
+    if others := baselines.unknown(models):
+        listing = f"{', '.join(others[:5])}{' and others' if len(others) > 5 else ''}"
+        return None, f"{left_out}: the package has none for the name, weights and layer of {listing}"
+    return baselines, ""
 
 
 def _costs(
-    costs: dict[str, Cost], spaces: Sequence[_Judgeable], beside: StoredBaselines | None, notes: list[str]
+    costs: dict[str, Cost], spaces: Sequence[_EvaluatedSpace], similarities: StoredBaselines | None, notes: list[str]
 ) -> bool:
-    """What each space took, from the run that timed the similarities where it was in it, else as recorded by `add`."""
+    """Add the cost of each space: from the run that timed the similarities if it has the space, else from `add`.
+
+    Returns:
+        Whether any cost is from that run.
+    """
     recorded = []
-    for one in spaces:
-        spec = one.row.spec
-        if beside is not None and spec.space_id in beside.space_costs and set(one.known) == set(beside.timed):
-            costs[one.label] = beside.space_costs[spec.space_id]
+    for entry in spaces:
+        spec = entry.row.spec
+        if (
+            similarities is not None
+            and spec.space_id in similarities.space_costs
+            and set(entry.known) == set(similarities.timed)
+        ):
+            costs[entry.label] = similarities.space_costs[spec.space_id]
             continue
-        passes = spec.n_images * len(one.known)
-        each = space_of(spec).passes or Passes(0, 0)
-        seconds = sum(model.card.seconds for model in one.known.values())
-        costs[one.label] = Cost(seconds, passes * each.forward, passes * each.backward)
-        recorded.append(one.label)
+        passes = spec.n_images * len(entry.known)
+        per_image = space_of(spec).passes or Passes(0, 0)
+        seconds = sum(model.card.seconds for model in entry.known.values())
+        costs[entry.label] = Cost(seconds, passes * per_image.forward, passes * per_image.backward)
+        recorded.append(entry.label)
     if recorded:
         notes.append(
-            f"seconds of {', '.join(recorded)}: as recorded when the models were added, a pass that fills all spaces at "
-            "once; not comparable with times of another run"
+            f"seconds of {', '.join(recorded)}: recorded when the models were added, in one pass for all spaces; not "
+            "comparable with times of another run"
         )
     return len(recorded) < len(spaces)
 
 
 def _gap(outcome: Evaluation, method: str) -> str:
-    """The paired difference to the baselines that know no model."""
+    """The paired difference to the baselines that use no model."""
     k = min(5, len(outcome.ks))
     gaps = (
         (f"{POPULARITY} in P@{k}", outcome.difference(method, POPULARITY, "precision", k)),
         (f"{MEAN_RANK} in Spearman", outcome.difference(method, MEAN_RANK, "spearman")),
     )
-    words = [f"{what} {_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]" for what, gap in gaps]
-    return f"{method} minus {' and minus '.join(words)}"
+    differences = [f"{label} {_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]" for label, gap in gaps]
+    return f"{method} minus {' and minus '.join(differences)}"
 
 
 def _signed(value: Any) -> str:
