@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "modelspace"
 FLOORS = (
     ("errors", "deprecated"),
     ("types", "names", "home"),
-    ("attribution", "worlds", "representations", "analysis", "results"),
+    ("attribution", "worlds", "representations", "analysis", "scores", "results"),
     ("encoder", "probes", "zoo", "registry", "plots"),
     ("evaluation", "spaces"),
     ("sources",),
