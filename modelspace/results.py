@@ -265,6 +265,50 @@ class SpaceInfo:
 
 
 @dataclass(frozen=True)
+class TaskInfo:
+    """A task, as a flat record.
+
+    `location` is the path of its data as it was given. A task without data has an empty one, no `n_images` and no
+    `classes`; a regression has no `classes` either. `outcomes` counts the measurements, failures included.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    higher_is_better: bool
+    n_images: int | None
+    classes: tuple[str, ...]
+    location: str
+    data_sha256: str
+    seed: int
+    added_at: str
+    outcomes: int
+
+
+@dataclass(frozen=True)
+class OutcomeInfo:
+    """What was measured of a model on a task, as a flat record.
+
+    `score` is None if the model failed, and `note` then says why. `registered` says whether the registry still has the
+    model, and `weights_sha256` which weights were measured.
+    """
+
+    task: str
+    model: str
+    score: float | None
+    metric: str
+    how: str
+    n_train: int | None
+    seed: int | None
+    seconds: float | None
+    measured_at: str
+    note: str
+    settings: dict[str, Any]
+    registered: bool
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
 class ProbeInfo:
     """A probe set, as a flat record. `n_images` is None for rendered sets, which have any number of images."""
 

@@ -29,9 +29,11 @@ from modelspace.results import (
     ModelInfo,
     Neighbours,
     Outcome,
+    OutcomeInfo,
     ProbeInfo,
     Records,
     SpaceInfo,
+    TaskInfo,
 )
 from modelspace.spaces import affinity as affinities
 from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_blend, create_spaces, create_standard
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
+    from modelspace.tasks.metrics import Kind
     from modelspace.verbs.add_many import BulkProgress
     from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.manifest import Entry
@@ -797,6 +800,150 @@ class ModelSpace:
         """Make a space the default of queries."""
         with Registry.open(self.path, write=True) as registry, registry.transaction():
             registry.set_default_space(space)
+
+    # ---- tasks and what was measured on them
+
+    def add_task(
+        self,
+        name: str,
+        data: str | Path | None = None,
+        *,
+        metric: str | None = None,
+        higher_is_better: bool | None = None,
+        kind: Kind | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[TaskInfo, Sequence[str]]:
+        """Register a task: a labelled data set, or only a name under which outcomes are collected.
+
+        Images are read and hashed, not copied.
+
+        Args:
+            name: its name.
+            data: a folder with one subfolder per class, or a CSV or Parquet file with the columns "path" and "label";
+                None for a task without data.
+            metric: what scores mean (`modelspace.tasks.metrics.METRICS`, or any other name); default: accuracy, or R²
+                for regression.
+            higher_is_better: direction of a metric that is not in that table.
+            kind: "classification" or "regression"; default: by the labels (`modelspace.tasks.data.read`).
+            seed: of the splits into training and test images.
+            progress: called with (images read, total images).
+
+        Returns:
+            The task, and notes on its data.
+
+        Raises:
+            ConflictError: a task of that name exists.
+            NotFoundError: the data or an image is missing.
+            UsageError: the labels can't be learned, or the metric does not fit them.
+            ModelspaceError: more than 1% of the images can't be read.
+        """
+        from modelspace.verbs import tasks
+
+        return tasks.add_task(
+            self.path,
+            name,
+            data,
+            metric=metric,
+            higher_is_better=higher_is_better,
+            kind=kind,
+            seed=seed,
+            progress=progress,
+        )
+
+    def tasks(self) -> Records[TaskInfo]:
+        """All tasks, in the order in which they were added."""
+        from modelspace.verbs import tasks
+
+        return tasks.tasks(self.path)
+
+    def task(self, name: str) -> TaskInfo:
+        """A task.
+
+        Raises:
+            NotFoundError: there is no such task.
+        """
+        from modelspace.verbs import tasks
+
+        return tasks.task(self.path, name)
+
+    def remove_task(self, name: str) -> int:
+        """Remove a task with its outcomes, and return their number; its images stay where they are.
+
+        Raises:
+            NotFoundError: there is no such task.
+        """
+        from modelspace.verbs import tasks
+
+        return tasks.remove_task(self.path, name)
+
+    def rename_task(self, old: str, new: str) -> None:
+        """Rename a task.
+
+        Raises:
+            NotFoundError: there is no such task.
+            ConflictError: another task has the new name.
+        """
+        from modelspace.verbs import tasks
+
+        tasks.rename_task(self.path, old, new)
+
+    def observe(
+        self,
+        task: str,
+        model: str,
+        score: float | None = None,
+        *,
+        failed: str = "",
+        note: str = "",
+        **details: Any,
+    ) -> OutcomeInfo:
+        """Store what was measured of a model on a task.
+
+        Args:
+            task: name of the task.
+            model: name of the model.
+            score: in the task's metric; None if the model failed.
+            failed: why the model failed.
+            note: free text.
+            details: how, n_train, seed, seconds, measured_at and settings, as in `modelspace.verbs.tasks.Observation`.
+
+        Raises:
+            NotFoundError: there is no such task or model.
+            UsageError: the score is not finite, or there is neither a score nor a reason.
+        """
+        from modelspace.verbs import tasks
+
+        return tasks.observe(self.path, [tasks.Observation(task, model, score, note=failed or note, **details)])[0]
+
+    def observe_file(self, file: str | Path, task: str | None = None) -> Records[OutcomeInfo]:
+        """Store the outcomes in a CSV file, all or none.
+
+        Args:
+            file: with the columns "model" and "score" (`modelspace.verbs.tasks.read_observations`).
+            task: the task of lines without one.
+
+        Raises:
+            NotFoundError: there is no such file, task or model.
+            UsageError: a column or a line is wrong.
+        """
+        from modelspace.verbs import tasks
+
+        return Records(tasks.observe(self.path, tasks.read_observations(Path(file).expanduser(), task)), OutcomeInfo)
+
+    def outcomes(self, task: str | None = None, *, model: str | None = None) -> Records[OutcomeInfo]:
+        """What was measured; of one task the best first, else in the order in which it was stored.
+
+        Args:
+            task: only of this task.
+            model: only of this model.
+
+        Raises:
+            NotFoundError: there is no such task, or neither a model nor an outcome of that name.
+        """
+        from modelspace.verbs import tasks
+
+        return tasks.measured(self.path, task, model)
 
     def rebuild(
         self,

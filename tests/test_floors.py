@@ -17,7 +17,7 @@ FLOORS = (
     ("types", "names", "home"),
     ("attribution", "worlds", "representations", "analysis", "scores", "results"),
     ("encoder", "probes", "zoo", "registry", "plots"),
-    ("evaluation", "spaces"),
+    ("evaluation", "spaces", "tasks"),
     ("sources",),
     ("embedding",),
     ("verbs",),

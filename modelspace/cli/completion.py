@@ -33,6 +33,11 @@ def probe_sets(ctx: typer.Context, incomplete: str) -> list[str]:
     return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.probe_sets()])
 
 
+def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of tasks."""
+    return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.tasks()])
+
+
 def methods(incomplete: str) -> list[str]:
     """Names of attribution methods."""
     try:

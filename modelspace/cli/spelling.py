@@ -44,6 +44,12 @@ VERBS = {
     "add_all": Verb("add", ("--manifest",)),
     "gallery": Verb("gallery", (), {"images": "--image"}),
     "set_default": Verb("spaces", ("--set-default",)),
+    "add_task": Verb("task add"),
+    "tasks": Verb("task list"),
+    "task": Verb("task show"),
+    "rename_task": Verb("task rename"),
+    "remove_task": Verb("task remove"),
+    "observe_file": Verb("observe", ("--from",)),
 }
 
 #: Parameters whose flag differs from their name with dashes.
@@ -57,7 +63,12 @@ FLAGS = {
 }
 
 #: Python expressions with a translation of their own.
-EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json"}
+EXPRESSIONS = {
+    "space.evaluate().to_dict()": "evaluate --out evaluation.json",
+}
+
+#: Values whose flag has another form.
+VALUES = {"higher_is_better=True": "--direction higher", "higher_is_better=False": "--direction lower"}
 
 #: Arguments whose name in messages differs from the one in the help texts.
 METAVARS = {"model": "URI"}
@@ -107,6 +118,8 @@ def _value_in_flags(value: Any) -> Any:
 
 
 def _translated(code: str, quote: str) -> str:
+    if code in VALUES:
+        return VALUES[code]
     if code in EXPRESSIONS:
         return f"{quote}modelspace {EXPRESSIONS[code]}{quote}"
     if re.fullmatch(r"\w+=", code):

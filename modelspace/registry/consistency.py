@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelspace.registry import outcomes
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import Problem
 
@@ -138,10 +139,38 @@ _PROJECTION_CHECKS = (
     ),
 )
 
+#: The same for tasks and outcomes.
+_TASK_CHECKS = (
+    (
+        "its {} exists more than once",
+        "SELECT 'task ' || name, 'name' FROM main.tasks GROUP BY name HAVING count(*) > 1"
+        " UNION ALL SELECT 'task ' || task_id, 'id' FROM main.tasks GROUP BY task_id HAVING count(*) > 1"
+        " UNION ALL SELECT 'outcome ' || outcome_id, 'id' FROM main.outcomes GROUP BY outcome_id HAVING count(*) > 1",
+    ),
+    (
+        "its task {} is missing",
+        "SELECT 'outcome ' || o.outcome_id, o.task_id FROM main.outcomes o ANTI JOIN main.tasks t"
+        " ON t.task_id = o.task_id",
+    ),
+    (
+        "its model {} is missing",
+        "SELECT 'outcome ' || o.outcome_id, o.model FROM main.outcomes o ANTI JOIN main.models m"
+        " ON m.model_id = o.model_id WHERE o.model_id IS NOT NULL",
+    ),
+    (
+        "its score {} is not a finite number",
+        "SELECT 'outcome ' || outcome_id, score FROM main.outcomes WHERE NOT isfinite(score)",
+    ),
+)
+
 
 def problems(registry: Reader) -> list[Problem]:
     """See `Registry.check`."""
-    checks = (*_CHECKS, *(_PROJECTION_CHECKS if registry.has_projections() else ()))
+    checks = [*_CHECKS]
+    if registry.has_projections():
+        checks += _PROJECTION_CHECKS
+    if outcomes.has_tables(registry):
+        checks += _TASK_CHECKS
     out = [
         Problem(subject, message.format(detail))
         for message, query in checks

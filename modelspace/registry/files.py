@@ -1,4 +1,4 @@
-"""Parquet files, written by DuckDB so that no other package is needed."""
+"""Parquet files, written and read by DuckDB so that no other package is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from modelspace.errors import ModelspaceError
+from modelspace.errors import ModelspaceError, UsageError
 
 #: Rows per INSERT.
 _ROWS_AT_ONCE = 50_000
@@ -44,3 +44,26 @@ def write_parquet(columns: Mapping[str, tuple[str, Sequence[Any]]], path: Path) 
         raise ModelspaceError(f"{path} can't be written: {str(error).splitlines()[0]}") from None
     finally:
         duck.close()
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of a Parquet file, by name.
+
+    Raises:
+        UsageError: a column is missing.
+        ModelspaceError: the file can't be read.
+    """
+    duck = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+    try:
+        quoted = str(path).replace("'", "''")
+        names = [row[0] for row in duck.execute(f"DESCRIBE SELECT * FROM read_parquet('{quoted}')").fetchall()]
+        if missing := [name for name in columns if name not in names]:
+            raise UsageError(
+                f"{path.name} has the columns {', '.join(names)}", f"it must have the columns {' and '.join(missing)}"
+            )
+        rows = duck.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{quoted}')").fetchall()
+    except duckdb.Error as error:
+        raise ModelspaceError(f"{path} can't be read: {str(error).splitlines()[0]}", "is it a Parquet file?") from None
+    finally:
+        duck.close()
+    return {name: [row[i] for row in rows] for i, name in enumerate(columns)}

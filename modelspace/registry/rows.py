@@ -112,6 +112,74 @@ class ProjectionRow:
 
 
 @dataclass(frozen=True)
+class TaskRow:
+    """A task of the registry: a data set with labels, or only its name.
+
+    Attributes:
+        task_id: its number in the registry; never reused for another task.
+        name: its name; unique.
+        location: path of the data, as the user gave it; empty for a task without data.
+        data_sha256: fingerprint of the images and their labels (`modelspace.tasks.data`); empty without data.
+        kind: "classification" or "regression".
+        metric: what scores are, for example "accuracy".
+        higher_is_better: direction of the metric.
+        n_images: number of labelled images; None for a task without data.
+        classes: names of the classes, sorted; empty for regression and for a task without data.
+        seed: of the splits.
+        added_at: when it was added, with time zone UTC.
+        n_outcomes: number of outcomes, failures included.
+    """
+
+    task_id: int
+    name: str
+    location: str
+    data_sha256: str
+    kind: str
+    metric: str
+    higher_is_better: bool
+    n_images: int | None
+    classes: tuple[str, ...]
+    seed: int
+    added_at: datetime
+    n_outcomes: int = 0
+
+
+@dataclass(frozen=True)
+class OutcomeRow:
+    """What was measured of one model on one task.
+
+    Attributes:
+        outcome_id: its number in the registry.
+        task: name of the task.
+        model: name of the model; of a removed model its last one.
+        model_id: the model; None if it is no longer in the registry, or never was.
+        weights_sha256: fingerprint of its weights; empty for a model that never was in the registry.
+        score: in the metric of the task; None if the model failed.
+        how: how it was measured, for example "finetune" or "observed".
+        settings: of the measurement; JSON values.
+        n_train: number of training images, or None.
+        seed: of the training, or None.
+        seconds: that it took, or None.
+        measured_at: with time zone UTC.
+        note: the user's, or why the model failed.
+    """
+
+    outcome_id: int
+    task: str
+    model: str
+    model_id: int | None
+    weights_sha256: str
+    score: float | None
+    how: str
+    settings: Mapping[str, Any]
+    n_train: int | None
+    seed: int | None
+    seconds: float | None
+    measured_at: datetime
+    note: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """An inconsistency in the registry.
 

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import schema
+from modelspace.registry import outcomes, schema
 from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
@@ -165,7 +165,7 @@ class Registry(Reader):
             ConflictError: its name or id is taken.
             UsageError: the number of images is not `row.n_images`.
         """
-        self._needs_transaction()
+        self.require_transaction()
         for known in self.probe_sets():
             if row.probe_id == known.probe_id or row.name == known.name:
                 raise ConflictError(
@@ -196,7 +196,7 @@ class Registry(Reader):
             NotFoundError: its probe set is not in the registry.
             UsageError: its name looks like a space id.
         """
-        self._needs_transaction()
+        self.require_transaction()
         if not spec.name.strip() or re.fullmatch("[0-9a-f]{16}", spec.name):
             raise UsageError(f"a space can't be called {spec.name!r}: it looks like a space id", "choose another name")
         self.probe_set(spec.probe_id)
@@ -236,7 +236,7 @@ class Registry(Reader):
         Raises:
             NotFoundError: there is no such space.
         """
-        self._needs_transaction()
+        self.require_transaction()
         space_id = self.space(name).spec.space_id
         self._execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
 
@@ -247,7 +247,7 @@ class Registry(Reader):
             ConflictError: a model of that name exists.
             UsageError: the name is empty, has a control character, or starts or ends with a space.
         """
-        self._needs_transaction()
+        self.require_transaction()
         self._check_free_name(card.name)
         height, width = card.preprocessing.input_size
         tags = {str(key): str(value) for key, value in card.tags.items()}
@@ -277,6 +277,7 @@ class Registry(Reader):
             f" {', '.join('?' * len(values))}) RETURNING model_id",
             [list(tags), list(tags.values()), *values.values()],
         )[0]
+        outcomes.attach(self, int(model_id), card.name, card.weights_sha256)
         return int(model_id)
 
     def add_embedding(
@@ -295,7 +296,7 @@ class Registry(Reader):
             ConflictError: the model is in the space already, or the position is not the next one.
             UsageError: a number is not finite, the vector is zero, or the blocks don't cover the images.
         """
-        self._needs_transaction()
+        self.require_transaction()
         space = self.space(space_id)
         _check_row(row)
         if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [row.model_id]):
@@ -359,7 +360,7 @@ class Registry(Reader):
             ConflictError: the rows' models are not those of the space, or their positions are not 0..n-1.
             UsageError: a number is not finite, or a vector is zero.
         """
-        self._needs_transaction()
+        self.require_transaction()
         space_id = self.space(space_id).spec.space_id
         stored = {row[0] for row in self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
         if len(rows) != len(stored) or {row.model_id for row in rows} != stored:
@@ -404,13 +405,14 @@ class Registry(Reader):
         Raises:
             NotFoundError: there is no such model.
         """
-        self._needs_transaction()
+        self.require_transaction()
         spaces = self.rows("SELECT space_id FROM main.embeddings WHERE model_id = ?", [model_id])
         if not self.rows("DELETE FROM main.models WHERE model_id = ? RETURNING model_id", [model_id]):
             raise NotFoundError(f"there is no model with id {model_id}")
         self._execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
         self._execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
         self._execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
+        outcomes.detach(self, model_id)
         for (space_id,) in spaces:
             self._changed(space_id)
 
@@ -425,7 +427,7 @@ class Registry(Reader):
             NotFoundError: there is no such space, or a model is not in it.
             UsageError: shapes don't match, a model occurs twice, or a coordinate is not finite.
         """
-        self._needs_transaction()
+        self.require_transaction()
         space_id = self.space(space_id).spec.space_id
         ids = [int(model_id) for model_id in row.model_ids]
         if row.coordinates.shape != (len(ids), 2) or row.placed.shape != (len(ids),) or len(set(ids)) != len(ids):
@@ -460,12 +462,13 @@ class Registry(Reader):
             ConflictError: a model has the new name.
             UsageError: the new name is empty, has a control character, or starts or ends with a space.
         """
-        self._needs_transaction()
+        self.require_transaction()
         model_id = self.model(old).model_id
         if old == new:
             return
         self._check_free_name(new)
         self._execute("UPDATE main.models SET name = ? WHERE model_id = ?", [new, model_id])
+        outcomes.rename_model(self, model_id, new)
 
     def update_model(
         self,
@@ -480,7 +483,7 @@ class Registry(Reader):
         Raises:
             NotFoundError: there is no such model.
         """
-        self._needs_transaction()
+        self.require_transaction()
         if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [model_id]):
             raise NotFoundError(f"there is no model with id {model_id}")
         if task is not KEEP:
@@ -504,7 +507,8 @@ class Registry(Reader):
     def _changed(self, space_id: str) -> None:
         self._execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
 
-    def _needs_transaction(self) -> None:
+    def require_transaction(self) -> None:
+        """Raise RuntimeError outside of a transaction."""
         if not self._in_transaction:
             raise RuntimeError("changes to a registry need a transaction: with registry.transaction(): ...")
 

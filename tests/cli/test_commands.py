@@ -326,6 +326,72 @@ def test_notes_go_to_standard_error(line: Line) -> None:
     assert line("nearest", "zoo:depth", "--format", "json", "-q").stderr == ""
 
 
+# ---- task, observe, outcomes
+
+
+def test_task_add_list_show_remove_rename(line: Line) -> None:
+    added = line("task", "add", "flowers", "data", "--metric", "top5", "--direction", "lower", "--seed", "3")
+    verb, args, options = only_call(line)
+    assert (verb, args) == ("add_task", ("flowers", "data"))
+    options.pop("progress")
+    assert options == {"metric": "top5", "higher_is_better": False, "seed": 3}
+    assert "note: the smallest class has 3 images" in added.stderr
+    assert "accuracy (higher is better)" in added.stdout
+    assert json.loads(line("task", "show", "flowers", "--format", "json").stdout)["classes"] == ["a", "b"]
+    listed = line("task", "list").stdout.splitlines()
+    assert listed[0].split() == ["task", "kind", "metric", "better", "images", "classes", "outcomes", "data"]
+    assert listed[1].split() == ["flowers", "classification", "accuracy", "higher", "120", "2", "4", "data"]
+    assert line("task", "remove", "flowers").stderr == "removed the task flowers and 4 outcomes\n"
+    assert line("task", "rename", "flowers", "roses").stderr == "the task flowers is now called roses\n"
+    wrong = line("task", "add", "flowers", "--direction", "up")
+    assert (wrong.exit_code, "use --direction higher or --direction lower" in wrong.stderr) == (2, True)
+
+
+def test_observe_one(line: Line) -> None:
+    result = line("observe", "flowers", "depth", "0.875", "--how", "finetune", "--n-train", "80", "--seed", "2")
+    assert only_call(line) == (
+        "observe",
+        ("flowers", "depth", 0.875),
+        {"how": "finetune", "n_train": 80, "seed": 2},
+    )
+    assert "flowers, depth: accuracy 0.875" in result.stderr
+    failed = line("observe", "flowers", "depth", "--failed", "out of memory")
+    assert line.calls[-1] == ("observe", ("flowers", "depth", None), {"failed": "out of memory"})
+    assert failed.exit_code == 0
+
+
+def test_observe_a_file(line: Line) -> None:
+    result = line("observe", "flowers", "--from", "results.csv")
+    assert only_call(line) == ("observe_file", (Path("results.csv"), "flowers"), {})
+    assert "stored 2 outcomes" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["observe", "flowers"], "a task and a model are needed"),
+        (["observe", "flowers", "depth"], "either a score or --failed is needed"),
+        (["observe", "flowers", "depth", "0.5", "--failed", "x"], "either a score or --failed is needed"),
+        (["observe", "flowers", "depth", "0.5", "--from", "x.csv"], "--from has the models and their scores"),
+        (["observe", "flowers", "--from", "x.csv", "--seed", "1"], "--from has the models and their scores"),
+    ],
+)
+def test_observations_that_make_no_sense(line: Line, words: list[str], message: str) -> None:
+    result = line(*words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not line.calls
+
+
+def test_outcomes_are_listed(line: Line) -> None:
+    lines = line("outcomes", "flowers", "--model", "depth").stdout.splitlines()
+    assert only_call(line) == ("outcomes", ("flowers",), {"model": "depth"})
+    assert lines[0].split() == ["task", "model", "score", "metric", "how", "measured", "note"]
+    assert lines[1].split()[:3] == ["flowers", "depth", "0.9000"]
+    assert lines[2].split()[:3] == ["flowers", "normals", "failed"]
+    assert "out of memory" in lines[2]
+
+
 # ---- list, show, remove, rename, tag
 
 
@@ -509,6 +575,9 @@ REQUIRED = {
     "remove": ["depth"],
     "rename": ["depth", "deep"],
     "tag": ["depth", "a=b"],
+    "task": ["list"],
+    "observe": ["flowers", "depth", "0.9"],
+    "outcomes": [],
     "spaces": [],
     "probes": ["list"],
     "layers": ["zoo:depth"],
@@ -519,7 +588,7 @@ REQUIRED = {
     "rebuild": [],
 }
 NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves"}
-PRINTS_NO_DATA = {"remove", "rename", "tag"}
+PRINTS_NO_DATA = {"remove", "rename", "tag", "observe"}
 #: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}
 

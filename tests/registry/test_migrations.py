@@ -47,6 +47,7 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
         "projections",
         "task_group",
         "code_and_options",
+        "tasks_and_outcomes",
     ]
 
 

@@ -27,9 +27,11 @@ from modelspace.results import (
     Neighbour,
     Neighbours,
     Outcome,
+    OutcomeInfo,
     ProbeInfo,
     Records,
     SpaceInfo,
+    TaskInfo,
 )
 from modelspace.types import ModelCard, Preprocessing
 from modelspace.verbs.evaluate import evaluate
@@ -146,6 +148,18 @@ def bind(verb: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         raise TypeError(f"ModelSpace.{verb}(): {error}") from None
 
 
+def task_row() -> TaskInfo:
+    time = "2026-11-27T10:00:00+00:00"
+    return TaskInfo("flowers", "classification", "accuracy", True, 120, ("a", "b"), "data", "ab" * 32, 0, time, 4)
+
+
+def outcome(model: str, score: float | None, note: str = "") -> OutcomeInfo:
+    time = "2026-11-27T10:00:00+00:00"
+    return OutcomeInfo(
+        "flowers", model, score, "accuracy", "observed", None, None, None, time, note, {}, True, "cd" * 32
+    )
+
+
 class FakeSpace:
     """The verbs of `modelspace.workspace.ModelSpace`. `calls` has what was called, `answers` what to return or raise.
 
@@ -244,6 +258,14 @@ def answers() -> dict[str, Any]:
         "rename": None,
         "tag": lambda name, *_, **__: model(name),
         "set_default": None,
+        "add_task": (task_row(), ["the smallest class has 3 images, so scores are uncertain"]),
+        "tasks": Records([task_row()], TaskInfo),
+        "task": task_row(),
+        "remove_task": 4,
+        "rename_task": None,
+        "observe": outcome("depth", 0.875),
+        "observe_file": Records([outcome("depth", 0.9), outcome("normals", 0.8)], OutcomeInfo),
+        "outcomes": Records([outcome("depth", 0.9), outcome("normals", None, note="out of memory")], OutcomeInfo),
         "spaces": Records([space_row(), space_row("saliency", is_default=False, method="saliency")], SpaceInfo),
         "probe_sets": Records(
             [ProbeInfo("rooms", "rooms", None, 256, "ab" * 8, {"kind": "rooms", "seed": 0})], ProbeInfo

@@ -288,7 +288,9 @@ def test_the_cost_of_all_models_is_not_that_of_some(home: Path, truth: Path) -> 
 def test_stale_similarities_are_left_out(home: Path, truth: Path, kept: StoredBaselines, named: str) -> None:
     outcome = evaluate(home / REGISTRY, oracle=truth, baselines=kept)
     assert methods(outcome) == ["gi", "random", "popularity", "popularity by mean rank"]
-    assert any(note.endswith(f"the package has none for the name, weights and layer of {named}") for note in outcome.notes)
+    assert any(
+        note.endswith(f"the package has none for the name, weights and layer of {named}") for note in outcome.notes
+    )
     # Nobody's pairs are lost with them.
     assert outcome.sources == tuple(NAMES[:7])
 

@@ -1,0 +1,242 @@
+"""Tasks and outcomes in a registry: reading, and changes inside a transaction of `Registry`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.names import check_name, did_you_mean
+from modelspace.registry import schema
+from modelspace.registry.reading import Reader
+from modelspace.registry.rows import OutcomeRow, TaskRow
+from modelspace.types import canonical_json
+
+if TYPE_CHECKING:
+    from modelspace.registry.store import Registry
+
+_TASK_COLUMNS = (
+    "t.task_id, t.name, t.location, t.data_sha256, t.kind, t.metric, t.higher_is_better, t.n_images, t.classes, t.seed,"
+    " t.added_at"
+)
+_OUTCOME_COLUMNS = (
+    "o.outcome_id, t.name, o.model, o.model_id, o.weights_sha256, o.score, o.how, o.settings, o.n_train, o.seed,"
+    " o.seconds, o.measured_at, o.note"
+)
+
+
+def has_tables(registry: Reader) -> bool:
+    """Whether the registry has tables of tasks; one of an older version can be read without them."""
+    return bool(registry.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'tasks' AND NOT internal"))
+
+
+def tasks(registry: Reader) -> list[TaskRow]:
+    """All tasks, in the order in which they were added."""
+    if not has_tables(registry):
+        return []
+    rows = registry.rows(
+        f"SELECT {_TASK_COLUMNS}, (SELECT count(*) FROM main.outcomes o WHERE o.task_id = t.task_id)"
+        " FROM main.tasks t ORDER BY t.task_id"
+    )
+    return [_task_row(row) for row in rows]
+
+
+def task(registry: Reader, name: str) -> TaskRow:
+    """A task by its name.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    rows = tasks(registry)
+    for row in rows:
+        if row.name == name:
+            return row
+    names = [row.name for row in rows]
+    hint = did_you_mean(name, names, f"tasks: {', '.join(names[:8])}")
+    if not names:
+        hint = "add one: `space.add_task(name, data)`"
+    raise NotFoundError(f"there is no task {name!r}", hint)
+
+
+def outcomes(registry: Reader, task_name: str | None = None, model_name: str | None = None) -> list[OutcomeRow]:
+    """Outcomes in the order in which they were stored.
+
+    Args:
+        registry: an open registry.
+        task_name: only of this task.
+        model_name: only of the model with this name.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    if task_name is not None:
+        task(registry, task_name)
+    if not has_tables(registry):
+        return []
+    rows = registry.rows(
+        f"SELECT {_OUTCOME_COLUMNS} FROM main.outcomes o JOIN main.tasks t ON t.task_id = o.task_id"
+        " WHERE (?::VARCHAR IS NULL OR t.name = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
+        [task_name, task_name, model_name, model_name],
+    )
+    return [_outcome_row(row) for row in rows]
+
+
+# --- changes
+
+
+def add_task(registry: Registry, row: TaskRow) -> TaskRow:
+    """Store a task; its number and time are given here.
+
+    Raises:
+        ConflictError: a task of that name exists.
+        UsageError: the name has characters that names can't have.
+    """
+    registry.require_transaction()
+    check_name(row.name, "task")
+    if any(known.name == row.name for known in tasks(registry)):
+        raise ConflictError(
+            f"task {row.name!r} exists already", "choose another name, or remove it first: `space.remove_task(name)`"
+        )
+    added_at = schema.now()
+    values = {
+        "name": row.name,
+        "location": row.location,
+        "data_sha256": row.data_sha256,
+        "kind": row.kind,
+        "metric": row.metric,
+        "higher_is_better": row.higher_is_better,
+        "n_images": row.n_images,
+        "classes": list(row.classes),
+        "seed": row.seed,
+        "added_at": added_at,
+    }
+    (task_id,) = registry.rows(
+        f"INSERT INTO main.tasks (task_id, {', '.join(values)}) VALUES (nextval('main.task_ids'),"
+        f" {', '.join('?' * len(values))}) RETURNING task_id",
+        list(values.values()),
+    )[0]
+    return replace(row, task_id=int(task_id), added_at=added_at.replace(tzinfo=UTC), n_outcomes=0)
+
+
+def remove_task(registry: Registry, name: str) -> int:
+    """Remove a task and its outcomes, and return the number of outcomes.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    registry.require_transaction()
+    row = task(registry, name)
+    removed = registry.rows("DELETE FROM main.outcomes WHERE task_id = ? RETURNING outcome_id", [row.task_id])
+    registry.rows("DELETE FROM main.tasks WHERE task_id = ? RETURNING task_id", [row.task_id])
+    return len(removed)
+
+
+def rename_task(registry: Registry, old: str, new: str) -> None:
+    """Rename a task.
+
+    Raises:
+        NotFoundError: no task has the old name.
+        ConflictError: another task has the new name.
+        UsageError: the new name has characters that names can't have.
+    """
+    registry.require_transaction()
+    row = task(registry, old)
+    check_name(new, "task")
+    if new != old and any(known.name == new for known in tasks(registry)):
+        raise ConflictError(f"task {new!r} exists already", "choose another name")
+    registry.rows("UPDATE main.tasks SET name = ? WHERE task_id = ? RETURNING task_id", [new, row.task_id])
+
+
+def add_outcomes(registry: Registry, rows: Sequence[OutcomeRow]) -> int:
+    """Store outcomes, except those that are stored already, and return the number of new ones.
+
+    Two outcomes are the same if task, model, weights, score, way of measuring, settings, seed and time are.
+
+    Raises:
+        NotFoundError: there is no such task.
+        UsageError: a score is not finite.
+    """
+    registry.require_transaction()
+    names = {row.name: row.task_id for row in tasks(registry)}
+    known = {_key(row) for row in outcomes(registry)}
+    added = 0
+    for row in rows:
+        if row.task not in names:
+            task(registry, row.task)
+        if row.score is not None and not math.isfinite(row.score):
+            raise UsageError(f"the score {row.score} of {row.model} is not a number", "leave it out")
+        if _key(row) in known:
+            continue
+        known.add(_key(row))
+        values = [
+            names[row.task],
+            row.model_id,
+            row.model,
+            row.weights_sha256,
+            row.score,
+            row.how,
+            canonical_json(dict(row.settings)),
+            row.n_train,
+            row.seed,
+            row.seconds,
+            row.measured_at.astimezone(UTC).replace(tzinfo=None),
+            row.note,
+        ]
+        registry.rows(
+            "INSERT INTO main.outcomes VALUES (nextval('main.outcome_ids'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " RETURNING outcome_id",
+            values,
+        )
+        added += 1
+    return added
+
+
+def now() -> datetime:
+    """The current time, with time zone UTC."""
+    return schema.now().replace(tzinfo=UTC)
+
+
+def detach(registry: Registry, model_id: int) -> None:
+    """Keep the outcomes of a model that is being removed, by its weights."""
+    if has_tables(registry):
+        registry.rows("UPDATE main.outcomes SET model_id = NULL WHERE model_id = ? RETURNING outcome_id", [model_id])
+
+
+def attach(registry: Registry, model_id: int, name: str, weights_sha256: str) -> None:
+    """Give a model the outcomes of its weights that belong to no model of the registry."""
+    if has_tables(registry):
+        registry.rows(
+            "UPDATE main.outcomes SET model_id = ?, model = ? WHERE model_id IS NULL AND weights_sha256 = ?"
+            " RETURNING outcome_id",
+            [model_id, name, weights_sha256],
+        )
+
+
+def rename_model(registry: Registry, model_id: int, name: str) -> None:
+    """Give the outcomes of a model its new name."""
+    if has_tables(registry):
+        registry.rows("UPDATE main.outcomes SET model = ? WHERE model_id = ? RETURNING outcome_id", [name, model_id])
+
+
+def _key(row: OutcomeRow) -> tuple[Any, ...]:
+    return (
+        *(row.task, row.model, row.weights_sha256, row.score, row.how, canonical_json(dict(row.settings)), row.seed),
+        row.measured_at.astimezone(UTC),
+    )
+
+
+def _task_row(columns: Sequence[Any]) -> TaskRow:
+    values = dict(zip((entry.name for entry in fields(TaskRow)), columns, strict=True))
+    return TaskRow(
+        **{**values, "classes": tuple(values["classes"]), "added_at": values["added_at"].replace(tzinfo=UTC)}
+    )
+
+
+def _outcome_row(columns: Sequence[Any]) -> OutcomeRow:
+    values = dict(zip((entry.name for entry in fields(OutcomeRow)), columns, strict=True))
+    settings, measured_at = json.loads(values["settings"]), values["measured_at"].replace(tzinfo=UTC)
+    return OutcomeRow(**{**values, "settings": settings, "measured_at": measured_at})
