@@ -87,7 +87,7 @@ def test_links_are_followed_once_and_loops_do_no_harm(tmp_path):
 def test_a_link_to_nothing_is_told_and_not_passed_over(tmp_path):
     fill(tmp_path, ["a.png"])
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    assert refused(ProbeError, tmp_path).message == f"the image {tmp_path / 'gone.png'} is not there"
+    assert refused(ProbeError, tmp_path).message == f"the image {tmp_path / 'gone.png'} does not exist"
 
 
 def test_the_order_of_the_file_system_plays_no_part(tmp_path, ten, monkeypatch):
@@ -156,15 +156,15 @@ def test_subfolders_are_the_immediate_ones(tmp_path):
 
 def test_fewer_than_asked_for(ten):
     error = refused(ProbeError, ten, n_images=20)
-    assert (error.message, error.hint) == (f"{ten} has 10 images, fewer than the 20 asked for", "ask for 10 or fewer")
+    assert (error.message, error.hint) == (f"{ten} has 10 images, fewer than the 20 requested", "ask for 10 or fewer")
     error = refused(ProbeError, ten, n_images=9, per_subfolder=4)
-    assert error.message == f"4 from each subfolder of {ten} are 4 images, fewer than the 9 asked for"
+    assert error.message == f"4 from each subfolder of {ten} are 4 images, fewer than the 9 requested"
 
 
 def test_no_folder_an_empty_one_and_a_file(tmp_path):
     error = refused(ProbeError, tmp_path)
     assert error.message == f"the folder {tmp_path} has no images"
-    assert error.hint == "it is searched for .png, .jpg, .jpeg, .webp"
+    assert error.hint == "looked for .png, .jpg, .jpeg, .webp"
     assert "there is no folder" in refused(ProbeError, tmp_path / "none").message
     (tmp_path / "a.png").touch()
     assert "is a file, not a folder of images" in refused(ProbeError, tmp_path / "a.png").message
@@ -253,15 +253,15 @@ def test_batches_are_the_images_in_order(ten):
 
 def test_batches_that_cant_be_made(ten):
     made, images = probes.folder(ten, size=4)
-    with pytest.raises(ProbeError, match="has 10 images, fewer than the 11 asked for"):
+    with pytest.raises(ProbeError, match="has 10 images, fewer than the 11 requested"):
         probes.batches(made, images, 4, 7, 3)
-    with pytest.raises(ProbeError, match=r"has images of \(10, 4, 4, 3\) uint8, but \(9, 4, 4, 3\) uint8 were given"):
+    with pytest.raises(ProbeError, match=r"has images of \(10, 4, 4, 3\) uint8, not \(9, 4, 4, 3\) uint8"):
         probes.batches(made, images[1:], 0, 1, 1)
-    with pytest.raises(UsageError, match="are not rendered: hand them over"):
+    with pytest.raises(UsageError, match="are not rendered: pass their pixels"):
         probes.batches(made, None, 0, 1, 1)
-    with pytest.raises(UsageError, match="no batches of 0 images"):
+    with pytest.raises(UsageError, match="can't make batches of 0"):
         probes.batches(made, images, 0, 1, 0)
     other = probes.ProbeSet("x", "folders", {}, 1, 4, "0" * 16)
-    with pytest.raises(NotFoundError, match="is of an unknown kind, 'folders'") as caught:
+    with pytest.raises(NotFoundError, match="has the unknown kind 'folders'") as caught:
         probes.batches(other, images, 0, 1, 1)
     assert caught.value.hint == "did you mean folder?"

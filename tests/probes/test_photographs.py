@@ -107,9 +107,9 @@ def test_every_photograph_states_its_author_and_a_free_licence(made):
 def test_without_scikit_image_the_error_says_what_to_install(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else real(name))
-    with pytest.raises(ProbeError, match="scikit-image carries, and it is not installed") as caught:
+    with pytest.raises(ProbeError, match="in scikit-image, which is not installed") as caught:
         probes.photographs(2)
-    assert caught.value.hint == "install them with: pip install 'modelspace[photographs]'"
+    assert caught.value.hint == "install it with: pip install 'modelspace[photographs]'"
 
 
 def test_a_missing_photograph_is_named(monkeypatch):

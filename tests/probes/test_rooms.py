@@ -46,7 +46,7 @@ def test_another_renderer_makes_another_set(monkeypatch, kind):
     assert describe().probe_id != before.probe_id
     with pytest.raises(ProbeError, match="was made with renderer") as caught:
         probes.batches(before, None, 0, 1, 1)
-    assert "or make a new space" in caught.value.hint
+    assert "or create a new space" in caught.value.hint
 
 
 def test_names_tell_the_sets_apart():
