@@ -124,7 +124,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
     with pytest.raises(DamagedError, match="rgb2depth"):
         zoo.load("rgb2depth")
-    with pytest.raises(NotFoundError, match="not there"):
+    with pytest.raises(NotFoundError, match="are missing"):
         zoo.load("rgb2mist")
 
 
