@@ -1,7 +1,8 @@
 """Attribution maps of ΣT, the sum of a model's encoder output, in the model's own input space.
 
-This file only names the methods, so that a command can list and check them without loading torch. The work is in
-`modelspace.attribution.engine` (`attribute`, `check_target`, `frozen`) and `modelspace.attribution.ledger`.
+This file only describes the methods, so that a command can list and check them without loading torch. They are computed
+in `modelspace.attribution.engine` (`attribute`, `check_target`, `frozen`) and checked in
+`modelspace.attribution.ledger`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from modelspace.deprecated import renamed_argument
 from modelspace.errors import NotFoundError, UsageError
 
 __all__ = ["METHODS", "MethodInfo", "method_parameters"]
@@ -23,12 +25,12 @@ class MethodInfo:
     """One attribution method.
 
     Attributes:
-        name: what users type and what a space is named after.
-        summary: one line for people.
-        signed: whether a map has both signs (saliency has not).
-        defaults: the method's parameters and their default values; their types are the types accepted.
-        captum: whether Captum computes it, with passes of its own.
-        choices: the words accepted for a parameter that is a word.
+        name: as users type it; spaces are named after it.
+        summary: one line of description.
+        signed: whether maps have both signs (saliency does not).
+        defaults: the method's parameters and their default values; a value must have the type of its default.
+        captum: whether Captum computes it, with its own passes.
+        choices: accepted values of the parameters that are strings.
         notice: what a user should know before using it.
     """
 
@@ -41,7 +43,7 @@ class MethodInfo:
     notice: str = ""
 
 
-#: ε-LRP is computed only where it is asked for: it is in none of the standard spaces (`modelspace.spaces.create`).
+#: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Mapping[str, MethodInfo] = MappingProxyType(
     {
         info.name: info
@@ -77,12 +79,13 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
     }
 )
 
-#: Parameters that must be above zero; `seed` and `baseline` may be anything of their type.
+#: Parameters that must be above zero; `seed` and `baseline` may have any value of their type.
 _POSITIVE = ("epsilon", "n_steps", "n_samples", "noise")
 
 
-def method_parameters(method: str, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
-    """The parameters of `method`: its defaults, overwritten by `given`, checked.
+@renamed_argument("given", "overrides")
+def method_parameters(method: str, overrides: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """The parameters of `method`: its defaults, updated with `overrides`, checked.
 
     Raises:
         NotFoundError: no such method.
@@ -92,12 +95,12 @@ def method_parameters(method: str, given: Mapping[str, Value] | None = None) -> 
     {'epsilon': 0.01, 'offset': 'secant'}
     """
     if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, 1, 0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        matches = difflib.get_close_matches(method, METHODS, 1, 0.4)
+        hint = f"did you mean {matches[0]}? " if matches else ""
         raise NotFoundError(f"no attribution method {method!r}", f"{hint}methods: {', '.join(METHODS)}")
     info = METHODS[method]
     values = dict(info.defaults)
-    for name, value in (given or {}).items():
+    for name, value in (overrides or {}).items():
         if name not in values:
             known = ", ".join(values) or "none"
             raise UsageError(f"{method} has no parameter {name!r}", f"its parameters: {known}")
@@ -107,24 +110,24 @@ def method_parameters(method: str, given: Mapping[str, Value] | None = None) -> 
 
 def _checked(info: MethodInfo, name: str, value: Value) -> Value:
     default = info.defaults[name]
-    wrong = UsageError(
-        f"{info.name} parameter {name}={value!r} is not {_wanted(info, name)}", f"the default is {name}={default!r}"
+    error = UsageError(
+        f"{info.name} parameter {name}={value!r} is not {_expected(info, name)}", f"the default is {name}={default!r}"
     )
     if isinstance(default, str):
         if value not in info.choices[name]:
-            raise wrong
+            raise error
         return value
     if isinstance(value, bool | str) or not isinstance(value, int | float):
-        raise wrong
+        raise error
     if isinstance(default, int) and value != int(value):
-        raise wrong
+        raise error
     number = int(value) if isinstance(default, int) else float(value)
     if number != number or abs(number) == float("inf") or (name in _POSITIVE and number <= 0):
-        raise wrong
+        raise error
     return number
 
 
-def _wanted(info: MethodInfo, name: str) -> str:
+def _expected(info: MethodInfo, name: str) -> str:
     default = info.defaults[name]
     if isinstance(default, str):
         return "one of " + ", ".join(info.choices[name])

@@ -1,13 +1,13 @@
-"""Elementwise nonlinearities y = f(x): where autograd keeps x and y, and the ε rule that replaces f'(x).
+"""Elementwise nonlinearities y = f(x): where autograd saves x and y, and the ε rule that replaces f'(x).
 
-The rule is that of ε-LRP written as a modified gradient (Ancona, Ceolini, Öztireli, Gross, ICLR 2018, table 1 and
+The rule is ε-LRP written as a modified gradient (Ancona, Ceolini, Öztireli, Gross, ICLR 2018, table 1 and
 proposition 1): the local gradient is replaced by
 
     r = y / (x + ε sign x),   sign 0 = +1.
 
-Where f(0) ≠ 0 (sigmoid, softplus, exp) that ratio grows without bound near x = 0. There the rule "secant" takes
-r = (y − f(0)) / (x + ε sign x) and counts f(0) as a bias; the rule "literal" keeps the ratio above. They agree
-wherever f(0) = 0.
+Where f(0) ≠ 0 (sigmoid, softplus, exp) that ratio is unbounded near x = 0. For those functions the rule "secant" uses
+r = (y − f(0)) / (x + ε sign x) and counts f(0) as a bias; the rule "literal" uses the ratio above. Where f(0) = 0 the
+two are the same.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Activation:
     """How one kind of node is read.
 
     Attributes:
-        read: node -> (x, y), tensors of one shape; y is exact, x is recovered from y where autograd keeps only y.
-        at_zero: node -> f(0); 0 where f has a pole at 0 (log, 1/x), so that the literal ratio is taken.
+        read: node -> (x, y), tensors of one shape; y is exact, x is recovered from y where autograd saves only y.
+        at_zero: node -> f(0); 0 where f has a pole at 0 (log, 1/x), which gives the literal ratio.
     """
 
     read: Read
@@ -39,13 +39,13 @@ class Activation:
 
 
 def ratio(x: Tensor, y: Tensor, f0: float | Tensor, epsilon: float) -> Tensor:
-    """r = (y − f0) / (x + ε sign x), a new tensor of the shape of x; sign 0 = +1 (there y = f0 or f0 = 0)."""
-    below = torch.copysign(torch.full((), epsilon, dtype=x.dtype, device=x.device), x).add_(x)
-    return torch.div(y if isinstance(f0, float) and f0 == 0.0 else y - f0, below, out=below)
+    """r = (y − f0) / (x + ε sign x), a new tensor of the shape of x; sign 0 = +1 (y = f0 or f0 = 0 at x = 0)."""
+    denominator = torch.copysign(torch.full((), epsilon, dtype=x.dtype, device=x.device), x).add_(x)
+    return torch.div(y if isinstance(f0, float) and f0 == 0.0 else y - f0, denominator, out=denominator)
 
 
-# --- x from y. Two values of y may be one in floating point (y = 1 for every large x of a sigmoid): x is then the
-# --- smallest such x.
+# --- x from y. Many x may give the same y in floating point (a sigmoid is 1 for every large x): the smallest of them is
+# --- used.
 
 
 def _below_one(y: Tensor) -> float:
@@ -53,8 +53,8 @@ def _below_one(y: Tensor) -> float:
 
 
 def _logit(y: Tensor) -> Tensor:
-    inside = y.clamp(torch.finfo(y.dtype).tiny, _below_one(y))
-    return inside.log() - torch.log1p(-inside)
+    clamped = y.clamp(torch.finfo(y.dtype).tiny, _below_one(y))
+    return clamped.log() - torch.log1p(-clamped)
 
 
 def _atanh(y: Tensor) -> Tensor:
@@ -76,14 +76,15 @@ def _inverse_celu(node: Node) -> Tensor:
 def _elu(node: Node) -> Tensor:
     x = node._saved_self
     negative = node._saved_alpha * torch.expm1(x * node._saved_input_scale)
-    return node._saved_scale * torch.where(x > 0, x, negative)
+    y: Tensor = node._saved_scale * torch.where(x > 0, x, negative)
+    return y
 
 
 # --- builders of the table
 
 
 def _forward(f: Callable[[Tensor], Tensor]) -> Read:
-    """Autograd kept x: y = f(x)."""
+    """Autograd saves x: y = f(x)."""
 
     def read(node: Node) -> tuple[Tensor, Tensor]:
         x = node._saved_self
@@ -93,12 +94,12 @@ def _forward(f: Callable[[Tensor], Tensor]) -> Read:
 
 
 def _forward_with(f: Callable[[Node], Tensor]) -> Read:
-    """Autograd kept x and the function's own constants."""
+    """Autograd saves x and the function's constants."""
     return lambda node: (node._saved_self, f(node))
 
 
 def _backward(inverse: Callable[[Tensor], Tensor]) -> Read:
-    """Autograd kept y: x = inverse(y)."""
+    """Autograd saves y: x = inverse(y)."""
 
     def read(node: Node) -> tuple[Tensor, Tensor]:
         y = node._saved_result
@@ -108,7 +109,7 @@ def _backward(inverse: Callable[[Tensor], Tensor]) -> Read:
 
 
 def _either(forward: Callable[[Node], Tensor], inverse: Callable[[Node], Tensor]) -> Read:
-    """The in-place form keeps y, the other one x."""
+    """The in-place form saves y, the other form x."""
 
     def read(node: Node) -> tuple[Tensor, Tensor]:
         if hasattr(node, "_saved_self"):
@@ -127,7 +128,7 @@ def _slope(node: Node) -> float:
 
 
 def _rrelu_slope(node: Node) -> float:
-    # in eval mode; in train mode the slope is random, which `frozen` rules out for modules
+    # The slope of eval mode. In train mode it is random; `frozen` rules that out for modules.
     if node._saved_training:
         raise AttributeError("rrelu in train mode")
     return float(node._saved_lower + node._saved_upper) / 2
@@ -141,10 +142,10 @@ def _clamp_zero(node: Node) -> float | Tensor:
     low, high = getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         return torch.clamp(torch.zeros_like(node._saved_self), low, high)
-    return _into(0.0, low, high)
+    return _bounded(0.0, low, high)
 
 
-def _into(value: float, low: float | None, high: float | None) -> float:
+def _bounded(value: float, low: float | None, high: float | None) -> float:
     value = value if low is None else max(value, float(low))
     return value if high is None else min(value, float(high))
 
@@ -165,7 +166,7 @@ def _value(number: float) -> Callable[[Node], float]:
     return lambda node: number
 
 
-#: kind of node -> how to read it. What has no entry here, nor in `modelspace.attribution.rules`, is refused by name.
+#: Kind of node -> how to read it. Kinds with no entry here or in `modelspace.attribution.rules` are refused by name.
 ACTIVATIONS: dict[str, Activation] = {
     "LeakyRelu": Activation(
         _either(lambda node: F.leaky_relu(node._saved_self, _slope(node)), _leaky_inverse(_slope)),
@@ -180,7 +181,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "Hardtanh": Activation(
         _forward_with(lambda node: F.hardtanh(node._saved_self, node._saved_min_val, node._saved_max_val)),
-        lambda node: _into(0.0, node._saved_min_val, node._saved_max_val),
+        lambda node: _bounded(0.0, node._saved_min_val, node._saved_max_val),
     ),
     "Clamp": Activation(_forward_with(_clamp), _clamp_zero),
     "ClampMin": Activation(_forward_with(_clamp), _clamp_zero),

@@ -1,7 +1,7 @@
 """Captum's IntegratedGradients and NoiseTunnel, image by image.
 
-One image at a time keeps memory at `n_steps` or `n_samples` images, and makes a map independent of how the images were
-put into batches. The noise is the same for every image and model: it is drawn from the seed anew for each.
+One image at a time keeps memory at `n_steps` or `n_samples` images, and makes a map independent of how the images are
+batched. The noise is the same for every image and model: each time it is drawn from the same seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def integrated_gradients(forward: Forward, x: Tensor, n_steps: int, baseline: fl
     method = IntegratedGradients(forward)
     maps = [
         method.attribute(_leaf(image), baselines=baseline, n_steps=n_steps, method="gausslegendre")
-        for image in x.split(1)
+        for image in torch.split(x, 1)
     ]
     return torch.cat(maps).detach().to(x.dtype)
 
@@ -44,7 +44,7 @@ def noise_tunnel(forward: Forward, x: Tensor, base: str, n_samples: int, noise: 
         base: "gradient_x_input" or "saliency".
         n_samples: noisy copies per image.
         noise: standard deviation as a share of the image's range, max − min.
-        seed: of the noise; the global random state is left as it was.
+        seed: of the noise; the global random state is unchanged.
 
     Returns:
         (B, C, H, W)
@@ -52,7 +52,7 @@ def noise_tunnel(forward: Forward, x: Tensor, base: str, n_samples: int, noise: 
     method = NoiseTunnel(InputXGradient(forward) if base == "gradient_x_input" else Saliency(forward))
     devices = [x.device] if x.device.type == "cuda" else []
     maps = []
-    for image in x.split(1):
+    for image in torch.split(x, 1):
         spread = noise * float(image.max() - image.min())
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)

@@ -1,8 +1,9 @@
 """Attribution maps for a batch: one forward, one backward for saliency and gradient*input, one more for ε-LRP.
 
-T is what a tap (`modelspace.encoder.layers.Tap`, or any callable) makes of a batch; the explained scalar of each image is the
-sum of its part of T, or another of `modelspace.types.SCALARS`, each with backward passes of its own over the one forward.
-Images of a batch must not influence each other: `check_target` checks that, and that ΣT is not constant, once per model.
+T is what a tap (`modelspace.encoder.layers.Tap`, or any callable) returns for a batch. The explained scalar of each
+image is the sum of its part of T, or another of `modelspace.types.SCALARS`; each scalar needs its own backward passes,
+all of them over one forward pass. Images of a batch must not influence each other: `check_target` checks that once per
+model, and that ΣT is not constant.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ __all__ = ["Attribution", "attribute", "check_target", "frozen"]
 
 Tap = Callable[[Tensor], Tensor]
 
-#: ΣT counts as constant where its gradient is below this many roundings of that of a sum with random signs. In 15
-#: architectures of timm the noise of a constant ΣT had up to 3 roundings, a usable gradient 7 million or more (float32).
+#: ΣT counts as constant if its gradient is below this many rounding units of the gradient of a sum with random signs.
+#: In 15 timm architectures a constant ΣT had up to 3 units of noise, a usable gradient 7 million or more (float32).
 _CONSTANT_ROUNDINGS = 1000.0
 
-#: Names of what is checked besides the maps.
+#: Names, in messages, of what is checked besides the maps.
 _OUTPUT = "the encoder output"
 _GRADIENT = "the gradient of the encoder output"
 
-#: Share of an image's gradient that another image may get: rounding, not a dependence.
+#: Share of an image's gradient that may fall on another image: rounding, not a dependence.
 _INDEPENDENT = 1e-5
 
-#: Relative difference of T that the size of a batch may make by rounding.
+#: Relative difference of T that rounding may cause between batch sizes.
 _INDEPENDENT_OUTPUT = 1e-3
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What `attribute` gives.
+    """The result of `attribute`.
 
     Attributes:
-        maps: method -> (B, C, H, W), in the input's own space, type and device.
+        maps: method -> (B, C, H, W), in the input space, with the input's type and device.
         output: T, (B, ...), detached.
     """
 
@@ -62,30 +63,30 @@ def attribute(
 ) -> Attribution:
     """Attribution maps of the batch `x` by each of `methods`.
 
-    With g = ∂ΣT/∂x: saliency is |g|, gradient_x_input is x · g, epsilon_lrp is x · g̃, where g̃ is the gradient by the
-    rules of `modelspace.attribution.rules`. The other methods are Captum's.
+    With g = ∂ΣT/∂x: saliency is |g|, gradient_x_input is x · g, epsilon_lrp is x · g̃, where g̃ is the gradient under
+    the rules of `modelspace.attribution.rules`. The other methods are Captum's.
 
     Args:
-        tap: batch -> T of shape (B, ...). If it is a module, or has one as `module`, that no `frozen` block holds, one
-            is opened here, at the price of a copy of the module's buffers per call.
+        tap: batch -> T of shape (B, ...). A tap that is a module, or has one as `module`, is frozen for the call unless
+            it already is (`frozen`), at the cost of a copy of the module's buffers.
         x: (B, C, H, W) float32 or float64, preprocessed; not changed.
         methods: names in `METHODS`, each once.
         parameters: method -> its parameters where they differ from the defaults.
 
     Raises:
-        NotFoundError, UsageError: a method or parameter that is not there.
-        EmbeddingError: the forward pass fails; T is no float tensor with one part per image, or does not depend on x;
-            something is not a number, or zero everywhere, for some images (named); ε-LRP meets a node that it has no
-            rule for (named).
+        NotFoundError, UsageError: no such method or parameter.
+        EmbeddingError: the forward pass fails; T is not a float tensor with one part per image, or does not depend on
+            x; a value is not finite, or a map is zero everywhere, for some images (named); ε-LRP has no rule for a node
+            (named).
     """
     values = {method: method_parameters(method, (parameters or {}).get(method)) for method in methods}
     if unused := set(parameters or {}) - set(values):
         raise UsageError(f"parameters for {', '.join(sorted(unused))}, which is not among the methods")
     if not values:
         raise UsageError("no attribution method given", f"methods: {', '.join(METHODS)}")
-    wanted = {method: MapRequest.of(method, value) for method, value in values.items()}
-    made, output = explain(tap, x, tuple(wanted.values()))
-    return Attribution({method: made[one] for method, one in wanted.items()}, output)
+    requests = {method: MapRequest.of(method, value) for method, value in values.items()}
+    maps, output = explain(tap, x, tuple(requests.values()))
+    return Attribution({method: maps[request] for method, request in requests.items()}, output)
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class MapRequest:
 
     Attributes:
         method: name in `METHODS`.
-        parameters: all of the method's, sorted by name.
+        parameters: all parameters of the method, sorted by name.
         scalar: one of `modelspace.types.SCALARS`.
-        images: for the centred energy, over how many probe images T's mean was taken; else 0.
+        images: for the centred energy, the number of probe images that T is averaged over; else 0.
     """
 
     method: str
@@ -108,10 +109,10 @@ class MapRequest:
     def of(
         cls, method: str, parameters: Mapping[str, Value] | None = None, scalar: str = "sum", images: int = 0
     ) -> MapRequest:
-        """With the parameters that are not given at their defaults.
+        """A request in which the other parameters have their defaults.
 
         Raises:
-            NotFoundError, UsageError: a method or parameter that is not there, or a scalar that the method can't explain.
+            NotFoundError, UsageError: no such method or parameter, or a scalar that the method can't explain.
         """
         if METHODS[method].captum and scalar != "sum":
             raise UsageError(f"{method} explains the sum of the encoder output only", "leave `scalar=` out")
@@ -120,37 +121,40 @@ class MapRequest:
 
 
 def explain(
-    tap: Tap, x: Tensor, wanted: Sequence[MapRequest], centres: Mapping[int, Tensor] | None = None
+    tap: Tap, x: Tensor, requests: Sequence[MapRequest], centres: Mapping[int, Tensor] | None = None
 ) -> tuple[dict[MapRequest, Tensor], Tensor]:
-    """Maps of several kinds over one forward pass, and T; see `attribute`, whose errors it raises.
+    """Maps of several kinds from one forward pass, and T; raises the errors of `attribute`.
 
     Args:
-        wanted: kinds of maps, each once; none: T alone, without a backward pass.
-        centres: for the centred energy, by number of images: the mean of T (`mean_output`).
+        tap: as for `attribute`.
+        x: as for `attribute`.
+        requests: the kinds of maps, each once; if empty, T alone is computed, without a backward pass.
+        centres: for the centred energy: number of images -> the mean of T (`mean_output`).
 
     Returns:
-        kind -> (B, C, H, W), and T (B, ...), detached.
+        Request -> (B, C, H, W), and T (B, ...), detached.
     """
     with ready(tap, x) as source:
-        graphical = [one for one in wanted if not METHODS[one.method].captum]
-        output = encoder_output(tap, source, bool(graphical))
+        on_graph = [request for request in requests if not METHODS[request.method].captum]
+        output = encoder_output(tap, source, bool(on_graph))
         checked = {_OUTPUT: output.detach()}
         maps: dict[MapRequest, Tensor] = {}
-        if graphical:
-            maps, gradients = _graph_maps(tap, source, output, graphical, centres or {})
+        if on_graph:
+            maps, gradients = _graph_maps(tap, source, output, on_graph, centres or {})
             checked |= gradients
         output = output.detach()
-        _refuse(checked | {_label(one): made for one, made in maps.items() if one.method != "saliency"})
-        captum = [one for one in wanted if METHODS[one.method].captum]
+        labelled = {_label(request): values for request, values in maps.items() if request.method != "saliency"}
+        _refuse(checked | labelled)
+        captum = [request for request in requests if METHODS[request.method].captum]
         if captum:
-            computed = _captum_maps(tap, source.detach(), captum)
-            _refuse({_label(one): made for one, made in computed.items()})
-            maps |= computed
-    return {one: maps[one] for one in wanted}, output
+            captum_maps = _captum_maps(tap, source.detach(), captum)
+            _refuse({_label(request): values for request, values in captum_maps.items()})
+            maps |= captum_maps
+    return {request: maps[request] for request in requests}, output
 
 
 def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
-    """Mean of T over images, and over positions too where T is (B, C, H, W): what the centred energy takes off.
+    """Mean of T over images, and also over positions if T is (B, C, H, W): the centred energy subtracts it.
 
     Costs a forward pass per batch.
 
@@ -158,7 +162,7 @@ def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
         (1, C, 1, 1) or (1, ...), on the device of T.
     """
     total: Tensor | None = None
-    n = 0
+    n_images = 0
     for x in batches:
         with ready(tap, x) as source:
             output = encoder_output(tap, source, graphical=False).detach()
@@ -167,51 +171,55 @@ def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
             output.double().sum(dim=0, keepdim=True) if output.device.type != "mps" else output.sum(0, keepdim=True)
         )
         total = summed if total is None else total + summed
-        n += len(output)
+        n_images += len(output)
     assert total is not None
-    return total / n
+    return total / n_images
 
 
-def _seed(output: Tensor, one: MapRequest, centres: Mapping[int, Tensor]) -> Tensor:
-    """What the backward pass starts with: the derivative of the explained scalar by T."""
-    if one.scalar == "sum":
+def _seed(output: Tensor, request: MapRequest, centres: Mapping[int, Tensor]) -> Tensor:
+    """What the backward pass starts from: the derivative of the explained scalar with respect to T."""
+    if request.scalar == "sum":
         return torch.ones_like(output)
-    if one.scalar == "energy":
+    if request.scalar == "energy":
         return output.detach()
-    return output.detach() - centres[one.images].to(output)
+    return output.detach() - centres[request.images].to(output)
 
 
-def _label(one: MapRequest) -> str:
-    return one.method if one.scalar == "sum" else f"{one.method} of the {one.scalar.replace('_', ' ')}"
+def _label(request: MapRequest) -> str:
+    return request.method if request.scalar == "sum" else f"{request.method} of the {request.scalar.replace('_', ' ')}"
 
 
 def check_independent(tap: Tap, x: Tensor) -> None:
-    """Whether an image's T depends on the other images of its batch; to be called once per model. Three forward passes of
-    one or two images, none backward: for spaces of geometry, which need no gradient.
+    """Check, once per model, that an image's T does not depend on the other images of its batch.
+
+    Costs three forward passes of one or two images and no backward pass: for kernel spaces, which need no gradient.
 
     Raises:
-        EmbeddingError: it does, or the forward pass fails.
+        EmbeddingError: it does depend on them, or the forward pass fails.
     """
     with ready(tap, x[:2]) as source:
         together = encoder_output(tap, source, graphical=False)
         alone = torch.cat([encoder_output(tap, source[k : k + 1], graphical=False) for k in range(len(source))])
     _refuse({_OUTPUT: together.detach()})
-    # Kernels may be chosen by batch size, so that rounding differs; statistics of a batch differ by far more.
+    # torch may choose its algorithm by batch size, so rounding differs; batch statistics differ by far more.
     if float((together - alone).norm()) > _INDEPENDENT_OUTPUT * float(together.norm()):
         raise _dependent()
 
 
 def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
-    """Whether ΣT is worth explaining; to be called once per model, with two images. Costs one forward, two backwards.
+    """Check, once per model and with two images, that ΣT is worth explaining.
 
-    The gradient of ΣT is compared with that of a sum of T's elements with random signs, for the first image. After a
-    layer norm with a uniform weight ΣT is the same for every input, and its gradient is rounding noise.
+    Costs one forward and two backward passes. The gradient of ΣT is compared with that of a sum of T's elements with
+    random signs, for the first image. After a layer norm with uniform weights ΣT is the same for every input, and its
+    gradient is rounding noise.
 
     Args:
-        constant: whether a constant ΣT is refused; it does no harm where only the energy is explained.
+        tap: as for `attribute`.
+        x: two images, as for `attribute`.
+        constant: whether a constant ΣT is refused; it does no harm if only the energy is explained.
 
     Raises:
-        EmbeddingError: as `attribute`; also where ΣT is constant, or an image influences another one's T.
+        EmbeddingError: as `attribute`; also if ΣT is constant, or an image influences the T of another.
     """
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
@@ -222,14 +230,16 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
         random = torch.randint(0, 2, output.shape[1:], generator=torch.Generator().manual_seed(0))
         signs[0] = (random * 2 - 1).to(signs)
         reference = _backward(output, source, signs, graph, keep=False)
-    _refuse({_GRADIENT: reference[:1]})  # zero only where T itself does not move; else a zero gradient means constant
-    size, own = float(gradient[0].norm()), float(reference[0].norm())
-    rest = float(reference[1:].norm()) if len(x) > 1 else 0.0
-    if rest > _INDEPENDENT * own:
+    # Zero only if T itself is constant; a zero gradient of ΣT alone means a constant ΣT.
+    _refuse({_GRADIENT: reference[:1]})
+    norm, reference_norm = float(gradient[0].norm()), float(reference[0].norm())
+    leaked = float(reference[1:].norm()) if len(x) > 1 else 0.0
+    if leaked > _INDEPENDENT * reference_norm:
         raise _dependent()
-    if constant and size < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * own:
+    if constant and norm < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * reference_norm:
         raise EmbeddingError(
-            f"the sum of the encoder output is constant: its gradient is {size / own:.1e} of that of its elements",
+            f"the sum of the encoder output is constant: its gradient is {norm / reference_norm:.1e} times that of its "
+            "elements",
             "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",
         )
 
@@ -237,7 +247,7 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
 def _dependent() -> EmbeddingError:
     return EmbeddingError(
         "the encoder output of one image depends on the other images of its batch",
-        "attribution needs a model that treats images one by one, as in eval mode; or choose a `layer=` before that",
+        "attribution needs a model that treats images independently, as in eval mode; or choose a `layer=` before that",
     )
 
 
@@ -246,11 +256,11 @@ def _dependent() -> EmbeddingError:
 
 @contextmanager
 def ready(tap: Tap, x: Tensor) -> Iterator[Tensor]:
-    """`x` as a leaf that records gradients, whatever modes the caller is in, with the tap's module frozen."""
+    """`x` as a leaf that records gradients, whatever torch modes are active, with the tap's module frozen."""
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64) or x.dim() < 2 or len(x) == 0:
-        given = f"{tuple(x.shape)} {_type_name(x)}" if isinstance(x, Tensor) else type(x).__name__
+        description = f"{tuple(x.shape)} {_type_name(x)}" if isinstance(x, Tensor) else type(x).__name__
         raise EmbeddingError(
-            f"the input is {given}, not a batch of float32 or float64 images",
+            f"the input is {description}, not a batch of float32 or float64 images",
             "half precision ruins attribution maps; use model.float()",
         )
     with ExitStack() as stack:
@@ -261,13 +271,13 @@ def ready(tap: Tap, x: Tensor) -> Iterator[Tensor]:
         stack.enter_context(torch.enable_grad())
         if torch.is_autocast_enabled(x.device.type):
             stack.enter_context(torch.autocast(x.device.type, enabled=False))
-        # a tensor from inference mode records no gradient, its clone does
+        # A tensor made in inference mode records no gradient; its clone does.
         yield (x.clone() if x.is_inference() else x).detach().requires_grad_(True)
 
 
 @contextmanager
 def explained(x: Tensor) -> Iterator[None]:
-    """Turns an error of a model's forward pass on `x` into an EmbeddingError of one sentence; not one of memory."""
+    """Turn an error in a model's forward pass on `x` into an EmbeddingError of one sentence, unless memory ran out."""
     try:
         yield
     except (ModelspaceError, torch.OutOfMemoryError):
@@ -275,7 +285,7 @@ def explained(x: Tensor) -> Iterator[None]:
     except Exception as error:
         raise EmbeddingError(
             f"the forward pass fails on an input of {tuple(x.shape)} {_type_name(x)}: {_first_line(error)}",
-            "check the input size, channels and layout; it gets floats, also of the values 0..255, since bytes have no gradient",
+            "check the input size, channels and layout; values 0..255 come as floats, since bytes have no gradient",
         ) from error
 
 
@@ -286,7 +296,7 @@ def _module(tap: Tap) -> nn.Module | None:
 
 
 def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
-    """T, checked. source: (B, ...); graphical: whether a backward pass is to follow."""
+    """T, checked. source: (B, ...); graphical: whether a backward pass will follow."""
     with explained(source), torch.set_grad_enabled(graphical):
         output = tap(source.clone())  # a model may change its input in place
     if not isinstance(output, Tensor):
@@ -298,7 +308,8 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
         )
     if output.dim() == 0 or len(output) != len(source) or output.numel() == 0:
         raise EmbeddingError(
-            f"the encoder output has shape {tuple(output.shape)} for {len(source)} images: its first axis is not the batch",
+            f"the encoder output has shape {tuple(output.shape)} for {len(source)} images: its first axis is not the "
+            "batch",
             "choose a `layer=` whose first axis is the batch",
         )
     if graphical and output.grad_fn is None:
@@ -307,54 +318,54 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
 
 
 def _graph_maps(
-    tap: Tap, source: Tensor, output: Tensor, wanted: Sequence[MapRequest], centres: Mapping[int, Tensor]
+    tap: Tap, source: Tensor, output: Tensor, requests: Sequence[MapRequest], centres: Mapping[int, Tensor]
 ) -> tuple[dict[MapRequest, Tensor], dict[str, Tensor]]:
-    """The maps that come from backward passes over one graph, and the plain gradients by what they are of.
+    """The maps computed by backward passes over one graph, and the plain gradients by the name of their scalar.
 
-    Saliency and gradient*input of one scalar share a backward pass; ε-LRP needs one for each scalar and parameters.
+    Saliency and gradient*input of one scalar share a backward pass; ε-LRP needs one per scalar and parameter set.
     """
     maps: dict[MapRequest, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     x = source.detach()
     graph = Graph(output.grad_fn, source)
     plain: dict[tuple[str, int], list[MapRequest]] = {}
-    for one in wanted:
-        if one.method != "epsilon_lrp":
-            plain.setdefault((one.scalar, one.images), []).append(one)
-    rules = [one for one in wanted if one.method == "epsilon_lrp"]
-    lrp_output, lrp_graph = followed(tap, source, output, graph) if rules else (output, graph)
-    hooks = {one: plan(lrp_graph, _settings(one)) for one in rules}
+    for request in requests:
+        if request.method != "epsilon_lrp":
+            plain.setdefault((request.scalar, request.images), []).append(request)
+    lrp = [request for request in requests if request.method == "epsilon_lrp"]
+    lrp_output, lrp_graph = followed(tap, source, output, graph) if lrp else (output, graph)
+    hooks = {request: plan(lrp_graph, _settings(request)) for request in lrp}
     for number, ((scalar, _), group) in enumerate(plain.items(), start=1):
-        keep = number < len(plain) or (bool(rules) and lrp_output is output)
+        keep = number < len(plain) or (bool(lrp) and lrp_output is output)
         gradient = _backward(output, source, _seed(output, group[0], centres), graph, keep)
         gradients[_GRADIENT if scalar == "sum" else f"the gradient of the {scalar.replace('_', ' ')}"] = gradient
-        for one in group:
-            maps[one] = gradient.abs() if one.method == "saliency" else gradient * x
-    for number, one in enumerate(rules, start=1):
-        seed = _seed(lrp_output, one, centres)
-        relevance = _backward(lrp_output, source, seed, lrp_graph, keep=number < len(rules), hooks=hooks[one])
-        maps[one] = relevance * x
+        for request in group:
+            maps[request] = gradient.abs() if request.method == "saliency" else gradient * x
+    for number, request in enumerate(lrp, start=1):
+        seed = _seed(lrp_output, request, centres)
+        relevance = _backward(lrp_output, source, seed, lrp_graph, keep=number < len(lrp), hooks=hooks[request])
+        maps[request] = relevance * x
     return maps, gradients
 
 
-def _settings(one: MapRequest) -> Settings:
-    values = dict(one.parameters)
+def _settings(request: MapRequest) -> Settings:
+    values = dict(request.parameters)
     return Settings(float(values["epsilon"]), str(values["offset"]))
 
 
-def _captum_maps(tap: Tap, x: Tensor, wanted: Sequence[MapRequest]) -> dict[MapRequest, Tensor]:
+def _captum_maps(tap: Tap, x: Tensor, requests: Sequence[MapRequest]) -> dict[MapRequest, Tensor]:
     from modelspace.attribution import captum_methods
 
     forward = _per_image_sum(tap)
     maps = {}
-    for one in wanted:
+    for request in requests:
         try:
-            maps[one] = captum_methods.COMPUTE[one.method](forward, x, **dict(one.parameters))
+            maps[request] = captum_methods.COMPUTE[request.method](forward, x, **dict(request.parameters))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             raise EmbeddingError(
-                f"{one.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
+                f"{request.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
             ) from error
     return maps
 
@@ -362,7 +373,7 @@ def _captum_maps(tap: Tap, x: Tensor, wanted: Sequence[MapRequest]) -> dict[MapR
 def followed(tap: Tap, source: Tensor, output: Tensor, graph: Graph) -> tuple[Tensor, Graph]:
     """T and its graph with nothing hidden from the rules of ε-LRP.
 
-    Only where the graph has changes in place of a view is a second forward pass needed (`VisibleInPlace`).
+    A second forward pass is needed only if the graph has in-place changes of a view (`VisibleInPlace`).
     """
     module = _module(tap)
     if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
@@ -373,18 +384,18 @@ def followed(tap: Tap, source: Tensor, output: Tensor, graph: Graph) -> tuple[Te
     if "CopySlices" not in graph.kinds.values():
         return output, graph
     with VisibleInPlace():
-        again = encoder_output(tap, source, graphical=True)
-    return again, Graph(again.grad_fn, source)
+        visible = encoder_output(tap, source, graphical=True)
+    return visible, Graph(visible.grad_fn, source)
 
 
 def gradient_of(output: Tensor, source: Tensor, weights: Tensor, keep: bool = False) -> Tensor:
     """∂(weights · output)/∂source.
 
     Args:
-        output: T of `source`, which `ready` made.
-        source: (B, ...).
+        output: T of `source`.
+        source: (B, ...), from `ready`.
         weights: of the shape of `output`.
-        keep: whether the graph is needed again.
+        keep: whether to keep the graph for another backward pass.
 
     Raises:
         EmbeddingError: there is no gradient, or the backward pass fails.
@@ -400,8 +411,10 @@ def _backward(
     keep: bool,
     hooks: Sequence[tuple[Node, Hook]] = (),
 ) -> Tensor:
-    """∂(weights · output)/∂source with `hooks` on the nodes; keep: whether the graph is needed again."""
-    return backward(output, [source], weights, graph, keep, hooks)[0]  # type: ignore[return-value]
+    """∂(weights · output)/∂source with `hooks` on the nodes; keep: whether to keep the graph for another pass."""
+    gradient = backward(output, [source], weights, graph, keep, hooks)[0]
+    assert gradient is not None
+    return gradient
 
 
 def backward(
@@ -412,7 +425,7 @@ def backward(
     keep: bool,
     hooks: Sequence[tuple[Node, Hook]] = (),
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of weights · output for `sources`; None for a source, but not the first, that it does not depend on."""
+    """Gradients of weights · output for `sources`; None for a source without influence, but never for the first."""
     handles = align_batch_norm(graph.kinds)
     try:
         handles += [node.register_hook(hook) for node, hook in hooks]
@@ -421,16 +434,16 @@ def backward(
         raise refusal([str(reason)]) from reason
     except CheckpointError as error:
         raise EmbeddingError(
-            "epsilon_lrp can't look into checkpointed blocks, which are computed anew during the backward pass",
+            "epsilon_lrp can't look into checkpointed blocks, which are recomputed during the backward pass",
             opaque_hint(["Checkpoint"]) or "",
         ) from error
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         opaque = sorted({node.name() for node in graph.inputs if opaque_hint([node.name()]) is not None})
-        reason_text = f"opaque node {', '.join(opaque)}" if opaque else _first_line(error)
-        hint = opaque_hint(opaque) or "choose another `layer=`, or mend the model's forward pass"
-        raise EmbeddingError(f"the backward pass fails: {reason_text}", hint) from error
+        description = f"opaque node {', '.join(opaque)}" if opaque else _first_line(error)
+        hint = opaque_hint(opaque) or "choose another `layer=`, or fix the model's forward pass"
+        raise EmbeddingError(f"the backward pass fails: {description}", hint) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -441,18 +454,18 @@ def backward(
 
 def _no_gradient() -> EmbeddingError:
     return EmbeddingError(
-        "the encoder output does not depend on the input in a way that has a gradient",
+        "the encoder output has no gradient with respect to the input",
         "choose a `layer=` before the model detaches it",
     )
 
 
 def _per_image_sum(tap: Tap) -> Callable[[Tensor], Tensor]:
-    """Batch -> ΣT of each image, (B,): the scalar forward function that Captum wants."""
+    """Batch -> ΣT of each image, (B,): the scalar forward function that Captum needs."""
 
     def forward(x: Tensor) -> Tensor:
         output = encoder_output(tap, x, graphical=torch.is_grad_enabled())
         if output.grad_fn is not None:
-            align_batch_norm(kinds_below(output.grad_fn))  # the hooks go with the graph
+            align_batch_norm(kinds_below(output.grad_fn))  # the hooks are freed with the graph
         return output.flatten(1).sum(1) if output.dim() > 1 else output
 
     return forward
@@ -462,11 +475,11 @@ def _per_image_sum(tap: Tap) -> Callable[[Tensor], Tensor]:
 
 
 def _refuse(tensors: Mapping[str, Tensor]) -> None:
-    """Raises an EmbeddingError for tensors (B, ...) that are not finite, or zero, and says for which images."""
+    """Raise an EmbeddingError if a tensor (B, ...) is not finite, or zero, for some images; name the images."""
     if not tensors:
         return
-    # The Euclidean norm costs the fewest passes; one transfer from the device for all of them. Its squares may overflow
-    # or vanish where the values do not, so that only the largest absolute value has the last word.
+    # The Euclidean norm costs the fewest passes, with one transfer from the device for all tensors. Its squares may
+    # overflow or underflow where the values do not, so the largest absolute value decides.
     norms = [torch.linalg.vector_norm(_rows(tensor), dim=1).to(torch.float32) for tensor in tensors.values()]
     if all(0.0 < norm < float("inf") for norm in torch.cat(norms).tolist()):
         return
@@ -486,7 +499,7 @@ def _refuse(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _rows(values: Tensor) -> Tensor:
-    """(B, ...) -> (B, n)"""
+    """(B, ...) -> (B, n)."""
     return values.detach().reshape(len(values), -1)
 
 

@@ -1,6 +1,6 @@
-"""The autograd graph between a tensor and the input it was computed from: its nodes, their kinds, what depends on what.
+"""The autograd graph from a tensor back to the input it was computed from: nodes, their kinds, and dependences.
 
-A *kind* is a node's name without namespace, the word "Backward" and the version digit: "ReluBackward0" is "Relu",
+A *kind* is a node's name without the namespace, the word "Backward" and the version digit: "ReluBackward0" is "Relu",
 "torch::autograd::CopySlices" is "CopySlices".
 """
 
@@ -22,7 +22,7 @@ CUSTOM = "custom function"
 def kind(node: Node) -> str:
     """The operation that `node` is the backward of, for example "Relu"; `CUSTOM` for a Python `autograd.Function`.
 
-    A Python function may be called Relu, too, so its name says nothing about what it computes.
+    A Python function may also be called Relu, so its name says nothing about what it computes.
     """
     if isinstance(node, BackwardCFunction):
         return CUSTOM
@@ -34,7 +34,7 @@ def kind(node: Node) -> str:
 
 
 def kinds_below(root: Node) -> dict[Node, str]:
-    """All nodes from `root` down to the leaves, with their kinds."""
+    """All nodes from `root` to the leaves, with their kinds."""
     kinds: dict[Node, str] = {}
     stack = [root]
     while stack:
@@ -46,20 +46,25 @@ def kinds_below(root: Node) -> dict[Node, str]:
 
 
 class Graph:
-    """All nodes from `root` down to the leaves.
+    """All nodes from `root` to the leaves.
 
-    Holding a `Graph` keeps the Python wrappers of its nodes alive, which a hook on a node needs (pytorch #102174).
+    Holding a `Graph` keeps the Python wrappers of its nodes alive, which hooks on nodes need (pytorch #102174).
 
     Attributes:
-        root: the node that the walk started from.
-        inputs: node -> the node of each of its inputs, None for an input without a gradient.
-        numbers: node -> for each of its inputs, which of that node's outputs it is.
+        root: grad_fn of the explained tensor.
+        inputs: node -> the node behind each of its inputs, None for an input without a gradient.
+        numbers: node -> for each of its inputs, the number of that output of the node behind it.
         kinds: node -> its kind.
     """
 
     def __init__(self, root: Node, source: Tensor, others: Sequence[Node] = ()) -> None:
-        """Args: root: grad_fn of the explained tensor; source: the leaf tensor that attributions are taken for; others: more
-        nodes to start from."""
+        """Walk the graph.
+
+        Args:
+            root: grad_fn of the explained tensor.
+            source: the leaf tensor that attributions are computed for.
+            others: more nodes to start from.
+        """
         self.root = root
         self.inputs: dict[Node, tuple[Node | None, ...]] = {}
         self.numbers: dict[Node, tuple[int, ...]] = {}
@@ -96,7 +101,7 @@ class Graph:
         return node in self._live
 
     def live(self, node: Node, indices: Sequence[int]) -> list[int]:
-        """Those of the input positions `indices` whose tensors depend on the source."""
+        """The input positions among `indices` whose tensors depend on the source."""
         below = self.inputs[node]
         return [i for i in indices if i < len(below) and below[i] in self._live]
 
@@ -108,9 +113,9 @@ class Graph:
 def align_batch_norm(kinds: Mapping[Node, str]) -> list[Any]:
     """Work around a wrong gradient of torch; returns hook handles that the caller removes.
 
-    The CPU backward of batch norm is silently wrong at batch size 1 where the incoming gradient is laid out otherwise
-    in memory than the input was, as after ``flatten(2).transpose(1, 2)`` (seen in torch 2.13, for 2-d batch norm and
-    for instance norm, which runs as a batch of 1). A copy in the input's layout is right.
+    The CPU backward of batch norm is silently wrong at batch size 1 if the incoming gradient has another memory layout
+    than the input, as after ``flatten(2).transpose(1, 2)`` (seen in torch 2.13, for 2-d batch norm and for instance
+    norm, which runs as a batch of 1). With a copy in the input's layout it is right.
     """
     handles = []
     for node, name in kinds.items():
@@ -120,7 +125,7 @@ def align_batch_norm(kinds: Mapping[Node, str]) -> list[Any]:
 
 
 def _in_layout_of(reference: Tensor) -> Any:
-    # only shape and strides are kept, so that the hook does not hold the graph's tensors
+    # Only shape and strides are stored, so that the hook does not keep the graph's tensors alive.
     shape, strides = reference.shape, reference.stride()
 
     def hook(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:

@@ -1,15 +1,16 @@
 """Products of two activations, normalisers and attention: which factor carries the relevance.
 
-A product a · b has no single input that y / (x + ε sign x) could be taken of. The rule here keeps relevance whole:
+A product a · b has no single input x for the ratio y / (x + ε sign x). These rules conserve relevance:
 
-- one factor is a *gate* (it ends in sigmoid, softmax, a normaliser's reciprocal ...): the gate is taken for a constant
-  and all relevance goes to the other factor, the signal (Arras, Montavon, Müller, Samek, WASSA 2017, "signal-take-all");
-- neither or both are gates: half to each (the uniform rule of Achtibat et al., AttnLRP, ICML 2024, proposition 3.4;
-  for x · x it is y / x);
-- a quotient: the denominator is a constant; a layer norm's 1/σ is, too (Ali et al., ICML 2022, section 4).
+- one factor is a *gate* (it ends in sigmoid, softmax, a normaliser's reciprocal ...): the gate counts as a constant
+  and all relevance goes to the other factor, the signal (Arras, Montavon, Müller, Samek, WASSA 2017,
+  "signal-take-all");
+- neither or both factors are gates: each gets half (the uniform rule of Achtibat et al., AttnLRP, ICML 2024,
+  proposition 3.4; for x · x it is y / x);
+- a quotient: the denominator counts as a constant, and so does a layer norm's 1/σ (Ali et al., ICML 2022, section 4).
 
-A nonlinearity written out as a product, such as x · sigmoid(x) or x/2 · (1 + erf(x/√2)), thereby gets y / x.
-Plain convolution, batch norm and ReLU nets have no such product: there nothing of this applies.
+A nonlinearity written as a product, such as x · sigmoid(x) or x/2 · (1 + erf(x/√2)), thereby gets y / x. Nets of plain
+convolutions, batch norm and ReLU have no such product, so none of this applies to them.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _STRONG = SOFTMAX | {
     "Std",
     "StdMean",
 }
-#: Bounded, but also used as a plain activation: a gate only beside a factor that is none.
+#: Bounded, but also used as plain activations: a gate only if the other factor is not one.
 _WEAK = {"Tanh", "Erf", "Hardtanh", "Clamp", "ClampMin", "ClampMax", "Sqrt"}
 
-#: What may lie between the gate's nonlinearity and the product without changing what the branch is.
+#: Nodes that may lie between a gate's nonlinearity and the product.
 _PASS = {
     "Add",
     "Alias",
@@ -78,10 +79,10 @@ _PASS = {
     "UpsampleNearest2D",
     "View",
 }
-#: Linear maps that mix attention weights across heads; only a softmax is looked for behind them.
+#: Linear maps that mix attention weights across heads; behind them only a softmax counts as a gate.
 _MIX = {"Addmm", "Bmm", "Convolution", "Linear", "Mm"}
 
-#: Longest chain of nodes looked at; the longest seen in practice has seven.
+#: Longest chain of nodes searched; the longest seen in practice has seven.
 _DEPTH = 16
 
 
@@ -110,7 +111,7 @@ def gate_strength(graph: Graph, node: Node | None) -> int:
 
 
 def signal_edges(graph: Graph, node: Node, factors: tuple[int, int]) -> list[int]:
-    """Those of the input positions `factors` that carry the product's relevance: one (the signal) or both."""
+    """The input positions among `factors` that carry the product's relevance: one (the signal) or both."""
     live = graph.live(node, factors)
     if len(live) < 2:
         return live
@@ -120,21 +121,22 @@ def signal_edges(graph: Graph, node: Node, factors: tuple[int, int]) -> list[int
     return [factors[1] if first > second else factors[0]]
 
 
-# --- normalisers: y = (x − μ) / σ · w + b with σ a constant. Each returns the gradient for x.
+# --- normalisers: y = (x − μ) / σ · w + b with constant σ. Each returns the gradient for x.
 
 
 def layer_norm(node: Node, gradient: Tensor) -> Tensor:
-    """gradient: of the output, any shape whose last axes are the normalised ones; w and 1/σ as saved by autograd."""
+    """gradient: of the output; its last axes are the normalised ones. w and 1/σ are those that autograd saved."""
     axes = tuple(range(-len(node._saved_normalized_shape), 0))
     weighted = gradient if node._saved_weight is None else gradient * node._saved_weight
-    scaled = weighted * node._saved_result2
+    scaled: Tensor = weighted * node._saved_result2
     return scaled.sub_(scaled.mean(axes, keepdim=True))
 
 
 def rms_norm(node: Node, gradient: Tensor) -> Tensor:
-    """No mean is taken off: y = x / σ · w."""
+    """No mean is subtracted: y = x / σ · w."""
     weighted = gradient if node._saved_weight is None else gradient * node._saved_weight
-    return weighted * node._saved_result1
+    scaled: Tensor = weighted * node._saved_result1
+    return scaled
 
 
 def group_norm(node: Node, gradient: Tensor) -> Tensor:
@@ -142,12 +144,12 @@ def group_norm(node: Node, gradient: Tensor) -> Tensor:
     shape, groups = gradient.shape, int(node._saved_group)
     if node._saved_weight is not None:
         gradient = gradient * _per_channel(node._saved_weight, gradient)
-    scaled = gradient.reshape(shape[0], groups, -1) * node._saved_result2.reshape(shape[0], groups, 1)
+    scaled: Tensor = gradient.reshape(shape[0], groups, -1) * node._saved_result2.reshape(shape[0], groups, 1)
     return scaled.sub_(scaled.mean(-1, keepdim=True)).reshape(shape)
 
 
 def batch_statistics_norm(node: Node, gradient: Tensor) -> Tensor:
-    """Batch norm that uses its own input's statistics; instance norm is this on (1, B·C, H, W). gradient: (B, C, ...)."""
+    """Batch norm with the statistics of its input; instance norm is this on (1, B·C, H, W). gradient: (B, C, ...)."""
     axes = (0, *range(2, gradient.dim()))
     if node._saved_weight is not None:
         gradient = gradient * _per_channel(node._saved_weight, gradient)
@@ -160,15 +162,15 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def gated_linear_unit(node: Node, gradient: Tensor) -> Tensor:
-    """y = a · sigmoid(b) of the two halves of the input: all to a. gradient: of y; returned: of (a, b)."""
+    """y = a · sigmoid(b) of the two halves of the input: a gets all. gradient: of y; returned: of (a, b)."""
     b = node._saved_self.chunk(2, node._saved_dim)[1]
     return torch.cat([gradient * torch.sigmoid(b), torch.zeros_like(gradient)], node._saved_dim)
 
 
 def batch_norm_shift(node: Node, gradient: Tensor) -> Tensor:
-    """Σ gradient · (what an eval-mode batch norm adds besides its bias, −mean · w / σ), a 0-dim tensor."""
+    """Σ gradient · (−mean · w / σ), what an eval-mode batch norm adds besides its bias; a 0-dim tensor."""
     mean, variance = node._saved_running_mean, node._saved_running_var
-    # cuDNN's node spells it out
+    # cuDNN's node has the longer name.
     epsilon = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
     shift = -mean / torch.sqrt(variance + epsilon)
     if node._saved_weight is not None:

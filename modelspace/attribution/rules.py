@@ -1,14 +1,14 @@
-"""ε-LRP as hooks on autograd nodes: what each kind of node does to relevance, and which kinds are refused.
+"""ε-LRP as hooks on autograd nodes: how each kind of node propagates relevance, and which kinds are refused.
 
 A backward pass over a graph with these hooks computes the modified gradient g̃; x · g̃ is the ε-LRP map. Every kind of
-node is in one of these groups, and a node of no group is refused by name:
+node is in one of these groups; a node of no group is refused by name:
 
-- *linear* in what depends on the input, or a selection (max pool): the plain gradient is the rule;
-- an elementwise nonlinearity (`modelspace.attribution.activations`): the ratio y / (x + ε sign x);
+- *linear* in everything that depends on the input, or a selection (max pool): the plain gradient;
+- elementwise nonlinearities (`modelspace.attribution.activations`): the ratio y / (x + ε sign x);
 - products, quotients, attention and normalisers (`modelspace.attribution.products`);
 - homogeneous of degree k, such as a vector norm (k = 1) or a variance (k = 2): the plain gradient over k, for which
   Σ x · g = g_out · y by Euler's theorem;
-- softmax and log-sum-exp as a signal: the tangent, and what it misses, y − J x, is counted as an offset.
+- softmax and log-sum-exp as a signal: the tangent; its remainder, y − J x, counts as an offset.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from modelspace.errors import EmbeddingError
 
 Gradients = tuple[Tensor | None, ...]
 Hook = Callable[[Gradients, Gradients], Gradients | None]
-#: The hook of one node, None where its plain gradient is right, and the input positions that carry relevance.
+#: The hook of a node, None if its plain gradient is right, and the input positions that carry relevance.
 Step = tuple[Hook | None, Iterable[int]]
 Rule = Callable[[Graph, Node, "Settings"], Step]
 
 
 class NoRule(Exception):
-    """Says why one node has no rule; becomes an EmbeddingError that names all such nodes."""
+    """Why a node has no rule; becomes an EmbeddingError that names all such nodes."""
 
 
 @dataclass
 class Book:
-    """Where relevance goes that reaches no input: 0-dim float64 sums over one backward pass."""
+    """Relevance that does not reach the input: sums over one backward pass."""
 
     bias: float = 0.0
     offset: float = 0.0
@@ -48,25 +48,25 @@ class Book:
 
 
 class Scratch:
-    """Room for one tensor at a time, used again by the next: fetching fresh memory takes as long as a pass over it."""
+    """Memory for one tensor at a time, reused by the next: allocating it takes as long as a pass over it."""
 
     def __init__(self) -> None:
         self._flat: Tensor | None = None
 
     def like(self, reference: Tensor) -> Tensor:
-        """A tensor of the shape, type and memory layout of `reference`; what it holds is left over from the last one."""
+        """A tensor of the shape, type and memory layout of `reference`; its values are arbitrary."""
         channels_last = reference.dim() == 4 and reference.is_contiguous(memory_format=torch.channels_last)
         if not (reference.is_contiguous() or channels_last):
             return torch.empty_like(reference)
-        n, flat = reference.numel(), self._flat
-        if flat is None or flat.numel() < n or flat.dtype != reference.dtype or flat.device != reference.device:
-            self._flat = flat = torch.empty(n, dtype=reference.dtype, device=reference.device)
+        size, flat = reference.numel(), self._flat
+        if flat is None or flat.numel() < size or flat.dtype != reference.dtype or flat.device != reference.device:
+            self._flat = flat = torch.empty(size, dtype=reference.dtype, device=reference.device)
         return flat.as_strided(reference.shape, reference.stride())
 
 
 @dataclass(frozen=True)
 class Settings:
-    """epsilon: the ε of the rule, above 0; offset: "secant" or "literal" (see activations); book: filled if given."""
+    """epsilon: the ε of the rule, above 0; offset: "secant" or "literal" (see activations); book: filled, if any."""
 
     epsilon: float = 1e-4
     offset: str = "secant"
@@ -106,7 +106,7 @@ _CONVOLUTIONS = _words("""
     SlowConvDilated3D SlowConvTranspose2D SlowConvTranspose3D
 """)
 #: Linear in the data for a fixed weight: kind -> (positions of the data, positions of the weight). A weight that itself
-#: depends on the input (a dynamic convolution, a sampling grid) is taken for a constant, as a gate is.
+#: depends on the input (a dynamic convolution, a sampling grid) counts as a constant, like a gate.
 WEIGHTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     **dict.fromkeys(_CONVOLUTIONS, ((0,), (1,))),
     "CudnnGridSampler": ((0,), (1,)),
@@ -114,16 +114,16 @@ WEIGHTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "GridSampler3D": ((0,), (1,)),
     "Lerp": ((0, 1), (2,)),
 }
-#: kind -> positions of the two factors; the other positions are added.
+#: Kind -> positions of the two factors; the other positions are added.
 PRODUCTS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("Bmm", "Dot", "Mm", "Mul", "Mv", "Vdot"), (0, 1)),
     **dict.fromkeys(("Addbmm", "Addcmul", "Addmm", "Addmv", "Addr", "Baddbmm"), (1, 2)),
 }
-#: kind -> positions of numerator and denominator.
+#: Kind -> positions of numerator and denominator.
 QUOTIENTS = {"Div": (0, 1), "Addcdiv": (1, 2)}
 #: Degree of homogeneity.
 HOMOGENEOUS = {"LinalgVectorNorm": 1, "Norm": 1, "Std": 1, "StdMean": 1, "Var": 2}
-#: Normalisers: kind -> function of (node, gradient of the output) for the gradient of the input.
+#: Normalisers: kind -> function from (node, gradient of the output) to the gradient of the input.
 NORMALISERS: dict[str, Callable[[Node, Tensor], Tensor]] = {
     "FusedRmsNorm": products.rms_norm,
     "NativeGroupNorm": products.group_norm,
@@ -132,20 +132,20 @@ NORMALISERS: dict[str, Callable[[Node, Tensor], Tensor]] = {
 BATCH_NORMS = {"BatchNormWithUpdate", "CudnnBatchNorm", "MiopenBatchNorm", "NativeBatchNorm"}
 TANGENTS = {"LogSoftmax", "Logsumexp", "SafeSoftmax", "Softmax"}
 
-#: What part of a node's name says about why nothing can look inside it, and what to do.
+#: Part of the name of an opaque node -> what to do about it.
 _OPAQUE = {
     "CompiledFunction": "load the model without torch.compile",
     "DifferentiableGraph": "load the model's Python source instead of the scripted file",
     "Checkpoint": "switch checkpointing off: set_grad_checkpointing(False) in timm, "
     "gradient_checkpointing_disable() in transformers",
-    "Rnn": "tap a layer before the recurrent one with `layer=`",
+    "Rnn": "tap a layer before the recurrent layer with `layer=`",
 }
 
 
 def plan(graph: Graph, settings: Settings) -> list[tuple[Node, Hook]]:
     """The hooks that turn the backward of `graph` into that of ε-LRP.
 
-    Only nodes that relevance flows through need a rule: what hangs on a gate or a denominator may be anything.
+    Only nodes that relevance flows through need a rule: a gate or a denominator may be computed by any node.
 
     Raises:
         EmbeddingError: nodes without a rule, all of them named.
@@ -158,15 +158,17 @@ def plan(graph: Graph, settings: Settings) -> list[tuple[Node, Hook]]:
         node = stack.pop()
         below = graph.inputs[node]
         try:
-            hook, kept = _step(graph, node, settings, rules)
+            hook, positions = _step(graph, node, settings, rules)
         except NoRule as reason:
             refused[f"{node.name()}{f' ({reason})' if str(reason) else ''}"] += 1
             continue
-        kept = set(kept)
-        dropped = [i for i, function in enumerate(below) if function is not None and i not in kept]
-        if hook is not None or dropped:
-            hooks.append((node, _without(hook, dropped) if dropped else hook))  # type: ignore[arg-type]
-        for i in kept:
+        carrying = set(positions)
+        dropped = [i for i, function in enumerate(below) if function is not None and i not in carrying]
+        if dropped:
+            hook = _without(hook, dropped)
+        if hook is not None:
+            hooks.append((node, hook))
+        for i in carrying:
             if i < len(below) and graph.depends(below[i]) and below[i] not in seen:
                 seen.add(below[i])
                 stack.append(below[i])
@@ -195,7 +197,7 @@ def opaque_hint(names: Iterable[str]) -> str | None:
 
 
 def _without(hook: Hook | None, dropped: list[int]) -> Hook:
-    """`hook`, then no gradient at the positions `dropped`: autograd skips what would only have fed them."""
+    """`hook`, then no gradient at the positions `dropped`: autograd skips nodes that only feed them."""
 
     def run(inputs: Gradients, outputs: Gradients) -> Gradients:
         changed = hook(inputs, outputs) if hook is not None else None
@@ -214,12 +216,12 @@ def _step(graph: Graph, node: Node, settings: Settings, rules: Mapping[str, Rule
         if graph.live(node, (2,)):
             return None, [2]
         raise NoRule("attention over constant values")
-    own = kind == CUSTOM and opaque_hint([node.name()]) is None
-    raise NoRule("an autograd.Function of the model's own" if own else "")
+    custom = kind == CUSTOM and opaque_hint([node.name()]) is None
+    raise NoRule("an autograd.Function defined by the model" if custom else "")
 
 
 def _rules() -> dict[str, Rule]:
-    """The rule of each kind of node that has one; where a kind is in several groups, the later one counts."""
+    """The rule of each kind of node that has one; if a kind is in several groups, the last one counts."""
     rules: dict[str, Rule] = {}
     for kind in TANGENTS:
         rules[kind] = _on_first(partial(_tangent, kind=kind))
@@ -245,7 +247,7 @@ def _rules() -> dict[str, Rule]:
 
 
 def _on_first(hook: Callable[[Node, Settings], Hook | None]) -> Rule:
-    """The rule of a node whose first input alone carries relevance."""
+    """The rule of a node of which only the first input carries relevance."""
     return lambda graph, node, settings: (hook(node, settings), [0])
 
 
@@ -278,7 +280,7 @@ def _only_first(graph: Graph, node: Node) -> None:
 
 
 def _relu(node: Node, settings: Settings) -> Hook:
-    """y / (x + ε) for y > 0, else 0: the plain gradient, which is at hand, times y / (y + ε)."""
+    """y / (x + ε) for y > 0, else 0: the plain gradient, already computed, times y / (y + ε)."""
     epsilon, book = settings.epsilon, settings.book
 
     def run(inputs: Gradients, outputs: Gradients) -> Gradients | None:
@@ -286,12 +288,12 @@ def _relu(node: Node, settings: Settings) -> Hook:
         if gradient is None or plain is None:
             return None
         y = node._saved_result.float() if _short(plain) else node._saved_result
-        below = torch.add(y, epsilon, out=settings.scratch.like(y))
+        denominator = torch.add(y, epsilon, out=settings.scratch.like(y))
         if book is not None:
-            book.leak += _total(gradient * (y - y * y / below))
-        # not g − g ε / (y + ε), which is one pass less, but loses all digits where y is far below ε
-        changed = torch.div(y, below, out=below)
-        # the plain gradient was made for this node alone, and is read by nobody else
+            book.leak += _total(gradient * (y - y * y / denominator))
+        # Not g − g ε / (y + ε): it saves a pass, but loses all digits where y is far below ε.
+        changed = torch.div(y, denominator, out=denominator)
+        # The plain gradient was computed for this node alone, so it may be overwritten.
         return (plain.mul_(changed), *inputs[1:])
 
     return run
@@ -308,7 +310,7 @@ def _elementwise(node: Node, activation: Activation, settings: Settings, positio
         try:
             x, y = activation.read(node)
             f0 = 0.0 if literal else activation.at_zero(node)
-        except AttributeError as error:  # another version of torch saves other things
+        except AttributeError as error:  # other versions of torch save other tensors
             raise NoRule(f"{node.name()} ({error})") from error
         if x.is_complex() or x.shape != y.shape:
             raise NoRule(f"{node.name()} (complex or of unequal shapes)")
@@ -336,7 +338,7 @@ def _power(graph: Graph, node: Node, settings: Settings) -> Step:
 
 
 def _short(tensor: Tensor) -> bool:
-    """Whether the ratio would be too coarse in the tensor's own type."""
+    """Whether the tensor's type is too coarse for the ratio."""
     return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
@@ -350,20 +352,20 @@ def _total(values: Tensor) -> float:
 
 def _product(graph: Graph, node: Node, settings: Settings, factors: tuple[int, int]) -> Step:
     signal = products.signal_edges(graph, node, factors)
-    kept = [i for i in range(len(graph.inputs[node])) if i not in factors or i in signal]
+    positions = [i for i in range(len(graph.inputs[node])) if i not in factors or i in signal]
     if len(signal) < 2:
-        return None, kept
+        return None, positions
 
     def halve(inputs: Gradients, outputs: Gradients) -> Gradients:
         return tuple(g * 0.5 if g is not None and i in factors else g for i, g in enumerate(inputs))
 
-    return halve, kept
+    return halve, positions
 
 
 def _quotient(graph: Graph, node: Node, settings: Settings, positions: tuple[int, int]) -> Step:
     numerator, denominator = positions
     if getattr(node, "_saved_rounding_mode", None) is not None:
-        raise NoRule("rounds")
+        raise NoRule("division with rounding")
     if graph.live(node, (denominator,)) and not graph.live(node, (numerator,)):
         raise NoRule("a constant divided by an activation")
     return None, [i for i in range(len(graph.inputs[node])) if i != denominator]
@@ -426,7 +428,7 @@ def _tangent(node: Any, settings: Settings, kind: str) -> Hook | None:
         if gradient is None or plain is None:
             return
         y = node._saved_result
-        # softmax and log-softmax keep no x, but a shift of x changes neither y nor J x
+        # Autograd does not save x of softmax and log-softmax, but a shift of x changes neither y nor J x.
         x = node._saved_self if kind == "Logsumexp" else y if kind == "LogSoftmax" else _log(y)
         book.offset += _total(gradient * y) - _total(plain * x)
 

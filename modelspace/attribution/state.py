@@ -1,4 +1,4 @@
-"""A module held still: eval mode, no parameter gradients, and everything put back afterwards, bit for bit."""
+"""Freezing a module: eval mode, no parameter gradients, and everything restored afterwards, bit for bit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _TABLES = (
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether a `frozen` block of `module`, or of a module that it is part of, is open."""
+    """Whether `module`, or a module that it is part of, is in a `frozen` block."""
     return module in _FROZEN
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[nn.Module]:
-    """Hold `module` in eval mode with requires_grad off, and restore it at the end, also after an error.
+    """Put `module` into eval mode with requires_grad off, and restore it at the end, even after an error.
 
     Restored: train/eval flags of every submodule, requires_grad and .grad of parameters, contents of buffers and of
-    tensors kept as plain attributes, attributes that the forward pass set, and hooks. A block inside another block of
-    the same module, or of one that it is part of, does nothing.
+    tensors held as plain attributes, attributes that the forward pass set, and hooks. A block inside another block of
+    the same module, or of a module that contains it, does nothing.
 
     Raises:
-        EmbeddingError: the block wrote into a parameter. Parameters are not copied, so that one can't be put back.
+        EmbeddingError: the block wrote into a parameter. Parameters are not copied, so it can't be restored.
     """
     if module in _FROZEN:
         yield module
         return
-    kept = [_Module(part) for part in module.modules()]
+    states = [_Module(part) for part in module.modules()]
     parameters = [_Parameter(name, parameter) for name, parameter in module.named_parameters()]
     parts = list(module.modules())
     _FROZEN.update(parts)
@@ -57,14 +57,14 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
         yield module
     finally:
         _FROZEN.difference_update(parts)
-        for part in kept:
-            part.restore()
+        for state in states:
+            state.restore()
         for parameter in parameters:
             parameter.restore()
-    if written := [parameter.name for parameter in parameters if parameter.written()]:
+    if overwritten := [parameter.name for parameter in parameters if parameter.written()]:
         raise EmbeddingError(
-            f"the model overwrites its own parameter {written[0]} in the forward pass",
-            "load it anew: its weights are no longer those of the file",
+            f"the model overwrites its own parameter {overwritten[0]} in the forward pass",
+            "reload it: its weights are no longer those of the file",
         )
 
 
@@ -93,7 +93,7 @@ class _Module:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._training = module.training
-        # a scripted module keeps its attributes in C++; only its mode and buffers can change
+        # A scripted module stores its attributes in C++; only its mode and buffers can change.
         self._scripted = isinstance(module, torch.jit.ScriptModule)
         self._attributes = {} if self._scripted else dict(module.__dict__)
         self._tables = {name: dict(self._attributes[name]) for name in _TABLES if name in self._attributes}
@@ -109,27 +109,27 @@ class _Module:
             self._restore_attributes()
         for tensor, before, requires_grad in self._contents:
             if not _same_bits(tensor, before):
-                # only code that runs in inference mode may write into a tensor made there
+                # A tensor made in inference mode can be written to only in that mode.
                 with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     tensor.detach().copy_(before)
             if tensor.is_leaf and tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
 
     def _restore_attributes(self) -> None:
-        now = self._module.__dict__
-        for name in [name for name in now if name not in self._attributes]:
-            del now[name]
-        now.update(self._attributes)
+        attributes = self._module.__dict__
+        for name in [name for name in attributes if name not in self._attributes]:
+            del attributes[name]
+        attributes.update(self._attributes)
         for name, before in self._tables.items():
-            table: dict[Any, Any] = now[name]
-            same = list(table) == list(before) and all(table[key] is value for key, value in before.items())
-            if not same:
+            table: dict[Any, Any] = attributes[name]
+            unchanged = list(table) == list(before) and all(table[key] is value for key, value in before.items())
+            if not unchanged:
                 table.clear()
                 table.update(before)
 
 
 def _version(tensor: Tensor) -> int:
-    """torch's count of writes into a tensor; tensors made in inference mode have none and can't be counted."""
+    """The number of writes into a tensor, as torch counts them; it does not for tensors made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 

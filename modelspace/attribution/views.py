@@ -1,8 +1,8 @@
-"""Changes in place of a view, made visible.
+"""Making in-place changes of views visible in the autograd graph.
 
 ``x.view(b, c, h, w).relu_()`` leaves one node "CopySlices" in the autograd graph, which hides the ReLU: its plain
-gradient is right, but no rule could see it. While the mode below is on, such a call is carried out as
-``view.copy_(view.clone().relu_())``: the same values in the same tensors, and nodes for the clone, the ReLU and the copy.
+gradient is right, but no rule can see the ReLU. While the mode below is active, such a call runs as
+``view.copy_(view.clone().relu_())``: the same values in the same tensors, with nodes for clone, ReLU and copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-#: In-place calls that copy, fill or re-view: linear as they are.
+#: In-place calls that copy, fill or change the view: linear, so left unchanged.
 _PLAIN_NAMES = """
     copy_ fill_ zero_ masked_fill_ index_put_ index_fill_ requires_grad_ detach_ set_ resize_ resize_as_ as_strided_ t_
     transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ rename_ share_memory_
@@ -64,7 +64,7 @@ def _in_place(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 @functools.cache
 def _inplace_position(func: Callable[..., Any]) -> int | None:
-    """Where `func` takes its argument `inplace`, as the activations of torch.nn.functional do; None if it does not."""
+    """Position of the argument `inplace`, which activations of torch.nn.functional have; None for other functions."""
     if not inspect.isfunction(func):
         return None
     names = list(inspect.signature(func).parameters)

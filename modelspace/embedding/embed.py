@@ -1,9 +1,10 @@
-"""The embedding pass: probe images through a model, attribution maps and kernels out, quantised as they come.
+"""The embedding pass: from probe images and a model to attribution maps and kernels, quantised batch by batch.
 
-One forward and one backward per batch serve every space that shares the probe images (`modelspace.attribution.engine`
-says which methods and scalars need more). Nothing but the codes is kept from one batch to the next, and for spaces of geometry
-at most `modelspace.representations.kernels.MOST` numbers per image, so that memory hardly grows with the number of images. The
-centred energy alone needs a forward pass over all images first, for the mean of T.
+One forward and one backward pass per batch serve every space with the same probe images
+(`modelspace.attribution.engine` lists the methods and scalars that need more). From one batch to the next only the
+codes are kept, and for kernel spaces at most `modelspace.representations.kernels.MOST` numbers per image, so memory
+hardly grows with the number of images. Only the centred energy first needs a forward pass over all images, for the mean
+of T.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from modelspace.attribution.engine import MapRequest
     from modelspace.encoder.layers import Tap
 
-#: Called with (images done, images in all).
+#: Called with (images done, total images).
 Progress = Callable[[int, int], None]
 
 DEFAULT_BATCH_SIZE = 16
@@ -37,10 +38,10 @@ DEFAULT_BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Embedding:
-    """What one pass yields.
+    """The result of one pass.
 
     Attributes:
-        blocks: for each space id the model's quantised maps, or the block with its kernel.
+        blocks: space id -> the model's quantised maps, or the block with its kernel.
         output_shape: of T for one image, without the batch axis.
         seconds: wall time of the pass.
         notes: remarks for the user.
@@ -56,7 +57,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """The torch device of a name: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        UsageError: not a device, or not there.
+        UsageError: not a device, or not available.
     """
     import torch
 
@@ -68,16 +69,16 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"{name!r} is not a device", "use `device=` auto, cpu, cuda, cuda:N or mps") from error
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if device.type not in there:
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in available:
         raise UsageError(f"device {name!r} is not supported", "use `device=` auto, cpu, cuda, cuda:N or mps")
-    if (device.index or 0) >= there[device.type]:
+    if (device.index or 0) >= available[device.type]:
         raise UsageError(f"this machine has no device {name!r}", "use `device='auto'`")
     return device
 
 
 def to_canvas(maps: torch.Tensor, canvas: int) -> torch.Tensor:
-    """Attribution in input space to unit maps on the canvas.
+    """Unit maps on the canvas from attributions in input space.
 
     Args:
         maps: (B, C, H, W), any sign, covering the whole image (`modelspace.probes.preprocess.on_image`).
@@ -103,7 +104,7 @@ def to_canvas(maps: torch.Tensor, canvas: int) -> torch.Tensor:
 
 
 class Batch:
-    """One batch of probe images after it went through the model; see `spaces.collectors.PassBatch`."""
+    """One batch of probe images and what the model computed for it; see `spaces.collectors.PassBatch`."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Batch:
         from modelspace.probes.preprocess import on_image
 
         if (request, canvas) not in self._maps:
-            # Crops are undone first, so that the same place of two models' maps is the same place of the image.
+            # Crops are undone first, so that a position in two models' maps is the same position in the image.
             whole = on_image(self._attribution[request], self._preprocessing, self._image_size)
             self._maps[request, canvas] = to_canvas(whole, canvas).cpu().numpy()
         return self._maps[request, canvas]
@@ -149,23 +150,23 @@ def embed(
     passes: int = 1,
     check: bool = True,
 ) -> Embedding:
-    """Embed one model in several spaces that share their probe images.
+    """Embed one model in several spaces that use the same probe images.
 
     Args:
         tap: the tapped model, on `device`, frozen (`modelspace.attribution.engine.frozen`).
-        preprocessing: from probe image to input.
-        images: batches (b, side, side, 3) uint8, at least as many images as the largest space needs. A space of the
-            centred energy goes over them twice, so that an iterator will not do.
-        spaces: the spaces to fill, none of them derived; a method may appear in several (scalar, parameters, canvas,
-            bits, images).
-        device: where the model is.
+        preprocessing: how probe images become the model's input.
+        images: batches (b, side, side, 3) uint8, in all at least the number of images of the largest space. A space of
+            the centred energy reads them twice and so needs a list, not an iterator.
+        spaces: the spaces to fill, none of them derived; several may have the same method (with another scalar,
+            parameters, canvas, bits or number of images).
+        device: the device of the model.
         progress: called after each batch.
-        passes: of a model whose forward pass is random: the maps and outputs of this many passes are averaged, image by
-            image, with random numbers that follow from the number of the image and of the pass.
-        check: whether the model is checked on the first two images (`modelspace.embedding.checks`), once per model.
+        passes: for a model with a random forward pass: the number of passes whose maps and outputs are averaged for
+            each image; the random numbers depend only on the indices of the image and the pass.
+        check: whether the model is first checked on two images (`modelspace.embedding.checks`); needed once per model.
 
     Raises:
-        EmbeddingError: a gradient that is zero, not finite or not defined; names the images. Nothing was stored.
+        EmbeddingError: a gradient is zero, not finite or undefined; names the images. Nothing is stored.
     """
     from modelspace.embedding.checks import check_model
     from modelspace.probes.preprocess import to_input
@@ -186,9 +187,9 @@ def embed(
         if done == 0 and check:
             notes += check_model(tap, x[:2], requests)
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
-        wanted = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
+        batch_requests = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
-            attribution, output = _explained(tap, x, wanted, centres, passes, done)
+            attribution, output = _explained(tap, x, batch_requests, centres, passes, done)
         except EmbeddingError as error:
             error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
             raise
@@ -213,7 +214,7 @@ def _explained(
     passes: int,
     first: int,
 ) -> tuple[dict[MapRequest, torch.Tensor], torch.Tensor]:
-    """Attribution maps and T of a batch whose first image has the number `first`."""
+    """Attribution maps and T of a batch; `first` is the index of its first image."""
     import torch
 
     from modelspace.attribution.engine import explain
@@ -239,20 +240,20 @@ def _centres(
     requests: Iterable[MapRequest],
     device: torch.device,
 ) -> dict[int, torch.Tensor]:
-    """The means of T that the centred energy is taken from, by number of images: a forward pass over them for each."""
+    """Number of images -> the mean of T over them, which the centred energy subtracts; a forward pass for each."""
     from modelspace.attribution.engine import mean_output
     from modelspace.probes.preprocess import to_input
 
     centres: dict[int, torch.Tensor] = {}
     for count in sorted({request.images for request in requests} - {0}):
         if iter(images) is images:
-            raise UsageError("a space of the centred energy goes over the images twice", "give a list, no iterator")
+            raise UsageError("a space of the centred energy reads the images twice", "pass a list, not an iterator")
         centres[count] = mean_output(tap, (to_input(batch, preprocessing, device) for batch in _first(images, count)))
     return centres
 
 
 def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """The first images of the batches."""
+    """The first `count` images of the batches."""
     for batch in images:
         if count <= 0:
             return
@@ -262,10 +263,10 @@ def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of torch, numpy and Python that follow from the seed; what they were is put back."""
+    """Seed torch, numpy and Python, and restore their random states afterwards."""
     import torch
 
-    python, numbers = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -273,5 +274,5 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.seed(seed)
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -1,7 +1,7 @@
-"""Probe sets: the unlabelled images that every model of a space is shown.
+"""Probe sets: the unlabelled images that every model of a space is run on.
 
-Two worlds that are rendered on the fly from a seed, crops of photographs that come with other packages, and a folder of
-images. Importing this package imports neither torch nor Pillow.
+Two worlds rendered on the fly from a seed, crops of photographs that other packages include, and folders of images.
+Importing this package imports neither torch nor Pillow.
 
     >>> sorted(KINDS)
     ['folder', 'photographs', 'rooms', 'yards']
@@ -38,10 +38,10 @@ __all__ = [
 
 
 def rooms(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
-    """The probe set of rendered rooms: no files, image k depends on the seed and on k alone.
+    """The probe set of rendered rooms. It needs no files; image k depends only on the seed and on k.
 
     Args:
-        n_images: how many images the set has; not part of its fingerprint, since a longer set begins with the shorter.
+        n_images: number of images; not part of the fingerprint, since a longer set begins with the shorter one.
         size: side of the images in pixels, 16 to 4096.
         seed: 0 or more.
 
@@ -54,10 +54,10 @@ def rooms(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
 
 
 def yards(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
-    """The probe set of rendered yards, an open-air world: like `rooms`, in another style.
+    """The probe set of rendered yards, an outdoor world: like `rooms`, in another style.
 
     Args:
-        n_images: how many images the set has; not part of its fingerprint, since a longer set begins with the shorter.
+        n_images: number of images; not part of the fingerprint, since a longer set begins with the shorter one.
         size: side of the images in pixels, 16 to 4096.
         seed: 0 or more.
 
@@ -70,18 +70,18 @@ def yards(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
 
 
 def photographs(n_images: int = 200, size: int = 128, seed: int = 0) -> tuple[ProbeSet, np.ndarray]:
-    """Square crops of the photographs that scikit-learn and scikit-image carry (the extra `photographs`).
+    """Square crops of the photographs that scikit-learn and scikit-image include (the extra `photographs`).
 
-    The photographs take turns; each crop has its own side and place, drawn from the seed and its number alone, so that the
-    first images of a longer set are the shorter one. Crops without contrast are drawn again. Nothing is downloaded.
+    The photographs take turns. The side and position of each crop are drawn from the seed and its index alone, so a
+    longer set begins with the shorter one. Crops with low contrast are redrawn. Nothing is downloaded.
 
     Args:
-        n_images: how many crops.
+        n_images: number of crops.
         size: side of the images in pixels, 16 to 4096.
         seed: 0 or more.
 
     Returns:
-        The set, and its images (N, size, size, 3) uint8 RGB. The fingerprint is of these pixels. `spec` holds the
+        The set, and its images (N, size, size, 3) uint8 RGB. The fingerprint is that of these pixels. `spec` holds the
         arguments, "crops" (file, left edge, upper edge and side of each image), "licences" and "duplicates".
 
     Raises:
@@ -102,30 +102,29 @@ def folder(
     seed: int = 0,
     size: int = 256,
 ) -> tuple[ProbeSet, np.ndarray]:
-    """Choose images from a folder and its subfolders, and read them: turned upright, cropped to the central square,
-    resized.
+    """Choose images from a folder and its subfolders, and read them.
 
-    PNG, JPEG and WebP files are found by their suffix, hidden ones are passed over, links are followed. What is chosen,
-    and in which order, depends on the seed and on the paths inside the folder, not on the file system; the first images
-    of a larger choice are the smaller choice with the same seed.
+    Images are turned upright, cropped to the central square and resized. PNG, JPEG and WebP files are found by their
+    suffix; hidden files are skipped, links are followed. The choice and its order depend on the seed and on the paths
+    inside the folder, not on the file system; a larger choice with the same seed begins with the smaller one.
 
     Args:
         path: the folder.
-        name: of the set; default: the folder's.
-        n_images: how many to take; default: all (or `per_subfolder` of each).
-        per_subfolder: take so many from each immediate subfolder that has images, and from the folder itself where it
-            has any beside its subfolders. The subfolders take turns, so that the first images are spread over all.
+        name: of the set; default: the folder's name.
+        n_images: number of images to take; default: all (or `per_subfolder` of each).
+        per_subfolder: number of images to take from each immediate subfolder with images, and from the folder itself if
+            it also has images. The subfolders take turns, so that the first images are spread over all of them.
         seed: 0 or more.
         size: side of the resulting images in pixels, 1 to 4096.
 
     Returns:
-        The set, and its images (N, size, size, 3) uint8 RGB. The fingerprint is of these pixels. `spec` holds the
-        arguments, "files" (paths inside the folder, in order) and "duplicates" (how many images have the same pixels as
-        an earlier one).
+        The set, and its images (N, size, size, 3) uint8 RGB. The fingerprint is that of these pixels. `spec` holds the
+        arguments, "files" (paths inside the folder, in order) and "duplicates" (the number of images with the same
+        pixels as an earlier one).
 
     Raises:
-        ProbeError: no images, fewer than asked for, an image that can't be read or is too large to be read safely; the
-            message names it.
+        ProbeError: there are no images, or fewer than requested; or an image can't be read, or is too large to be read
+            safely (named).
         UsageError: an argument is out of range.
     """
     from modelspace.probes import pictures
@@ -136,25 +135,25 @@ def folder(
 
 
 def batches(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int, batch: int) -> Iterator[np.ndarray]:
-    """The images first .. first + count - 1 of a set, a few at a time.
+    """Images first .. first + count - 1 of a set, in batches.
 
     Args:
         probe_set: the set.
-        images: (N, size, size, 3) uint8, all images of the set, where they are stored; None for the kinds in `RENDERED`,
-            whose images are made as they are asked for, so that memory does not grow with their number.
+        images: (N, size, size, 3) uint8, all images of the set, if they are stored; None for the kinds in `RENDERED`,
+            whose images are rendered on demand, so that memory does not grow with their number.
         first: index of the first image.
-        count: how many images in all.
-        batch: how many at a time, at least 1.
+        count: number of images.
+        batch: images per batch, at least 1.
 
     Yields:
-        (b, size, size, 3) uint8 RGB; b is `batch`, and less at the end.
+        (b, size, size, 3) uint8 RGB; b is `batch`, or fewer in the last batch.
 
     Raises:
-        ProbeError: the set has no such images, or can't be made again by this version.
+        ProbeError: the set has no such images, or this version can't render them.
         UsageError: an argument is out of range.
     """
     if first < 0 or count < 0 or batch < 1:
-        raise UsageError(f"no batches of {batch} images can be made from image {first} on, {count} in all")
+        raise UsageError(f"can't make batches of {batch} from {count} images starting at image {first}")
     kind = kind_of(probe_set)
     kind.check(probe_set, images, first, count)
     return (
@@ -167,7 +166,7 @@ def encode_png(image: np.ndarray) -> bytes:
     """An image (H, W, 3) uint8 RGB as the bytes of a PNG file. Lossless.
 
     Raises:
-        UsageError: not such an image.
+        UsageError: not such an array.
     """
     from modelspace.probes import decoding
 
@@ -178,7 +177,7 @@ def decode_png(data: bytes) -> np.ndarray:
     """The image (H, W, 3) uint8 RGB in the bytes that `encode_png` made.
 
     Raises:
-        DamagedError: something else.
+        DamagedError: the bytes are something else.
     """
     from modelspace.probes import decoding
 

@@ -1,4 +1,4 @@
-"""What a probe set is, and how it is told from another."""
+"""What a probe set is, and the fingerprint that identifies it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 4096
 
-#: Of a set that needs no files, where nothing else is asked for.
+#: Defaults of sets that need no files.
 DEFAULT_IMAGES, DEFAULT_SIZE = 200, 128
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """A fixed, ordered set of images. Its pixels are not part of it (`modelspace.probes.batches` yields them).
+    """A fixed, ordered set of images, without their pixels (`modelspace.probes.batches` yields those).
 
     Attributes:
-        name: what people call it; not part of its identity.
+        name: for people; not part of its identity.
         kind: one of `modelspace.probes.KINDS`.
-        spec: what it was made with; JSON can hold it.
-        n_images: how many images it has.
+        spec: the arguments that it was made with; JSON-serialisable.
+        n_images: number of images.
         size: side of its square images in pixels.
-        probe_id: fingerprint, 16 hexadecimal digits. Equal for two sets whose images are equal one by one.
+        probe_id: fingerprint, 16 hexadecimal digits. Equal for two sets whose images are pairwise equal.
     """
 
     name: str
@@ -41,12 +41,12 @@ class ProbeSet:
 
 
 def short_hash(value: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of a value that JSON can hold."""
+    """Hash of a JSON-serialisable value, 16 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def fingerprint(images: Iterable[np.ndarray], size: int) -> str:
-    """Fingerprint of a set of pictures.
+    """Fingerprint of a set of images.
 
     Args:
         images: (size, size, 3) uint8 each, in order.
@@ -59,16 +59,17 @@ def fingerprint(images: Iterable[np.ndarray], size: int) -> str:
 
 
 def pixel_hash(image: np.ndarray) -> str:
-    """64 hexadecimal digits of an image's pixels, row by row."""
+    """Hash of an image's pixels, row by row, 64 hexadecimal digits."""
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def fingerprint_of_hashes(hashes: list[str], size: int) -> str:
+    """`fingerprint` from the `pixel_hash` of every image, in order."""
     return short_hash({"kind": "folder", "size": size, "images": hashes})
 
 
 def check_range(what: str, value: int | None, low: int, high: int | None = None) -> None:
-    """Raise `UsageError` unless `value` is None or a whole number from `low` to `high`."""
+    """Raise `UsageError` unless `value` is None or an integer from `low` to `high`."""
     if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):

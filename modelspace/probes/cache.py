@@ -1,7 +1,7 @@
-"""Rendered probe images kept between runs, since rendering costs more than a small model's pass.
+"""Cache of rendered probe images, since rendering costs more than a pass of a small model.
 
-A cache and no more: deleting it costs time alone, and where it can't be written nothing is said. Files hold `CHUNK` images
-each, compressed; a zip's checksums notice a damaged file, which is then rendered again.
+The cache can be deleted at any time, and if it can't be written, no error is raised. Each file holds `CHUNK` images,
+compressed; the checksums of the zip format detect a damaged file, and its images are rendered again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-#: Images per file. Image k lies in file k // CHUNK, whatever part of the set is asked for.
+#: Images per file. Image k is in file k // CHUNK, whichever images are requested.
 CHUNK = 16
 
 VARIABLE = "MODELSPACE_CACHE"
 
 
 def folder() -> Path | None:
-    """MODELSPACE_CACHE (set but empty: keep nothing), else `modelspace` in XDG_CACHE_HOME, else in ~/.cache."""
+    """MODELSPACE_CACHE (set but empty: no cache), else `modelspace` in XDG_CACHE_HOME, else in ~/.cache."""
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named) if named else None
@@ -35,45 +35,47 @@ def images(
     """Images first .. first + count - 1 of a rendered set.
 
     Args:
-        key: names the set: renderer version, seed, size.
+        key: identifies the set: renderer version, seed, size.
+        first: index of the first image.
+        count: number of images.
         shape: (side, side, 3) of one image.
         render: (first, count) -> (count, side, side, 3) uint8.
 
     Returns:
         (count, side, side, 3) uint8.
     """
-    place = folder()
-    if place is None:
+    directory = folder()
+    if directory is None:
         return render(first, count)
-    parts = []
+    slices = []
     for chunk in range(first // CHUNK, (first + count - 1) // CHUNK + 1):
         start = chunk * CHUNK
-        whole = _chunk(place / f"{key}-{start}.npz", start, shape, render)
-        parts.append(whole[max(first - start, 0) : first + count - start])
-    return np.concatenate(parts)
+        chunk_images = _chunk(directory / f"{key}-{start}.npz", start, shape, render)
+        slices.append(chunk_images[max(first - start, 0) : first + count - start])
+    return np.concatenate(slices)
 
 
 def _chunk(file: Path, start: int, shape: tuple[int, int, int], render: Callable[[int, int], np.ndarray]) -> np.ndarray:
     try:
         with np.load(file, allow_pickle=False) as stored:
-            found: np.ndarray = stored["images"]
-        if found.shape == (CHUNK, *shape) and found.dtype == np.uint8:
-            return found
+            cached: np.ndarray = stored["images"]
+        if cached.shape == (CHUNK, *shape) and cached.dtype == np.uint8:
+            return cached
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         pass
-    made = render(start, CHUNK)
-    _keep(file, made)
-    return made
+    rendered = render(start, CHUNK)
+    _store(file, rendered)
+    return rendered
 
 
-def _keep(file: Path, made: np.ndarray) -> None:
-    """Written beside and renamed, so that another process never reads half a file."""
+def _store(file: Path, pixels: np.ndarray) -> None:
+    """Write a temporary file and rename it, so that another process never reads a partial file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as out:
-                np.savez_compressed(out, images=made)
+                np.savez_compressed(out, images=pixels)
             os.replace(temporary, file)
         except BaseException:
             os.unlink(temporary)

@@ -1,6 +1,6 @@
-"""The probe set `photographs`: square crops of the photographs that scikit-learn and scikit-image carry in their wheels.
+"""The probe set `photographs`: square crops of the photographs in the wheels of scikit-learn and scikit-image.
 
-Only the installed image files are opened. Neither package is imported, so nothing can ask for a download.
+Only the installed image files are opened. Neither package is imported, so nothing can trigger a download.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from modelspace.probes.pictures import MAX_BYTES
 KIND = "photographs"
 DEFAULT_SIZE = 128
 
-#: Raise it when the same (seed, index, size) would give another crop than before.
+#: To be raised when the same (seed, index, size) gives another crop than before.
 CROPS_VERSION = 1
 
-#: A crop, before it is resized, has at least this standard deviation of luma, of 255: bare sky says little of a model.
+#: A crop before resizing has at least this standard deviation of luma (0..255): bare sky reveals little about a model.
 MIN_CONTRAST = 24.0
 #: Shortest side of a crop as a share of the photograph's shorter side.
 SMALLEST = 0.3
@@ -35,7 +35,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Photograph:
-    """One file of an installed package; author and licence as the package states them (docs/how-to/choose-probe-images.md has the sources)."""
+    """One file of an installed package; author and licence as stated by the package.
+
+    docs/how-to/choose-probe-images.md has the sources.
+    """
 
     package: str
     path: str
@@ -44,11 +47,11 @@ class Photograph:
 
     @property
     def name(self) -> str:
-        """How a set's `spec` names it."""
+        """Its name in a set's `spec`."""
         return f"{self.package}/{self.path}"
 
 
-#: In the order from which every round of turns is shuffled. Left out: what states no licence, and what is no photograph.
+#: Every round shuffles this order. Images without a stated licence, or that are not photographs, are left out.
 PHOTOGRAPHS = (
     Photograph("sklearn", "datasets/images/china.jpg", "danielbuechele", "CC BY 2.0"),
     Photograph("sklearn", "datasets/images/flower.jpg", "vultilion", "CC BY 2.0"),
@@ -64,7 +67,7 @@ _PROJECTS = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
 
 
 class _Draw:
-    """Uniform draws of one purpose: the raw stream of Philox (Salmon et al., SC 2011), the same on every machine."""
+    """Uniform draws for one purpose: the raw stream of Philox (Salmon et al., SC 2011), the same on every machine."""
 
     def __init__(self, purpose: str, seed: int, number: int) -> None:
         words = hashlib.sha256(f"{purpose}/{seed}/{number}".encode()).digest()
@@ -88,13 +91,13 @@ def make(n_images: int, size: int, seed: int) -> tuple[ProbeSet, np.ndarray]:
             f"more than the limit of {MAX_BYTES / 2**30:.0f} GiB",
             f"a few hundred suffice; ask for {MAX_BYTES // (size * size * 3)} or fewer",
         )
-    opened = [_open(photograph) for photograph in PHOTOGRAPHS]
+    photographs = [_open(photograph) for photograph in PHOTOGRAPHS]
     images = np.empty((n_images, size, size, 3), dtype=np.uint8)
     crops, hashes = [], []
     for k in range(n_images):
-        which = turn(seed, k)
-        images[k], box = _crop(opened[which], size, _Draw("crop", seed, k))
-        crops.append([PHOTOGRAPHS[which].name, *box])
+        index = turn(seed, k)
+        images[k], box = _crop(photographs[index], size, _Draw("crop", seed, k))
+        crops.append([PHOTOGRAPHS[index].name, *box])
         hashes.append(pixel_hash(images[k]))
     spec = {
         "kind": KIND,
@@ -111,7 +114,7 @@ def make(n_images: int, size: int, seed: int) -> tuple[ProbeSet, np.ndarray]:
 
 
 def turn(seed: int, k: int) -> int:
-    """Which of `PHOTOGRAPHS` image k is cut from: they take turns, shuffled anew in every round (Fisher and Yates)."""
+    """Index in `PHOTOGRAPHS` of the source of image k: they take turns, reshuffled every round (Fisher and Yates)."""
     draw, order = _Draw("round", seed, k // len(PHOTOGRAPHS)), list(range(len(PHOTOGRAPHS)))
     for last in range(len(order) - 1, 0, -1):
         other = draw.below(last + 1)
@@ -120,37 +123,37 @@ def turn(seed: int, k: int) -> int:
 
 
 def contrast(image: np.ndarray) -> float:
-    """Standard deviation of the luma of an image (H, W, 3) uint8, of 255."""
+    """Standard deviation of the luma (0..255) of an image (H, W, 3) uint8."""
     return float((image.astype(np.float64) @ np.array(_LUMA)).std())
 
 
 def _crop(photograph: Image.Image, size: int, draw: _Draw) -> tuple[np.ndarray, tuple[int, int, int]]:
     """A crop (size, size, 3) uint8, and its left edge, upper edge and side in the photograph.
 
-    The side is drawn uniformly on a log scale, the place uniformly; drawn again while the contrast is too low. Of crops
-    that all fall short the one with most contrast is taken. The box does not depend on `size`.
+    The side is drawn uniformly on a log scale, the position uniformly, and both are redrawn while the contrast is too
+    low. If it always is, the crop with the most contrast is used. The box does not depend on `size`.
     """
     short = min(photograph.size)
-    best, best_box, most = photograph, (0, 0, 0), -1.0
+    best, best_box, best_contrast = photograph, (0, 0, 0), -1.0
     for _ in range(_TRIES):
         side = max(1, round(short * math.exp(draw.unit() * math.log(SMALLEST))))
         left, upper = draw.below(photograph.width - side + 1), draw.below(photograph.height - side + 1)
         cut = photograph.crop((left, upper, left + side, upper + side))
-        if (found := contrast(np.asarray(cut))) > most:
-            best, best_box, most = cut, (left, upper, side), found
-        if most >= MIN_CONTRAST:
+        if (cut_contrast := contrast(np.asarray(cut))) > best_contrast:
+            best, best_box, best_contrast = cut, (left, upper, side), cut_contrast
+        if best_contrast >= MIN_CONTRAST:
             break
     return np.asarray(best.resize((size, size), Image.Resampling.BILINEAR)), best_box
 
 
 def _open(photograph: Photograph) -> Image.Image:
     project = _PROJECTS[photograph.package]
-    found = importlib.util.find_spec(photograph.package)
-    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    spec = importlib.util.find_spec(photograph.package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not folders:
         raise ProbeError(
-            f"the probe set {KIND!r} needs the photographs that {project} carries, and it is not installed",
-            "install them with: pip install 'modelspace[photographs]'",
+            f"the probe set {KIND!r} needs the photographs in {project}, which is not installed",
+            "install it with: pip install 'modelspace[photographs]'",
         )
     file = Path(folders[0]) / photograph.path
     try:
@@ -160,5 +163,5 @@ def _open(photograph: Photograph) -> Image.Image:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
         raise ProbeError(
             f"the installed {project} has no readable photograph {photograph.path}",
-            f"install it again: pip install --force-reinstall {project}",
+            f"reinstall it: pip install --force-reinstall {project}",
         ) from error

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a square of 8-bit RGB, whatever the file holds, in bounded memory."""
+"""Decoding any image file to a square 8-bit RGB image in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from modelspace.errors import DamagedError, ProbeError, UsageError
 
-#: An image may be decoded into so many pixels, which take up to four bytes each and a few copies on the way.
+#: Largest number of pixels of a decoded image; each takes up to four bytes in each of a few copies.
 MAX_PIXELS = 64_000_000
 
-#: What transparent pixels are laid on.
+#: Background of transparent pixels.
 BACKGROUND = (255, 255, 255)
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
-#: EXIF orientation (TIFF tag 274): what turns the stored picture upright.
+#: EXIF orientation (TIFF tag 274) -> the transposition that turns the image upright.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,31 +34,31 @@ _UPRIGHT = {
 
 
 def read_square(file: Path, size: int) -> np.ndarray:
-    """Read an image file: the first frame, upright, on white where transparent, its central square, resized.
+    """Read an image file: the central square of the first frame, upright, on white where transparent, resized.
 
     16-bit grey is scaled to 8 bits (65535 becomes 255); colour profiles are not applied. Resizing is bilinear with
     antialiasing. Very large JPEG files are decoded at a half, a quarter or an eighth of their size.
 
     Args:
-        file: PNG, JPEG or WebP, told by its content.
+        file: PNG, JPEG or WebP, recognised by its content.
         size: side of the result in pixels.
 
     Returns:
         (size, size, 3) uint8 RGB.
 
     Raises:
-        ProbeError: names the file and says why it can't be read. An image that would need more than `MAX_PIXELS` is
-            refused by its header, before memory is set aside for it.
+        ProbeError: the file (named) can't be read. An image with more than `MAX_PIXELS` is refused after its header is
+            read, before memory is allocated for it.
     """
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
-            # Pillow warns of broken metadata, and of sizes below its own limit, for which there is a rule here.
+            # Pillow warns of broken metadata, and of sizes below its own limit; this module has its own limit.
             warnings.simplefilter("ignore")
             return _square(stream, size)
     except ProbeError as error:
         raise ProbeError(f"the image {file} {error.message}", error.hint) from error
     except FileNotFoundError as error:
-        raise ProbeError(f"the image {file} is not there", "is it a link to a file that is gone?") from error
+        raise ProbeError(f"the image {file} does not exist", "is it a link to a missing file?") from error
     except PermissionError as error:
         raise ProbeError(f"the image {file} can't be read: {error.strerror}") from error
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -67,22 +67,22 @@ def read_square(file: Path, size: int) -> np.ndarray:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
         raise ProbeError(
             f"the image {file} is broken: {' '.join(str(error).split()) or type(error).__name__}",
-            "mend it or take it out of the folder",
+            "repair it or remove it from the folder",
         ) from error
 
 
 _TOO_LARGE = f"is too large: the limit is {MAX_PIXELS // 1_000_000} million pixels"
-_SMALLER = "make it smaller or take it out of the folder"
+_SMALLER = "make it smaller or remove it from the folder"
 
 
 def _square(stream: BinaryIO, size: int) -> np.ndarray:
     try:
         image: Image.Image = Image.open(stream, formats=_FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise ProbeError("is not a PNG, JPEG or WebP image, whatever its name says") from error
+    except UnidentifiedImageError as error:
+        raise ProbeError("is not a PNG, JPEG or WebP image, despite its name") from error
     with image:
         if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
-            # Read by blocks, so that only the reduced picture is ever in memory; twice the size is left for resizing.
+            # Decoded by blocks, so that only the reduced image is in memory; twice the size remains for resizing.
             image.draft(None, (2 * size, 2 * size))
         if image.width * image.height > MAX_PIXELS:
             raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
@@ -99,9 +99,9 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except Exception:
-        return image  # Broken metadata beside a sound picture.
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return image  # The metadata is broken, the image is not.
+    transposition = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if transposition is None else image.transpose(transposition)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The kinds of probe sets: how each is made, and where the pixels of its images come from."""
+"""The kinds of probe sets: how each is made, and where its pixels come from."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ProbeKind(ABC):
     """One kind of probe set.
 
     Attributes:
-        name: of the kind; for a built-in set also the word that asks for it.
-        is_rendered: whether images are rendered as they are asked for; else their pixels are stored.
-        is_built_in: whether a set needs no files of the user's.
-        module: yields the images with ``check(probe_set, images, first, count)`` and ``take(...)`` of the same arguments.
+        name: of the kind; a built-in set is requested by it.
+        is_rendered: whether images are rendered on demand; otherwise their pixels are stored.
+        is_built_in: whether a set needs no files from the user.
+        module: has the functions ``check(probe_set, images, first, count)`` and ``take(...)``, with the same arguments.
     """
 
     is_rendered: ClassVar[bool] = False
@@ -38,40 +38,40 @@ class ProbeKind(ABC):
     def make(
         self, n_images: int | None = None, size: int | None = None, seed: int = 0
     ) -> tuple[ProbeSet, np.ndarray | None]:
-        """A built-in set, and its images (N, size, size, 3) uint8 where they are to be stored.
+        """A built-in set, and its images (N, size, size, 3) uint8 if they are to be stored.
 
         Raises:
-            ProbeError: its images can't be had.
+            ProbeError: its images are not available.
             UsageError: an argument is out of range.
         """
 
     @abstractmethod
     def require_same(self, probe_set: ProbeSet, images: Iterable[np.ndarray]) -> None:
-        """Make sure that a set from elsewhere shows what its fingerprint says.
+        """Make sure that the images of a set from elsewhere match its fingerprint.
 
         Args:
             probe_set: the set.
-            images: its stored images, (size, size, 3) uint8 each; none of a rendered one.
+            images: its stored images, (size, size, 3) uint8 each; empty for a rendered set.
 
         Raises:
-            ProbeError: it shows something else: maps of other images would pass for comparable.
+            ProbeError: they do not match: maps of different images would be compared.
         """
 
     def check(self, probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> None:
-        """Make sure that images first .. first + count - 1 can be had; see `modelspace.probes.batches`."""
+        """Make sure that images first .. first + count - 1 are available; see `modelspace.probes.batches`."""
         self._source().check(probe_set, images, first, count)
 
     def take(self, probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> np.ndarray:
-        """(count, size, size, 3) uint8, from image `first` on."""
-        taken: np.ndarray = self._source().take(probe_set, images, first, count)
-        return taken
+        """(count, size, size, 3) uint8, starting at image `first`."""
+        pixels: np.ndarray = self._source().take(probe_set, images, first, count)
+        return pixels
 
     def _source(self) -> Any:
         return importlib.import_module(self.module)
 
 
 class RenderedKind(ProbeKind):
-    """Images of a rendered world: no files, image k depends on the seed and on k alone."""
+    """Images of a rendered world. They need no files; image k depends only on the seed and on k."""
 
     is_rendered = True
 
@@ -79,14 +79,16 @@ class RenderedKind(ProbeKind):
         super().__init__(world.name, "modelspace.probes.rendered")
 
     def make(self, n_images: int | None = None, size: int | None = None, seed: int = 0) -> tuple[ProbeSet, None]:
+        """See `ProbeKind.make`; no images are stored."""
         return self._source().describe(self.name, n_images or DEFAULT_IMAGES, size or DEFAULT_SIZE, seed), None
 
     def require_same(self, probe_set: ProbeSet, images: Iterable[np.ndarray]) -> None:
-        here, _ = self.make(size=probe_set.size, seed=int(probe_set.spec.get("seed", 0)))
-        if here.probe_id != probe_set.probe_id:
+        """See `ProbeKind.require_same`; compares renderer versions, without rendering."""
+        current, _ = self.make(size=probe_set.size, seed=int(probe_set.spec.get("seed", 0)))
+        if current.probe_id != probe_set.probe_id:
             raise ProbeError(
                 f"probe set {probe_set.name!r} is rendered differently by this version",
-                "use the modelspace that made it",
+                "use the version of modelspace that made it",
             )
 
 
@@ -94,41 +96,44 @@ class StoredKind(ProbeKind):
     """Images whose pixels are stored in the registry."""
 
     def require_same(self, probe_set: ProbeSet, images: Iterable[np.ndarray]) -> None:
+        """See `ProbeKind.require_same`; hashes the pixels."""
         if fingerprint(images, probe_set.size) != probe_set.probe_id:
             raise ProbeError(
-                f"the images of probe set {probe_set.name!r} are not those of its fingerprint",
-                "restore a copy of that registry",
+                f"the images of probe set {probe_set.name!r} do not match its fingerprint",
+                "restore that registry from a backup",
             )
 
 
 class PhotographsKind(StoredKind):
-    """Crops of photographs that other packages carry."""
+    """Crops of photographs that other packages include."""
 
     def make(self, n_images: int | None = None, size: int | None = None, seed: int = 0) -> tuple[ProbeSet, np.ndarray]:
+        """See `modelspace.probes.photographs`."""
         from modelspace.probes import crops
 
         return crops.make(DEFAULT_IMAGES if n_images is None else n_images, size or DEFAULT_SIZE, seed)
 
 
 class FolderKind(StoredKind):
-    """Images of the user's."""
+    """Images from a folder of the user."""
 
     is_built_in = False
 
     def make(self, n_images: int | None = None, size: int | None = None, seed: int = 0) -> tuple[ProbeSet, np.ndarray]:
-        raise NotFoundError("a probe set of a folder needs the folder", "name it in place of the word 'folder'")
+        """Always raises: images are read by `modelspace.probes.folder`, which takes a path."""
+        raise NotFoundError("a probe set from a folder needs its path", "give the path instead of the word 'folder'")
 
 
 def _table(kinds: Sequence[ProbeKind]) -> Mapping[str, ProbeKind]:
     table: dict[str, ProbeKind] = {}
     for kind in kinds:
         if kind.name in table:
-            raise ConflictError(f"there are two kinds of probe sets called {kind.name!r}")
+            raise ConflictError(f"two kinds of probe sets are called {kind.name!r}")
         table[kind.name] = kind
     return MappingProxyType(table)
 
 
-#: Kinds of probe sets by name: one for every world, and those whose pixels are stored.
+#: Kinds of probe sets by name: one per world, and those whose pixels are stored.
 KINDS = _table(
     [
         *(RenderedKind(world) for world in WORLDS.values()),
@@ -137,10 +142,10 @@ KINDS = _table(
     ]
 )
 
-#: Kinds that are rendered as they are asked for; the pixels of the others are stored.
+#: Kinds that are rendered on demand; the pixels of the others are stored.
 RENDERED = tuple(kind.name for kind in KINDS.values() if kind.is_rendered)
 
-#: Sets that need no files of the user's, by the word that asks for them.
+#: Names of the sets that need no files from the user.
 BUILT_IN = tuple(kind.name for kind in KINDS.values() if kind.is_built_in)
 
 
@@ -152,7 +157,7 @@ def kind_of(probe_set: ProbeSet) -> ProbeKind:
     """
     if probe_set.kind not in KINDS:
         raise NotFoundError(
-            f"probe set {probe_set.name!r} is of an unknown kind, {probe_set.kind!r}",
+            f"probe set {probe_set.name!r} has the unknown kind {probe_set.kind!r}",
             did_you_mean(probe_set.kind, KINDS, f"known kinds: {', '.join(sorted(KINDS))}"),
         )
     return KINDS[probe_set.kind]

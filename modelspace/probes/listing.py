@@ -1,4 +1,4 @@
-"""Which files of a folder become probe images, and in which order. Nothing is opened here."""
+"""Which files of a folder become probe images, and in which order. No file is opened here."""
 
 from __future__ import annotations
 
@@ -15,50 +15,52 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of the image files in a folder and below, relative to it, with '/' between the parts, sorted.
+    """Paths of the image files in a folder and its subfolders, relative to it, with '/' as separator, sorted.
 
-    Names that begin with a dot are passed over. Links are followed; a folder that is reached twice is listed once, so a
-    link that leads back up does no harm.
+    Names that begin with a dot are skipped. Links are followed; a folder that is reached twice is listed once, so
+    cyclic links do no harm.
 
     Raises:
-        ProbeError: the folder, or one below it, is not there or can't be read.
+        ProbeError: the folder or a subfolder does not exist or can't be read.
     """
-    found: list[str] = []
+    files: list[str] = []
     seen: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
-        place = folder / inside
+    pending = [""]
+    while pending:
+        subfolder = pending.pop()
+        directory = folder / subfolder
         try:
-            status = place.stat()
+            status = directory.stat()
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            with os.scandir(place) as entries:
+            with os.scandir(directory) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except NotADirectoryError as error:
-            raise ProbeError(f"{place} is a file, not a folder of images", "give the folder that it lies in") from error
+            raise ProbeError(
+                f"{directory} is a file, not a folder of images", "give the folder that contains it"
+            ) from error
         except FileNotFoundError as error:
             raise ProbeError(
-                f"there is no folder {place}", "give a folder of images, or 'rooms', 'yards', 'photographs'"
+                f"there is no folder {directory}", "give a folder of images, or 'rooms', 'yards', 'photographs'"
             ) from error
         except OSError as error:
-            raise ProbeError(f"the folder {place} can't be read: {error.strerror}") from error
+            raise ProbeError(f"the folder {directory} can't be read: {error.strerror}") from error
         for entry in ordered:
             if entry.name.startswith("."):
                 continue
-            relative = f"{inside}/{entry.name}" if inside else entry.name
+            relative = f"{subfolder}/{entry.name}" if subfolder else entry.name
             kind = _kind(entry)
             if kind == stat.S_IFDIR:
-                waiting.append(relative)
+                pending.append(relative)
             elif kind == stat.S_IFREG and entry.name.lower().endswith(SUFFIXES):
-                found.append(relative)
-        waiting.sort(reverse=True)
-    return sorted(found)
+                files.append(relative)
+        pending.sort(reverse=True)
+    return sorted(files)
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """The kind of file, of a link's target. What can't be told counts as a file, so that reading it tells why."""
+    """The type of a file, or of a link's target. If it is unknown, a regular file: reading it gives the error."""
     try:
         return stat.S_IFMT(entry.stat().st_mode)
     except OSError:
@@ -70,8 +72,8 @@ class Choice:
     """How many images to take.
 
     Attributes:
-        n_images: at most so many in all, and an error if there are fewer; None: all.
-        per_subfolder: so many from each subfolder that has any; None: subfolders play no part.
+        n_images: number in all, an error if there are fewer; None: all.
+        per_subfolder: number from each subfolder that has images; None: subfolders are ignored.
         seed: of the order.
     """
 
@@ -83,19 +85,19 @@ class Choice:
 def choose(files: Sequence[str], choice: Choice, folder: Path) -> list[str]:
     """The chosen files in the order of the probe set.
 
-    The order is that of a hash of the seed and the path, which is the same everywhere and makes every choice the beginning
-    of the larger one. With `per_subfolder` the k-th files of all subfolders come before the k+1-th.
+    They are ordered by a hash of the seed and the path: the same order on every machine, in which a smaller choice is
+    the beginning of a larger one. With `per_subfolder` the k-th files of all subfolders come before the k+1-th.
 
     Args:
-        files: from `list_images`, not changed.
+        files: from `list_images`; not changed.
         choice: how many.
-        folder: for the errors.
+        folder: for error messages.
 
     Raises:
-        ProbeError: there are fewer than asked for.
+        ProbeError: there are fewer than requested.
     """
     if not files:
-        raise ProbeError(f"the folder {folder} has no images", f"it is searched for {', '.join(SUFFIXES)}")
+        raise ProbeError(f"the folder {folder} has no images", f"looked for {', '.join(SUFFIXES)}")
     ordered = sorted(files, key=lambda file: (_rank(file, choice.seed), file))
     if choice.per_subfolder is not None:
         groups: dict[str, list[str]] = {}
@@ -112,10 +114,10 @@ def choose(files: Sequence[str], choice: Choice, folder: Path) -> list[str]:
         turns = {file: turn for group in groups.values() for turn, file in enumerate(group)}
         ordered = sorted((file for file in ordered if turns[file] < choice.per_subfolder), key=lambda file: turns[file])
     if choice.n_images is not None and len(ordered) < choice.n_images:
-        what = f"{folder} has {len(ordered)} images"
+        supply = f"{folder} has {len(ordered)} images"
         if choice.per_subfolder is not None:
-            what = f"{choice.per_subfolder} from each subfolder of {folder} are {len(ordered)} images"
-        raise ProbeError(f"{what}, fewer than the {choice.n_images} asked for", f"ask for {len(ordered)} or fewer")
+            supply = f"{choice.per_subfolder} from each subfolder of {folder} are {len(ordered)} images"
+        raise ProbeError(f"{supply}, fewer than the {choice.n_images} requested", f"ask for {len(ordered)} or fewer")
     return ordered[: choice.n_images]
 
 

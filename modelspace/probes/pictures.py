@@ -1,4 +1,4 @@
-"""Probe sets whose pixels are kept, and those made from a folder: read one at a time and kept at their final size."""
+"""Probe sets whose pixels are stored, and reading them from a folder, one image at a time, at the final size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelspace.probes.base import MAX_SIZE, ProbeSet, check_range, fingerprint_
 from modelspace.probes.decoding import read_square
 from modelspace.probes.listing import Choice, choose, list_images
 
-#: All images of a set are held at once while it is registered.
+#: All images of a set are in memory while it is registered.
 MAX_BYTES = 4 * 2**30
 
 
@@ -51,17 +51,17 @@ def read_folder(
 
 
 def check(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> None:
-    """The pixels are kept by the caller, who hands them over."""
+    """Make sure that `images` are those of the set; the caller stores them."""
     if images is None:
-        raise UsageError(f"the images of probe set {probe_set.name!r} are not rendered: hand them over")
+        raise UsageError(f"the images of probe set {probe_set.name!r} are not rendered: pass their pixels")
     expected = (probe_set.n_images, probe_set.size, probe_set.size, 3)
     if images.shape != expected or images.dtype != np.uint8:
         raise ProbeError(
-            f"probe set {probe_set.name!r} has images of {expected} uint8, but {images.shape} {images.dtype} were given"
+            f"probe set {probe_set.name!r} has images of {expected} uint8, not {images.shape} {images.dtype}"
         )
     if first + count > probe_set.n_images:
         raise ProbeError(
-            f"probe set {probe_set.name!r} has {probe_set.n_images} images, fewer than the {first + count} asked for"
+            f"probe set {probe_set.name!r} has {probe_set.n_images} images, fewer than the {first + count} requested"
         )
 
 
@@ -71,5 +71,5 @@ def take(probe_set: ProbeSet, images: np.ndarray, first: int, count: int) -> np.
 
 
 def _printable(text: str) -> str:
-    """File names need not be valid text; what is stored of them is."""
+    """A valid string for any file name, since file names need not be valid text."""
     return text.encode("utf-8", "backslashreplace").decode()

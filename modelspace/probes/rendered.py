@@ -1,4 +1,4 @@
-"""Probe sets of a rendered world: images made from a seed when they are asked for (`modelspace.worlds`)."""
+"""Probe sets of a rendered world: images rendered on demand from a seed (`modelspace.worlds`)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def describe(kind: str, n_images: int, size: int, seed: int) -> ProbeSet:
 
 
 def check(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> None:
-    """There are as many scenes as anybody asks for, but only the renderer that made the set makes it again."""
-    made, here = probe_set.spec.get("renderer"), WORLDS[probe_set.kind].version
-    if made != here:
+    """Make sure that this version has the renderer of the set; the number of scenes is unlimited."""
+    version, current = probe_set.spec.get("renderer"), WORLDS[probe_set.kind].version
+    if version != current:
         raise ProbeError(
-            f"probe set {probe_set.name!r} was made with renderer {made}, and this version has renderer {here}, whose "
-            "images differ",
-            "install the version of modelspace that made it, or make a new space",
+            f"probe set {probe_set.name!r} was made with renderer {version}, but this version has renderer {current}, "
+            "whose images differ",
+            "install the version of modelspace that made it, or create a new space",
         )
 
 

@@ -1,1 +1,1 @@
-"""What is stored of a model: attribution maps, and kernels of its encoder output."""
+"""How a model is stored: as attribution maps, and as kernels of its encoder output."""

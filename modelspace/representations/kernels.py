@@ -1,9 +1,10 @@
-"""How an encoder output tells the probe images apart: one kernel per model, an inner product of kernels per pair.
+"""Kernels of the encoder output: one kernel per model; the similarity of two models is an inner product.
 
-The forward pass that attribution needs yields T for every probe image, and a table of T (images x features) says which images
-a model finds alike. Each function here turns such a table into a symmetric (N, N) matrix of Frobenius norm 1; the inner
-product of two models' matrices is their similarity. So a space of them has exact coordinates and an index, as a space of
-attribution maps has. Row k of a model's matrix is stored as the map of image k would be (`modelspace.representations.maps`).
+The forward pass that attribution needs yields T for every probe image, and a table of T (images x features) shows which
+images a model finds similar. Each function here turns such a table into a symmetric (N, N) matrix of Frobenius norm 1;
+the inner product of two models' matrices is their similarity. So a space of kernels has exact coordinates and an index,
+like a space of attribution maps. A kernel is stored as a packed triangle (`to_block`), in older spaces row by row
+(`modelspace.representations.maps.whole_block`).
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: T is reduced to so many numbers per image, so that the table of a model stays small, and averaged over the cells of a grid
-#: of at most so many to a side before anything else is given up.
+#: T is reduced to at most `MOST` numbers per image, so that the table of a model stays small; images of channels are
+#: first averaged over the cells of a grid of at most `GRID` x `GRID`.
 MOST, GRID = 8192, 8
 
-#: A parameter of spaces of kernels, and its value where kernels are stored as packed triangles. Spaces that were made before
-#: lack it: their kernels are stored row by row (`modelspace.representations.maps.whole_block`).
+#: A parameter of kernel spaces, and its value if kernels are stored as packed triangles. Older spaces do not have it:
+#: their kernels are stored row by row (`modelspace.representations.maps.whole_block`).
 LAYOUT, TRIANGLE = "layout", "triangle"
 
-#: The kernel of a model is held whole: N x N.
+#: The whole N x N kernel of a model is held in memory.
 MAX_IMAGES = 4096
 
-_EMPTY = "a model's features are the same for every image: nothing can be compared"
+_CONSTANT = "the features are the same for every image, so the kernel is zero"
 
 
 def reduced(output: torch.Tensor) -> torch.Tensor:
     """T with at most `MOST` numbers per image, (B, d) float32.
 
-    A T of that size is flattened. A larger one of channels and pixels (B, C, H, W) is averaged over the cells of the finest
-    grid that fits, at most `GRID` x `GRID`; one of tokens (B, L, D) over runs of neighbouring tokens. What is still too
-    large is folded: elements are given random signs and dealt out to `MOST` sums (Charikar et al., ICALP 2002: inner
-    products are kept up to noise), the same ones in every model of that size.
+    A T that is small enough is flattened. A larger feature map (B, C, H, W) is averaged over the cells of the finest
+    grid that fits, at most `GRID` x `GRID`; a larger T of tokens (B, L, D) over runs of neighbouring tokens. If the
+    result is still too large, its elements get random signs and are added up in `MOST` random groups (count sketch,
+    Charikar et al., ICALP 2002: inner products are preserved up to noise), the same for every model of that size.
     """
     import torch
     import torch.nn.functional as F
@@ -81,12 +82,12 @@ def dds(table: Array) -> Array:
 
 
 def rsa(table: Array) -> Array:
-    """Ranks of the dissimilarities 1 - Pearson of every two images, centred, zero on the diagonal (Dwivedi & Roig, CVPR 2019).
+    """Ranks of 1 - Pearson's correlation of every two images, centred, zero on the diagonal.
 
-    The inner product of two such matrices is Spearman's correlation of the upper triangles. An image whose features are all
-    equal correlates 0 with all.
+    The inner product of two such matrices is Spearman's correlation of the upper triangles (Dwivedi & Roig, CVPR 2019).
+    An image whose features are all equal has correlation 0 with every other image.
     """
-    # Queries list the methods, and must not wait for scipy.
+    # Queries list the methods and must not wait for scipy.
     from scipy.stats import rankdata
 
     rows = unit_rows(table - table.mean(axis=1, keepdims=True))
@@ -97,15 +98,16 @@ def rsa(table: Array) -> Array:
     return unit(matrix + matrix.T)
 
 
-#: Method to function: (N, d) float64 to (N, N) symmetric of unit norm.
+#: Method -> function from (N, d) float64 to (N, N), symmetric, of unit norm.
 KERNELS: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"dds": dds, "linear_cka": linear_cka, "rsa": rsa})
 
 METHODS = tuple(KERNELS)
 
-#: One line for people.
+#: One line of description per method.
 SUMMARIES: Mapping[str, str] = MappingProxyType(
     {
-        "dds": "which images the encoder output finds alike: cosine kernel of z-scored features (duality diagram similarity)",
+        "dds": "which images have similar encoder outputs: cosine kernel of z-scored features (duality diagram "
+        "similarity)",
         "linear_cka": "the same with the linear kernel (centred kernel alignment)",
         "rsa": "the same by ranks of dissimilarities (representational similarity analysis)",
     }
@@ -113,19 +115,19 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
 
 
 def kernel(method: str, features: np.ndarray) -> Array:
-    """The (N, N) matrix of one model.
+    """The (N, N) kernel of one model.
 
     Args:
         method: one of `KERNELS`.
         features: (N, d), one row per probe image.
 
     Raises:
-        EmbeddingError: features that are not finite, or the same for every image.
+        EmbeddingError: the features are not finite, or the same for every image.
         UsageError: fewer than 3 or more than `MAX_IMAGES` images.
     """
     if not 3 <= len(features) <= MAX_IMAGES:
         raise UsageError(
-            f"a space of {method} can't have {len(features)} probe images",
+            f"a space with method {method} can't have {len(features)} probe images",
             f"use 3 to {MAX_IMAGES}; a few hundred suffice",
         )
     table = np.asarray(features, dtype=np.float64)
@@ -142,53 +144,56 @@ def kernel(method: str, features: np.ndarray) -> Array:
 
 
 def z_scored(table: Array) -> Array:
-    """Features with mean 0 and deviation 1 over the images; those that are the same for every image are left out."""
+    """Features with mean 0 and standard deviation 1 over the images, without those that are constant over them."""
     spread = table.std(axis=0)
-    # A unit that is the same for every image tells nothing; dividing by its rounding noise would.
-    live = spread > 1e-12 * np.abs(table).max(axis=0, initial=0.0)
-    z: Array = (table[:, live] - table[:, live].mean(axis=0)) / spread[live]
+    # A feature that is the same for every image would turn into amplified rounding noise.
+    varying = spread > 1e-12 * np.abs(table).max(axis=0, initial=0.0)
+    z: Array = (table[:, varying] - table[:, varying].mean(axis=0)) / spread[varying]
     return z
 
 
 def centred(gram: Array) -> Array:
-    """A kernel matrix with the mean of every row and column taken off: H K H."""
-    rows = gram.mean(axis=0, keepdims=True)
-    return gram - rows - rows.T + gram.mean()
+    """A kernel matrix with the mean of every row and column subtracted: H K H."""
+    rows: Array = gram.mean(axis=0, keepdims=True)
+    matrix: Array = gram - rows - rows.T + gram.mean()
+    return matrix
 
 
 def unit_rows(table: Array) -> Array:
-    """Rows scaled to length 1; a row of zeros stays."""
-    length = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+    """Rows scaled to norm 1; rows of zeros are unchanged."""
+    norm = np.linalg.norm(table, axis=1, keepdims=True)
+    rows: Array = np.divide(table, norm, out=np.zeros_like(table), where=norm > 0)
+    return rows
 
 
 def unit(matrix: Array) -> Array:
     """A matrix scaled to Frobenius norm 1.
 
     Raises:
-        UsageError: it is zero.
+        UsageError: the matrix is zero.
     """
-    length = np.linalg.norm(matrix)
-    if not length > 0:
-        raise UsageError(_EMPTY)
-    scaled: Array = matrix / length
+    norm = np.linalg.norm(matrix)
+    if not norm > 0:
+        raise UsageError(_CONSTANT)
+    scaled: Array = matrix / norm
     return scaled
 
 
 def pack_triangle(kernel: np.ndarray) -> np.ndarray:
-    """What a symmetric kernel needs to be stored: its diagonal, then row by row what lies above it.
+    """The stored part of a symmetric kernel: its diagonal, then the elements above it row by row.
 
     >>> pack_triangle(np.array([[1, 2, 3], [2, 4, 5], [3, 5, 6]]))
     array([1, 4, 6, 2, 3, 5])
 
     Args:
-        kernel: (n, n), symmetric; what lies below the diagonal is not read.
+        kernel: (n, n), symmetric; elements below the diagonal are not read.
 
     Returns:
-        (n (n + 1) / 2,), of the kernel's type: n elements of the diagonal, n - 1 of the first row, n - 2 of the second, ...
+        (n (n + 1) / 2,), of the kernel's type: n elements of the diagonal, n - 1 of the first row, n - 2 of the second,
+        ...
 
     Raises:
-        UsageError: it is not square, or empty.
+        UsageError: the kernel is not square, or empty.
     """
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
         raise UsageError(f"a kernel is a square matrix, not of shape {kernel.shape}")
@@ -196,7 +201,7 @@ def pack_triangle(kernel: np.ndarray) -> np.ndarray:
 
 
 def unpack_triangle(packed: np.ndarray) -> np.ndarray:
-    """The symmetric (n, n) kernel of what `pack_triangle` gave, of the same type.
+    """Inverse of `pack_triangle`: the symmetric (n, n) kernel, of the same type.
 
     >>> unpack_triangle(np.array([1, 4, 6, 2, 3, 5]))
     array([[1, 2, 3],
@@ -217,18 +222,18 @@ def unpack_triangle(packed: np.ndarray) -> np.ndarray:
 
 
 def to_block(kernel: np.ndarray, bits: int) -> MapBlock:
-    """A kernel as it is stored: its packed triangle, quantised uniformly between the extremes of each row.
+    """A kernel as stored: its packed triangle, quantised uniformly between the minimum and maximum of each row.
 
-    The diagonal has a range of its own, since it is much larger than the rest.
+    The diagonal has its own range, since it is much larger than the other elements.
 
     Args:
         kernel: (n, n), symmetric, finite.
         bits: one of `modelspace.types.BITS`.
 
     Returns:
-        One block of n images. Its codes are those of `pack_triangle`'s elements in their order, packed as maps are
-        (`modelspace.representations.maps`). Of its n scales the first n - 1 are of the rows above the diagonal, the last one
-        of the diagonal.
+        One block of n images. Its codes are those of the elements of `pack_triangle`, in the same order, packed like
+        maps (`modelspace.representations.maps`). The first n - 1 of its n scales are those of the rows above the
+        diagonal, the last is that of the diagonal.
     """
     packed = pack_triangle(np.asarray(kernel, dtype=np.float32))
     n = len(kernel)
@@ -249,7 +254,7 @@ def to_block(kernel: np.ndarray, bits: int) -> MapBlock:
 
 
 def from_block(block: MapBlock, bits: int) -> Array:
-    """The kernel in a block of `to_block`, (n, n), symmetric, float64."""
+    """The kernel in a block from `to_block`: (n, n), symmetric, float64."""
     n = block.n_images
     count = n * (n + 1) // 2
     scales = np.frombuffer(block.scales, dtype="<f4").reshape(n, 2)
@@ -269,9 +274,9 @@ def packed_bytes(n_images: int, bits: int) -> int:
 
 
 def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
-    """For each element of a packed triangle the lower end of its range, and the step between two levels."""
+    """For each element of a packed triangle, the lower end of its range and the step between two levels."""
     n = len(scales)
-    part = np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
+    group = np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
     low, high = scales.astype(np.float64).T
     step = np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
-    return low[part], step[part]
+    return low[group], step[group]

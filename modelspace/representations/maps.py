@@ -1,24 +1,24 @@
-"""What is stored of a model: its attribution maps as unit vectors, one per probe image, in few bits.
+"""How attribution maps are stored: as unit vectors, one per probe image, in a few bits per element.
 
-A map arrives on the space's canvas, (side, side) float32, averaged over channels. It is scaled to unit norm, quantised,
-and kept as codes with two numbers per image. The affinity of two models (Song et al. 2019, section 3.3) is the mean over
-images of the cosine of their maps; it is computed from the decoded codes, so what is stored is what is compared.
+A map on the space's canvas, (side, side) float32, averaged over channels, is scaled to unit norm, quantised, and stored
+as codes with two numbers per image. The affinity of two models (Song et al. 2019, section 3.3) is the mean over images
+of the cosine of their maps. It is computed from the decoded codes: what is stored is what is compared.
 
-A space of geometry (`modelspace.representations.kernels`) is stored the same way: row k of a model's kernel stands where the map of image k
-would, all rows in one block, and only the whole is scaled to unit norm.
+Older kernel spaces (`modelspace.representations.kernels`) are stored the same way: row k of a model's kernel takes the
+place of the map of image k, all rows are in one block, and only the whole kernel is scaled to unit norm.
 
 Codes, by bits per element:
 
 - 32: the float32 values themselves.
 - 16 and 8: uniform between the image's smallest and largest value.
 - 4, 3 and 2: companded. Values are clipped at c, the 99.5th percentile of |a|, and u = sign(a)·√(|a|/c) is rounded to
-  equally spaced levels: 2^bits − 1 of them in −1..1 for a map with both signs, so that zero stays zero (most of a signed map
-  is near it), 2^bits in 0..1 for a map without negative values.
-- 1: the sign (both signs), or whether the value exceeds the image's mean.
+  equally spaced levels: for a map with both signs 2^bits − 1 levels in −1..1, so that zero stays zero (most of a signed
+  map is near zero), for a map without negative values 2^bits levels in 0..1.
+- 1: the sign (for maps with both signs), or whether the value exceeds the image's mean.
 
-Layout on disk: codes are packed image by image, each image starting on a byte, the first element in the lowest bits,
-little-endian; `scales` is float32 (n_images, 2): lo and hi, the range that the codes span (−c, c or 0, c if companded; not
-used at 32 bits). See docs/reference/files.md.
+Layout on disk: codes are packed image by image, each image starting at a byte boundary, the first element in the lowest
+bits, little-endian; `scales` is float32 (n_images, 2): lo and hi, the range that the codes span (−c, c or 0, c if
+companded; not used at 32 bits). See docs/reference/files.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 
 from modelspace.deprecated import renamed
 
-#: Blocks of a model's maps are about this large, so that reading one image's maps of many models stays in memory.
+#: Approximate size of a block of maps, so that one block of each of many models fits in memory.
 BLOCK_BYTES = 1 << 20
 
 _CLIP_PERCENTILE = 99.5
@@ -42,7 +42,7 @@ class MapBlock:
 
     Attributes:
         first_image: index of the first image in the probe set.
-        n_images: how many.
+        n_images: number of images.
         codes: n_images x `bytes_per_image` bytes.
         scales: n_images x 2 float32, little-endian: lo, hi.
     """
@@ -59,7 +59,7 @@ def bytes_per_image(canvas: int, bits: int) -> int:
 
 
 def images_per_block(canvas: int, bits: int) -> int:
-    """How many images share a block, at least one."""
+    """Number of images per block, at least 1."""
     return max(1, BLOCK_BYTES // bytes_per_image(canvas, bits))
 
 
@@ -71,7 +71,7 @@ def quantise(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
         bits: one of `modelspace.types.BITS`.
 
     Returns:
-        codes (n, bytes) uint8 and scales (n, 2) float32; see the module's text.
+        Codes (n, bytes) uint8 and scales (n, 2) float32; see the module docstring.
     """
     n = len(maps)
     scales = np.zeros((n, 2), dtype=np.float32)
@@ -94,7 +94,7 @@ def quantise(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
         else:
             size = np.abs(maps)
             clip = np.percentile(size, _CLIP_PERCENTILE, axis=1).astype(np.float32)
-            # More than 99.5 % zeros: the percentile is 0, and the largest value is the only scale there is.
+            # With more than 99.5 % zeros the percentile is 0: clip at the largest value.
             clip = np.where(clip > 0, clip, size.max(axis=1))
             root = np.sqrt(np.minimum(size / clip[:, None], 1))
             half = (1 << (bits - 1)) - 1
@@ -195,13 +195,13 @@ class MapWriter:
 
 
 def whole_block(rows: np.ndarray, bits: int) -> list[MapBlock]:
-    """One block of all rows (n, elements) float32: how the kernel of a space of geometry is stored."""
+    """One block of all rows (n, elements) float32: how older kernel spaces store a kernel."""
     codes, scales = quantise(rows, bits)
     return [MapBlock(0, len(rows), codes.tobytes(), scales.astype("<f4").tobytes())]
 
 
 def decode(block: MapBlock, row_length: int, bits: int) -> np.ndarray:
-    """A block's rows, (n_images, row_length) float32, as quantised: proportional to unit maps, not scaled."""
+    """A block's decoded rows, (n_images, row_length) float32: proportional to unit maps, not scaled."""
     codes = np.frombuffer(block.codes, dtype=np.uint8).reshape(block.n_images, -1)
     scales = np.frombuffer(block.scales, dtype="<f4").reshape(block.n_images, 2)
     return dequantise(codes, scales, bits, row_length)
@@ -210,8 +210,8 @@ def decode(block: MapBlock, row_length: int, bits: int) -> np.ndarray:
 def unit(maps: np.ndarray) -> np.ndarray:
     """Maps (n, elements) scaled to unit norm, in float64.
 
-    Float64 is not vanity: the coordinates of near-copies are differences of affinities, and need them exact to about
-    1e-12 (`modelspace.spaces.coordinates.TOLERANCE`).
+    Float64 is needed: the coordinates of near-copies are differences of affinities, which must be exact to about 1e-12
+    (`modelspace.spaces.coordinates.TOLERANCE`).
     """
     wide = maps.astype(np.float64)
     wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
@@ -219,7 +219,7 @@ def unit(maps: np.ndarray) -> np.ndarray:
 
 
 def recut(blocks: Sequence[MapBlock], per_block: int) -> list[MapBlock]:
-    """Consecutive blocks of one model, cut into blocks of `per_block` images (the last may have fewer)."""
+    """Consecutive blocks of one model, re-cut into blocks of `per_block` images (the last may have fewer)."""
     n_images = sum(block.n_images for block in blocks)
     if all(block.n_images == per_block for block in blocks[:-1]) and blocks[-1].n_images <= per_block:
         return list(blocks)
@@ -234,7 +234,8 @@ def recut(blocks: Sequence[MapBlock], per_block: int) -> list[MapBlock]:
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine per image of unit maps (n, elements) and (n, elements): (n,) float64 in −1..1."""
-    return np.einsum("ij,ij->i", a, b)
+    values: np.ndarray = np.einsum("ij,ij->i", a, b)
+    return values
 
 
 __getattr__ = renamed(__name__, {"decode_unit": "modelspace.spaces.kinds.decode_unit"})

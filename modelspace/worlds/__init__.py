@@ -1,6 +1,6 @@
-"""Rendered worlds with ground truth: scenes, the ray caster, and what their surfaces look like.
+"""Rendered worlds with ground truth: scenes, the ray caster, and the textures of surfaces.
 
-`WORLDS` is the table that a new world is entered in: from then on it can be probed with, and trained and measured in.
+A new world is added to the table `WORLDS`; it is then available for probe sets, training and evaluation.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from modelspace.worlds.yard_scenes import YARDS_VERSION
 
 @dataclass(frozen=True)
 class World:
-    """A world of scenes; scene k depends on a seed and on k alone.
+    """A world of scenes; scene k depends only on a seed and on k.
 
     Attributes:
         name: as in "modelspace init --probes NAME".
-        version: of its pictures; another version makes another probe set.
+        version: of its images; another version makes another probe set.
         module: has ``sample_scenes(first, count, seed)``, ``render(scenes, size, device)`` (images and ground truth,
-            `raycast.Render`) and ``render_rgb8(first, count, seed, size)`` ((count, size, size, 3) uint8). It imports torch,
-            which naming a world does not need.
+            `raycast.Render`) and ``render_rgb8(first, count, seed, size)`` ((count, size, size, 3) uint8). It imports
+            torch, which is not needed to list the worlds.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""What the rendered worlds share: rays, primitives, noise, and the record of images with their ground truth.
+"""A small ray caster, shared by the rendered worlds: rays, primitives, noise, and images with their ground truth.
 
-A small ray caster. Each scene is rendered by itself, in float64, with noise from its own stream and only elementary
-arithmetic, so image k never depends on how many are drawn, and its 8-bit pixels hardly on the machine.
+Each scene is rendered separately, in float64, with noise from its own random stream and only elementary arithmetic, so
+image k does not depend on the number of images, and its 8-bit pixels hardly depend on the machine.
 
 Camera frame: x right, y up, z forward, metres. A pixel's ray goes through its centre.
 """
@@ -22,27 +22,28 @@ from modelspace.errors import UsageError
 from modelspace.worlds import shapes
 from modelspace.worlds.room_scenes import BOX, SPHERE, Primitive, Scene, raw_stream
 
-_NOISE_STREAM = 0x6E6F697365  # added to the seed for the sensor noise, which is drawn apart from the scene
+_NOISE_STREAM = 0x6E6F697365  # added to the seed for the sensor noise, which has a stream of its own
 
 
 @dataclass(frozen=True)
 class Render:
-    """Images and ground truth of B scenes, S x S pixels, float32 where nothing else is said.
+    """Images and ground truth of B scenes, S x S pixels, float32 unless noted otherwise.
 
     Attributes:
         rgb: (B, 3, S, S) in [0, 1], gamma 2, with sensor noise.
         distance: (B, S, S) metres from the camera to the surface along the ray, at most the world's `Renderer.range`.
-        zdepth: (B, S, S) metres along the viewing axis; distance times the cosine of the ray's angle.
-        normals: (B, 3, S, S) unit, camera frame, towards the camera.
-        curvature: (B, 2, S, S) principal curvatures, larger first, 1/metre; 0 on planes, analytic on curved shapes.
-        object_id: (B, S, S) int16; 0 room, k the k-th object of the scene, 1 the main one.
-        surface_id: (B, S, S) int16; 0..5 walls, floor, ceiling; one number per face of every primitive from 6 up.
+        zdepth: (B, S, S) metres along the viewing axis: distance times the cosine of the ray's angle.
+        normals: (B, 3, S, S) unit vectors in the camera frame, towards the camera.
+        curvature: (B, 2, S, S) principal curvatures, the larger first, 1/metre; 0 on planes, exact on curved shapes.
+        object_id: (B, S, S) int16; 0 for the room, k for the k-th object of the scene; object 1 is the main one.
+        surface_id: (B, S, S) int16; 0..5 for walls, floor and ceiling; from 6 up, one number per face of each
+            primitive.
         semantic: (B, S, S) int16, index into `SEMANTIC`.
         position: (B, 3) camera in the room, metres (y up, floor 0, room centred).
-        rotation: (B, 3, 3) camera to room; columns are right, up, forward.
+        rotation: (B, 3, 3) camera frame to room frame; columns are right, up, forward.
         fov: (B,) full angle of view, radians.
         layout: (B, 6) metres from the camera to the front, back, left, right wall, floor and ceiling; the front wall
-            is the one whose normal lies nearest the viewing direction.
+            is the one whose normal is nearest to the viewing direction.
         vanishing: (B, 3, 3) camera-frame unit directions of the room's axes towards front wall, right wall, ceiling.
         object_class: (B,) int64, class of the main object, index into `OBJECTS`.
         place: (B,) int64, index into `PLACE_NAMES`.
@@ -70,27 +71,27 @@ class Render:
 
 @dataclass(frozen=True)
 class Hits:
-    """What P rays meet; vectors are (3, P) in the world's frame."""
+    """The first hits of P rays; vectors are (3, P) in the world frame."""
 
     t: Tensor
     point: Tensor
     normal: Tensor
     curvature: Tensor
     surface: Tensor
-    primitive: Tensor  # index into scene.primitives, -1 for what is none
+    primitive: Tensor  # index into scene.primitives, -1 for other surfaces
     thing: Tensor
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """How the scenes of one world are rendered; all of it is a function of the scene and of what its rays meet.
+    """How the scenes of a world are rendered.
 
     Attributes:
-        trace: (scene, (3, P) unit directions) to what P rays from the eye meet.
-        shade: (scene, directions, hits) to (3, P) colours in [0, 1].
-        semantic: (scene, hits) to (P,) int16 classes.
-        frame: scene to the six values of `Render.layout` and the (3, 3) rows of `Render.vanishing`.
-        range: metres, of the distances that are recorded; what is farther is recorded as this far. Pictures show it all.
+        trace: (scene, (3, P) unit directions) -> the hits of P rays from the eye.
+        shade: (scene, directions, hits) -> (3, P) colours in [0, 1].
+        semantic: (scene, hits) -> (P,) int16 classes.
+        frame: scene -> the six values of `Render.layout` and the (3, 3) rows of `Render.vanishing`.
+        range: largest recorded distance, metres; larger distances are clipped to it. Images are not affected.
     """
 
     trace: Callable[[Any, Tensor], Hits]
@@ -101,22 +102,24 @@ class Renderer:
 
 
 def turn(primitive: Primitive, way: Tensor) -> Tensor:
-    """Directions (3, M) of the world's frame in the primitive's own."""
+    """Directions (3, M) from the world frame to the primitive's frame."""
     c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
     return torch.stack([c * way[0] - s * way[2], way[1], s * way[0] + c * way[2]])
 
 
 def turn_back(primitive: Primitive, way: Tensor) -> Tensor:
+    """Directions (3, M) from the primitive's frame to the world frame."""
     c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
     return torch.stack([c * way[0] + s * way[2], way[1], -s * way[0] + c * way[2]])
 
 
 def vector(values: Sequence[float], like: Tensor) -> Tensor:
+    """Values as a column (n, 1) of the type and device of `like`."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
 
 
 def rays(scene: Scene, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(3, size * size) unit directions in the world's frame, and the cosine of each with the viewing axis."""
+    """(3, size * size) unit directions in the world frame, and their cosines with the viewing axis."""
     reach = math.tan(scene.fov / 2)
     steps = ((torch.arange(size, dtype=torch.float64, device=device) + 0.5) / size * 2 - 1) * reach
     x, y = steps.repeat(size), -steps.repeat_interleave(size)
@@ -127,7 +130,7 @@ def rays(scene: Scene, size: int, device: torch.device) -> tuple[Tensor, Tensor]
 
 
 def background(scene: Scene, direction: Tensor, t: Tensor, surface: Tensor, normal: Tensor) -> Hits:
-    """Hits of P rays that have met only planes so far; `t` (P,), `surface` (P,) int16, `normal` (3, P)."""
+    """Hits of P rays with planes only; `t` (P,), `surface` (P,) int16, `normal` (3, P)."""
     return Hits(
         t=t,
         point=vector(scene.eye, direction) + t * direction,
@@ -140,33 +143,33 @@ def background(scene: Scene, direction: Tensor, t: Tensor, surface: Tensor, norm
 
 
 def meet(scene: Scene, direction: Tensor, hits: Hits) -> Hits:
-    """The same rays with the scene's primitives in their way; writes into the tensors of `hits`."""
+    """`hits` with the scene's primitives included; writes into its tensors."""
     eye = vector(scene.eye, direction)
     for number, primitive in enumerate(scene.primitives):
         to_center = vector(primitive.center, direction) - eye
         along = (to_center * direction).sum(0)
         off = (to_center * to_center).sum() - along * along
-        seen = torch.nonzero((off < 1.01 * primitive.bound**2) & (along > 0))[:, 0]
-        if not len(seen):
+        candidates = torch.nonzero((off < 1.01 * primitive.bound**2) & (along > 0))[:, 0]
+        if not len(candidates):
             continue
-        own_origin = turn(primitive, (-to_center).expand(-1, len(seen)))
-        own_direction = turn(primitive, direction[:, seen])
-        reach, face = shapes.intersect(primitive.shape, own_origin, own_direction, primitive.size)
-        front = torch.nonzero(reach < hits.t[seen])[:, 0]
-        seen, reach, face = seen[front], reach[front], face[front]
-        here = own_origin[:, front] + reach * own_direction[:, front]
-        own_normal, bends = shapes.surface(primitive.shape, here, face, primitive.size)
-        hits.t[seen] = reach
-        hits.normal[:, seen] = turn_back(primitive, own_normal)
-        hits.curvature[:, seen] = bends
-        hits.surface[seen] = face + (6 + 6 * number)
-        hits.primitive[seen] = number
-        hits.thing[seen] = primitive.thing
+        origin = turn(primitive, (-to_center).expand(-1, len(candidates)))
+        local_direction = turn(primitive, direction[:, candidates])
+        t, face = shapes.intersect(primitive.shape, origin, local_direction, primitive.size)
+        front = torch.nonzero(t < hits.t[candidates])[:, 0]
+        visible, t, face = candidates[front], t[front], face[front]
+        point = origin[:, front] + t * local_direction[:, front]
+        normal, curvature = shapes.surface(primitive.shape, point, face, primitive.size)
+        hits.t[visible] = t
+        hits.normal[:, visible] = turn_back(primitive, normal)
+        hits.curvature[:, visible] = curvature
+        hits.surface[visible] = face + (6 + 6 * number)
+        hits.primitive[visible] = number
+        hits.thing[visible] = primitive.thing
     return replace(hits, point=eye + hits.t * direction)
 
 
 def object_coordinates(primitive: Primitive, point: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
-    """u, v in metres on a primitive; `point` (3, M) in the world's frame."""
+    """u, v in metres on a primitive; `point` (3, M) in the world frame."""
     x, y, z = turn(primitive, point - vector(primitive.center, point))
     if primitive.shape == SPHERE:
         return torch.atan2(x, z) * primitive.size[0], y
@@ -178,7 +181,7 @@ def object_coordinates(primitive: Primitive, point: Tensor, face: Tensor) -> tup
 
 
 def lit(scene: Scene, start: Tensor, goal: Tensor) -> Tensor:
-    """(M,) bool: the way from `start` (3, M) to `goal` (3, 1) or (3, M) is free of primitives."""
+    """(M,) bool: whether no primitive lies between `start` (3, M) and `goal` (3, 1) or (3, M)."""
     way = goal - start
     length = (way * way).sum(0)
     free = torch.ones_like(length, dtype=torch.bool)
@@ -197,10 +200,11 @@ def lit(scene: Scene, start: Tensor, goal: Tensor) -> Tensor:
 
 
 def _noise(scene: Scene, size: int) -> np.ndarray:
-    """(3, size, size) float64: triangular noise of amplitude `scene.noise`, from the scene's own stream."""
+    """(3, size, size) float64: triangular noise of amplitude `scene.noise`, from the scene's noise stream."""
     words = raw_stream((scene.seed + _NOISE_STREAM) % 2**64, scene.index, -(-3 * size * size // 2))
-    halves = words.astype("<u8").view("<u2")[: 6 * size * size].astype(np.float64).reshape(2, 3, size, size)
-    return (halves[0] - halves[1]) / 65536 * scene.noise
+    uniform = words.astype("<u8").view("<u2")[: 6 * size * size].astype(np.float64).reshape(2, 3, size, size)
+    noise: np.ndarray = (uniform[0] - uniform[1]) / 65536 * scene.noise
+    return noise
 
 
 def _rgb(renderer: Renderer, scene: Scene, size: int, samples: int, device: torch.device) -> Tensor:
@@ -262,8 +266,10 @@ def _render_one(renderer: Renderer, scene: Scene, size: int, samples: int, devic
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One torch thread: the tensors of one scene are small, and threads that wait for each other on a busy machine were
-    measured to make rendering 30 times slower."""
+    """Use one torch thread.
+
+    The tensors of a scene are small; threads that wait for each other on a busy machine made rendering 30 times slower.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -274,7 +280,7 @@ def _one_thread() -> Iterator[None]:
 
 def _check(size: int, samples: int) -> None:
     if size < 2 or samples < 1:
-        raise UsageError(f"can't render {size} x {size} pixels with {samples} rays a side", "use 2 pixels or more")
+        raise UsageError(f"can't render {size} x {size} pixels with {samples} rays per side", "use 2 pixels or more")
 
 
 @torch.no_grad()
@@ -287,21 +293,21 @@ def render(
         renderer: of the world.
         scenes: one or more.
         size: side of the images in pixels, 2 or more.
-        device: where the tensors are made.
-        samples: rays a side per pixel for rgb; the ground truth always takes the one ray through the pixel's centre.
+        device: of the tensors.
+        samples: rays per side of a pixel for rgb; the ground truth always uses the ray through the pixel's centre.
 
     Returns:
-        A `Render` on `device`; image k depends on scene k alone.
+        A `Render` on `device`; image k depends only on scene k.
 
     Raises:
-        UsageError: no scene, or a size that can't be.
+        UsageError: no scene, or an impossible size.
     """
     _check(size, samples)
     if not scenes:
-        raise UsageError("there is no scene to render", "ask sample_scenes for one or more")
+        raise UsageError("there are no scenes to render", "pass one or more scenes from sample_scenes")
     with _one_thread():
-        ones = [_render_one(renderer, scene, size, samples, torch.device(device)) for scene in scenes]
-    return Render(**{name: torch.stack([one[name] for one in ones]) for name in ones[0]})
+        renders = [_render_one(renderer, scene, size, samples, torch.device(device)) for scene in scenes]
+    return Render(**{name: torch.stack([tensors[name] for tensors in renders]) for name in renders[0]})
 
 
 @torch.no_grad()
@@ -309,7 +315,7 @@ def render_rgb8(renderer: Renderer, scenes: Sequence[Scene], size: int) -> np.nd
     """(scenes, size, size, 3) uint8 images.
 
     Raises:
-        UsageError: a size that can't be.
+        UsageError: the size is impossible.
     """
     _check(size, 2)
     out = np.empty((len(scenes), size, size, 3), dtype=np.uint8)

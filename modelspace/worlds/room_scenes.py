@@ -1,7 +1,7 @@
-"""Parameters of the rendered rooms: what stands where, before a pixel is computed.
+"""Parameters of the rendered rooms: geometry, materials, lights and camera.
 
-Every scene is drawn from the raw stream of its own counter-based generator, Philox keyed with (seed, index) (Salmon et
-al., SC 2011), so scene k is the same whatever else is drawn. NumPy promises that raw stream for all versions.
+Every scene is sampled from its own counter-based generator, the raw stream of Philox keyed with (seed, index) (Salmon
+et al., SC 2011), so scene k does not depend on the other scenes. NumPy guarantees the same raw stream in all versions.
 
 World frame: metres, y up, floor at y = 0, the room centred in x and z. Angles in radians.
 """
@@ -18,19 +18,19 @@ from modelspace.errors import UsageError
 
 Color = tuple[float, float, float]
 
-#: Raise it when the same (seed, index, size) would give another image than before.
+#: To be raised when the same (seed, index, size) gives another image than before.
 RENDERER_VERSION = 1
 
 #: Classes of the main object, in label order.
 OBJECTS = ("ball", "crate", "barrel", "cone", "table", "lamp", "plant", "chair")
 
-#: Shapes of a primitive, and what its `size` holds.
+#: Shapes of a primitive, and the meaning of its `size`.
 SPHERE, BOX, FRUSTUM = 0, 1, 2  # (radius, -, -), (half x, half y, half z), (bottom radius, half height, top radius)
 
 #: Surfaces of the room: index = 2 * axis + (1 on the positive side).
 WALL_XN, WALL_XP, FLOOR, CEILING, WALL_ZN, WALL_ZP = range(6)
 
-#: Textures; what they look like is in `modelspace.worlds.surfaces`.
+#: Textures, painted by `modelspace.worlds.surfaces`.
 PLAIN, PLANKS, TILES, STRIPES, BRICKS, BOOKS, CONCRETE, CARPET, CHECKER = range(9)
 
 #: Rectangles painted on walls.
@@ -39,7 +39,7 @@ WINDOW, DOOR, PICTURE = range(3)
 
 @dataclass(frozen=True)
 class Place:
-    """What the rooms of one class have in common. Ranges are (low, high), metres."""
+    """The parameters of a class of rooms. Ranges are (low, high), metres."""
 
     name: str
     width: tuple[float, float]
@@ -92,7 +92,7 @@ PLACE_NAMES = tuple(place.name for place in PLACES)
 
 @dataclass(frozen=True)
 class Primitive:
-    """A sphere, box or frustum, turned by `yaw` about the vertical through its centre."""
+    """A sphere, box or frustum, rotated by `yaw` about the vertical axis through its centre."""
 
     shape: int
     center: tuple[float, float, float]
@@ -107,7 +107,7 @@ class Primitive:
 
     @property
     def bound(self) -> float:
-        """Radius of a sphere about `center` that holds the primitive, metres."""
+        """Radius of the bounding sphere about `center`, metres."""
         if self.shape == SPHERE:
             return self.size[0]
         if self.shape == BOX:
@@ -131,7 +131,7 @@ class Decal:
 
 @dataclass(frozen=True)
 class Coat:
-    """How a room surface is painted; `scale` is the size of the pattern's element in metres."""
+    """The paint of a surface; `scale` is the size of the pattern's element in metres."""
 
     texture: int
     color: Color
@@ -141,6 +141,8 @@ class Coat:
 
 @dataclass(frozen=True)
 class Light:
+    """A point light."""
+
     position: tuple[float, float, float]
     color: Color  # radiance at one metre
 
@@ -150,11 +152,11 @@ class Scene:
     """One room with its camera.
 
     Attributes:
-        half: (x, z) half extents of the room, metres; the walls stand at plus and minus these.
+        half: (x, z) half extents of the room, metres; the walls are at plus and minus these values.
         height: of the ceiling, metres.
         eye: camera position.
-        yaw, pitch, roll: camera turn about y, then x, then its viewing axis; yaw 0 looks along +z, pitch > 0 up.
-        fov: full angle of view, the same both ways.
+        yaw, pitch, roll: camera rotation about y, then x, then its viewing axis; yaw 0 looks along +z, pitch > 0 up.
+        fov: full angle of view, the same horizontally and vertically.
         classes: class (index into `OBJECTS`) of object 1, 2, ...; object 1 is the main one.
         noise: amplitude of the triangular sensor noise, in units of the rgb range.
     """
@@ -181,43 +183,49 @@ class Scene:
     def rotation(self) -> np.ndarray:
         """(3, 3) float64, camera to world: its columns are the camera's right, up and forward."""
         (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (self.yaw, self.pitch, self.roll))
-        turn = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
-        nod = np.array([[1.0, 0.0, 0.0], [0.0, cp, sp], [0.0, -sp, cp]])
-        lean = np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
-        return turn @ nod @ lean
+        about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
+        about_x = np.array([[1.0, 0.0, 0.0], [0.0, cp, sp], [0.0, -sp, cp]])
+        about_z = np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
+        rotation: np.ndarray = about_y @ about_x @ about_z
+        return rotation
 
 
 Scenes = Sequence[Scene]
 
 
 def raw_stream(seed: int, index: int, count: int) -> np.ndarray:
-    """(count,) uint64: the first values of scene `index`'s own stream."""
-    return np.random.Philox(key=np.array([seed, index], dtype=np.uint64)).random_raw(count)
+    """(count,) uint64: the first values of the stream of scene `index`."""
+    words: np.ndarray = np.random.Philox(key=np.array([seed, index], dtype=np.uint64)).random_raw(count)
+    return words
 
 
 class Draw:
-    """Uniform draws from one scene's stream, in the order they are asked for."""
+    """Successive uniform draws from one scene's stream."""
 
     def __init__(self, seed: int, index: int) -> None:
         self._bits = np.random.Philox(key=np.array([seed, index], dtype=np.uint64))
         self._values: list[float] = []
 
     def unit(self) -> float:
+        """Uniform in [0, 1)."""
         if not self._values:
             self._values = ((self._bits.random_raw(128) >> np.uint64(11)) * 2.0**-53).tolist()[::-1]
         return self._values.pop()
 
     def between(self, low: float, high: float) -> float:
+        """Uniform in [low, high)."""
         return low + (high - low) * self.unit()
 
     def below(self, n: int) -> int:
+        """Uniform in 0..n - 1."""
         return int(self.unit() * n)
 
     def chance(self, probability: float) -> bool:
+        """True with the given probability."""
         return self.unit() < probability
 
     def near(self, color: Color, spread: float) -> Color:
-        """A colour whose channels lie within `spread` of the given one."""
+        """A colour whose channels differ from those of `color` by at most `spread`."""
         red, green, blue = (min(1.0, max(0.02, c + self.between(-spread, spread))) for c in color)
         return red, green, blue
 
@@ -242,7 +250,7 @@ def _box_legs(half_x: float, half_z: float, height: float, thick: float, materia
 
 
 def _parts(kind: int, draw: Draw) -> list[Part]:
-    """Primitives of an object that stands on the floor at the origin."""
+    """Primitives of an object on the floor at the origin."""
     name, between = OBJECTS[kind], draw.between
     if name == "ball":
         r = between(0.3, 0.5)
@@ -351,11 +359,11 @@ def _coats(place: Place, draw: Draw) -> tuple[Coat, ...]:
     top: Color = (ceiling[0] * 0.8, ceiling[1] * 0.8, ceiling[2] * 0.8)
     above = Coat(place.ceiling_texture, ceiling, top, 0.6)
     feature = walls
-    if place.name in ("library", "living_room", "office"):  # one wall differs
+    if place.name in ("library", "living_room", "office"):  # one wall is different
         feature = Coat(PLAIN, draw.near((0.6, 0.5, 0.42), 0.15), wall_second, 0.5)
-    odd = (WALL_XN, WALL_XP, WALL_ZN, WALL_ZP)[draw.below(4)]
+    feature_wall = (WALL_XN, WALL_XP, WALL_ZN, WALL_ZP)[draw.below(4)]
     return tuple(
-        ground if k == FLOOR else above if k == CEILING else feature if k == odd else walls for k in range(6)
+        ground if k == FLOOR else above if k == CEILING else feature if k == feature_wall else walls for k in range(6)
     )  # fmt: skip
 
 
@@ -479,13 +487,13 @@ def _scene(seed: int, index: int) -> Scene:
 
 
 def sample_scenes(first: int, count: int, seed: int) -> list[Scene]:
-    """Scenes first, first + 1, ..., first + count - 1 of the world `seed`.
+    """Scenes first .. first + count - 1 of the world with this seed.
 
     Scene k does not depend on `first` or `count`: 100 scenes are the first 100 of 200.
 
     Args:
         first: index of the first scene, 0 or more.
-        count: how many, 0 or more.
+        count: number of scenes, 0 or more.
         seed: 0 <= seed < 2**64; another seed is another set of rooms.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Rendered rooms with ground truth: the world that the zoo is trained on and that the probe set `rooms` shows.
+"""Rendered rooms with ground truth: the world that the zoo is trained on, and the images of the probe set `rooms`.
 
-Rendered by `modelspace.worlds.raycast`; what is here is what a room looks like.
+`modelspace.worlds.raycast` renders them; this module has the planes and the shading of a room.
 """
 
 from __future__ import annotations
@@ -63,32 +63,32 @@ def wall_coordinates(scene: Scene, surface: int, point: Tensor) -> tuple[Tensor,
 
 
 def _albedo(scene: Scene, hits: Hits) -> tuple[Tensor, Tensor]:
-    """Albedo and own light, each (3, P)."""
+    """Albedo and emitted light, each (3, P)."""
     albedo, glow = torch.zeros_like(hits.point), torch.zeros_like(hits.point)
     for number, coat in enumerate(scene.coats):
-        here = torch.nonzero(hits.surface == number)[:, 0]
-        if not len(here):
+        rays = torch.nonzero(hits.surface == number)[:, 0]
+        if not len(rays):
             continue
-        u, v = wall_coordinates(scene, number, hits.point[:, here])
-        albedo[:, here] = surfaces.paint(coat.texture, u, v, coat.scale, coat.color, coat.second)
+        u, v = wall_coordinates(scene, number, hits.point[:, rays])
+        albedo[:, rays] = surfaces.paint(coat.texture, u, v, coat.scale, coat.color, coat.second)
         if number not in (FLOOR, CEILING):
-            albedo[:, here] *= torch.where(v < 0.1, 0.6, 1.0)  # skirting board
+            albedo[:, rays] *= torch.where(v < 0.1, 0.6, 1.0)  # skirting board
         for decal in scene.decals:
             if decal.wall != number:
                 continue
             inside = torch.nonzero((u > decal.u0) & (u < decal.u1) & (v > decal.v0) & (v < decal.v1))[:, 0]
             if len(inside):
-                spot = here[inside]
+                spot = rays[inside]
                 albedo[:, spot], glow[:, spot] = surfaces.paint_decal(decal, u[inside], v[inside])
     for number, primitive in enumerate(scene.primitives):
-        here = torch.nonzero(hits.primitive == number)[:, 0]
-        if not len(here):
+        rays = torch.nonzero(hits.primitive == number)[:, 0]
+        if not len(rays):
             continue
-        face = hits.surface[here] - (6 + 6 * number)
-        u, v = object_coordinates(primitive, hits.point[:, here], face)
+        face = hits.surface[rays] - (6 + 6 * number)
+        u, v = object_coordinates(primitive, hits.point[:, rays], face)
         color = surfaces.paint(primitive.texture, u, v, primitive.scale, primitive.color, primitive.second)
-        albedo[:, here] = color
-        glow[:, here] = primitive.glow * color
+        albedo[:, rays] = color
+        glow[:, rays] = primitive.glow * color
     return albedo, glow
 
 
@@ -106,21 +106,21 @@ def _shade(scene: Scene, direction: Tensor, hits: Hits) -> Tensor:
     for primitive in scene.primitives:
         gap = primitive.center[1] - primitive.bound
         wide = max(primitive.size[0], primitive.size[2])
-        if gap < 0.25:  # stands on the floor: dark near its foot
+        if gap < 0.25:  # stands on the floor: a dark area around it
             near = (x - primitive.center[0]) ** 2 + (z - primitive.center[2]) ** 2
             dark = 0.45 * (1 - near / (1.5 * wide) ** 2).clamp_min(0)
             shadow = torch.where(on_floor, shadow * (1 - dark), shadow)
     shiny = torch.nonzero(hits.primitive >= 0)[:, 0]
     total = (scene.ambient * (0.75 + 0.5 * lean) * shadow) * albedo + glow
     for light in scene.lights:
-        place = vector(light.position, direction)
-        way = place - hits.point
+        position = vector(light.position, direction)
+        way = position - hits.point
         square = (way * way).sum(0)
         facing = (way * hits.normal).sum(0) / square.sqrt()
         facing_up = torch.nonzero(facing > 0)[:, 0]
         start = hits.point[:, facing_up] + 1e-3 * hits.normal[:, facing_up]
         strength = torch.zeros_like(facing)
-        free = lit(scene, start, place).to(facing.dtype)
+        free = lit(scene, start, position).to(facing.dtype)
         strength[facing_up] = facing[facing_up] * (0.12 + 0.88 * free) / (0.6 + square[facing_up])
         bright = 1.6 * strength * vector(light.color, direction)
         total = total + bright * albedo
@@ -133,6 +133,7 @@ def _shade(scene: Scene, direction: Tensor, hits: Hits) -> Tensor:
 
 
 def semantic(scene: Scene, hits: Hits) -> Tensor:
+    """(P,) int16 class of each hit, index into `SEMANTIC`."""
     label = torch.where(hits.surface == FLOOR, 1, torch.where(hits.surface == CEILING, 2, 0)).to(torch.int16)
     for decal in scene.decals:
         on_wall = hits.surface == decal.wall

@@ -1,7 +1,7 @@
-"""Where a ray meets a sphere, a box or a frustum, and what the surface is like there.
+"""Intersections of rays with a sphere, a box or a frustum, and the normal and curvature of the surface.
 
-All coordinates are in the primitive's own frame: centre at the origin, turned so that its sides lie along the axes,
-y up. Points and directions are (3, M) float64; directions need not have unit length, and t counts in their length.
+All coordinates are in the primitive's frame: centre at the origin, sides along the axes, y up. Points and directions
+are (3, M) float64; directions need not have unit length, and t is in units of their length.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modelspace.worlds.room_scenes import BOX, SPHERE
 
-#: Hits nearer than this are the surface that the ray starts on.
+#: Nearer hits are ignored: they are the surface that the ray starts on.
 NEAR = 1e-4
 
 Size = tuple[float, float, float]
@@ -32,8 +32,8 @@ def _sphere(o: Tensor, d: Tensor, size: Size) -> tuple[Tensor, Tensor]:
 def _box(o: Tensor, d: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     half = torch.tensor(size, dtype=o.dtype, device=o.device)[:, None]
     inverse = 1 / torch.where(d.abs() < 1e-12, 1e-12, d)
-    one, two = (-half - o) * inverse, (half - o) * inverse
-    enter, leave = torch.minimum(one, two), torch.maximum(one, two)
+    low, high = (-half - o) * inverse, (half - o) * inverse
+    enter, leave = torch.minimum(low, high), torch.maximum(low, high)
     t = torch.maximum(torch.maximum(enter[0], enter[1]), enter[2])
     end = torch.minimum(torch.minimum(leave[0], leave[1]), leave[2])
     axis = torch.where(enter[0] >= t, 0, torch.where(enter[1] >= t, 1, 2))
@@ -45,10 +45,10 @@ def _box(o: Tensor, d: Tensor, size: Size) -> tuple[Tensor, Tensor]:
 def _frustum(o: Tensor, d: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     low, h, high = size
     middle, slope = (low + high) / 2, (high - low) / (2 * h)
-    here = middle + slope * o[1]
+    radius_at_origin = middle + slope * o[1]
     a = d[0] * d[0] + d[2] * d[2] - (slope * d[1]) ** 2
-    b = o[0] * d[0] + o[2] * d[2] - slope * here * d[1]
-    c = o[0] * o[0] + o[2] * o[2] - here * here
+    b = o[0] * d[0] + o[2] * d[2] - slope * radius_at_origin * d[1]
+    c = o[0] * o[0] + o[2] * o[2] - radius_at_origin * radius_at_origin
     a = torch.where(a.abs() < 1e-12, 1e-12, a)
     q = b * b - a * c
     root = q.clamp_min(0).sqrt()
@@ -57,15 +57,15 @@ def _frustum(o: Tensor, d: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     for sign in (-1.0, 1.0):
         s = (-b + sign * root) / a
         y = o[1] + s * d[1]
-        good = (q > 0) & (s > NEAR) & (y.abs() <= h) & (s < t)
-        t = torch.where(good, s, t)
+        valid = (q > 0) & (s > NEAR) & (y.abs() <= h) & (s < t)
+        t = torch.where(valid, s, t)
     rise = torch.where(d[1].abs() < 1e-12, 1e-12, d[1])
     for number, (level, radius) in enumerate(((-h, low), (h, high)), 1):
         s = (level - o[1]) / rise
         x, z = o[0] + s * d[0], o[2] + s * d[2]
-        good = (x * x + z * z <= radius * radius) & (s > NEAR) & (s < t)
-        t = torch.where(good, s, t)
-        face = torch.where(good, number, face)
+        valid = (x * x + z * z <= radius * radius) & (s > NEAR) & (s < t)
+        t = torch.where(valid, s, t)
+        face = torch.where(valid, number, face)
     return t, face.to(torch.int16)
 
 
@@ -92,8 +92,9 @@ def intersect(shape: int, origin: Tensor, direction: Tensor, size: Size) -> tupl
 def surface(shape: int, point: Tensor, face: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     """Outward unit normal (3, M) and principal curvatures (2, M), the larger first, 1/metre, at points of the surface.
 
-    A sphere of radius r has 1/r twice; a plane has none; on a frustum's side the circle of radius rho through the
-    point gives cos(a)/rho, where a is the normal's angle with the horizontal (Meusnier), and the straight line gives 0.
+    For a sphere of radius r both curvatures are 1/r, for a plane both are 0. On the side of a frustum the larger one is
+    cos(a)/rho, where rho is the radius of the circle through the point and a the angle of the normal with the
+    horizontal (Meusnier); along the straight line the curvature is 0.
     """
     flat = torch.zeros_like(point[0])
     if shape == SPHERE:

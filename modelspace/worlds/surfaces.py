@@ -1,4 +1,4 @@
-"""What surfaces look like: procedural textures and the rectangles painted on walls.
+"""Procedural textures, and the rectangles painted on walls.
 
 Coordinates u (along) and v (up) are metres in the surface; colours are albedos in 0..1 as (3, M) tensors. The noise
 comes from integer hashes, so it is the same on every machine and device.
@@ -26,7 +26,7 @@ from modelspace.worlds.room_scenes import (
 
 
 def hashed(i: Tensor, j: Tensor) -> Tensor:
-    """Uniform value in [0, 1) of each pair of whole numbers (two rounds of a multiply-xorshift mix)."""
+    """Uniform value in [0, 1) for each pair of integers (two rounds of a multiply-xorshift mix)."""
     h = i.to(torch.int64) * 0x27D4EB2F + j.to(torch.int64) * 0x165667B1 + 0x9E3779B1
     for _ in range(2):
         h = (h ^ ((h >> 15) & 0x1FFFF)) * 0x2C1B3C6D
@@ -52,24 +52,24 @@ def _column(color: Color, like: Tensor) -> Tensor:
 
 def paint(texture: int, u: Tensor, v: Tensor, scale: float, color: Color, second: Color) -> Tensor:
     """Albedo (3, M) of a texture at (u, v) metres; `scale` is the size of the pattern's element in metres."""
-    one, two = _column(color, u), _column(second, u)
+    first, other = _column(color, u), _column(second, u)
     if texture == PLANKS:
         row = (v / scale).floor()
         cell = (u / (6 * scale) + hashed(row, row)).floor()
         shade = 0.78 + 0.34 * hashed(cell, row) + 0.12 * (noise(u, 8 * v, 0.5 * scale) - 0.5)
         gap = (v / scale - row) < 0.08
-        return torch.where(gap, two * 0.7, one * shade)
+        return torch.where(gap, other * 0.7, first * shade)
     if texture == TILES:
         i, j = (u / scale).floor(), (v / scale).floor()
         grout = ((u / scale - i) < 0.07) | ((v / scale - j) < 0.07)
-        return torch.where(grout, two * 0.8, one * (0.9 + 0.15 * hashed(i, j)))
+        return torch.where(grout, other * 0.8, first * (0.9 + 0.15 * hashed(i, j)))
     if texture == STRIPES:
-        return torch.where((v / scale).floor() % 2 == 0, one, two)
+        return torch.where((v / scale).floor() % 2 == 0, first, other)
     if texture == BRICKS:
         row = (2 * v / scale).floor()
         x = u / scale + 0.5 * (row % 2)
         mortar = ((2 * v / scale - row) < 0.14) | ((x - x.floor()) < 0.07)
-        return torch.where(mortar, two, one * (0.75 + 0.45 * hashed(x.floor(), row)))
+        return torch.where(mortar, other, first * (0.75 + 0.45 * hashed(x.floor(), row)))
     if texture == BOOKS:
         shelf = (v / scale).floor()
         inside = v / scale - shelf
@@ -78,37 +78,37 @@ def paint(texture: int, u: Tensor, v: Tensor, scale: float, color: Color, second
         tall = 0.62 + 0.3 * hashed(book + 7, shelf)
         post = (u / 1.1 - (u / 1.1).floor()) < 0.05
         spine = 0.1 + 0.55 * hues * (0.5 + 0.5 * hashed(book, shelf + 11))
-        return torch.where(post | (inside < 0.1), one, torch.where(inside > tall, one * 0.25, spine))
+        return torch.where(post | (inside < 0.1), first, torch.where(inside > tall, first * 0.25, spine))
     if texture == CONCRETE:
-        return one * (0.72 + 0.34 * noise(u, v, scale) + 0.2 * noise(u, v, 0.22 * scale))
+        return first * (0.72 + 0.34 * noise(u, v, scale) + 0.2 * noise(u, v, 0.22 * scale))
     if texture == CARPET:
-        return one + (two - one) * (0.8 * noise(u, v, 0.5 * scale) ** 2)
+        return first + (other - first) * (0.8 * noise(u, v, 0.5 * scale) ** 2)
     if texture == CHECKER:
-        return torch.where(((u / scale).floor() + (v / scale).floor()) % 2 == 0, one, two)
-    return one * (0.95 + 0.1 * noise(u, v, scale))
+        return torch.where(((u / scale).floor() + (v / scale).floor()) % 2 == 0, first, other)
+    return first * (0.95 + 0.1 * noise(u, v, scale))
 
 
 def paint_decal(decal: Decal, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Albedo (3, M) and own light (3, M) of a window, door or picture at (u, v) metres of its wall."""
+    """Albedo (3, M) and emitted light (3, M) of a window, door or picture at (u, v) metres of its wall."""
     a, b = (u - decal.u0) / (decal.u1 - decal.u0), (v - decal.v0) / (decal.v1 - decal.v0)
     edge = 0.06 / (decal.u1 - decal.u0)
     frame = (a < edge) | (a > 1 - edge) | (b < 0.06) | (b > 0.94)
-    one, two = _column(decal.color, u), _column(decal.second, u)
+    first, other = _column(decal.color, u), _column(decal.second, u)
     dark = torch.zeros_like(u).expand(3, -1)
     if decal.kind == WINDOW:
         bars = frame | ((a - 0.5).abs() < edge / 2) | ((b - 0.6).abs() < 0.025)
         sky = _column((0.92, 0.95, 0.98), u) + (b - 0.1).clamp(0, 1) * _column((-0.5, -0.28, -0.02), u)
         hills = b < 0.24 + 0.14 * noise(u, u * 0, 0.35)
         view = torch.where(hills, _column((0.2, 0.42, 0.18), u), sky)
-        return torch.where(bars, one, 0.0), torch.where(bars, 0.0, view)
+        return torch.where(bars, first, 0.0), torch.where(bars, 0.0, view)
     if decal.kind == DOOR:
         panel = ((a - 0.5).abs() < 0.32) & (((b - 0.28).abs() < 0.17) | ((b - 0.72).abs() < 0.18))
         knob = ((a - 0.88).abs() < 0.04) & ((b - 0.48).abs() < 0.02)
-        wood = torch.where(panel, one * 0.75, one)
+        wood = torch.where(panel, first * 0.75, first)
         wood = torch.where(knob, _column((0.85, 0.75, 0.35), u), wood)
-        return torch.where((a < edge) | (a > 1 - edge) | (b > 0.965), one * 0.45, wood), dark
+        return torch.where((a < edge) | (a > 1 - edge) | (b > 0.965), first * 0.45, wood), dark
     disc = (a - 0.62) ** 2 + (b - 0.62) ** 2 < 0.045
     land = b < 0.34 + 0.2 * a
-    canvas = torch.where(land, two * 0.55, 0.35 + 0.6 * two)
-    canvas = torch.where(disc, 1 - 0.8 * two, canvas)
-    return torch.where(frame, one, canvas), dark
+    canvas = torch.where(land, other * 0.55, 0.35 + 0.6 * other)
+    canvas = torch.where(disc, 1 - 0.8 * other, canvas)
+    return torch.where(frame, first, canvas), dark

@@ -1,7 +1,7 @@
-"""Parameters of the rendered yards: what stands where under which sky, before a pixel is computed.
+"""Parameters of the rendered yards: geometry, materials, sky and camera.
 
-Drawn like the rooms (`modelspace.worlds.room_scenes`), from another part of the generator's keys, so that yard k and room k of one
-seed have nothing in common. Same world frame: metres, y up, ground at y = 0, the yard centred in x and z.
+Sampled like the rooms (`modelspace.worlds.room_scenes`), but with other keys of the generator, so that yard k and room
+k of the same seed are independent. Same world frame: metres, y up, ground at y = 0, the yard centred in x and z.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from modelspace.worlds.room_scenes import (
     Scene,
 )
 
-#: Raise it when the same (seed, index, size) would give another image than before.
+#: To be raised when the same (seed, index, size) gives another image than before.
 YARDS_VERSION = 1
 
 #: Classes of the main object, in label order.
 OBJECTS = ("tree", "tower", "column", "fountain", "gate", "dome", "steps", "tank")
 
-#: Textures of the yards beside those of the rooms; what they look like is in `modelspace.worlds.yard_surfaces`.
+#: Textures of the yards, in addition to those of the rooms; painted by `modelspace.worlds.yard_surfaces`.
 ASHLAR, COBBLES, GRASS, LEAVES, METAL, STUCCO, SAND, ASPHALT, MARBLE, TIMBER, SCALES, BARK, WATER = range(20, 33)
 
-#: How the top of a wall runs; what that means is in `modelspace.worlds.yards.wall_top`.
+#: Profiles of the top of a wall, computed by `modelspace.worlds.yards.wall_top`.
 FLAT, CRENEL, RUIN, GABLE, ROUND = range(5)
 
-#: Metres from the eye to the sky, which is a sphere about it. What would lie farther is not seen.
+#: Radius of the sky, a sphere about the eye, metres. Nothing farther is visible.
 SKY_DISTANCE = 90.0
 
 #: The walls in the order of `Yard.tops`.
@@ -57,7 +57,7 @@ _STREAM = 0x7961726473 << 16  # added to the seed ("yards")
 
 @dataclass(frozen=True)
 class Top:
-    """Upper edge of a wall: `base` metres high, `rise` more or less of it along elements of `period` metres."""
+    """Upper edge of a wall: `base` metres high, varying by `rise` metres along elements of `period` metres."""
 
     kind: int
     base: float
@@ -68,7 +68,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Sky:
-    """Colours are radiances before exposure; `cover` is the share of clouds, `haze` the part lost in 100 metres."""
+    """Colours are radiances before exposure; `cover` is the share of clouds, `haze` the share lost over 100 metres."""
 
     horizon: Color
     zenith: Color
@@ -83,11 +83,11 @@ class Sky:
 
 @dataclass(frozen=True)
 class Yard(Scene):
-    """One yard with its camera. `seed` is that of its stream, `lights` is empty, `height` the highest wall's.
+    """One yard with its camera. `seed` is the key of its stream, `lights` is empty, `height` that of the highest wall.
 
     Attributes:
         tops: of the walls `WALLS`.
-        sky: what lights it.
+        sky: including the sun, the only light.
         field: the ground outside the walls.
         coping: colour of the walls' upper edge.
     """
@@ -100,7 +100,7 @@ class Yard(Scene):
 
 @dataclass(frozen=True)
 class Place:
-    """What the yards of one class have in common. Ranges are (low, high), metres."""
+    """The parameters of a class of yards. Ranges are (low, high), metres."""
 
     name: str
     width: tuple[float, float]
@@ -143,7 +143,7 @@ PLACES = (
 
 PLACE_NAMES = tuple(place.name for place in PLACES)
 
-#: Horizon, zenith, cloud, share of clouds (low, high), haze, sun, its lowest and highest sine of elevation.
+#: Horizon, zenith, cloud, share of clouds (low, high), haze, sun, sine of its elevation (low, high).
 _SKIES: tuple[tuple[Color, Color, Color, tuple[float, float], float, Color, tuple[float, float]], ...] = (
     ((0.74, 0.86, 0.96), (0.16, 0.36, 0.76), (1.0, 1.0, 1.0), (0.2, 0.55), 0.15, (1.30, 1.22, 1.05), (0.55, 0.9)),
     ((0.95, 0.82, 0.58), (0.36, 0.52, 0.74), (1.0, 0.92, 0.8), (0.1, 0.5), 0.35, (1.35, 1.08, 0.68), (0.32, 0.6)),
@@ -164,7 +164,7 @@ def _legs(reach: float, height: float, thick: float) -> list[Part]:
 
 
 def _parts(kind: int, draw: Draw) -> list[Part]:
-    """Primitives of an object that stands on the ground at the origin: shape, centre, size, material."""
+    """Primitives of an object on the ground at the origin: shape, centre, size, material."""
     name, between = OBJECTS[kind], draw.between
     if name == "tree":
         trunk, thick = between(0.5, 0.9), between(0.1, 0.18)
@@ -172,8 +172,8 @@ def _parts(kind: int, draw: Draw) -> list[Part]:
         if draw.chance(0.4):  # a conifer
             wide, step = between(0.7, 1.1), between(0.5, 0.7)
             for k in range(3):
-                own = wide * (1 - 0.27 * k)
-                parts.append((FRUSTUM, (0, trunk + step * (1 + 1.1 * k), 0), (own, step, 0.04), 0))
+                radius = wide * (1 - 0.27 * k)
+                parts.append((FRUSTUM, (0, trunk + step * (1 + 1.1 * k), 0), (radius, step, 0.04), 0))
             return parts
         for k in range(4):
             ball, up = between(0.5, 0.8), 2 * trunk + between(0.0, 0.7)
@@ -323,16 +323,16 @@ def _coats(place: Place, draw: Draw) -> tuple[Coat, ...]:
     def wall() -> Coat:
         color = draw.near(place.wall_colors[draw.below(len(place.wall_colors))], 0.07)
         other = _times(color, 0.55)
-        own = texture
-        if place.name == "street":  # every house front is its own
-            own = place.wall_textures[draw.below(len(place.wall_textures))]
-        if own == TIMBER:
+        wall_texture = texture
+        if place.name == "street":  # every house front is different
+            wall_texture = place.wall_textures[draw.below(len(place.wall_textures))]
+        if wall_texture == TIMBER:
             color, other = draw.near((0.90, 0.84, 0.72), 0.06), draw.near((0.26, 0.16, 0.10), 0.04)
-        elif own == BRICKS:
+        elif wall_texture == BRICKS:
             other = (0.74, 0.70, 0.64)
-        elif own == METAL:
+        elif wall_texture == METAL:
             other = draw.near((0.44, 0.22, 0.12), 0.05)
-        return Coat(own, color, other, draw.between(*place.wall_scale))
+        return Coat(wall_texture, color, other, draw.between(*place.wall_scale))
 
     first = wall()
     mixed = place.name in ("street", "depot")
@@ -410,7 +410,7 @@ def _camera_and_things(
     main = _Thing.draw(draw.below(len(OBJECTS)), draw)
     fov = draw.between(math.radians(48), math.radians(92))
     radius = 0.5 * math.hypot(main.height, 2 * main.reach * 0.8)
-    # No nearer than the parts' bounding spheres reach: rays are first tested against those.
+    # Outside the parts' bounding spheres: rays are first tested against those.
     far = max(radius / math.tan(fov / 2 * draw.between(0.42, 0.8)), main.reach + main.bound + 0.2)
     x = z = ex = ez = heading = 0.0
     for _ in range(60):
@@ -437,7 +437,7 @@ def _camera_and_things(
     classes = [main.kind]
     placed = [(x, z, main.reach), (ex, ez, 1.2)]
     for _ in range(draw.below(5)):
-        # Half of the other objects stand behind the walls and look over them, larger.
+        # Half of the other objects are behind the walls, larger, so that they show above them.
         outside = draw.chance(0.5)
         thing = _Thing.draw(
             draw.below(len(OBJECTS)), draw, draw.between(1.6, 3.0) if outside else draw.between(0.8, 1.2)
@@ -477,13 +477,13 @@ def _yard(seed: int, index: int) -> Yard:
 
 
 def sample_scenes(first: int, count: int, seed: int) -> list[Yard]:
-    """Yards first, first + 1, ..., first + count - 1 of `seed`.
+    """Yards first .. first + count - 1 of the world with this seed.
 
     Yard k does not depend on `first` or `count`: 100 yards are the first 100 of 200.
 
     Args:
         first: index of the first yard, 0 or more.
-        count: how many, 0 or more.
+        count: number of yards, 0 or more.
         seed: 0 <= seed < 2**64; another seed is another set of yards.
 
     Raises:

@@ -1,13 +1,13 @@
-"""Rendered yards with ground truth: an open-air world beside the rooms, which no network of the zoo was trained on.
+"""Rendered yards with ground truth: a second, outdoor world, which no network of the zoo was trained on.
 
-Courtyards, streets, gardens, ruins, depots and terraces under a sky, lit by the sun with hard shadows, with other objects,
-textures, palettes, angles of view and camera heights than the rooms. Every label of a room exists here too and means the
-same; where a yard has no such thing, the nearest one takes its number:
+Courtyards, streets, gardens, ruins, depots and terraces under a sky, lit by the sun with hard shadows, with other
+objects, textures, palettes, angles of view and camera heights than the rooms. Every label of a room also exists here,
+with the same meaning; for things that a yard lacks, the closest counterpart takes the label:
 
-- The ceiling's surface and semantic class are the sky's, a sphere about the eye whose normal faces it.
-- Distances end at `RANGE` metres, like a depth camera's: the sky is recorded there, and so are the 2 % of the ground
-  and walls that lie farther. With the sky at 90 metres it alone made 86 % of the variance of the log distance.
-- The ground goes on outside the walls, as the same plane and class.
+- The sky has the surface and semantic class of the ceiling; it is a sphere about the eye with normals facing the eye.
+- Distances are clipped at `RANGE` metres, as by a depth camera: for the sky, and for the 2 % of the ground and walls
+  that are farther. With the sky at 90 metres, the sky alone caused 86 % of the variance of the log distance.
+- The ground continues outside the walls, as the same plane and class.
 - The sixth value of `Render.layout` is the height of the front wall's top above the ground (its `Top.base`).
 """
 
@@ -42,10 +42,10 @@ __all__ = ["OBJECTS", "PLACE_NAMES", "SEMANTIC", "YARDS_VERSION", "Render", "ren
 #: Semantic classes of a pixel, in label order.
 SEMANTIC = ("wall", "ground", "sky", "window", "door", "banner", *OBJECTS)
 
-#: The largest distance that is recorded, metres.
+#: The largest recorded distance, metres.
 RANGE = 20.0
 
-#: Metres that a shadow is thrown at most; what is longer falls outside the yard.
+#: Largest distance from which a shadow is cast, metres; longer shadows fall outside the yard.
 _SHADOW = 40.0
 
 
@@ -72,7 +72,7 @@ def _along(yard: Yard, wall: int, point: Tensor) -> Tensor:
 
 
 def _plane(yard: Yard, wall: int) -> tuple[int, float]:
-    """Axis and place of a wall's plane."""
+    """Axis and position of a wall's plane."""
     axis = wall // 2
     half = yard.half[0] if axis == 0 else yard.half[1]
     return axis, half if wall % 2 else -half
@@ -109,23 +109,23 @@ def _inside(yard: Yard, point: Tensor) -> Tensor:
 
 
 def _albedo(yard: Yard, hits: Hits) -> tuple[Tensor, Tensor]:
-    """(3, P) albedo, and (P,) how strongly each point mirrors the sun; the sky has none of either."""
+    """(3, P) albedo, and (P,) strength of the specular reflection of the sun; both are 0 for the sky."""
     albedo = torch.zeros_like(hits.point)
     gloss = torch.zeros_like(hits.t)
     on_ground = hits.surface == FLOOR
     within = _inside(yard, hits.point)
-    for coat, there in ((yard.coats[FLOOR], on_ground & within), (yard.field, on_ground & ~within)):
-        here = torch.nonzero(there)[:, 0]
-        if len(here):
-            u, v = hits.point[0, here] + 200, hits.point[2, here] + 200
-            albedo[:, here] = yard_surfaces.paint(coat.texture, u, v, coat.scale, coat.color, coat.second)
-            gloss[here] = yard_surfaces.GLOSS.get(coat.texture, 0.0)
+    for coat, mask in ((yard.coats[FLOOR], on_ground & within), (yard.field, on_ground & ~within)):
+        rays = torch.nonzero(mask)[:, 0]
+        if len(rays):
+            u, v = hits.point[0, rays] + 200, hits.point[2, rays] + 200
+            albedo[:, rays] = yard_surfaces.paint(coat.texture, u, v, coat.scale, coat.color, coat.second)
+            gloss[rays] = yard_surfaces.GLOSS.get(coat.texture, 0.0)
     for top, wall in zip(yard.tops, WALLS, strict=True):
-        here = torch.nonzero(hits.surface == wall)[:, 0]
-        if not len(here):
+        rays = torch.nonzero(hits.surface == wall)[:, 0]
+        if not len(rays):
             continue
         coat = yard.coats[wall]
-        u, v = wall_coordinates(yard, wall, hits.point[:, here])
+        u, v = wall_coordinates(yard, wall, hits.point[:, rays])
         color = yard_surfaces.paint(coat.texture, u, v, coat.scale, coat.color, coat.second)
         color = color * torch.where(v < 0.25, 0.75, 1.0)  # splashed by rain
         for decal in yard.decals:
@@ -137,23 +137,23 @@ def _albedo(yard: Yard, hits: Hits) -> tuple[Tensor, Tensor]:
         if top.kind != RUIN and top.kind != ROUND:
             edge = wall_top(top, u) - v < min(0.16, 0.12 * top.base)
             color = torch.where(edge, vector(yard.coping, color), color)
-        albedo[:, here] = color
-        gloss[here] = yard_surfaces.GLOSS.get(coat.texture, 0.0)
+        albedo[:, rays] = color
+        gloss[rays] = yard_surfaces.GLOSS.get(coat.texture, 0.0)
     for number, primitive in enumerate(yard.primitives):
-        here = torch.nonzero(hits.primitive == number)[:, 0]
-        if not len(here):
+        rays = torch.nonzero(hits.primitive == number)[:, 0]
+        if not len(rays):
             continue
-        face = hits.surface[here] - (6 + 6 * number)
-        u, v = object_coordinates(primitive, hits.point[:, here], face)
-        albedo[:, here] = yard_surfaces.paint(
+        face = hits.surface[rays] - (6 + 6 * number)
+        u, v = object_coordinates(primitive, hits.point[:, rays], face)
+        albedo[:, rays] = yard_surfaces.paint(
             primitive.texture, u + 20, v + 20, primitive.scale, primitive.color, primitive.second
         )
-        gloss[here] = yard_surfaces.GLOSS.get(primitive.texture, 0.0)
+        gloss[rays] = yard_surfaces.GLOSS.get(primitive.texture, 0.0)
     return albedo, gloss
 
 
 def _sunny(yard: Yard, point: Tensor) -> Tensor:
-    """(M,) bool: nothing stands between points (3, M) and the sun."""
+    """(M,) bool: whether nothing is between points (3, M) and the sun."""
     sun = vector(yard.sky.sun, point)
     free = torch.ones_like(point[0], dtype=torch.bool)
     within = _inside(yard, point)
@@ -168,8 +168,8 @@ def _sunny(yard: Yard, point: Tensor) -> Tensor:
         side = _along(yard, wall, crossing)
         length = 2 * (yard.half[1] if axis == 0 else yard.half[0])
         free &= ~(hidden & within & (side > 0) & (side < length))
-    rest = torch.nonzero(free)[:, 0]
-    free[rest] = lit(yard, point[:, rest], point[:, rest] + _SHADOW * sun)
+    candidates = torch.nonzero(free)[:, 0]
+    free[candidates] = lit(yard, point[:, candidates], point[:, candidates] + _SHADOW * sun)
     return free
 
 
@@ -206,7 +206,7 @@ def _shade(yard: Yard, direction: Tensor, hits: Hits) -> Tensor:
     point, normal, way = hits.point[:, solid], hits.normal[:, solid], direction[:, solid]
     sun = vector(sky.sun, direction)
     lean = 0.5 + 0.5 * normal[1]
-    # Sky from above, its reflection on the ground from below; less of both at the feet of walls and objects.
+    # Light from the sky above and reflected by the ground below; less of both near the base of walls and objects.
     dome = 0.5 * (vector(sky.horizon, direction) + vector(sky.zenith, direction))
     bounce = 0.45 * vector(yard.coats[FLOOR].color, direction)
     open_sky = 0.6 + 0.4 * (point[1] / 1.2).clamp(0, 1)
@@ -237,7 +237,7 @@ def _shade(yard: Yard, direction: Tensor, hits: Hits) -> Tensor:
 
 
 def _frame(yard: Yard) -> tuple[list[float], np.ndarray]:
-    """As of a room (`raycast.frame`), with the height of the front wall's top for that of the ceiling."""
+    """As for a room (`raycast.frame`), with the height of the front wall instead of that of the ceiling."""
     layout, axes = raycast.frame(yard)
     forward = yard.rotation[:, 2]
     if abs(forward[0]) > abs(forward[2]):

@@ -1,13 +1,13 @@
-"""Small networks trained on rendered rooms, shipped with the package: one per Taskonomy task, and more.
+"""Small networks that ship with the package: one per Taskonomy task, trained on rendered rooms, and more.
 
     >>> from modelspace import zoo
     >>> card = zoo.card("rgb2depth")
     >>> card.group, card.preprocessing.input_size
     ('3D', (64, 64))
 
-Their names and cards are read from zoo.json; torch is imported by `load` alone. How the rooms are drawn is in
-`modelspace.worlds.rooms`. What the tasks are, and how to train, is in `modelspace.lab`, which a checkout has and an
-installed package has not.
+Their names and cards are read from zoo.json; only `load` imports torch. The rooms are rendered by
+`modelspace.worlds.rooms`. Tasks and training are in `modelspace.lab`, which is in a checkout but not in an installed
+package.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class ZooCard:
-    """What is known about a network of the zoo.
+    """Metadata of a network of the zoo.
 
     Attributes:
         name: in the zoo, as in "zoo:rgb2depth".
-        task: what it was trained for; the names are Taskonomy's (docs/lab-book/zoo.md).
+        task: that it was trained for, by Taskonomy's name (docs/lab-book/zoo.md).
         group: "2D", "3D", "geometric" or "semantic".
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        outputs: channels, values or classes that the task asks for.
-        world: what the images that it was trained on show: "rooms", "faces", "portraits", "crowds" or "patterns".
-        data: which images of that world it was trained on.
+        outputs: number of channels, values or classes of the task.
+        world: content of its training images: "rooms", "faces", "portraits", "crowds" or "patterns".
+        data: the images of that world that it was trained on.
         preprocessing: of its input.
         layer: the tensor to explain, "output" or "MODULE:in" or "MODULE:out".
-        score: on held-out scenes: accuracy for classes (higher is better), else mean squared error of the scaled
-            label (lower is better).
-        constant_score: the same score of the best prediction that never looks at the image.
-        ratio: loss over the constant predictor's loss; below 1 is better than constant, for every task.
+        score: on held-out scenes: accuracy for classes (higher is better), otherwise mean squared error of the
+            scaled label (lower is better).
+        constant_score: the same score for the best constant prediction.
+        ratio: loss divided by the loss of the best constant prediction; below 1 is better than constant, for every
+            task.
         score_name: "accuracy" or "mean squared error".
         sha256: of the weights file.
         licence: SPDX identifier.
-        details: everything that zoo.json says.
+        details: the whole entry in zoo.json.
     """
 
     name: str
@@ -92,12 +93,12 @@ def card(name: str) -> ZooCard:
     """The card of a network.
 
     Raises:
-        NotFoundError: there is no network of that name; the hint gives near ones.
+        NotFoundError: there is no network of that name; the hint lists similar names.
     """
     entry = _table().get(name)
     if entry is None:
-        near = near_matches(name, names()) or names()
-        raise NotFoundError(f"the zoo has no network {name!r}", f"near names: {', '.join(near)}")
+        matches = near_matches(name, names()) or names()
+        raise NotFoundError(f"the zoo has no network {name!r}", f"similar names: {', '.join(matches)}")
     side = entry["input_size"]
     classes = "accuracy" in entry
     return ZooCard(
@@ -121,26 +122,26 @@ def card(name: str) -> ZooCard:
 
 
 def load(name: str) -> torch.nn.Module:
-    """The network of that name, in eval mode on the CPU; input (B, 3, S, S) preprocessed as its card says.
+    """The network of that name, in eval mode on the CPU; input (B, 3, S, S), preprocessed as on its card.
 
     Raises:
         NotFoundError: there is no network of that name, or its weights file is missing.
-        DamagedError: the weights file is not the one that zoo.json names.
+        DamagedError: the weights file does not have the hash in zoo.json.
     """
-    found = card(name)
+    network = card(name)
     try:
-        content = found.weights.read_bytes()
+        content = network.weights.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(
-            f"the weights of {name} are not there", f"train them: python scripts/train_zoo.py --tasks {name}"
+            f"the weights of {name} are missing", f"train them: python scripts/train_zoo.py --tasks {name}"
         ) from None
-    if hashlib.sha256(content).hexdigest() != found.sha256:
-        raise DamagedError(f"the weights of {name} are not those that zoo.json names", "reinstall modelspace")
+    if hashlib.sha256(content).hexdigest() != network.sha256:
+        raise DamagedError(f"the weights of {name} do not have the hash in zoo.json", "reinstall modelspace")
 
     from safetensors.torch import load as tensors
 
     from modelspace.zoo.architectures import architecture
 
-    module = architecture(found.architecture).build(found.outputs)
+    module = architecture(network.architecture).build(network.outputs)
     module.load_state_dict(tensors(content))
     return module.eval().requires_grad_(True)

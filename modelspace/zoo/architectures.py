@@ -1,8 +1,8 @@
-"""The zoo's networks: small relatives of those that the paper embeds.
+"""The zoo's networks: small versions of those that the paper embeds.
 
 An encoder takes preprocessed images (B, 3, S, S) and returns the tensor that is explained, so its tapped layer is its
-output, unless its entry in `ARCHITECTURES` names another. No encoder ends in a normalisation, which would make the sum of
-its output constant, nor in a plain ReLU, which can be dead for a whole image.
+output, unless its entry in `ARCHITECTURES` names another. No encoder ends in a normalisation, which would make the sum
+of its output constant, or in a plain ReLU, which can be dead for a whole image.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from modelspace.zoo.blocks import Bottleneck, Residual, conv
 
 
 class TaskonomyEncoder(nn.Module):
-    """The paper's modified ResNet-50 made small: (B, 3, 64, 64) to (B, 16, 8, 8), 8 times down, no pooling.
+    """A small version of the paper's modified ResNet-50: (B, 3, 64, 64) to (B, 16, 8, 8), stride 8, no pooling.
 
-    The last convolution has a bias and a leaky ReLU, where Taskonomy has batch norm and ReLU.
+    The last convolution has a bias and a leaky ReLU, where Taskonomy uses batch norm and ReLU.
     """
 
     channels = 16
@@ -35,7 +35,8 @@ class TaskonomyEncoder(nn.Module):
         self.compress = nn.Sequential(nn.Conv2d(48, self.channels, 3, 1, 1), nn.LeakyReLU(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.compress(self.stages(self.stem(x)))
+        features: Tensor = self.compress(self.stages(self.stem(x)))
+        return features
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Architecture:
     """How a network of the zoo is built.
 
     Attributes:
-        build: from the number of outputs of its task to a fresh network.
+        build: number of outputs of its task -> a network with fresh weights.
         input_size: side of its input in pixels.
         layer: the tensor to explain: "output", or "MODULE:in" or "MODULE:out" for that module's input or output.
     """
@@ -54,7 +55,7 @@ class Architecture:
 
     @property
     def predicts(self) -> bool:
-        """Whether the network answers its task itself; else it is an encoder, and a decoder is trained with it."""
+        """Whether the network predicts its task's label; otherwise it is an encoder, trained with a decoder."""
         return self.layer != "output"
 
 
@@ -83,7 +84,7 @@ def architecture(name: str) -> Architecture:
     """The architecture of that name.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such architecture.
     """
     if name not in ARCHITECTURES:
         raise NotFoundError(f"there is no architecture {name!r}", f"the architectures are {', '.join(ARCHITECTURES)}")

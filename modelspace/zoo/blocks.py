@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 def conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution that keeps (stride 1) or halves (stride 2) the side, then batch norm."""
+    """Convolution that preserves (stride 1) or halves (stride 2) the side, then batch norm."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(n_out)
     )
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside a skip connection (He et al., CVPR 2016)."""
+    """Two 3 x 3 convolutions with a skip connection (He et al., CVPR 2016)."""
 
     def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -23,11 +23,12 @@ class Residual(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.second(self.relu(self.first(x))) + self.skip(x))
+        y: Tensor = self.relu(self.second(self.relu(self.first(x))) + self.skip(x))
+        return y
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3, 1 x 1 convolutions beside a skip connection (He et al., CVPR 2016)."""
+    """1 x 1, 3 x 3, 1 x 1 convolutions with a skip connection (He et al., CVPR 2016)."""
 
     def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -39,4 +40,5 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.path(x) + self.skip(x))
+        y: Tensor = self.relu(self.path(x) + self.skip(x))
+        return y

@@ -1,8 +1,9 @@
-"""Small relatives of the models that the paper collects beside Taskonomy's: classifiers, inpainting, depth, segmentation,
-face alignment, face detection, and a second colorization network.
+"""Small versions of the models that the paper embeds besides Taskonomy's.
 
-Each keeps what makes its model's kind: branches, plain stacks, bottlenecks, depthwise convolutions, dilation and ELU,
-up-projection, skip fusion. They predict by themselves, so the tensor that is explained lies inside.
+Classifiers, inpainting, depth, segmentation, face alignment, face detection, and a second colorization network. Each
+keeps what is typical of its model: branches, plain stacks, bottlenecks, depthwise convolutions, dilation and ELU,
+up-projection, skip fusion. They predict labels without a separate decoder, so the explained tensor is inside the
+network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ def _pooled(x: Tensor) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Convolutions, the mean over positions, a linear map `fc`: (B, 3, S, S) to (B, outputs). The pre-logits are fc's input."""
+    """Convolutions, global average pooling, and a linear layer `fc`: (B, 3, S, S) to (B, outputs).
+
+    The pre-logits are the input of `fc`.
+    """
 
     def __init__(self, features: nn.Module, width: int, outputs: int) -> None:
         super().__init__()
@@ -28,13 +32,14 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
-        return self.fc(_pooled(x) if x.dim() == 4 else x)
+        logits: Tensor = self.fc(_pooled(x) if x.dim() == 4 else x)
+        return logits
 
 
 class Inception(nn.Module):
-    """Branches of 1 x 1, 3 x 3, twice 3 x 3, and pooled 1 x 1 convolutions, side by side (Szegedy et al., CVPR 2016).
+    """Parallel branches: 1 x 1, 3 x 3, two 3 x 3, and pooling with a 1 x 1 convolution (Szegedy et al., CVPR 2016).
 
-    With `residual`, a 1 x 1 map of the branches is added to the input instead (Inception-ResNet, AAAI 2017).
+    With `residual`, a 1 x 1 convolution of the branches is added to the input (Inception-ResNet, AAAI 2017).
     """
 
     def __init__(self, n_in: int, n_out: int, residual: bool = False) -> None:
@@ -74,16 +79,16 @@ def inception_resnet(outputs: int) -> nn.Module:
 
 
 def _vgg(outputs: int, repeats: tuple[int, ...]) -> nn.Module:
-    """Plain 3 x 3 convolutions with max-pooling and two linear maps, no normalisation (Simonyan and Zisserman 2015)."""
+    """Plain 3 x 3 convolutions, max-pooling and two linear layers, no normalisation (Simonyan and Zisserman 2015)."""
     layers: list[nn.Module] = []
     n_in = 3
     for width, count in zip((16, 24, 40, 44), repeats, strict=True):
         for _ in range(count):
-            one = nn.Conv2d(n_in, width, 3, 1, 1)
-            nn.init.kaiming_normal_(one.weight, nonlinearity="relu")
-            if one.bias is not None:
-                nn.init.zeros_(one.bias)
-            layers += [one, nn.ReLU()]
+            layer = nn.Conv2d(n_in, width, 3, 1, 1)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            layers += [layer, nn.ReLU()]
             n_in = width
         layers.append(nn.MaxPool2d(2))
     layers += [nn.Flatten(), nn.Linear(44 * 4 * 4, 48), nn.ReLU()]
@@ -126,7 +131,7 @@ def resnet152(outputs: int) -> nn.Module:
 
 
 def _mobilenet(outputs: int, share: float) -> nn.Module:
-    """Depthwise 3 x 3 and pointwise 1 x 1 convolutions in turn (Howard et al. 2017), `share` of the full width."""
+    """Alternating depthwise 3 x 3 and pointwise 1 x 1 convolutions (Howard et al. 2017); `share` of the full width."""
     widths = [int(share * w) for w in (32, 48, 64, 96, 128, 128)]
     layers: list[nn.Module] = [conv(3, widths[0] // 2, 3, 2), nn.ReLU6()]
     n_in = widths[0] // 2
@@ -174,11 +179,12 @@ class Inpainter(nn.Module):
         self.up = nn.Sequential(elu, _up(48, 24, elu), nn.Conv2d(24, outputs, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.middle(self.down(x)))
+        image: Tensor = self.up(self.middle(self.down(x)))
+        return image
 
 
 class UpProjection(nn.Module):
-    """Doubling with a residual branch (Laina et al., 3DV 2016)."""
+    """Upsampling by 2 with a residual branch (Laina et al., 3DV 2016)."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -204,7 +210,8 @@ class DepthNet(nn.Module):
         self.head = nn.Conv2d(24, outputs, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.up(self.encoder(x)))
+        depth: Tensor = self.head(self.up(self.encoder(x)))
+        return depth
 
 
 class SegmentationNet(nn.Module):
@@ -229,9 +236,9 @@ class SegmentationNet(nn.Module):
 
 
 class FaceAligner(nn.Module):
-    """PRN-like: residual blocks down, transposed convolutions up to a map of positions (Feng et al., ECCV 2018); input 64.
+    """PRN-like: residual blocks, then transposed convolutions up to a position map (Feng et al., ECCV 2018).
 
-    `blocks` returns (B, 48, 8, 8).
+    Input 64; `blocks` returns (B, 48, 8, 8).
     """
 
     def __init__(self, outputs: int) -> None:
@@ -244,7 +251,8 @@ class FaceAligner(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.blocks(self.stem(x)))
+        positions: Tensor = self.up(self.blocks(self.stem(x)))
+        return positions
 
 
 class FaceDetector(nn.Module):
@@ -264,11 +272,15 @@ class FaceDetector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         third = self.third(self.stem(x))
         fourth = F.interpolate(self.low(self.fourth(third)), scale_factor=2.0, mode="nearest")
-        return self.head(self.side(third) + fourth)
+        heatmap: Tensor = self.head(self.side(third) + fourth)
+        return heatmap
 
 
 class Colorizer(nn.Module):
-    """A plain stack with dilated convolutions, after Zhang et al., ECCV 2016: input 64. `middle` returns (B, 48, 16, 16)."""
+    """A plain stack with dilated convolutions, after Zhang et al., ECCV 2016.
+
+    Input 64; `middle` returns (B, 48, 16, 16).
+    """
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -280,4 +292,5 @@ class Colorizer(nn.Module):
         self.up = nn.Sequential(_up(48, 24, nn.ReLU()), nn.Conv2d(24, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.middle(self.down(x)))
+        image: Tensor = self.up(self.middle(self.down(x)))
+        return image

@@ -49,7 +49,7 @@ def test_an_unknown_method_suggests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "message"),
+    ("method", "overrides", "message"),
     [
         ("saliency", {"epsilon": 1.0}, "saliency has no parameter 'epsilon'\nits parameters: none"),
         ("epsilon_lrp", {"epsilon": 0.0}, "epsilon=0.0 is not a number above zero\nthe default is epsilon=0.0001"),
@@ -61,7 +61,7 @@ def test_an_unknown_method_suggests() -> None:
         ("noise_tunnel", {"seed": "a"}, "seed='a' is not a whole number"),
     ],
 )
-def test_wrong_parameters_are_named(method: str, given: dict, message: str) -> None:
+def test_wrong_parameters_are_named(method: str, overrides: dict, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        method_parameters(method, given)
+        method_parameters(method, overrides)
     assert message in str(caught.value)

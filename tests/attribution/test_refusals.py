@@ -40,11 +40,11 @@ class Relu(Double):
 UNKNOWN = {
     "ProdBackward1 x 2": lambda t: t.prod(1) + t.prod(2)[:, :1],
     "CdistBackward0": lambda t: torch.cdist(t.flatten(2), t.flatten(2)),
-    "DoubleBackward (an autograd.Function of the model's own)": Double.apply,
-    "ReluBackward (an autograd.Function of the model's own)": Relu.apply,
+    "DoubleBackward (an autograd.Function defined by the model)": Double.apply,
+    "ReluBackward (an autograd.Function defined by the model)": Relu.apply,
     "RoundBackward0": lambda t: t + torch.round(t),
     "ThresholdBackward0": lambda t: F.threshold(t, 0.1, 7.0),
-    "DivBackward2 (rounds)": lambda t: t + torch.div(t, 0.5, rounding_mode="floor"),
+    "DivBackward2 (division with rounding)": lambda t: t + torch.div(t, 0.5, rounding_mode="floor"),
     "DivBackward0 (a constant divided by an activation)": lambda t: torch.ones_like(t) / (t * t + 1.0),
     "PowBackward1 (base and exponent both depend on the input)": lambda t: t.abs() ** (t * 0.1),
     "ClampBackward0 (more than one argument depends on the input)": lambda t: t.clamp(-t.abs() * 0.5, None),
@@ -90,7 +90,7 @@ def test_a_recurrent_kernel_is_named() -> None:
         lambda x: lstm(x.flatten(1, 2).view(-1, 8, 24))[0], images(2, dtype=torch.float32), ["epsilon_lrp"]
     )
     assert "no rule for MkldnnRnnLayerBackward0" in message
-    assert "tap a layer before the recurrent one" in message
+    assert "tap a layer before the recurrent layer" in message
 
 
 def test_a_scripted_model_is_refused_for_epsilon_lrp_only() -> None:
@@ -139,7 +139,7 @@ def test_outputs_without_a_gradient_are_refused() -> None:
     assert "of type int64, which has no gradient" in refused(lambda t: t.flatten(1).argmax(1), x, ALL)
     assert "of type bool, which has no gradient" in refused(lambda t: t > 0, x, ALL)
     assert "is a list, not a tensor" in refused(lambda t: [t], x, ALL)
-    no_gradient = "does not depend on the input in a way that has a gradient"
+    no_gradient = "the encoder output has no gradient with respect to the input"
     assert no_gradient in refused(lambda t: t.detach(), x, ALL)
     weight = torch.ones(2, 3, requires_grad=True)
     assert no_gradient in refused(lambda t: weight * 2, x, ALL)

@@ -164,10 +164,10 @@ def test_any_exception_restores(error: type[BaseException]) -> None:
 @pytest.mark.parametrize("name", ["residual", "attention_mha", "functional", "reused"])
 def test_no_hook_or_gradient_stays_on_usual_nets(name: str) -> None:
     net, x = build(NETS[name]).train(), images(2)
-    before, given = snapshot(net), x.clone()
+    before, original = snapshot(net), x.clone()
     attribute(net, x, ALL, FEW)
     assert snapshot(net) == before
-    assert torch.equal(x, given)
+    assert torch.equal(x, original)
     assert not x.requires_grad
 
 
@@ -203,9 +203,9 @@ def test_the_graph_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[weakref.ref[Any]] = []
 
     def plan(*args: Any) -> Any:
-        made = engine_plan(*args)
-        hooks.extend(weakref.ref(hook) for _, hook in made)
-        return made
+        node_hooks = engine_plan(*args)
+        hooks.extend(weakref.ref(hook) for _, hook in node_hooks)
+        return node_hooks
 
     class Box:
         def __init__(self, tensor: Tensor) -> None:

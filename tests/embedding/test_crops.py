@@ -133,20 +133,20 @@ def test_two_crops_of_one_model_line_up_on_the_pixels_that_both_see(canvas, firs
     images = pictures(32, 32)
     every = torch.zeros(3, 40, 40)
     every[:, 4:36, 4:36] = weights(32)  # 0 beside the image
-    made = {}
+    maps_by_size = {}
     for size in (first, second):
         cut = (40 - size) // 2
         preprocessing = Preprocessing((size, size), resize=(32, 32))
-        made[size] = linear_maps(preprocessing, every[:, cut : 40 - cut, cut : 40 - cut], images, canvas)
+        maps_by_size[size] = linear_maps(preprocessing, every[:, cut : 40 - cut, cut : 40 - cut], images, canvas)
     margin = max(0, (32 - min(first, second)) // 2) * canvas / 32
     inside = slice(int(np.ceil(margin)) + 1, canvas - int(np.ceil(margin)) - 1)
-    a, b = (made[size][:, inside, inside].flatten(1) for size in (first, second))
+    a, b = (maps_by_size[size][:, inside, inside].flatten(1) for size in (first, second))
     cosine = torch.cosine_similarity(a, b, dim=1)
     assert torch.all(cosine > 1 - 1e-5)
     # And where the smaller one saw nothing, its map is 0.
     rim = int(np.floor(margin)) - 1
     if rim > 0:
-        assert torch.all(made[min(first, second)][:, :rim] == 0)
+        assert torch.all(maps_by_size[min(first, second)][:, :rim] == 0)
 
 
 def test_without_undoing_the_crop_they_would_not_line_up():

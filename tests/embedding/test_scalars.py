@@ -48,30 +48,30 @@ def slow_gradient(net: torch.nn.Module, x: torch.Tensor, scalar: str, centre: to
 def test_maps_are_those_of_the_scalar(scalar: str, x: torch.Tensor) -> None:
     centre = mean_output(encoder(), [x[:4], x[4:]])
     assert torch.allclose(centre, encoder()(x).mean((0, 2, 3), keepdim=True).double(), atol=1e-6)
-    wanted = [MapRequest.of(method, None, scalar, N) for method in ("gradient_x_input", "saliency")]
-    maps, output = explain(encoder(), x, wanted, {N: centre})
+    requests = [MapRequest.of(method, None, scalar, N) for method in ("gradient_x_input", "saliency")]
+    maps, output = explain(encoder(), x, requests, {N: centre})
     gradient = slow_gradient(encoder(), x, scalar, centre)
-    assert torch.allclose(maps[wanted[0]].double(), gradient * x.double(), atol=1e-5, rtol=1e-3)
-    assert torch.allclose(maps[wanted[1]].double(), gradient.abs(), atol=1e-5, rtol=1e-3)
+    assert torch.allclose(maps[requests[0]].double(), gradient * x.double(), atol=1e-5, rtol=1e-3)
+    assert torch.allclose(maps[requests[1]].double(), gradient.abs(), atol=1e-5, rtol=1e-3)
     assert torch.equal(output, encoder()(x))
 
 
 def test_epsilon_lrp_of_the_energy_tends_to_gradient_times_input_on_a_relu_net(x: torch.Tensor) -> None:
     net = tiny.net(5)
     relu = torch.nn.Sequential(net.conv1, torch.nn.ReLU(), net.conv2, torch.nn.ReLU())
-    wanted = [
+    requests = [
         MapRequest.of("gradient_x_input", None, "energy"),
         MapRequest.of("epsilon_lrp", {"epsilon": 1e-9}, "energy"),
     ]
-    maps, _ = explain(relu, x, wanted)
-    plain, rules = (maps[one] for one in wanted)
+    maps, _ = explain(relu, x, requests)
+    plain, rules = (maps[request] for request in requests)
     assert torch.allclose(plain, rules, atol=1e-4 * float(plain.abs().max()))
 
 
 def test_kinds_do_not_disturb_each_other(x: torch.Tensor) -> None:
     """One forward for all of them gives what a call for each alone gives."""
     centre = {N: mean_output(encoder(), [x])}
-    wanted = [
+    requests = [
         MapRequest.of(method, parameters, scalar, N)
         for scalar in ("sum", "energy", "centred_energy")
         for method, parameters in (
@@ -81,14 +81,14 @@ def test_kinds_do_not_disturb_each_other(x: torch.Tensor) -> None:
             ("epsilon_lrp", {"epsilon": 0.1}),
         )
     ]
-    together, _ = explain(encoder(), x, wanted, centre)
-    assert list(together) == wanted
-    for one in wanted:
-        alone, _ = explain(encoder(), x, [one], centre)
-        assert torch.allclose(together[one], alone[one], rtol=1e-5, atol=1e-9), one
+    together, _ = explain(encoder(), x, requests, centre)
+    assert list(together) == requests
+    for request in requests:
+        alone, _ = explain(encoder(), x, [request], centre)
+        assert torch.allclose(together[request], alone[request], rtol=1e-5, atol=1e-9), request
     old = attribute(encoder(), x, ("saliency", "epsilon_lrp"))
-    assert torch.equal(old.maps["saliency"], together[wanted[0]])
-    assert torch.allclose(old.maps["epsilon_lrp"], together[wanted[2]])
+    assert torch.equal(old.maps["saliency"], together[requests[0]])
+    assert torch.allclose(old.maps["epsilon_lrp"], together[requests[2]])
 
 
 def test_passes_are_as_few_as_can_be(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +102,12 @@ def test_passes_are_as_few_as_can_be(x: torch.Tensor, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.autograd, "grad", grad)
     net = encoder()
     net[0].register_forward_hook(lambda *_: counted.update(forward=counted["forward"] + 1))
-    wanted = [
+    requests = [
         MapRequest.of(method, None, scalar)
         for scalar in ("sum", "energy")
         for method in ("saliency", "gradient_x_input", "epsilon_lrp")
     ]
-    explain(net, x, wanted)
+    explain(net, x, requests)
     assert counted == {"forward": 1, "backward": 4}
     explain(net, x, [])
     assert counted == {"forward": 2, "backward": 4}

@@ -50,15 +50,15 @@ def test_the_check_above_can_fail():
 
 
 def test_a_folder_becomes_a_set_and_its_pixels(ten):
-    made, images = probes.folder(ten, size=4)
-    assert (made.name, made.kind, made.n_images, made.size) == ("ten", "folder", 10, 4)
+    probe_set, images = probes.folder(ten, size=4)
+    assert (probe_set.name, probe_set.kind, probe_set.n_images, probe_set.size) == ("ten", "folder", 10, 4)
     assert (images.shape, images.dtype) == ((10, 4, 4, 3), np.uint8)
-    assert len(made.probe_id) == 16
-    assert made.probe_id == probes.fingerprint(images, 4)
+    assert len(probe_set.probe_id) == 16
+    assert probe_set.probe_id == probes.fingerprint(images, 4)
     assert sorted(images[:, 0, 0, 0]) == list(range(10))
-    assert [f"{k}.png" for k in images[:, 0, 0, 0]] == made.spec["files"]
-    assert json.loads(json.dumps(made.spec)) == made.spec
-    assert hash(made) == hash(probes.folder(ten, size=4)[0])
+    assert [f"{k}.png" for k in images[:, 0, 0, 0]] == probe_set.spec["files"]
+    assert json.loads(json.dumps(probe_set.spec)) == probe_set.spec
+    assert hash(probe_set) == hash(probes.folder(ten, size=4)[0])
 
 
 def test_what_is_listed(tmp_path):
@@ -87,7 +87,7 @@ def test_links_are_followed_once_and_loops_do_no_harm(tmp_path):
 def test_a_link_to_nothing_is_told_and_not_passed_over(tmp_path):
     fill(tmp_path, ["a.png"])
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    assert refused(ProbeError, tmp_path).message == f"the image {tmp_path / 'gone.png'} is not there"
+    assert refused(ProbeError, tmp_path).message == f"the image {tmp_path / 'gone.png'} does not exist"
 
 
 def test_the_order_of_the_file_system_plays_no_part(tmp_path, ten, monkeypatch):
@@ -147,8 +147,8 @@ def test_so_many_of_each_subfolder_which_take_turns(per, seed):
 def test_subfolders_are_the_immediate_ones(tmp_path):
     fill(tmp_path, ["a/rgb/1.png", "a/more/2.png", "b/3.png", "b/4.png", "b/5.png", "top.png"])
     (tmp_path / "empty").mkdir()
-    made, _ = probes.folder(tmp_path, per_subfolder=1, size=2)
-    assert sorted(file.partition("/")[0] for file in made.spec["files"]) == ["a", "b", "top.png"]
+    probe_set, _ = probes.folder(tmp_path, per_subfolder=1, size=2)
+    assert sorted(file.partition("/")[0] for file in probe_set.spec["files"]) == ["a", "b", "top.png"]
     error = refused(ProbeError, tmp_path, per_subfolder=2)
     assert error.message == f"1 of the 3 subfolders of {tmp_path} have fewer than 2 images: . has 1"
     assert error.hint == "ask for 1 per subfolder"
@@ -156,15 +156,15 @@ def test_subfolders_are_the_immediate_ones(tmp_path):
 
 def test_fewer_than_asked_for(ten):
     error = refused(ProbeError, ten, n_images=20)
-    assert (error.message, error.hint) == (f"{ten} has 10 images, fewer than the 20 asked for", "ask for 10 or fewer")
+    assert (error.message, error.hint) == (f"{ten} has 10 images, fewer than the 20 requested", "ask for 10 or fewer")
     error = refused(ProbeError, ten, n_images=9, per_subfolder=4)
-    assert error.message == f"4 from each subfolder of {ten} are 4 images, fewer than the 9 asked for"
+    assert error.message == f"4 from each subfolder of {ten} are 4 images, fewer than the 9 requested"
 
 
 def test_no_folder_an_empty_one_and_a_file(tmp_path):
     error = refused(ProbeError, tmp_path)
     assert error.message == f"the folder {tmp_path} has no images"
-    assert error.hint == "it is searched for .png, .jpg, .jpeg, .webp"
+    assert error.hint == "looked for .png, .jpg, .jpeg, .webp"
     assert "there is no folder" in refused(ProbeError, tmp_path / "none").message
     (tmp_path / "a.png").touch()
     assert "is a file, not a folder of images" in refused(ProbeError, tmp_path / "a.png").message
@@ -202,20 +202,22 @@ def test_more_than_memory_holds_is_refused_before_an_image_is_opened(tmp_path):
 
 
 def test_the_fingerprint_is_of_the_pixels_alone(tmp_path, ten):
-    made, images = probes.folder(ten, size=4)
+    probe_set, images = probes.folder(ten, size=4)
     copy = tmp_path / "another name"
     copy.mkdir()
     for file in ten.iterdir():
         Image.open(file).save(copy / file.name, compress_level=0)
-    again = probes.folder(copy, size=4)[0]
-    assert again.probe_id == made.probe_id
-    assert again.name == "another-name"
-    assert probes.folder(ten, size=5)[0].probe_id != made.probe_id
-    assert probes.folder(ten, size=4, seed=1)[0].probe_id != made.probe_id
+    renamed = probes.folder(copy, size=4)[0]
+    assert renamed.probe_id == probe_set.probe_id
+    assert renamed.name == "another-name"
+    assert probes.folder(ten, size=5)[0].probe_id != probe_set.probe_id
+    assert probes.folder(ten, size=4, seed=1)[0].probe_id != probe_set.probe_id
     changed = images.copy()
     changed[3, 2, 1, 0] ^= 1
-    assert probes.fingerprint(changed, 4) != made.probe_id
-    assert probes.fingerprint([probes.decode_png(probes.encode_png(image)) for image in images], 4) == made.probe_id
+    assert probes.fingerprint(changed, 4) != probe_set.probe_id
+    assert (
+        probes.fingerprint([probes.decode_png(probes.encode_png(image)) for image in images], 4) == probe_set.probe_id
+    )
 
 
 def test_duplicates_are_counted(ten):
@@ -239,29 +241,29 @@ def test_a_folder_that_may_not_be_read():
 def test_a_file_name_that_is_no_text(tmp_path):
     fill(tmp_path, ["a.png"])
     os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png")
-    made, _ = probes.folder(tmp_path, size=2)
-    assert made.spec["files"] == ["\\xff.png"] or made.spec["files"] == ["\\udcff.png"]
+    probe_set, _ = probes.folder(tmp_path, size=2)
+    assert probe_set.spec["files"] == ["\\xff.png"] or probe_set.spec["files"] == ["\\udcff.png"]
 
 
 def test_batches_are_the_images_in_order(ten):
-    made, images = probes.folder(ten, size=4)
-    parts = list(probes.batches(made, images, 1, 8, 3))
+    probe_set, images = probes.folder(ten, size=4)
+    parts = list(probes.batches(probe_set, images, 1, 8, 3))
     assert [len(part) for part in parts] == [3, 3, 2]
     assert np.array_equal(np.concatenate(parts), images[1:9])
-    assert list(probes.batches(made, images, 0, 0, 3)) == []
+    assert list(probes.batches(probe_set, images, 0, 0, 3)) == []
 
 
 def test_batches_that_cant_be_made(ten):
-    made, images = probes.folder(ten, size=4)
-    with pytest.raises(ProbeError, match="has 10 images, fewer than the 11 asked for"):
-        probes.batches(made, images, 4, 7, 3)
-    with pytest.raises(ProbeError, match=r"has images of \(10, 4, 4, 3\) uint8, but \(9, 4, 4, 3\) uint8 were given"):
-        probes.batches(made, images[1:], 0, 1, 1)
-    with pytest.raises(UsageError, match="are not rendered: hand them over"):
-        probes.batches(made, None, 0, 1, 1)
-    with pytest.raises(UsageError, match="no batches of 0 images"):
-        probes.batches(made, images, 0, 1, 0)
+    probe_set, images = probes.folder(ten, size=4)
+    with pytest.raises(ProbeError, match="has 10 images, fewer than the 11 requested"):
+        probes.batches(probe_set, images, 4, 7, 3)
+    with pytest.raises(ProbeError, match=r"has images of \(10, 4, 4, 3\) uint8, not \(9, 4, 4, 3\) uint8"):
+        probes.batches(probe_set, images[1:], 0, 1, 1)
+    with pytest.raises(UsageError, match="are not rendered: pass their pixels"):
+        probes.batches(probe_set, None, 0, 1, 1)
+    with pytest.raises(UsageError, match="can't make batches of 0"):
+        probes.batches(probe_set, images, 0, 1, 0)
     other = probes.ProbeSet("x", "folders", {}, 1, 4, "0" * 16)
-    with pytest.raises(NotFoundError, match="is of an unknown kind, 'folders'") as caught:
+    with pytest.raises(NotFoundError, match="has the unknown kind 'folders'") as caught:
         probes.batches(other, images, 0, 1, 1)
     assert caught.value.hint == "did you mean folder?"

@@ -206,7 +206,7 @@ def test_a_truncated_file_is_named(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:-900])
     error = refused(path)
     assert " is broken: " in error.message
-    assert error.hint == "mend it or take it out of the folder"
+    assert error.hint == "repair it or remove it from the folder"
 
 
 def test_a_flipped_byte_in_a_png_is_found(tmp_path):
@@ -220,7 +220,7 @@ def test_a_flipped_byte_in_a_png_is_found(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a" + b"\0" * 40, b"\xff\xd8\xff"])
 def test_files_that_are_no_images(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    assert refused(tmp_path / "a.png").message.endswith("is not a PNG, JPEG or WebP image, whatever its name says")
+    assert refused(tmp_path / "a.png").message.endswith("is not a PNG, JPEG or WebP image, despite its name")
 
 
 def test_the_content_counts_and_not_the_suffix(tmp_path):
@@ -230,7 +230,7 @@ def test_the_content_counts_and_not_the_suffix(tmp_path):
 
 
 def test_a_missing_file_and_a_link_to_itself(tmp_path):
-    assert refused(tmp_path / "none.png").message.endswith("is not there")
+    assert refused(tmp_path / "none.png").message.endswith("does not exist")
     (tmp_path / "a.png").symlink_to("a.png")
     assert "symbolic links" in refused(tmp_path / "a.png").message
 
@@ -241,7 +241,7 @@ def test_too_many_pixels_are_told_with_the_limit(tmp_path):
     (tmp_path / "a.png").write_bytes(png(8001, 8000, 8, 0, [b""]))
     error = refused(tmp_path / "a.png")
     assert error.message.endswith("has 8001 x 8000 pixels and is too large: the limit is 64 million pixels")
-    assert error.hint == "make it smaller or take it out of the folder"
+    assert error.hint == "make it smaller or remove it from the folder"
     # From 89 million on Pillow warns by itself, which would be printed beside the error.
     (tmp_path / "a.png").write_bytes(png(10_000, 10_000, 8, 0, [b""]))
     assert "has 10000 x 10000 pixels" in refused(tmp_path / "a.png").message

@@ -17,12 +17,12 @@ COUNT = 24
 
 
 @pytest.fixture(scope="module")
-def made():
+def cropped():
     return probes.photographs(COUNT, size=48)
 
 
-def test_every_image_is_the_crop_that_its_spec_names(made):
-    probe_set, images = made
+def test_every_image_is_the_crop_that_its_spec_names(cropped):
+    probe_set, images = cropped
     assert (probe_set.name, probe_set.kind, probe_set.n_images) == ("photographs-48", "photographs", COUNT)
     assert (images.shape, images.dtype) == ((COUNT, 48, 48, 3), np.uint8)
     for image, (name, left, upper, side) in zip(images, probe_set.spec["crops"], strict=True):
@@ -36,8 +36,8 @@ def test_every_image_is_the_crop_that_its_spec_names(made):
         assert np.array_equal(image, np.asarray(cut.resize((48, 48), Image.Resampling.BILINEAR)))
 
 
-def test_a_longer_set_begins_with_the_shorter(made):
-    probe_set, images = made
+def test_a_longer_set_begins_with_the_shorter(cropped):
+    probe_set, images = cropped
     shorter, fewer = probes.photographs(7, size=48)
     assert np.array_equal(fewer, images[:7])
     assert shorter.spec["crops"] == probe_set.spec["crops"][:7]
@@ -45,20 +45,20 @@ def test_a_longer_set_begins_with_the_shorter(made):
     assert not np.array_equal(probes.photographs(7, size=48, seed=1)[1], fewer)
 
 
-def test_size_changes_pixels_and_not_places(made):
+def test_size_changes_pixels_and_not_places(cropped):
     larger, _ = probes.photographs(COUNT, size=96)
-    assert larger.spec["crops"] == made[0].spec["crops"]
+    assert larger.spec["crops"] == cropped[0].spec["crops"]
 
 
-def test_photographs_take_turns_and_crops_differ(made):
-    names = [crop[0] for crop in made[0].spec["crops"]]
+def test_photographs_take_turns_and_crops_differ(cropped):
+    names = [crop[0] for crop in cropped[0].spec["crops"]]
     every = {photograph.name for photograph in crops.PHOTOGRAPHS}
     rounds = [names[k : k + len(every)] for k in range(0, COUNT, len(every))]
     assert all(set(one) == every for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
-    sides = [crop[3] for crop in made[0].spec["crops"]]
+    sides = [crop[3] for crop in cropped[0].spec["crops"]]
     assert max(sides) > 1.8 * min(sides)
-    assert made[0].spec["duplicates"] == 0
+    assert cropped[0].spec["duplicates"] == 0
 
 
 def cut_out(crop: list) -> np.ndarray:
@@ -75,8 +75,8 @@ def luma_spread(image: np.ndarray) -> float:
     return (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
 
 
-def test_no_crop_is_nearly_uniform(made, monkeypatch):
-    least = [luma_spread(cut_out(crop)) for crop in made[0].spec["crops"][:8]]
+def test_no_crop_is_nearly_uniform(cropped, monkeypatch):
+    least = [luma_spread(cut_out(crop)) for crop in cropped[0].spec["crops"][:8]]
     assert min(least) >= crops.MIN_CONTRAST
     # Without the rule some would be.
     monkeypatch.setattr(crops, "MIN_CONTRAST", 0.0)
@@ -94,8 +94,8 @@ def test_where_all_tries_fall_short_the_best_is_taken(monkeypatch):
     assert max(gains) > 5
 
 
-def test_every_photograph_states_its_author_and_a_free_licence(made):
-    licences = made[0].spec["licences"]
+def test_every_photograph_states_its_author_and_a_free_licence(cropped):
+    licences = cropped[0].spec["licences"]
     assert set(licences) == {photograph.name for photograph in crops.PHOTOGRAPHS}
     assert {photograph.licence for photograph in crops.PHOTOGRAPHS} == {"CC0", "CC BY 2.0", "public domain"}
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "choose-probe-images.md").read_text()
@@ -107,9 +107,9 @@ def test_every_photograph_states_its_author_and_a_free_licence(made):
 def test_without_scikit_image_the_error_says_what_to_install(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else real(name))
-    with pytest.raises(ProbeError, match="scikit-image carries, and it is not installed") as caught:
+    with pytest.raises(ProbeError, match="in scikit-image, which is not installed") as caught:
         probes.photographs(2)
-    assert caught.value.hint == "install them with: pip install 'modelspace[photographs]'"
+    assert caught.value.hint == "install it with: pip install 'modelspace[photographs]'"
 
 
 def test_a_missing_photograph_is_named(monkeypatch):
@@ -167,6 +167,6 @@ def test_the_built_in_sets_go_by_their_names(tmp_path, monkeypatch):
         space.create_probes("mine", Path("yards"))
     with pytest.raises(ProbeError, match="has no images"):
         space.create_probes("mine", "./yards")
-    made, _ = probes.photographs(2, size=16)
+    probe_set, _ = probes.photographs(2, size=16)
     with pytest.raises(UsageError, match="has no images with it"):
-        space.init(probes=made)
+        space.init(probes=probe_set)

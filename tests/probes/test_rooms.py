@@ -13,23 +13,23 @@ from modelspace.worlds.room_scenes import RENDERER_VERSION
 
 
 def test_what_identifies_the_rooms():
-    made = probes.rooms()
-    assert (made.name, made.kind, made.n_images, made.size) == ("rooms", "rooms", 200, 128)
-    assert made.spec == {"kind": "rooms", "renderer": RENDERER_VERSION, "seed": 0, "size": 128}
-    assert probes.rooms(n_images=7).probe_id == made.probe_id
-    assert len({made.probe_id, probes.rooms(seed=1).probe_id, probes.rooms(size=64).probe_id}) == 3
+    probe_set = probes.rooms()
+    assert (probe_set.name, probe_set.kind, probe_set.n_images, probe_set.size) == ("rooms", "rooms", 200, 128)
+    assert probe_set.spec == {"kind": "rooms", "renderer": RENDERER_VERSION, "seed": 0, "size": 128}
+    assert probes.rooms(n_images=7).probe_id == probe_set.probe_id
+    assert len({probe_set.probe_id, probes.rooms(seed=1).probe_id, probes.rooms(size=64).probe_id}) == 3
     # Registries hold this number: it never changes while the renderer's version is 1.
-    assert (RENDERER_VERSION, made.probe_id) == (1, "3de3af40cbb58019")
+    assert (RENDERER_VERSION, probe_set.probe_id) == (1, "3de3af40cbb58019")
 
 
 def test_what_identifies_the_yards():
-    made = probes.yards()
-    assert (made.name, made.kind, made.n_images, made.size) == ("yards", "yards", 200, 128)
-    assert made.spec == {"kind": "yards", "renderer": yards.YARDS_VERSION, "seed": 0, "size": 128}
-    assert (yards.YARDS_VERSION, made.probe_id) == (1, "e3f615ee02a0b2d0")
-    assert probes.yards(n_images=7).probe_id == made.probe_id
+    probe_set = probes.yards()
+    assert (probe_set.name, probe_set.kind, probe_set.n_images, probe_set.size) == ("yards", "yards", 200, 128)
+    assert probe_set.spec == {"kind": "yards", "renderer": yards.YARDS_VERSION, "seed": 0, "size": 128}
+    assert (yards.YARDS_VERSION, probe_set.probe_id) == (1, "e3f615ee02a0b2d0")
+    assert probes.yards(n_images=7).probe_id == probe_set.probe_id
     others = {probes.yards(seed=1).probe_id, probes.yards(size=64).probe_id, probes.rooms().probe_id}
-    assert len(others | {made.probe_id}) == 4
+    assert len(others | {probe_set.probe_id}) == 4
 
 
 def test_every_rendered_kind_has_a_world():
@@ -46,7 +46,7 @@ def test_another_renderer_makes_another_set(monkeypatch, kind):
     assert describe().probe_id != before.probe_id
     with pytest.raises(ProbeError, match="was made with renderer") as caught:
         probes.batches(before, None, 0, 1, 1)
-    assert "or make a new space" in caught.value.hint
+    assert "or create a new space" in caught.value.hint
 
 
 def test_names_tell_the_sets_apart():
@@ -72,24 +72,24 @@ def test_rooms_are_rendered_batch_by_batch_as_they_are_asked_for(monkeypatch):
 
 def test_image_k_depends_on_the_seed_and_k_alone(monkeypatch):
     monkeypatch.setenv("MODELSPACE_CACHE", "")
-    made = probes.rooms(3, size=16, seed=1)
-    one_by_one = np.concatenate(list(probes.batches(made, None, 0, 3, 1)))
-    at_once = next(probes.batches(made, None, 0, 3, 3))
+    probe_set = probes.rooms(3, size=16, seed=1)
+    one_by_one = np.concatenate(list(probes.batches(probe_set, None, 0, 3, 1)))
+    at_once = next(probes.batches(probe_set, None, 0, 3, 3))
     assert (at_once.shape, at_once.dtype) == ((3, 16, 16, 3), np.uint8)
     assert np.array_equal(one_by_one, at_once)
-    assert np.array_equal(next(probes.batches(made, None, 2, 1, 1)), at_once[2:])
+    assert np.array_equal(next(probes.batches(probe_set, None, 2, 1, 1)), at_once[2:])
     assert not np.array_equal(at_once, next(probes.batches(probes.rooms(3, size=16, seed=2), None, 0, 3, 3)))
 
 
 def test_yards_are_the_worlds_own_and_cached_apart_from_rooms(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELSPACE_CACHE", str(tmp_path))
     of_rooms = next(probes.batches(probes.rooms(2, size=16), None, 0, 2, 2))
-    made = next(probes.batches(probes.yards(2, size=16), None, 0, 2, 2))
-    assert np.array_equal(made, yards.render_rgb8(0, 2, 0, 16))
-    assert not np.array_equal(made, of_rooms)
+    images = next(probes.batches(probes.yards(2, size=16), None, 0, 2, 2))
+    assert np.array_equal(images, yards.render_rgb8(0, 2, 0, 16))
+    assert not np.array_equal(images, of_rooms)
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(yards, "render_rgb8", None)  # the second time nothing is rendered
-    assert np.array_equal(next(probes.batches(probes.yards(2, size=16), None, 1, 1, 1)), made[1:])
+    assert np.array_equal(next(probes.batches(probes.yards(2, size=16), None, 1, 1, 1)), images[1:])
 
 
 @pytest.mark.parametrize("options", [{"n_images": 0}, {"size": 8}, {"size": 9999}, {"seed": -1}, {"n_images": True}])

@@ -78,20 +78,20 @@ def test_codes_have_the_stated_length_and_blocks_cover_every_image(bits: int) ->
 def test_batches_do_not_change_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "BLOCK_BYTES", 3 * SIDE * SIDE)
     values = heavy_tailed(11, signed=True)
-    one, other = write(values, 8, batch=1), write(values, 8, batch=7)
-    assert one == other
-    assert [(block.first_image, block.n_images) for block in one] == [(0, 3), (3, 3), (6, 3), (9, 2)]
+    single, batched = write(values, 8, batch=1), write(values, 8, batch=7)
+    assert single == batched
+    assert [(block.first_image, block.n_images) for block in single] == [(0, 3), (3, 3), (6, 3), (9, 2)]
 
 
 def test_more_bits_keep_more_of_the_map() -> None:
     values = heavy_tailed(50, signed=True)
     exact = maps.unit(values.reshape(50, -1))
-    kept = [maps.cosines(decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
-    assert kept == sorted(kept)
-    assert kept[BITS.index(4)] > 0.95
-    assert kept[BITS.index(8)] > 0.9999
-    assert kept[BITS.index(16)] > 1 - 1e-8
-    assert kept[BITS.index(32)] > 1 - 1e-12
+    fidelity = [maps.cosines(decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
+    assert fidelity == sorted(fidelity)
+    assert fidelity[BITS.index(4)] > 0.95
+    assert fidelity[BITS.index(8)] > 0.9999
+    assert fidelity[BITS.index(16)] > 1 - 1e-8
+    assert fidelity[BITS.index(32)] > 1 - 1e-12
 
 
 @given(

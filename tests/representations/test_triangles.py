@@ -49,10 +49,10 @@ def test_nothing_is_written_into_the_given_arrays() -> None:
 def test_inner_products_of_kernels_are_kept(method: str) -> None:
     """Twice what lies above the diagonal, and the diagonal once: no kernel has to be unpacked to compare two."""
     rng = np.random.default_rng(0)
-    one, other = (kernel(method, rng.standard_normal((9, 5))) for _ in range(2))
+    first, second = (kernel(method, rng.standard_normal((9, 5))) for _ in range(2))
     twice = np.repeat([1.0, 2.0], [9, 36])
-    assert pack_triangle(one) @ (twice * pack_triangle(other)) == pytest.approx((one * other).sum(), abs=1e-14)
-    np.testing.assert_allclose(unpack_triangle(pack_triangle(one)), one, atol=1e-15)
+    assert pack_triangle(first) @ (twice * pack_triangle(second)) == pytest.approx((first * second).sum(), abs=1e-14)
+    np.testing.assert_allclose(unpack_triangle(pack_triangle(first)), first, atol=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (2, 3), (4,), (2, 2, 2)])

@@ -192,7 +192,7 @@ def test_photographs_come_along_if_they_are_those_of_the_fingerprint(
     assert mine.spaces()[-1].n_models == 2
     fresh = space(tmp_path / "fresh")
     spoil(other, "UPDATE main.probe_images SET png = (SELECT any_value(png) FROM main.probe_images WHERE k = 0)")
-    with pytest.raises(ProbeError, match="not those of its fingerprint"):
+    with pytest.raises(ProbeError, match="do not match its fingerprint"):
         fresh.merge(other.home, spaces="all")
     assert len(fresh.spaces()) == 3
 

@@ -180,7 +180,7 @@ def test_tables_that_contradict_each_other(copy: ModelSpace, statement: str, wha
 
 def test_probe_images_that_show_something_else(copy: ModelSpace) -> None:
     change(copy, "UPDATE probe_images SET png = (SELECT png FROM probe_images WHERE k = 1) WHERE k = 0")
-    assert "not those of its fingerprint" in failures(copy)["probe set images"].detail
+    assert "do not match its fingerprint" in failures(copy)["probe set images"].detail
     assert "probe set images" not in failures(copy, deep=False)
 
 

@@ -24,8 +24,8 @@ def scene_distance(scene: Scene, p: np.ndarray) -> np.ndarray:
     for primitive in scene.primitives:
         c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
         q = p - np.array(primitive.center)
-        own = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
-        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, own))
+        local = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
+        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, local))
     return best
 
 
@@ -39,13 +39,13 @@ def march(scene: Scene, size: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def some() -> tuple[list[Scene], rooms.Render]:
+def sampled() -> tuple[list[Scene], rooms.Render]:
     drawn = rooms.sample_scenes(0, 16, seed=3)
     return drawn, rooms.render(drawn, SIZE, samples=1)
 
 
-def test_distance_agrees_with_ray_marching(some: tuple[list[Scene], rooms.Render]) -> None:
-    drawn, r = some
+def test_distance_agrees_with_ray_marching(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    drawn, r = sampled
     for scene, distance in zip(drawn[:6], r.distance[:6], strict=True):
         error = abs(march(scene, SIZE) - distance.double().numpy().ravel())
         assert np.quantile(error, 0.99) < 1e-3  # the march is slow where a ray grazes an edge
@@ -68,23 +68,23 @@ def test_one_wall_and_one_sphere_by_hand() -> None:
     assert (r.semantic[0, 50, 50], r.semantic[0, 100, 50], r.semantic[0, 50, 0]) == (6, 1, 0)
 
 
-def test_zdepth_is_distance_times_cosine(some: tuple[list[Scene], rooms.Render]) -> None:
-    drawn, r = some
+def test_zdepth_is_distance_times_cosine(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    drawn, r = sampled
     for scene, distance, zdepth in zip(drawn, r.distance, r.zdepth, strict=True):
         cosine = pixel_rays(scene, SIZE) @ scene.rotation[:, 2]
         assert np.allclose(zdepth.numpy().ravel(), distance.numpy().ravel() * cosine, rtol=1e-5)
 
 
-def test_normals_are_unit_and_face_the_camera(some: tuple[list[Scene], rooms.Render]) -> None:
-    drawn, r = some
+def test_normals_are_unit_and_face_the_camera(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    drawn, r = sampled
     assert torch.allclose(r.normals.norm(dim=1), torch.ones_like(r.distance), atol=1e-5)
     for scene, normals in zip(drawn, r.normals, strict=True):
         rays = pixel_rays(scene, SIZE) @ scene.rotation
         assert ((normals.permute(1, 2, 0).reshape(-1, 3).numpy() * rays).sum(1) < 1e-6).all()
 
 
-def test_normals_of_planes_are_cross_products_of_neighbouring_points(some: tuple[list[Scene], rooms.Render]) -> None:
-    drawn, r = some
+def test_normals_of_planes_are_cross_products_of_neighbouring_points(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    drawn, r = sampled
     checked = 0
     for k, scene in enumerate(drawn):
         rays = (pixel_rays(scene, SIZE) @ scene.rotation).reshape(SIZE, SIZE, 3)
@@ -93,8 +93,8 @@ def test_normals_of_planes_are_cross_products_of_neighbouring_points(some: tuple
         cross /= np.linalg.norm(cross, axis=-1, keepdims=True)
         ids, bends = r.surface_id[k].numpy(), r.curvature[k, 0].numpy()
         flat = (ids[1:, :-1] == ids[:-1, :-1]) & (ids[:-1, 1:] == ids[:-1, :-1]) & (bends[:-1, :-1] == 0)
-        given = r.normals[k].permute(1, 2, 0).numpy()[:-1, :-1]
-        off = np.minimum(abs(cross - given).max(-1), abs(cross + given).max(-1))
+        rendered = r.normals[k].permute(1, 2, 0).numpy()[:-1, :-1]
+        off = np.minimum(abs(cross - rendered).max(-1), abs(cross + rendered).max(-1))
         assert off[flat].max() < 2e-3
         checked += int(flat.sum())
     assert checked > 2000
@@ -142,9 +142,9 @@ def test_scene_k_does_not_depend_on_how_many_are_drawn() -> None:
     assert rooms.sample_scenes(0, 6, 7)[4:] == rooms.sample_scenes(4, 2, 7)
     assert not np.array_equal(rooms.render_rgb8(0, 1, seed=8, size=20), many[:1])
     drawn = rooms.sample_scenes(0, 6, 7)
-    one, all_of_them = rooms.render(drawn[5:], 20), rooms.render(drawn, 20)
-    assert torch.equal(one.rgb[0], all_of_them.rgb[5])
-    assert torch.equal(one.normals[0], all_of_them.normals[5])
+    single, all_of_them = rooms.render(drawn[5:], 20), rooms.render(drawn, 20)
+    assert torch.equal(single.rgb[0], all_of_them.rgb[5])
+    assert torch.equal(single.normals[0], all_of_them.normals[5])
 
 
 def test_rgb8_is_the_rendered_rgb_rounded() -> None:
@@ -166,8 +166,8 @@ GOLDEN_MEANS = [
 ]  # fmt: skip
 
 
-def test_frame_and_labels_fit_the_picture(some: tuple[list[Scene], rooms.Render]) -> None:
-    drawn, r = some
+def test_frame_and_labels_fit_the_picture(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    drawn, r = sampled
     eye = torch.eye(3).expand(len(r), 3, 3)
     assert torch.allclose(r.rotation @ r.rotation.transpose(1, 2), eye, atol=1e-5)
     assert torch.allclose(r.vanishing @ r.vanishing.transpose(1, 2), eye, atol=1e-5)
@@ -180,12 +180,12 @@ def test_frame_and_labels_fit_the_picture(some: tuple[list[Scene], rooms.Render]
         forward = abs(scene.rotation[:, 2])
         assert r.layout[k, :2].sum() == pytest.approx(2 * scene.half[0 if forward[0] > forward[2] else 1])
         for surface in range(6):  # the distance of a wall's points along its normal is the layout's
-            here = r.surface_id[k] == surface
-            if not here.any():
+            mask = r.surface_id[k] == surface
+            if not mask.any():
                 continue
             rays = torch.tensor((pixel_rays(scene, SIZE) @ scene.rotation).reshape(SIZE, SIZE, 3)).float()
-            points = rays[here] * r.distance[k][here][:, None]
-            normal = r.normals[k, :, here].T
+            points = rays[mask] * r.distance[k][mask][:, None]
+            normal = r.normals[k, :, mask].T
             towards = [
                 (r.vanishing[k, axis] * sign) for axis, sign in ((0, 1), (0, -1), (1, -1), (1, 1), (2, -1), (2, 1))
             ]
@@ -202,8 +202,8 @@ def test_main_object_is_always_seen() -> None:
     assert len(r.place.unique()) == len(rooms.PLACE_NAMES)
 
 
-def test_values_are_in_their_ranges(some: tuple[list[Scene], rooms.Render]) -> None:
-    _, r = some
+def test_values_are_in_their_ranges(sampled: tuple[list[Scene], rooms.Render]) -> None:
+    _, r = sampled
     assert r.rgb.min() >= 0
     assert r.rgb.max() <= 1
     assert r.rgb.std() > 0.1
@@ -249,7 +249,7 @@ def test_impossible_requests_are_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_renders_the_same() -> None:
     drawn = rooms.sample_scenes(0, 4, 0)
-    here, there = rooms.render(drawn, 32), rooms.render(drawn, 32, device="cuda")
-    assert there.rgb.is_cuda
-    assert (here.distance - there.distance.cpu()).abs().median() < 1e-5
-    assert (here.rgb - there.rgb.cpu()).abs().mean() < 1e-3
+    on_cpu, on_gpu = rooms.render(drawn, 32), rooms.render(drawn, 32, device="cuda")
+    assert on_gpu.rgb.is_cuda
+    assert (on_cpu.distance - on_gpu.distance.cpu()).abs().median() < 1e-5
+    assert (on_cpu.rgb - on_gpu.rgb.cpu()).abs().mean() < 1e-3

@@ -19,7 +19,7 @@ from modelspace.worlds.yard_scenes import CRENEL, FLAT, GABLE, ROUND, RUIN, Top,
 
 SIZE = 24
 
-Some = tuple[list[Yard], rooms.Render]
+Sampled = tuple[list[Yard], rooms.Render]
 
 
 def objects_distance(yard: Yard, p: np.ndarray) -> np.ndarray:
@@ -28,8 +28,8 @@ def objects_distance(yard: Yard, p: np.ndarray) -> np.ndarray:
     for primitive in yard.primitives:
         c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
         q = p - np.array(primitive.center)
-        own = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
-        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, own))
+        local = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
+        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, local))
     return best
 
 
@@ -77,13 +77,13 @@ def walk(yard: Yard, origin: np.ndarray, directions: np.ndarray, limit: float) -
 
 
 @pytest.fixture(scope="module")
-def some() -> Some:
+def sampled() -> Sampled:
     drawn = yards.sample_scenes(0, 16, seed=3)
     return drawn, yards.render(drawn, SIZE, samples=1)
 
 
-def test_distance_agrees_with_a_walk_along_each_ray(some: Some) -> None:
-    drawn, r = some
+def test_distance_agrees_with_a_walk_along_each_ray(sampled: Sampled) -> None:
+    drawn, r = sampled
     for yard, distance in zip(drawn[:6], r.distance[:6], strict=True):
         expected = walk(yard, np.array(yard.eye), pixel_rays(yard, SIZE), yards.RANGE)
         error = abs(expected - distance.double().numpy().ravel())
@@ -99,8 +99,8 @@ def test_wall_tops_by_definition(kind: int) -> None:
     assert (max(expected) > min(expected) + 0.2) == (kind != FLAT)
 
 
-def test_shadows_agree_with_a_walk_towards_the_sun(some: Some) -> None:
-    drawn, r = some
+def test_shadows_agree_with_a_walk_towards_the_sun(sampled: Sampled) -> None:
+    drawn, r = sampled
     shares = []
     for k, yard in enumerate(drawn[:6]):
         rays = pixel_rays(yard, SIZE)
@@ -110,10 +110,10 @@ def test_shadows_agree_with_a_walk_towards_the_sun(some: Some) -> None:
         inside = (abs(points[:, 0]) < yard.half[0] - 0.05) & (abs(points[:, 2]) < yard.half[1] - 0.05)
         inside &= (normals @ sun > 0.05) & (r.distance[k].numpy().ravel() < yards.RANGE)
         start = points[inside] + 0.02 * normals[inside]
-        given = yards._sunny(yard, torch.tensor(start.T)).numpy()
+        sunny = yards._sunny(yard, torch.tensor(start.T)).numpy()
         expected = walk(yard, start, np.broadcast_to(sun, start.shape), 30.0) > 29.9
-        assert (given == expected).mean() > 0.97
-        shares.append(given.mean())
+        assert (sunny == expected).mean() > 0.97
+        shares.append(sunny.mean())
     assert min(shares) < 0.9  # somewhere there is shadow
     assert max(shares) > 0.5
 
@@ -143,8 +143,8 @@ def test_one_wall_one_ball_and_the_sky_by_hand() -> None:
     assert (r.semantic[0, 50, 50], r.semantic[0, 100, 50], r.semantic[0, 50, 0], r.semantic[0, 0, 50]) == (10, 1, 0, 2)
 
 
-def test_normals_are_unit_and_face_the_camera(some: Some) -> None:
-    drawn, r = some
+def test_normals_are_unit_and_face_the_camera(sampled: Sampled) -> None:
+    drawn, r = sampled
     assert torch.allclose(r.normals.norm(dim=1), torch.ones_like(r.distance), atol=1e-5)
     for yard, normals, distance, zdepth in zip(drawn, r.normals, r.distance, r.zdepth, strict=True):
         rays = pixel_rays(yard, SIZE) @ yard.rotation
@@ -152,8 +152,8 @@ def test_normals_are_unit_and_face_the_camera(some: Some) -> None:
         assert np.allclose(zdepth.numpy().ravel(), distance.numpy().ravel() * rays[:, 2], rtol=1e-5)
 
 
-def test_normals_of_planes_are_cross_products_of_neighbouring_points(some: Some) -> None:
-    drawn, r = some
+def test_normals_of_planes_are_cross_products_of_neighbouring_points(sampled: Sampled) -> None:
+    drawn, r = sampled
     checked = 0
     for k, yard in enumerate(drawn):
         rays = (pixel_rays(yard, SIZE) @ yard.rotation).reshape(SIZE, SIZE, 3)
@@ -164,15 +164,15 @@ def test_normals_of_planes_are_cross_products_of_neighbouring_points(some: Some)
         flat = (ids[1:, :-1] == ids[:-1, :-1]) & (ids[:-1, 1:] == ids[:-1, :-1]) & (bends[:-1, :-1] == 0)
         near = r.distance[k].numpy() < yards.RANGE  # what is farther is recorded nearer, and the sky is a sphere
         flat &= near[:-1, :-1] & near[1:, :-1] & near[:-1, 1:]
-        given = r.normals[k].permute(1, 2, 0).numpy()[:-1, :-1]
-        off = np.minimum(abs(cross - given).max(-1), abs(cross + given).max(-1))
+        rendered = r.normals[k].permute(1, 2, 0).numpy()[:-1, :-1]
+        off = np.minimum(abs(cross - rendered).max(-1), abs(cross + rendered).max(-1))
         assert off[flat].max() < 2e-3
         checked += int(flat.sum())
     assert checked > 2000
 
 
-def test_labels_have_the_counts_that_the_tasks_predict(some: Some) -> None:
-    _, r = some
+def test_labels_have_the_counts_that_the_tasks_predict(sampled: Sampled) -> None:
+    _, r = sampled
     assert len(yards.SEMANTIC) == len(rooms.SEMANTIC) == tasks.task("segmentsemantic").outputs
     assert len(yards.OBJECTS) == tasks.task("class_1000").outputs
     assert len(yards.PLACE_NAMES) == tasks.task("class_places").outputs

@@ -95,18 +95,18 @@ def test_every_task_is_measured_again() -> None:
 def test_the_score_is_found_again(name: str, held_out: dict[int, Render]) -> None:
     """A linear map of the output, fitted and judged on held-out rooms, does as well as recorded: the right weights,
     the right label and the right renderer are here, and what they know is more than the mean."""
-    card, wanted = zoo.card(name), task(zoo.card(name).task)
+    card, target = zoo.card(name), task(zoo.card(name).task)
     r = rooms_of(held_out, card.preprocessing.input_size[0])
-    label = wanted.label(r)
-    if not wanted.classifies:
+    label = target.label(r)
+    if not target.classifies:
         scaling = Scaling(torch.tensor(card.details["label_mean"]), torch.tensor(card.details["label_std"]))
         label = scaling.apply(label)
         assert label.mean().abs() < 0.25  # the stored constants fit these rooms
         assert 0.6 < label.std() < 1.6
-    output = training.apply(wanted, zoo.load(name), (r.rgb * 255 + 0.5).to(torch.uint8), layer=card.layer)
-    found = training.readout(wanted, output, label)
-    assert found == pytest.approx(card.details["readout"], abs=0.03)
-    assert found < 0.92
+    output = training.apply(target, zoo.load(name), (r.rgb * 255 + 0.5).to(torch.uint8), layer=card.layer)
+    readout = training.readout(target, output, label)
+    assert readout == pytest.approx(card.details["readout"], abs=0.03)
+    assert readout < 0.92
 
 
 def test_unknown_names_get_near_ones() -> None:
@@ -124,16 +124,16 @@ def test_damaged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
     with pytest.raises(DamagedError, match="rgb2depth"):
         zoo.load("rgb2depth")
-    with pytest.raises(NotFoundError, match="not there"):
+    with pytest.raises(NotFoundError, match="are missing"):
         zoo.load("rgb2mist")
 
 
 def test_the_scores_can_fail(held_out: dict[int, Render]) -> None:
     """The readout of one task's label from another task's output, or from noise, is not the recorded one."""
-    card, wanted = zoo.card("vanishing_point"), task("vanishing_point")
-    label = torch.randn(MEASURED, wanted.outputs, generator=torch.Generator().manual_seed(0))
+    card, target = zoo.card("vanishing_point"), task("vanishing_point")
+    label = torch.randn(MEASURED, target.outputs, generator=torch.Generator().manual_seed(0))
     output = torch.randn(MEASURED, 16, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert training.readout(wanted, output, label) > card.details["readout"] + 0.1
+    assert training.readout(target, output, label) > card.details["readout"] + 0.1
 
 
 def test_names_and_cards_do_not_import_torch() -> None:
