@@ -141,6 +141,6 @@ def test_a_section_runs_on_few_models(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3. Bits per map element: " in done.stdout
-    assert "sections 1, 2, 4, 5, 6, 7, 8, 9 are not there yet" in done.stdout
+    assert "sections 1, 2, 4, 5, 6, 7, 8, 9 are missing" in done.stdout
     assert (tmp_path / "reproduction" / "bits.png").stat().st_size > 10_000
     assert not (tmp_path / "reproduction.md").exists()
