@@ -464,8 +464,8 @@ def page(rows: dict[str, list[Row]]) -> str:
         errors = [row for row in group if row.error]
         text += [f"- {row.name.partition(':')[2].strip()}: {row.error}" for row in errors] + ([""] if errors else [])
     text += [
-        "Maps: saliency, gradient*input, ε-LRP, in this order; all: all three work. The residual is rounded up to a power",
-        "of ten.",
+        "Maps: saliency, gradient*input, ε-LRP, in this order; all: all three work. The residual is rounded up to a",
+        "power of ten.",
     ]
     return "\n".join(text) + "\n"
 
