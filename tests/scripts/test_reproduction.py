@@ -1,4 +1,4 @@
-"""The page that checks the paper's claims: its rules on made-up numbers, its structure, and one section run small."""
+"""The page that checks the paper's claims: rules on synthetic numbers, structure, and one section on few models."""
 
 from __future__ import annotations
 

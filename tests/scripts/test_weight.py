@@ -1,4 +1,4 @@
-"""The page on what fewer bytes cost: its roundings against their definitions, and the whole of it on few models."""
+"""The page on the size of a registry: roundings against their definitions, and the whole page on few models."""
 
 from __future__ import annotations
 
