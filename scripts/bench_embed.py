@@ -1,9 +1,9 @@
-"""What an embedding pass costs, as a ratio to the least that could do it.
+"""Benchmark the embedding pass, as a ratio to the least work that it has to do.
 
-The floor is a bare loop of forward and gradient with respect to the input, at the same batch size, on the same images
-already on the device: what saliency and gradient*input can't do without. Rounds of floor and pass are interleaved and
-the ratio of the medians is printed: machines are noisy, and a least time is one of a moment when the processor ran
-faster. On a CPU seconds are those of the process, not of the wall. Memory is the peak resident size of a process of its own.
+The floor is a bare loop of forward passes and gradients with respect to the input, at the same batch size, on the same
+images, already on the device: saliency and gradient*input need at least this. Rounds of floor and pass are interleaved,
+and the ratio of the medians is printed: machines are noisy, and the minimum is a moment when the processor ran faster.
+On a CPU, times are processor time, not wall time. Memory is the peak resident size of a separate process.
 
     python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda] [--spaces]
 """
@@ -34,11 +34,11 @@ from modelspace.types import Preprocessing, SpaceSpec
 class Bottleneck(nn.Module):
     """The residual block of ResNet-50 (He et al., CVPR 2016, figure 5, right)."""
 
-    def __init__(self, inside: int, width: int, stride: int) -> None:
+    def __init__(self, n_in: int, width: int, stride: int) -> None:
         super().__init__()
         out = 4 * width
         self.body = nn.Sequential(
-            nn.Conv2d(inside, width, 1, bias=False),
+            nn.Conv2d(n_in, width, 1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, stride, 1, bias=False),
@@ -47,10 +47,10 @@ class Bottleneck(nn.Module):
             nn.Conv2d(width, out, 1, bias=False),
             nn.BatchNorm2d(out),
         )
-        short = stride != 1 or inside != out
+        changes_shape = stride != 1 or n_in != out
         self.skip: nn.Module = (
-            nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-            if short
+            nn.Sequential(nn.Conv2d(n_in, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            if changes_shape
             else nn.Identity()
         )
 
@@ -66,12 +66,12 @@ def resnet50() -> nn.Module:
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, 1),
     ]
-    inside = 64
+    n_in = 64
     for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
         for block in range(blocks):
-            layers.append(Bottleneck(inside, width, stride if block == 0 else 1))
-            inside = 4 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, 1000))
+            layers.append(Bottleneck(n_in, width, stride if block == 0 else 1))
+            n_in = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, 1000))
 
 
 def small() -> nn.Module:
@@ -93,7 +93,7 @@ CASES = {
     "all three": ("saliency", "gradient_x_input", "epsilon_lrp"),
 }
 
-#: What a further space costs beside gradient*input, with --spaces.
+#: Spaces that --spaces adds to gradient*input.
 FURTHER = {
     "gradient*input": ("gradient_x_input",),
     "  and saliency": ("gradient_x_input", "saliency"),
@@ -112,12 +112,12 @@ def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of this process on a CPU, where others may be running; of the wall on an accelerator."""
+    """Processor time on a CPU, where other processes may run; wall time on an accelerator."""
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
 def floor(tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> float:
-    """Seconds of the bare loop."""
+    """Seconds that the bare loop takes."""
     started = clock(inputs[0].device)
     for x in inputs:
         leaf = x.clone().requires_grad_(True)
@@ -126,16 +126,16 @@ def floor(tap: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor
     return clock(inputs[0].device) - started
 
 
-def spaces(wanted: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
-    made = []
-    for one in wanted:
-        method, _, scalar = one.partition(":")
+def spaces(names: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
+    specs = []
+    for name in names:
+        method, _, scalar = name.partition(":")
         if method in KernelSpace.methods():
-            made.append(SpaceSpec(one, "bench", method, n_images, 0, 16))
+            specs.append(SpaceSpec(name, "bench", method, n_images, 0, 16))
         else:
             parameters = dict(METHODS[method].defaults)
-            made.append(SpaceSpec(one, "bench", method, n_images, 64, 8, scalar or "sum", parameters))
-    return made
+            specs.append(SpaceSpec(name, "bench", method, n_images, 64, 8, scalar or "sum", parameters))
+    return specs
 
 
 def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Mapping[str, tuple[str, ...]]) -> None:
@@ -147,22 +147,22 @@ def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Ma
     with frozen(module):
         inputs = [to_input(part, preprocessing, device) for part in batches(images, batch)]
         tap = find_encoder_output(module, inputs[0][:2], None)
-        spent: dict[str, list[float]] = {case: [] for case in cases}
-        base = []
+        times: dict[str, list[float]] = {case: [] for case in cases}
+        floors = []
         floor(tap, inputs)
         for _ in range(rounds):
             for case, methods in cases.items():
-                base.append(floor(tap, inputs))
+                floors.append(floor(tap, inputs))
                 started = clock(device)
                 embed(tap, preprocessing, list(batches(images, batch)), spaces(methods, n_images), device=device)
-                spent[case].append(clock(device) - started)
-    print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(base) / n_images:.2f} ms per image")
-    for case, values in spent.items():
-        print(f"  {case:27s} {statistics.median(values) / statistics.median(base):.2f} x", flush=True)
+                times[case].append(clock(device) - started)
+    print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(floors) / n_images:.2f} ms per image")
+    for case, values in times.items():
+        print(f"  {case:27s} {statistics.median(values) / statistics.median(floors):.2f} x", flush=True)
 
 
 def memory(n_images: int) -> None:
-    """Peak resident size of one pass; run in a process of its own."""
+    """Print the peak resident size of one pass; run in a separate process."""
     module = small()
     preprocessing = Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3)
     device = torch.device("cpu")
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
-    parser.add_argument("--spaces", action="store_true", help="what a further space costs, in place of the usual cases")
+    parser.add_argument("--spaces", action="store_true", help="measure what each additional space costs instead")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -204,7 +204,7 @@ def main() -> None:
     print(f"peak memory, three methods: {peaks[100]:.0f} MiB with 100 images, {peaks[1000]:.0f} MiB with 1,000")
     stored = 3 * 900 * 64 * 64 / 2**20
     print(
-        f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are the 900 more images' codes to be stored"
+        f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are codes of the additional 900 images"
     )
 
 

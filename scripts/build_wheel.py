@@ -1,9 +1,9 @@
-"""Build the wheel; equal sources give equal bytes, with the versions of constraints.txt.
+"""Build the wheel; with the versions of constraints.txt, the same sources give the same bytes.
 
     python scripts/build_wheel.py [--out DIR]
 
-The sources are copied first, with file modes that do not depend on the checkout, so that nothing is left in it and
-nothing of an earlier build gets in. Times are those of SOURCE_DATE_EPOCH.
+The sources are copied first, with file modes that do not depend on the checkout, so that the build leaves nothing in
+the checkout and uses nothing of an earlier build. Times are those of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from build_registry import EPOCH
 
 TOP = Path(__file__).resolve().parent.parent
 
-#: What the wheel is made from.
+#: Sources of the wheel.
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 PACKAGE = "modelspace"
 
@@ -41,19 +41,19 @@ def copy_sources(folder: Path) -> None:
 
 
 def build(out: Path) -> Path:
-    """The wheel, in the folder `out`."""
+    """Build the wheel in the folder `out`; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", str(EPOCH))}
     with tempfile.TemporaryDirectory() as folder:
         copy_sources(Path(folder))
         command = [sys.executable, "-c", BUILD, str(out.resolve())]
         mask = 0o022 if os.name == "posix" else -1
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env=environment, umask=mask, capture_output=True, text=True, check=False
         )
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return out / done.stdout.splitlines()[-1]
+    if process.returncode:
+        sys.exit(process.stdout + process.stderr)
+    return out / process.stdout.splitlines()[-1]
 
 
 def main() -> None:

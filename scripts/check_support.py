@@ -1,13 +1,13 @@
-"""Which models can be registered: every row builds a network, saves random weights, and goes the way of a user from there.
+"""Check which models can be registered: each case builds a network, saves random weights, and loads it as a user would.
 
-A row's weights are saved to a file (transformers: a folder) and loaded through the model's address, so that nothing has to
-be downloaded. Random weights and four images are enough to see whether a network loads, where its encoder output is
-found, whether the three methods of attribution work, and, in float64, whether the ledger of ε-LRP closes.
+The weights are saved to a file (transformers: a folder) and loaded through the model's address, so that nothing has to
+be downloaded. Random weights and four images are enough to see whether a network loads, which encoder output is
+chosen, whether the three attribution methods work, and, in float64, whether the ledger of ε-LRP closes.
 
     python scripts/check_support.py [NAME ...] [--again] [--list] [--no-page]
 
-Rows that were done with the same versions are kept in .cache/support.json; the page is docs/lab-book/support.md. One more kind of
-address is one more entry in `GROUPS`, with a function that yields rows.
+Results for the same versions are cached in .cache/support.json; the page is docs/lab-book/support.md. To add another
+kind of address, add an entry to `GROUPS`, with a function that yields cases.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ PAGE = ROOT / "docs" / "lab-book" / "support.md"
 METHODS = ("saliency", "gradient_x_input", "epsilon_lrp")
 N_IMAGES, SIDE = 4, 128
 
-#: A residual below this means that every node of the graph was treated by a rule that fits it.
+#: A residual below this means that every node of the graph has a fitting rule.
 CLOSED = 1e-9
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network to be checked.
+    """One network to check.
 
     Attributes:
         name: of the row.
-        prepare: writes weights into an empty folder and gives the address and the weights file, if any.
-        flags: preprocessing that the address does not state.
+        prepare: writes weights into an empty folder; returns the address and the weights file, if any.
+        flags: preprocessing that the address does not give.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Case:
 
 @dataclass
 class Row:
-    """What came of it. Empty texts and None: it did not get that far."""
+    """The result of a case; empty texts and None: it did not get that far."""
 
     name: str
     loads: bool = False
@@ -71,6 +71,7 @@ class Row:
 
     @property
     def good(self) -> bool:
+        """Whether nothing failed."""
         return self.loads and len(self.methods) == len(METHODS) and all(self.methods.values()) and not self.error
 
 
@@ -88,7 +89,7 @@ def images() -> Any:
 
 
 def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any] | None = None) -> Row:
-    """Load, tap, attribute, close the books. Errors become part of the row."""
+    """Load a model, tap it, compute maps and the ledger. Errors become part of the row."""
     import torch
 
     from modelspace.attribution.engine import MapRequest, attribute
@@ -118,19 +119,19 @@ def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any]
             row.residual = ledger(tap, x[:1].double()).residual
     except ModelspaceError as error:
         row.error = error.message
-    except Exception as error:  # a traceback of a user's would be a bug; here it is a line of the table
+    except Exception as error:  # any other exception is a bug: the table reports it
         row.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     row.seconds = round(time.process_time() - start, 1)
     return row
 
 
 def randomise(module: Any, scale: bool = False) -> None:
-    """Random weights as trained ones are: no scale is 0 or all the same, as many are when a network is made.
+    """Random weights like trained ones: no scale is 0 or constant, as many are in a new network.
 
     Args:
         module: changed in place.
-        scale: blow up matrices and kernels that are so small that nothing of an image gets through many layers, and the
-            scales of norms that begin at 0.
+        scale: enlarge matrices and kernels that are so small that the signal vanishes after many layers, and scales
+            of norms that are initialised to 0.
     """
     import torch
 
@@ -224,7 +225,7 @@ _SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "
 _SQUARE = {"image_size": 64, "patch_size": 8}
 _STAGES = {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 48, 64]}
 
-#: Name of the row, of the class and of its configuration, what is small in it, and the class of the image processor.
+#: Names of the row, the class and its configuration, options that make it small, and the class of the image processor.
 TRANSFORMERS: list[tuple[str, str, str, dict[str, Any], str]] = [
     ("ViT", "ViTForImageClassification", "ViTConfig", _SMALL | _SQUARE, "ViTImageProcessor"),
     ("ViT encoder", "ViTModel", "ViTConfig", _SMALL | _SQUARE, "ViTImageProcessor"),
@@ -297,14 +298,14 @@ TRANSFORMERS: list[tuple[str, str, str, dict[str, Any], str]] = [
         "MobileViTImageProcessor",
     ),
     (
-        "CLIP (its vision half)",
+        "CLIP (vision tower)",
         "CLIPModel",
         "CLIPConfig",
         {"vision_config": _SMALL | _SQUARE, "text_config": _SMALL | {"vocab_size": 50}, "projection_dim": 16},
         "CLIPImageProcessor",
     ),
     (
-        "SigLIP (its vision half)",
+        "SigLIP (vision tower)",
         "SiglipModel",
         "SiglipConfig",
         {"vision_config": _SMALL | _SQUARE, "text_config": _SMALL | {"vocab_size": 50}},
@@ -375,20 +376,19 @@ def transformers_cases() -> Iterator[Case]:
             randomise(module, scale=True)
             module.save_pretrained(folder)
             side = (options.get("vision_config") or options).get("image_size", 64)
-            made = json.loads(getattr(transformers, processor + "Pil")().to_json_string())
-            made |= {"image_processor_type": processor}
-            made["size"] = (
-                {"shortest_edge": side} if "shortest_edge" in made["size"] else {"height": side, "width": side}
-            )
-            if "crop_size" in made:
-                made["crop_size"] = {"height": side, "width": side}
-            (folder / "preprocessor_config.json").write_text(json.dumps(made))
+            settings = json.loads(getattr(transformers, processor + "Pil")().to_json_string())
+            settings |= {"image_processor_type": processor}
+            square = {"height": side, "width": side}
+            settings["size"] = {"shortest_edge": side} if "shortest_edge" in settings["size"] else square
+            if "crop_size" in settings:
+                settings["crop_size"] = square
+            (folder / "preprocessor_config.json").write_text(json.dumps(settings))
             return f"hf-hub:{folder}", None
 
         yield Case(f"transformers: {name}", prepare)
 
 
-#: Title, and what yields its rows. Needs what the extra of that name installs.
+#: Title -> the function that yields its cases; needs the packages of the extra of that name.
 GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "timm": timm_cases,
     "torchvision": torchvision_cases,
@@ -400,44 +400,46 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    table = {}
     for package in ("torch", "timm", "torchvision", "transformers"):
         try:
-            found[package] = importlib.metadata.version(package).partition("+")[0]
+            table[package] = importlib.metadata.version(package).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            table[package] = "not installed"
+    return table
 
 
 def stored() -> dict[str, dict[str, Any]]:
     if not CACHE.is_file():
         return {}
-    kept: dict[str, Any] = json.loads(CACHE.read_text())
-    return dict(kept["rows"]) if kept.get("versions") == versions() else {}
+    cached: dict[str, Any] = json.loads(CACHE.read_text())
+    return dict(cached["rows"]) if cached.get("versions") == versions() else {}
 
 
 def page(rows: dict[str, list[Row]]) -> str:
     """docs/lab-book/support.md."""
     every = [row for group in rows.values() for row in group]
-    found = versions()
+    packages = versions()
     closed = [row for row in every if row.residual is not None and row.residual < CLOSED]
     text = [
-        "# Models that were tried",
+        "# Models tested",
         "",
         "```",
         "make support",
         "```",
         "",
-        "wrote this page (`scripts/check_support.py`). Each network is built with random weights, which are saved and loaded",
-        "through the model's address; four images; the three attribution methods in float32; the ledger of ε-LRP in float64,",
-        f"whose residual is below {CLOSED:g} where every rule fits ([Attribution](../reference/attribution.md#the-ledger)).",
+        "wrote this page (`scripts/check_support.py`). Each network is built with random weights, which are saved and",
+        "loaded through the model's address; four images; the three attribution methods in float32; the ledger of",
+        f"ε-LRP in float64, whose residual is below {CLOSED:g} if every rule fits",
+        "([Attribution](../reference/attribution.md#the-ledger)).",
         "",
-        f"torch {found['torch']}, timm {found['timm']}, torchvision {found['torchvision']}, "
-        f"transformers {found['transformers']}, Python {platform.python_version()}, CPU, one thread.",
+        f"torch {packages['torch']}, timm {packages['timm']}, torchvision {packages['torchvision']}, "
+        f"transformers {packages['transformers']}, Python {platform.python_version()}, CPU, one thread.",
         "",
         f"**{len(every)} networks: {sum(row.loads for row in every)} load, "
         f"{sum(bool(row.methods) and all(row.methods.values()) for row in every)} give all three maps, "
-        f"the ledger closes for {len(closed)}. {sum(row.seconds for row in every):.0f} seconds of processor time in all.**",
+        f"the ledger closes for {len(closed)}. {sum(row.seconds for row in every):.0f} seconds of processor time in "
+        "total.**",
         "",
     ]
     for title, group in rows.items():
@@ -455,24 +457,24 @@ def page(rows: dict[str, list[Row]]) -> str:
             shape = "x".join(map(str, row.shape))
             layer = f"`{row.layer}`" if row.layer else ""
             text.append(
-                f"| {row.name.partition(':')[2].strip()} | {row.parameters / 1e6:.1f} M | {row.input} | {layer} | {shape} | "
-                f"{maps if row.loads else 'not loaded'} | {residual} | {row.seconds:.1f} |"
+                f"| {row.name.partition(':')[2].strip()} | {row.parameters / 1e6:.1f} M | {row.input} | {layer} "
+                f"| {shape} | {maps if row.loads else 'not loaded'} | {residual} | {row.seconds:.1f} |"
             )
         text.append("")
-        remarks = [row for row in group if row.error]
-        text += [f"- {row.name.partition(':')[2].strip()}: {row.error}" for row in remarks] + ([""] if remarks else [])
+        errors = [row for row in group if row.error]
+        text += [f"- {row.name.partition(':')[2].strip()}: {row.error}" for row in errors] + ([""] if errors else [])
     text += [
-        "Maps: saliency, gradient*input, ε-LRP, in this order, unless all are given. The residual is rounded up to a power",
-        "of ten.",
+        "Maps: saliency, gradient*input, ε-LRP, in this order; all: all three work. The residual is rounded up to a",
+        "power of ten.",
     ]
     return "\n".join(text) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="rows whose name holds one of these words; default: all")
-    parser.add_argument("--again", action="store_true", help="check rows again that are done already")
-    parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
+    parser.add_argument("names", nargs="*", help="cases whose name contains one of these words; default: all")
+    parser.add_argument("--again", action="store_true", help="repeat cases with cached results")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and stop")
     parser.add_argument("--no-page", action="store_true", help="do not write docs/lab-book/support.md")
     options = parser.parse_args()
     cases = {title: list(make()) for title, make in GROUPS.items()}
@@ -489,8 +491,8 @@ def main() -> None:
     done = stored()
     for group in cases.values():
         for case in group:
-            wanted = not options.names or any(word in case.name for word in options.names)
-            if not wanted or (case.name in done and not options.again):
+            selected = not options.names or any(word in case.name for word in options.names)
+            if not selected or (case.name in done and not options.again):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 torch.manual_seed(0)

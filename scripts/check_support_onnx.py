@@ -1,15 +1,15 @@
-"""Which exported models can be registered: exports architectures of timm and torchvision and embeds what comes back.
+"""Check which exported models can be registered: export architectures of timm and torchvision, load and explain them.
 
     python scripts/check_support_onnx.py [--format onnx|onnx-dynamo|pt2|torchscript] [NAME ...]
     python scripts/check_support_onnx.py --page
 
-Prints a table in Markdown; --page writes docs/lab-book/support_exports.md with the tables of `PAGE`. For each architecture, with
-random weights: whether the file loads, the tensor that is explained,
-the largest difference of each map from that of the model before the export, relative to the map's largest value, the
-residual of the ε-LRP ledger, and the seconds that the file took to load and explain two images. Maps and ledger are computed
-in float64, so that what differs is the file (its weights, in float32, folded with batch norm by the exporter) and not how
-rounding falls at a ReLU's kink. Where the sum of the default tensor is constant, as after a layer norm with fresh weights,
-the input of the last layer norm is explained.
+Prints a table in Markdown; --page writes docs/lab-book/support_exports.md with the tables of `PAGE`. For each
+architecture, with random weights: whether the file loads, the tensor that is explained, the largest difference of each
+map from that of the model before the export, relative to the map's largest value, the residual of the ε-LRP ledger, and
+the seconds to load the file and explain two images. Maps and ledger are computed in float64, so that differences come
+from the file (its weights, in float32, folded with batch norm by the exporter) and not from rounding at a ReLU's kink.
+If the sum of the default tensor is constant, as after a layer norm with initial weights, the input of the last layer
+norm is explained.
 
 Needs timm, torchvision and onnx (with onnxscript for onnx-dynamo). The CPU build of torch lacks two of torchvision's
 operators; they are declared first, which is enough to import it.
@@ -65,7 +65,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, object], int]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one exported model did."""
+    """The results of one exported model."""
 
     name: str
     loads: str
@@ -75,13 +75,14 @@ class Row:
     seconds: float = 0.0
 
     def line(self) -> str:
+        """A row of the Markdown table."""
         return " | ".join(
             ["", self.name, self.loads, self.layer, *self.differences, self.residual, f"{self.seconds:.1f}", ""]
         ).strip()
 
 
 def make(name: str) -> tuple[nn.Module, int]:
-    """An architecture with random weights that are the same each time, in evaluation mode."""
+    """An architecture with reproducible random weights, in evaluation mode, and its input side."""
     library, options, side = ARCHITECTURES[name]
     torch.manual_seed(0)
     if library == "timm":
@@ -151,7 +152,7 @@ def check(name: str, format: str, folder: Path) -> Row:
 
 
 def tapped(model: nn.Module, x: torch.Tensor) -> Tap:
-    """The default tap; where its sum is constant, the input of the last layer norm."""
+    """The default tap, or the input of the last layer norm if the sum of the default is constant."""
     tap = find_encoder_output(model, x)
     try:
         check_target(tap, x)
@@ -164,7 +165,7 @@ def tapped(model: nn.Module, x: torch.Tensor) -> Tap:
 
 
 def explain(tap: Tap, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Maps by method; a method that is refused is left out."""
+    """Maps by method, without the methods that are refused."""
     maps = {}
     with frozen(tap.module):
         for method in METHODS:
@@ -173,10 +174,10 @@ def explain(tap: Tap, x: torch.Tensor) -> dict[str, torch.Tensor]:
     return maps
 
 
-#: The formats of the page. The dynamo exporter needs one more package, and gives files that read alike.
+#: The formats of the page. The dynamo exporter needs another package, and its files are similar.
 PAGE = {"onnx": "ONNX", "pt2": "Exported programs (`torch.export`)", "torchscript": "TorchScript, traced"}
 
-HEAD = """# Exported files that were tried
+HEAD = """# Exported files tested
 
 ```
 python scripts/check_support_onnx.py --page

@@ -3,11 +3,10 @@
     python scripts/compute_baselines.py [--models NAME,NAME,...] [--timed NAME,NAME,...] [--repeats R] [--out FILE]
 
 The features are the encoder outputs T on the rooms of the shipped registry's kernels (scripts/build_registry.py).
-Similarities are computed of all networks; costs are taken of one network for each task. What the registry's own spaces
-take on the same images is timed in the same run, model by model in turn with the features, so that the costs can be
-compared. Times are processor time on one thread, which is wall time on a core that has nothing else to do, and the
-least of the repeats; loading a model and drawing the images are in none of them. The figures but the times are the
-same in every run.
+Similarities are computed for all networks; costs are measured for one network per task. The registry's spaces are timed
+on the same images in the same run, model by model and alternating with the features, so that the costs are comparable.
+Times are processor time on one thread, which is wall time on an otherwise idle core, and the minimum over the repeats;
+they exclude loading models and rendering images. All figures except the times are the same in every run.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ FEATURES = (
 
 
 def shipped(images: int, feature_images: int) -> tuple[ProbeRow, list[SpaceSpec], np.ndarray]:
-    """Probe set, spaces and images (N, side, side, 3) uint8 of the full registry's rooms; N is for the features."""
+    """Probe set, spaces and images (feature_images, side, side, 3) uint8 of the full registry's rooms."""
     with tempfile.TemporaryDirectory() as folder:
         space = make_spaces(folder, images, CANVAS, BITS, feature_images, ("rooms",), METHODS)
         with Registry.open(space.path) as registry:
@@ -74,27 +73,27 @@ def features(tap: Tap, preprocessing: Preprocessing, images: np.ndarray) -> np.n
 
 def affinity(blocks: list[list[MapBlock]], spec: SpaceSpec) -> np.ndarray:
     """Affinities of all pairs, (n, n) float64, from stored maps."""
-    rows = [np.concatenate([decode_unit(b, spec) for b in one]).ravel() for one in blocks]
+    rows = [np.concatenate([decode_unit(block, spec) for block in maps]).ravel() for maps in blocks]
     table = np.stack(rows).astype(np.float64)
     return table @ table.T / spec.n_images
 
 
 def compute(
-    names: list[str], timed: list[str], images_wanted: int, features_wanted: int, repeats: int
+    names: list[str], timed: list[str], n_images: int, n_feature_images: int, repeats: int
 ) -> stored.StoredBaselines:
     torch.set_num_threads(1)
-    probes, everything, images = shipped(images_wanted, features_wanted)
-    specs = [spec for spec in everything if not space_of(spec).is_derived]
+    probes, all_specs, images = shipped(n_images, n_feature_images)
+    specs = [spec for spec in all_specs if not space_of(spec).is_derived]
     tables, weights, layers = [], [], []
     blocks: dict[str, list[list[MapBlock]]] = {spec.space_id: [] for spec in specs}
     forward = np.zeros((repeats, len(timed)))
     backward = {spec.space_id: np.zeros((repeats, len(timed))) for spec in specs}
-    for done, name in enumerate(names):
+    for number, name in enumerate(names, 1):
         with prepared(Request(f"zoo:{name}", device="cpu"), images[:2]) as ready:
             weights.append(ready.card.weights_sha256)
             layers.append(ready.card.layer)
             tables.append(features(ready.tap, ready.card.preprocessing, images))
-            spent = ""
+            times = ""
             if name in timed:
                 i = timed.index(name)
                 for repeat in range(repeats):
@@ -103,46 +102,48 @@ def compute(
                     forward[repeat, i] = time.process_time() - start
                     for spec in specs:
                         start = time.process_time()
-                        one = embed(ready.tap, ready.card.preprocessing, batches(images), [spec], device=ready.device)
+                        embedding = embed(
+                            ready.tap, ready.card.preprocessing, batches(images), [spec], device=ready.device
+                        )
                         backward[spec.space_id][repeat, i] = time.process_time() - start
                         if repeat == 0:
-                            blocks[spec.space_id].append(one.blocks[spec.space_id])
-                spent = f": {forward[:, i].min():.2f} s" + "".join(
+                            blocks[spec.space_id].append(embedding.blocks[spec.space_id])
+                times = f": {forward[:, i].min():.2f} s" + "".join(
                     f", {spec.method} {backward[spec.space_id][:, i].min():.2f} s" for spec in specs
                 )
-        print(f"{done + 1:3d}/{len(names)} {name:20s} T {tables[-1].shape[1]}{spent}", flush=True)
+        print(f"{number:3d}/{len(names)} {name:20s} T {tables[-1].shape[1]}{times}", flush=True)
     passes = len(timed) * len(images)
     space_costs = {}
-    for spec in everything:
+    for spec in all_specs:
         space = space_of(spec)
-        # A blend here has one member, whose kernels it re-ranks with.
+        # The blends here have one member, and re-rank with its kernels.
         ranked = next(iter(space.weights)) if isinstance(space, BlendSpace) else spec.space_id
         member = next(other for other in specs if other.space_id == ranked)
-        embedding = float(backward[ranked].min(axis=0).sum())
-        took = []
+        seconds = float(backward[ranked].min(axis=0).sum())
+        comparisons = []
         for _ in range(repeats):
             start = time.process_time()
             if space_of(spec).is_derived:
-                predictability.r2_matrix([KernelSpace(member).kernel(one) for one in blocks[ranked]])
+                predictability.r2_matrix([KernelSpace(member).kernel(kernel) for kernel in blocks[ranked]])
             affinity(blocks[ranked], member)
-            took.append(time.process_time() - start)
-        shown = len(timed) * spec.n_images
+            comparisons.append(time.process_time() - start)
+        n_inputs = len(timed) * spec.n_images
         space_costs[spec.space_id] = Cost(
-            round(embedding + min(took), 4), shown, shown if space_of(member).has_maps else 0
+            round(seconds + min(comparisons), 4), n_inputs, n_inputs if space_of(member).has_maps else 0
         )
-        print(f"{spec.name}: embedding {embedding:.2f} s, comparisons {min(took):.3f} s")
-    once = float(forward.min(axis=0).sum())
+        print(f"{spec.name}: embedding {seconds:.2f} s, comparisons {min(comparisons):.3f} s")
+    seconds = float(forward.min(axis=0).sum())
     costs = {}
-    wide = [table.astype(np.float64) for table in tables]
-    few = [wide[names.index(name)] for name in timed]
+    features64 = [table.astype(np.float64) for table in tables]
+    timed_features = [features64[names.index(name)] for name in timed]
     for method, similar in similarity.METHODS.items():
-        took = []
+        comparisons = []
         for _ in range(repeats):
             start = time.process_time()
-            similar(few)
-            took.append(time.process_time() - start)
-        costs[method] = Cost(round(once + min(took), 4), passes, 0)
-        print(f"{method}: features {once:.2f} s, comparisons {min(took):.3f} s")
+            similar(timed_features)
+            comparisons.append(time.process_time() - start)
+        costs[method] = Cost(round(seconds + min(comparisons), 4), passes, 0)
+        print(f"{method}: features {seconds:.2f} s, comparisons {min(comparisons):.3f} s")
     return stored.StoredBaselines(
         names=tuple(names),
         weights=tuple(weights),
@@ -150,7 +151,7 @@ def compute(
         n_images=len(images),
         probe_id=probes.probe_id,
         features=FEATURES,
-        matrices={method: similar(wide) for method, similar in similarity.METHODS.items()},
+        matrices={method: similar(features64) for method, similar in similarity.METHODS.items()},
         timed=tuple(timed),
         costs=costs,
         space_costs=space_costs,
@@ -160,9 +161,11 @@ def compute(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", help="networks of the zoo; default: all")
-    parser.add_argument("--timed", help="those of them whose costs are taken; default: one for each task")
-    parser.add_argument("--images", type=int, default=IMAGES, help="of the spaces of maps")
-    parser.add_argument("--feature-images", type=int, default=FEATURE_IMAGES, help="of all that compares features")
+    parser.add_argument("--timed", help="those whose costs are measured; default: one per task")
+    parser.add_argument("--images", type=int, default=IMAGES, help="number of images for maps")
+    parser.add_argument(
+        "--feature-images", type=int, default=FEATURE_IMAGES, help="number of images for comparing features"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=stored.FILE)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Kill a process that writes to a registry, again and again, and check after every kill that nothing is lost or half done.
+"""Repeatedly kill a process that writes to a registry, and check that no change is lost or partly applied.
 
     python scripts/kill_loop.py              # 10 kills, as in the tests
     python scripts/kill_loop.py --full       # 200 kills
     python scripts/kill_loop.py --kills 50 --seed 3
 
-The writer announces every change before it begins and after it is committed. After a kill the registry must be what the
-finished changes made of it, with or without the one that was under way, and sound. It is opened for reading and for
-writing in turn, so that both ways of replaying the log are seen.
+The writer announces each change before it begins and after it is committed. After a kill, the registry must pass its
+checks and hold exactly the committed changes, with or without the one in progress. It is opened alternately for reading
+and for writing, so that both ways of replaying the log are tested.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 N_IMAGES = 4
 SPACES = tuple(SpaceSpec(name, "probes", name, N_IMAGES, 8) for name in ("gradient_x_input", "saliency"))
-#: Bytes of maps per block: some changes fit into one write to the log, others make DuckDB checkpoint on the way.
+#: Bytes of maps per block: some changes fit into one write to the log, others trigger a checkpoint of DuckDB.
 SIZES = (100, 30_000, 3_000_000)
 
-#: A model as the loop remembers it: (name when it was added, present name, task).
+#: A model as the loop expects it: (name when it was added, current name, task).
 Model = tuple[str, str, str | None]
 
 
@@ -46,7 +46,7 @@ def blocks(name: str, space: SpaceSpec) -> Iterator[MapBlock]:
 
 
 def coordinates(ids: list[int]) -> list[EmbeddingRow]:
-    """Any sound coordinates will do; these depend on the ids, so that a mixture of old and new ones would be seen."""
+    """Valid coordinates that depend on the ids, so that a mixture of old and new ones would be detected."""
     rows = []
     for position, model_id in enumerate(ids):
         affinities = np.array([0.5 / (1 + other + len(ids)) for other in ids[:position]])
@@ -57,17 +57,17 @@ def coordinates(ids: list[int]) -> list[EmbeddingRow]:
 
 
 def changed(models: list[Model], change: list) -> list[Model]:
-    """What a change makes of the models, in order of adding."""
+    """The models after a change, in order of adding."""
     kind, name, value = change
     if kind == "add":
         return [*models, (name, name, None)]
     if kind == "remove":
         return [model for model in models if model[1] != name]
-    if kind == "replace":  # removed, and added again under its name in one transaction
+    if kind == "replace":  # removed and added under the same name in one transaction
         return [*(model for model in models if model[1] != name), (value, name, None)]
     if kind == "rename":
-        return [(first, value if now == name else now, task) for first, now, task in models]
-    return [(first, now, value if now == name else task) for first, now, task in models]
+        return [(first, value if current == name else current, task) for first, current, task in models]
+    return [(first, current, value if current == name else task) for first, current, task in models]
 
 
 def apply(registry: Registry, change: list) -> None:
@@ -77,8 +77,8 @@ def apply(registry: Registry, change: list) -> None:
         if kind in ("remove", "replace"):
             registry.remove_model(registry.model(name).model_id)
             for space in SPACES:
-                left = [row.model_id for row in registry.embeddings(space.space_id)]
-                registry.replace_coordinates(space.space_id, coordinates(left))
+                ids = [row.model_id for row in registry.embeddings(space.space_id)]
+                registry.replace_coordinates(space.space_id, coordinates(ids))
         if kind in ("add", "replace"):
             size = Preprocessing((8, 8))
             model_id = registry.add_model(ModelCard(name, "loop", value or name, "output", "loop", (1,), size, 1))
@@ -93,7 +93,7 @@ def apply(registry: Registry, change: list) -> None:
 
 
 def write(path: Path, seed: int) -> None:
-    """The writer: changes the registry until it is killed; closes and opens it now and then."""
+    """The writer: changes the registry until it is killed; reopens it from time to time."""
     rng = random.Random(seed)
     serial = 0
     while True:
@@ -117,28 +117,28 @@ def write(path: Path, seed: int) -> None:
 
 
 def state(path: Path, *, reopen_to_write: bool) -> list[Model]:
-    """What the registry holds, once everything in it was compared with what it must be."""
+    """The models in the registry, after comparing its maps and coordinates with the expected ones."""
     with Registry.open(path, write=reopen_to_write) as registry:
         if problems := registry.check():
-            raise SystemExit(f"the registry is not sound: {problems}")
-        found = []
+            raise SystemExit(f"the registry is damaged: {problems}")
+        models = []
         rows = registry.models()
         for space in SPACES:
             stored = registry.embeddings(space.space_id)
-            for left, right in zip(stored, coordinates([row.model_id for row in rows]), strict=True):
-                if left.model_id != right.model_id or not np.array_equal(left.vector, right.vector):
-                    raise SystemExit(f"old and new coordinates are mixed at model {left.model_id}")
+            for row, expected in zip(stored, coordinates([row.model_id for row in rows]), strict=True):
+                if row.model_id != expected.model_id or not np.array_equal(row.vector, expected.vector):
+                    raise SystemExit(f"old and new coordinates are mixed at model {row.model_id}")
         for row in rows:
             first = row.card.weights_sha256
             for space in SPACES:
                 if list(registry.map_blocks(space.space_id, row.model_id)) != list(blocks(first, space)):
                     raise SystemExit(f"the maps of {row.card.name} are not those that were written")
-            found.append((first, row.card.name, row.card.task))
-        return found
+            models.append((first, row.card.name, row.card.task))
+        return models
 
 
 def loop(path: Path, kills: int, seed: int) -> tuple[int, int]:
-    """Kill a writer so many times; (finished changes, changes under way at a kill that were committed all the same)."""
+    """Kill a writer `kills` times; returns the numbers of acknowledged changes and of others that were committed."""
     rng = random.Random(seed)
     Registry.create(path)
     with Registry.open(path, write=True) as registry, registry.transaction():
@@ -159,30 +159,30 @@ def loop(path: Path, kills: int, seed: int) -> tuple[int, int]:
         lines += writer.stdout.readlines()
         writer.wait()
         writer.stdout.close()
-        under_way: list | None = None
+        pending: list | None = None
         for line in lines:
             word, _, change = line.rstrip("\n").partition(" ")
             if word == "begin" and line.endswith("\n"):
-                under_way = json.loads(change)
-            elif word == "end" and under_way is not None:
-                models, under_way = changed(models, under_way), None
+                pending = json.loads(change)
+            elif word == "end" and pending is not None:
+                models, pending = changed(models, pending), None
                 finished += 1
         if not any(lines):
-            raise SystemExit("the writer ended by itself")
-        found = state(path, reopen_to_write=bool(kill % 2))
-        if found != models:
-            if under_way is None or found != changed(models, under_way):
-                raise SystemExit(f"kill {kill}: the registry holds {found}, expected {models} then {under_way}")
-            models = found
+            raise SystemExit("the writer stopped before it was killed")
+        actual = state(path, reopen_to_write=bool(kill % 2))
+        if actual != models:
+            if pending is None or actual != changed(models, pending):
+                raise SystemExit(f"kill {kill}: the registry holds {actual}, expected {models} then {pending}")
+            models = actual
             survived += 1
     return finished, survived
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10, help="how many times the writer is killed")
-    parser.add_argument("--full", action="store_true", help="200 times")
-    parser.add_argument("--seed", type=int, default=0, help="another sequence of changes and moments")
+    parser.add_argument("--kills", type=int, default=10, help="number of kills")
+    parser.add_argument("--full", action="store_true", help="200 kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the changes and the times of the kills")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
@@ -193,7 +193,7 @@ def main() -> None:
             finished, survived = loop(Path(folder) / "registry.duckdb", kills, arguments.seed)
         except ModelspaceError as error:
             raise SystemExit(f"the registry can't be opened or read: {error}") from None
-    print(f"{kills} kills, {finished} changes acknowledged and all there, {survived} more committed when killed")
+    print(f"{kills} kills, {finished} changes acknowledged and all present, {survived} more committed when killed")
 
 
 if __name__ == "__main__":

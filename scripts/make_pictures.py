@@ -1,9 +1,9 @@
-"""Draw the pictures of the README and of docs/how-to/pictures.md out of a registry.
+"""Draw the pictures of the README and of docs/how-to/pictures.md from a registry.
 
     python scripts/make_pictures.py [--home DIR] [--out DIR]
 
-Writes map, tree, heatmap and gallery as PNG files (and as SVG where that is small) into docs/pictures/. The registry is
-only read: coordinates of the map that it does not hold are not stored in it.
+Writes map, tree, heatmap and gallery as PNG files (and as SVG if that is small) into docs/pictures/. The registry is
+only read: missing coordinates of the projection are computed, but not stored in it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from modelspace.workspace import ModelSpace
 
 TOP = Path(__file__).resolve().parent.parent
 
-#: Largest files that go into git, in bytes; a PNG is written with fewer dots per inch until it fits.
+#: Largest files to keep in git, in bytes; the resolution of a PNG is lowered until it fits.
 MAX_PNG, MAX_SVG = 300_000, 150_000
 DPI = (200, 170, 145, 125, 110, 95, 80)
 
-#: Two models of each group, in the gallery's order, as far as the registry has them; and the probe images.
+#: Two models of each group, in the gallery's order, if the registry has them; and the probe images.
 SHOWN = (
     *("autoencoder", "denoise", "rgb2depth", "reshade", "room_layout", "vanishing_point"),
     *("class_1000", "segmentsemantic"),
@@ -31,7 +31,7 @@ IMAGES = (0, 2, 3)
 
 
 def write(picture: Picture, folder: Path, name: str) -> None:
-    """PNG of at most `MAX_PNG` bytes, and SVG if it is small; an SVG that is too large now is removed."""
+    """PNG of at most `MAX_PNG` bytes, and SVG if it is small; a previous SVG is removed otherwise."""
     for dpi in DPI:
         content = picture.to_bytes("png", dpi=dpi)
         if len(content) <= MAX_PNG:
@@ -63,7 +63,7 @@ def draw(home: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=TOP, help="folder of the registry (default: the project's own)")
+    parser.add_argument("--home", type=Path, default=TOP, help="folder of the registry (default: the project)")
     parser.add_argument("--out", type=Path, default=TOP / "docs" / "pictures", help="folder for the pictures")
     options = parser.parse_args()
     try:

@@ -36,6 +36,7 @@ from modelspace.errors import ConflictError, ModelspaceError, NotFoundError
 from modelspace.lab import ahp, training, transfer
 from modelspace.lab.decoders import tapped
 from modelspace.lab.transfer import TARGETS, Budget
+from modelspace.worlds import WORLDS
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("source", "target", "seed", "weights", "loss")
@@ -54,9 +55,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...) per pair")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="number of processes, with one thread each")
-    parser.add_argument(
-        "--world", choices=training.SOLID_WORLDS, default=HOME, help="world in which transfer is measured"
-    )
+    parser.add_argument("--world", choices=tuple(WORLDS), default=HOME, help="world in which transfer is measured")
     parser.add_argument(
         "--cache", type=Path, help="folder for images and losses; default: .cache/transfer, or .cache/transfer-WORLD"
     )

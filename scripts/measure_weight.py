@@ -1,9 +1,10 @@
-"""Measure what fewer bytes per model cost: canvas and bits of maps, layout and bits of kernels, into docs/lab-book/weight.md.
+"""Measure what saving bytes per model costs: canvas and bits of maps, layout and bits of kernels.
 
     python scripts/measure_weight.py [--print] [--cache DIR] [--models NAME,NAME,...] [--images N]
 
-Every map and kernel is computed once, unrounded, and kept in .cache/reproduce; all else is arithmetic. The figures
-are those of `modelspace evaluate` (oracle rooms, all targets; models of the same task), by the same functions.
+Writes docs/lab-book/weight.md. Every map and kernel is computed once, unrounded, and cached in .cache/reproduce;
+everything else is arithmetic. The figures are those of `modelspace evaluate` (oracle rooms, all targets; models of the
+same task), computed by the same functions.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ KERNEL_BITS = (16, 8, 4, 3, 2)
 SPACES = {"gradient_x_input": "gradient*input", "saliency": "saliency"}
 
 HEAD = """\
-# What a registry weighs
+# Size of a registry
 
 <!-- Written by scripts/measure_weight.py: change that, and run it again. -->
 
 ```sh
-make registry        # what is shipped, byte for byte the same with nothing changed
-make registry-full   # with all probe sets and methods, into .full/
-make weight          # measure what this page says
+make registry        # the shipped registry; unchanged sources give the same bytes
+make registry-full   # all probe sets and methods, into .full/
+make weight          # measure the figures of this page
 ```
 
-Almost all of a registry's bytes are quantised maps and kernels. This page measures what fewer of them cost, on the
+Almost all of a registry's bytes are quantised maps and kernels. This page measures what saving bytes costs, on the
 {models} networks of [the zoo](zoo.md) and the oracle `{oracle}`: the figures of `modelspace evaluate`, from maps and
-kernels that are rounded here as a space rounds them. "Change" is the paired difference to the unrounded values of the
-same canvas or layout, with its 95 % interval over the targets; ρ is Spearman's correlation of the affinities of all
-pairs of models with the unrounded ones.
+kernels that are rounded as in a space. "Change" is the paired difference to the unrounded values of the same canvas
+or layout, with its 95 % interval over the targets; ρ is Spearman's correlation of the affinities of all pairs of
+models with the unrounded ones.
 
 The shipped registry has maps of {map_images} rooms, {canvas} x {canvas} pixels, {bits} bits, and kernels of
 {kernel_images} rooms as `modelspace init` stores them. `make registry-full` builds one with all probe sets and
@@ -56,35 +57,35 @@ methods.
 """
 
 KERNELS = """\
-A kernel is symmetric, so half of it says all (`modelspace.representations.kernels.pack_triangle`). "Rows" is each row
-of the whole matrix between its smallest and largest element, as spaces of kernels were stored first; the diagonal
-stretches that range. "Triangle, one range" is the diagonal and everything above it, each between its own extremes.
-"Triangle, a range per row" has extremes for each row above the diagonal, and for the diagonal: as many ranges as
-rows. R² is that of the directed ranking (`transfer`), largest change over all pairs.
+A kernel is symmetric, so one triangle suffices (`modelspace.representations.kernels.pack_triangle`). "Rows" quantises
+each row of the whole matrix between its smallest and largest element, as kernel spaces were stored at first; the
+diagonal stretches that range. "Triangle, one range" quantises the diagonal and everything above it, each between its
+extremes. "Triangle, a range per row" has extremes for each row above the diagonal, and for the diagonal: as many
+ranges as rows. R² is that of the directed ranking (`transfer`), largest change over all pairs.
 
-At 8 bits nothing is lost. At 4, with a range per row, no figure shows a loss, but the rounded matrices begin to be no
-kernels any more: rounding makes small eigenvalues negative, the ridge regression of the directed ranking divides by
-what is left of them, and R² of a pair moves by 0.5. At 3 and 2 bits R² can be anything, while the affinities are
-still in order.
+At 8 bits nothing is lost. At 4, with a range per row, no figure shows a loss, but the rounded matrices are no longer
+all positive semi-definite: rounding makes small eigenvalues negative, the ridge regression of the directed ranking
+divides by what remains of them, and R² of a pair changes by 0.5. At 3 and 2 bits R² is unusable, while the
+affinities are still accurate.
 """
 
 
-AGAIN = """\
-## Built again, byte for byte
+BUILDS = """\
+## Reproducible builds
 
-`make registry` with nothing changed leaves `git status` clean; so does a build in another folder, at another time.
-What would differ is fixed:
+`make registry` with unchanged sources leaves `git status` clean, whatever the folder and the time. Everything that
+could differ is fixed:
 
 - Rounding: one thread, and for torch, numpy, numba and their libraries the same set of processor instructions
-  (`PINNED` in `scripts/build_registry.py`). With AVX-512 in place of AVX2, affinities move by 5e-5 and places on the
-  stored map by their whole width. Processors without AVX2 give other bytes.
-- Times are those of SOURCE_DATE_EPOCH, a second apart in their order; seconds of embedding are 0.
+  (`PINNED` in `scripts/build_registry.py`). With AVX-512 instead of AVX2, affinities change by 5e-5, and positions on
+  the stored map by its whole width. Processors without AVX2 give other bytes.
+- Times start at SOURCE_DATE_EPOCH, one second apart in order; embedding times are 0.
 - The registry's id and its spaces' first generation are hashes of the content.
-- DuckDB's file: rows are sorted, one thread writes them in one transaction, unused memory is zero, the file's random
-  identifier is replaced by a hash, and blocks have 32 KiB in place of 256, which saves 1.6 MB
+- DuckDB's file: rows are sorted, one thread writes them in one transaction, unused memory is zeroed, the file's
+  random identifier is replaced by a hash, and blocks have 32 KiB instead of 256, which saves 1.6 MB
   (`modelspace/lab/sealing.py`).
 
-`make wheel` repeats itself too: 13.4 MB, with the zoo and without `modelspace/lab`.
+`make wheel` is reproducible too: 13.4 MB, with the zoo and without `modelspace/lab`.
 """
 
 
@@ -94,18 +95,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def rounded(rows: np.ndarray, bits: int) -> np.ndarray:
-    """Maps (models, images, elements) as they are read back from so many bits, each of unit norm."""
+    """Maps (models, images, elements) after quantisation to this number of bits, each of unit norm."""
     if bits == 32:
         return rows
     out = np.empty_like(rows)
-    for at, one in enumerate(rows):
-        codes, scales = maps.quantise(one, bits)
-        out[at] = maps.unit(maps.dequantise(codes, scales, bits, one.shape[1]))
+    for i, row in enumerate(rows):
+        codes, scales = maps.quantise(row, bits)
+        out[i] = maps.unit(maps.dequantise(codes, scales, bits, row.shape[1]))
     return out
 
 
 def between_extremes(values: np.ndarray, bits: int) -> np.ndarray:
-    """Values rounded to 2^bits equal steps from the smallest to the largest."""
+    """Values rounded to 2^bits equally spaced levels from the smallest to the largest."""
     low, high = values.min(), values.max()
     step = (high - low) / ((1 << bits) - 1) or 1.0
     return np.rint((values - low) / step) * step + low
@@ -116,7 +117,7 @@ def by_rows(kernel: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _in_parts(kernel: np.ndarray, bits: int, cuts: Sequence[int]) -> np.ndarray:
-    """A packed triangle with a range for each of its parts."""
+    """A kernel from a packed triangle that is rounded with a range for each of its parts."""
     parts = np.split(kernels.pack_triangle(kernel), cuts)
     return kernels.unpack_triangle(np.concatenate([between_extremes(part, bits) for part in parts]))
 
@@ -144,7 +145,7 @@ def weight(elements: int, ranges: int, bits: int, models: int) -> str:
 
 
 class Figures:
-    """Judges matrices over all models of a scale."""
+    """Evaluates matrices over all models of a scale."""
 
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
@@ -152,22 +153,22 @@ class Figures:
         self.tasks = [zoo.card(name).task for name in scale.models]
         self.oracle = evaluation.load(ORACLE)
 
-    def judge(self, matrices: Mapping[str, np.ndarray]) -> Evaluation:
-        own = {name: (self.scale.tasks, matrix[np.ix_(self.at, self.at)]) for name, matrix in matrices.items()}
-        return evaluation.evaluate(own, self.oracle)
+    def evaluate(self, matrices: Mapping[str, np.ndarray]) -> Evaluation:
+        tables = {name: (self.scale.tasks, matrix[np.ix_(self.at, self.at)]) for name, matrix in matrices.items()}
+        return evaluation.evaluate(tables, self.oracle)
 
     def cells(self, outcome: Evaluation, name: str, matrix: np.ndarray, exact: str) -> list[str]:
         """P@1, P@5, Spearman, Kendall, regret@1, change of Spearman, same task."""
-        found = outcome.row(name).summary
+        summary = outcome.row(name).summary
         k = min(5, len(outcome.ks))
         gap = outcome.difference(name, exact)
         retrieval = same_task(matrix, self.tasks)
         return [
-            f"{found['precision'].mean[0]:.2f}",
-            f"{found['precision'].mean[k - 1]:.2f}",
-            f"{float(found['spearman'].mean):.3f}",
-            f"{float(found['kendall'].mean):.3f}",
-            f"{found['relative_regret'].mean[0]:.2f}",
+            f"{summary['precision'].mean[0]:.2f}",
+            f"{summary['precision'].mean[k - 1]:.2f}",
+            f"{float(summary['spearman'].mean):.3f}",
+            f"{float(summary['kendall'].mean):.3f}",
+            f"{summary['relative_regret'].mean[0]:.2f}",
             "" if name == exact else f"{gap.mean + 0.0:+.3f} [{gap.low + 0.0:+.3f}, {gap.high + 0.0:+.3f}]",
             "" if retrieval is None else f"{float(retrieval.first.mean):.2f}",
         ]
@@ -180,13 +181,13 @@ def of_maps(figures: Figures, kind: str) -> str:
     """The table of one kind of map."""
     scale, rows = figures.scale, []
     for canvas in CANVASES:
-        own = [
+        arrays = [
             passes.embedded(name, "rooms", scale) if canvas == passes.CANVAS else passes.on_canvas(name, canvas, scale)
             for name in scale.models
         ]
-        exact = np.stack([one[kind][:IMAGES] for one in own])
+        exact = np.stack([maps_of_model[kind][:IMAGES] for maps_of_model in arrays])
         matrices = {str(bits): measures.affinity(rounded(exact, bits)) for bits in MAP_BITS}
-        outcome = figures.judge(matrices)
+        outcome = figures.evaluate(matrices)
         for bits in MAP_BITS:
             matrix = matrices[str(bits)]
             size = weight(exact.shape[1] * canvas**2, exact.shape[1], bits, len(scale.models))
@@ -206,55 +207,58 @@ def of_kernels(figures: Figures) -> str:
             stored = [kernels.unit(rounding(kernel, bits)) for kernel in exact]
             near = measures.inner(stored)
             ranked = predictability.r2_matrix([(kernel + kernel.T) / 2 for kernel in stored])
-            outcome = figures.judge({"dds": near, "exact": affinity, "transfer": ranked, "transfer, exact": directed})
-            change = f"{np.abs(near - affinity).max():.0e}", f"{np.abs(ranked - directed).max():.0e}"
-            for name, whole, moved in (("dds", "exact", change[0]), ("transfer", "transfer, exact", change[1])):
-                matrix = near if name == "dds" else ranked
-                cells = figures.cells(outcome, name, matrix, whole)
-                size = weight(*shape(n), bits, len(scale.models))
-                rows.append([layout, str(bits), size, name, moved, *cells])
-    outcome = figures.judge({"dds": affinity, "transfer": directed})
+            outcome = figures.evaluate(
+                {"dds": near, "exact": affinity, "transfer": ranked, "transfer, exact": directed}
+            )
+            size = weight(*shape(n), bits, len(scale.models))
+            for name, reference, matrix, unrounded in (
+                ("dds", "exact", near, affinity),
+                ("transfer", "transfer, exact", ranked, directed),
+            ):
+                change = f"{np.abs(matrix - unrounded).max():.0e}"
+                rows.append([layout, str(bits), size, name, change, *figures.cells(outcome, name, matrix, reference)])
+    outcome = figures.evaluate({"dds": affinity, "transfer": directed})
     for name, matrix in (("dds", affinity), ("transfer", directed)):
         rows.append(["unrounded", "64", "", name, "", *figures.cells(outcome, name, matrix, name)])
     return table(["layout", "bits", "MB", "space", "largest change of affinity or R²", *FIGURES], rows)
 
 
 LRP = """\
-The shipped registry has no space of ε-LRP. The two methods are equal where every nonlinearity is a ReLU, leaky or not
-(Ancona et al., ICLR 2018): over the pairs of the {tasks} task encoders, which the oracles are of, ρ of their affinities
-is {rho:.5f}, no affinity differs by more than {largest:.4f}, and Spearman with the oracle by {gap:+.4f}
-[{low:+.4f}, {high:+.4f}]. They are apart where there are others: over all {models} networks ρ is {rho_all:.3f}. The
-largest difference of an affinity to a task encoder, by architecture, where it is above 0.01: {listed}. The inpainters
-have ELUs, the MobileNets ReLU6. `modelspace init --method epsilon_lrp` makes a space of ε-LRP where that matters.
+The shipped registry has no space of ε-LRP. The two methods are equal if every nonlinearity is a ReLU, leaky or not
+(Ancona et al., ICLR 2018): over the pairs of the {tasks} task encoders, for which the oracles are measured, ρ of their
+affinities is {rho:.5f}, no affinity differs by more than {largest:.4f}, and Spearman with the oracle by {gap:+.4f}
+[{low:+.4f}, {high:+.4f}]. They differ for other nonlinearities: over all {models} networks ρ is {rho_all:.3f}. The
+largest difference of an affinity to a task encoder, by architecture, if above 0.01: {listed}. The inpainters
+have ELUs, the MobileNets ReLU6. `modelspace init --method epsilon_lrp` creates a space of ε-LRP if that matters.
 """
 
 
 def of_lrp(figures: Figures) -> str:
-    """How far ε-LRP differs from gradient*input: the reason why it is not shipped, and where that reason ends."""
+    """How far ε-LRP differs from gradient*input: why it is not shipped, and for which networks that matters."""
     scale = figures.scale
-    one, other = (
+    gradient, lrp = (
         measures.affinity(passes.stacked("rooms", kind, scale, scale.models, IMAGES))
         for kind in ("gradient*input", "ε-LRP")
     )
-    apart = np.abs(one - other)
-    own = np.ix_(figures.at, figures.at)
-    gap = figures.judge({"gxi": one, "lrp": other}).difference("lrp", "gxi")
+    difference = np.abs(gradient - lrp)
+    encoders = np.ix_(figures.at, figures.at)
+    gap = figures.evaluate({"gxi": gradient, "lrp": lrp}).difference("lrp", "gxi")
     worst: dict[str, float] = {}
-    for at, name in enumerate(scale.models):
+    for i, name in enumerate(scale.models):
         architecture = zoo.card(name).architecture
-        worst[architecture] = max(worst.get(architecture, 0.0), float(apart[at, figures.at].max()))
+        worst[architecture] = max(worst.get(architecture, 0.0), float(difference[i, figures.at].max()))
     listed = [
         f"`{name}` {worst[name]:.2f}" for name in sorted(worst, key=worst.__getitem__)[::-1] if worst[name] > 0.01
     ]
     return LRP.format(
         tasks=len(scale.tasks),
         models=len(scale.models),
-        rho=measures.rank_agreement(one[own], other[own]),
-        largest=apart[own].max(),
+        rho=measures.rank_agreement(gradient[encoders], lrp[encoders]),
+        largest=difference[encoders].max(),
         gap=gap.mean,
         low=gap.low,
         high=gap.high,
-        rho_all=measures.rank_agreement(one, other),
+        rho_all=measures.rank_agreement(gradient, lrp),
         listed=", ".join(listed) or "none",
     )
 
@@ -273,7 +277,7 @@ def page(scale: Scale) -> str:
     for method, kind in SPACES.items():
         parts.append(f"## Maps: `{method}`, {IMAGES} rooms\n\n{of_maps(figures, kind)}\n")
     parts.append(f"## Kernels: `dds`, {FEATURE_IMAGES} rooms\n\n{KERNELS}\n{of_kernels(figures)}\n")
-    parts.append(f"## ε-LRP and gradient\\*input\n\n{of_lrp(figures)}\n{AGAIN}")
+    parts.append(f"## ε-LRP and gradient\\*input\n\n{of_lrp(figures)}\n{BUILDS}")
     return wrapped("".join(parts))
 
 

@@ -1,9 +1,9 @@
-"""Check the eight claims of Song et al. (NeurIPS 2019) on the zoo, and write docs/lab-book/reproduction.md with its pictures.
+"""Check the eight claims of Song et al. (NeurIPS 2019) on the zoo, and write docs/lab-book/reproduction.md.
 
     python scripts/reproduce.py [--only 3,5] [--quick] [--docs DIR] [--cache DIR]
 
-Passes and finished sections are kept in .cache/reproduce: a run that is killed continues, and with --only the other
-sections come from there. With --quick three models and few images are used, which says nothing but that it runs.
+Passes and finished sections are cached in .cache/reproduce: a killed run continues, and with --only the other sections
+are read from there. --quick uses few models and images, which only tests that the script runs.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SECTIONS: Mapping[int, Callable[[Data], Section]] = {
 NAME = "reproduction"
 
 
-def run(docs: Path, wanted: list[int], scale: passes.Scale) -> None:
-    """Work out the wanted sections, write their pictures, and the page once every section is there."""
+def run(docs: Path, numbers: list[int], scale: passes.Scale) -> None:
+    """Compute these sections, write their pictures, and the page if all sections exist."""
     torch.set_num_threads(1)
     data = Data(scale)
     folder = passes.CACHE / ("sections" if scale is passes.FULL else "sections-quick")
@@ -49,24 +49,24 @@ def run(docs: Path, wanted: list[int], scale: passes.Scale) -> None:
     if scale is passes.FULL:
         for _ in passes.all_of(scale):
             pass
-    for number in wanted:
+    for number in numbers:
         passes.USED.clear()
-        known = set(folder.parent.rglob("*.npz"))
+        existing = set(folder.parent.rglob("*.npz"))
         start = time.process_time()
         section = SECTIONS[number](data)
         for name, (_, picture) in section.pictures.items():
             content = png(picture)
             (docs / NAME / name).write_bytes(content)
             print(f"{name}: {len(content) / 1000:.0f} kB")
-        fresh = sum(spent for path, spent in passes.USED.items() if path not in known)
-        section.seconds = time.process_time() - start - fresh
-        kept = {
+        in_passes = sum(seconds for path, seconds in passes.USED.items() if path not in existing)
+        section.seconds = time.process_time() - start - in_passes
+        entry = {
             "summary": section.summary(),
             "text": section.to_markdown(),
             "seconds": section.seconds,
-            "passes": {path.name: spent for path, spent in passes.USED.items()},
+            "passes": {path.name: seconds for path, seconds in passes.USED.items()},
         }
-        (folder / f"{number}.json").write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        (folder / f"{number}.json").write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
         print(
             f"{number}. {section.title}: {section.verdict.word}, {section.seconds:.0f} s\n   "
             f"{section.verdict.sentence}",
@@ -74,32 +74,36 @@ def run(docs: Path, wanted: list[int], scale: passes.Scale) -> None:
         )
     files = {number: folder / f"{number}.json" for number in SECTIONS}
     if missing := [str(number) for number, file in files.items() if not file.is_file()]:
-        print(f"the page is not written: sections {', '.join(missing)} are not there yet")
+        print(f"the page is not written: sections {', '.join(missing)} are missing")
         return
-    stored = [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
-    spent: dict[str, float] = {}
-    for one in stored:
-        spent |= one["passes"]
-    seconds = sum(one["seconds"] for one in stored)
-    text = page([one["summary"] for one in stored], [one["text"] for one in stored], seconds, sum(spent.values()))
+    entries = [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
+    pass_seconds: dict[str, float] = {}
+    for entry in entries:
+        pass_seconds |= entry["passes"]
+    text = page(
+        [entry["summary"] for entry in entries],
+        [entry["text"] for entry in entries],
+        sum(entry["seconds"] for entry in entries),
+        sum(pass_seconds.values()),
+    )
     (docs / f"{NAME}.md").write_text(text, encoding="utf-8")
     print(docs / f"{NAME}.md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="sections to work out, for example 3,5; default: all")
-    parser.add_argument("--quick", action="store_true", help="three models, few images")
+    parser.add_argument("--only", help="sections to compute, for example 3,5; default: all")
+    parser.add_argument("--quick", action="store_true", help="few models and images")
     parser.add_argument(
         "--docs", type=Path, default=passes.TOP / "docs" / "lab-book", help="folder for the page and the pictures"
     )
     parser.add_argument("--cache", type=Path, default=passes.CACHE, help="folder for passes and finished sections")
     options = parser.parse_args()
-    wanted = sorted({int(number) for number in options.only.split(",")}) if options.only else list(SECTIONS)
-    if unknown := [number for number in wanted if number not in SECTIONS]:
+    numbers = sorted({int(number) for number in options.only.split(",")}) if options.only else list(SECTIONS)
+    if unknown := [number for number in numbers if number not in SECTIONS]:
         sys.exit(f"there is no section {unknown[0]}; there are 1 to {max(SECTIONS)}")
     passes.CACHE = options.cache
-    run(options.docs, wanted, passes.QUICK if options.quick else passes.FULL)
+    run(options.docs, numbers, passes.QUICK if options.quick else passes.FULL)
 
 
 if __name__ == "__main__":

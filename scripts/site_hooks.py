@@ -1,7 +1,7 @@
-"""What `make site` does besides mkdocs: pages that lie outside docs/, and links to files that are no pages.
+"""Hooks of mkdocs for `make site`: pages from outside docs/, and links to files that are not pages.
 
-CONTRIBUTING.md and CHANGELOG.md lie where people and GitHub look for them, and are pages of the site too. A link to a file
-outside docs/, such as the source of a module, leads to the repository.
+CONTRIBUTING.md and CHANGELOG.md are at the top level, where people and GitHub look for them, and are also pages of the
+site. A link to a file outside docs/, such as the source of a module, leads to the repository.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Pages of the site that lie at the top of the repository.
+#: Pages of the site from the top level of the repository.
 OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
@@ -36,7 +36,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def rewritten(text: str, folder: str, repository: str) -> str:
-    """A page's text with its links as the site needs them; folder: where the page lies in the repository."""
+    """A page's text with its links rewritten for the site; folder: of the page in the repository."""
 
     def link(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(folder, match[2]))
@@ -48,6 +48,6 @@ def rewritten(text: str, folder: str, repository: str) -> str:
             target = repository + target
         return match[1] + target + match[3]
 
-    # Code is left alone: what looks like a link there is none.
+    # Code is not changed: what looks like a link in it is not.
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)

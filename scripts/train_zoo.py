@@ -121,7 +121,7 @@ def line(name: str, entry: dict[str, object]) -> str:
 
 
 def table(folder: Path) -> str:
-    """Markdown tables of the networks in a folder's zoo.json, in the order of `JOBS`, and of the definitions of tasks."""
+    """Markdown tables of the networks in a folder's zoo.json, in the order of `JOBS`, and of the task definitions."""
     entries = json.loads((folder / "zoo.json").read_text())
     rows = [
         "| name | task | group | architecture | input | trained on | score | constant | ratio | steps | seconds |",

@@ -1,4 +1,4 @@
-"""For the whole run: one cache of rendered rooms, away from the user's; what is required is not skipped."""
+"""For the whole run: a cache of rendered rooms separate from the user's; required tests are not skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that moved: the old ones still work, say so, and give the very same object."""
+"""Renamed names: the old ones still work, with a warning, and give the same object."""
 
 from __future__ import annotations
 

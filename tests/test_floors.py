@@ -1,4 +1,4 @@
-"""The house has floors: a folder imports from those below it only, so that nothing runs back up and nothing in a circle."""
+"""The floors of the package: a folder imports only from those below it, so that there are no import cycles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "modelspace"
 
-#: From the ground up. A module's room is its folder, or itself where it lies at the top of the package.
+#: From the bottom up. A module's room is its folder, or the module itself at the top of the package.
 FLOORS = (
     ("errors", "deprecated"),
     ("types", "names", "home"),
@@ -26,7 +26,7 @@ FLOORS = (
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 
-#: The package itself names its public classes, lazily; `python -m modelspace` is the command line; catalogs hold no code.
+#: The package lazily names its public classes; `python -m modelspace` is the command line; catalogs hold no code.
 OUTSIDE = {"__init__", "__main__", "catalogs"}
 
 
@@ -36,7 +36,7 @@ def room(module: str) -> str:
 
 
 def imports(source: str, module: str) -> Iterator[str]:
-    """Modules of the package that a source text imports anywhere, also inside functions and for types alone."""
+    """Modules of the package that a source text imports anywhere, also inside functions and only for types."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "modelspace")
@@ -96,7 +96,7 @@ def for_types(node: ast.AST) -> bool:
 
 
 def graph(sources: dict[str, str]) -> dict[str, set[str]]:
-    """Each module with those that it imports when it runs; a package's own text counts as the module of its name."""
+    """Each module with those that it imports at run time; a package's `__init__` counts as the module of its name."""
     names = {module.removesuffix(".__init__") for module in sources}
     out: dict[str, set[str]] = {}
     for module, source in sources.items():

@@ -1,4 +1,4 @@
-"""Where something is required, a test that is skipped for the lack of it fails."""
+"""A test that is skipped because something is missing fails if that is required."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_part_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 
 
 def reasons_in(text: str) -> list[str]:
-    """The reasons of all skips that a module's text may lead to."""
+    """The reasons of all skips in a module's source."""
     reasons = []
     for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
         verb = ast.unparse(call.func).split(".")[-1]

@@ -81,8 +81,8 @@ def _opposite(
     """The leaves that can stand at the other end of a subtree when `end` stands at one."""
     if node < n:
         return leaves[node]
-    left, right = (leaves[i] for i in children[node - n])
-    return right if end in left else left
+    left, right = children[node - n]
+    return leaves[int(right if end in leaves[left] else left)]
 
 
 def _min_plus(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def duplicates(names: Sequence[str], affinity: ArrayLike, threshold: float = 0.9
 
 
 def duplicate_groups(names: Sequence[str], pairs: Sequence[Duplicate]) -> list[list[str]]:
-    """Models that are joined by chains of duplicates: groups of 2 or more, largest first, names in their given order."""
+    """Models that are joined by chains of duplicates: groups of 2 or more, largest first, in the order of `names`."""
     number = {name: i for i, name in enumerate(names)}
     rows = [number[pair.first] for pair in pairs]
     columns = [number[pair.second] for pair in pairs]
@@ -81,8 +81,8 @@ def duplicate_groups(names: Sequence[str], pairs: Sequence[Duplicate]) -> list[l
 def outliers(names: Sequence[str], affinity: ArrayLike, k: int = 3, threshold: float = 3.0) -> list[Outlier]:
     """Models whose mean distance to their k nearest lies far above the median model's, furthest first.
 
-    The score is (isolation − median) / (1.4826 · median absolute deviation). Where more than half of the models have the
-    same isolation the spread is zero and nobody can be called an outlier.
+    The score is (isolation − median) / (1.4826 · median absolute deviation). If more than half of the models have
+    the same isolation, the spread is zero and no model is called an outlier.
 
     Args:
         names: n model names.

@@ -78,8 +78,8 @@ def fit_projection(
     Args:
         names: n model names, all different.
         affinity: (n, n) exact affinities; used for up to `MAX_EXACT` models.
-        vectors: (n, d) float32 unit vectors, for larger spaces. Their neighbours are searched exactly (about ten minutes for
-            100,000 vectors of 512 on two cores) unless `neighbours` brings them.
+        vectors: (n, d) float32 unit vectors, for larger spaces. Their neighbours are searched exactly (about ten
+            minutes for 100,000 vectors of 512 on two cores) unless `neighbours` is given.
         neighbours: with `vectors`: (n, m) numbers of the nearest other models, best first, and (n, m) their affinities,
             for example from an index; m >= max(n_neighbors - 1, k).
         n_neighbors: neighbourhood that UMAP keeps together, the model itself counted; None: `default_neighbors`.
@@ -231,10 +231,10 @@ def place_new(
 ) -> NDArray[np.float64]:
     """Places for new models on a map that stays where it is.
 
-    A new model goes to the weighted mean of the places of its k nearest models, with UMAP's own weights
-    exp(−(d − d₁)/σ), d₁ the nearest distance and σ such that the weights sum to log₂ k. Where new models are near to each
-    other (`between`), they are placed one after the other, the one with the nearest anchor first, and each becomes an
-    anchor for the next. Nobody is put exactly onto another.
+    A new model goes to the weighted mean of the positions of its k nearest models, with UMAP's weights
+    exp(−(d − d₁)/σ), d₁ the nearest distance and σ such that the weights sum to log₂ k. If new models are close to each
+    other (`between`), they are placed one after another, starting with the one that has the nearest anchor, and each
+    becomes an anchor for the next. No two models get exactly the same position.
 
     Args:
         coordinates: (n, 2) places of the models that are there; n >= 1.

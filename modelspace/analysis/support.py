@@ -1,7 +1,7 @@
-"""Bootstrap support of a tree's clusters: would they be there with other probe images?
+"""Bootstrap support of a tree's clusters: would they also form with other probe images?
 
-Felsenstein's bootstrap (Evolution, 1985) with probe images in the place of characters: draw as many images as there are,
-with replacement, cluster again, and count how often each cluster of the tree is found with exactly the same models.
+Felsenstein's bootstrap (Evolution, 1985) with probe images in place of characters: resample the images with
+replacement, cluster again, and count how often each cluster of the tree recurs with exactly the same models.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from modelspace.cli.failures import UnknownCommandError
 __all__ = ["COMMANDS", "SETTINGS", "Program", "app", "load"]
 
 
+# typer.Context is the class of click's context that commands name; TyperGroup's methods are typed with click's.
 class Program(TyperGroup):
-    """Finds commands in `COMMANDS`, so that a command imports its own file only."""
+    """Finds commands in `COMMANDS`, so that a command imports only its own file."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of all commands, in the order of the help text."""

@@ -34,7 +34,7 @@ class Group:
         """The parameters that replace the group in the command's signature, annotated for typer."""
         kinds = get_type_hints(cls, include_extras=True)
         flat: list[Parameter] = []
-        for entry in fields(cls):  # type: ignore[arg-type]
+        for entry in fields(cls):  # type: ignore[arg-type]  # only subclasses are dataclasses
             default = Parameter.empty if entry.default is MISSING else entry.default
             flat += _flattened(Parameter(entry.name, Parameter.KEYWORD_ONLY, default=default), kinds[entry.name])
         return flat
@@ -43,7 +43,7 @@ class Group:
     def taken_from(cls, values: dict[str, Any]) -> Self:
         """Create the group from the values of a command's parameters, which are removed from `values`."""
         kinds = get_type_hints(cls, include_extras=True)
-        names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+        names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]  # as above
         return cls(**{name: _taken(name, kinds[name], values) for name in names})
 
 
@@ -57,7 +57,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     def from_the_command_line(**values: Any) -> None:
         command(**{name: _taken(name, kinds[name], values) for name in parameters})
 
-    from_the_command_line.__signature__ = Signature(flat)  # type: ignore[attr-defined]
+    from_the_command_line.__signature__ = Signature(flat)  # type: ignore[attr-defined]  # `inspect.signature` reads it
     from_the_command_line.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return from_the_command_line
 
@@ -121,7 +121,7 @@ class InputOptions(Group):
 
 def _option(row: Field) -> Any:
     several = len(row.metavar.split())
-    kind = str if several == 1 else tuple[(str,) * several]  # type: ignore[misc]
+    kind = str if several == 1 else tuple[(str,) * several]  # type: ignore[misc]  # a length known at run time
     return Annotated[kind | None, typer.Option(flag(row.name), metavar=row.metavar, show_default=False, help=row.help)]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from modelspace.deprecated import renamed
 from modelspace.errors import NotFoundError
+from modelspace.worlds import WORLDS
 from modelspace.worlds.room_scenes import Color, Draw
 from modelspace.worlds.surfaces import noise, paint
 
@@ -207,7 +208,7 @@ def render_flat(world: str, first: int, count: int, seed: int, size: int) -> Fla
         NotFoundError: there is no such world.
     """
     if world not in PAINTERS:
-        raise NotFoundError(f"there is no world {world!r}", f"the worlds are rooms, {', '.join(PAINTERS)}")
+        raise NotFoundError(f"there is no world {world!r}", f"the worlds are {', '.join((*WORLDS, *PAINTERS))}")
     number = (seed * 1_000_003 + sum(ord(letter) * 257**k for k, letter in enumerate(world))) % 2**64
     images: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in range(first, first + count):

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,10 @@ from modelspace.errors import ConflictError, ModelspaceError
 from modelspace.lab.decoders import count_parameters, decoder, fresh, tapped
 from modelspace.lab.patterns import FlatRender, render_flat
 from modelspace.lab.tasks import CLASS_MAP, DENSE, Constant, Scaling, Task, task
-from modelspace.worlds import yards
+from modelspace.worlds import WORLDS
+from modelspace.worlds.raycast import Render
 from modelspace.worlds.room_scenes import RENDERER_VERSION
-from modelspace.worlds.rooms import Render, render, sample_scenes
-from modelspace.worlds.yard_scenes import YARDS_VERSION
 from modelspace.zoo.architectures import architecture
-
-#: Worlds with 3-D scenes, which have labels for all twenty tasks; the others are flat.
-SOLID_WORLDS = ("rooms", "yards")
 
 #: Seed of the training and held-out rooms ("zoo" in ASCII), unlikely to be chosen for a probe set.
 WORLD = 0x7A6F6F
@@ -54,7 +51,7 @@ class Job:
         name: of the network in the zoo.
         task: a name in `modelspace.lab.tasks.TASKS`.
         architecture: a name in `modelspace.zoo.architectures.ARCHITECTURES`.
-        world: "rooms", "yards", or a name in `modelspace.lab.patterns.PAINTERS`.
+        world: a name in `modelspace.worlds.WORLDS`, or a flat world: a name in `modelspace.lab.patterns.PAINTERS`.
         steps: optimiser steps.
         images: number of training scenes.
         batch: images per step.
@@ -111,7 +108,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def world_version(world: str) -> int:
     """Version of a world's renderer; flat worlds have that of rooms."""
-    return YARDS_VERSION if world == "yards" else RENDERER_VERSION
+    return WORLDS[world].version if world in WORLDS else RENDERER_VERSION
 
 
 def _shard_file(cache: Path, world: str, first: int, count: int, size: int) -> Path:
@@ -119,11 +116,11 @@ def _shard_file(cache: Path, world: str, first: int, count: int, size: int) -> P
 
 
 def _render(world: str, first: int, count: int, size: int, device: str) -> Render | FlatRender:
-    if world == "rooms":
-        return render(sample_scenes(first, count, WORLD), size, device)
-    if world == "yards":
-        return yards.render(yards.sample_scenes(first, count, WORLD), size, device)
-    return render_flat(world, first, count, WORLD, size)
+    if world not in WORLDS:
+        return render_flat(world, first, count, WORLD, size)
+    renderer = WORLDS[world].load()
+    scenes: Render = renderer.render(renderer.sample_scenes(first, count, WORLD), size, device)
+    return scenes
 
 
 def _write_shard(path: Path, world: str, first: int, count: int, size: int, device: str) -> None:
@@ -140,7 +137,7 @@ def _read_shard(path: Path, world: str) -> Render | FlatRender:
     tensors["rgb"] = tensors["rgb"].float() / 255
     for name in _HALF_FIELDS & tensors.keys():
         tensors[name] = tensors[name].float()
-    return Render(**tensors) if world in SOLID_WORLDS else FlatRender(**tensors)
+    return Render(**tensors) if world in WORLDS else FlatRender(**tensors)
 
 
 def rendered(
@@ -283,7 +280,7 @@ def train(
         predicted = model(network_input(target, data.rgb[batch], generator))
         loss = target.loss(predicted, data.label[batch])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         optimiser.step()
         total += loss.detach()
         if (step + 1) % every == 0:
@@ -302,7 +299,7 @@ def train(
                     "optimiser": optimiser.state_dict(),
                     "generator": generator.get_state(),
                 }
-                replace_file(checkpoint, lambda temporary, state=state: torch.save(state, temporary))  # type: ignore[misc]
+                replace_file(checkpoint, partial(torch.save, state))
             if on_checkpoint is not None:
                 on_checkpoint(step + 1, running)
     return model.eval(), previous_seconds + time.perf_counter() - started
@@ -421,9 +418,8 @@ def run(
     test_data = Data.load(cache, target, HELD_OUT, held_out, plan.input_size, device, job.world)
     scaling = None if target.classifies else Scaling.measure(data.label)
     constant = Constant.fit(target, data.label)
-    model, seconds = train(
-        job, data.scaled(scaling), cache / "checkpoints" / f"{job.name}.pt", every, on_checkpoint
-    )  # fmt: skip
+    checkpoint = cache / "checkpoints" / f"{job.name}.pt"
+    model, seconds = train(job, data.scaled(scaling), checkpoint, every, on_checkpoint)
     entry: dict[str, Any] = {
         **scores(target, plan.layer, model, test_data.scaled(scaling), constant),
         "task": job.task,

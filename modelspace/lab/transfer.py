@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.lab import training
 from modelspace.lab.tasks import CLASS, CLASS_MAP, DENSE, TASKS, Scaling, Task, task
+from modelspace.worlds import WORLDS
 
 #: Colorization and inpainting are sources only, as in Taskonomy's transfer table.
 TARGETS = tuple(name for name in TASKS if name not in ("colorization", "inpainting_whole"))
@@ -87,11 +88,12 @@ def prepare(
 
     Labels are scaled by the pool's mean and standard deviation.
     """
-    if world not in training.SOLID_WORLDS:
-        raise UsageError(f"transfer can't be measured in {world!r}", f"use {' or '.join(training.SOLID_WORLDS)}")
+    if world not in WORLDS:
+        raise UsageError(f"transfer can't be measured in {world!r}", f"use {' or '.join(WORLDS)}")
     parts = []
     for first, count in ((FIRST_TRAIN, budget.pool), (FIRST_HELD_OUT, budget.held_out)):
-        rgb, labels = [], {name: [] for name in targets}  # type: tuple[list[Tensor], dict[str, list[Tensor]]]
+        rgb: list[Tensor] = []
+        labels: dict[str, list[Tensor]] = {name: [] for name in targets}
         for part in training.rendered(cache, first, count, SIDE, device, world):
             rgb.append((part.rgb * 255).round().to(torch.uint8))
             for name in targets:
@@ -293,12 +295,12 @@ class Readouts:
             optimiser.param_groups[0]["lr"] = budget.rate * warm_up * 0.5 * (1 + math.cos(math.pi * decay))
             batch = torch.stack([order[step] for order in orders]).to(x.device)
             # The sum of mean losses gives each readout the gradient of its own loss.
-            loss = sum(
+            losses = [
                 _image_losses(target, out, labels[target.name][batch]).mean(1).sum()
                 for target, out in self.predict(x[batch])
-            )
+            ]
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[union-attr]
+            sum(losses, torch.zeros((), device=x.device)).backward()  # type: ignore[no-untyped-call]  # as in `train`
             optimiser.step()
         for part in parameters:
             part.requires_grad_(False)

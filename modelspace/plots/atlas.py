@@ -181,7 +181,8 @@ def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Into -1..1, both axes by the same factor: 32-bit floats are then exact enough at any zoom."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = float((high - low).max()) or 1.0
-    return (points - (low + high) / 2) * (2 / span)
+    square: NDArray[np.float64] = (points - (low + high) / 2) * (2 / span)
+    return square
 
 
 def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -37,9 +37,10 @@ def ranking_curves(
         precision: name of a ranking -> P@1, P@2, ..., each 0..1. Lengths may differ.
         recall: the same for R@K; None draws precision alone.
         chance: precision of a random ranking, the same at every K; drawn as a thin line.
-        baselines: names among the rankings that are there for comparison; drawn in gray.
+        baselines: names of the rankings to compare with; drawn in gray.
         title: printed above.
-        width, height: in inches.
+        width: in inches.
+        height: in inches.
 
     Raises:
         UsageError: for no ranking, more than `MAX_LINES`, other names in recall, or values outside 0..1.
@@ -61,9 +62,9 @@ def ranking_curves(
             _draw_line(axes[index], list(lines).index(name), name, np.arange(1, len(array) + 1), array, baselines)
         axes[index].set_title(label, fontsize=BODY, pad=4)
         axes[index].set(ylim=(0, 1.02), xlabel="K")
-    for one in axes:
-        one.set_xlim(0.5, longest + 0.5)
-        one.set_xticks([k for k in (1, *range(5, longest + 1, 5)) if longest - k != 1] + [longest])
+    for panel in axes:
+        panel.set_xlim(0.5, longest + 0.5)
+        panel.set_xticks([k for k in (1, *range(5, longest + 1, 5)) if longest - k != 1] + [longest])
     if chance is not None:
         axes[0].axhline(chance, color=LINE, lw=0.7, ls=(0, (2, 2)), zorder=1)
         axes[0].annotate("random", (longest + 0.5, chance), (0, -2), textcoords="offset points", ha="right", va="top")
@@ -90,11 +91,13 @@ def agreement_curves(
         x: m values of the setting, ascending.
         series: name -> m values, at most 1; gaps are NaN.
         intervals: name -> (m lower ends, m upper ends); drawn as bands.
-        xlabel, ylabel: what the axes show, with units.
+        xlabel: what the horizontal axis shows, with units.
+        ylabel: what the vertical axis shows, with units.
         log: steps of equal ratio on the horizontal axis.
-        baselines: names among the series that are there for comparison; drawn in gray.
+        baselines: names of the series to compare with; drawn in gray.
         title: printed above.
-        width, height: in inches.
+        width: in inches.
+        height: in inches.
 
     Raises:
         UsageError: for no series, more than `MAX_LINES`, lengths that differ from x, or a log axis with values <= 0.
@@ -191,5 +194,5 @@ def _style(index: int, baseline: bool) -> dict[str, Any]:
     }
 
 
-def _draw_line(axes: Axes, index: int, name: str, x: NDArray, y: NDArray[np.float64], baselines: Sequence[str]) -> None:
+def _draw_line(axes: Axes, index: int, name: str, x: ArrayLike, y: ArrayLike, baselines: Sequence[str]) -> None:
     axes.plot(x, y, **_style(index, name in baselines), zorder=2 if name in baselines else 3, gid=f"line:{name}")

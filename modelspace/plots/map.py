@@ -43,10 +43,11 @@ def map_figure(
         names: n model names, n >= 1.
         coordinates: (n, 2) places, as `modelspace.analysis.fit_projection` gives them.
         groups: the group of each model, by name or in order; None where it has none.
-        recall: printed beneath the map, since a map can mislead.
+        recall: neighbour recall, printed below the map, since a projection can mislead.
         title: printed above.
         max_labels: most names to write; None: all of up to `NAME_ALL` models, else about 45 spread over the map.
-        width, height: in inches.
+        width: in inches.
+        height: in inches.
 
     Returns:
         The picture; `facts["labels"]` is how many names found room.

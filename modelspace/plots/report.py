@@ -139,7 +139,8 @@ class Report:
         return f"<Report {self.title!r}: {', '.join(section.heading for section in self.sections)}>"
 
 
-_STYLE = """body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em;
+_STYLE = """body {
+  font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em;
   color: #1d2126; background: #fff; }
 img { width: 100%; margin: 0.5em 0 1em; }
 table { border-collapse: collapse; margin: 0.5em 0 1.5em; }

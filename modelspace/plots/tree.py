@@ -175,7 +175,7 @@ def _draw_rows(
 ) -> None:
     folded = any(len(row.leaves) > 1 for row in rows)
     across = axes.get_yaxis_transform()  # x in axes fractions, y in rows
-    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]
+    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]  # not in a subfigure
     largest = max(len(row.leaves) for row in rows)
     for look in legend:
         at = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]
@@ -222,7 +222,7 @@ def _draw_shares(
 def _draw_support(
     picture: Picture, axes: Axes, tree: Tree, rows: Sequence[Row], lines: list[list[tuple[float, float]]]
 ) -> None:
-    """Support in percent beside each node but the root, where it is 100 by definition; where fewest lines are crossed."""
+    """Support in percent at each node except the root (100 by definition), placed where it crosses the fewest lines."""
     assert tree.support is not None
     n = tree.n_leaves
     place = {row.node: float(i) for i, row in enumerate(rows)}

@@ -64,9 +64,10 @@ def entries_of(models: str | Path | Iterable[Mapping[str, Any] | Entry]) -> list
     if isinstance(models, str | Path):
         return manifest.read(models)
     values = list(models)
-    if all(isinstance(value, Entry) for value in values):
-        return values  # type: ignore[return-value]
-    return manifest.from_mappings(values)  # type: ignore[arg-type]
+    entries = [value for value in values if isinstance(value, Entry)]
+    if len(entries) == len(values):
+        return entries
+    return manifest.from_mappings(values)  # type: ignore[arg-type]  # mappings, as documented
 
 
 @renamed_argument("told", "on_outcome")
@@ -356,7 +357,7 @@ class _Run:
                 self.conclude(i, outcome)
 
     def run(self, pool: Pool, ahead: int) -> list[Outcome]:
-        """Embed the planned models and store them in order, with at most `ahead` jobs beyond the oldest unfinished one."""
+        """Embed the planned models and store them in order, at most `ahead` jobs beyond the oldest unfinished one."""
         position = {job: i for i, job in enumerate(self.order)}
         tries: Counter[int] = Counter()
         waiting: dict[int, JobResult] = {}

@@ -56,7 +56,7 @@ class Entry:
     """One model of a manifest.
 
     Attributes:
-        options: entries of `modelspace.embedding.prepare.Request`, "model" among them unless the file leaves the address out.
+        options: entries of `modelspace.embedding.prepare.Request`, with "model" unless the file gives no address.
         batch_size: images per pass, or None.
         needs: where there is no address: what the user has to bring.
         where: for messages, for example "line 12 (model 3, resnet18)".
@@ -74,6 +74,7 @@ class Entry:
 
     @property
     def name(self) -> str | None:
+        """The name to register the model under, if the file gives one."""
         return self.options.get("name")
 
     @property
@@ -215,10 +216,10 @@ def _over(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, An
 
 
 def _lines(text: str, count: int) -> list[dict[str, int]]:
-    """For each [[model]] the lines of its keys, and of its beginning as ""; nothing where the file is laid out otherwise.
+    """For each [[model]] the lines of its keys, and of its beginning as ""; empty for any other layout.
 
-    tomllib tells no lines. A manifest is flat enough to find them: only inside a text of several lines could something
-    look like a key, and then the count or a line is off in a message, never in what is read.
+    tomllib reports no lines. A manifest is flat enough to find them: only inside a multi-line string could something
+    look like a key, and then the count or a line number in a message is off, never the values read.
     """
     found: list[dict[str, int]] = []
     inside = False

@@ -1,8 +1,8 @@
-"""Taking in another registry's models, in the spaces that both have.
+"""Merging another registry's models, in the spaces that both have.
 
-Maps are comparable wherever the space's id is equal: it is the hash of probe images, method and all that matters. Of the other
-registry nothing but maps and cards is read. Its vectors, affinities and index are not: they are computed here, from the maps,
-by the same code that registers a model. Maps that are not what their space says are refused, model by model.
+Maps are comparable if the space's id is equal: it is the hash of probe images, method and everything else that matters.
+Only maps and cards are read from the other registry. Vectors, affinities and the index are recomputed here from the
+maps, by the same code that registers a model. Maps that don't match their space are refused, model by model.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The claim about cost (8): everything is timed in one run, on one thread, in processor time."""
+"""The claim about cost (8): all times are processor time of one run, on one thread."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -17,20 +18,21 @@ from reproduction.page import Section, table
 
 REPEATS = 2
 
-#: Pairs of models on which SVCCA pair by pair is timed; the rest is this, times the number of pairs.
+#: Pairs of models on which SVCCA pair by pair is timed; the total is extrapolated to all pairs.
 SAMPLE = 24
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of processor time for one number of images.
+    """Seconds of processor time for a number of images.
 
     Attributes:
-        forward, backward: (models,) of the forward pass alone, and of the pass that yields maps.
-        product: of one affinity of two models from their maps.
-        vectors: (models,) of one model's singular vectors, T whole.
-        correlate: of one pair's canonical correlations from kept vectors.
-        pairwise: of one pair, singular vectors included, mean over sampled pairs.
+        forward: (models,) of the forward pass alone.
+        backward: (models,) of the pass that computes maps.
+        product: of the affinity of two models from their maps.
+        vectors: (models,) of a model's singular vectors, of the whole T.
+        correlate: of a pair's canonical correlations from stored singular vectors.
+        pairwise: of a pair including singular vectors, mean over sampled pairs.
     """
 
     forward: np.ndarray
@@ -40,13 +42,16 @@ class Times:
     correlate: float
     pairwise: float
 
-    def ours(self, at: Sequence[int]) -> float:
+    def attribution(self, at: Sequence[int]) -> float:
+        """Of all affinities between the models at these indices."""
         return float(self.backward[at].sum()) + self.product * _pairs(len(at))
 
-    def kept(self, at: Sequence[int]) -> float:
+    def stored(self, at: Sequence[int]) -> float:
+        """Of SVCCA with stored singular vectors."""
         return float((self.forward + self.vectors)[at].sum()) + self.correlate * _pairs(len(at))
 
     def by_pair(self, at: Sequence[int]) -> float:
+        """Of SVCCA pair by pair."""
         return float(self.forward[at].sum()) + self.pairwise * _pairs(len(at))
 
 
@@ -54,84 +59,84 @@ def _pairs(n: int) -> float:
     return n * (n - 1) / 2
 
 
-def _took(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The least of some repeats: a busy machine adds to a time and never takes from it."""
-    found = []
+def _seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """The minimum over repeats: a busy machine only ever adds to a time."""
+    times = []
     for _ in range(repeats):
         start = time.process_time()
         work()
-        found.append(time.process_time() - start)
-    return min(found)
+        times.append(time.process_time() - start)
+    return min(times)
 
 
 def measure(data: Data, images: int) -> tuple[Times, list[int]]:
-    """Times with so many rooms, and the number of elements of T per model."""
+    """Times with this number of rooms, and the number of elements of T per model."""
     _, pixels = passes.images("rooms", images)
     spec = passes.spec("gradient*input", images)
     forward, backward, tables, sizes = [], [], [], []
     for name in data.models:
         with prepared(Request(f"zoo:{name}", device="cpu"), pixels[:2]) as ready:
             tables.append(passes.outputs(ready, pixels, whole=True))
-            forward.append(_took(lambda ready=ready: passes.outputs(ready, pixels, whole=True)))  # type: ignore[misc]
-            backward.append(_took(lambda ready=ready: passes._maps(ready, pixels, [spec])))  # type: ignore[misc]
+            forward.append(_seconds(partial(passes.outputs, ready, pixels, whole=True)))
+            backward.append(_seconds(partial(passes.unit_maps, ready, pixels, [spec])))
         sizes.append(tables[-1].shape[1])
-    few = data.models[:2]
-    stored = (passes.embedded(name, "rooms", data.scale)["gradient*input"].ravel() for name in few)
-    flat = [np.resize(one, images * one.size // data.scale.images) for one in stored]  # what is in them costs nothing
-    product = _took(lambda: [float(flat[0] @ flat[1]) for _ in range(20)]) / 20
-    wide = [table.astype(np.float64) for table in tables]
-    vectors = [_took(lambda one=one: similarity.svcca([one]), 1) for one in wide]  # type: ignore[misc]
-    bases = [_basis(one) for one in wide]
-    every = list(combinations(range(len(bases)), 2))
+    maps = [passes.embedded(name, "rooms", data.scale)["gradient*input"].ravel() for name in data.models[:2]]
+    # The time does not depend on the values, so maps are repeated up to the number of images.
+    a, b = (np.resize(values, images * values.size // data.scale.images) for values in maps)
+    product = _seconds(lambda: [float(a @ b) for _ in range(20)]) / 20
+    features = [table.astype(np.float64) for table in tables]
+    vectors = [_seconds(partial(similarity.svcca, [table]), 1) for table in features]
+    bases = [_basis(table) for table in features]
+    pairs = list(combinations(range(len(bases)), 2))
     rng = np.random.default_rng(0)
-    sampled = [every[i] for i in rng.choice(len(every), min(SAMPLE, len(every)), replace=False)]
-    correlate = _took(lambda: [np.linalg.svd(bases[i].T @ bases[j], compute_uv=False) for i, j in every], 1) / len(
-        every
-    )
-    pairwise = _took(lambda: [similarity.svcca([wide[i], wide[j]]) for i, j in sampled], 1) / len(sampled)
+    sample = [pairs[i] for i in rng.choice(len(pairs), min(SAMPLE, len(pairs)), replace=False)]
+    correlations = _seconds(lambda: [np.linalg.svd(bases[i].T @ bases[j], compute_uv=False) for i, j in pairs], 1)
+    correlate = correlations / len(pairs)
+    pairwise = _seconds(lambda: [similarity.svcca([features[i], features[j]]) for i, j in sample], 1) / len(sample)
     return Times(np.array(forward), np.array(backward), product, np.array(vectors), correlate, pairwise), sizes
 
 
-def _basis(one: np.ndarray) -> np.ndarray:
-    """As many directions as `similarity.svcca` keeps at most; what a pair's correlation costs depends on it alone."""
-    left, _, _ = np.linalg.svd(one - one.mean(axis=0), full_matrices=False)
-    return left[:, : max(1, len(one) // 5)]
+def _basis(table: np.ndarray) -> np.ndarray:
+    """The maximum number of directions that `similarity.svcca` uses; a pair's cost depends only on that number."""
+    vectors, _, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
+    return vectors[:, : max(1, len(table) // 5)]
 
 
 def cost(data: Data) -> Section:
     """Claim 8."""
-    found = {images: measure(data, images) for images in data.scale.timed}
+    measured = {images: measure(data, images) for images in data.scale.timed}
     everyone, encoders = list(range(len(data.models))), data.at(data.tasks)
     rows = []
-    for images, (times, _) in found.items():
+    for images, (times, _) in measured.items():
         for label, at in ((f"{len(encoders)} encoders", encoders), (f"all {len(everyone)}", everyone)):
-            ours, kept, by_pair = times.ours(at), times.kept(at), times.by_pair(at)
+            ours, stored, by_pair = times.attribution(at), times.stored(at), times.by_pair(at)
+            n_inputs = len(at) * images
             rows.append(
                 [
-                    str(images), label, f"{len(at) * images} / {len(at) * images}", f"{ours:.1f}", f"{len(at) * images} / 0",
-                    f"{kept:.1f} ({kept / ours:.2f} x)", f"{by_pair:.1f} ({by_pair / ours:.1f} x)",
+                    str(images), label, f"{n_inputs} / {n_inputs}", f"{ours:.1f}", f"{n_inputs} / 0",
+                    f"{stored:.1f} ({stored / ours:.2f} x)", f"{by_pair:.1f} ({by_pair / ours:.1f} x)",
                 ]
             )  # fmt: skip
     per = []
-    for images, (times, _) in found.items():
+    for images, (times, _) in measured.items():
         n = len(everyone)
         per.append(
             [
-                str(images), *(f"{one.mean() * 1e3:.0f}" for one in (times.forward, times.backward, times.vectors)),
+                str(images), *(f"{each.mean() * 1e3:.0f}" for each in (times.forward, times.backward, times.vectors)),
                 f"{times.product * 1e3:.3f}", f"{times.correlate * 1e3:.3f}", f"{times.pairwise * 1e3:.1f}",
                 f"{times.backward.mean() + n * times.product:.3f}",
                 f"{(times.forward + times.vectors).mean() + n * times.correlate:.3f}",
                 f"{times.forward.mean() + n * times.pairwise:.2f}",
             ]
         )  # fmt: skip
-    most = max(found)
-    times, sizes = found[most]
-    ours, by_pair, kept = times.ours(everyone), times.by_pair(everyone), times.kept(everyone)
-    verdict = verdicts.cost(ours, by_pair, kept)
+    most = max(measured)
+    times, sizes = measured[most]
+    ours, by_pair, stored = times.attribution(everyone), times.by_pair(everyone), times.stored(everyone)
+    verdict = verdicts.cost(ours, by_pair, stored)
     ns = [20, 39, 100, 200, 500, 1000, 2000]
 
-    def at_n(n: int, fixed: float, each: float) -> float:
-        return n * fixed + _pairs(n) * each
+    def at_n(n: int, per_model: float, per_pair: float) -> float:
+        return n * per_model + _pairs(n) * per_pair
 
     lines = {
         "gradient*input, a pass per model": [at_n(n, times.backward.mean(), times.product) for n in ns],
@@ -147,19 +152,21 @@ def cost(data: Data) -> Section:
         8,
         "Cost",
         "One pass per model, against one computation per pair for SVCCA (and a training per pair for Taskonomy).",
-        f"All {len(data.models)} models, {', '.join(map(str, found))} rooms (the paper has 1,000 images), one thread, processor "
-        "time, in one run: a pass with gradient\\*input at 32 bits and all inner products, against SVCCA of the same models at "
-        f"the same layers and images, of T whole: {min(sizes)} to {max(sizes)} elements per image, median "
+        f"All {len(data.models)} models, {', '.join(map(str, measured))} rooms (the paper has 1,000 images), one "
+        "thread, processor time, in one run: a pass with gradient\\*input at 32 bits and all inner products, against "
+        "SVCCA of the same models at the same layers and images, of the whole T: "
+        f" {min(sizes)} to {max(sizes)} elements per image, median "
         f"{int(np.median(sizes))}. SVCCA in two ways: each pair from the outputs (timed on {SAMPLE} random pairs, "
         "times the number of pairs), and with each model's singular vectors computed once and kept.",
         verdicts.COST_RULE,
         verdict,
-        f"SVCCA pair by pair {by_pair / ours:.1f} x, with kept vectors {kept / ours:.2f} x the time of attribution",
+        f"SVCCA pair by pair {by_pair / ours:.1f} x, with vectors kept {stored / ours:.2f} x the time of attribution",
         [
             "Seconds for all affinities; passes are images forward / backward:",
             table(
                 [
-                    "images", "models", "passes", "gradient*input", "passes of SVCCA", "SVCCA, vectors kept", "SVCCA, by pair",
+                    "images", "models", "passes", "gradient*input", "passes of SVCCA", "SVCCA, vectors kept",
+                    "SVCCA, by pair",
                 ],
                 rows,
             ),
@@ -167,17 +174,16 @@ def cost(data: Data) -> Section:
             table(
                 [
                     "images", "forward", "forward and backward", "singular vectors", "affinity of a pair",
-                    "correlation of a pair", "SVCCA of a pair", "one more: gradient*input", "one more: SVCCA, kept",
-                    "one more: SVCCA, by pair",
+                    "correlation of a pair", "SVCCA of a pair", "one more: gradient*input",
+                    "one more: SVCCA, kept", "one more: SVCCA, by pair",
                 ],
                 per,
             ),
             "Training per pair, as for the oracle `rooms`: half a minute per source for 18 targets and 3 seeds of a "
             "small readout ([evaluation](evaluation.md)), that is 20 minutes for 39 models, and it needs labels.",
-            "The forward passes are the same for all; what differs is the backward pass and the work per pair. With "
-            "each model's singular vectors kept, as the definition of SVCCA allows, a pair costs it as little as it "
-            "costs attribution. Kernels of T (DDS, linear CKA) need an inner product per pair, too, and no backward "
-            "pass.",
+            "The forward passes are the same for all; the backward pass and the work per pair differ. With each "
+            "model's singular vectors kept, as the definition of SVCCA allows, a pair is as cheap as for attribution. "
+            "Kernels of T (DDS, linear CKA) also need only an inner product per pair, and no backward pass.",
         ],
         {"cost.png": ("Seconds for all affinities against the number of models", picture)},
     )  # fmt: skip

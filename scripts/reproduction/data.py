@@ -1,4 +1,4 @@
-"""What the sections draw on: arrays of the passes and what is made of them, each made once."""
+"""Data of the sections: arrays of the passes and matrices computed from them, each computed once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Data:
 
     Attributes:
         scale: how much is computed.
-        models: all names.
-        tasks: those of the encoders of the twenty tasks.
+        models: names of all models.
+        tasks: names of the encoders of the twenty tasks.
     """
 
     def __init__(self, scale: Scale) -> None:
@@ -31,18 +31,18 @@ class Data:
         self._views: dict[str, dict[str, np.ndarray]] = {}
 
     def at(self, names: Sequence[str]) -> list[int]:
-        """Places among all models."""
+        """Indices among all models."""
         return [self.models.index(name) for name in names]
 
     def affinity(self, probe: str, kind: str) -> np.ndarray:
-        """Of all models on all images of a set."""
+        """Affinities of all models on all images of a probe set."""
         if (probe, kind) not in self._affinities:
             maps = passes.stacked(probe, kind, self.scale, self.models)
             self._affinities[probe, kind] = measures.affinity(maps)
         return self._affinities[probe, kind]
 
     def of_tasks(self, matrix: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-        """The part of the twenty encoders, as `evaluation.evaluate` takes it."""
+        """The rows and columns of the twenty encoders, as `evaluation.evaluate` expects them."""
         at = self.at(self.tasks)
         return self.tasks, matrix[np.ix_(at, at)]
 
@@ -51,14 +51,14 @@ class Data:
         return [passes.embedded(name, probe, self.scale)["T"][: self.scale.images] for name in self.models]
 
     def views(self, probe: str) -> dict[str, np.ndarray]:
-        """Every space of section 9, of all models."""
+        """Matrices of all models in every space of section 9."""
         if probe not in self._views:
             maps = {kind: passes.stacked(probe, kind, self.scale, self.models) for kind in passes.KINDS}
             self._views[probe] = measures.views(maps, self.tables(probe))
         return self._views[probe]
 
-    def judge(self, matrices: Mapping[str, np.ndarray], oracle: str = ORACLE) -> Evaluation:
-        """Matrices over all models, on the twenty encoders."""
+    def evaluate(self, matrices: Mapping[str, np.ndarray], oracle: str = ORACLE) -> Evaluation:
+        """Evaluate matrices over all models, on the twenty encoders."""
         tables = {name: self.of_tasks(matrix) for name, matrix in matrices.items()}
         return evaluation.evaluate(tables, evaluation.load(oracle))
 
@@ -70,7 +70,7 @@ class Data:
 
 
 def oracle(name: str) -> Oracle | None:
-    """An oracle, or None where it has not been measured."""
+    """An oracle, or None if it has not been measured."""
     try:
         return evaluation.load(name)
     except NotFoundError:

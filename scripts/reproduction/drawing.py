@@ -1,4 +1,4 @@
-"""Pictures that `modelspace.plots` has no function for, in its look."""
+"""Pictures that `modelspace.plots` has no function for, in the same style."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 from modelspace.plots.figure import BODY, FAINT, INK, LINE, SMALL, TITLE, Picture, drawn
 from modelspace.plots.groups import CYCLE, GroupLook, group_looks
 
-#: Files in git stay below this many bytes; a picture is written with fewer dots per inch until it fits.
+#: Largest picture to keep in git, in bytes; its resolution is lowered until it fits.
 MAX_BYTES = 118_000
 DOTS = (200, 170, 145, 125, 110, 95)
 
-#: Line styles beside the colours, so that a gray print loses nothing.
+#: Line styles in addition to colours, so that lines are distinct in a gray print.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 
 def png(picture: Picture) -> bytes:
-    """The picture in as many dots per inch as fit, in 256 colours where that helps."""
+    """The picture at the highest resolution that fits, in 256 colours if necessary."""
     content = b""
     for dots_per_inch in DOTS:
         content = picture.to_bytes("png", dpi=dots_per_inch)
@@ -38,17 +38,17 @@ def png(picture: Picture) -> bytes:
 def _grid(
     rows: int, columns: int, title: str, width: float, height: float, left: float, below: float, between: float = 0.34
 ) -> tuple[Picture, list[list[Axes]]]:
-    """Axes at even steps; sizes in inches."""
+    """A grid of axes; sizes in inches."""
     picture = Picture(width, height)
-    above = 0.46 if title else 0.26
+    top = 0.46 if title else 0.26
     if title:
         picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
-    wide = (width - left - 0.08 - (columns - 1) * between) / columns
-    tall = (height - above - below - (rows - 1) * 0.42) / rows
+    axes_width = (width - left - 0.08 - (columns - 1) * between) / columns
+    axes_height = (height - top - below - (rows - 1) * 0.42) / rows
     grid = []
     for row in range(rows):
-        y = height - above - tall - row * (tall + 0.42)
-        boxes = [(left + column * (wide + between), y, wide, tall) for column in range(columns)]
+        y = height - top - axes_height - row * (axes_height + 0.42)
+        boxes = [(left + column * (axes_width + between), y, axes_width, axes_height) for column in range(columns)]
         grid.append([picture.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes])
     return picture, grid
 
@@ -57,11 +57,11 @@ def _lines(
     axes: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], order: Sequence[str], gray: Sequence[str]
 ) -> None:
     for name, values in series.items():
-        at = order.index(name)
-        colour, marker = CYCLE[at % len(CYCLE)]
+        i = order.index(name)
+        colour, marker = CYCLE[i % len(CYCLE)]
         axes.plot(
             x, values, color=LINE if name in gray else colour, marker=marker, ms=3.0, mec="white", mew=0.3,
-            lw=0.9 if name in gray else 1.2, ls=DASHES[(at + at // len(CYCLE)) % len(DASHES)], label=name,
+            lw=0.9 if name in gray else 1.2, ls=DASHES[(i + i // len(CYCLE)) % len(DASHES)], label=name,
         )  # fmt: skip
 
 
@@ -83,8 +83,8 @@ def line_panels(
     width: float = 7.2,
     height: float = 4.4,
 ) -> Picture:
-    """Small panels of lines with one legend beneath: heading -> name -> values along x."""
-    order = list(dict.fromkeys(name for one in panels.values() for name in one))
+    """Small panels of lines with one legend below: heading -> name -> values along x."""
+    order = list(dict.fromkeys(name for series in panels.values() for name in series))
     columns = -(-len(panels) // rows)
     legend_rows = -(-len(order) // 4)
     picture, grid = _grid(rows, columns, title, width, height, 0.46 if log_y else 0.34, 0.42 + 0.15 * legend_rows)
@@ -106,9 +106,9 @@ def line_panels(
             axes.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks] if labels is None else list(labels))
     for axes in grid[-1]:
         axes.set_xlabel(xlabel, labelpad=1.5)
-    known = {line.get_label(): line for axes in flat for line in axes.get_lines() if line.get_label() in order}
+    handles = {line.get_label(): line for axes in flat for line in axes.get_lines() if line.get_label() in order}
     picture.legend(
-        [known[name] for name in order], order, loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=min(4, len(order)),
+        [handles[name] for name in order], order, loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=min(4, len(order)),
         handlelength=3.0, columnspacing=1.4, labelspacing=0.3, borderaxespad=0.25,
     )  # fmt: skip
     return picture
@@ -127,11 +127,11 @@ def dots(
     """Means with intervals, a row per name: panel heading -> (mean, low, high) per name; names of `gray` in gray."""
     height = 0.46 + 0.145 * len(names) + 0.30
     picture, grid = _grid(1, len(panels), title, width, height, left, 0.30, between=0.16)
-    for column, (axes, (heading, found)) in enumerate(zip(grid[0], panels.items(), strict=True)):
+    for column, (axes, (heading, triples)) in enumerate(zip(grid[0], panels.items(), strict=True)):
         axes.set_title(heading, fontsize=BODY, pad=4)
         axes.grid(axis="x", color=FAINT, lw=0.4)
         axes.set_axisbelow(True)
-        mean, low, high = np.array(found).T
+        mean, low, high = np.array(triples).T
         colours = [LINE if name in gray else CYCLE[0][0] for name in names]
         axes.hlines(range(len(names)), low, high, colors=colours, lw=0.9)
         axes.scatter(mean, range(len(names)), s=11, c=colours, lw=0, zorder=3)
@@ -163,10 +163,10 @@ def scatter_panels(
         _points(axes, looks, x, y)
         for number, name in enumerate(marked):
             i = list(names).index(name)
-            right, low = x[i] > (min(x) + max(x)) / 2, number > 0 and number % 2 == 0
+            to_left, lower = x[i] > (min(x) + max(x)) / 2, number > 0 and number % 2 == 0
             axes.annotate(
-                name, (x[i], y[i]), (-4 if right else 4, -4 if low else 3), textcoords="offset points", fontsize=SMALL,
-                color=INK, ha="right" if right else "left", va="top" if low else "baseline",
+                name, (x[i], y[i]), (-4 if to_left else 4, -4 if lower else 3), textcoords="offset points",
+                fontsize=SMALL, color=INK, ha="right" if to_left else "left", va="top" if lower else "baseline",
             )  # fmt: skip
         axes.margins(0.10)
     handles, labels = [], []
@@ -178,5 +178,5 @@ def scatter_panels(
 
 
 def _points(axes: Axes, looks: Sequence[GroupLook], x: np.ndarray, y: np.ndarray) -> None:
-    for look, one, other in zip(looks, x, y, strict=True):
-        axes.scatter([one], [other], s=18 * look.area, c=look.colour, marker=look.marker, lw=0, zorder=3)
+    for look, px, py in zip(looks, x, y, strict=True):
+        axes.scatter([px], [py], s=18 * look.area, c=look.colour, marker=look.marker, lw=0, zorder=3)

@@ -12,7 +12,7 @@ from modelspace.analysis.tree import Tree
 from modelspace.evaluation import Interval, metrics
 from modelspace.evaluation.comparison import Evaluation
 from modelspace.lab import similarity
-from modelspace.representations import kernels as geometry
+from modelspace.representations import kernels as kernel_methods
 from modelspace.spaces import hubness, predictability
 
 Array = np.ndarray
@@ -30,18 +30,18 @@ def affinity(maps: Array) -> Array:
 
 
 def pairs(matrix: Array) -> Array:
-    """What lies above the diagonal, in rows."""
+    """The elements above the diagonal, row by row."""
     return matrix[np.triu_indices(len(matrix), 1)]
 
 
-def rank_agreement(one: Array, other: Array) -> float:
+def rank_agreement(first: Array, second: Array) -> float:
     """Spearman's correlation of two symmetric matrices over all pairs of models."""
-    return float(spearmanr(pairs(one), pairs(other)).statistic)
+    return float(spearmanr(pairs(first), pairs(second)).statistic)
 
 
 def kernels(method: str, tables: Sequence[Array]) -> list[Array]:
-    """One kernel of norm 1 per model from its encoder outputs."""
-    return [geometry.kernel(method, table) for table in tables]
+    """A kernel of norm 1 for each model, from its encoder outputs."""
+    return [kernel_methods.kernel(method, table) for table in tables]
 
 
 def inner(vectors: Sequence[Array]) -> Array:
@@ -54,25 +54,25 @@ def views(maps: Mapping[str, Array], tables: Sequence[Array]) -> dict[str, Array
 
     Args:
         maps: kind of map to (models, images, elements).
-        tables: of each model, T as (images, d).
+        tables: T of each model, (images, d).
     """
-    found = {kind: affinity(values) for kind, values in maps.items()}
-    geometries = {method: kernels(method, tables) for method in geometry.KERNELS}
-    found |= {method: inner(values) for method, values in geometries.items()}
-    found["½ dds + ½ gradient*input"] = (found["dds"] + found["gradient*input"]) / 2
-    found["⅓ dds + ⅓ centred energy + ⅓ saliency of the energy"] = (
-        found["dds"] + found["gradient*input of the centred energy"] + found["saliency of the energy"]
+    result = {kind: affinity(values) for kind, values in maps.items()}
+    by_method = {method: kernels(method, tables) for method in kernel_methods.KERNELS}
+    result |= {method: inner(values) for method, values in by_method.items()}
+    result["½ dds + ½ gradient*input"] = (result["dds"] + result["gradient*input"]) / 2
+    result["⅓ dds + ⅓ centred energy + ⅓ saliency of the energy"] = (
+        result["dds"] + result["gradient*input of the centred energy"] + result["saliency of the energy"]
     ) / 3
     for base in ("gradient*input", "saliency", "dds"):
         for correction in hubness.CORRECTIONS[1:]:
-            found[f"{base}, hubs {correction}"] = hubness.corrected(found[base], correction)
-    found["linear_cka, directed"] = predictability.r2_matrix(geometries["linear_cka"])
-    found[TRANSFER] = predictability.r2_matrix(geometries["dds"])
-    found["SVCCA"] = similarity.svcca([np.asarray(table, dtype=np.float64) for table in tables])
-    return found
+            result[f"{base}, hubs {correction}"] = hubness.corrected(result[base], correction)
+    result["linear_cka, directed"] = predictability.r2_matrix(by_method["linear_cka"])
+    result[TRANSFER] = predictability.r2_matrix(by_method["dds"])
+    result["SVCCA"] = similarity.svcca([np.asarray(table, dtype=np.float64) for table in tables])
+    return result
 
 
-#: The space that queries use, a blend of dds alone with directed re-ranking.
+#: The space that queries use: a blend with dds as its only member, and directed re-ranking.
 TRANSFER = "dds, directed (`transfer`)"
 
 
@@ -81,24 +81,24 @@ def mean_and_interval(values: Sequence[float] | Array) -> Interval:
 
 
 def of(outcome: Evaluation, method: str, figure: str, k: int = 5) -> Interval:
-    """A figure of a method with its interval, at K where it is a curve."""
-    found = outcome.row(method).summary[figure]
-    if np.ndim(found.mean) == 0:
-        return found
-    return Interval(found.mean[k - 1], found.low[k - 1], found.high[k - 1])
+    """A figure of a method with its interval, at K if it is a curve."""
+    interval = outcome.row(method).summary[figure]
+    if np.ndim(interval.mean) == 0:
+        return interval
+    return Interval(interval.mean[k - 1], interval.low[k - 1], interval.high[k - 1])
 
 
 # Uniformity of maps (section 4)
 
 
 def participation(maps: Array) -> Array:
-    """(Σ|a|)² / (n Σa²) of each map (..., n): 1 if it is equally strong everywhere, 1/n if in one pixel."""
+    """(Σ|a|)² / (n Σa²) of each map (..., n): 1 for a uniform map, 1/n for a single pixel."""
     size = np.abs(np.asarray(maps, dtype=np.float64))
     return size.sum(axis=-1) ** 2 / (size.shape[-1] * np.square(size).sum(axis=-1))
 
 
 def entropy(maps: Array) -> Array:
-    """Entropy of |a| / Σ|a| over log n, of each map (..., n): 1 if equally strong everywhere, 0 if in one pixel."""
+    """Entropy of |a| / Σ|a| over log n, of each map (..., n): 1 for a uniform map, 0 for a single pixel."""
     size = np.abs(np.asarray(maps, dtype=np.float64))
     share = size / size.sum(axis=-1, keepdims=True)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -110,14 +110,14 @@ def entropy(maps: Array) -> Array:
 
 @dataclass(frozen=True)
 class Cluster:
-    """How far some models keep together.
+    """How well some models form a cluster.
 
     Attributes:
-        size: how many.
-        found: of each one's nearest size - 1 others, the share that are among them; mean.
-        chance: of a random order.
-        auc: probability that a pair within is nearer than a pair of one within and one outside.
-        p: share of random sets of this size with as large an AUC (1,000 draws, one added to both counts).
+        size: number of models.
+        found: share of each model's size - 1 nearest neighbours that are in the cluster; mean.
+        chance: `found` of a random order.
+        auc: probability that a pair in the cluster is nearer than a pair of a model inside and one outside.
+        p: share of random sets of this size with at least this AUC (1,000 draws, one added to both counts).
     """
 
     size: int
@@ -134,12 +134,12 @@ def cluster(matrix: Array, members: Collection[int], draws: int = 1000) -> Clust
     for i in np.flatnonzero(inside):
         order = [j for j in np.argsort(-matrix[i], kind="stable") if j != i]
         near.append(np.mean(inside[order[: inside.sum() - 1]]))
-    own = _within(matrix, inside)
+    observed = _within(matrix, inside)
     rng = np.random.default_rng(0)
     drawn = [_within(matrix, rng.permutation(inside)) for _ in range(draws)]
     size = int(inside.sum())
-    p = (1 + sum(value >= own for value in drawn)) / (1 + draws)
-    return Cluster(size, float(np.mean(near)), (size - 1) / (len(matrix) - 1), own, p)
+    p = (1 + sum(value >= observed for value in drawn)) / (1 + draws)
+    return Cluster(size, float(np.mean(near)), (size - 1) / (len(matrix) - 1), observed, p)
 
 
 def _within(matrix: Array, inside: Array) -> float:
@@ -147,25 +147,25 @@ def _within(matrix: Array, inside: Array) -> float:
 
 
 def auc(higher: Array, lower: Array) -> float:
-    """Probability that one of the first is larger than one of the second; ties count half (Mann and Whitney 1947)."""
+    """Probability that a value of `higher` exceeds one of `lower`; ties count half (Mann and Whitney 1947)."""
     gap = np.asarray(higher)[:, None] - np.asarray(lower)[None, :]
     return float(np.mean(gap > 0) + np.mean(gap == 0) / 2)
 
 
 def families(matrix: Array, labels: Sequence[str], draws: int = 1000) -> tuple[float, float]:
-    """AUC of pairs of one label against pairs of two, and the share of relabellings that reach it (Mantel's test)."""
+    """AUC of pairs with the same label against other pairs, and the share of relabellings that reach it (Mantel)."""
     upper = np.triu_indices(len(matrix), 1)
     values = matrix[upper]
 
-    def score(own: Array) -> float:
-        same = (own[:, None] == own[None, :])[upper]
+    def score(groups: Array) -> float:
+        same = (groups[:, None] == groups[None, :])[upper]
         return auc(values[same], values[~same])
 
-    given = np.array(labels)
-    found = score(given)
+    groups = np.array(labels)
+    observed = score(groups)
     rng = np.random.default_rng(0)
-    reached = sum(score(rng.permutation(given)) >= found for _ in range(draws))
-    return found, (1 + reached) / (1 + draws)
+    reached = sum(score(rng.permutation(groups)) >= observed for _ in range(draws))
+    return observed, (1 + reached) / (1 + draws)
 
 
 # Trees (section 6)
@@ -173,14 +173,14 @@ def families(matrix: Array, labels: Sequence[str], draws: int = 1000) -> tuple[f
 
 @dataclass(frozen=True)
 class Shape:
-    """How much of a tree of some models is found again in a larger tree.
+    """How well a larger tree preserves the tree of a subset of its models.
 
     Attributes:
-        correlation: of the heights at which every two models join.
+        correlation: of the heights at which each two models join.
         random: the same after random relabelling: mean, and 97.5th percentile.
-        kept: share of the small tree's clusters (of 2 or more, without the whole) that the larger one, restricted to its models,
-            has too; 1 - the normalised Robinson-Foulds distance.
-        random_kept: the same after random relabelling, likewise.
+        kept: share of the small tree's clusters (of 2 or more, without the whole) that the larger tree, restricted to
+            its models, also has; 1 - the normalised Robinson-Foulds distance.
+        random_kept: the same after random relabelling: mean, and 97.5th percentile.
     """
 
     correlation: float
@@ -191,21 +191,22 @@ class Shape:
 
 def shape(small: Tree, large: Tree, draws: int = 1000) -> Shape:
     at = [large.names.index(name) for name in small.names]
-    own = small.cophenetic()
-    inside = large.cophenetic()[np.ix_(at, at)]
-    mine, theirs = clusters(small.members()), clusters(_restricted(large, at))
+    small_heights = small.cophenetic()
+    large_heights = large.cophenetic()[np.ix_(at, at)]
+    small_clusters, large_clusters = clusters(small.members()), clusters(_restricted(large, at))
     rng = np.random.default_rng(0)
-    heights, kept = [], []
+    correlations, shares = [], []
     for _ in range(draws):
         order = rng.permutation(len(at))
-        heights.append(pearsonr(pairs(own[np.ix_(order, order)]), pairs(inside)).statistic)
-        moved = {frozenset(int(order[i]) for i in one) for one in mine}
-        kept.append(len(moved & theirs) / len(mine))
+        relabelled = small_heights[np.ix_(order, order)]
+        correlations.append(pearsonr(pairs(relabelled), pairs(large_heights)).statistic)
+        moved = {frozenset(int(order[i]) for i in members) for members in small_clusters}
+        shares.append(len(moved & large_clusters) / len(small_clusters))
     return Shape(
-        float(pearsonr(pairs(own), pairs(inside)).statistic),
-        (float(np.mean(heights)), float(np.quantile(heights, 0.975))),
-        len(mine & theirs) / len(mine),
-        (float(np.mean(kept)), float(np.quantile(kept, 0.975))),
+        float(pearsonr(pairs(small_heights), pairs(large_heights)).statistic),
+        (float(np.mean(correlations)), float(np.quantile(correlations, 0.975))),
+        len(small_clusters & large_clusters) / len(small_clusters),
+        (float(np.mean(shares)), float(np.quantile(shares, 0.975))),
     )
 
 
@@ -215,6 +216,6 @@ def _restricted(tree: Tree, leaves: Sequence[int]) -> list[Array]:
 
 
 def clusters(below: Sequence[Array]) -> set[frozenset[int]]:
-    """Sets of leaves, without single ones and without the whole."""
-    most = max(len(one) for one in below)
-    return {frozenset(int(i) for i in one) for one in below if 1 < len(one) < most}
+    """Sets of leaves, without single leaves and without the whole."""
+    most = max(len(leaves) for leaves in below)
+    return {frozenset(int(i) for i in leaves) for leaves in below if 1 < len(leaves) < most}

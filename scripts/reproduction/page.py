@@ -1,4 +1,4 @@
-"""From what the sections found to docs/lab-book/reproduction.md."""
+"""The page docs/lab-book/reproduction.md from the results of the sections."""
 
 from __future__ import annotations
 
@@ -50,17 +50,18 @@ LIMITS = """\
 
 @dataclass
 class Section:
-    """What one claim became.
+    """The result for one claim.
 
     Attributes:
-        number, title: of the heading.
-        paper: what the authors say.
-        here: what was done.
+        number: of the heading.
+        title: of the heading.
+        paper: the authors' claim.
+        here: the experiment.
         rule: of the verdict, in words.
-        verdict: what came out.
-        body: tables and remarks, in Markdown.
-        pictures: file name to (what it shows, the picture).
-        key: the numbers for the summary.
+        verdict: the outcome.
+        key: numbers for the summary.
+        body: tables and notes, in Markdown.
+        pictures: file name to (caption, picture).
         seconds: processor time, passes included.
     """
 
@@ -102,14 +103,14 @@ def page(summaries: Sequence[str], sections: Sequence[str], seconds: float, pass
     """The whole page."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "modelspace"))
     table = ["| claim | | verdict | key numbers |", "| --- | --- | --- | --- |", *summaries]
-    made = (
+    note = (
         f"`{COMMAND}` writes this page and its pictures; `python scripts/reproduce.py --only 3,5` some of its "
         "sections. Processor time of a complete run, on one thread: "
         f"{(seconds + passes) / 60:.0f} minutes, of which the networks' passes {passes / 60:.0f}; they are kept in "
         f"`.cache/reproduce`, and a second run takes {seconds / 60:.0f}. Made with Python "
         f"{platform.python_version()}, {packages}."
     )
-    return wrapped("\n".join([HEAD, *table, "", made, "", LIMITS, *sections]))
+    return wrapped("\n".join([HEAD, *table, "", note, "", LIMITS, *sections]))
 
 
 def wrapped(text: str) -> str:
@@ -119,14 +120,14 @@ def wrapped(text: str) -> str:
         if len(line) <= WIDTH or line.startswith(("|", "#", "![")):
             out.append(line)
         else:
-            # A line must not begin with a sign that would make a list of it.
-            held = line.replace(" + ", "\0+\0").replace(" - ", "\0-\0")
-            out += (part.replace("\0", " ") for part in textwrap.wrap(held, WIDTH, break_on_hyphens=False))
+            # A line that begins with + or - would become a list.
+            joined = line.replace(" + ", "\0+\0").replace(" - ", "\0-\0")
+            out += (part.replace("\0", " ") for part in textwrap.wrap(joined, WIDTH, break_on_hyphens=False))
     return "\n".join(out)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; numbers are given as texts."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
     return "\n".join(lines).replace("gradient*input", "gradient\\*input")
@@ -146,10 +147,8 @@ FIGURES: Mapping[str, tuple[str, int | None]] = {
 
 def agreement(outcome: Evaluation, methods: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> list[list[str]]:
     """Rows of a table of agreement, with the columns method and `FIGURES`."""
-    wanted = methods or [row.method for row in outcome.rows]
-    return [
-        [*prefix, method, *(_cell(outcome, method, figure, k) for figure, k in FIGURES.values())] for method in wanted
-    ]
+    names = methods or [row.method for row in outcome.rows]
+    return [[*prefix, name, *(_cell(outcome, name, figure, k) for figure, k in FIGURES.values())] for name in names]
 
 
 def _cell(outcome: Evaluation, method: str, figure: str, k: int | None) -> str:

@@ -1,7 +1,7 @@
-"""The only part that runs networks: maps and encoder outputs of the zoo on the probe sets, kept in a folder.
+"""The only module that runs networks: maps and encoder outputs of the zoo on the probe sets, cached in a folder.
 
-A file per model and probe set holds the maps at 32 bits, so that everything else is arithmetic on arrays and a run that is
-killed continues where it was.
+One file per model and probe set holds the maps at 32 bits, so that everything else is arithmetic on arrays, and a
+killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CACHE = TOP / ".cache" / "reproduce"
 
 PROBES = ("rooms", "photographs", "yards")
 
-#: What a map explains: name on the page -> (method, scalar).
+#: Kinds of maps: name on the page -> (method, scalar).
 KINDS = {
     "gradient*input": ("gradient_x_input", "sum"),
     "ε-LRP": ("epsilon_lrp", "sum"),
@@ -52,10 +52,10 @@ class Scale:
 
     Attributes:
         models: names in the zoo.
-        images: probe images of every set.
-        many: images for the question of size, of the twenty encoders.
-        deep: images for the question of depth.
-        timed: images for the question of cost.
+        images: number of probe images per set.
+        many: number of images for the claim about size, for the twenty encoders.
+        deep: number of images for the claim about depth.
+        timed: numbers of images for the claim about cost.
     """
 
     models: tuple[str, ...]
@@ -82,12 +82,12 @@ QUICK = Scale(
 
 @cache
 def images(name: str, count: int) -> tuple[str, np.ndarray]:
-    """Fingerprint of a probe set, and its first images (count, 128, 128, 3) uint8."""
+    """Id of a probe set, and its first images (count, 128, 128, 3) uint8."""
     if name == "photographs":
-        described, pixels = probes.photographs(count)
-        return described.probe_id, pixels
-    described = {"rooms": probes.rooms, "yards": probes.yards}[name](count)
-    return described.probe_id, np.concatenate(list(probes.batches(described, None, 0, count, DEFAULT_BATCH_SIZE)))
+        probe_set, pixels = probes.photographs(count)
+        return probe_set.probe_id, pixels
+    probe_set = {"rooms": probes.rooms, "yards": probes.yards}[name](count)
+    return probe_set.probe_id, np.concatenate(list(probes.batches(probe_set, None, 0, count, DEFAULT_BATCH_SIZE)))
 
 
 def batches(pixels: np.ndarray) -> list[np.ndarray]:
@@ -95,23 +95,23 @@ def batches(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def spec(kind: str, count: int, canvas: int = CANVAS) -> SpaceSpec:
-    """A space that holds this kind of map unrounded; its probe set is known from where it is kept."""
+    """A space with this kind of map unrounded; the cache's folder identifies the probe set."""
     method, scalar = KINDS[kind]
     return SpaceSpec(kind, "-", method, count, canvas, bits=32, scalar=scalar)
 
 
-def _kept(folder: str, name: str, what: object) -> Path:
-    """Where the arrays of a model are kept; another weights file, layer or version has another place."""
-    key = canonical_json([zoo.card(name).sha256, EMBEDDING_VERSION, what])
+def _cache_file(folder: str, name: str, settings: object) -> Path:
+    """The file with the arrays of a model; its name depends on the weights, the settings and the version."""
+    key = canonical_json([zoo.card(name).sha256, EMBEDDING_VERSION, settings])
     return CACHE / folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
 
 
-#: Files that were read or made, to the processor time that making them took.
+#: Files that were read or computed -> the processor time that it took to compute them.
 USED: dict[Path, float] = {}
 
 
-def _stored(path: Path, work: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of a file, worked out and written if it is not there."""
+def _cached(path: Path, work: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a file, computed and written if it is missing."""
     if path.is_file():
         with np.load(path) as stored:
             arrays = dict(stored)
@@ -122,24 +122,24 @@ def _stored(path: Path, work: Callable[[], dict[str, np.ndarray]]) -> dict[str, 
         print(f"{path.parent.name:12s} {path.stem.rpartition('-')[0]:26s} {arrays['seconds']:5.1f} s", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part.npz")
-        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type]  # arrays, none called allow_pickle
         unfinished.replace(path)
     USED[path] = float(arrays["seconds"])
     return arrays
 
 
-def _maps(ready: prepare.Prepared, pixels: np.ndarray, specs: Sequence[SpaceSpec]) -> dict[str, np.ndarray]:
+def unit_maps(ready: prepare.Prepared, pixels: np.ndarray, specs: Sequence[SpaceSpec]) -> dict[str, np.ndarray]:
     """Space name to rows (images, elements) float32 of unit norm each."""
-    made = embed(ready.tap, ready.card.preprocessing, batches(pixels), specs, device=ready.device)
+    blocks = embed(ready.tap, ready.card.preprocessing, batches(pixels), specs, device=ready.device).blocks
     return {
-        one.name: np.concatenate([decode_unit(block, one) for block in made.blocks[one.space_id]]).astype(np.float32)
-        for one in specs
+        spec.name: np.concatenate([decode_unit(block, spec) for block in blocks[spec.space_id]]).astype(np.float32)
+        for spec in specs
     }
 
 
 @torch.no_grad()
 def outputs(ready: prepare.Prepared, pixels: np.ndarray, whole: bool = False) -> np.ndarray:
-    """T of every image as a row, reduced as spaces of geometry have it, or whole: (images, d) float32."""
+    """T of every image as a row, reduced as in kernel spaces, or whole: (images, d) float32."""
     tables = []
     for batch in batches(pixels):
         output = ready.tap(to_input(batch, ready.card.preprocessing, ready.device))
@@ -148,9 +148,10 @@ def outputs(ready: prepare.Prepared, pixels: np.ndarray, whole: bool = False) ->
 
 
 def embedded(name: str, probe: str, scale: Scale) -> dict[str, np.ndarray]:
-    """Of one model on one probe set: each of `KINDS` (images, canvas²), and "T" (images, d).
+    """Arrays of a model on a probe set: each of `KINDS` (images, canvas²), and "T" (images, d).
 
-    The twenty encoders have gradient*input, saliency and T of `scale.many` rooms; the other kinds of the first.
+    The twenty encoders have gradient*input, saliency and T of `scale.many` rooms, and the other kinds of the first
+    `scale.images`.
     """
     many = probe == "rooms" and name in scale.tasks
     count = scale.many if many else scale.images
@@ -159,9 +160,9 @@ def embedded(name: str, probe: str, scale: Scale) -> dict[str, np.ndarray]:
         _, pixels = images(probe, count)
         with prepared(Request(f"zoo:{name}", device="cpu"), pixels[:2]) as ready:
             specs = [spec(kind, count if kind in ("gradient*input", "saliency") else scale.images) for kind in KINDS]
-            return _maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
+            return unit_maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
 
-    return _stored(_kept(probe, name, [probe, count, scale.images, CANVAS]), work)
+    return _cached(_cache_file(probe, name, [probe, count, scale.images, CANVAS]), work)
 
 
 def layers(name: str, count: int) -> list[str]:
@@ -178,9 +179,9 @@ def at_layer(name: str, layer: str, scale: Scale) -> dict[str, np.ndarray]:
         _, pixels = images("rooms", scale.deep)
         with prepared(Request(f"zoo:{name}", layer=layer, device="cpu"), pixels[:2]) as ready:
             specs = [spec(kind, scale.deep) for kind in ("gradient*input", "saliency")]
-            return _maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
+            return unit_maps(ready, pixels, specs) | {"T": outputs(ready, pixels)}
 
-    return _stored(_kept("layers", name, [layer, scale.deep, CANVAS]), work)
+    return _cached(_cache_file("layers", name, [layer, scale.deep, CANVAS]), work)
 
 
 def on_canvas(name: str, canvas: int, scale: Scale) -> dict[str, np.ndarray]:
@@ -189,9 +190,10 @@ def on_canvas(name: str, canvas: int, scale: Scale) -> dict[str, np.ndarray]:
     def work() -> dict[str, np.ndarray]:
         _, pixels = images("rooms", scale.images)
         with prepared(Request(f"zoo:{name}", device="cpu"), pixels[:2]) as ready:
-            return _maps(ready, pixels, [spec(kind, scale.images, canvas) for kind in ("gradient*input", "saliency")])
+            specs = [spec(kind, scale.images, canvas) for kind in ("gradient*input", "saliency")]
+            return unit_maps(ready, pixels, specs)
 
-    return _stored(_kept("canvas", name, [canvas, scale.images]), work)
+    return _cached(_cache_file("canvas", name, [canvas, scale.images]), work)
 
 
 def stacked(probe: str, kind: str, scale: Scale, names: Sequence[str], count: int = 0) -> np.ndarray:
@@ -201,7 +203,7 @@ def stacked(probe: str, kind: str, scale: Scale, names: Sequence[str], count: in
 
 
 def all_of(scale: Scale) -> Iterator[None]:
-    """Every pass, one model at a time."""
+    """Compute all passes, yielding after each model."""
     for probe in PROBES:
         for name in scale.models:
             embedded(name, probe, scale)

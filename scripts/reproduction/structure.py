@@ -23,7 +23,7 @@ GXI, LRP, SALIENCY = PAPER
 #: Layers of the encoders, shallow to deep; all twenty have the same.
 DEPTH = ("stem", "stages.0", "stages.1", "stages.2", "stages.3", "stages.4", "output")
 
-#: Other architectures that are looked at for uniformity alone, and in how many layers.
+#: Other architectures, only for uniformity, and the number of their layers.
 OTHERS = ("vgg19_objects", "resnet152_objects", "inpainting_rooms", "fcn_segmentation", "fcrn_depth")
 LAYERS = 7
 
@@ -41,7 +41,7 @@ def depth(data: Data) -> Section:
         )
         for kind in kinds
     }
-    spread_out = {
+    entropies = {
         kind: np.array([[measures.entropy(maps[layer][name][kind]).mean() for layer in DEPTH] for name in data.tasks])
         for kind in kinds
     }
@@ -55,7 +55,9 @@ def depth(data: Data) -> Section:
             matrices[f"{kind}, {layer}"] = measures.affinity(np.stack([maps[layer][name][kind] for name in data.tasks]))
         tables = [maps[layer][name]["T"] for name in data.tasks]
         matrices[f"dds, {layer}"] = measures.inner(measures.kernels("dds", tables))
-    outcome = evaluation.evaluate({name: (data.tasks, one) for name, one in matrices.items()}, evaluation.load(ORACLE))
+    outcome = evaluation.evaluate(
+        {name: (data.tasks, matrix) for name, matrix in matrices.items()}, evaluation.load(ORACLE)
+    )
     gain = outcome.difference(f"{GXI}, {DEPTH[-1]}", f"{GXI}, {DEPTH[0]}", "spearman")
     verdict = verdicts.depth(trend, gain)
     rows = []
@@ -64,12 +66,12 @@ def depth(data: Data) -> Section:
         for kind in kinds:
             row += [
                 shown(measures.mean_and_interval(uniform[kind][:, i]), False),
-                f"{spread_out[kind][:, i].mean():.3f}",
+                f"{entropies[kind][:, i].mean():.3f}",
                 f"{measures.pairs(matrices[f'{kind}, {layer}']).mean():.3f}",
             ]
         rows.append(row)
-    judged = [row for kind in (*kinds, "dds") for layer in DEPTH for row in agreement(outcome, [f"{kind}, {layer}"])]
-    judged += agreement(outcome, [POPULARITY, MEAN_RANK])
+    oracle_rows = agreement(outcome, [f"{kind}, {layer}" for kind in (*kinds, "dds") for layer in DEPTH])
+    oracle_rows += agreement(outcome, [POPULARITY, MEAN_RANK])
     last = {
         kind: [
             (layer, outcome.difference(f"{kind}, {DEPTH[-1]}", f"{kind}, {layer}", "spearman")) for layer in DEPTH[:-1]
@@ -113,11 +115,11 @@ def depth(data: Data) -> Section:
             "Other architectures: participation ratio by layer, shallow to deep.",
             _others(data),
             f"Agreement with the oracle `{ORACLE}` if all encoders are explained at that layer:",
-            table(["method, layer", *FIGURES], judged),
+            table(["method, layer", *FIGURES], oracle_rows),
             "Spearman at T minus that at an earlier layer: "
             + "; ".join(
-                f"{kind.replace('*', chr(92) + '*')}: " + ", ".join(f"{layer} {shown(value)}" for layer, value in found)
-                for kind, found in last.items()
+                f"{kind.replace('*', chr(92) + '*')}: " + ", ".join(f"{layer} {shown(value)}" for layer, value in gaps)
+                for kind, gaps in last.items()
             )
             + ".",
         ],
@@ -132,19 +134,17 @@ def depth(data: Data) -> Section:
 
 
 def _gallery(data: Data, maps: dict[str, dict[str, dict[str, np.ndarray]]]) -> drawing.Picture:
-    shown_here = [name for name in GALLERY if name in data.tasks]
-    layers = [layer for layer in DEPTH if layer != "stages.1" and layer != "stages.3"]
+    models = [name for name in GALLERY if name in data.tasks]
+    layers = [layer for layer in DEPTH if layer not in ("stages.1", "stages.3")]
     side = passes.CANVAS
-    columns = [
-        [maps[layer][name][GXI][row].reshape(side, side) for row in ROWS] for name in shown_here for layer in layers
-    ]
+    columns = [[maps[layer][name][GXI][row].reshape(side, side) for row in ROWS] for name in models for layer in layers]
     _, pixels = passes.images("rooms", max(ROWS) + 1)
     return gallery_figure(
         np.array(columns),
-        [layer for _ in shown_here for layer in layers],
+        [layer for _ in models for layer in layers],
         [f"room {row}" for row in ROWS],
         images=pixels[list(ROWS)],
-        headings=[name for name in shown_here for _ in layers],
+        headings=[name for name in models for _ in layers],
         title="gradient*input of the sum of a layer, from shallow to deep",
     )
 
@@ -166,7 +166,7 @@ def _others(data: Data) -> str:
     return table(["model", "method", "layers", "ρ with depth"], rows)
 
 
-#: Family of each classifier, by what the architecture is built of.
+#: Family of each classifier, by the building blocks of its architecture.
 FAMILIES = {
     "inception": "inception",
     "inception_resnet": "inception",
@@ -193,32 +193,34 @@ def clusters(data: Data) -> Section:
             five = measures.cluster(symmetric, data.at((*INPAINTING, "inpainting_whole")))
             ten = measures.cluster(symmetric, data.at(objects))
             at = data.at(objects)
-            alike = measures.families(symmetric[np.ix_(at, at)], family)
+            same_family = measures.families(symmetric[np.ix_(at, at)], family)
             rank = _rank(models, matrix, SECOND, FIRST)
             encoder = _rank(models, matrix, "class_1000", None, objects)
-            retrieved = same_task(matrix, data.task_of())
-            assert retrieved is not None
+            retrieval = same_task(matrix, data.task_of())
+            assert retrieval is not None
             rows.append(
                 [
                     probe, kind,
-                    *(f"{one.found:.2f} (AUC {one.auc:.2f}, p {one.p:.3f})" for one in (four, five, ten)),
-                    f"{alike[0]:.2f} (p {alike[1]:.3f})", str(rank), str(encoder),
-                    shown(retrieved.first, False), shown(retrieved.average_precision, False),
+                    *(f"{each.found:.2f} (AUC {each.auc:.2f}, p {each.p:.3f})" for each in (four, five, ten)),
+                    f"{same_family[0]:.2f} (p {same_family[1]:.3f})", str(rank), str(encoder),
+                    shown(retrieval.first, False), shown(retrieval.average_precision, False),
                 ]
             )  # fmt: skip
             if (probe, kind) == (PROBES[0], GXI):
-                verdict = verdicts.clusters((four.found, four.p), (ten.found, ten.p), alike, rank, len(models) - 1)
+                verdict = verdicts.clusters(
+                    (four.found, four.p), (ten.found, ten.p), same_family, rank, len(models) - 1
+                )
                 key = (
                     f"inpainting {four.found:.0%}, classifiers {ten.found:.0%} of the nearest; family AUC "
-                    f"{alike[0]:.2f}; colorization at rank {rank}; same task first {retrieved.first.mean:.0%} "
-                    f"(random {retrieved.random_first:.0%})"
+                    f"{same_family[0]:.2f}; colorization at rank {rank}; same task first {retrieval.first.mean:.0%} "
+                    f"(random {retrieval.random_first:.0%})"
                 )
                 chance = (
                     four.chance,
                     five.chance,
                     ten.chance,
-                    retrieved.random_first,
-                    retrieved.random_average_precision,
+                    retrieval.random_first,
+                    retrieval.random_average_precision,
                 )
     assert verdict is not None
     near = [
@@ -246,21 +248,22 @@ def clusters(data: Data) -> Section:
         5,
         "Clusters",
         "Models of one task cluster even across training domains (4 inpainting models); classifiers of one data set "
-        "cluster across architectures, the closer the more similar the architectures (10 models); another colorization "
-        "model finds the first one first.",
+        "cluster across architectures, the closer the more similar the architectures (10 models); the nearest "
+        "neighbour of a second colorization model is the first one.",
         f"All {len(models)} models on {data.scale.images} images of each set: 20 encoders, 18 others (4 inpainting "
         "networks of one architecture trained on rooms, faces, portraits and patterns, 10 classifiers of the rooms' "
-        "objects, ...), and a second colorization network of another architecture. Found: share of each model's "
-        "nearest neighbours that belong to its cluster; AUC: probability that a pair within is closer than a pair across; "
-        "p: share of random sets, or relabellings of the architectures, that score as high (1,000 draws).",
+        "objects, ...), and a second colorization network of another architecture. First figure: share of each "
+        "model's nearest neighbours that belong to its cluster; AUC: probability that a pair within is closer than a "
+        "pair across; p: share of random sets, or relabellings of the architectures, that score as high (1,000 draws).",
         verdicts.CLUSTERS_RULE,
         verdict,
         key,
         [
             table(
                 [
-                    "probes", "method", "4 inpainting", "with inpainting_whole", "10 classifiers", "one family nearer",
-                    "colorization's place", "first classifier's place for class_1000", "same task first", "average precision",
+                    "probes", "method", "4 inpainting", "with inpainting_whole", "10 classifiers", "same family",
+                    "rank of colorization", "rank of a classifier for class_1000", "same task first",
+                    "average precision",
                 ],
                 rows,
             ),
@@ -290,18 +293,19 @@ def _nearest(models: Sequence[str], matrix: np.ndarray, name: str, count: int) -
 
 
 def _rank(
-    models: Sequence[str], matrix: np.ndarray, target: str, wanted: str | None, any_of: Sequence[str] = ()
+    models: Sequence[str], matrix: np.ndarray, target: str, source: str | None, any_of: Sequence[str] = ()
 ) -> int:
+    """The rank of a source, or of the first of several, for a target."""
     order = _nearest(models, matrix, target, len(models))
-    return 1 + min(order.index(name) for name in ((wanted,) if wanted else any_of))
+    return 1 + min(order.index(name) for name in ((source,) if source else any_of))
 
 
 def trees(data: Data) -> Section:
     """Claim 6."""
-    rest = tuple(name for name in data.models if name not in data.tasks and name != SECOND)
-    merged = (*data.tasks, *rest)
-    subsets = {f"{len(data.tasks)} encoders": data.tasks, f"{len(rest)} collected models": rest}
-    rows, found = [], {}
+    others = tuple(name for name in data.models if name not in data.tasks and name != SECOND)
+    merged = (*data.tasks, *others)
+    subsets = {f"{len(data.tasks)} encoders": data.tasks, f"{len(others)} collected models": others}
+    rows, shapes = [], {}
     for probe in PROBES:
         for kind in (*PAPER, "dds"):
             matrix = data.views(probe)[kind] if kind == "dds" else data.affinity(probe, kind)
@@ -309,16 +313,18 @@ def trees(data: Data) -> Section:
                 at = data.at(merged)
                 large = build_tree(merged, matrix[np.ix_(at, at)], method)
                 for name, subset in subsets.items():
-                    own = data.at(subset)
-                    one = measures.shape(build_tree(subset, matrix[np.ix_(own, own)], method), large)
+                    members = data.at(subset)
+                    shape = measures.shape(build_tree(subset, matrix[np.ix_(members, members)], method), large)
                     rows.append(
                         [
-                            probe, kind, method, name, f"{one.correlation:.3f}", f"{one.random[0]:.2f}, {one.random[1]:.2f}",
-                            f"{one.kept:.2f}", f"{1 - one.kept:.2f}", f"{one.random_kept[0]:.2f}, {one.random_kept[1]:.2f}",
+                            probe, kind, method, name,
+                            f"{shape.correlation:.3f}", f"{shape.random[0]:.2f}, {shape.random[1]:.2f}",
+                            f"{shape.kept:.2f}", f"{1 - shape.kept:.2f}",
+                            f"{shape.random_kept[0]:.2f}, {shape.random_kept[1]:.2f}",
                         ]
                     )  # fmt: skip
                     if (probe, kind, method) == (PROBES[0], GXI, "average"):
-                        found[name] = (one.correlation, one.kept, one.random_kept[1])
+                        shapes[name] = (shape.correlation, shape.kept, shape.random_kept[1])
     at = data.at(merged)
     groups = {name: "encoders of 20 tasks" if name in data.tasks else "collected models" for name in merged}
     large = build_tree(merged, data.affinity(PROBES[0], GXI)[np.ix_(at, at)])
@@ -326,14 +332,16 @@ def trees(data: Data) -> Section:
         6,
         "Trees of subsets",
         f"The tree over a subset of models keeps its shape inside the tree over all of them ({len(merged)} = "
-        f"{len(data.tasks)} + {len(rest)}).",
-        f"Trees of the {len(data.tasks)} encoders and of the {len(rest)} collected models, each against the tree of "
-        f"all {len(merged)}, restricted to the subset. Heights: correlation, over pairs of models, of where they "
-        "join. Clusters: share of the subset's that the merged tree has too; Robinson-Foulds: one minus that. "
-        "Next to them: mean and 97.5th percentile of 1,000 random relabellings.",
+        f"{len(data.tasks)} + {len(others)}).",
+        f"Trees of the {len(data.tasks)} encoders and of the {len(others)} collected models, each against the tree of "
+        f"all {len(merged)}, restricted to the subset. Heights: correlation, over pairs of models, of the heights "
+        "at which they join. Clusters: share of the subset's clusters that are also in the merged tree; "
+        "Robinson-Foulds: one minus that. Next to them: mean and 97.5th percentile of 1,000 random relabellings.",
         verdicts.TREES_RULE,
-        verdicts.trees(found),
-        "; ".join(f"{name}: heights {height:.3f}, clusters kept {kept:.0%}" for name, (height, kept, _) in found.items()),
+        verdicts.trees(shapes),
+        "; ".join(
+            f"{name}: heights {height:.3f}, clusters kept {share:.0%}" for name, (height, share, _) in shapes.items()
+        ),
         [
             table(
                 [
@@ -342,8 +350,8 @@ def trees(data: Data) -> Section:
                 ],
                 rows,
             ),
-            "A subset's affinities do not depend on what else is in the space, so what can change is only the "
-            "linkage's averages.",
+            "A subset's affinities do not depend on the other models of the space, so only the linkage's averages can "
+            "change.",
         ],
         {
             "trees.png": (

@@ -1,6 +1,6 @@
-"""What counts as holding. Pure functions of numbers, each rule in words beside it; none was fitted to its outcome.
+"""The rules of the verdicts: pure functions of numbers, each with its rule in words; none was fitted to its outcome.
 
-A claim has parts. All true: it holds. Some: it holds in part. None: it does not hold.
+A claim has parts. All true: it holds. Some true: it holds in part. None true: it does not hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAPER_BITS = {1: 0.56, 2: 0.71, 4: 0.85, 8: 0.96, 16: 0.99}
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of the three words, and the sentence with the numbers that decided it."""
+    """One of the three words, and a sentence with the numbers that determine it."""
 
     word: str
     sentence: str
@@ -44,7 +44,7 @@ def shown(interval: Interval, sign: bool = True) -> str:
 
 
 def floored(value: float) -> str:
-    """Four decimals that are not rounded up, for what is said to be at least so much.
+    """Four decimals, rounded down, for lower bounds.
 
     >>> floored(0.99997)
     '0.9999'
@@ -66,22 +66,22 @@ def methods(near: Mapping[str, float], gaps: Mapping[str, Sequence[tuple[Interva
         near: probe set to Spearman between both methods' affinities.
         gaps: method to a pair (P@5, Spearman) of differences to saliency for each probe set.
     """
-    same = min(near.values()) >= 0.95
-    won = {
+    coincide = min(near.values()) >= 0.95
+    wins = {
         method: sum(p.mean > 0 and s.mean > 0 and (p.low > 0 or s.low > 0) for p, s in sets)
         for method, sets in gaps.items()
     }
-    better = all(count >= 2 for count in won.values())
+    better = all(count >= 2 for count in wins.values())
     first = next(iter(gaps))
     return Verdict(
-        word([same, better]),
-        f"gradient\\*input and ε-LRP {'coincide' if same else 'differ'} (Spearman of their affinities at least "
+        word([coincide, better]),
+        f"gradient\\*input and ε-LRP {'coincide' if coincide else 'differ'} (Spearman of their affinities at least "
         f"{floored(min(near.values()))}); gradient\\*input minus saliency, by probe set, is "
         + "; ".join(
             f"{name}: P@5 {shown(p)}, Spearman {shown(s)}" for name, (p, s) in zip(near, gaps[first], strict=True)
         )
         + f", so that it {'beats saliency' if better else 'does not beat saliency'}"
-        + (f" (on {won[first]} of {len(near)} sets)." if len(near) > 1 else "."),
+        + (f" (on {wins[first]} of {len(near)} sets)." if len(near) > 1 else "."),
     )
 
 
@@ -99,26 +99,26 @@ def probe_sets(
     """Claim 2.
 
     Args:
-        between: Spearman between the matrices of two sets, of every two and both methods.
-        precision: of each method, P@5 on each set.
-        at_100: of the methods measured, Spearman of 100 images with 800, mean over draws.
-        gap: of the same, how far P@5 is from that of 800, mean over draws.
+        between: Spearman between the matrices of each two sets, for both methods.
+        precision: P@5 on each set, for each method.
+        at_100: Spearman of 100 images with 800, mean over draws, for each measured method.
+        gap: absolute difference of P@5 to that of 800, mean over draws, likewise.
     """
     spread = max(max(row) - min(row) for row in precision)
-    alike = min(between) >= 0.8 and spread <= 0.1
+    stable = min(between) >= 0.8 and spread <= 0.1
     enough = min(at_100) >= 0.95 and max(gap) <= 0.05
     return Verdict(
-        word([alike, enough]),
+        word([stable, enough]),
         f"affinities of two probe sets agree with Spearman {min(between):.2f} to {max(between):.2f} and P@5 differs by "
-        f"up to {spread:.2f} between sets, so the set {'hardly matters' if alike else 'matters'}; 100 images agree "
+        f"up to {spread:.2f} between sets, so the set {'hardly matters' if stable else 'matters'}; 100 images agree "
         f"with 800 with {min(at_100):.3f}, P@5 differs by {max(gap):.3f}, so the number "
         f"{'hardly matters' if enough else 'matters'}.",
     )
 
 
 BITS_RULE = (
-    "One part per number of bits that the paper has a figure for: Spearman with the 32-bit matrix, of "
-    "gradient\\*input, is at least the paper's less 0.05."
+    "One part per number of bits that the paper has a figure for: Spearman with the 32-bit matrix, for "
+    "gradient\\*input, is at least the paper's minus 0.05."
 )
 
 
@@ -167,9 +167,11 @@ def clusters(
     """Claim 5.
 
     Args:
-        inpainting, objects: share of the nearest others that are of the set, and p.
+        inpainting: share of the nearest neighbours that are in the set, and p.
+        objects: the same for the classifiers.
         family: AUC, and p.
-        rank: of the first colorization model among the n others of the second.
+        rank: of the first colorization model for the second.
+        n: number of other models.
     """
     parts = [
         inpainting[0] >= 0.5 and inpainting[1] <= 0.01,
@@ -193,13 +195,17 @@ TREES_RULE = (
 )
 
 
-def trees(found: Mapping[str, tuple[float, float, float]]) -> Verdict:
-    """Claim 6; found: subset to (cophenetic correlation, share of clusters kept, 97.5th percentile of that by relabelling)."""
-    parts = [height >= 0.9 and kept > chance for height, kept, chance in found.values()]
+def trees(shapes: Mapping[str, tuple[float, float, float]]) -> Verdict:
+    """Claim 6.
+
+    Args:
+        shapes: subset to (cophenetic correlation, share of clusters kept, 97.5th percentile of it by relabelling).
+    """
+    parts = [height >= 0.9 and share > chance for height, share, chance in shapes.values()]
     listed = "; ".join(
-        f"{name}: heights correlate by {height:.3f}, {kept:.0%} of the clusters are kept (relabelled: up to "
+        f"{name}: heights correlate by {height:.3f}, {share:.0%} of the clusters are kept (relabelled: up to "
         f"{chance:.0%})"
-        for name, (height, kept, chance) in found.items()
+        for name, (height, share, chance) in shapes.items()
     )
     return Verdict(word(parts), f"{listed}.")
 
@@ -217,7 +223,7 @@ def places(agreement: tuple[float, float], spread: tuple[float, int, int]) -> Ve
 
     Args:
         agreement: Spearman for class_places, and the median of the targets.
-        spread: of losses for class_places, its place from the lowest, and of how many.
+        spread: of losses for class_places, its rank from the lowest, and the number of targets.
     """
     differs, equal = agreement[0] < agreement[1], spread[1] <= spread[2] / 3
     return Verdict(
@@ -231,31 +237,31 @@ def places(agreement: tuple[float, float], spread: tuple[float, int, int]) -> Ve
 
 COST_RULE = (
     "Two parts, at 39 models and the paper's 1,000 images: registering them and all their affinities takes at most a "
-    "tenth of SVCCA's time, if SVCCA is computed pair by pair on the whole of T; and if each model's singular vectors "
-    "are computed once and kept."
+    "tenth of SVCCA's time, if SVCCA is computed pair by pair on the whole T; and if each model's singular vectors are "
+    "computed once and kept."
 )
 
 
-def cost(ours: float, pairwise: float, kept: float) -> Verdict:
-    """Claim 8; seconds of processor time of attribution, of SVCCA pair by pair, and of SVCCA with kept vectors."""
+def cost(ours: float, pairwise: float, stored: float) -> Verdict:
+    """Claim 8; processor times of attribution, of SVCCA pair by pair, and of SVCCA with stored singular vectors."""
     return Verdict(
-        word([pairwise >= 10 * ours, kept >= 10 * ours]),
+        word([pairwise >= 10 * ours, stored >= 10 * ours]),
         f"attribution takes {ours:.1f} s; SVCCA pair by pair {pairwise:.0f} s, {pairwise / ours:.1f} times as much "
-        f"(the target was ten); SVCCA with each model's singular vectors kept {kept:.1f} s, {kept / ours:.2f} times "
-        "as much.",
+        f"(the target was ten); SVCCA with each model's singular vectors kept {stored:.1f} s, {stored / ours:.2f} "
+        "times as much.",
     )
 
 
 VIEWS_RULE = (
     "A space replaces the paper's as the default if it is better, in Spearman, Kendall and regret@1, on the held-out "
-    "targets, and no worse at finding a model of the same task (share of nearest neighbours). Met in means: in "
+    "targets, and no worse at retrieving a model of the same task (share of nearest neighbours). Met in means: in "
     "part. Met, and every interval of the paired differences excludes 0, with rooms and with yards as probes, on "
     "the kept targets of `rooms` and on all targets of `yards`: holds."
 )
 
 
 def default(
-    kept: Mapping[str, Interval],
+    held_out: Mapping[str, Interval],
     others: Mapping[str, Mapping[str, Interval]],
     first: tuple[float, float],
     popular: Mapping[str, Interval] | None = None,
@@ -263,27 +269,27 @@ def default(
     """Whether the rule for the default space is met.
 
     Args:
-        kept: Spearman, Kendall and regret: the gain over the paper's space (positive is better) on the held-out targets.
-        others: the same with other probes or in the other world, by what that is.
-        first: share of models whose nearest neighbour has the same task, of the space and of the paper's.
-        popular: what the space gains in Spearman over popularity by mean rank, by where; said, and no part of the rule.
+        held_out: figure to the gain over the paper's space on the held-out targets; positive is better.
+        others: the same with other probes or in the other world, by description.
+        first: share of models whose nearest neighbour has the same task, for the space and for the paper's.
+        popular: the gain in Spearman over popularity by mean rank, by description; not part of the rule.
     """
-    met = all(value.mean > 0 for value in kept.values()) and first[0] >= first[1]
-    sure = bool(others) and all(value.low > 0 for one in (kept, *others.values()) for value in one.values())
+    met = all(value.mean > 0 for value in held_out.values()) and first[0] >= first[1]
+    sure = bool(others) and all(value.low > 0 for gains in (held_out, *others.values()) for value in gains.values())
 
-    def listed(one: Mapping[str, Interval]) -> str:
-        return ", ".join(f"{figure} {shown(value)}" for figure, value in one.items())
+    def listed(gains: Mapping[str, Interval]) -> str:
+        return ", ".join(f"{figure} {shown(value)}" for figure, value in gains.items())
 
     return Verdict(
         (HOLDS if sure else IN_PART) if met else NOT,
         "`transfer` gains over gradient\\*input, on the kept targets of `rooms` with rooms as probes, "
-        f"{listed(kept)}; "
-        + "".join(f"{what}, {listed(one)}; " for what, one in others.items())
+        f"{listed(held_out)}; "
+        + "".join(f"{part}, {listed(gains)}; " for part, gains in others.items())
         + f"the nearest neighbour has the same task for {first[0]:.0%} of the models ({first[1]:.0%} with "
         "gradient\\*input)."
         + (
-            " Over popularity by mean rank, which knows all other targets' transfers, it gains in Spearman "
-            + "; ".join(f"{shown(value)} ({what})" for what, value in popular.items())
+            " Over popularity by mean rank, which uses the transfers to all other targets, it gains in Spearman "
+            + "; ".join(f"{shown(value)} ({part})" for part, value in popular.items())
             + "."
             if popular
             else ""

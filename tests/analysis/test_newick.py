@@ -1,4 +1,4 @@
-"""Trees as text: what is written is read back, names of any kind included."""
+"""Trees as Newick text: written trees are read back unchanged, with names of any kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps: UMAP in few runs (its first import compiles for half a minute), and places for new models without it."""
+"""Projections: UMAP in few runs (its first import compiles for half a minute), and placing new models without it."""
 
 from __future__ import annotations
 

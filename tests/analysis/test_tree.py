@@ -18,7 +18,7 @@ from modelspace.errors import UsageError
 
 
 def slow_merges(distance: NDArray[np.float64], method: str) -> list[tuple[frozenset[int], float]]:
-    """Agglomerative clustering from its definition: every cluster distance worked out anew from the models'."""
+    """Agglomerative clustering from its definition: every cluster distance recomputed from the models' distances."""
     clusters = [frozenset([i]) for i in range(len(distance))]
 
     def between(a: frozenset[int], b: frozenset[int]) -> float:

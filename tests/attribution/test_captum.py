@@ -1,4 +1,4 @@
-"""Captum's own arrays, and its further methods against their definitions."""
+"""Maps against Captum's arrays, and its other methods against their definitions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The completeness ledger closes on every kind of net, and does not where a rule is wrong."""
+"""The completeness ledger closes on every kind of net, and does not close if a rule is wrong."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The table of methods is readable without torch, and parameters are checked against it."""
+"""The table of methods can be read without torch, and parameters are checked against it."""
 
 import subprocess
 import sys

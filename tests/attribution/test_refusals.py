@@ -1,4 +1,4 @@
-"""What can't be attributed is refused with a sentence that names it."""
+"""Models that can't be attributed are refused with a message that names the reason."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ class Double(torch.autograd.Function):
 
 
 class Relu(Double):
-    """Named like a node of torch's."""
+    """Has the name of a node of torch."""
 
 
 UNKNOWN = {

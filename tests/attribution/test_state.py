@@ -1,4 +1,4 @@
-"""The model comes back bit for bit unchanged, and the caller's modes and input make no difference."""
+"""The model is returned bit for bit unchanged, whatever the caller's modes and input."""
 
 import contextlib
 import copy
@@ -24,7 +24,7 @@ FEW = {"integrated_gradients": {"n_steps": 2}, "noise_tunnel": {"n_samples": 2}}
 
 
 class Restless(nn.Module):
-    """Writes into everything that a forward pass may write into, whatever its mode."""
+    """Writes to everything that a forward pass may write to, in any mode."""
 
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def _noop(*_: Any) -> None:
 
 
 def snapshot(module: nn.Module) -> dict[str, Any]:
-    """Everything of a module that anyone could notice, with tensors as bytes."""
+    """The observable state of a module, with tensors as bytes."""
     seen: dict[str, Any] = {}
     for name, part in module.named_modules():
         seen[f"{name} training"] = part.training
@@ -198,7 +198,7 @@ def test_old_style_weight_norm_and_shared_parameters() -> None:
 
 
 def test_the_graph_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hooks that stay on a node make a cycle through C++ that no garbage collector sees."""
+    """Hooks left on a node make a cycle through C++ that the garbage collector can't detect."""
     hooks: list[weakref.ref[Any]] = []
     saved: list[weakref.ref[Any]] = []
 

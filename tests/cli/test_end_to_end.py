@@ -28,7 +28,8 @@ class Net(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, width, 3, 2, 1)
         self.fc = nn.Linear(width, 3)
-        for generator, scale in ((torch.Generator().manual_seed(seed), 0.4), (torch.Generator().manual_seed(99), amount)):
+        first, second = (torch.Generator().manual_seed(number) for number in (seed, 99))
+        for generator, scale in ((first, 0.4), (second, amount)):
             with torch.no_grad():
                 for p in self.parameters():
                     noise = torch.randn(p.shape, generator=generator) * scale

@@ -36,7 +36,7 @@ def test_the_table_has_every_method_and_default() -> None:
 
 
 def test_the_patent_notice_stands_wherever_lrp_is_chosen(tmp_path: Path) -> None:
-    """On the page, in the table of methods, in --help, and on standard error when a space of it is made."""
+    """On the page, in the table of methods, in --help, and on standard error when a space of it is created."""
     notice = METHODS["epsilon_lrp"].notice
     assert "patented" in notice
     assert not any(info.notice for name, info in METHODS.items() if name != "epsilon_lrp")

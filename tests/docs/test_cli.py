@@ -1,4 +1,4 @@
-"""Help texts: complete, with examples that parse, and the page in docs/ made of them."""
+"""Help texts: complete, with examples that parse, and the page in docs/ generated from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The how-to pages that change the package: what they say is done to a copy of it, and the tests that they bring are run."""
+"""How-to pages that change the package: their changes are applied to a copy of it, and their tests are run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 def patched(text: str, diff: str) -> str:
-    """A file's text with a diff applied, which has no line numbers: its context must stand in the file exactly once.
+    """A file's text after a diff without line numbers, whose context must occur in the file exactly once.
 
     >>> patched("a\\nb\\n", " a\\n-b\\n+c\\n")
     'a\\nc\\n'
@@ -38,7 +38,7 @@ def patched(text: str, diff: str) -> str:
 
 
 def carry_out(pages: Sequence[str], folder: Path) -> list[str]:
-    """Make a copy of the package with the changes of all pages in it; returns the files of the pages' tests."""
+    """Copy the package and apply the changes of all pages; returns the files of the pages' tests."""
     left_out = shutil.ignore_patterns("__pycache__", "*.safetensors")
     shutil.copytree(ROOT / "modelspace", folder / "modelspace", ignore=left_out)
     for file in (ROOT / "modelspace").rglob("*.safetensors"):
@@ -59,7 +59,7 @@ def carry_out(pages: Sequence[str], folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_the_changes_work(tmp_path: Path) -> None:
-    """All of them at once: they don't get in each other's way."""
+    """All of them at once: they don't conflict."""
     pages = sorted(page.name for page in PAGES.glob("add-*.md"))
     assert len(pages) == 4
     tests = carry_out(pages, tmp_path)

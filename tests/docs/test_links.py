@@ -1,4 +1,4 @@
-"""Every page: links and anchors lead somewhere, commands parse, lines are short, words are plain. Needs no mkdocs."""
+"""Every page: links and anchors exist, commands parse, lines are short, words are plain. Does not need mkdocs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def without_code(text: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub and the site name them."""
+    """Anchors of a page's headings, as GitHub and the site name them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE):
         plain = re.sub(r"[`*\\]|\]\([^)]*\)|\[", "", heading).lower()
@@ -51,7 +51,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead(page: Path, text: str) -> Iterator[str]:
-    """Links of a page's text that lead nowhere; those to other sites are not followed."""
+    """Broken links of a page's text; links to other sites are not followed."""
     # Inline code may hold a link's text, and is no link itself.
     for target in LINK.findall(FENCE.sub("", text)):
         if re.match(r"[a-z]+:", target):
@@ -95,7 +95,7 @@ def test_pages_that_code_names_exist() -> None:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Command lines in the code blocks of a page, without prompts and remarks."""
+    """Command lines in the code blocks of a page, without prompts and comments."""
     for block in FENCE.findall(page.read_text("utf-8")):
         for line in block.replace("\\\n", " ").splitlines():
             line = line.removeprefix("$ ")
@@ -123,7 +123,7 @@ def test_a_command_that_does_not_parse_is_seen() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_lines_are_short(page: Path) -> None:
-    """Tables, pictures and output that a command printed have lines as long as they need."""
+    """Tables, pictures and printed output may have lines of any length."""
     prose = re.sub(r"^```(?:text|json)?\n.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     long = [line for line in prose.splitlines() if len(line) > 120 and not line.startswith(("|", "!["))]
     assert not long
@@ -143,6 +143,6 @@ def test_words_are_plain(page: Path) -> None:
     "page", sorted([*(DOCS / "how-to").glob("*.md"), *(DOCS / "lab-book").glob("*.md")]), ids=lambda page: page.stem
 )
 def test_a_page_begins_with_something_to_do(page: Path) -> None:
-    """A command or a table of what to do, before the first section and within the first lines."""
+    """A command, or a table of tasks, before the first section and within the first lines."""
     beginning = "\n".join(page.read_text("utf-8").split("\n## ")[0].splitlines()[:20])
     assert "```" in beginning or "\n| " in beginning

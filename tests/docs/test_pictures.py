@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/pictures.md run, in their order."""
+"""The examples of docs/how-to/pictures.md run in order."""
 
 from __future__ import annotations
 

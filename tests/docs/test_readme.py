@@ -18,7 +18,11 @@ import torch
 
 def resnet():
     return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 7, 8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(128, 5)
+        torch.nn.Conv2d(3, 8, 7, 8),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(4),
+        torch.nn.Flatten(),
+        torch.nn.Linear(128, 5),
     )
 """
 
@@ -30,7 +34,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty folder but for the model file that the examples name."""
+    """A folder with only the model file that the examples use."""
     (tmp_path / "mymodels.py").write_text(FACTORY)
     make = "import mymodels, safetensors.torch as s; s.save_file(mymodels.resnet().state_dict(), 'resnet.safetensors')"
     subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)

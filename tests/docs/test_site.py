@@ -71,7 +71,7 @@ def test_pages_outside_docs_are_pages_of_the_site(site: Path) -> None:
 
 
 def test_a_browser_asks_for_nothing_and_the_search_finds(site: Path) -> None:
-    """From disk, as a reader opens it. Chromium is looked for where the tests of the atlas look."""
+    """Opened from disk, with the same Chromium as the tests of the atlas."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

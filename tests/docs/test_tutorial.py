@@ -1,4 +1,4 @@
-"""docs/tutorial.md, carried out in an empty folder."""
+"""docs/tutorial.md, executed in an empty folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def like(shown: str, printed: str) -> bool:
-    """Whether each line that the page shows was printed, with the same words in any order of the lines, numbers apart.
+    """Whether each line on the page was printed with the same words, ignoring numbers and the order of lines.
 
     >>> like("1  edge2d  0.5", "rank\\n2  edge2d  0.4  more"), like("1  edge2d", "1  curvature")
     (True, False)

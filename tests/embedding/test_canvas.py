@@ -1,4 +1,4 @@
-"""Maps brought to the canvas: area averages, against a slow version from the definition."""
+"""Maps resampled to the canvas: area averages, against a slow version from the definition."""
 
 from __future__ import annotations
 

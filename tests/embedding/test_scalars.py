@@ -1,4 +1,4 @@
-"""What is explained: the sum of T, its energy, its centred energy; all over one forward pass."""
+"""The explained scalars: the sum of T, its energy, its centred energy; all over one forward pass."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_epsilon_lrp_of_the_energy_tends_to_gradient_times_input_on_a_relu_net(x
 
 
 def test_kinds_do_not_disturb_each_other(x: torch.Tensor) -> None:
-    """One forward for all of them gives what a call for each alone gives."""
+    """One forward pass for all scalars gives the same result as a call for each."""
     centre = {N: mean_output(encoder(), [x])}
     requests = [
         MapRequest.of(method, parameters, scalar, N)

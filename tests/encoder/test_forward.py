@@ -1,4 +1,4 @@
-"""A model whose output depends on more than the image is refused, with what was seen and what to do."""
+"""A model whose output depends on more than the image is refused, with the observation and a hint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AlwaysDropout(Base):
 
 
 class RareDropPath(Base):
-    """Drops a path for one image in ten: most batches of two show nothing."""
+    """Drops a path for one image in ten: most batches of two don't reveal it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.body(x + (torch.rand(len(x), 1, 1, 1) > 0.9) * x.roll(3, 3)))
@@ -75,7 +75,7 @@ class RunningStatistics(Base):
 
 
 class Counter(Base):
-    """Its state is a plain attribute, no buffer."""
+    """Its state is a plain attribute, not a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class LastImage(Base):
 
 
 class Longer(Base):
-    """Only batches of more than two images show it."""
+    """Only batches of more than two images reveal it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.body(x) + (0.1 * self.body(x[2:3]) if len(x) > 2 else 0))

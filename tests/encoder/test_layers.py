@@ -304,7 +304,7 @@ def test_wrappers_are_taken_off() -> None:
     net = narrow(Residual())
 
     class OptimizedModule(nn.Module):
-        """As torch.compile's; the real one costs a second to import."""
+        """Like that of torch.compile, which takes a second to import."""
 
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
@@ -345,7 +345,7 @@ class Output:
 
 
 class Dictionary(OrderedDict):
-    """As transformers' ModelOutput: entries and attributes."""
+    """Like ModelOutput of transformers: entries and attributes."""
 
 
 def test_the_first_tensor_of_an_output() -> None:

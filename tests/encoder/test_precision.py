@@ -1,4 +1,4 @@
-"""Constant, saturated and half-precision encoder outputs: told apart by a pass in float64."""
+"""Constant, saturated and half-precision encoder outputs, distinguished by a pass in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3)
 
 
 class Deep(nn.Module):
-    """Ten convolutions, in a precision of their own."""
+    """Ten convolutions that compute in a given precision."""
 
     def __init__(self, inside: str = "float32") -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Deep(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """A softmax over many classes at many places: the sum of its output is the number of places."""
+    """A softmax over many classes at many positions: the sum of its output is the number of positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Recogniser(nn.Module):
 
 
 class Saturated(nn.Module):
-    """A sigmoid so far out that float32 has no slope left, but rounding."""
+    """A sigmoid so saturated that its slope in float32 is only rounding."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,6 +22,7 @@ from modelspace.errors import ConflictError
 from modelspace.lab import training
 from modelspace.lab.tasks import FACE_TASKS, TASKS, task
 from modelspace.lab.training import Data, Job
+from modelspace.worlds import rooms
 from modelspace.zoo.architectures import ARCHITECTURES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_zoo.py"
@@ -150,7 +151,7 @@ def test_rendered_images_round_trip_through_the_cache(tmp_path: Path) -> None:
     cached = only_part(tmp_path)
     assert [file.stat().st_mtime_ns for file in files] == before
     assert torch.equal(first.rgb, cached.rgb)
-    fresh = training.render(training.sample_scenes(5, 3, training.WORLD), 16)
+    fresh = rooms.render(rooms.sample_scenes(5, 3, training.WORLD), 16)
     assert torch.allclose(first.rgb, fresh.rgb, atol=0.5 / 255 + 1e-6)
     assert torch.allclose(first.normals, fresh.normals, atol=1e-3)
     assert torch.equal(first.surface_id, fresh.surface_id)

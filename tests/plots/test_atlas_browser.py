@@ -84,7 +84,7 @@ def atlas_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(context: Any, atlas_file: Path) -> Iterator[Any]:
-    """The atlas, opened from disk; whatever the console says or the page asks the network for is a failure."""
+    """The atlas, opened from disk; any console message or network request is a failure."""
     opened = context.new_page()
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text) if "GPU stall" not in message.text else None)
@@ -205,7 +205,8 @@ def test_legend_filters_by_a_group(page: Any) -> None:
     page.locator("#legend button").filter(has_text="geometric").click()
     assert page.input_value("#filter") == '"group" = "geometric"'
     assert page.evaluate("atlas.dimmed.filter((d) => !d).length") == page.evaluate(
-        "(() => { const c = atlas.data.columns[0]; return [...c.values].filter((v) => c.texts[v] === 'geometric').length; })()"
+        "(() => { const c = atlas.data.columns[0];"
+        " return [...c.values].filter((v) => c.texts[v] === 'geometric').length; })()"
     )
 
 

@@ -1,4 +1,4 @@
-"""Gallery and curves: cells where they belong, colours centred on zero, lines with their values."""
+"""Gallery and curves: cells in the right position, colours centred on zero, lines with the right values."""
 
 from __future__ import annotations
 

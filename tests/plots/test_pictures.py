@@ -1,4 +1,4 @@
-"""Map, tree and heatmap: everything is there, nothing lies on anything else, and equal inputs give equal bytes."""
+"""Map, tree and heatmap: everything is drawn, nothing overlaps, and equal inputs give equal bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of images as a probe set: listing, choosing, fingerprint."""
+"""A folder of images as a probe set: listing, selection, fingerprint."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from modelspace.probes.listing import Choice, choose, list_images
 
 
 def fill(folder, names, size=6, start=0):
-    """One image of its own colour per name."""
+    """One image per name, each of a different colour."""
     for k, name in enumerate(names, start):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

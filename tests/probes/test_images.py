@@ -271,7 +271,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def read_and_measure(path):
-    """What reading in a fresh process says, and by how many megabytes its memory grew."""
+    """The output of reading an image in a fresh process, and how many megabytes its memory grew by."""
     done = subprocess.run(
         [sys.executable, "-c", READ_AND_MEASURE, str(path)], capture_output=True, text=True, check=True
     )
@@ -354,6 +354,6 @@ def test_stored_bytes_that_are_damaged():
 
 
 def test_the_subprocess_sees_errors():
-    """The measuring program itself fails loudly, so that an empty answer is never taken for a good one."""
+    """An error of the measuring program fails the test, so that empty output never counts as success."""
     with pytest.raises(subprocess.CalledProcessError):
         subprocess.run([sys.executable, "-c", textwrap.dedent(READ_AND_MEASURE)], capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""The probe set of photographs that other packages carry."""
+"""The probe set of photographs from other packages."""
 
 import importlib.util
 import subprocess

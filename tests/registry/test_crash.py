@@ -24,7 +24,7 @@ def test_kill_loop() -> None:
     process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert process.returncode == 0, process.stderr
     assert re.fullmatch(
-        r"10 kills, [1-9]\d* changes acknowledged and all there, \d+ more committed when killed\n", process.stdout
+        r"10 kills, [1-9]\d* changes acknowledged and all present, \d+ more committed when killed\n", process.stdout
     )
 
 

@@ -1,4 +1,4 @@
-"""Kernels as they are stored: packed triangles, quantised, against slow code from the definition."""
+"""Stored kernels: packed triangles, quantised, against slow code from the definition."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def spec(bits: int) -> SpaceSpec:
 
 
 def heavy_tailed(n: int, signed: bool, seed: int = 0) -> np.ndarray:
-    """Maps as attribution gives them: most values near zero, few large; (n, SIDE, SIDE) float32 of unit norm."""
+    """Maps like those of attribution: most values near zero, few large; (n, SIDE, SIDE) float32 of unit norm."""
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((n, SIDE, SIDE)) * rng.exponential(1, (n, SIDE, SIDE)) ** 2
     values = values if signed else np.abs(values)
@@ -32,7 +32,7 @@ def write(values: np.ndarray, bits: int, batch: int = 4) -> list[maps.MapBlock]:
 
 
 def slow_decode(row: np.ndarray, bits: int) -> np.ndarray:
-    """The module's text, element by element, in float64."""
+    """The definition in the module's docstring, element by element, in float64."""
     lo, hi = float(row.min()), float(row.max())
     if bits == 32:
         return row.astype(np.float64)

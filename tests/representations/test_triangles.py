@@ -1,4 +1,4 @@
-"""Packed triangles: half of a symmetric kernel says all of it."""
+"""Packed triangles: half of a symmetric kernel determines all of it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nothing_is_written_into_the_given_arrays() -> None:
 
 @pytest.mark.parametrize("method", ["dds", "linear_cka", "rsa"])
 def test_inner_products_of_kernels_are_kept(method: str) -> None:
-    """Twice what lies above the diagonal, and the diagonal once: no kernel has to be unpacked to compare two."""
+    """Twice the elements above the diagonal, and the diagonal once: kernels are compared without unpacking."""
     rng = np.random.default_rng(0)
     first, second = (kernel(method, rng.standard_normal((9, 5))) for _ in range(2))
     twice = np.repeat([1.0, 2.0], [9, 36])

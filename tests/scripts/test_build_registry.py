@@ -1,4 +1,4 @@
-"""Building the shipped registry again gives the same files, byte for byte, wherever and whenever it is done."""
+"""Building the shipped registry again gives the same files, byte for byte, in any folder and at any time."""
 
 from __future__ import annotations
 

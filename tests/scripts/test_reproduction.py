@@ -1,4 +1,4 @@
-"""The page that checks the paper's claims: its rules on made-up numbers, its structure, and one section run small."""
+"""The page that checks the paper's claims: rules on synthetic numbers, structure, and one section on few models."""
 
 from __future__ import annotations
 
@@ -141,6 +141,6 @@ def test_a_section_runs_on_few_models(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3. Bits per map element: " in done.stdout
-    assert "sections 1, 2, 4, 5, 6, 7, 8, 9 are not there yet" in done.stdout
+    assert "sections 1, 2, 4, 5, 6, 7, 8, 9 are missing" in done.stdout
     assert (tmp_path / "reproduction" / "bits.png").stat().st_size > 10_000
     assert not (tmp_path / "reproduction.md").exists()

@@ -1,5 +1,5 @@
-"""The registry at the top level of the project: it answers as it lies there, and holds what the zoo's weights give. So
-does the full one, if `make registry-full` has been run; a little one like it is always built."""
+"""The registry at the top level of the project: it can be queried in place, and holds what the zoo's weights give. So
+does the full one, if `make registry-full` has been run; a small one like it is always built."""
 
 from __future__ import annotations
 

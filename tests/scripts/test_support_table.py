@@ -1,4 +1,4 @@
-"""The table of networks that were tried: what it covers, and that the page in docs/ is of the rows that are checked."""
+"""The table of tested networks: its coverage, and that the page in docs/ has its rows."""
 
 from __future__ import annotations
 

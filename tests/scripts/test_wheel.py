@@ -1,4 +1,4 @@
-"""The wheel: small, complete, the same every time, and working where there is no checkout."""
+"""The wheel: small, complete, reproducible, and working without a checkout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with nothing in it but the wheel; the packages that it depends on are those of this one."""
+    """A fresh environment with only the wheel; its dependencies come from the current environment."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
@@ -72,7 +72,7 @@ def test_it_is_small_and_holds_the_whole_package_and_nothing_else(wheel: Path) -
 
 
 def test_the_list_of_files_can_fail(wheel: Path) -> None:
-    """Training does lie in the checkout, and would be seen."""
+    """The checkout contains training code, so that this test can fail."""
     assert (ROOT / "modelspace" / "lab" / "training.py").is_file()
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if "lab" in Path(name).parts or "tests" in Path(name).parts]

@@ -1,4 +1,4 @@
-"""Which state dict of a checkpoint is taken: the rules, and what is asked for instead of being picked."""
+"""Which state dict of a checkpoint is loaded: the rules, and when the user has to choose."""
 
 from __future__ import annotations
 

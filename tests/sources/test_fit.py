@@ -50,7 +50,7 @@ def test_the_old_names_of_weight_norm(tmp_path: Path, suffix: str) -> None:
 
 
 class Renamed(nn.Module):
-    """As torchvision's transformer blocks: from version 2 on its layer has another name."""
+    """Like torchvision's transformer blocks: from version 2 on its layer has another name."""
 
     _version = 2
 

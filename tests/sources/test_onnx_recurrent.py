@@ -24,7 +24,7 @@ KINDS = {np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int8): 3, n
 
 
 def both(kind: str, inputs: list[np.ndarray | None], n_outputs: int, opset: int = 19, **attributes: Any) -> Any:
-    """What the reference gives and what ours does, as lists of arrays."""
+    """The outputs of the reference evaluator and of ours, as lists of arrays."""
     names = [f"i{k}" if value is not None else "" for k, value in enumerate(inputs)]
     outputs = [f"o{k}" for k in range(n_outputs)]
     node = helper.make_node(kind, names, outputs, **attributes)
@@ -55,7 +55,7 @@ def same(expected: list[np.ndarray], got: list[np.ndarray], atol: float = 1e-5) 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_lstm_is_the_torch_lstm(data: st.DataObject) -> None:
-    """The reference evaluator knows fewer cases than torch, whose layer is the definition of the common ones."""
+    """The reference evaluator supports fewer cases than torch, whose layer is the definition of the common ones."""
     time, batch, size, hidden = (data.draw(st.integers(1, 4)) for _ in range(4))
     bidirectional = data.draw(st.booleans())
     torch.manual_seed(data.draw(st.integers(0, 100)))

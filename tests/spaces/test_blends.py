@@ -1,4 +1,4 @@
-"""Blends, made from other spaces and filled without a pass; hubness corrections, directed ranking, standard spaces."""
+"""Blends of other spaces, filled without a pass; hubness corrections, directed ranking, standard spaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks for the attribution tests: one per way in which a forward pass can be written.
+"""Small networks for the attribution tests: one for each way to write a forward pass.
 
 Each takes (B, 3, 8, 8) and gives (B, ...). `build` seeds, fills batch-norm statistics and biases with other values than
 0 and 1, and returns the net in float64 and eval mode.
@@ -104,7 +104,7 @@ class Normed(nn.Module):
 
 
 class RootMeanSquare(nn.Module):
-    """Written out, as language models do."""
+    """Written out, as in language models."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class ResponseNorm(nn.Module):
 
 
 class Functional(nn.Module):
-    """Functions, in-place functions, views changed in place, constants, indexing; no modules but convolutions."""
+    """Functions, in-place functions, views changed in place, constants, indexing; the only modules are convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Functional(nn.Module):
 
 
 class ViewRelu(nn.Module):
-    """A generator's beginning: a linear map, a view, and a ReLU in place on the view."""
+    """The start of a generator: a linear map, a view, and a ReLU in place on the view."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""For the tests of the command line: a registry that is only a few records, put in the place of the real one."""
+"""For the tests of the command line: a fake registry of a few records."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ FORWARDED: dict[str, Callable[..., Any]] = {
 
 
 def bind(verb: str, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-    """Fails as the real method would where it does not take these arguments."""
+    """Fails like the real method if it does not accept these arguments."""
     method = getattr(ModelSpace, verb)
     try:
         bound = inspect.signature(method).bind(None, *args, **options)
@@ -161,7 +161,7 @@ def outcome(model: str, score: float | None, note: str = "") -> OutcomeInfo:
 
 
 class FakeSpace:
-    """The verbs of `modelspace.workspace.ModelSpace`. `calls` has what was called, `answers` what to return or raise.
+    """The verbs of `modelspace.workspace.ModelSpace`. `calls` records the calls, `answers` has what to return or raise.
 
     A call must fit the signature of the real method.
     """
@@ -198,7 +198,7 @@ class FakeSpace:
 
 
 class Drawing:
-    """What the verbs that draw return: a picture, a page, a report, and the tree that a picture is drawn of."""
+    """Results of the verbs that draw: a picture, a page, a report, and the tree of a picture."""
 
     facts: Mapping[str, Any] = {
         "models": ["depth"],
@@ -311,7 +311,7 @@ class Line:
 
 
 def fake_line(monkeypatch: pytest.MonkeyPatch, home: Path, *, registry: bool = True) -> Line:
-    """A command line in the folder `home`, which holds a registry or not, whose every verb is a fake."""
+    """A command line with fake verbs, in the folder `home`, with or without a registry."""
 
     class Fake(FakeSpace):
         pass

@@ -1,4 +1,4 @@
-"""Nets that the tests of exported files share, in the forms in which models are exported."""
+"""Nets shared by the tests of exported files, in the formats of exported models."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def assert_same_maps(found: dict[str, Tensor], wanted: dict[str, Tensor], tolera
 
 
 def footprint(module: nn.Module) -> dict[str, Any]:
-    """Everything of a module that a pass might change."""
+    """The state of a module that a pass might change."""
     state = {name: (value.clone(), value.data_ptr()) for name, value in module.state_dict().items()}
     parts = [
         (name, part.training, sorted(vars(part)), len(part._forward_hooks)) for name, part in module.named_modules()

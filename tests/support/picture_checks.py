@@ -1,4 +1,4 @@
-"""What a drawn figure says and where: texts, their boxes, overlaps. For the tests of the plots."""
+"""The texts of a drawn figure, their boxes and overlaps, for the tests of the plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def texts_of(picture: Figure, prefix: str) -> list[Text]:
 
 
 def boxes_of(picture: Figure, texts: list[Text], dpi: float) -> list[Bbox]:
-    """Where texts are drawn at a resolution, in pixels."""
+    """Boxes of texts at a resolution, in pixels."""
     picture.set_dpi(dpi)
     picture.canvas.draw()  # legends and ticks find their places when they are drawn
     renderer = picture.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -22,7 +22,7 @@ def boxes_of(picture: Figure, texts: list[Text], dpi: float) -> list[Bbox]:
 
 
 def written(picture: Figure) -> list[Text]:
-    """Every text that is drawn: ticks outside an axis are there as objects too, but never drawn."""
+    """Every drawn text: ticks outside an axis also exist as objects, but are not drawn."""
     found = list(picture.texts)
     for axes in picture.axes:
         found += [*axes.texts, axes.title, axes._left_title]  # type: ignore[attr-defined]

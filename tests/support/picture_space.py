@@ -1,4 +1,4 @@
-"""A small real registry for the tests of pictures, and a map that is made without UMAP, which takes long to import."""
+"""A small real registry for the tests of pictures, and a projection without UMAP, which takes long to import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROUPS = {"a": "2D", "a2": "2D", "b": "3D", "b_2": "3D"}
 
 
 def make(home: Path) -> ModelSpace:
-    """Six nets in two families and two loners; four of them have the tag "group"."""
+    """Six nets in two families and two singletons; four of them have the tag "group"."""
     made = space(home, methods=["gradient_x_input", "saliency"])
     nets = {"a": net(1), "a2": near(1, 0.1), "b": net(2), "b_2": near(2, 0.1), "c": net(3), "d": net(4)}
     for name, module in nets.items():
@@ -30,7 +30,7 @@ def make(home: Path) -> ModelSpace:
 
 
 class FakeFit:
-    """In the place of `fit_projection`: scattered places that follow from seed and call, and how often it was called.
+    """Replaces `fit_projection`: random places that depend on the seed and the call, and the number of calls.
 
     A call must fit the signature of the real function.
     """

@@ -1,7 +1,7 @@
-"""A pytest plugin: a test that is skipped because something is missing fails where that must not be missing.
+"""A pytest plugin: a test that is skipped because something is missing fails if that is required.
 
-`MODELSPACE_REQUIRE` lists what must be there, for example "chromium,pandas". `make test` sets it to what it installs.
-With it, a skip for any reason that is not known below fails as well, so that a new reason can't hide tests unnoticed.
+`MODELSPACE_REQUIRE` lists what is required, for example "chromium,pandas". `make test` sets it to what it installs.
+With it, a skip for a reason that is not listed below also fails, so that a new reason can't hide tests.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ PARTS = {
     "mkdocs": r"\bmkdocs\b",
 }
 
-#: Reasons that lie in the machine or in the version of a library, and are fine anywhere.
+#: Reasons of the machine or of a library's version, which are accepted anywhere.
 FINE = re.compile(
-    "needs a (gpu|cuda device)|needs file permissions|/dev/full|/proc|unix|linux alone|break in another way|are text there"
+    "needs a (gpu|cuda device)|needs file permissions|/dev/full|/proc|unix|linux alone|break in another way"
+    "|are text there"
     "|no full registry|1.4 makes a type|this version of torch has the gradient right"
 )
 
 
 def required() -> list[str] | None:
-    """The parts that must be there, or None where nothing is demanded.
+    """The required parts, or None if nothing is required.
 
     Raises:
-        UsageError: a part that is not in `PARTS`: it would be required in vain.
+        UsageError: a part is not in `PARTS`, so it would have no effect.
     """
     if VARIABLE not in os.environ:
         return None
@@ -52,7 +53,7 @@ def required() -> list[str] | None:
 
 
 def forbidden(reason: str, names: list[str]) -> str | None:
-    """Why a test must not be skipped for this reason, or None where it may be."""
+    """Why a test must not be skipped for this reason, or None if it may be."""
     reason = reason.lower()
     missing = [name for name, pattern in PARTS.items() if re.search(pattern, reason)]
     for name in missing:

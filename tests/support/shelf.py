@@ -33,7 +33,7 @@ def units(n: int, seed: int = 0) -> np.ndarray:
 
 
 def rows(vectors: np.ndarray, ids: list[int] | range | None = None) -> list[EmbeddingRow]:
-    """Embeddings of unit vectors (n, d), independent of each other: rows of the Cholesky factor of their Gram matrix."""
+    """Embeddings of independent unit vectors (n, d): rows of the Cholesky factor of their Gram matrix."""
     gram = vectors @ vectors.T
     lower = np.linalg.cholesky(gram) if len(gram) else gram
     ids = range(1, len(gram) + 1) if ids is None else ids
@@ -64,7 +64,7 @@ def make(path: Path, *spaces: SpaceSpec) -> None:
 
 
 def fill(path: Path, names: list[str], vectors: np.ndarray, *spaces: SpaceSpec) -> None:
-    """Add models with these unit vectors to an empty registry, each in a transaction of its own, in all spaces."""
+    """Add models with these unit vectors to an empty registry, each in a separate transaction, in all spaces."""
     with Registry.open(path, write=True) as registry:
         for name, row in zip(names, rows(vectors), strict=True):
             with registry.transaction():
@@ -90,7 +90,7 @@ _built: dict[tuple[Path, str], bytes] = {}
 
 
 def _once(path: Path, what: str, build: Callable[[], None]) -> None:
-    """Build it the first time, and write the same bytes the next time: tests spend their time on what they test."""
+    """Build it once, and write the same bytes afterwards, to save time in tests."""
     key = (schema.FOLDER, what)
     if key not in _built:
         build()

@@ -1,4 +1,4 @@
-"""Small networks with outputs as detectors, recognisers and segmenters have them, with random weights."""
+"""Small networks with the outputs of detectors, recognisers and segmenters, with random weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Detect(nn.Module):
 
 
 class Yolo(nn.Module):
-    """Backbone, a path down and up, `Detect`: a flat list of layers, as in ultralytics' models."""
+    """Backbone, a path down and up, `Detect`: a flat list of layers, as in ultralytics."""
 
     def __init__(self, decoded: bool = True) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Yolo(nn.Module):
 
 
 class OldYolo(nn.Module):
-    """As YOLOv5: one map per scale with anchors as an axis, sigmoid, boxes from squares of it."""
+    """Like YOLOv5: one map per scale with anchors as an axis, sigmoid, boxes from squares of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Pnet(nn.Module):
 
 
 class TextDetector(nn.Module):
-    """As DBNet: features of several scales joined, then up again by transposed convolutions, then a sigmoid."""
+    """Like DBNet: features of several scales joined, then upsampled by transposed convolutions, then a sigmoid."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Recogniser(nn.Module):
 
 
 class Crnn(nn.Module):
-    """Convolutions, a recurrent part, a linear map: time-major as torch's own layers, or batch-major."""
+    """Convolutions, a recurrent part, a linear map: time-major like torch's layers, or batch-major."""
 
     def __init__(self, batch_first: bool = False, squash: bool = True) -> None:
         super().__init__()
@@ -252,7 +252,7 @@ class Pyramid(nn.Module):
 
 
 class Argmax(nn.Module):
-    """Whole numbers: the class of each image, or of each pixel."""
+    """Integers: the class of each image, or of each pixel."""
 
     def __init__(self, dense: bool = False) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class Score(nn.Module):
 
 
 class Packed(nn.Module):
-    """A mapping whose first entries are no features: whole numbers, and numbers that no image changes."""
+    """A mapping whose first entries are not features: integers, and numbers that don't depend on the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ class TwoInputs(nn.Module):
 
 
 class LateMask(nn.Module):
-    """The second input is optional by its signature alone."""
+    """The second input is optional only by its signature."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the tests of timm, torchvision and transformers share: weights as trained ones are, and the whole way to the maps."""
+"""Shared by the tests of timm, torchvision and transformers: weights like trained ones, and the path to the maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS = ("saliency", "gradient_x_input", "epsilon_lrp")
 
 
 def perturb(module: nn.Module) -> None:
-    """No scale is 0 or the same everywhere, as many are when a network is made."""
+    """Perturb weights so that no scale is 0 or constant, as many are in a new network."""
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -24,7 +24,7 @@ def perturb(module: nn.Module) -> None:
 
 
 def smooth(side: int) -> np.ndarray:
-    """(side, side, 3) uint8, without values near 0 and 255, where Pillow's bicubic filter is cut off between its axes."""
+    """(side, side, 3) uint8, without values near 0 and 255, which Pillow's bicubic filter clips between its axes."""
     y, x = np.mgrid[0:side, 0:side] / side
     planes = [np.sin(9 * x + 4 * y), np.cos(7 * y), np.sin(11 * x * y)]
     return np.stack([(128 + 80 * plane).astype(np.uint8) for plane in planes], axis=-1)

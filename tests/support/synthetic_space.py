@@ -1,4 +1,4 @@
-"""Made-up spaces for the tests of analysis and plots: families inside groups, one hub per space, one lonely model."""
+"""Synthetic spaces for the tests of analysis and plots: families inside groups, one hub and one outlier per space."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COLLECTED = {
 
 @dataclass
 class Space:
-    """names (n,), groups (n,), per-image cosines (n_images, n, n) float32 (or None), affinity (n, n), vectors (n, d)."""
+    """names and groups (n,), cosines per image (n_images, n, n) float32 or None, affinity (n, n), vectors (n, d)."""
 
     names: list[str]
     groups: list[str | None]

@@ -1,4 +1,4 @@
-"""Small nets and spaces that the tests share."""
+"""Small nets and spaces shared by the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = ("gradient_x_input", "saliency", "epsilon_lrp")
 
 
 def net(seed: int = 0, width: int = 6, classes: int = 3) -> nn.Module:
-    """A little classifier: its encoder output is the input of `fc`."""
+    """A small classifier: its encoder output is the input of `fc`."""
     generator = torch.Generator().manual_seed(seed)
 
     class Net(nn.Module):

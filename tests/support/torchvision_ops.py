@@ -1,7 +1,7 @@
-"""torchvision on a build of torch that it was not compiled for, such as the CPU build that the tests run on.
+"""Import torchvision with a build of torch that it was not compiled for, such as the CPU build of the tests.
 
-Its compiled operators can't be loaded there, and importing it fails because two of them are not even declared. Declaring
-them is enough for everything but detection. For tests only: whoever uses the program needs the two packages to match.
+Its compiled operators can't be loaded then, and the import fails because two of them are not even declared. Declaring
+them is enough for everything except detection. For tests only: users need matching versions of the two packages.
 """
 
 from __future__ import annotations

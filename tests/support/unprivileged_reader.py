@@ -1,4 +1,4 @@
-"""For tests of file permissions, which do not bind the administrator that containers run tests as."""
+"""For tests of file permissions, which root ignores, and tests in containers often run as root."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def open_folder():
-    """A temporary folder that everybody may read. pytest's own may be entered by its owner alone."""
+    """A temporary folder that everybody may read; pytest's can be entered only by its owner."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     try:
@@ -20,7 +20,7 @@ def open_folder():
 
 @contextlib.contextmanager
 def unprivileged():
-    """Without an administrator's rights, where the process has them."""
+    """Drop the rights of root if the process has them."""
     administrator = os.geteuid() == 0
     if administrator:
         os.seteuid(65534)

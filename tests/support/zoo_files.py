@@ -72,7 +72,7 @@ def hangs():
 
 
 def write(folder: Path, *names: str) -> Path:
-    """nets.py, and a manifest of these factories, each under its own name."""
+    """nets.py, and a manifest of these factories, each under its name."""
     (folder / "nets.py").write_text(NETS, "utf-8")
     text = "".join(f'[[model]]\nname = "{name}"\nuri = "python:nets.py:{name}"\n\n' for name in names)
     manifest = folder / "models.toml"

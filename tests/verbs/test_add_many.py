@@ -38,10 +38,10 @@ def statuses(outcomes: Any) -> dict[str, str]:
 
 
 class Scripted:
-    """A pool that gives results in an order of its own, and notes how many are out.
+    """A pool that returns results in a chosen order, and records the number of pending jobs.
 
     Args:
-        pick: from the jobs that are out to the position of the one that is finished next.
+        pick: from the pending jobs to the position of the one to finish next.
         answer: from a job to its result; default: it is embedded.
     """
 
@@ -413,7 +413,7 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
 
 
 def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB would break off its statement; the signal comes from within the writing here, so that it always hits."""
+    """DuckDB would cancel its statement; the signal is sent from within the write, so that it always interrupts it."""
     from modelspace.verbs import add
 
     space = zoo_files.home(tmp_path)
@@ -440,7 +440,7 @@ def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatc
 
 
 def _alive(group: int) -> list[int]:
-    """ProcessPool of a group that are more than an entry in the kernel's table; empty where there is no /proc."""
+    """Processes of a group that are not zombies; empty if there is no /proc."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""Many models on a Ray cluster that is started here, with actors that are killed."""
+"""Many models on a Ray cluster that the test starts, with actors that are killed."""
 
 from __future__ import annotations
 

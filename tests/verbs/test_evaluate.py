@@ -1,4 +1,4 @@
-"""`modelspace evaluate`: spaces, matrices and stored similarities, judged on the same pairs, printed and written."""
+"""`modelspace evaluate`: spaces, matrices and stored similarities, evaluated on the same pairs, printed and written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = [f"m{i}" for i in range(8)]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight made-up models in two spaces with the same affinities; no test writes to it."""
+    """Eight synthetic models in two spaces with the same affinities; no test writes to it."""
     folder = tmp_path_factory.mktemp("home")
     make(folder / REGISTRY, GI, SALIENCY)
     fill(folder / REGISTRY, NAMES, units(8), GI, SALIENCY)

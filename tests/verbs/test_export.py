@@ -1,4 +1,4 @@
-"""Export: what other programs read back is what the registry holds."""
+"""Export: other programs read back the content of the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests: what they may say, and what is said of their mistakes."""
+"""Manifests: their valid content, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_csv_says_the_same(tmp_path: Path) -> None:
 
 
 def test_every_field_of_a_request_is_a_key() -> None:
-    """A field that `add` gets some day can be written into manifests on the same day."""
+    """A new option of `add` can be used in manifests at once."""
     from dataclasses import fields
 
     from modelspace.embedding.prepare import Request

@@ -1,4 +1,4 @@
-"""Merge: another registry's models come in from their maps alone, and nothing that is damaged does."""
+"""Merge: another registry's models are imported from their maps alone, and damaged ones are not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def by_name(records: object) -> dict[str, str]:
 
 
 def spoil(where: ModelSpace, statement: str) -> None:
-    """Change a registry behind its back."""
+    """Change a registry's tables directly."""
     duck = duckdb.connect(str(where.path))
     duck.execute(statement)
     duck.close()
@@ -312,7 +312,7 @@ def test_the_command(homes: tuple[ModelSpace, ModelSpace]) -> None:
 
 
 def test_spaces_on_every_kind_of_probe_set_are_taken_over(tmp_path: Path, homes: tuple[ModelSpace, ModelSpace]) -> None:
-    """Forgetting a kind in one of the places that know them was an AssertionError for yards."""
+    """A kind of probe set that was missing in one place raised an AssertionError for yards."""
     pytest.importorskip("skimage")
     mine, _ = homes
     other = ModelSpace.create(tmp_path / "other", methods=("saliency",), images=2, canvas=8, probes="yards")

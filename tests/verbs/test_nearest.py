@@ -1,4 +1,4 @@
-"""`nearest`: how many are shown by default, and which ties are marked."""
+"""`nearest`: the default number of neighbours, and which ties are marked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_marks_do_not_depend_on_how_many_are_shown(shelf: ModelSpace) -> None:
 
 
 def test_marks_are_those_of_the_definition(shelf: ModelSpace) -> None:
-    """Two neighbours are tied where the bootstrap interval of their paired difference includes zero."""
+    """Two neighbours are tied if the bootstrap interval of their paired difference includes zero."""
     shown = shelf.nearest("target", 50)
     cosines = shelf.cosines(["target", *(row.name for row in shown)])[:, 0, 1:].astype(float).T
     expected = intervals(np.ascontiguousarray(cosines))

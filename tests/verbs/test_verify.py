@@ -1,4 +1,4 @@
-"""`verify` names whatever is damaged, and never advises what would make the damage the truth."""
+"""`verify` names everything that is damaged, and its hints never make the damage permanent."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, 
 
 
 def test_deep_compares_every_pair(copy: ModelSpace) -> None:
-    """One pair is wrong, and all vectors go with it: only its own maps contradict it. Five models are looked at otherwise."""
+    """One pair is wrong, and all vectors are consistent with it: only the maps contradict it. The default checks five
+    models.
+    """
     with Registry.open(copy.path, write=True) as registry, registry.transaction():
         spec = registry.space("saliency").spec
         stored = registry.embeddings(spec.space_id)

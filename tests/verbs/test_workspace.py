@@ -19,7 +19,7 @@ from modelspace.workspace import ModelSpace
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five models: two families of two, and a loner."""
+    """Five models: two families of two, and a singleton."""
     where = space(tmp_path_factory.mktemp("original"))
     for name, module in {
         "a": net(1),

@@ -1,4 +1,4 @@
-"""The renderer against its ground truth computed a second way: signed distances instead of ray intersections."""
+"""The renderer against ground truth from a second implementation: signed distances instead of ray intersections."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_rgb8_is_the_rendered_rgb_rounded() -> None:
 
 
 def test_images_are_those_of_this_renderer_version() -> None:
-    """A change of the pictures must come with a new RENDERER_VERSION, and with new numbers here."""
+    """A change of the images requires a new RENDERER_VERSION, and new numbers here."""
     assert rooms.RENDERER_VERSION == room_scenes.RENDERER_VERSION == 1
     means = rooms.render_rgb8(0, 6, seed=0, size=32).mean((1, 2))
     assert means == pytest.approx(np.array(GOLDEN_MEANS), abs=0.3)

@@ -1,4 +1,4 @@
-"""The yards against their ground truth computed a second way: signed distances for objects, one plane at a time for
+"""The yards against ground truth from a second implementation: signed distances for objects, one plane at a time for
 walls, and a walk towards the sun for shadows."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def objects_distance(yard: Yard, p: np.ndarray) -> np.ndarray:
 
 
 def top_height(top: Top, u: float) -> float:
-    """Height of a wall at u metres along it, from the words of the definition."""
+    """Height of a wall at u metres along it, from the definition."""
     part = u / top.period % 1.0
     if top.kind == CRENEL:
         return top.base + (top.rise if part < 0.55 else 0.0)
@@ -225,7 +225,7 @@ def test_yards_share_no_draw_with_the_rooms_of_a_seed() -> None:
 
 
 def test_images_are_those_of_this_version() -> None:
-    """A change of the pictures must come with a new YARDS_VERSION, and with new numbers here."""
+    """A change of the images requires a new YARDS_VERSION, and new numbers here."""
     assert yards.YARDS_VERSION == yard_scenes.YARDS_VERSION == 1
     means = yards.render_rgb8(0, 6, seed=0, size=32).mean((1, 2))
     assert means == pytest.approx(np.array(GOLDEN_MEANS), abs=0.3)

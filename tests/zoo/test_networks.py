@@ -14,7 +14,7 @@ from modelspace.zoo.architectures import ARCHITECTURES, architecture
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost more than they bring here."""
+    """Several threads are slower here."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""The networks that are shipped: they load, are the recorded ones, and know more than a constant."""
+"""The shipped networks: they load, have the recorded weights, and are better than a constant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURED = 300  # images of the recorded readout
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost more than they bring here."""
+    """Several threads are slower here."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def held_out() -> dict[int, Render]:
-    """Held-out rooms by input size; those of other sizes than 64 are made when asked for."""
+    """Held-out rooms by input size; other sizes than 64 are rendered on demand."""
     return {}
 
 
@@ -93,7 +93,7 @@ def test_every_task_is_measured_again() -> None:
 
 @pytest.mark.parametrize("name", measured_again())
 def test_the_score_is_found_again(name: str, held_out: dict[int, Render]) -> None:
-    """A linear map of the output, fitted and judged on held-out rooms, does as well as recorded: the right weights,
+    """A linear map of the output, fitted and evaluated on held-out rooms, is as good as recorded: the right weights,
     the right label and the right renderer are here, and what they know is more than the mean."""
     card, target = zoo.card(name), task(zoo.card(name).task)
     r = rooms_of(held_out, card.preprocessing.input_size[0])

@@ -1,5 +1,5 @@
-"""Pictures of a registry: which models, what is read of them, and the functions of `modelspace.plots` called with it.
+"""Pictures of a registry: select the models, read their data, and call the functions of `modelspace.plots`.
 
-`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` come here. Importing this package loads no matplotlib and
-no umap; the functions do when they draw.
+`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` call these functions. Importing this package loads
+neither matplotlib nor umap; the functions do when they draw.
 """

@@ -1,8 +1,8 @@
-"""Where the models of a space lie on its map: read from the registry, and made where they are not there yet.
+"""Coordinates of the models on a space's projection: read from the registry, and computed if missing.
 
-The rule: stored coordinates are used as they are. Models that have none are placed on the map that is there, which moves
-nobody; a space without a map gets one. What was made is stored, so that the next map is the same. Where the registry can't
-be written to, or must not be (`store=False`), the map is drawn all the same, and says so.
+Stored coordinates are used unchanged. Models without coordinates are placed on the existing projection, which moves no
+other model; a space without a projection gets one. New coordinates are stored, so that the next map is the same. If the
+registry can't be written to, or must not be (`store=False`), the map is drawn all the same, with a note.
 """
 
 from __future__ import annotations

@@ -150,10 +150,13 @@ def _ranking(spec: SpaceSpec, n: int) -> Ranking:
 
 
 def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int) -> _Nearest:
-    """What `modelspace nearest` prints of each model; of more than `MAX_INTERVALS` models the nearest by affinity alone.
+    """What `modelspace nearest` prints for each model; above `MAX_INTERVALS` models, the nearest by affinity alone.
 
     Args:
-        matrix: (n, n) affinities, where there are few enough models for that.
+        registry: open registry.
+        selection: the n models.
+        matrix: (n, n) affinities, or None if there are too many models for that.
+        k: number of neighbours.
     """
     spec, n = selection.row.spec, len(selection.ids)
     if n > MAX_INTERVALS:

@@ -14,7 +14,7 @@ from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.spaces import affinity
 
-#: The tag that models are grouped by where none is named; the zoo's models have it ("2D", "3D", "geometric", "semantic").
+#: The default tag to group models by; the zoo's models have it ("2D", "3D", "geometric", "semantic").
 GROUP_TAG = "group"
 
 #: What is known of every model, as columns.
@@ -51,10 +51,12 @@ class Selection:
 
     @property
     def names(self) -> list[str]:
+        """Names of the models."""
         return [row.card.name for row in self.models]
 
     @property
     def ids(self) -> list[int]:
+        """Registry ids of the models."""
         return [row.model_id for row in self.models]
 
 
@@ -119,7 +121,7 @@ def grouped(models: Sequence[ModelRow], group_by: str | None) -> tuple[str, tupl
 
 
 def columns(selection: Selection) -> dict[str, list[Any]]:
-    """Everything known of the models but their group, column by column; a tag with a column's name is called "tag NAME"."""
+    """All that is known about the models except their group, by column; a tag with a column's name is "tag NAME"."""
     models = selection.models
     known = {name: value for name, value in COLUMNS.items() if name not in ("name", selection.group_by)}
     out = {name: [value(row) for row in models] for name, value in known.items()}

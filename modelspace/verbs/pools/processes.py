@@ -69,7 +69,7 @@ class ProcessPool:
             self._dispatch()
             busy = {worker.pipe: i for i, worker in enumerate(self._workers) if worker and worker.job}
             for pipe in wait(list(busy)):
-                result = self._receive(busy[pipe])  # type: ignore[index]
+                result = self._receive(busy[pipe])  # type: ignore[index]  # `wait` returns objects of the list
                 self._dispatch()
                 if result:
                     yield result

@@ -1,4 +1,4 @@
-"""From a registry to the browser: what the atlas shows of a model is what `modelspace nearest` prints."""
+"""From a registry to the browser: the atlas shows the same of a model as `modelspace nearest` prints."""
 
 from __future__ import annotations
 

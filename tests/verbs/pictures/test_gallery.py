@@ -1,4 +1,4 @@
-"""Galleries show what is stored, and layers what would be stored if they were explained."""
+"""Galleries show stored maps, and maps of layers as they would be stored if they were explained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """The maps that are drawn."""
+    """The drawn maps."""
     maps: list[np.ndarray] = []
     real = drawn.gallery_figure
 

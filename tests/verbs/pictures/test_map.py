@@ -1,4 +1,4 @@
-"""The map of a registry: it stays where it was, it is stored when it can be, and it is drawn when it can't."""
+"""The map of a registry: it does not move, it is stored if possible, and drawn in any case."""
 
 from __future__ import annotations
 

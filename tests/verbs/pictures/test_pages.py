@@ -1,4 +1,4 @@
-"""Atlas and report hold what the queries say; curves hold what an evaluation says."""
+"""Atlas and report agree with the queries; curves agree with an evaluation."""
 
 from __future__ import annotations
 
