@@ -1,4 +1,4 @@
-"""Names that moved in version 0.2: the old ones work for one more version, with a `DeprecationWarning`."""
+"""Names that moved: the old ones work until the next version, with a `DeprecationWarning`."""
 
 from __future__ import annotations
 
