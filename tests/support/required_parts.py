@@ -32,9 +32,9 @@ PARTS = {
 
 #: Reasons of the machine or of a library's version, which are accepted anywhere.
 FINE = re.compile(
-    "needs a (gpu|cuda device)|needs file permissions|/dev/full|/proc|unix|linux alone|break in another way"
-    "|are text there"
-    "|no full registry|1.4 makes a type|this version of torch has the gradient right"
+    "needs a (gpu|cuda device)|needs file permissions|/dev/full|/proc|unix|linux alone|only on linux"
+    "|broken pipes are reported differently|are text there|the reference clips the point|no full registry"
+    "|1.4 makes a type|this version of torch has the gradient right"
 )
 
 
