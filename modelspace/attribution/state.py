@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelspace.attribution.tensors import Contents, contents
 from modelspace.errors import EmbeddingError
 
 _FROZEN: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -54,6 +55,9 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
             module.eval()
         for parameter in parameters:
             parameter.tensor.requires_grad_(False)
+        copies: dict[int, Tensor] = {}
+        for part in kept:
+            part.exchange_inference_tensors(copies)
         yield module
     finally:
         _FROZEN.difference_update(parts)
@@ -79,7 +83,7 @@ class _Parameter:
         self._version = _version(tensor)
 
     def restore(self) -> None:
-        self.tensor.requires_grad_(self._requires_grad)
+        _set_requires_grad(self.tensor, self._requires_grad)
         if self.tensor.grad is not self._grad:
             self.tensor.grad = self._grad
 
@@ -100,7 +104,18 @@ class _Module:
         tensors = list(module.buffers(recurse=False))
         tensors += [value for value in self._attributes.values() if isinstance(value, Tensor)]
         with torch.inference_mode(False), torch.no_grad():
-            self._contents = [(tensor, tensor.detach().clone(), tensor.requires_grad) for tensor in tensors]
+            self._contents = [(tensor, _contents(tensor), tensor.requires_grad) for tensor in tensors]
+
+    def exchange_inference_tensors(self, copies: dict[int, Tensor]) -> None:
+        """Replace tensors made in inference mode, which autograd refuses, by copies until `restore`."""
+        if self._scripted:
+            return
+        state = self._module.__dict__
+        tables: list[dict[str, Any]] = [state, state["_parameters"], state["_buffers"]]
+        for table in tables:
+            for name, tensor in list(table.items()):
+                if isinstance(tensor, Tensor) and tensor.is_inference():
+                    table[name] = copies.setdefault(id(tensor), _plain(tensor))
 
     def restore(self) -> None:
         if self._scripted:
@@ -108,12 +123,10 @@ class _Module:
         else:
             self._restore_attributes()
         for tensor, before, requires_grad in self._contents:
-            if not _same_bits(tensor, before):
-                # only code that runs in inference mode may write into a tensor made there
-                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                    tensor.detach().copy_(before)
+            if before is not None:
+                _restore(tensor, before)
             if tensor.is_leaf and tensor.requires_grad != requires_grad:
-                tensor.requires_grad_(requires_grad)
+                _set_requires_grad(tensor, requires_grad)
 
     def _restore_attributes(self) -> None:
         now = self._module.__dict__
@@ -133,14 +146,31 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-        return False
-    if a.layout != torch.strided or a.is_quantized:
-        return bool(torch.equal(a, b))
-    with torch.no_grad():
-        return bool(torch.equal(_bytes(a), _bytes(b)))
+def _set_requires_grad(tensor: Tensor, value: bool) -> None:
+    if tensor.requires_grad != value:
+        # Only in inference mode may a tensor made there be told that it needs a gradient.
+        with torch.inference_mode(tensor.is_inference()):
+            tensor.requires_grad_(value)
 
 
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy, outside inference mode, of a tensor made in it."""
+    with torch.inference_mode(False), torch.no_grad():
+        copy = tensor.clone()
+    return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
+
+
+def _contents(tensor: Tensor) -> Contents | None:
+    """What a tensor holds; None for a kind that torch can't read, which a forward pass can't write into either."""
+    try:
+        return contents(tensor)
+    except (NotImplementedError, RuntimeError, AttributeError):
+        return None
+
+
+def _restore(tensor: Tensor, before: Contents) -> None:
+    if before.is_unmoved(tensor):
+        return
+    # Only code that runs in inference mode may write into a tensor made there.
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        before.restore(tensor)
