@@ -46,7 +46,7 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
     if module in _FROZEN:
         yield module
         return
-    kept = [_Module(part) for part in module.modules()]
+    kept = [_Module(name, part) for name, part in module.named_modules()]
     parameters = [_Parameter(name, parameter) for name, parameter in module.named_parameters()]
     parts = list(module.modules())
     _FROZEN.update(parts)
@@ -68,6 +68,11 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
     if written := [parameter.name for parameter in parameters if parameter.written()]:
         raise EmbeddingError(
             f"the model overwrites its own parameter {written[0]} in the forward pass",
+            "load it anew: its weights are no longer those of the file",
+        )
+    if lost := [name for part in kept for name in part.lost]:
+        raise EmbeddingError(
+            f"the model overwrites {lost[0]} in the forward pass, which can't be put back",
             "load it anew: its weights are no longer those of the file",
         )
 
@@ -94,17 +99,21 @@ class _Parameter:
 class _Module:
     """One submodule without its children: attributes, tables, mode, and the contents of its non-parameter tensors."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, name: str, module: nn.Module) -> None:
         self._module = module
+        self.lost: list[str] = []
         self._training = module.training
         # a scripted module keeps its attributes in C++; only its mode and buffers can change
         self._scripted = isinstance(module, torch.jit.ScriptModule)
         self._attributes = {} if self._scripted else dict(module.__dict__)
         self._tables = {name: dict(self._attributes[name]) for name in _TABLES if name in self._attributes}
-        tensors = list(module.buffers(recurse=False))
-        tensors += [value for value in self._attributes.values() if isinstance(value, Tensor)]
+        tensors = dict(module.named_buffers(recurse=False))
+        tensors |= {key: value for key, value in self._attributes.items() if isinstance(value, Tensor)}
+        prefix = f"{name}." if name else ""
         with torch.inference_mode(False), torch.no_grad():
-            self._contents = [(tensor, _contents(tensor), tensor.requires_grad) for tensor in tensors]
+            self._contents = [
+                (prefix + key, tensor, _contents(tensor), tensor.requires_grad) for key, tensor in tensors.items()
+            ]
 
     def exchange_inference_tensors(self, copies: dict[int, Tensor]) -> None:
         """Replace tensors made in inference mode, which autograd refuses, by copies until `restore`."""
@@ -122,9 +131,9 @@ class _Module:
             self._module.training = self._training
         else:
             self._restore_attributes()
-        for tensor, before, requires_grad in self._contents:
-            if before is not None:
-                _restore(tensor, before)
+        for name, tensor, before, requires_grad in self._contents:
+            if before is not None and not _is_restored(tensor, before):
+                self.lost.append(name)
             if tensor.is_leaf and tensor.requires_grad != requires_grad:
                 _set_requires_grad(tensor, requires_grad)
 
@@ -168,9 +177,14 @@ def _contents(tensor: Tensor) -> Contents | None:
         return None
 
 
-def _restore(tensor: Tensor, before: Contents) -> None:
+def _is_restored(tensor: Tensor, before: Contents) -> bool:
+    """Put back what a tensor held; False where torch can't write into a tensor of its kind."""
     if before.is_unmoved(tensor):
-        return
-    # Only code that runs in inference mode may write into a tensor made there.
-    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-        before.restore(tensor)
+        return True
+    try:
+        # Only code that runs in inference mode may write into a tensor made there.
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            before.restore(tensor)
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True

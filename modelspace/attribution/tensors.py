@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
@@ -29,7 +29,12 @@ def has_values(tensor: Tensor) -> bool:
     """Whether a tensor has values in memory: not one on the meta device, not initialised, fake, or with freed storage."""
     if is_lazy(tensor) or isinstance(tensor, FakeTensor) or tensor.device.type == "meta":
         return False
-    if tensor.layout != torch.strided or tensor.is_nested or hasattr(tensor, "__tensor_flatten__") or not tensor.numel():
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_nested
+        or hasattr(tensor, "__tensor_flatten__")
+        or not tensor.numel()
+    ):
         return True
     last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.untyped_storage().nbytes() >= (tensor.storage_offset() + last + 1) * tensor.element_size()
@@ -43,7 +48,7 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
     """
     tensor = tensor.detach()
     if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()  # type: ignore[operator]
+        names, _ = tensor.__tensor_flatten__()
         return [part for name in names for part in dense_parts(getattr(tensor, name))]
     if tensor.is_nested:
         return [part for each in tensor.unbind() for part in dense_parts(each)]
@@ -92,12 +97,14 @@ class Contents:
 
     Attributes:
         kind: type, layout, device, sides, and strides of a dense one.
-        alias: the tensor's memory, sides and strides of that moment.
+        alias: the memory, sides and strides of a dense tensor at that moment.
+        copy: a copy of a tensor that is sparse, quantised or of another kind that is not dense.
         parts: copies of its bits; none of a tensor without values.
     """
 
     kind: tuple[Any, ...]
-    alias: Tensor | None
+    alias: Tensor | None = None
+    copy: Tensor | None = field(default=None, repr=False)
     parts: tuple[Tensor, ...] = field(default=(), repr=False)
 
     def is_same(self, tensor: Tensor) -> bool:
@@ -126,15 +133,21 @@ class Contents:
             tensor.data = self.alias
         if self.is_same(tensor):
             return
-        for part, before in zip(dense_parts(tensor), self.parts, strict=True):
-            part = _unexpanded(part)
+        if self.copy is not None:
+            tensor.copy_(self.copy)
+        else:
+            self._restore_dense(tensor)
+        if not self.is_same(tensor):
+            raise RuntimeError("the tensor can't be written into")
+
+    def _restore_dense(self, tensor: Tensor) -> None:
+        for dense, before in zip(dense_parts(tensor), self.parts, strict=True):
+            part = _unexpanded(dense)
             if part.is_conj() or part.is_neg():
                 # Its bits are not those in memory.
                 part.copy_(before.view(part.dtype))
             else:
                 integers(part).copy_(before)
-        if not self.is_same(tensor):
-            raise RuntimeError("the tensor can't be written into")
 
 
 def contents(tensor: Tensor) -> Contents:
@@ -144,9 +157,16 @@ def contents(tensor: Tensor) -> Contents:
         NotImplementedError, RuntimeError: torch can't take this kind of tensor apart.
     """
     if not has_values(tensor):
-        return Contents(_kind(tensor), None)
-    alias = tensor.detach() if tensor.layout == torch.strided and not tensor.is_nested else None
-    return Contents(_kind(tensor), alias, tuple(part.clone() for part in _bits(tensor)))
+        return Contents(_kind(tensor))
+    parts = tuple(part.clone() for part in _bits(tensor))
+    if type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not _is_packed(tensor):
+        return Contents(_kind(tensor), tensor.detach(), None, parts)
+    return Contents(_kind(tensor), None, tensor.detach().clone() if _is_packed(tensor) else None, parts)
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    """Whether the parts of a tensor may not share its memory, so that it is put back as a whole."""
+    return tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized
 
 
 def _bits(tensor: Tensor) -> list[Tensor]:
