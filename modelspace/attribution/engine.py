@@ -301,12 +301,12 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
         output = tap(source.clone())  # a model may change its input in place
     if not isinstance(output, Tensor):
         raise EmbeddingError(f"the encoder output is a {type(output).__name__}, not a tensor", "choose a `layer=`")
-    if not output.is_floating_point():
+    _check_kind(output)
+    if output.numel() == 0:
         raise EmbeddingError(
-            f"the encoder output is of type {_type_name(output)}, which has no gradient",
-            "choose a `layer=` before the rounding or the argmax",
+            f"the encoder output has no elements: its shape is {tuple(output.shape)}", "choose another `layer=`"
         )
-    if output.dim() == 0 or len(output) != len(source) or output.numel() == 0:
+    if output.dim() == 0 or len(output) != len(source):
         raise EmbeddingError(
             f"the encoder output has shape {tuple(output.shape)} for {len(source)} images: its first axis is not the "
             "batch",
@@ -315,6 +315,26 @@ def encoder_output(tap: Tap, source: Tensor, graphical: bool) -> Tensor:
     if graphical and output.grad_fn is None:
         raise _no_gradient()
     return output
+
+
+def _check_kind(output: Tensor) -> None:
+    """Refuse a T that has no gradient, or is no plain array of numbers."""
+    if output.is_nested or output.layout != torch.strided:
+        layout = "nested" if output.is_nested else str(output.layout).removeprefix("torch.").replace("_", " ")
+        raise EmbeddingError(
+            f"the encoder output is a {layout} tensor, and attribution needs a dense one",
+            "choose a `layer=` before it, or make it dense in the model's forward pass",
+        )
+    if output.device.type == "meta":
+        raise EmbeddingError(
+            "the encoder output has no values: it is on the meta device",
+            "choose another `layer=`, before it moves there",
+        )
+    if not output.is_floating_point():
+        raise EmbeddingError(
+            f"the encoder output is of type {_type_name(output)}, which has no gradient",
+            "choose a `layer=` before the rounding or the argmax",
+        )
 
 
 def _graph_maps(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelspace.attribution.tensors import Contents, contents
 from modelspace.errors import EmbeddingError
 
 _FROZEN: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -45,7 +46,7 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
     if module in _FROZEN:
         yield module
         return
-    states = [_Module(part) for part in module.modules()]
+    states = [_Module(name, part) for name, part in module.named_modules()]
     parameters = [_Parameter(name, parameter) for name, parameter in module.named_parameters()]
     parts = list(module.modules())
     _FROZEN.update(parts)
@@ -54,6 +55,9 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
             module.eval()
         for parameter in parameters:
             parameter.tensor.requires_grad_(False)
+        copies: dict[int, Tensor] = {}
+        for part in kept:
+            part.exchange_inference_tensors(copies)
         yield module
     finally:
         _FROZEN.difference_update(parts)
@@ -64,6 +68,11 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
     if overwritten := [parameter.name for parameter in parameters if parameter.written()]:
         raise EmbeddingError(
             f"the model overwrites its own parameter {overwritten[0]} in the forward pass",
+            "reload it: its weights are no longer those of the file",
+        )
+    if lost := [name for state in states for name in state.lost]:
+        raise EmbeddingError(
+            f"the model overwrites {lost[0]} in the forward pass, which can't be put back",
             "reload it: its weights are no longer those of the file",
         )
 
@@ -79,7 +88,7 @@ class _Parameter:
         self._version = _version(tensor)
 
     def restore(self) -> None:
-        self.tensor.requires_grad_(self._requires_grad)
+        _set_requires_grad(self.tensor, self._requires_grad)
         if self.tensor.grad is not self._grad:
             self.tensor.grad = self._grad
 
@@ -90,30 +99,43 @@ class _Parameter:
 class _Module:
     """One submodule without its children: attributes, tables, mode, and the contents of its non-parameter tensors."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, name: str, module: nn.Module) -> None:
         self._module = module
+        self.lost: list[str] = []
         self._training = module.training
         # A scripted module stores its attributes in C++; only its mode and buffers can change.
         self._scripted = isinstance(module, torch.jit.ScriptModule)
         self._attributes = {} if self._scripted else dict(module.__dict__)
         self._tables = {name: dict(self._attributes[name]) for name in _TABLES if name in self._attributes}
-        tensors = list(module.buffers(recurse=False))
-        tensors += [value for value in self._attributes.values() if isinstance(value, Tensor)]
+        tensors = dict(module.named_buffers(recurse=False))
+        tensors |= {key: value for key, value in self._attributes.items() if isinstance(value, Tensor)}
+        prefix = f"{name}." if name else ""
         with torch.inference_mode(False), torch.no_grad():
-            self._contents = [(tensor, tensor.detach().clone(), tensor.requires_grad) for tensor in tensors]
+            self._contents = [
+                (prefix + key, tensor, _contents(tensor), tensor.requires_grad) for key, tensor in tensors.items()
+            ]
+
+    def exchange_inference_tensors(self, copies: dict[int, Tensor]) -> None:
+        """Replace tensors made in inference mode, which autograd refuses, by copies until `restore`."""
+        if self._scripted:
+            return
+        state = self._module.__dict__
+        tables: list[dict[str, Any]] = [state, state["_parameters"], state["_buffers"]]
+        for table in tables:
+            for name, tensor in list(table.items()):
+                if isinstance(tensor, Tensor) and tensor.is_inference():
+                    table[name] = copies.setdefault(id(tensor), _plain(tensor))
 
     def restore(self) -> None:
         if self._scripted:
             self._module.training = self._training
         else:
             self._restore_attributes()
-        for tensor, before, requires_grad in self._contents:
-            if not _same_bits(tensor, before):
-                # A tensor made in inference mode can be written to only in that mode.
-                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                    tensor.detach().copy_(before)
+        for name, tensor, before, requires_grad in self._contents:
+            if before is not None and not _is_restored(tensor, before):
+                self.lost.append(name)
             if tensor.is_leaf and tensor.requires_grad != requires_grad:
-                tensor.requires_grad_(requires_grad)
+                _set_requires_grad(tensor, requires_grad)
 
     def _restore_attributes(self) -> None:
         attributes = self._module.__dict__
@@ -133,14 +155,36 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+def _set_requires_grad(tensor: Tensor, value: bool) -> None:
+    if tensor.requires_grad != value:
+        # Only in inference mode may a tensor made there be told that it needs a gradient.
+        with torch.inference_mode(tensor.is_inference()):
+            tensor.requires_grad_(value)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy, outside inference mode, of a tensor made in it."""
+    with torch.inference_mode(False), torch.no_grad():
+        copy = tensor.clone()
+    return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
+
+
+def _contents(tensor: Tensor) -> Contents | None:
+    """What a tensor holds; None for a kind that torch can't read, which a forward pass can't write into either."""
+    try:
+        return contents(tensor)
+    except (NotImplementedError, RuntimeError, AttributeError):
+        return None
+
+
+def _is_restored(tensor: Tensor, before: Contents) -> bool:
+    """Put back what a tensor held; False where torch can't write into a tensor of its kind."""
+    if before.is_unmoved(tensor):
+        return True
+    try:
+        # Only code that runs in inference mode may write into a tensor made there.
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            before.restore(tensor)
+    except (NotImplementedError, RuntimeError):
         return False
-    if a.layout != torch.strided or a.is_quantized:
-        return bool(torch.equal(a, b))
-    with torch.no_grad():
-        return bool(torch.equal(_bytes(a), _bytes(b)))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return True

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelspace.attribution.engine import encoder_output, gradient_of, ready
+from modelspace.attribution.tensors import Contents, contents
 from modelspace.encoder.layers import Tap
 from modelspace.errors import EmbeddingError
 
@@ -141,20 +142,17 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float(torch.where(size > 0, difference / size.clamp_min(1e-300), difference).max())
 
 
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.detach().clone() for name, buffer in module.named_buffers() if buffer.device.type != "meta"}
+def _buffers(module: nn.Module) -> dict[str, Contents]:
+    return {name: contents(buffer) for name, buffer in module.named_buffers()}
 
 
-def _changed(module: nn.Module, before: dict[str, Tensor]) -> list[str]:
+def _changed(module: nn.Module, before: dict[str, Contents]) -> list[str]:
     """Names of the buffers that a pass wrote into."""
-    now = {name: buffer for name, buffer in module.named_buffers() if buffer.device.type != "meta"}
+    now = dict(module.named_buffers())
     return [
         name
         for name in sorted({*before, *now})
-        if name not in before
-        or name not in now
-        or before[name].shape != now[name].shape
-        or not torch.equal(before[name], now[name].detach())
+        if name not in before or name not in now or not before[name].is_same(now[name])
     ]
 
 

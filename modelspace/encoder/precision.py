@@ -16,12 +16,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelspace.attribution.engine import encoder_output, gradient_of, ready
+from modelspace.attribution.tensors import has_values
 from modelspace.encoder.layers import Tap
 
 #: Above so many parameters no copy in float64 is made: it would be 8 bytes for each.
 MAX_PARAMETERS = 400_000_000
 
 HALF = (torch.float16, torch.bfloat16)
+
+#: Types of several numbers in one element, which torch does not convert.
+_PACKED = tuple(filter(None, [getattr(torch, "float4_e2m1fn_x2", None)]))
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def in_precision(module: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
             tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
             for table in tables:
                 for name, tensor in table.items():
-                    if tensor is None or not tensor.is_floating_point() or tensor.dtype == dtype:
+                    if tensor is None or not _is_convertible(tensor) or tensor.dtype == dtype:
                         continue
                     if id(tensor) not in copies:
                         copy = tensor.detach().to(dtype)
@@ -131,6 +135,10 @@ def in_precision(module: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
             part.modelspace_precision = None  # type: ignore[assignment]
         for table, name, tensor in exchanged:
             table[name] = tensor
+
+
+def _is_convertible(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and has_values(tensor) and tensor.dtype not in _PACKED
 
 
 @contextmanager

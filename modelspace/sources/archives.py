@@ -75,7 +75,7 @@ def read(place: Path) -> Contents:
         raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
     if head.startswith(b"version https://git-lfs"):
         raise ModelspaceError(f"{file} is a Git LFS pointer, not the weights themselves", "run git lfs pull first")
-    if head.lstrip().startswith(b"{") and file.name.endswith(".json"):
+    if file.name.endswith(".json") and head.lstrip()[:1] in (b"{", b"["):
         return _read_parts(file, size)
     return Contents(file, _read_one(file, head, size), size)
 

@@ -440,6 +440,8 @@ def _tensors(name: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
     """The plain tensors that make up one entry of a state dict, usually one."""
     import torch
 
+    from modelspace.attribution.tensors import dense_parts, has_values, quantisation
+
     if not isinstance(value, torch.Tensor):
         # Entries named "..._extra_state" may hold anything. Only text and numbers have a canonical form.
         try:
@@ -456,32 +458,45 @@ def _tensors(name: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
             f"the weight {name} is not initialised yet: the module has lazy layers",
             "run the module once on an example before passing it",
         )
-    if value.device.type == "meta":
+    if not has_values(value):
+        where = "it is on the meta device" if value.device.type == "meta" else "its memory was freed, or it is a fake"
         raise ModelspaceError(
-            f"the weight {name} has no values: it is on the meta device",
+            f"the weight {name} has no values: {where}",
             "build the module on the CPU, or load its weights before passing it",
         )
     value = value.detach()
     if value.is_quantized:
         yield name, value.int_repr()
-        per_channel = value.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
-        scale = value.q_per_channel_scales() if per_channel else torch.tensor(value.q_scale(), dtype=torch.float64)
-        zero = value.q_per_channel_zero_points() if per_channel else torch.tensor(value.q_zero_point())
+        scale, zero_point = quantisation(value)
         yield f"{name}#scale", scale
-        yield f"{name}#zero_point", zero
+        yield f"{name}#zero_point", zero_point
         return
-    yield name, value.to_dense() if value.layout != torch.strided else value
+    try:
+        parts = dense_parts(value)
+        if len(parts) > 1 and not value.is_nested and not hasattr(value, "__tensor_flatten__"):
+            parts = [value.to_dense()]  # Two ways to write the same sparse matrix are the same weights.
+    except (NotImplementedError, RuntimeError) as error:
+        raise ModelspaceError(
+            f"the weights can't be fingerprinted: {name} is a {type(value).__name__} of a kind that can't be read",
+            "convert it to a dense tensor, or register it with persistent=False",
+        ) from error
+    for number, part in enumerate(parts):
+        yield name if len(parts) == 1 else f"{name}#{number}", part
 
 
 def _little_endian(tensor: torch.Tensor, byteorder: str = sys.byteorder) -> memoryview | bytes:
     """The values of one tensor as bytes; `byteorder` is that of the machine."""
+    import numpy as np
     import torch
 
-    flat = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy()
+    from modelspace.attribution.tensors import integers
+
+    # A copy: memory that NumPy has seen can't be resized any more, which some modules do in their forward pass.
+    copy = integers(tensor.cpu()).clone(memory_format=torch.contiguous_format)
+    raw = np.ascontiguousarray(copy.numpy()).reshape(-1).view(np.uint8)
     if byteorder == "little":
         return raw.data
-    width = flat.element_size() // (2 if flat.is_complex() else 1)
+    width = tensor.element_size() // (2 if tensor.is_complex() else 1)
     return raw.reshape(-1, width)[:, ::-1].tobytes()
 
 

@@ -285,9 +285,9 @@ def _asked_for(contents: Contents, nests: Sequence[tuple[str, State]], fits: Fit
     if state is None:
         places = [place for place, _ in nests if place]
         prefixes = [f"{place}.{head}".lstrip(".") for place, nest in nests for head in _heads(nest)[:8]]
+        otherwise = did_you_mean(key, prefixes, f"it has {_shown(places or prefixes or ['no state dict'])}")
         raise NotFoundError(
-            f"nothing lies under `weights_key={key!r}` in {contents.path}",
-            did_you_mean(key, [*places, *prefixes], f"it has {_shown(places or prefixes or ['no state dict'])}"),
+            f"nothing lies under `weights_key={key!r}` in {contents.path}", did_you_mean(key, places, otherwise)
         )
     inside = [choice for place, nest in _nests(state) for choice in _fitting(place, nest, fits)]
     if len(inside) > 1:

@@ -7,6 +7,7 @@ torch's own `load_state_dict`, in which every copy is caught, noted and left und
 from __future__ import annotations
 
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,7 +123,8 @@ def _rehearse(state: State, module: nn.Module, result: Fit) -> None:
     handle = module.register_load_state_dict_post_hook(listen)
     rehearsal = _Rehearsal(names)
     try:
-        with rehearsal:
+        with rehearsal, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Torch's remarks on copies that are not made here.
             module.load_state_dict(state, strict=False)
     except Exception as error:
         result.shapes = {name: (_shape(file), _shape(module)) for name, file, module in _mismatches(error)}
@@ -216,9 +218,17 @@ def lossy(target: Tensor, value: Tensor) -> str:
 
 def _keeps(value: Tensor, dtype: torch.dtype) -> bool:
     """Whether a conversion changes no value."""
-    back = value.to(dtype).to(value.dtype)
+    converted = value.to(dtype)
+    back = converted.to(value.dtype)
     same = (back == value) | (back.isnan() & value.isnan()) if value.is_floating_point() else back == value
+    if not value.is_complex():
+        # -1 becomes 255 in a type without signs, and -1 again on the way back.
+        same &= _negative(converted) == _negative(value)
     return bool(same.all())
+
+
+def _negative(value: Tensor) -> Tensor:
+    return value < 0 if value.dtype.is_signed else torch.zeros_like(value, dtype=torch.bool)
 
 
 def _stays_finite(value: Tensor, dtype: torch.dtype) -> bool:

@@ -245,6 +245,10 @@ def _check_address(uri: str, weights: str | None) -> None:
         _check_factory(Path(module).expanduser(), name)
     elif scheme == "python":
         _check_package(module.partition(".")[0])
+    elif scheme == "package":
+        from modelspace.sources import package
+
+        package.find(address)
     else:
         _check_installed(scheme)
         if scheme == "taskonomy":

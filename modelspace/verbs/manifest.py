@@ -474,6 +474,8 @@ def _anchored(uri: str, base: Path) -> str:
     if scheme == "python":
         is_file = place.endswith(".py") or "/" in place or os.sep in place
         return f"python:{Path(_absolute(place, base)).as_posix()}:{name}" if is_file else uri
+    if scheme == "package":
+        return uri
     if scheme in FILE_SCHEMES:
         return f"{scheme}:{Path(_absolute(rest, base)).as_posix()}"
     # Other kinds of addresses may name a file with a suffix; a model's name with a dot is one only if it is there.

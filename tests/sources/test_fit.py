@@ -146,6 +146,9 @@ TYPES: list[tuple[torch.dtype, torch.dtype, float, bool]] = [
     (torch.int64, torch.float32, 7.5, False),
     (torch.int8, torch.int64, 300, False),
     (torch.uint8, torch.int8, -1, False),
+    (torch.int8, torch.uint8, 255, False),
+    (torch.uint8, torch.int8, 7, True),
+    (torch.uint8, torch.float32, -1, False),
     (torch.bool, torch.uint8, 1, True),
     (torch.bool, torch.uint8, 2, False),
 ]
