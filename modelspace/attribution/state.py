@@ -56,8 +56,8 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
         for parameter in parameters:
             parameter.tensor.requires_grad_(False)
         copies: dict[int, Tensor] = {}
-        for part in kept:
-            part.exchange_inference_tensors(copies)
+        for state in states:
+            state.exchange_inference_tensors(copies)
         yield module
     finally:
         _FROZEN.difference_update(parts)

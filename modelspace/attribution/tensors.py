@@ -1,7 +1,7 @@
 """What a tensor of any kind holds, as plain integers: to compare it bit for bit, to hash it, and to put it back.
 
-A module may hold tensors that most operators of torch refuse: sparse, quantised, nested, of types without arithmetic, without
-memory. Each is taken apart into dense tensors, whose bits are read as integers.
+A module may hold tensors that most operators of torch refuse: sparse, quantised, nested, of types without arithmetic,
+without memory. Each is taken apart into dense tensors, whose bits are read as integers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMPRESSED = {
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether a tensor has values in memory: not one on the meta device, not initialised, fake, or with freed storage."""
+    """Whether a tensor has values in memory: it is not on the meta device, uninitialised, fake, or freed."""
     if is_lazy(tensor) or isinstance(tensor, FakeTensor) or tensor.device.type == "meta":
         return False
     if (
