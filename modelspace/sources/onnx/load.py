@@ -145,7 +145,8 @@ class OnnxNet(nn.Module):
         for name, inputs, outputs, unused in self._plan:
             results = self._modules[name](*[values[tensor] for tensor in inputs])  # type: ignore[misc]
             results = results if isinstance(results, tuple | list) else (results,)
-            values.update(zip((tensor for tensor in outputs if tensor), results, strict=False))
+            # An output that is not used has no name, but its place.
+            values.update((tensor, value) for tensor, value in zip(outputs, results, strict=False) if tensor)
             for tensor in unused:
                 values.pop(tensor, None)
         if len(self.output_names) == 1:

@@ -1,0 +1,81 @@
+"""Every operator with settings drawn at random does what its definition or onnx's reference says.
+
+Two hundred settings here, and thousands in `make torture` (scripts/torture_onnx.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("onnx")
+from onnx_settings import DEFINITIONS, FAMILIES, SKIPPED, drawn, outcome
+
+from modelspace.sources.onnx.operators import OPERATORS
+
+SETTINGS = 200
+
+
+def test_operators_equal_the_reference_in_all_their_settings() -> None:
+    counts: Counter[str] = Counter()
+    differences: list[str] = []
+    kinds: set[str] = set()
+    number = 0
+    while counts["equal"] + len(differences) < SETTINGS:
+        result = outcome(number)
+        if result in ("equal", "refused", "left out"):
+            counts[result] += 1
+            kinds |= {drawn(number).kind} if result == "equal" else set()
+        else:
+            differences.append(result)
+        number += 1
+    assert differences == []
+    assert counts["refused"] <= 0.02 * number, counts
+    assert counts["left out"] <= 0.12 * number, counts
+    assert len(kinds) > 60
+
+
+def test_a_number_is_always_the_same_setting() -> None:
+    for number in range(20):
+        assert str(drawn(number)) == str(drawn(number))
+        assert (drawn(number).x == drawn(number).x).all()
+
+
+def _without(name: str) -> Callable[..., Any]:
+    """The operator as if it passed an attribute over."""
+    right = OPERATORS[name]
+    attribute = {"MaxPool": "ceil_mode", "AveragePool": "count_include_pad", "ConvTranspose": "output_padding"}[name]
+
+    def wrong(node: Any, *inputs: Any) -> Any:
+        fewer = {key: value for key, value in node.attributes.items() if key != attribute}
+        return right(type(node)(node.kind, node.opset, fewer, node.n_outputs), *inputs)
+
+    return wrong
+
+
+@pytest.mark.parametrize("name", ["MaxPool", "AveragePool", "ConvTranspose"])
+def test_an_attribute_that_is_passed_over_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPERATORS, name, _without(name))
+    numbers = [number for number in range(700) if drawn(number).kind == name]
+    assert any("instead of" in outcome(number) or "differ" in outcome(number) for number in numbers)
+
+
+def test_a_wrong_value_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPERATORS, "Conv", lambda node, x, *rest: torch.relu(Conv(node, x, *rest)))
+    assert any("differ" in outcome(number) for number in range(60) if drawn(number).kind == "Conv")
+
+
+Conv = OPERATORS["Conv"]
+
+
+def test_what_is_left_out_is_said_and_happens() -> None:
+    """A reason for each definition and each setting that is left out, and none that applies to nothing."""
+    assert all(reason for _, reason in (*DEFINITIONS.values(), *SKIPPED))
+    settings = [drawn(number) for number in range(1500)]
+    assert all(any(applies(setting) for setting in settings) for applies, _ in SKIPPED)
+    assert {setting.kind for setting in settings} >= set(DEFINITIONS)
+    assert len(FAMILIES) == 22
