@@ -358,7 +358,8 @@ def _reduction(node: Node, x: Tensor, axes: Tensor | None) -> tuple[list[int], b
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Function:
     def run(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
         settings = _reduction(node, x, axes)
-        return x if settings is None else function(x, *settings)
+        # Without axes nothing is reduced, but each number is still squared, or its logarithm taken.
+        return function(x.unsqueeze(-1), [-1], False) if settings is None else function(x, *settings)
 
     return run
 

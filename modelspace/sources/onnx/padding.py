@@ -40,14 +40,18 @@ def pad(
 
 
 def _places(mode: str, size: int, before: int, after: int) -> Tensor:
-    """Which place along an axis each place of the padded axis is copied from, (size + before + after,) int64."""
-    places = torch.arange(-before, size + after)
-    if size == 0:
+    """Which place along an axis each place of the padded axis is copied from, (size + before + after,) int64.
+
+    Negative widths crop the axis first, so that what is cut off is not copied.
+    """
+    first, size = max(-before, 0), size - max(-before, 0) - max(-after, 0)
+    if size <= 0:
         raise Unsupported(f"mode {mode} of an empty axis")
+    places = torch.arange(-max(before, 0), size + max(after, 0))
     if mode == "edge" or size == 1:
-        return places.clamp(0, size - 1)
+        return places.clamp(0, size - 1) + first
     if mode == "wrap":
-        return places.remainder(size)
+        return places.remainder(size) + first
     turn = 2 * (size - 1)  # there and back
     places = places.remainder(turn)
-    return torch.where(places < size, places, turn - places)
+    return torch.where(places < size, places, turn - places) + first
