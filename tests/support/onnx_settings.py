@@ -213,17 +213,18 @@ def resize(draw: Draw) -> Setting:
             settings |= draw.maybe(cubic_coeff_a=-0.5, exclude_outside=1)
         if opset >= 18 and mode != "nearest":
             settings |= draw.maybe(antialias=1)
+    empty = np.zeros(0, np.float32) if opset == 11 else None  # an input could not be left out
     x = draw.real(1, 2, *sides)
     old = [x.shape[axis] for axis in axes] if axes else sides
     if opset > 10 and draw.flag():
         new = [*([1, 2] if not axes else []), *draw.integers(n, 1, 12)]
         if axes and draw.flag():
             settings["keep_aspect_ratio_policy"] = draw.pick("stretch", "not_larger", "not_smaller")
-        return Setting("Resize", opset, x, [None, None, whole(*new)], settings)
+        return Setting("Resize", opset, x, [empty, empty, whole(*new)], settings)
     factors = [draw.pick(0.5, 0.75, 1.0, 1.3, 1.7, 2.0, 2.5) for _ in range(n)]
     factors = [f if int(f * side) >= 1 else 1.0 for f, side in zip(factors, old, strict=True)]
     scales = np.float32([*leading, *factors])
-    return Setting("Resize", opset, x, [scales] if opset == 10 else [None, scales], settings)
+    return Setting("Resize", opset, x, [scales] if opset == 10 else [empty, scales], settings)
 
 
 # --- recurrent layers
@@ -413,7 +414,7 @@ def order(draw: Draw) -> Setting:
     kind = draw.pick("TopK", "ArgMax", "ArgMin", "CumSum", "Trilu")
     if kind == "TopK":
         settings = draw.maybe(largest=draw.integer(0, 1), sorted=1) | {"axis": axis}
-        outputs = draw.pick(["y", "i"], ["y", ""], ["", "i"])
+        outputs = ["y", "i"]
         return Setting(kind, draw.pick(11, 24), x, [whole(draw.integer(1, sides[axis]))], settings, outputs)
     if kind == "CumSum":
         return Setting(kind, draw.pick(11, 14), x, [np.int64(axis)], draw.maybe(exclusive=1, reverse=1))
