@@ -73,8 +73,8 @@ Conv = OPERATORS["Conv"]
 
 
 def test_what_is_left_out_is_said_and_happens() -> None:
-    """A reason for each definition and each setting that is left out, and none that applies to nothing."""
-    assert all(reason for _, reason in (*DEFINITIONS.values(), *SKIPPED))
+    """There is a reason for each setting that is left out, and none that applies to nothing."""
+    assert all(reason for _, reason in SKIPPED)
     settings = [drawn(number) for number in range(1500)]
     assert all(any(applies(setting) for setting in settings) for applies, _ in SKIPPED)
     assert {setting.kind for setting in settings} >= set(DEFINITIONS)

@@ -64,7 +64,7 @@ class OnnxStep(nn.Module):
     def __init__(self, node: Node, title: str, constants: Sequence[Tensor | None], is_input: Sequence[bool]) -> None:
         super().__init__()
         self.modelspace_kind = node.kind
-        self._node = node
+        self.node = node
         self.title = title
         self._run = OPERATORS[node.kind]
         #: The type that floating results are converted to, if the model runs in another precision than its file's.
@@ -90,10 +90,10 @@ class OnnxStep(nn.Module):
         queue = iter(inputs)
         values = [next(queue) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
         try:
-            result = self._run(self._node, *values)
+            result = self._run(self.node, *values)
             return result if self.modelspace_precision is None else _converted(result, self.modelspace_precision)
         except Unsupported as reason:
-            raise unsupported(self._node, f"{reason} ({self.title})") from reason
+            raise unsupported(self.node, f"{reason} ({self.title})") from reason
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:
