@@ -74,7 +74,7 @@ def compare(model: onnx.ModelProto, net: Any, x: Tensor) -> Comparison:
     difference = max((relative(own[key], array) for key, array in floats.items()), default=0.0)
     if difference <= TOLERANCE:
         return Comparison(name, difference)
-    for title, node_difference in _differing(model, net, feed):
+    for title, node_difference in _differing(model, net, feed, difference):
         return Comparison(name, difference, title, node_difference)
     return Comparison(name, difference)
 
@@ -125,14 +125,21 @@ def _evaluator(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str
         return f"onnx {onnx.__version__}", list(evaluator(model).run(None, feed))
 
 
-def _differing(model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, float]]:
-    """Nodes that compute something else than the reference does of the same inputs: title and relative difference."""
+def _differing(
+    model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray], difference: float
+) -> Iterator[tuple[str, float]]:
+    """Nodes that compute something else than the reference does of the same inputs: title and relative difference.
+
+    Args:
+        model, net, feed: as of `compare`.
+        difference: of the outputs, which is given where the reference can't be asked about single nodes.
+    """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             values = evaluator(model).run(None, feed, intermediate=True)
     except Exception:
-        yield "a node that the reference can't be asked about", float("inf")
+        yield "its output", difference
         return
     for number, (step, inputs, outputs) in enumerate(net.steps(), start=1):
         if step.modelspace_kind in ROUNDING or is_disputed(step.node) or not all(name in values for name in inputs):
@@ -144,5 +151,5 @@ def _differing(model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray]) ->
             expected = np.asarray(values[name]) if name in values else None
             if expected is None or expected.dtype.kind != "f":
                 continue
-            if (difference := relative(value, expected)) > NODE_TOLERANCE:
-                yield f"{step.modelspace_kind} of {step.title} (number {number})", difference
+            if (node_difference := relative(value, expected)) > NODE_TOLERANCE:
+                yield f"{step.modelspace_kind} of {step.title} (number {number})", node_difference

@@ -248,7 +248,7 @@ def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing
     size = getattr(net, "modelspace_batch", None) or 1
     result = compare(model, net, x.expand(size, *x.shape[1:]).contiguous())
     if not result.reference:
-        return {"compared_with": "nothing: neither onnxruntime nor onnx's reference can run the file"}
+        return {"compared_with": "nothing: neither onnxruntime nor onnx's reference runs the file in time"}
     if not result.is_equal and not is_quantised(model):
         raise ModelspaceError(
             f"{path} is not computed as it should be: {result.node} differs from {result.reference} by "

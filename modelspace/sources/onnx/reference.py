@@ -46,12 +46,12 @@ class TooCostly(Exception):
     """The reference would take too long."""
 
 
-def evaluator(model: onnx.ModelProto, time_limit: float = TIME_LIMIT) -> ReferenceEvaluator:
+def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
     """The reference of a model, which raises `TooCostly` before a node that begins after the time limit."""
     reference = ReferenceEvaluator(model, new_ops=OPERATORS)
-    begun = time.monotonic()
+    deadline = time.monotonic() + TIME_LIMIT
     for node in reference.rt_nodes_:
-        node.run = _bounded(node, node.run, begun + time_limit)
+        node.run = _bounded(node, node.run, deadline)
     return reference
 
 
@@ -154,7 +154,8 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
         y = np.zeros((len(x), group, w.shape[1], *full), dtype=x.dtype)
         inputs = x.reshape(len(x), group, x.shape[1] // group, -1)
         for tap in itertools.product(*map(range, kernel)):
-            weights = w[(..., *tap)].reshape(group, -1, w.shape[1])
+            place: Any = (..., *tap)
+            weights = w[place].reshape(group, -1, w.shape[1])
             places = [slice(t * d, t * d + a, s) for t, d, a, s in zip(tap, dilations, spans, strides, strict=True)]
             product = weights.transpose(0, 2, 1) @ inputs
             index: Any = (..., *places)
