@@ -114,7 +114,7 @@ $(SUPPORT)/.ready: pyproject.toml constraints.txt
 	$(SUPPORT)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $(SUPPORT)/.ready
 
-# make torture   ONNX operators in 5,000 settings drawn at random, against onnx's reference (a minute)
+# make torture   ONNX operators in 5,000 settings drawn at random, against onnx's reference (2 minutes)
 torture: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/torture_onnx.py --settings 5000
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,12 @@ def test_what_is_left_out_is_said_and_happens() -> None:
     assert all(any(applies(setting) for setting in settings) for applies, _ in SKIPPED)
     assert {setting.kind for setting in settings} >= set(DEFINITIONS)
     assert len(FAMILIES) == 22
+
+
+def test_the_page_lists_all_operators_and_nothing_else() -> None:
+    """`python scripts/torture_onnx.py --page` writes it."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "lab-book" / "support_operators.md").read_text(
+        encoding="utf-8"
+    )
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert rows[1:] == sorted(OPERATORS)
