@@ -48,11 +48,11 @@ HEAD = """# ONNX operators
 python scripts/torture_onnx.py --page
 ```
 
-wrote this page. Each operator was drawn with random attributes, inputs and versions, as a model of one node, and compared with
-onnx's reference evaluator, or with a slow definition of its own where the reference is wrong
-([reference.py](../../modelspace/sources/onnx/reference.py) lists how). "Equal" is the number of settings that were; none differed.
-An operator without a number has tests of its own. `If` is supported with a constant condition, and `Constant` always; an operator
-that is not here is refused by name and version when a file is loaded.
+wrote this page. Each operator was drawn with random attributes, inputs and versions, as a model of one node, and
+compared with onnx's reference evaluator, or with a slow definition of its own where the reference is wrong
+([reference.py](../../modelspace/sources/onnx/reference.py) lists how). "Equal" is the number of settings that were;
+none differed. An operator without a number is not drawn. `If` is supported with a constant condition, and `Constant`
+always; an operator that is not in the table is refused by name and version when a file is loaded.
 
 | operator | equal | refused |
 |---|---|---|

@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("onnx")
 from onnx_settings import DEFINITIONS, FAMILIES, SKIPPED, drawn, outcome
 
-from modelspace.sources.onnx.operators import OPERATORS
+from modelspace.sources.onnx.operators import OPERATORS, Node
 
 SETTINGS = 200
 
@@ -79,7 +79,35 @@ def test_what_is_left_out_is_said_and_happens() -> None:
     settings = [drawn(number) for number in range(1500)]
     assert all(any(applies(setting) for setting in settings) for applies, _ in SKIPPED)
     assert {setting.kind for setting in settings} >= set(DEFINITIONS)
-    assert len(FAMILIES) == 22
+    assert len(FAMILIES) == 23
+
+
+YES, NO = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes", "expected"),
+    [
+        ("And", [YES, NO], {}, [True, False, False, False]),
+        ("Or", [YES, NO], {}, [True, True, True, False]),
+        ("Xor", [YES, NO], {}, [False, True, True, False]),
+        ("Not", [YES], {}, [False, False, True, True]),
+        ("IsNaN", [torch.tensor([0.0, torch.nan])], {}, [False, True]),
+        ("Where", [NO, torch.arange(4), torch.tensor([9])], {}, [0, 9, 2, 9]),
+        ("CastLike", [torch.tensor([1.7, -1.7]), torch.tensor([0])], {}, [1, -1]),
+        ("Size", [torch.zeros(2, 3)], {}, 6),
+        ("Range", [torch.tensor(1), torch.tensor(8), torch.tensor(3)], {}, [1, 4, 7]),
+        ("Range", [torch.tensor(4), torch.tensor(0), torch.tensor(-2)], {}, [4, 2]),
+        ("ConstantOfShape", [torch.tensor([2])], {"value": torch.tensor([3])}, [3, 3]),
+        ("ConstantOfShape", [torch.tensor([2])], {}, [0.0, 0.0]),
+        ("Swish", [torch.tensor([0.0, 2.0])], {"alpha": 0.5}, [0.0, 2 / (1 + torch.exp(torch.tensor(-1.0)).item())]),
+    ],
+)
+def test_operators_that_no_setting_draws(kind: str, inputs: list[torch.Tensor], attributes: Any, expected: Any) -> None:
+    value = OPERATORS[kind](Node(kind, 18, attributes), *inputs)
+    wanted = torch.tensor(expected)
+    assert value.dtype == wanted.dtype
+    torch.testing.assert_close(value, wanted)
 
 
 def test_the_page_lists_all_operators_and_nothing_else() -> None:

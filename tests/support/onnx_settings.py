@@ -340,6 +340,23 @@ def gather(draw: Draw) -> Setting:
     return Setting(kind, draw.pick(11, 13), x, [indices], settings)
 
 
+def scatter(draw: Draw) -> Setting:
+    sides = draw.integers(draw.integer(1, 3), 2, 5)
+    x, settings = draw.real(*sides), draw.maybe(reduction=draw.pick("none", "add"))
+    if draw.flag():
+        depth = draw.integer(1, len(sides))
+        places = draw.some(list(np.ndindex(*sides[:depth])))  # each once: the order of writing is not defined
+        indices = np.asarray([[p - draw.pick(0, s) for p, s in zip(place, sides, strict=False)] for place in places])
+        return Setting("ScatterND", 16, x, [indices.astype(np.int64), draw.real(len(places), *sides[depth:])], settings)
+    axis = draw.integer(0, len(sides) - 1)
+    n = draw.integer(1, sides[axis])
+    row = np.asarray(draw.shuffled(range(sides[axis]))[:n]) - draw.pick(0, sides[axis])
+    shape = [n if k == axis else side for k, side in enumerate(sides)]
+    indices = np.broadcast_to(row.reshape([-1 if k == axis else 1 for k in range(len(sides))]), shape)
+    settings["axis"] = axis - draw.pick(0, len(sides))
+    return Setting("ScatterElements", 16, x, [indices.astype(np.int64), draw.real(*shape)], settings)
+
+
 def shapes(draw: Draw) -> Setting:
     sides = draw.integers(draw.integer(1, 4), 1, 5)
     n, x = len(sides), draw.real(*sides)
@@ -356,7 +373,7 @@ def shapes(draw: Draw) -> Setting:
         return Setting(kind, opset, x, attributes=draw.maybe(perm=draw.shuffled(range(n))))
     if kind == "Shape":
         opset = draw.pick(11, 15, 19)
-        settings = draw.maybe(start=draw.integer(-n - 1, n + 1), end=draw.integer(-n - 1, n + 1)) if opset > 11 else {}
+        settings = draw.maybe(start=draw.integer(-n, n + 1), end=draw.integer(-n, n + 1)) if opset > 11 else {}
         return Setting(kind, opset, x, attributes=settings)
     if kind == "Reshape":
         target = draw.pick([-1], [*sides[:-1], -1], [0] * (n - 1) + [-1], [1, *sides], [x.size])
@@ -549,7 +566,12 @@ def inverse(draw: Draw) -> Setting:
 def binary(draw: Draw) -> Setting:
     shape = draw.integers(draw.integer(1, 4), 1, 4)
     other = [draw.pick(side, 1) for side in shape][draw.integer(0, len(shape) - 1) :]
-    kind = draw.pick("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "Pow", "Mod", "PRelu", "Greater", "Equal")
+    kind = draw.pick(
+        "Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "Pow", "Mod", "PRelu", "Greater", "Equal", "Compare"
+    )
+    if kind == "Compare":
+        kind = draw.pick("Less", "LessOrEqual", "GreaterOrEqual")
+        return Setting(kind, 16, np.round(draw.real(*shape)), [np.round(draw.real(*other))])
     x, y = draw.real(*shape), draw.real(*other)
     if kind == "Pow":
         return Setting(kind, 13, np.abs(x) + 0.1, [draw.pick(y, np.float32(2), np.float32(0.5), np.int64(3))])
@@ -575,7 +597,7 @@ def clip(draw: Draw) -> Setting:
 FAMILIES: dict[str, Callable[[Draw], Setting]] = {
     family.__name__: family
     for family in (
-        conv, conv_transpose, pool, global_pool, grid_sample, resize, recurrent, pad, slices, gather, shapes, split, depth,
+        conv, conv_transpose, pool, global_pool, grid_sample, resize, recurrent, pad, slices, gather, scatter, shapes, split, depth,
         order, norm, softmax, product, reduction, elementwise, inverse, binary, clip,
     )
 }  # fmt: skip
@@ -583,7 +605,7 @@ FAMILIES: dict[str, Callable[[Draw], Setting]] = {
 #: How often a family is drawn: those with many settings more than those with few.
 WEIGHTS = {
     **{"conv": 2, "conv_transpose": 4, "pool": 5, "grid_sample": 2, "resize": 3, "recurrent": 3, "pad": 2},
-    **{"norm": 3, "shapes": 3, "elementwise": 2, "reduction": 2},
+    **{"norm": 3, "shapes": 3, "elementwise": 4, "binary": 2, "reduction": 2},
 }
 
 
