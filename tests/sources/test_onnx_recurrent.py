@@ -214,3 +214,18 @@ def test_a_quantised_convolution_is_the_reference_but_for_the_rounding() -> None
     ]  # fmt: skip
     expected, got = both("QLinearConv", inputs, 1, 19, pads=[1, 1, 1, 1])
     assert np.abs(expected[0].astype(float) - got[0]).max() <= 0.5 + 1e-3
+
+
+def test_a_quantised_product_is_the_reference_but_for_the_rounding() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 255, (2, 3)).astype(np.uint8), rng.integers(0, 255, (3, 4)).astype(np.uint8)
+    scales, zeros = [np.array(np.float32(each)) for each in (0.02, 0.01, 0.05)], [np.array(np.uint8(7))] * 3
+    inputs = [a, scales[0], zeros[0], b, scales[1], zeros[1], scales[2], zeros[2]]
+    expected, got = both("QLinearMatMul", inputs, 1)
+    assert np.abs(expected[0].astype(float) - got[0]).max() <= 0.5 + 1e-3
+
+
+def test_values_that_are_quantised_by_their_own_range_stay_as_they_are() -> None:
+    x = torch.randn(2, 5)
+    value, scale, zero = OPERATORS["DynamicQuantizeLinear"](Node("DynamicQuantizeLinear", 11, {}, 3), x)
+    assert torch.equal(OPERATORS["DequantizeLinear"](Node("DequantizeLinear", 19, {}), value, scale, zero), x)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 from torch import Tensor
+
+from modelspace.sources.onnx.reference import evaluator, is_disputed
 
 #: Relative difference of an output from the reference's that is accepted: float32, added in another order.
 TOLERANCE = 1e-4
@@ -74,7 +74,7 @@ def compare(model: onnx.ModelProto, net: Any, x: Tensor) -> Comparison:
     difference = max((relative(own[key], array) for key, array in floats.items()), default=0.0)
     if difference <= TOLERANCE:
         return Comparison(name, difference)
-    for title, node_difference in _differing(model, net, feed):
+    for title, node_difference in _differing(model, net, feed, difference):
         return Comparison(name, difference, title, node_difference)
     return Comparison(name, difference)
 
@@ -119,36 +119,30 @@ def _onnxruntime(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[s
     return f"onnxruntime {onnxruntime.__version__}", session.run(None, feed)
 
 
-class BatchNormalization(OpRun):  # type: ignore[misc]
-    """As the standard has it in inference. onnx's own of opset 9 to 13 mixes the batch's statistics in (seen in onnx 1.23)."""
-
-    def _run(self, *inputs: np.ndarray, epsilon: float = 1e-5, **_: object) -> tuple[np.ndarray]:
-        x = inputs[0]
-        scale, bias, mean, variance = (np.reshape(each, (-1, *[1] * (x.ndim - 2))) for each in inputs[1:5])
-        return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
-
-
-def _reference_of(model: onnx.ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(model, new_ops=[BatchNormalization])
-
-
 def _evaluator(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str, list[np.ndarray]]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return f"onnx {onnx.__version__}", list(_reference_of(model).run(None, feed))
+        return f"onnx {onnx.__version__}", list(evaluator(model).run(None, feed))
 
 
-def _differing(model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, float]]:
-    """Nodes that compute something else than the reference does of the same inputs: title and relative difference."""
+def _differing(
+    model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray], difference: float
+) -> Iterator[tuple[str, float]]:
+    """Nodes that compute something else than the reference does of the same inputs: title and relative difference.
+
+    Args:
+        model, net, feed: as of `compare`.
+        difference: of the outputs, which is given where the reference can't be asked about single nodes.
+    """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            values = _reference_of(model).run(None, feed, intermediate=True)
+            values = evaluator(model).run(None, feed, intermediate=True)
     except Exception:
-        yield "a node that the reference can't be asked about", float("inf")
+        yield "its output", difference
         return
     for number, (step, inputs, outputs) in enumerate(net.steps(), start=1):
-        if step.modelspace_kind in ROUNDING or not all(name in values for name in inputs):
+        if step.modelspace_kind in ROUNDING or is_disputed(step.node) or not all(name in values for name in inputs):
             continue
         with torch.no_grad():
             result = step(*[torch.as_tensor(np.asarray(values[name])) for name in inputs])
@@ -157,5 +151,5 @@ def _differing(model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray]) ->
             expected = np.asarray(values[name]) if name in values else None
             if expected is None or expected.dtype.kind != "f":
                 continue
-            if (difference := relative(value, expected)) > NODE_TOLERANCE:
-                yield f"{step.modelspace_kind} of {step.title} (number {number})", difference
+            if (node_difference := relative(value, expected)) > NODE_TOLERANCE:
+                yield f"{step.modelspace_kind} of {step.title} (number {number})", node_difference

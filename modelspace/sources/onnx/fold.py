@@ -6,12 +6,14 @@ and found as weights. An `If` whose condition is constant becomes the branch tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from modelspace.sources.onnx.nodes import DOMAINS
 from modelspace.sources.onnx.operators import OPERATORS, Node, Unsupported
 
 #: Random numbers are drawn anew in each pass; they are not supported at all, and never folded.
@@ -38,6 +40,7 @@ def folded(
         read_tensor: a stored tensor as a constant.
     """
     kept: list[onnx.NodeProto] = []
+    taken = {*constants, *(name for node in nodes for name in (*node.input, *node.output))}
     stack = list(reversed(nodes))
     while stack:
         node = stack.pop()
@@ -45,6 +48,7 @@ def folded(
             constants[node.output[0]] = read_constant(node)
         elif node.op_type == "If" and node.input[0] in constants:
             branch = _branch(node, bool(constants[node.input[0]].reshape(-1)[0]))
+            branch = _with_own_names(branch, node.output[0], taken)
             constants.update((tensor.name, read_tensor(tensor)) for tensor in branch.initializer)
             stack += reversed(_inlined(node, branch))
         elif _is_constant(node, constants):
@@ -58,18 +62,41 @@ def folded(
     return kept
 
 
-def all_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those of the branches of `If` nodes."""
-    for node in nodes:
-        yield node
-        if node.op_type == "If":
-            for entry in node.attribute:
-                yield from all_nodes(entry.g.node)
-
-
 def _branch(node: onnx.NodeProto, condition: bool) -> onnx.GraphProto:
     wanted = "then_branch" if condition else "else_branch"
     return next(entry.g for entry in node.attribute if entry.name == wanted)
+
+
+def _with_own_names(branch: onnx.GraphProto, prefix: str, taken: set[str]) -> onnx.GraphProto:
+    """A copy of a branch without names that are taken, as the branches of two nodes may use the same; they are taken then."""
+    own = [tensor.name for tensor in branch.initializer] + [
+        name for node in branch.node for name in node.output if name
+    ]
+    fresh = {
+        name: next(free for free in _numbered(f"{prefix}/{name}") if free not in taken) for name in own if name in taken
+    }
+    taken |= {fresh.get(name, name) for name in own}
+    copy = onnx.GraphProto()
+    copy.CopyFrom(branch)
+    _rename(copy, fresh)
+    return copy
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(2))
+
+
+def _rename(graph: onnx.GraphProto, fresh: Mapping[str, str]) -> None:
+    """Rename tensors in place, also where graphs inside use them."""
+    for entry in (*graph.initializer, *graph.output):
+        entry.name = fresh.get(entry.name, entry.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [fresh.get(name, name) for name in names]
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                _rename(inner, fresh)
 
 
 def _inlined(node: onnx.NodeProto, branch: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -82,8 +109,8 @@ def _inlined(node: onnx.NodeProto, branch: onnx.GraphProto) -> list[onnx.NodePro
 
 
 def _is_constant(node: onnx.NodeProto, constants: Mapping[str, Tensor]) -> bool:
-    named = [name for name in node.input if name]
-    return node.op_type in OPERATORS and node.op_type not in _NEVER and all(name in constants for name in named)
+    is_known = node.domain in DOMAINS and node.op_type in OPERATORS and node.op_type not in _NEVER
+    return is_known and all(name in constants for name in node.input if name)
 
 
 def _computed(node: onnx.NodeProto, constants: Mapping[str, Tensor], read: Reader) -> dict[str, Tensor] | None:

@@ -32,8 +32,9 @@ from modelspace.names import did_you_mean
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
 from modelspace.sources.onnx.compare import compare, is_quantised
-from modelspace.sources.onnx.fold import all_nodes, as_constant, folded
+from modelspace.sources.onnx.fold import as_constant, folded
 from modelspace.sources.onnx.fusion import fuse_gelu
+from modelspace.sources.onnx.nodes import DOMAINS
 from modelspace.sources.onnx.operators import DTYPES, OPERATORS, Node, Unsupported
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.trust import FileBytes, read_once
@@ -50,7 +51,6 @@ METADATA = (*(entry.name for entry in fields(PreprocessingFlags) if entry.name !
 OLDEST = (1, 21)
 
 _PREFIX = "modelspace."
-_DOMAINS = ("", "ai.onnx")
 #: Positions of the inputs that are running statistics: buffers in torch, without a gradient.
 _STATISTICS = {"BatchNormalization": (3, 4)}
 _REEXPORT = (
@@ -64,7 +64,7 @@ class OnnxStep(nn.Module):
     def __init__(self, node: Node, title: str, constants: Sequence[Tensor | None], is_input: Sequence[bool]) -> None:
         super().__init__()
         self.modelspace_kind = node.kind
-        self._node = node
+        self.node = node
         self.title = title
         self._run = OPERATORS[node.kind]
         #: The type that floating results are converted to, if the model runs in another precision than its file's.
@@ -90,10 +90,10 @@ class OnnxStep(nn.Module):
         queue = iter(inputs)
         values = [next(queue) if slot == "" else None if slot is None else getattr(self, slot) for slot in self._slots]
         try:
-            result = self._run(self._node, *values)
+            result = self._run(self.node, *values)
             return result if self.modelspace_precision is None else _converted(result, self.modelspace_precision)
         except Unsupported as reason:
-            raise unsupported(self._node, f"{reason} ({self.title})") from reason
+            raise unsupported(self.node, f"{reason} ({self.title})") from reason
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:
@@ -145,7 +145,8 @@ class OnnxNet(nn.Module):
         for name, inputs, outputs, unused in self._plan:
             results = self._modules[name](*[values[tensor] for tensor in inputs])  # type: ignore[misc]
             results = results if isinstance(results, tuple | list) else (results,)
-            values.update(zip((tensor for tensor in outputs if tensor), results, strict=False))
+            # An output that is not used has no name, but its place.
+            values.update((tensor, value) for tensor, value in zip(outputs, results, strict=False) if tensor)
             for tensor in unused:
                 values.pop(tensor, None)
         if len(self.output_names) == 1:
@@ -247,7 +248,7 @@ def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing
     size = getattr(net, "modelspace_batch", None) or 1
     result = compare(model, net, x.expand(size, *x.shape[1:]).contiguous())
     if not result.reference:
-        return {"compared_with": "nothing: neither onnxruntime nor onnx's reference can run the file"}
+        return {"compared_with": "nothing: neither onnxruntime nor onnx's reference runs the file in time"}
     if not result.is_equal and not is_quantised(model):
         raise ModelspaceError(
             f"{path} is not computed as it should be: {result.node} differs from {result.reference} by "
@@ -380,16 +381,15 @@ class _Graph:
     Attributes:
         input: name of the only input; shape: its sides in the file's order of axes, None for dynamic ones.
         channels_last: whether its shape can only be (B, H, W, C).
-        outputs: names of the outputs.
+        outputs: names of the outputs that depend on the input.
         external: tags with the hashes of external data files.
     """
 
     def __init__(self, model: onnx.ModelProto, path: Path) -> None:
         self._path = path
         self._versions = {entry.domain: entry.version for entry in model.opset_import}
-        version = next((self._versions[domain] for domain in _DOMAINS if domain in self._versions), 0)
+        version = next((self._versions[domain] for domain in DOMAINS if domain in self._versions), 0)
         self._nodes = fuse_gelu(list(model.graph.node), model.graph)
-        self._refuse_operators()
         if version not in OPSETS:
             raise ModelspaceError(
                 f"{path} has opset {version}, and {OPSETS[0]} to {OPSETS[-1]} are supported",
@@ -399,6 +399,7 @@ class _Graph:
         self._constants: dict[str, Tensor] = {}
         self.external: dict[str, str] = {}
         self._read_constants(model)
+        self._refuse_operators()
         inputs = [entry for entry in model.graph.input if entry.name not in self._constants]
         if len(inputs) != 1:
             names = ", ".join(entry.name for entry in inputs)
@@ -407,7 +408,11 @@ class _Graph:
                 "export a model with one input",
             )
         self.input = inputs[0].name
-        self.outputs = [entry.name for entry in model.graph.output]
+        self.outputs = [entry.name for entry in model.graph.output if entry.name not in self._constants]
+        if not self.outputs:
+            raise ModelspaceError(
+                f"{path} computes the same for every image", "export a model whose output depends on its input"
+            )
         kind = inputs[0].type.tensor_type
         if kind.elem_type not in (1, 11):
             name = onnx.TensorProto.DataType.Name(kind.elem_type)
@@ -422,11 +427,11 @@ class _Graph:
         self.channels_last = len(sides) == 4 and sides[1] not in (1, 3) and sides[3] in (1, 3)
 
     def _refuse_operators(self) -> None:
-        """Report all unsupported operators at once, before the file is converted."""
+        """Report all unsupported operators at once, of those that depend on the image."""
         unknown: Counter[str] = Counter()
-        for node in all_nodes(self._nodes):
-            if node.domain not in _DOMAINS or node.op_type not in {*OPERATORS, "Constant", "If"}:
-                domain = f"{node.domain}." if node.domain not in _DOMAINS else ""
+        for node in self._nodes:
+            if node.domain not in DOMAINS or node.op_type not in OPERATORS:
+                domain = f"{node.domain}." if node.domain not in DOMAINS else ""
                 version = self._versions.get(node.domain, self._versions.get("", 0))
                 unknown[f"{domain}{node.op_type} of opset {version}"] += 1
         if unknown:

@@ -15,6 +15,9 @@ from modelspace.deprecated import renamed
 #: Largest tensor, in elements, that an operator may allocate: a few bytes in a file could request any size.
 MAX_ELEMENTS = 1 << 28
 
+#: The names of the standard operators' domain.
+DOMAINS = ("", "ai.onnx")
+
 #: Tensor types by their number in ONNX.
 DTYPES: dict[int, torch.dtype] = {
     1: torch.float32,

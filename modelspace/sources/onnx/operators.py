@@ -9,7 +9,7 @@ Shapes are computed as int64 tensors that stay on the CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modelspace.sources.onnx import quantised, recurrent, resize, sampling  # they register their operators
+from modelspace.sources.onnx import (  # they register their operators
+    padding,
+    quantised,
+    recurrent,
+    resize,
+    sampling,
+    windows,
+)
 from modelspace.sources.onnx.nodes import (
     DTYPES,
     MAX_ELEMENTS,
@@ -41,10 +48,12 @@ __all__ = [
     "bounded",
     "ints",
     "operator",
+    "padding",
     "quantised",
     "recurrent",
     "resize",
     "sampling",
+    "windows",
 ]
 
 # --- elementwise
@@ -57,10 +66,15 @@ def _plain(function: Function) -> Function:
 _ELEMENTWISE: dict[str, Function] = {
     "Abs": torch.abs,
     "Acos": torch.acos,
+    "Acosh": torch.acosh,
     "And": torch.logical_and,
+    "Asin": torch.asin,
+    "Asinh": torch.asinh,
     "Atan": torch.atan,
+    "Atanh": torch.atanh,
     "Ceil": torch.ceil,
     "Cos": torch.cos,
+    "Cosh": torch.cosh,
     "Equal": torch.eq,
     "Erf": torch.erf,
     "Exp": torch.exp,
@@ -84,11 +98,14 @@ _ELEMENTWISE: dict[str, Function] = {
     "Sigmoid": torch.sigmoid,
     "Sign": torch.sign,
     "Sin": torch.sin,
+    "Sinh": torch.sinh,
     "Softplus": F.softplus,
     "Softsign": F.softsign,
     "Sqrt": torch.sqrt,
     "Sub": torch.sub,
+    "Tan": torch.tan,
     "Tanh": torch.tanh,
+    "Xor": torch.logical_xor,
 }
 OPERATORS.update({name: _plain(function) for name, function in _ELEMENTWISE.items()})
 
@@ -174,6 +191,18 @@ def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
     return torch.clamp(alpha * x + beta, 0.0, 1.0)
 
 
+@operator("ThresholdedRelu")
+def thresholded_relu(node: Node, x: Tensor) -> Tensor:
+    return torch.where(x > node.get("alpha", 1.0), x, torch.zeros_like(x))
+
+
+@operator("Shrink")
+def shrink(node: Node, x: Tensor) -> Tensor:
+    limit, bias = node.get("lambd", 0.5), node.get("bias", 0.0)
+    outside = torch.where(x > limit, x - bias, torch.zeros_like(x))
+    return torch.where(x < -limit, x + bias, outside)
+
+
 @operator("HardSwish")
 def hard_swish(node: Node, x: Tensor) -> Tensor:
     return F.hardswish(x)
@@ -220,118 +249,7 @@ def where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition.to(device), a.to(device), b.to(device))
 
 
-# --- linear maps and windows
-
-
-def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> list[int]:
-    """Padding of the trailing axes in ONNX's order, all beginnings first."""
-    n = len(kernel)
-    automatic = text(node.get("auto_pad", "NOTSET"))
-    if automatic in ("NOTSET", ""):
-        return ints(node.get("pads", [0] * 2 * n))
-    if automatic == "VALID":
-        return [0] * 2 * n
-    strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
-    begin, end = [], []
-    for size, side, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
-        total = max((-(-size // stride) - 1) * stride + dilation * (side - 1) + 1 - size, 0)
-        half = total // 2
-        begin.append(half if automatic == "SAME_UPPER" else total - half)
-        end.append(total - begin[-1])
-    return begin + end
-
-
-def _pad(x: Tensor, pads: Sequence[int], value: float) -> tuple[Tensor, list[int]]:
-    """(x, padding): equal padding on both sides is left to the operator, any other is applied to x."""
-    n = len(pads) // 2
-    begin, end = list(pads[:n]), list(pads[n:])
-    if begin == end:
-        return x, begin
-    flat = [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair]
-    return F.pad(x, flat, value=value), [0] * n
-
-
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-
-
-def _of_rank(table: Mapping[int, Function], n: int) -> Function:
-    if n not in table:
-        raise Unsupported(f"{n} spatial axes")
-    return table[n]
-
-
-@operator("Conv")
-def convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    kernel = list(weight.shape[2:])
-    n = len(kernel)
-    x, padding = _pad(x, _pads(node, x, kernel), 0.0)
-    run = _of_rank(_CONVOLUTIONS, n)
-    strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
-    output: Tensor = run(x, weight, bias, strides, padding, dilations, node.get("group", 1))
-    return output
-
-
-@operator("ConvTranspose")
-def transposed_convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    n = weight.dim() - 2
-    if node.get("output_shape") is not None or text(node.get("auto_pad", "NOTSET")) != "NOTSET":
-        raise Unsupported("output_shape or auto_pad")
-    pads = node.get("pads", [0] * 2 * n)
-    run = _of_rank(_TRANSPOSED, n)
-    settings = (node.get("output_padding", [0] * n), node.get("group", 1), node.get("dilations", [1] * n))
-    symmetric = list(pads[:n]) == list(pads[n:])
-    output: Tensor = run(x, weight, bias, node.get("strides", [1] * n), list(pads[:n]) if symmetric else 0, *settings)
-    if not symmetric:
-        for axis, (begin, end) in enumerate(zip(pads[:n], pads[n:], strict=True), start=2):
-            output = output.narrow(axis, begin, output.shape[axis] - begin - end)
-    return output
-
-
-@operator("MaxPool")
-def max_pool(node: Node, x: Tensor) -> Any:
-    if node.n_outputs > 1:
-        raise Unsupported("the output of indices")
-    kernel = node.get("kernel_shape")
-    n = len(kernel)
-    pads = _pads(node, x, kernel)
-    if any(2 * side > size for side, size in zip(pads, [*kernel, *kernel], strict=True)):
-        flat = [side for pair in zip(reversed(pads[:n]), reversed(pads[n:]), strict=True) for side in pair]
-        x, padding = F.pad(x, flat, value=-math.inf), [0] * n
-    else:
-        x, padding = _pad(x, pads, -math.inf)
-    settings = (node.get("strides", [1] * n), padding, node.get("dilations", [1] * n), bool(node.get("ceil_mode", 0)))
-    return _of_rank(_MAX_POOLS, n)(x, kernel, *settings)
-
-
-@operator("AveragePool")
-def average_pool(node: Node, x: Tensor) -> Tensor:
-    kernel = node.get("kernel_shape")
-    n = len(kernel)
-    if any(side != 1 for side in node.get("dilations", [1] * n)):
-        raise Unsupported("dilations")
-    pads = _pads(node, x, kernel)
-    strides, ceil = node.get("strides", [1] * n), bool(node.get("ceil_mode", 0))
-    with_pads = bool(node.get("count_include_pad", 0))
-    run = _of_rank(_AVERAGE_POOLS, n)
-    padded, padding = _pad(x, pads, 0.0)
-    pooled: Tensor = run(padded, kernel, strides, padding, ceil, with_pads)
-    if padded is x or with_pads:
-        return pooled
-    coverage: Tensor = run(_pad(torch.ones_like(x[:1, :1]), pads, 0.0)[0], kernel, strides, padding, ceil, True)
-    return pooled / coverage.detach()
-
-
-@operator("GlobalAveragePool")
-def global_average_pool(node: Node, x: Tensor) -> Tensor:
-    return x.mean(dim=list(range(2, x.dim())), keepdim=True)
-
-
-@operator("GlobalMaxPool")
-def global_max_pool(node: Node, x: Tensor) -> Tensor:
-    return x.amax(dim=list(range(2, x.dim())), keepdim=True)
+# --- linear maps
 
 
 @operator("Gemm")
@@ -366,13 +284,15 @@ def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -
 
 
 @operator("LayerNormalization")
-def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    if node.n_outputs > 1:
-        raise Unsupported("the outputs of mean and deviation")
-    shape = list(x.shape[node.get("axis", -1) :]) if node.get("axis", -1) < 0 else list(x.shape[node.get("axis") :])
+def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
+    shape = list(x.shape[node.get("axis", -1) :])
     weight = scale.expand(shape) if list(scale.shape) != shape else scale
     offset = bias.expand(shape) if bias is not None and list(bias.shape) != shape else bias
-    return F.layer_norm(x, shape, weight, offset, node.get("epsilon", 1e-5))
+    output = F.layer_norm(x, shape, weight, offset, node.get("epsilon", 1e-5))
+    if node.n_outputs == 1:
+        return output
+    variance, mean = torch.var_mean(x, list(range(-len(shape), 0)), correction=0, keepdim=True)
+    return output, mean, (variance + node.get("epsilon", 1e-5)).rsqrt()
 
 
 @operator("GroupNormalization")
@@ -385,9 +305,17 @@ def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> T
 
 @operator("LRN")
 def local_response_normalization(node: Node, x: Tensor) -> Tensor:
-    return F.local_response_norm(
-        x, node.get("size"), node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
-    )
+    size, settings = node.get("size"), (node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0))
+    if size % 2:
+        return F.local_response_norm(x, size, *settings)
+    # A window of even size reaches one channel further up than down, and torch's further down than up.
+    return F.local_response_norm(x.flip(1), size, *settings).flip(1)
+
+
+@operator("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, x: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(x, ints(node.get("axes") or [0, 2, 3]), correction=0, keepdim=True)
+    return (x - mean) / (variance.sqrt() + 1e-9)
 
 
 @operator("LpNormalization")
@@ -395,14 +323,26 @@ def lp_normalization(node: Node, x: Tensor) -> Tensor:
     return F.normalize(x, float(node.get("p", 2)), node.get("axis", -1))
 
 
-@operator("Softmax", "LogSoftmax")
+@operator("Softmax", "LogSoftmax", "Hardmax")
 def softmax(node: Node, x: Tensor) -> Tensor:
-    function = torch.softmax if node.kind == "Softmax" else torch.log_softmax
+    function = _SOFTMAX[node.kind]
     if node.opset >= 13:
         return function(x, dim=node.get("axis", -1))
     # Before version 13: over this and all later axes, flattened.
     axis = node.get("axis", 1) % max(x.dim(), 1)
     return function(x.flatten(axis), dim=axis).reshape(x.shape)
+
+
+def _hardmax(x: Tensor, dim: int) -> Tensor:
+    """1 at the first of the largest values, 0 elsewhere."""
+    return torch.zeros_like(x).scatter(dim, _extreme_place(x, dim, is_last=False).unsqueeze(dim), 1.0)
+
+
+_SOFTMAX: dict[str, Callable[..., Tensor]] = {
+    "Softmax": torch.softmax,
+    "LogSoftmax": torch.log_softmax,
+    "Hardmax": _hardmax,
+}
 
 
 # --- reductions
@@ -418,7 +358,8 @@ def _reduction(node: Node, x: Tensor, axes: Tensor | None) -> tuple[list[int], b
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Function:
     def run(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
         settings = _reduction(node, x, axes)
-        return x if settings is None else function(x, *settings)
+        # Without axes nothing is reduced, but each number is still squared, or its logarithm taken.
+        return function(x.unsqueeze(-1), [-1], False) if settings is None else function(x, *settings)
 
     return run
 
@@ -430,6 +371,7 @@ OPERATORS["ReduceMin"] = _reduce(lambda x, axes, keep: x.amin(axes, keep))
 OPERATORS["ReduceL1"] = _reduce(lambda x, axes, keep: x.abs().sum(axes, keep))
 OPERATORS["ReduceL2"] = _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep))
 OPERATORS["ReduceSumSquare"] = _reduce(lambda x, axes, keep: x.square().sum(axes, keep))
+OPERATORS["ReduceLogSum"] = _reduce(lambda x, axes, keep: x.sum(axes, keep).log())
 OPERATORS["ReduceLogSumExp"] = _reduce(lambda x, axes, keep: torch.logsumexp(x, axes, keep))
 
 
@@ -445,17 +387,32 @@ def reduce_product(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 @operator("ArgMax", "ArgMin")
 def argument_of_extreme(node: Node, x: Tensor) -> Tensor:
-    if node.get("select_last_index", 0):
-        raise Unsupported("select_last_index")
-    function = torch.argmax if node.kind == "ArgMax" else torch.argmin
-    return function(x, dim=node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
+    axis = node.get("axis", 0)
+    place = _extreme_place(x if node.kind == "ArgMax" else -x, axis, is_last=bool(node.get("select_last_index", 0)))
+    return place.unsqueeze(axis % max(x.dim(), 1)) if node.get("keepdims", 1) else place
+
+
+def _extreme_place(x: Tensor, axis: int, is_last: bool) -> Tensor:
+    """The first or last place of the largest value along an axis; int64 without the axis."""
+    if is_last:
+        return x.shape[axis] - 1 - x.flip(axis).argmax(axis)
+    return x.argmax(axis)
 
 
 @operator("CumSum")
 def cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
-    if node.get("exclusive", 0) or node.get("reverse", 0):
-        raise Unsupported("exclusive or reverse")
-    return x.cumsum(int(axis))
+    dim = int(axis)
+    ordered = x.flip(dim) if node.get("reverse", 0) else x
+    sums = ordered.cumsum(dim)
+    if node.get("exclusive", 0):
+        sums = sums - ordered
+    return sums.flip(dim) if node.get("reverse", 0) else sums
+
+
+@operator("Trilu")
+def triangle(node: Node, x: Tensor, diagonal: Tensor | None = None) -> Tensor:
+    number = int(diagonal) if diagonal is not None else 0
+    return torch.triu(x, number) if node.get("upper", 1) else torch.tril(x, number)
 
 
 @operator("TopK")
@@ -489,7 +446,7 @@ def reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
 def flatten(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", 1)
     axis = axis + x.dim() if axis < 0 else axis
-    return x.flatten(1) if axis == 1 else x.reshape(math.prod(x.shape[:axis]), -1)
+    return x.flatten(1) if axis == 1 and x.dim() > 1 else x.reshape(math.prod(x.shape[:axis]), -1)
 
 
 @operator("Transpose")
@@ -521,9 +478,11 @@ def concatenate(node: Node, *inputs: Tensor) -> Tensor:
 @operator("Split")
 def split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Any:
     axis = node.get("axis", 0)
-    lengths: Any = input_or_attribute(node, "split", sizes)
+    lengths = input_or_attribute(node, "split", sizes)
     if lengths is None:
-        lengths = -(-x.shape[axis] // node.get("num_outputs", node.n_outputs))
+        size, n = x.shape[axis], node.get("num_outputs", node.n_outputs)
+        part = -(-size // n)
+        lengths = [min(part, max(size - k * part, 0)) for k in range(n)]
     return torch.split(x, lengths, axis)
 
 
@@ -567,6 +526,38 @@ def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     return x.gather(axis, torch.where(indices < 0, indices + x.shape[axis], indices))
 
 
+@operator("GatherND")
+def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    batched = node.get("batch_dims", 0)
+    indices = indices.to(x.device, torch.int64)
+    lead, depth = x.shape[:batched], indices.shape[-1]
+    x, rows = x.reshape(-1, *x.shape[batched:]), indices.reshape(math.prod(lead), -1, depth)
+    image = torch.arange(len(rows), device=x.device)[:, None].expand(rows.shape[:2])
+    found: Tensor = x[(image, *rows.unbind(-1))]
+    return found.reshape(*indices.shape[:-1], *x.shape[1 + depth :])
+
+
+@operator("ScatterElements")
+def scatter_elements(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    axis, kind = node.get("axis", 0), text(node.get("reduction", "none"))
+    indices = indices.to(x.device, torch.int64)
+    indices = torch.where(indices < 0, indices + x.shape[axis], indices)
+    if kind == "none":
+        return x.scatter(axis, indices, updates.to(x))
+    if kind != "add":
+        raise Unsupported(f"reduction {kind}")
+    return x.scatter_add(axis, indices, updates.to(x))
+
+
+@operator("ScatterND")
+def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    kind = text(node.get("reduction", "none"))
+    if kind not in ("none", "add"):
+        raise Unsupported(f"reduction {kind}")
+    places = tuple(indices.to(x.device, torch.int64).unbind(-1))
+    return x.index_put(places, updates.to(x), accumulate=kind == "add")
+
+
 @operator("Expand")
 def expand(node: Node, x: Tensor, shape: Tensor) -> Tensor:
     return x.expand(bounded(np.broadcast_shapes(tuple(x.shape), tuple(ints(shape)))))
@@ -589,30 +580,6 @@ def range_(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     begin, end, step = start.item(), limit.item(), delta.item()
     bounded([max(math.ceil((end - begin) / step), 0)])
     return torch.arange(begin, end, step, dtype=start.dtype)
-
-
-@operator("Pad")
-def pad(
-    node: Node, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
-) -> Tensor:
-    widths = input_or_attribute(node, "pads", pads) or []
-    n = len(widths) // 2
-    padded_axes = [axis % x.dim() for axis in ints(axes)] if axes is not None else list(range(n))
-    sides = {axis: (widths[i], widths[n + i]) for i, axis in enumerate(padded_axes)}
-    flat = [side for axis in reversed(range(x.dim())) for side in sides.get(axis, (0, 0))]
-    bounded([size + sum(sides.get(axis, (0, 0))) for axis, size in enumerate(x.shape)])
-    while len(flat) >= 2 and flat[-2:] == [0, 0]:
-        flat = flat[:-2]
-    mode = text(node.get("mode", "constant"))
-    if not flat:
-        return x
-    if mode == "constant":
-        fill = float(value) if value is not None and value.numel() else float(node.get("value", 0.0))
-        return F.pad(x, flat, value=fill)
-    modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-    if mode not in modes:
-        raise Unsupported(f"mode {mode}")
-    return F.pad(x, flat, mode=modes[mode])
 
 
 @operator("DepthToSpace")
