@@ -20,7 +20,7 @@ from modelspace.attribution.graph import Graph, Node, align_batch_norm, kinds_be
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
 from modelspace.attribution.state import frozen, is_frozen
 from modelspace.attribution.views import VisibleInPlace
-from modelspace.errors import EmbeddingError, ModelspaceError, UsageError
+from modelspace.errors import EmbeddingError, ModelspaceError, NoisyTargetError, UsageError
 
 __all__ = ["Attribution", "attribute", "check_target", "frozen"]
 
@@ -228,7 +228,7 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
     if rest > _INDEPENDENT * own:
         raise _dependent()
     if constant and size < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * own:
-        raise EmbeddingError(
+        raise NoisyTargetError(
             f"the sum of the encoder output is constant: its gradient is {size / own:.1e} of that of its elements",
             "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",
         )
