@@ -227,7 +227,8 @@ class Chooser:
             return f"the output is behind a {' and a '.join(sorted(squashed))}"
         if self._is_vector(output):
             return ""
-        named = [point.path for point in self._output_parts() if _PREDICTIONS.search(point.path.partition(".")[0])]
+        paths = dict.fromkeys([*(point.path for point in self._output_parts()), self.trace.path])
+        named = [path for path in paths if _PREDICTIONS.search(path.partition(".")[0])]
         if named:
             return f"the output holds predictions ({', '.join(named[:3])})"
         if any(way.joined for way in self._ways) or self._nested:
