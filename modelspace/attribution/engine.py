@@ -211,10 +211,16 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
         constant: whether a constant ΣT is refused; it does no harm where only the energy is explained.
 
     Raises:
-        EmbeddingError: as `attribute`; also where ΣT is constant, or an image influences another one's T.
+        EmbeddingError: as `attribute`; also where ΣT is constant, or too coarse to tell, in half precision; or an image
+            influences another one's T.
     """
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
+        if constant and output.dtype in (torch.float16, torch.bfloat16):
+            raise EmbeddingError(
+                f"the encoder output is computed in {_type_name(output)}, which ruins attribution maps",
+                "run the model in float32, with model.float() and without autocast, or with `float32=True`",
+            )
         _refuse({_OUTPUT: output.detach()})
         graph = Graph(output.grad_fn, source)
         gradient = _backward(output, source, torch.ones_like(output), graph, keep=True)
