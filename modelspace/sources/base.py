@@ -478,6 +478,8 @@ def _little_endian(tensor: torch.Tensor, byteorder: str = sys.byteorder) -> memo
     import torch
 
     flat = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    # of one number or none, expanded, the stride stays 0, and so it can't be viewed as bytes
+    flat = flat if flat.stride() == (1,) else flat.clone(memory_format=torch.contiguous_format)
     raw = flat.view(torch.uint8).numpy()
     if byteorder == "little":
         return raw.data
