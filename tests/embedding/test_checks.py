@@ -199,6 +199,16 @@ def test_layers_marks_the_layer_that_add_goes_back_to(space: ModelSpace) -> None
     assert space.layers(net, preprocessing=STATED)[1:] == ("scores", survey.tap.found_by)
 
 
+def test_layers_of_a_model_that_add_refuses(space: ModelSpace) -> None:
+    net = nets.LateMask().eval()
+    with pytest.raises(EmbeddingError, match="needs a further input") as caught:
+        space.add(net, name="mask", preprocessing=STATED)
+    rows, layer, found_by = space.layers(net, preprocessing=STATED)
+    assert ([row.name for row in rows], layer, found_by) == (["c"], "", str(caught.value))
+    rows, layer, found_by = space.layers(net, preprocessing=STATED, layer="c")
+    assert (layer, found_by) == ("c", "--layer c")
+
+
 def test_a_recogniser_is_stored_by_what_is_before_its_softmax(space: ModelSpace) -> None:
     net = nets.Recogniser(classes=2000).eval()
     with torch.no_grad():

@@ -313,6 +313,68 @@ def test_parts_of_an_output_can_be_named_and_others_are_refused() -> None:
     assert caught.value.hint == "its parts are pred_logits, pred_boxes"
 
 
+class Odd(nn.Module):
+    """A convolution, and whatever is made of it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.c = kind, nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> object:
+        return ODD[self.kind][0](self.c(x))
+
+
+NO_GRADIENT = "it does not depend on the image in a way that has a gradient"
+
+#: What is returned, T, and why the output can't be explained.
+ODD = {
+    "nothing": (lambda y: None, "c", "it gives no tensor"),
+    "text": (lambda y: "a cat", "c", "it gives no tensor"),
+    "a generator": (lambda y: (y for _ in range(2)), "c", "it gives no tensor"),
+    "no axes": (lambda y: y.mean(), "c", "it has no axes, so that there is none for the batch"),
+    "empty": (lambda y: y[:, :0], "c", "it is empty"),
+    "complex": (lambda y: torch.fft.fft2(y), "c", "its type is complex64, which has no gradient"),
+    "truth values": (lambda y: y > 0, "c", "its type is bool, which has no gradient"),
+    "quantised": (
+        lambda y: torch.quantize_per_tensor(y, 0.1, 0, torch.qint8),
+        "c",
+        "its type is qint8, which has no gradient",
+    ),
+    "detached": (lambda y: y.detach(), "c", NO_GRADIENT),
+    "constant": (lambda y: torch.ones(len(y), 3), "c", NO_GRADIENT),
+    "not finite": (lambda y: y * torch.nan, "output", ""),
+    "half precision": (lambda y: y.half(), "output", ""),
+    "deep inside": (lambda y: {"a": [{"b": (y, None, 3)}]}, "output", ""),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_survey_of_odd_outputs_has_a_row_for_each_layer(kind: str) -> None:
+    _, layer, refusal = ODD[kind]
+    result = surveyed(Odd(kind))
+    assert [(row.name, row.refusal) for row in result.rows] == [("c", ""), ("output", refusal)]
+    assert result.tap is not None
+    assert result.tap.layer == layer
+    assert ("can't be explained" in result.tap.found_by) == bool(refusal)
+    assert result.complete
+
+
+def test_a_model_without_anything_to_explain_has_a_survey() -> None:
+    class Blind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(torch.zeros_like(x))
+
+    result = surveyed(Blind())
+    assert [(row.name, row.refusal) for row in result.rows] == [("c", NO_GRADIENT), ("output", NO_GRADIENT)]
+    assert (result.tap, result.candidates) == (None, ())
+    assert result.refusal is not None
+    assert "does not depend on the input" in result.refusal.message
+
+
 # --- the tensor before the last squashing
 
 
