@@ -67,5 +67,9 @@ class EmbeddingError(ModelspaceError):
     """A model can't be embedded: no gradient, NaN, an unsupported graph."""
 
 
+class NoisyTargetError(EmbeddingError):
+    """Maps of a model would be rounding noise, since the explained sum is constant or saturated."""
+
+
 class ProbeError(ModelspaceError):
     """A probe set can't be read, or differs from the one the space was created with."""

@@ -43,7 +43,7 @@ from modelspace.spaces.ranking import Ranking
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
-    from modelspace.encoder.layers import LayerRow
+    from modelspace.encoder.layers import LayerRow, Survey
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
@@ -413,14 +413,27 @@ class ModelSpace:
     def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
         """The executed layers of a model, the layer that would be explained, and how it was chosen.
 
-        Takes the loading options of `add`. Needs no registry.
+        Takes the loading options of `add`. Needs no registry. Where no layer can be explained, its name is "" and the
+        reason for the refusal comes instead of how it was chosen; `survey` has more.
+        """
+        result = self.survey(model, **options)
+        if result.tap is None:
+            return result.rows, "", str(result.refusal)
+        return result.rows, result.tap.layer, result.tap.found_by
+
+    def survey(self, model: Any, **options: Any) -> Survey:
+        """What a model's forward pass runs through, which layer would be explained, and which others could be.
+
+        Takes the loading options of `add`. Needs no registry. A model that `add` refuses has a survey, too: of what ran.
+
+        Raises:
+            ModelspaceError: the model can't be loaded, or its preprocessing is not stated.
         """
         from modelspace import probes as probe_sets
-        from modelspace.embedding.prepare import Request, layers
+        from modelspace.embedding.prepare import Request, survey
 
         images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
-        rows, tap = layers(Request(model, **options), images)
-        return rows, tap.layer, tap.found_by
+        return survey(Request(model, **options), images)
 
     # ---- queries
 

@@ -21,7 +21,7 @@ from modelspace.attribution.graph import Graph, Node, align_batch_norm, kinds_be
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
 from modelspace.attribution.state import frozen, is_frozen
 from modelspace.attribution.views import VisibleInPlace
-from modelspace.errors import EmbeddingError, ModelspaceError, UsageError
+from modelspace.errors import EmbeddingError, ModelspaceError, NoisyTargetError, UsageError
 
 __all__ = ["Attribution", "attribute", "check_target", "frozen"]
 
@@ -219,10 +219,16 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
         constant: whether a constant ΣT is refused; it does no harm if only the energy is explained.
 
     Raises:
-        EmbeddingError: as `attribute`; also if ΣT is constant, or an image influences the T of another.
+        EmbeddingError: as `attribute`; also if ΣT is constant, or too coarse to tell, in half precision; or an image
+            influences the T of another.
     """
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
+        if constant and output.dtype in (torch.float16, torch.bfloat16):
+            raise EmbeddingError(
+                f"the encoder output is computed in {_type_name(output)}, which ruins attribution maps",
+                "run the model in float32, with model.float() and without autocast, or with `float32=True`",
+            )
         _refuse({_OUTPUT: output.detach()})
         graph = Graph(output.grad_fn, source)
         gradient = _backward(output, source, torch.ones_like(output), graph, keep=True)
@@ -237,7 +243,7 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
     if leaked > _INDEPENDENT * reference_norm:
         raise _dependent()
     if constant and norm < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * reference_norm:
-        raise EmbeddingError(
+        raise NoisyTargetError(
             f"the sum of the encoder output is constant: its gradient is {norm / reference_norm:.1e} times that of its "
             "elements",
             "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",

@@ -8,15 +8,18 @@ import torch
 
 from modelspace.attribution.engine import MapRequest, check_target
 from modelspace.encoder.forward import check_forward
-from modelspace.encoder.layers import Tap
+from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Precision, half_inside, measure
-from modelspace.errors import EmbeddingError
+from modelspace.errors import EmbeddingError, NoisyTargetError
 
 #: Smallest cosine of a map with that of a float64 pass that is accepted.
 EXACT = 0.999
 
 #: Relative difference of T that batch sizes make by rounding where a model computes in half precision.
 _ROUNDING_OF_HALF = 0.05
+
+#: How many squashings or norms in a row are gone back over.
+_STEPS_BACK = 4
 
 
 def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> list[str]:
@@ -37,8 +40,60 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
     check_forward(tap, x, gradients=bool(requests), **rounding)
     if not requests:
         return []
-    check_target(tap, x, constant=sums and half is None)
-    return judge(measure(tap, x), sums)
+    try:
+        check_target(tap, x, constant=sums and half is None)
+        return judge(measure(tap, x), sums)
+    except NoisyTargetError as error:
+        better, _ = steadier(tap, x)
+        if better.layer != tap.layer:
+            error.hint = f"choose {better.found_by} with `layer={better.layer!r}`"
+        raise
+
+
+def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
+    """A tap whose maps are no noise: the given one, or one before the softmax, sigmoid or norm that its T ends in.
+
+    Args:
+        tap: the tapped model, frozen.
+        x: (2, C, H, W), preprocessed.
+
+    Returns:
+        The tap, and a remark for the user where it is another one. It is the given one, too, where nothing that is before it
+        is better, or where the forward pass is no function of the image, so that this can't be judged.
+    """
+    current, why = tap, ""
+    for _ in range(_STEPS_BACK):
+        earlier = before_last(tap.module, x, current)
+        if earlier is None or not (noise := _noise(current, x)):
+            break
+        current, why = earlier, why or noise
+    if current is tap or _noise(current, x) or not _is_function(tap, x):
+        return tap, ()
+    return current, (f"explains {current.layer}, {current.found_by}: {why}",)
+
+
+def _noise(tap: Tap, x: torch.Tensor) -> str:
+    """Why maps of ΣT would be rounding noise; empty where they are none, or where half precision is to blame."""
+    try:
+        precision = measure(tap, x)
+        if precision.half is None:
+            judge(precision, sums=True)
+            if precision.of_elements is None:
+                check_target(tap, x)
+    except NoisyTargetError as error:
+        return error.message
+    except EmbeddingError:
+        return ""
+    return ""
+
+
+def _is_function(tap: Tap, x: torch.Tensor) -> bool:
+    """Whether T of an image follows from that image alone."""
+    try:
+        check_forward(tap, x, gradients=False)
+    except EmbeddingError:
+        return False
+    return True
 
 
 def judge(precision: Precision, sums: bool) -> list[str]:
@@ -62,13 +117,13 @@ def judge(precision: Precision, sums: bool) -> list[str]:
             raise _half(precision, f"and its maps have a cosine of {cosine:.3f} with those of a float64 pass")
         return [f"computes in {_name(precision)} inside; its maps agree with a float64 pass (cosine {cosine:.4f})"]
     if precision.of_elements < EXACT:
-        raise EmbeddingError(
+        raise NoisyTargetError(
             "the encoder output is saturated or ill-conditioned: in float32 its gradient is rounding noise "
             f"(cosine {precision.of_elements:.3f} with that of a float64 pass)",
             "choose the tensor before the last softmax, sigmoid or norm with `layer=`",
         )
     if sums and precision.of_sum is not None and precision.of_sum < EXACT:
-        raise EmbeddingError(
+        raise NoisyTargetError(
             "the sum of the encoder output is constant: its gradient is rounding noise "
             f"(cosine {precision.of_sum:.3f} with that of a float64 pass)",
             "the layer ends in a softmax or a norm; choose the tensor before it with `layer=`, for example "

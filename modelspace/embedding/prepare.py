@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from torch import nn
 
 from modelspace import sources
 from modelspace.attribution.engine import frozen
+from modelspace.embedding.checks import steadier
 from modelspace.embedding.embed import pick_device
+from modelspace.encoder import layers as encoder_layers
 from modelspace.encoder.inputs import fed
-from modelspace.encoder.layers import LayerRow, Tap, executed_layers, find_encoder_output
+from modelspace.encoder.layers import Candidate, LayerRow, Survey, Tap, executed_layers, find_encoder_output
 from modelspace.encoder.precision import in_precision
 from modelspace.errors import UsageError
 from modelspace.names import check_name
@@ -160,14 +162,14 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             fails on an image of the stated size.
     """
     with _ready(request, images) as (loaded, module, example, device):
-        tap = find_encoder_output(module, example, request.layer or loaded.layer)
-        found_by = tap.found_by if request.layer or not loaded.layer else f"stated by {loaded.uri.partition(':')[0]}"
+        tap = _stated(request, loaded, find_encoder_output(module, example, request.layer or loaded.layer))
+        tap, notes = _settled(request, loaded, tap, example)
         card = ModelCard(
             name=check_name(request.name or loaded.suggested_name),
             uri=loaded.uri,
             weights_sha256=loaded.weights_sha256,
             layer=tap.layer,
-            layer_found_by=found_by,
+            layer_found_by=tap.found_by,
             output_shape=(),
             preprocessing=loaded.preprocessing,
             parameters=loaded.parameters,
@@ -178,10 +180,48 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             code_sha256=loaded.code_sha256,
             options=request.options,
         )
-        yield Prepared(tap, card, device, loaded.notes)
+        yield Prepared(tap, card, device, (*loaded.notes, *notes))
 
 
 def layers(request: Request, images: np.ndarray) -> tuple[list[LayerRow], Tap]:
     """The executed layers of a model, and the tap that would be used."""
     with _ready(request, images) as (loaded, module, example, _):
         return executed_layers(module, example), find_encoder_output(module, example, request.layer or loaded.layer)
+
+
+def survey(request: Request, images: np.ndarray) -> Survey:
+    """What a model's forward pass runs through, and what of it can be explained (`modelspace.encoder.layers.Survey`).
+
+    Its tap is the one that `prepared` takes.
+
+    Args:
+        request: see `Request`.
+        images: as for `prepared`.
+
+    Raises:
+        ModelspaceError: the model can't be loaded, or its preprocessing is not stated. A forward pass that fails, and a
+            layer that is not there, are part of the result.
+    """
+    with _ready(request, images) as (loaded, module, example, _):
+        result = encoder_layers.survey(module, example, request.layer or loaded.layer)
+        if result.tap is None:
+            return result
+        tap, _ = _settled(request, loaded, _stated(request, loaded, result.tap), example)
+        candidates = result.candidates
+        if tap.layer != result.tap.layer:
+            others = (each for each in candidates if each.layer != tap.layer)
+            candidates = (Candidate(tap.layer, tap.found_by), *others)
+        return replace(result, tap=tap, candidates=candidates)
+
+
+def _stated(request: Request, loaded: LoadedModel, tap: Tap) -> Tap:
+    """The tap, which says so where the model's source, and not the user, named its layer."""
+    if request.layer or not loaded.layer:
+        return tap
+    return replace(tap, found_by=f"stated by {loaded.uri.partition(':')[0]}")
+
+
+def _settled(request: Request, loaded: LoadedModel, tap: Tap, example: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
+    """The tap, or where nobody named its layer and its maps would be noise, one before it; and remarks."""
+    named = (request.layer or loaded.layer or "auto") != "auto"
+    return (tap, ()) if named or request.stochastic else steadier(tap, example)

@@ -7,6 +7,7 @@ signature of the model, the first layer's weights, and, for video, whether an ax
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _IMAGES = ("pixel_values", "images", "image", "img", "imgs", "pixel_values_video
 _TEXTS = ("input_ids", "tokens", "token_ids", "text", "texts", "input_text")
 
 _WHOLE_NUMBERS = f"{_WRAP}; it gets floats, also of the values 0..255, since bytes have no gradient"
+
+#: Names of inputs that are one number per image.
+_PER_IMAGE = re.compile(r"time_?steps?|t|sigmas?|(class_)?labels?|y")
 
 _LONGEST = 200
 
@@ -147,7 +151,9 @@ def _missing_input(case: _Case) -> Cause | None:
     if not missing:
         return None
     value = '"shape": [1], "value": 1'
-    if "ids" not in missing[0]:
+    if _PER_IMAGE.fullmatch(missing[0]):
+        value = '"shape": [], "value": 1'
+    elif "ids" not in missing[0]:
         channels, height, width = (*case.example.shape[1:], 1, 1)[:3]
         channels = channels if re.search(r"im(age|g)|frame|^x", missing[0]) else 1
         value = f'"shape": [{channels}, {height}, {width}], "value": 1.0'
@@ -206,7 +212,7 @@ def _channels(case: _Case) -> Cause | None:
     if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and given is not None and len(given.shape) in (3, 4):
         wanted, got = part.in_channels, given.shape[-3]
     else:
-        match = re.search(r"input\S* to have (\d+) channels, but got (\d+) channels", case.text)
+        match = re.search(r"input.* to have (\d+) channels, but got (\d+) channels", case.text)
         match = match or re.search(r"make sure that the channel dimension.*", case.text, re.IGNORECASE)
         if match is None or match.lastindex is None:
             return None
@@ -246,10 +252,13 @@ def _video(case: _Case) -> Cause | None:
     for axis, order in ((1, "(batch, time, channels, height, width)"), (2, "(batch, channels, time, height, width)")):
         for frames in _clips(case.module):
             if _runs(case.module, case.example.unsqueeze(axis), axis, frames):
+                call, count = f"x.unsqueeze({axis})", f"{frames} frames"
+                call, count = (
+                    (call, "one frame") if frames == 1 else (f"{call}.repeat_interleave({frames}, {axis})", count)
+                )
                 return Cause(
                     f"it takes video, {order}, and not images",
-                    f"wrap it in a module whose forward repeats an image as {frames or 1} frames: "
-                    f"model(x.unsqueeze({axis}).repeat_interleave({frames or 1}, {axis}))",
+                    f"wrap it in a module whose forward gives an image as {count}: model({call})",
                 )
     if isinstance(case.part, nn.Conv3d) or re.search(r"expected 5,? got 4|Conv3d|conv3d|video", case.text):
         return Cause(f"it takes video, with an axis of time, and not images: {case.line}", _WRAP)
@@ -284,10 +293,10 @@ def _size(case: _Case) -> Cause | None:
             "choose a larger `input_size=`",
         )
     match = re.search(r"\((\d+)x(\d+) and (\d+)x(\d+)\)", case.text)
-    if match is not None and isinstance(case.part, nn.Linear) and not case.first:
+    if match is not None and isinstance(case.part, nn.Linear):
         return Cause(
             f"{case.where} takes {match[3]} values and gets {match[2]}: the model is built for another input size",
-            "give the size that it was trained with: `input_size=`",
+            _hint_for_values(int(match[3]), whole=case.first and int(match[1]) == len(case.example)),
         )
     if re.search(
         r"(input|image).*(size|height|width|resolution).*(match|divisible|multiple)", case.text, re.IGNORECASE
@@ -299,6 +308,15 @@ def _size(case: _Case) -> Cause | None:
             "give the size that it was trained with, `input_size=`; often a multiple of 32",
         )
     return None
+
+
+def _hint_for_values(count: int, whole: bool) -> str:
+    """The square images that have so many values; whole: whether they are those of a whole image."""
+    for planes, channels in ((3, "rgb"), (1, "gray"), (4, "rgba")) if whole else ():
+        side = math.isqrt(count // planes)
+        if planes * side * side == count:
+            return f"it fits `input_size={side}` with `channels='{channels}'`"
+    return "give the size that it was trained with: `input_size=`"
 
 
 _LOOKS: tuple[Callable[[_Case], Cause | None], ...] = (

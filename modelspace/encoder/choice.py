@@ -97,11 +97,11 @@ class Chooser:
         return next((point for point in self._output_parts() if self.trace.usable(point)), output)
 
     def candidates(self) -> list[Candidate]:
-        """Whatever could be T, the choice first, each layer once."""
+        """Whatever could be T, the choice first, each tensor once."""
         choice = self.choose()
-        listed = {} if choice is None else {choice.layer: choice}
-        for candidate in self._others():
-            listed.setdefault(candidate.layer, candidate)
+        listed: dict[Edge | None, Candidate] = {}
+        for candidate in (*([] if choice is None else [choice]), *self._others()):
+            listed.setdefault(self.trace.points[candidate.layer].edge, candidate)
         return list(listed.values())
 
     def _others(self) -> Iterator[Candidate]:
@@ -178,7 +178,7 @@ class Chooser:
     # --- 3. predictions
 
     def _before_predictions(self) -> Candidate | None:
-        evidence = self._evidence()
+        evidence = self._evidence
         if not evidence:
             return None
         encoder = self._only_encoder()
@@ -216,6 +216,7 @@ class Chooser:
         ends = list(dict.fromkeys(end for way in self._ways for end in way.ends))
         return [end for end in ends if end.weight is not None] or ends
 
+    @cached_property
     def _evidence(self) -> str:
         """What shows that the output holds predictions; empty where nothing does."""
         output = self._output
@@ -226,7 +227,8 @@ class Chooser:
             return f"the output is behind a {' and a '.join(sorted(squashed))}"
         if self._is_vector(output):
             return ""
-        named = [point.path for point in self._output_parts() if _PREDICTIONS.search(point.path.partition(".")[0])]
+        paths = dict.fromkeys([*(point.path for point in self._output_parts()), self.trace.path])
+        named = [path for path in paths if _PREDICTIONS.search(path.partition(".")[0])]
         if named:
             return f"the output holds predictions ({', '.join(named[:3])})"
         if any(way.joined for way in self._ways) or self._nested:
@@ -331,12 +333,13 @@ class Chooser:
         scales: dict[int, list[End]] = {}
         for end in self._ends:
             scales.setdefault(end.positions, []).append(end)
-        for positions in sorted(scales):
+        for number, positions in enumerate(sorted(scales)):
             ends = scales[positions]
             point = self.before([end.below for end in ends], self._owners_of(ends))
             if point is not None:
                 own = [f"{name}:in" for name in self._owners_of(ends)] == [point.tap]
-                yield Candidate(point.tap, _before_text(ends, len(scales), own))
+                text = _before_text(ends, own, "predictions" if self._evidence else "output")
+                yield Candidate(point.tap, text + _of_scale(number, len(scales)))
 
     def before(self, targets: Sequence[Edge], owners: Sequence[str] = ()) -> Point | None:
         """The last tensor at the border of a module that all of `targets` are computed from, and nothing else of the image.
@@ -405,13 +408,20 @@ def _positions(point: Point) -> int:
     return math.prod(sides)
 
 
-def _before_text(ends: Sequence[End], scales: int, own: bool) -> str:
-    """Reason for a tensor; own: whether it is the input of the only head."""
+def _of_scale(number: int, scales: int) -> str:
+    """Which of several scales, counted from the coarsest, which is 0."""
+    if scales == 1:
+        return ""
+    which = {0: "the coarsest", scales - 1: "the finest"}.get(number, f"number {number + 1}, from the coarsest,")
+    return f" of {which} of {scales} scales"
+
+
+def _before_text(ends: Sequence[End], own: bool, last: str) -> str:
+    """Reason for a tensor; own: whether it is the input of the only head; last: what comes behind features."""
     if all(end.weight is None for end in ends):
-        return "the last layer before the predictions"
+        return f"the last layer before the {last}"
     maps = "the last linear map" if len(ends) == 1 else f"the {len(ends)} last linear maps"
-    where = f" of the coarsest of {scales} scales" if scales > 1 else ""
-    return f"{'input of' if own else 'the last layer before'} {maps}{where}"
+    return f"{'input of' if own else 'the last layer before'} {maps}"
 
 
 def _behind(squashed: Iterable[str]) -> str:

@@ -92,14 +92,15 @@ def _gradients(tap: Tap, x: Tensor) -> _Gradients:
 
 
 def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
-    """The gradients of a pass with all parameters and buffers in `dtype` and no autocast; None where that fails."""
+    """The gradients of a pass with all parameters and buffers in `dtype` and no autocast; None where that fails, or where it
+    computes in half precision all the same."""
     module = tap.module
     size = sum(parameter.numel() for parameter in module.parameters())
     if size > MAX_PARAMETERS or isinstance(module, torch.jit.ScriptModule):
         return None
     try:
         with in_precision(module, dtype):
-            return _gradients(tap, x.to(dtype))
+            return None if half_inside(tap, x.to(dtype)) is not None else _gradients(tap, x.to(dtype))
     except Exception:  # a type that is written down in the forward pass, a kernel that float64 does not have, memory
         return None
 

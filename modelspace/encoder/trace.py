@@ -69,6 +69,7 @@ class Trace:
         calls: how often each was entered.
         points: tap -> tensor, of the last call of each module. The parts of an output with several are points of their own.
         empty: names of modules whose output, or the model's, holds no tensor.
+        path: which part of the model's output is meant by it, "logits" for example; "" where the output is a tensor itself.
         error: what ended the pass early; None where it came to its end.
         inside: where it ended early, the modules that were running then, outermost first.
     """
@@ -81,6 +82,7 @@ class Trace:
     calls: dict[str, int] = field(default_factory=dict)
     points: dict[str, Point] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
+    path: str = ""
     error: Exception | None = None
     inside: list[str] = field(default_factory=list)
     time: int = 0
@@ -148,6 +150,8 @@ class Trace:
         if meant is None:
             self.empty.add(tap)
             return
+        if not name:
+            self.path = meant[0]
         points = [_point(tap, name, "", meant[1], self.time, given)]
         tensors = outputs.parts(value) if meant[0] and not given else {}
         if len(tensors) > 1:

@@ -254,6 +254,15 @@ def test_a_softmax_is_a_constant_sum() -> None:
         check_target(lambda x: x.flatten(1).softmax(1), images(2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_not_called_constant(dtype: torch.dtype) -> None:
+    """Its roundings are so coarse that every sum would be constant."""
+    tap, name = (lambda x: x.flatten(1).square().to(dtype)), str(dtype).removeprefix("torch.")
+    with pytest.raises(EmbeddingError, match=f"is computed in {name}.*\n.*`float32=True`"):
+        check_target(tap, images(2))
+    check_target(tap, images(2), constant=False)
+
+
 def test_a_batch_that_mixes_is_refused() -> None:
     def tap(x: Tensor) -> Tensor:
         return F.gelu(F.batch_norm(x, None, None, training=True))

@@ -311,3 +311,15 @@ def test_a_deep_copy_of_a_frozen_model_is_not_frozen() -> None:
     net = build(NETS["relu"])
     with frozen(net):
         assert not is_frozen(copy.deepcopy(net))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_expanded_constant_of_one_number_or_none_stays(count: int) -> None:
+    """Its stride is 0, and torch counts it as contiguous all the same."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    net.register_buffer("scale", torch.tensor(2.0).expand(count))
+    scale = net.scale
+    with frozen(net):
+        net(images(2, dtype=torch.float32))
+    assert net.scale is scale
+    assert scale.tolist() == [2.0] * count

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cli_support import Line, card, fake_line, model, neighbour, space_row
+from cli_support import Layer, Line, card, fake_line, model, neighbour, space_row, survey
 
 from modelspace.cli.app import COMMANDS
+from modelspace.errors import EmbeddingError, NotFoundError
 from modelspace.results import Added, Check, ModelInfo, Neighbours, Records, SpaceInfo
 from modelspace.sources import PreprocessingFlags
 
@@ -477,17 +479,72 @@ def test_tag_refuses(line: Line, words: list[str], message: str) -> None:
 def test_layers_marks_the_explained_layer(empty: Line) -> None:
     result = empty("layers", "zoo:depth", "--input-size", "32")
     verb, args, options = only_call(empty)
-    assert (verb, args) == ("layers", ("zoo:depth",))
+    assert (verb, args) == ("survey", ("zoo:depth",))
     assert options == {"preprocessing": PreprocessingFlags(input_size=(32, 32)), "device": "auto"}
     marked = [text for text in result.stdout.splitlines() if "input of" in text]
-    assert len(marked) == 1
+    assert len(marked) == 2
     assert "Linear" in marked[0]
     assert "explained: fc:in (input of the last linear map)" in result.stderr
 
 
+def test_layers_prints_the_candidates_below_the_table(line: Line) -> None:
+    rows = line("layers", "zoo:depth").stdout.split("\n\n")[1].splitlines()
+    assert [row.split() for row in rows] == [
+        ["candidate", "why"],
+        ["fc:in", "input", "of", "the", "last", "linear", "map"],
+        ["output", "the", "model's", "output"],
+    ]
+    line.answer("survey", survey(candidates=survey().candidates[:1]))
+    assert "candidate" not in line("layers", "zoo:depth").stdout
+
+
+def test_layers_lists_what_ran_where_add_refuses(line: Line) -> None:
+    rows = [
+        Layer("conv", "Conv2d", (8, 32, 32), 216),
+        Layer("rnn", "LSTM", (2, 16), 90, refusal="its first axis is 16", input_refusal="it is given no tensor"),
+        Layer("fc", "Linear", (2, 10), 90, refusal="its first axis is 16", input_refusal="its first axis is 16"),
+    ]
+    error = NotFoundError("no layer 'x' for `layer=`", "did you mean fc? `space.layers(model)` lists them")
+    line.answer("survey", survey(rows=rows, tap=None, refusal=error, candidates=(), complete=False))
+    result = line("layers", "zoo:depth")
+    assert result.exit_code == 0
+    table = result.stdout.splitlines()
+    assert "explained" not in result.stdout.replace("can't be explained", "")[len(table[0]) :]
+    assert table[0].split()[-3:] == ["can't", "be", "explained"]
+    assert table[1].endswith("1")
+    assert table[2].endswith("  output: its first axis is 16; input: it is given no tensor")
+    assert table[3].endswith("1  its first axis is 16")
+    assert result.stderr == ("note: 'modelspace add' refuses it: no layer 'x' for --layer\nnote: did you mean fc?\n")
+    assert line("layers", "zoo:depth", "--quiet").stderr == ""
+    rows = json.loads(line("layers", "zoo:depth", "--format", "json").stdout)
+    assert [row["refusal"] for row in rows] == ["", "its first axis is 16", "its first axis is 16"]
+
+
+def test_layers_fails_where_nothing_ran(line: Line) -> None:
+    line.answer("survey", survey(rows=[], tap=None, refusal=EmbeddingError("it fails", "wrap it"), complete=False))
+    result = line("layers", "zoo:depth")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "error: it fails\nhint: wrap it\n")
+
+
+@pytest.mark.parametrize(
+    ("layer", "explained"),
+    [("conv", "output"), ("fc:in", "input"), ("output:boxes.0", "part boxes.0"), ("fc:1", "part 1")],
+)
+def test_layers_says_what_of_a_module_is_explained(line: Line, layer: str, explained: str) -> None:
+    line.answer("survey", survey(tap=SimpleNamespace(layer=layer, found_by="")))
+    rows = json.loads(line("layers", "zoo:depth", "--format", "json").stdout)
+    marks = {row["name"]: row["explained"] for row in rows if row["explained"]}
+    assert marks == {layer.partition(":")[0]: explained}
+
+
 def test_layers_json_and_csv(line: Line) -> None:
     rows = json.loads(line("layers", "zoo:depth", "--format", "json").stdout)
-    assert [(row["name"], row["explained"]) for row in rows] == [("conv", None), ("fc", "input")]
+    assert [(row["name"], row["explained"]) for row in rows] == [("conv", None), ("fc", "input"), ("output", None)]
+    assert [row["candidates"] for row in rows] == [
+        [],
+        [{"layer": "fc:in", "reason": "input of the last linear map"}],
+        [{"layer": "output", "reason": "the model's output"}],
+    ]
     table = list(csv.DictReader(io.StringIO(line("layers", "zoo:depth", "--format", "csv").stdout)))
     assert json.loads(table[0]["shape"]) == [8, 32, 32]
 

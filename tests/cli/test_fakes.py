@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import Drawing, FakeSpace, Layer, answers, fake_line
+from cli_support import Drawing, FakeSpace, Layer, answers, fake_line, survey
 from picture_space import FakeFit
 
 from modelspace.analysis import NeighbourRecall, Tree
-from modelspace.encoder.layers import LayerRow
+from modelspace.encoder.layers import Candidate, LayerRow, Survey, Tap
 from modelspace.plots import Atlas, Picture, Report
 from modelspace.plots.report import Section
 from modelspace.registry import ProjectionRow
@@ -75,6 +75,12 @@ def test_the_layers_of_the_fake_are_like_real_ones() -> None:
     assert [(field.name, field.type) for field in fields(Layer)] == [
         (field.name, field.type) for field in fields(LayerRow)
     ]
+
+
+def test_the_survey_of_the_fake_is_like_a_real_one() -> None:
+    assert set(vars(survey())) == {field.name for field in fields(Survey)}
+    assert set(vars(survey().tap)) <= {field.name for field in fields(Tap)}
+    assert {*vars(survey().candidates[0])} == {field.name for field in fields(Candidate)}
 
 
 def test_the_drawing_has_only_what_the_real_ones_have() -> None:

@@ -200,7 +200,7 @@ def test_the_possible_names_of_fields_are_parameters() -> None:
 
 
 def test_every_method_has_a_command_or_is_for_python_only() -> None:
-    for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images"}
+    for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images", "survey"}
     for name in set(keywords()) - for_python:
         assert "`" not in in_flags(f"`space.{name}()`"), name
     for name in for_python:
@@ -328,12 +328,13 @@ def test_an_error_names_the_method_in_python_and_the_command_on_the_command_line
     assert typed.endswith("add one: modelspace add URI\n")
 
 
-def test_the_hint_for_a_missing_layer() -> None:
+def test_the_hint_for_a_missing_layer(tmp_path: Path) -> None:
     from modelspace.workspace import ModelSpace
 
+    space = ModelSpace.create(tmp_path, methods=("gradient_x_input",), images=2, canvas=8)
     python, typed = both(
-        lambda: ModelSpace(Path()).layers("zoo:curvature", layer="nonsense", device="cpu"),
-        *("layers", "zoo:curvature", "--layer", "nonsense", "--device", "cpu"),
+        lambda: space.add("zoo:curvature", layer="nonsense", device="cpu"),
+        *("add", "zoo:curvature", "--layer", "nonsense", "--device", "cpu", "--home", str(tmp_path)),
     )
     assert python.endswith("`space.layers(model)` lists them")
     assert typed.endswith("'modelspace layers URI' lists them\n")

@@ -61,6 +61,9 @@ def test_memory_layout_and_sharing_play_no_part():
     turned = tensor.t().contiguous().t()
     assert not turned.is_contiguous()
     assert weights_sha256(Holder(w=turned, v=tensor.expand(2, 3, 4)[1])) == plain
+    for count in (0, 1):
+        one = torch.tensor(2.0).expand(count)  # of stride 0, and counted as contiguous all the same
+        assert weights_sha256(Holder(w=one)) == weights_sha256(Holder(w=torch.full((count,), 2.0)))
 
 
 def test_lazy_conjugates_are_resolved():

@@ -131,9 +131,29 @@ class Layer:
     candidates: tuple[tuple[str, str], ...] = ()
 
 
+def survey(**changes: Any) -> SimpleNamespace:
+    """`modelspace.encoder.layers.Survey` of a classifier."""
+    chosen, other = "input of the last linear map", "the model's output"
+    entries = {
+        "rows": [
+            Layer("conv", "Conv2d", (8, 32, 32), 216),
+            Layer("fc", "Linear", (10,), 5130, candidates=(("fc:in", chosen),)),
+            Layer("output", "Net", (10,), 5346, candidates=(("output", other),)),
+        ],
+        "tap": SimpleNamespace(layer="fc:in", found_by=chosen),
+        "refusal": None,
+        "candidates": (
+            SimpleNamespace(layer="fc:in", reason=chosen),
+            SimpleNamespace(layer="output", reason=other),
+        ),
+        "complete": True,
+    }
+    return SimpleNamespace(**{**entries, **changes})
+
+
 #: Verbs that pass `**options` on, and the function whose parameters these are.
 FORWARDED: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("nearest", "layers", "gallery"), ModelSpace.add),
+    **dict.fromkeys(("nearest", "layers", "survey", "gallery"), ModelSpace.add),
     "evaluate": evaluate,
 }
 
@@ -271,11 +291,7 @@ def answers() -> dict[str, Any]:
             [ProbeInfo("rooms", "rooms", None, 256, "ab" * 8, {"kind": "rooms", "seed": 0})], ProbeInfo
         ),
         "create_probes": lambda name, *_, **__: ProbeInfo(name, "folder", 30, 256, "cd" * 8, {"kind": "folder"}),
-        "layers": (
-            [Layer("conv", "Conv2d", (8, 32, 32), 216), Layer("fc", "Linear", (10,), 5130)],
-            "fc:in",
-            "input of the last linear map",
-        ),
+        "survey": survey(),
         "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
         "add_all": Records(
             [
