@@ -31,7 +31,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Imported once, before the first fork.
 LIBRARIES = (
-    *("numpy", "scipy.stats", "scipy.linalg", "torch", "faiss", "duckdb", "PIL.Image", "safetensors.torch"),
+    *(
+        "numpy",
+        "scipy.stats",
+        "scipy.linalg",
+        "torch",
+        "torch._dynamo",
+        "faiss",
+        "duckdb",
+        "PIL.Image",
+        "safetensors.torch",
+    ),
     *("pytest", "hypothesis", "typer.testing", "rich.table"),
 )
 
@@ -132,6 +142,9 @@ def prepare() -> None:
     assert not loaded, f"imported before the fork: {loaded}"
     sys.path.insert(0, str(ROOT))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    cache = tempfile.mkdtemp(prefix="rooms-")
+    os.environ["MODELSPACE_TEST_CACHE"] = cache
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
     # What is imported is never collected: children would only copy its memory. At exit it is, or DuckDB complains.
     gc.freeze()
     atexit.register(gc.unfreeze)
