@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for o in result.survivors + (result.equivalent if options.show else []):
             print(f"  {o.verdict}: {described(o)}", flush=True)
-    if options.page:
-        page.write(results, options.sample, options.seed)
+        if options.page:  # after each module: what is measured is not lost
+            page.write(results, options.sample, options.seed)
     return int(any(result.share < GOAL for result in results))
 
 

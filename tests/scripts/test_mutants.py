@@ -150,7 +150,7 @@ def test_the_share_leaves_out_equivalent_mutants(monkeypatch: pytest.MonkeyPatch
     assert (result.killed, len(result.equivalent), len(result.survivors)) == (2, 1, 1)
     assert result.share == pytest.approx(2 / 3)
     text = page.text([result], 4, 0)
-    assert f"| `{module}` | `spaces/test_blends.py` | 10 | 4 | 2 | 1 | 1 | 67% |" in text
+    assert f"| `{module}` | `spaces/test_hubness.py` | 10 | 4 | 2 | 1 | 1 | 67% |" in text
     assert f"| `{module}` | `area` | `{mutants[3].change}` | no test reaches it |" in text
 
 
