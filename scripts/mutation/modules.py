@@ -36,6 +36,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("representations/kernels.py", "reduced", "1 → 2 in values.shape[1] (2)"): (
         "the number of tokens is never the smaller one: T is only averaged where it is larger than MOST"
     ),
+    ("spaces/hubness.py", "module", "1024 → 1025 in _ROWS = 1024"): "the size of a chunk changes memory, not results",
     ("spaces/bootstrap.py", "intervals", "n > 1 → n >= 1"): _SKIPPED,
     ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0)"): _REPLACED,
     ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0) (2)"): _REPLACED,

@@ -19,13 +19,13 @@ A mutant is a module with one small change: a comparison, operator, connective, 
 or a statement left out. The module's own tests, and no others, run against it; the mutant is killed if one fails. The
 goal is {goal:.0%} on each of the ten modules that affinities, rankings and their checks are computed by.
 
-`scripts/run_mutants.py` makes the mutants itself (`scripts/mutation/changes.py`). mutmut and cosmic-ray start a process
-for every mutant, and each would import torch for two seconds; here the libraries are imported once, and a mutant is a
-fork that imports modelspace alone, 0.3 s of processor time plus its tests. Tests that reach the changed statement run
-first, the fastest before the others.
+`scripts/run_mutants.py` makes the mutants itself (`scripts/mutation/changes.py`). A new process per mutant would import
+torch for two seconds each; here the libraries are imported once, and a mutant is a fork that imports modelspace alone:
+0.3 s of processor time plus its tests. Tests that reach the changed statement run first, the fastest before the others.
 
-{sample} `--sample 0` tries all, `--module spaces/hubness.py` one module,
-`--show` also lists the mutants that count as equivalent, `--page` writes this page.
+{sample}
+`--sample 0` tries all, `--module spaces/hubness.py` one module, `--show` also lists the mutants that count as
+equivalent, `--page` writes this page.
 
 | module | its tests | mutants | tried | killed | equivalent | survived | share killed |
 |---|---|---:|---:|---:|---:|---:|---:|
@@ -47,8 +47,7 @@ def text(results: Sequence[Result], sample: int, seed: int) -> str:
     lines += _listed(
         "Equivalent mutants",
         [(result, result.equivalent) for result in results],
-        "These do what the module does, or differ in what is not promised, such as which random numbers are drawn. "
-        "They are named in `scripts/mutation/modules.py`.",
+        "These do what the module does, up to rounding. They are named in `scripts/mutation/modules.py`.",
     )
     return "\n".join(lines).rstrip() + "\n"
 
