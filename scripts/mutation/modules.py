@@ -23,6 +23,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 _NEGATIVE = "numpy computes a length that is given as any negative number"
 _ROUNDING = "they differ where a float is exactly the bound, and there the results are equal or within rounding"
 _REPLACED = "the array is replaced before a row of it is read"
+_UNREAD = "it adds zeros for models that own no axis, which are not read"
 _SKIPPED = "what is skipped is empty, or fails the next condition"
 
 #: (Module, function, change) -> why the changed module does the same.
@@ -42,5 +43,15 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0) (2)"): _REPLACED,
     ("spaces/coordinates.py", "Factor.append", "vector @ vector > 1.0 → vector @ vector >= 1.0"): _ROUNDING,
     ("spaces/coordinates.py", "Factor.append", "residual < -_EXCESS → residual <= -_EXCESS"): _ROUNDING,
+    ("spaces/coordinates.py", "factorise", "1 → 2 in factor.landmarks[-1] + 1"): _UNREAD,
+    ("spaces/coordinates.py", "factorise", "0 → 1 in factor.landmarks[-1] + 1 if factor.landmarks else 0"): _UNREAD,
+    ("spaces/coordinates.py", "factorise", "len(known) < needed → len(known) <= needed"): _UNREAD,
+    ("representations/maps.py", "quantise", "1 → 2 in np.where(hi > lo, (hi - lo) / top, 1)"): (
+        "the step of a map with one value divides zeros"
+    ),
+    ("representations/maps.py", "quantise", "2 → 3 in 1:2"): "there are two columns",
+    ("representations/maps.py", "recut", "blocks[-1].n_images <= per_block → blocks[-1].n_images < per_block"): (
+        "equal blocks are cut again, into equal blocks"
+    ),
     ("evaluation/metrics.py", "_per_target", "len(t) > 1 → len(t) >= 1"): _SKIPPED,
 }

@@ -42,7 +42,12 @@ def text(results: Sequence[Result], sample: int, seed: int) -> str:
     chosen = f"The table is of {sample} mutants per module, or all where there are fewer, drawn with seed {seed}."
     lines = [_HEAD.format(goal=GOAL, sample=chosen if sample else "The table is of all mutants.")[:-1]]
     lines += map(_row, results)
-    lines += ["", "The share is of the mutants that can be killed: those that are not equivalent.", ""]
+    lines += [
+        "",
+        "The share is of the mutants that can be killed: those that are not equivalent. Tests were written with the "
+        "survivors of\nthis sample in view, so another `--seed` gives the fairer estimate.",
+        "",
+    ]
     lines += _listed("Survivors", [(result, result.survivors) for result in results], "No test notices these.")
     lines += _listed(
         "Equivalent mutants",

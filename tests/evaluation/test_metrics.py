@@ -189,3 +189,9 @@ def test_a_bootstrap_has_2000_resamples_of_seed_0_and_covers_95_percent() -> Non
     for shape in ((0,), (0, 2), (2, 2, 2)):
         with pytest.raises(UsageError, match="needs a"):
             bootstrap(np.ones(shape))
+
+
+def test_one_resample_is_enough_and_targets_without_sources_have_no_columns() -> None:
+    single = bootstrap([0.0, 1.0], n_resamples=1)
+    assert single.low == single.high
+    assert precision_at_k(np.ones((2, 3)), np.full((2, 3), NAN)).shape == (2, 0)

@@ -158,3 +158,9 @@ def test_unit_maps_are_float64_and_of_length_one() -> None:
     decoded = decode_unit(block, spec(8))
     assert decoded.dtype == np.float64
     np.testing.assert_allclose((decoded**2).sum(axis=1), 1, atol=1e-14)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_whole_rows_are_one_block(bits: int) -> None:
+    values = heavy_tailed(5, signed=True)
+    assert maps.whole_block(values.reshape(5, -1), bits) == write(values, bits)
