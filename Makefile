@@ -118,7 +118,7 @@ $(SUPPORT)/.ready: pyproject.toml constraints.txt
 kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
 
-# make mutants  change ten core modules a little, count the changes that their tests notice (docs/lab-book/mutants.md; 10 minutes)
+# make mutants  change ten core modules a little, count the changes that their tests notice (docs/lab-book/mutants.md; long)
 mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_mutants.py --page
 
