@@ -25,7 +25,7 @@ REQUIRE := playwright,pandas,scikit-image,torchvision,timm,huggingface,onnx,nbcl
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop clean
+.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -133,6 +133,10 @@ torture: $(READY)
 # make kill-loop  kill writers of a registry 200 times and look for what was lost
 kill-loop: $(READY)
 	$(BIN)/python scripts/kill_loop.py --full
+
+# make mutants  change ten core modules a little, count the changes that their tests notice (docs/lab-book/mutants.md; long)
+mutants: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_mutants.py --page
 
 clean:
 	rm -rf $(VENV) $(SUPPORT) $(REAL) site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info

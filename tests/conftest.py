@@ -12,6 +12,9 @@ __all__ = ["pytest_configure", "pytest_make_collect_report", "pytest_runtest_mak
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if "MODELSPACE_TEST_CACHE" in os.environ:  # scripts/run_mutants.py, whose runs share one
+        os.environ["MODELSPACE_CACHE"] = os.environ["MODELSPACE_TEST_CACHE"]
+        return
     base = tmp_path_factory.getbasetemp()
     # Workers of one run have folders of their own below a shared one.
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base

@@ -166,6 +166,11 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.half: set[torch.dtype] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch's compiler may see this mode; to hide from it, torch would import it, for seconds per process."""
+        return False
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         for value in result if isinstance(result, tuple | list) else (result,):

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from modelspace.errors import UsageError
 from modelspace.evaluation import metrics
+from modelspace.evaluation.metrics import bootstrap, kendall, precision_at_k, recall_at_k, regret_at_k, spearman
 from modelspace.evaluation.rankings import best_of_first, inclusion
 
 NAN = math.nan
@@ -144,3 +145,53 @@ def test_bootstrap_edges() -> None:
         metrics.bootstrap([0.5], confidence=1.0)
     with pytest.raises(UsageError, match="targets"):
         metrics.bootstrap([])
+
+
+def test_metrics_do_not_depend_on_the_unit_of_the_oracle() -> None:
+    rng = np.random.default_rng(11)
+    scores, truth = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
+    for unit in (1e-3, 1e3):
+        for metric in (spearman, kendall, precision_at_k, recall_at_k):
+            np.testing.assert_allclose(metric(scores, unit * truth), metric(scores, truth))
+            np.testing.assert_allclose(metric(unit * scores, truth), metric(scores, truth))
+        np.testing.assert_allclose(regret_at_k(scores, unit * truth), unit * regret_at_k(scores, truth))
+        np.testing.assert_allclose(
+            regret_at_k(scores, unit * truth, relative=True), regret_at_k(scores, truth, relative=True)
+        )
+
+
+def test_targets_that_decide_nothing_have_no_correlation_and_no_relative_regret() -> None:
+    scores, truth = np.arange(8.0).reshape(2, 4), np.array([[2.0, 2, 2, 2], [1, np.nan, np.nan, np.nan]])
+    with np.errstate(all="raise"):
+        assert np.isnan(spearman(scores, truth)).all()
+        assert np.isnan(kendall(scores, truth)).all()
+        assert np.isnan(regret_at_k(scores, truth, relative=True)).all()
+        np.testing.assert_array_equal(regret_at_k(scores, truth), [[0, 0, 0, 0], [0, np.nan, np.nan, np.nan]])
+
+
+def test_no_relevant_source_is_refused() -> None:
+    for metric in (precision_at_k, recall_at_k):
+        with pytest.raises(UsageError, match="at least one source must be relevant, not 0"):
+            metric(np.ones((1, 2)), np.ones((1, 2)), 0)
+
+
+def test_a_bootstrap_has_2000_resamples_of_seed_0_and_covers_95_percent() -> None:
+    values = np.random.default_rng(12).normal(size=(9, 2))
+    values[3, 1] = np.nan
+    default, stated = bootstrap(values), bootstrap(values, 2000, 0.95, 0)
+    np.testing.assert_array_equal(default.low, stated.low)
+    np.testing.assert_array_equal(default.high, stated.high)
+    column = bootstrap(values[:, 0])
+    assert (column.low, column.high) == (default.low[0], default.high[0])
+    for confidence, resamples in ((0.0, 10), (1.0, 10), (0.5, 0)):
+        with pytest.raises(UsageError, match="confidence between 0 and 1"):
+            bootstrap(values, resamples, confidence)
+    for shape in ((0,), (0, 2), (2, 2, 2)):
+        with pytest.raises(UsageError, match="needs a"):
+            bootstrap(np.ones(shape))
+
+
+def test_one_resample_is_enough_and_targets_without_sources_have_no_columns() -> None:
+    single = bootstrap([0.0, 1.0], n_resamples=1)
+    assert single.low == single.high
+    assert precision_at_k(np.ones((2, 3)), np.full((2, 3), NAN)).shape == (2, 0)

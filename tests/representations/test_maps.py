@@ -75,6 +75,39 @@ def test_codes_have_the_stated_length_and_blocks_cover_every_image(bits: int) ->
     assert len(blocks[0].scales) == 11 * 2 * 4
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_scales_are_the_range_that_the_codes_span(bits: int) -> None:
+    values = np.concatenate([heavy_tailed(2, signed=True), heavy_tailed(2, signed=False)])
+    (block,) = write(values, bits)
+    scales = np.frombuffer(block.scales, dtype="<f4").reshape(4, 2)
+    for row, (low, high) in zip(values.reshape(4, -1).astype(np.float64), scales, strict=True):
+        clip = float(np.percentile(np.abs(row), 99.5)) if bits > 1 else 1.0
+        expected = (row.min(), row.max()) if bits >= 8 else (-clip if row.min() < 0 else 0.0, clip)
+        np.testing.assert_allclose((low, high), expected, rtol=1e-6)
+
+
+def test_a_block_is_about_a_mebibyte_and_holds_at_least_one_image() -> None:
+    assert maps.BLOCK_BYTES == 2**20
+    assert [maps.images_per_block(side, 8) for side in (512, 1024, 1025, 9999)] == [4, 1, 1, 1]
+    assert maps.images_per_block(64, 4) == 512
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=6), per_block=st.integers(1, 12))
+def test_recut_blocks_hold_the_same_images(sizes: list[int], per_block: int) -> None:
+    values = heavy_tailed(sum(sizes), signed=True)
+    starts = np.cumsum([0, *sizes])
+    blocks = []
+    for first, size in zip(starts, sizes, strict=False):
+        (block,) = write(values[first : first + size], 4)
+        blocks.append(maps.MapBlock(int(first), size, block.codes, block.scales))
+    cut = maps.recut(blocks, per_block)
+    assert [block.first_image for block in cut] == list(range(0, len(values), per_block))
+    assert [block.n_images for block in cut] == [min(per_block, len(values) - block.first_image) for block in cut]
+    for block in cut:
+        (expected,) = write(values[block.first_image : block.first_image + block.n_images], 4)
+        assert (block.codes, block.scales) == (expected.codes, expected.scales)
+
+
 def test_batches_do_not_change_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "BLOCK_BYTES", 3 * SIDE * SIDE)
     values = heavy_tailed(11, signed=True)
@@ -125,3 +158,9 @@ def test_unit_maps_are_float64_and_of_length_one() -> None:
     decoded = decode_unit(block, spec(8))
     assert decoded.dtype == np.float64
     np.testing.assert_allclose((decoded**2).sum(axis=1), 1, atol=1e-14)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_whole_rows_are_one_block(bits: int) -> None:
+    values = heavy_tailed(5, signed=True)
+    assert maps.whole_block(values.reshape(5, -1), bits) == write(values, bits)

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from scipy.stats import norm
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.home import INDEX
-from modelspace.lab import hubs as reference
 from modelspace.registry import Registry
-from modelspace.spaces import hubness, index, predictability
+from modelspace.spaces import index
 from modelspace.spaces.neighbours import score_matrix
 from modelspace.spaces.ranking import Ranking
 from modelspace.workspace import ModelSpace
@@ -112,48 +110,6 @@ def test_invalid_blends_are_refused(filled: ModelSpace) -> None:
 # ---- hubs
 
 
-def affinities(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    vectors = np.random.default_rng(seed).standard_normal((n, 6)) + 0.5
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors, vectors @ vectors.T
-
-
-@pytest.mark.parametrize("correction", hubness.CORRECTIONS)
-@pytest.mark.parametrize("n", [3, 30])
-def test_the_index_ranks_as_the_corrected_matrix_does(correction: str, n: int) -> None:
-    vectors, matrix = affinities(n)
-    expected = hubness.corrected(matrix, correction)
-    items = hubness.items(vectors, correction)
-    for target in range(n):
-        others = np.delete(matrix[target], target)
-        assert np.allclose(hubness.vector_of(items[target], correction), vectors[target], atol=1e-6)
-        query = hubness.query(vectors[target], correction, items.shape[1], others)
-        scores = items @ query
-        sources = np.delete(np.arange(n), target)
-        gap = scores[sources] - expected[target, sources]
-        assert np.allclose(gap, gap[0], atol=1e-4)  # up to a constant per target
-        line = hubness.score(items[sources], correction, others)
-        shift = line(matrix[target, sources]) - expected[target, sources]
-        assert np.allclose(shift, shift[0], atol=1e-4)
-
-
-def test_corrections_are_those_of_the_reference() -> None:
-    _, matrix = affinities(30)
-    off = ~np.eye(30, dtype=bool)
-    assert np.allclose(hubness.corrected(matrix, "centred")[off], reference.centred(matrix)[off])
-    csls = reference.csls(matrix, hubness.NEIGHBOURS)
-    ours = hubness.corrected(matrix, "csls")
-    assert all(np.ptp(np.delete(csls[t] - ours[t], t)) < 1e-9 for t in range(30))
-    assert np.allclose(hubness.corrected(matrix, "mutual")[off], reference.mutual_z(matrix)[off])
-
-
-def test_mutual_ranks_nearly_as_mutual_proximity() -> None:
-    _, matrix = affinities(60)
-    ours, proximity = hubness.corrected(matrix, "mutual"), reference.mutual_proximity(matrix)
-    agree = [np.corrcoef(norm.cdf(np.delete(ours[t], t)), np.delete(proximity[t], t))[0, 1] for t in range(60)]
-    assert min(agree) > 0.8
-
-
 @pytest.mark.parametrize("correction", ["centred", "csls", "mutual"])
 def test_queries_rank_by_the_corrected_scores(filled: ModelSpace, correction: str) -> None:
     with Registry.open(filled.path) as registry:
@@ -199,37 +155,6 @@ def test_an_unknown_ranking_is_refused(filled: ModelSpace) -> None:
 
 
 # ---- directed
-
-
-def slow_r2(target: np.ndarray, source: np.ndarray, folds: int, ridge: float) -> float:
-    """R² of ridge regression from the source's features to the target's, written out."""
-    residual = total = 0.0
-    n = len(target)
-    penalty = ridge * np.trace(source @ source.T) / n
-    for fold in range(folds):
-        test = np.arange(n) % folds == fold
-        x, y = source[~test], target[~test]
-        coefficients = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-        residual += float(np.square(target[test] - source[test] @ coefficients).sum())
-        total += float(np.square(target[test]).sum())
-    return 1 - residual / total
-
-
-@pytest.mark.parametrize("ridge", [0.1, 1.0])
-def test_r2_from_kernels_is_that_of_ridge_regression(ridge: float) -> None:
-    rng = np.random.default_rng(0)
-    features = [rng.standard_normal((20, d)) for d in (3, 5, 30)]
-    features.append(features[0] @ rng.standard_normal((3, 2)))
-    for target in features:
-        for source in features:
-            weights = predictability.out_of_fold_weights(source @ source.T, folds=4, ridge=ridge)
-            contributions = predictability.r2_per_image(target @ target.T * 7.0, weights)
-            assert contributions.mean() == pytest.approx(slow_r2(target, source, 4, ridge), abs=1e-9)
-    kernels = [table @ table.T for table in features]
-    scores = predictability.r2_matrix(kernels)
-    assert scores[3, 0] > 0.8 > scores[0, 3]  # three features determine a projection of them, but not the reverse
-    with pytest.raises(UsageError, match="too few"):
-        predictability.out_of_fold_weights(np.eye(9))
 
 
 def test_directed_queries(filled: ModelSpace) -> None:

@@ -49,3 +49,30 @@ def test_same_seed_same_intervals() -> None:
     )
     np.testing.assert_array_equal(first.low, same.low)
     assert not np.array_equal(first.low, other.low)
+
+
+def test_by_default_2000_resamples_with_seed_0_and_95_percent() -> None:
+    contributions = np.random.default_rng(4).uniform(size=(3, 20))
+    default, stated = intervals(contributions), intervals(contributions, draws=2000, level=0.95, seed=0)
+    np.testing.assert_array_equal(default.low, stated.low)
+    np.testing.assert_array_equal(default.high, stated.high)
+
+
+def test_every_image_is_drawn() -> None:
+    for image in range(5):
+        bounds = intervals(np.eye(5)[None, image])
+        # drawn with probability 1/5, five times: more often than twice in 6 % of the resamples
+        np.testing.assert_allclose([bounds.low[0], bounds.high[0]], [0.0, 0.6])
+
+
+def test_ties_are_those_of_the_scores_that_rank() -> None:
+    rng = np.random.default_rng(5)
+    equal = np.tile(rng.standard_normal(50), (3, 1))
+    apart = equal + np.array([[4.0], [2.0], [0.0]])
+    assert intervals(equal, apart).tied_with_next.tolist() == [False, False, False]
+    assert intervals(apart, equal).tied_with_next.tolist() == [True, True, False]
+    np.testing.assert_array_equal(intervals(equal, apart).low, intervals(equal).low)
+
+
+def test_one_neighbour_is_tied_with_none() -> None:
+    assert intervals(np.ones((1, 4))).tied_with_next.tolist() == [False]

@@ -102,6 +102,44 @@ def test_factorise_computes_only_what_is_missing() -> None:
         np.testing.assert_allclose(a.vector, b.vector, atol=1e-12)
 
 
+def test_a_residual_of_exactly_the_tolerance_opens_no_axis() -> None:
+    """|v|² = 1/4 in all digits, so that the residual is 3/4: what is at most the tolerance is a copy."""
+    for tolerance, axes in ((0.75, 1), (np.nextafter(0.75, 0), 2)):
+        factor = Factor(tolerance=tolerance)
+        first, second = factor.append(np.zeros(0)), factor.append(np.array([0.5]))
+        assert second.residual == 0.75
+        assert (factor.n_axes, factor.n_rows) == (axes, 2)
+        assert coordinates.is_exact([first, second], tolerance)
+    assert not coordinates.is_exact([first, Row(np.array([0.5]), None, 0.75)], np.nextafter(0.75, 0))
+
+
+def test_a_space_has_4096_axes_and_restores_its_counts() -> None:
+    rows = [Row(np.array([1.0]), 0, 1.0), Row(np.array([1.0]), None, 0.0), Row(np.array([0.6, 0.8]), 1, 0.64)]
+    factor = Factor.from_rows(rows)
+    assert (factor.n_axes, factor.n_rows, factor.landmarks, factor.max_axes) == (2, 3, [0, 2], 4096)
+    assert not factor.is_full
+    assert Factor.from_rows(rows, max_axes=2).is_full
+
+
+def test_rounding_makes_no_vector_longer_than_one_and_more_is_damage() -> None:
+    for excess in (1e-9, 0.9e-6, 1.1e-6):
+        factor = Factor()
+        factor.append(np.zeros(0))
+        affinities = np.array([np.sqrt(1 + excess)])
+        if excess > 1e-6:
+            with pytest.raises(DamagedError, match="affinities to 1 others"):
+                factor.append(affinities)
+            continue
+        row = factor.append(affinities)
+        assert (row.axis, row.residual) == (None, 0.0)
+        assert np.linalg.norm(row.vector) == pytest.approx(1, abs=1e-15)
+
+
+def test_vectors_are_padded_with_zeros() -> None:
+    np.testing.assert_array_equal(coordinates.matrix([np.array([1.0]), np.array([2.0, 3.0])]), [[1, 0], [2, 3]])
+    assert coordinates.matrix([]).shape == (0, 0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 15), size=st.integers(1, 20), seed=st.integers(0, 2**32 - 1), copies=st.integers(0, 5))
 def test_any_set_of_unit_vectors_is_reproduced(n: int, size: int, seed: int, copies: int) -> None:

@@ -127,6 +127,42 @@ def test_folding_keeps_inner_products() -> None:
     assert float(np.corrcoef(exact.ravel(), folded.ravel())[0, 1]) > 0.99
 
 
+def test_folding_deals_elements_with_random_signs_by_definition() -> None:
+    values = torch.randn((2, 9000), generator=torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(0)
+    buckets = torch.randint(kernels.MOST, (9000,), generator=generator).tolist()
+    signs = [(-1.0, 1.0)[drawn] for drawn in torch.randint(0, 2, (9000,), generator=generator).tolist()]
+    expected = np.zeros((2, 8192))
+    for element, (bucket, sign) in enumerate(zip(buckets, signs, strict=True)):
+        expected[:, bucket] += sign * values[:, element].double().numpy()
+    np.testing.assert_allclose(kernels.reduced(values).numpy(), expected, atol=1e-5)
+
+
+def test_pixels_and_tokens_are_averaged_over_cells() -> None:
+    """A side of 5 fits 300 channels, of which a map of 3 rows has 3; 8 tokens of 3,000 numbers are averaged over two runs."""
+    generator = torch.Generator().manual_seed(3)
+    maps, tokens = torch.randn((2, 300, 3, 40), generator=generator), torch.randn((2, 8, 3000), generator=generator)
+    cells = maps.double().reshape(2, 300, 3, 5, 8).mean(4).flatten(1)
+    torch.testing.assert_close(kernels.reduced(maps).double(), cells, atol=1e-6, rtol=0)
+    runs = tokens.double().reshape(2, 2, 4, 3000).mean(2).transpose(1, 2).flatten(1)
+    torch.testing.assert_close(kernels.reduced(tokens).double(), runs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("n", [2, kernels.MAX_IMAGES + 1])
+def test_the_number_of_images_is_bounded(n: int) -> None:
+    assert kernels.MAX_IMAGES == 4096
+    with pytest.raises(UsageError, match=f"can't have {n} probe images"):
+        kernels.kernel("dds", np.ones((n, 1)))
+
+
+def test_a_row_of_zeros_stays_and_a_unit_that_is_constant_is_left_out() -> None:
+    np.testing.assert_array_equal(kernels.unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0, 0]])
+    table = np.array([[1.0, 7.0, 0.1], [2.0, 7.0, 0.1 + 1e-17], [3.0, 7.0, 0.1]])
+    np.testing.assert_allclose(kernels.z_scored(table), np.array([[-1.0], [0.0], [1.0]]) * np.sqrt(1.5))
+    with pytest.raises(UsageError, match="the same for every image"):
+        kernels.unit(np.zeros((2, 2)))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     space = ModelSpace.create(tmp_path_factory.mktemp("kernels"), methods=METHODS, images=N, bits=16)

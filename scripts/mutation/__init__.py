@@ -1,0 +1,1 @@
+"""Mutation testing: what the tests of a module would not notice."""

@@ -1,0 +1,57 @@
+"""The modules whose tests are tried on mutants, and the mutants that no test can kill."""
+
+from __future__ import annotations
+
+#: Module, as a path in modelspace/ -> the files of its own tests, in tests/.
+MODULES: dict[str, tuple[str, ...]] = {
+    "representations/maps.py": ("representations/test_maps.py", "embedding/test_canvas.py"),
+    "representations/kernels.py": (
+        "representations/test_kernel_blocks.py",
+        "representations/test_triangles.py",
+        "spaces/test_kernel_spaces.py",
+    ),
+    "spaces/coordinates.py": ("spaces/test_coordinates.py",),
+    "spaces/affinity.py": ("spaces/test_affinity.py", "spaces/test_blends.py"),
+    "spaces/hubness.py": ("spaces/test_hubness.py",),
+    "spaces/predictability.py": ("spaces/test_predictability.py",),
+    "spaces/bootstrap.py": ("spaces/test_bootstrap.py",),
+    "spaces/neighbours.py": ("verbs/test_nearest.py", "spaces/test_blends.py"),
+    "verbs/verify.py": ("verbs/test_verify.py",),
+    "evaluation/metrics.py": ("evaluation/test_metrics.py",),
+}
+
+_NEGATIVE = "numpy computes a length that is given as any negative number"
+_ROUNDING = "they differ where a float is exactly the bound, and there the results are equal or within rounding"
+_REPLACED = "the array is replaced before a row of it is read"
+_UNREAD = "it adds zeros for models that own no axis, which are not read"
+_SKIPPED = "what is skipped is empty, or fails the next condition"
+
+#: (Module, function, change) -> why the changed module does the same.
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("representations/maps.py", "quantise", "1 → 2 in -1"): _NEGATIVE,
+    ("representations/maps.py", "quantise", "1 → 2 in -1 (2)"): _NEGATIVE,
+    ("representations/maps.py", "decode", "1 → 2 in -1"): _NEGATIVE,
+    ("representations/maps.py", "dequantise", "1 → 2 in -1"): _NEGATIVE,
+    ("representations/maps.py", "pack", "1 → 2 in -1"): _NEGATIVE,
+    ("representations/maps.py", "MapWriter.write", "1 → 2 in -1"): _NEGATIVE,
+    ("representations/kernels.py", "reduced", "1 → 2 in values.shape[1] (2)"): (
+        "the number of tokens is never the smaller one: T is only averaged where it is larger than MOST"
+    ),
+    ("spaces/hubness.py", "module", "1024 → 1025 in _ROWS = 1024"): "the size of a chunk changes memory, not results",
+    ("spaces/bootstrap.py", "intervals", "n > 1 → n >= 1"): _SKIPPED,
+    ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0)"): _REPLACED,
+    ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0) (2)"): _REPLACED,
+    ("spaces/coordinates.py", "Factor.append", "vector @ vector > 1.0 → vector @ vector >= 1.0"): _ROUNDING,
+    ("spaces/coordinates.py", "Factor.append", "residual < -_EXCESS → residual <= -_EXCESS"): _ROUNDING,
+    ("spaces/coordinates.py", "factorise", "1 → 2 in factor.landmarks[-1] + 1"): _UNREAD,
+    ("spaces/coordinates.py", "factorise", "0 → 1 in factor.landmarks[-1] + 1 if factor.landmarks else 0"): _UNREAD,
+    ("spaces/coordinates.py", "factorise", "len(known) < needed → len(known) <= needed"): _UNREAD,
+    ("representations/maps.py", "quantise", "1 → 2 in np.where(hi > lo, (hi - lo) / top, 1)"): (
+        "the step of a map with one value divides zeros"
+    ),
+    ("representations/maps.py", "quantise", "2 → 3 in 1:2"): "there are two columns",
+    ("representations/maps.py", "recut", "blocks[-1].n_images <= per_block → blocks[-1].n_images < per_block"): (
+        "equal blocks are cut again, into equal blocks"
+    ),
+    ("evaluation/metrics.py", "_per_target", "len(t) > 1 → len(t) >= 1"): _SKIPPED,
+}

@@ -1,0 +1,73 @@
+"""The page of the lab book on mutants, out of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mutation.modules import MODULES
+from mutation.results import GOAL, Result
+from mutation.trials import Outcome
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "lab-book" / "mutants.md"
+
+_HEAD = """# Mutants: what the tests would not notice
+
+    make mutants
+
+A mutant is a module with one small change: a comparison, operator, connective, condition, constant or returned value,
+or a statement left out. The module's own tests, and no others, run against it; the mutant is killed if one fails. The
+goal is {goal:.0%} on each of the ten modules that affinities, rankings and their checks are computed by.
+
+`scripts/run_mutants.py` makes the mutants itself (`scripts/mutation/changes.py`). A new process per mutant would import
+torch for two seconds each; here the libraries are imported once, and a mutant is a fork that imports modelspace alone:
+0.3 s of processor time plus its tests. Tests that reach the changed statement run first, the fastest before the others.
+
+{sample}
+`--sample 0` tries all, `--module spaces/hubness.py` one module, `--show` also lists the mutants that count as
+equivalent, `--page` writes this page.
+
+| module | its tests | mutants | tried | killed | equivalent | survived | share killed |
+|---|---|---:|---:|---:|---:|---:|---:|
+"""
+
+
+def write(results: Sequence[Result], sample: int, seed: int) -> None:
+    """Write docs/lab-book/mutants.md."""
+    PAGE.write_text(text(results, sample, seed))
+
+
+def text(results: Sequence[Result], sample: int, seed: int) -> str:
+    """The page."""
+    chosen = f"The table is of {sample} mutants per module, or all where there are fewer, drawn with seed {seed}."
+    lines = [_HEAD.format(goal=GOAL, sample=chosen if sample else "The table is of all mutants.")[:-1]]
+    lines += map(_row, results)
+    lines += [
+        "",
+        "The share is of the mutants that can be killed: those that are not equivalent. Tests were written with the "
+        "survivors of\nthis sample in view, so another `--seed` gives the fairer estimate.",
+        "",
+    ]
+    lines += _listed("Survivors", [(result, result.survivors) for result in results], "No test notices these.")
+    lines += _listed(
+        "Equivalent mutants",
+        [(result, result.equivalent) for result in results],
+        "These do what the module does, up to rounding. They are named in `scripts/mutation/modules.py`.",
+    )
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(result: Result) -> str:
+    tests = ", ".join(f"`{test}`" for test in MODULES[result.module])
+    counts = (result.total, len(result.outcomes), result.killed, len(result.equivalent), len(result.survivors))
+    return f"| `{result.module}` | {tests} | " + " | ".join(map(str, counts)) + f" | {result.share:.0%} |"
+
+
+def _listed(title: str, parts: Sequence[tuple[Result, Sequence[Outcome]]], introduction: str) -> Iterator[str]:
+    yield from (f"## {title}", "", introduction, "", "| module | function | change | |", "|---|---|---|---|")
+    for result, outcomes in parts:
+        for outcome in outcomes:
+            remark = result.why_equivalent(outcome) or ("no test reaches it" if outcome.verdict == "not run" else "")
+            change = outcome.mutant.change.replace("|", "\\|")
+            yield f"| `{result.module}` | `{outcome.mutant.function}` | `{change}` | {remark} |"
+    yield ""

@@ -1,0 +1,76 @@
+"""How well features predict features: R² from kernels against ridge regression written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelspace.errors import UsageError
+from modelspace.spaces import predictability
+
+
+def slow_r2(target: np.ndarray, source: np.ndarray, folds: int, ridge: float) -> float:
+    """R² of ridge regression from the source's features to the target's, written out."""
+    residual = total = 0.0
+    n = len(target)
+    penalty = ridge * np.trace(source @ source.T) / n
+    for fold in range(folds):
+        test = np.arange(n) % folds == fold
+        x, y = source[~test], target[~test]
+        coefficients = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+        residual += float(np.square(target[test] - source[test] @ coefficients).sum())
+        total += float(np.square(target[test]).sum())
+    return 1 - residual / total
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1.0])
+def test_r2_from_kernels_is_that_of_ridge_regression(ridge: float) -> None:
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal((20, d)) for d in (3, 5, 30)]
+    features.append(features[0] @ rng.standard_normal((3, 2)))
+    for target in features:
+        for source in features:
+            weights = predictability.out_of_fold_weights(source @ source.T, folds=4, ridge=ridge)
+            contributions = predictability.r2_per_image(target @ target.T * 7.0, weights)
+            assert contributions.mean() == pytest.approx(slow_r2(target, source, 4, ridge), abs=1e-9)
+    kernels = [table @ table.T for table in features]
+    scores = predictability.r2_matrix(kernels)
+    assert scores[3, 0] > 0.8 > scores[0, 3]  # three features determine a projection of them, but not the reverse
+    with pytest.raises(UsageError, match="too few"):
+        predictability.out_of_fold_weights(np.eye(9))
+
+
+def test_weights_are_those_of_the_definition() -> None:
+    """A = K[te, tr] (K[tr, tr] + λ I)⁻¹ in every fold; λ in units of the mean eigenvalue of K."""
+    rng = np.random.default_rng(1)
+    table = rng.standard_normal((11, 4))
+    kernel = table @ table.T
+    for folds, ridge in ((2, 0.5), (5, 1.0)):
+        weights = predictability.out_of_fold_weights(kernel, folds, ridge)
+        for fold in range(folds):
+            test = np.arange(11) % folds == fold
+            inner = kernel[np.ix_(~test, ~test)] + ridge * np.linalg.eigvalsh(kernel).mean() * np.eye((~test).sum())
+            expected = kernel[np.ix_(test, ~test)] @ np.linalg.inv(inner)
+            np.testing.assert_allclose(weights[np.ix_(test, ~test)], expected, atol=1e-10)
+            np.testing.assert_array_equal(weights[np.ix_(test, test)], 0.0)
+    default = predictability.out_of_fold_weights(kernel)
+    np.testing.assert_array_equal(default, predictability.out_of_fold_weights(kernel, 5, 1.0))
+
+
+def test_the_contribution_of_each_image_is_its_squared_error() -> None:
+    rng = np.random.default_rng(2)
+    source, target = rng.standard_normal((10, 3)), rng.standard_normal((10, 2))
+    weights = predictability.out_of_fold_weights(source @ source.T)
+    errors = np.square(target - weights @ target).sum(axis=1)
+    expected = 1 - errors * 10 / np.square(target).sum()
+    np.testing.assert_allclose(predictability.r2_per_image(target @ target.T, weights), expected, atol=1e-12)
+
+
+def test_two_images_per_fold_are_enough_and_sizes_must_agree() -> None:
+    assert predictability.out_of_fold_weights(np.eye(10)).shape == (10, 10)
+    assert predictability.out_of_fold_weights(np.eye(4), folds=2).shape == (4, 4)
+    with pytest.raises(UsageError, match="9 probe images are too few for 5 folds") as error:
+        predictability.out_of_fold_weights(np.eye(9))
+    assert "use 10 or more" in error.value.hint
+    with pytest.raises(UsageError, match="can't be compared"):
+        predictability.r2_per_image(np.eye(4), np.eye(5))
