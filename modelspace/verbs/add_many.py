@@ -163,7 +163,7 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
 
 
 def _is_same(entry: Entry, row: ModelRow) -> bool:
-    """Whether a registered model is the entry's, judging without loading it."""
+    """Whether a registered model is the entry's, as far as this shows without loading it."""
     card, options = row.card, entry.options
     layer, weights = options.get("layer"), options.get("weights")
     # A user-given layer is stored as it was given, which may be a pattern.
@@ -356,7 +356,7 @@ class _Run:
                 self.conclude(i, outcome)
 
     def run(self, pool: Pool, ahead: int) -> list[Outcome]:
-        """Embed the planned models and store them in order, with at most `ahead` jobs beyond the oldest unfinished one."""
+        """Embed the planned models and store them in order, at most `ahead` jobs beyond the oldest unfinished one."""
         position = {job: i for i, job in enumerate(self.order)}
         tries: Counter[int] = Counter()
         waiting: dict[int, JobResult] = {}

@@ -106,9 +106,9 @@ def test_damaged_maps_are_named_and_not_made_the_truth(copy: ModelSpace, name: s
     damage(copy, "c", name, column, lambda data: flip(data, 2 if column == "scales" else 0))
     found = failures(copy)
     check = found[f"{name}: maps"]
-    assert "the maps of c are not those" in check.detail
+    assert "not computed from the stored maps of c" in check.detail
     assert "restore a copy" in check.hint
-    assert "would take the damaged maps for the truth" in check.hint
+    assert "would rely on the damaged maps" in check.hint
     # a blend is computed from its members' maps
     assert set(found) == {f"{name}: maps", "both: maps"}
 
