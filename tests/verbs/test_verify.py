@@ -150,7 +150,7 @@ def test_deep_compares_every_pair(copy: ModelSpace) -> None:
             ],
         )
     assert "saliency: maps" not in failures(copy, deep=False)
-    assert "the maps of h, i are" in failures(copy, deep=True)["saliency: maps"].detail
+    assert "stored maps of h, i" in failures(copy, deep=True)["saliency: maps"].detail
 
 
 def test_missing_and_half_maps(copy: ModelSpace) -> None:
@@ -204,4 +204,4 @@ def test_damaged_index_files(copy: ModelSpace, damage: str) -> None:
 def test_several_damaged_models_are_told_apart(copy: ModelSpace) -> None:
     damage(copy, "b", "saliency", "codes", lambda data: flip(data, 3))
     damage(copy, "g", "saliency", "codes", lambda data: data[::-1])
-    assert "the maps of b, g are" in failures(copy)["saliency: maps"].detail.replace("g, b", "b, g")
+    assert "stored maps of b, g" in failures(copy)["saliency: maps"].detail.replace("g, b", "b, g")

@@ -1,5 +1,5 @@
-"""Pictures of a registry: which models, what is read of them, and the functions of `modelspace.plots` called with it.
+"""Pictures of a registry: models are selected, their data read, and the functions of `modelspace.plots` called.
 
-`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` come here. Importing this package loads no matplotlib and
-no umap; the functions do when they draw.
+`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` call this package. Importing it does not load
+matplotlib or umap; they are imported when a picture is drawn.
 """

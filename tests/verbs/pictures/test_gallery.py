@@ -96,7 +96,7 @@ def test_mistakes_have_a_hint(space: ModelSpace) -> None:
         (NotFoundError, "no probe image 6", {"images": [6]}),
         (UsageError, "one model, not of 2", {"models": ["a", "b"], "layers": ["auto"]}),
         (UsageError, "need no device", {"models": ["a"], "device": "cpu"}),
-        (NotFoundError, "not among the models", {"models": ["a"], "where": "name = 'b'"}),
+        (NotFoundError, "not among the selected models", {"models": ["a"], "where": "name = 'b'"}),
     ]
     for kind, message, options in cases:
         with pytest.raises(kind, match=message) as caught:
