@@ -121,7 +121,7 @@ def test_duplicates_are_all_pairs_above_the_threshold() -> None:
     ]
     assert len(duplicates(space.names, affinity, -1)) == 38 * 37 // 2
     assert duplicate_groups(space.names, []) == []
-    with pytest.raises(UsageError, match="the threshold must be in -1..1"):
+    with pytest.raises(UsageError, match="the threshold must be in"):
         duplicates(space.names, affinity, 98)
     assert isinstance(pairs[0], Duplicate)
 
