@@ -82,7 +82,8 @@ def _opposite(
     if node < n:
         return leaves[node]
     left, right = (leaves[i] for i in children[node - n])
-    return right if end in left else left
+    other: NDArray[np.int64] = right if end in left else left
+    return other
 
 
 def _min_plus(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -183,7 +183,8 @@ def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points scaled into -1..1, by the same factor on both axes: float32 is then precise enough at any zoom."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = float((high - low).max()) or 1.0
-    return (points - (low + high) / 2) * (2 / span)
+    scaled: NDArray[np.float64] = (points - (low + high) / 2) * (2 / span)
+    return scaled
 
 
 def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -194,5 +194,7 @@ def _style(index: int, baseline: bool) -> dict[str, Any]:
     }
 
 
-def _draw_line(axes: Axes, index: int, name: str, x: NDArray, y: NDArray[np.float64], baselines: Sequence[str]) -> None:
+def _draw_line(
+    axes: Axes, index: int, name: str, x: NDArray[Any], y: NDArray[np.float64], baselines: Sequence[str]
+) -> None:
     axes.plot(x, y, **_style(index, name in baselines), zorder=2 if name in baselines else 3, gid=f"line:{name}")

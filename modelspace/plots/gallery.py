@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -198,12 +198,12 @@ class _Grid:
         return self.above + row * (self.side * self.ratio + self.GAP)
 
 
-def _draw_cell(picture: Picture, grid: _Grid, x: float, row: int, values: NDArray, **options: object) -> None:
+def _draw_cell(picture: Picture, grid: _Grid, x: float, row: int, values: NDArray[Any], **options: Any) -> None:
     """Draw a map or a probe image with its left edge at `x`."""
     cell = grid.side * grid.ratio
     y = grid.height - grid.top_of(row) - cell
     axes = picture.add_axes((x / grid.width, y / grid.height, grid.side / grid.width, cell / grid.height))
-    axes.imshow(values, aspect="auto", interpolation="antialiased", **options)  # type: ignore[arg-type]
+    axes.imshow(values, aspect="auto", interpolation="antialiased", **options)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -286,7 +286,7 @@ def _draw_scale(picture: Picture, palette: LinearSegmentedColormap, signed: bool
         ScalarMappable(Normalize(-1 if signed else 0, 1), palette), cax=axes, orientation="horizontal"
     )
     bar.set_ticks([-1, 0, 1] if signed else [0, 1], labels=["−v", "0", "v"] if signed else ["0", "v"])
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     axes.tick_params(labelsize=SMALL - 0.5, color=LINE, labelcolor=INK, pad=1.5)
     note = "v: 99th percentile of the map's absolute values"
     picture.text((x + 1.2) / width, 0.23 / height, note, fontsize=SMALL, va="center")

@@ -152,5 +152,5 @@ def _draw_bar(picture: Picture, axes: Axes, norm: Normalize, matrix: NDArray[np.
     digits = 2 if high >= 0.1 else 3 if high >= 0.01 else 4
     bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}" if value else "0")
     bar.ax.tick_params(labelsize=SMALL - 0.5, color=LINE, labelcolor=INK, pad=1.5)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     axes.set_title("affinity s", fontsize=SMALL, pad=2, loc="left")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+
 # Directions in order of preference: right, left, above, below, then the diagonals.
 _ANGLES = np.radians([0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240, 15, 165, 345, 195, 75, 105, 285, 255])
 
@@ -152,8 +154,8 @@ def line_hits_box(lines: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDA
 def _lines_cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(p, 4), (q, 4) segments -> (p, q) whether they cross, excluding their ends."""
 
-    def side(ax: NDArray, ay: NDArray, bx: NDArray, by: NDArray, cx: NDArray, cy: NDArray) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    def side(ax: Array, ay: Array, bx: Array, by: Array, cx: Array, cy: Array) -> Array:
+        result: Array = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         return result
 
     ax, ay, bx, by = (a[:, i, None] for i in range(4))

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
@@ -174,7 +175,9 @@ def _draw_rows(
 ) -> None:
     folded = any(len(row.leaves) > 1 for row in rows)
     across = axes.get_yaxis_transform()  # x in axes fractions, y in rows
-    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # no subfigures are used
+    inch = 1 / (figure.get_size_inches()[0] * axes.get_position().width)
     largest = max(len(row.leaves) for row in rows)
     for look in legend:
         ys = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]

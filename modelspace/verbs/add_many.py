@@ -63,10 +63,10 @@ def entries_of(models: str | Path | Iterable[Mapping[str, Any] | Entry]) -> list
     """The entries of a manifest file or catalog, or of the given mappings."""
     if isinstance(models, str | Path):
         return manifest.read(models)
-    values = list(models)
+    values: list[Any] = list(models)
     if all(isinstance(value, Entry) for value in values):
-        return values  # type: ignore[return-value]
-    return manifest.from_mappings(values)  # type: ignore[arg-type]
+        return values
+    return manifest.from_mappings(values)
 
 
 @renamed_argument("told", "on_outcome")

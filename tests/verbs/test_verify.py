@@ -135,7 +135,7 @@ def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, 
 
 
 def test_deep_compares_every_pair(copy: ModelSpace) -> None:
-    """One pair is wrong, and all vectors go with it: only its own maps contradict it. Five models are looked at otherwise."""
+    """One pair is wrong, and all vectors agree with it: only its maps contradict it. By default five are checked."""
     with Registry.open(copy.path, write=True) as registry, registry.transaction():
         spec = registry.space("saliency").spec
         stored = registry.embeddings(spec.space_id)

@@ -73,20 +73,20 @@ def places(
     """See `modelspace.workspace.ModelSpace.map`."""
     with Registry.open(path) as registry:  # first, so that invalid arguments fail before the projection is fitted
         select(registry, space, where, group_by, what=what)
-    projection = layout(path, space, refit=refit, store=store, seed=seed)
+    full = layout(path, space, refit=refit, store=store, seed=seed)
     with Registry.open(path) as registry:
         selection = select(registry, space, where, group_by, what=what)
-        projected = {int(model_id) for model_id in projection.map.model_ids}
+        projected = {int(model_id) for model_id in full.projection.model_ids}
         if missing := [row.card.name for row in selection.models if row.model_id not in projected]:
             raise UsageError(f"{missing[0]!r} was added while the map was computed", "try again")
-        coordinates = projection.places(selection.ids)
+        coordinates = full.places(selection.ids)
         if len(selection.models) <= MAX_EXACT:
             recall = neighbour_recall(coordinates, affinity=affinities(registry, selection))
         else:
             ids, vectors = registry.vectors(selection.row.spec.space_id)
             selected = np.isin(ids, selection.ids)
             recall = neighbour_recall(coordinates, neighbours=nearest_of_vectors(vectors[selected], 5)[0])
-    return Places(selection, coordinates, recall, projection)
+    return Places(selection, coordinates, recall, full)
 
 
 @dataclass(frozen=True, eq=False)

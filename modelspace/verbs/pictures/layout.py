@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from modelspace.analysis import distance_matrix, fit_projection, place_new
 from modelspace.analysis.projection import MAX_EXACT
+from modelspace.deprecated import warn_renamed
 from modelspace.errors import BusyError, ModelspaceError
 from modelspace.registry import ProjectionRow, Registry, SpaceRow
 from modelspace.spaces.affinity import matrix as affinity_matrix
@@ -29,23 +30,35 @@ class Layout:
     """The projection of a whole space.
 
     Attributes:
-        map: the coordinates of all models of the space.
-        made: its origin: "stored" (all coordinates were stored), "fitted", or "placed" (some models were new).
+        projection: the coordinates of all models of the space.
+        origin: "stored" (all coordinates were stored), "fitted", or "placed" (some models were new).
         n_new: number of models with new coordinates.
         stored: whether it is in the registry.
         notes: remarks for the user.
     """
 
-    map: ProjectionRow
-    made: str
+    projection: ProjectionRow
+    origin: str
     n_new: int
     stored: bool
     notes: tuple[str, ...] = ()
 
+    @property
+    def map(self) -> ProjectionRow:
+        """The old name of `projection`."""
+        warn_renamed(f"{__name__}.Layout.map", f"{__name__}.Layout.projection")
+        return self.projection
+
+    @property
+    def made(self) -> str:
+        """The old name of `origin`."""
+        warn_renamed(f"{__name__}.Layout.made", f"{__name__}.Layout.origin")
+        return self.origin
+
     def places(self, model_ids: list[int]) -> NDArray[np.float64]:
         """(n, 2) coordinates of these models, in this order."""
-        index_of = {int(model_id): i for i, model_id in enumerate(self.map.model_ids)}
-        return self.map.coordinates[[index_of[model_id] for model_id in model_ids]]
+        index_of = {int(model_id): i for i, model_id in enumerate(self.projection.model_ids)}
+        return self.projection.coordinates[[index_of[model_id] for model_id in model_ids]]
 
 
 def layout(path: Path, space: str | None = None, *, refit: bool = False, store: bool = True, seed: int = 0) -> Layout:
@@ -66,13 +79,13 @@ def layout(path: Path, space: str | None = None, *, refit: bool = False, store: 
             row = registry.space(space)
             before = registry.projection(row.spec.space_id)
             current = _project(registry, row, None if refit else before, seed)
-        current = replace(current, notes=(*current.notes, *_remarks(current.map)))
-        if current.made == "stored":
+        current = replace(current, notes=(*current.notes, *_remarks(current.projection)))
+        if current.origin == "stored":
             return current
         if not store:
             return replace(current, notes=(*current.notes, "the coordinates were not stored"))
         try:
-            if _store(path, row, before, current.map):
+            if _store(path, row, before, current.projection):
                 return replace(current, stored=True)
         except ModelspaceError as error:
             # Queries also work in read-only folders, and while another process writes.
