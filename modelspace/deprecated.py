@@ -64,7 +64,8 @@ MOVED_MODULES = {
 }
 
 
-def _warn(old: str, new: str, level: int) -> None:
+def warn_renamed(old: str, new: str, level: int = 3) -> None:
+    """Warn the caller of a renamed function or property, `level` frames up."""
     message = f"{old} is now {new}; the old name will be removed in the next version"
     warnings.warn(message, DeprecationWarning, stacklevel=level)
 
@@ -86,7 +87,7 @@ class _MovedModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
         new = f"modelspace.{_new_name(old.partition('.')[2])}"
-        _warn(old, new, 3)
+        warn_renamed(old, new, 3)
         # The import system returns this entry after loading.
         sys.modules[old] = importlib.import_module(new)
 
@@ -104,7 +105,7 @@ def attribute_of_a_spec(spec: Any, name: str) -> Any:
     if name not in ("kind", "members", "row_length"):
         raise AttributeError(f"a SpaceSpec has no attribute {name!r}")
     space = importlib.import_module("modelspace.spaces.kinds").space_of(spec)
-    _warn(f"modelspace.types.SpaceSpec.{name}", "modelspace.spaces.kinds.space_of(spec)", 3)
+    warn_renamed(f"modelspace.types.SpaceSpec.{name}", "modelspace.spaces.kinds.space_of(spec)", 3)
     if name == "members":
         return getattr(space, "weights", {})
     return space.row_length if name == "row_length" else {"kernels": "geometry"}.get(space.kind, space.kind)
@@ -130,7 +131,7 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, new = names[name].rpartition(".")
         home = home or module
-        _warn(f"{module}.{name}", f"{home}.{new}", 3)
+        warn_renamed(f"{module}.{name}", f"{home}.{new}", 3)
         return getattr(importlib.import_module(home), new)
 
     return __getattr__
@@ -146,7 +147,7 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[P, R]], Callable[
                 if new in kwargs:
                     raise TypeError(f"{function.__name__}() got both {new!r} and its old name {old!r}")
                 name = f"{function.__module__}.{function.__qualname__}"
-                _warn(f"{name}({old}=...)", f"{name}({new}=...)", 3)
+                warn_renamed(f"{name}({old}=...)", f"{name}({new}=...)", 3)
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 

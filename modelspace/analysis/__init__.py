@@ -1,7 +1,7 @@
-"""What can be read off a matrix of affinities: trees, bootstrap support, maps, neighbours, duplicates, outliers.
+"""Analysis of an affinity matrix: trees, bootstrap support, projections, neighbours, duplicates, outliers.
 
-Everything here is a function of arrays and plain values; nothing reads a registry. Importing it loads numpy and scipy,
-never matplotlib, umap or scikit-learn: `fit_projection` imports umap when it is called.
+Functions of arrays and plain values; nothing here reads a registry. Importing the package loads numpy and scipy, but
+not matplotlib, umap or scikit-learn: `fit_projection` imports umap when it is called.
 """
 
 from modelspace.analysis.distances import (

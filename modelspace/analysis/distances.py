@@ -1,7 +1,7 @@
-"""Affinities to distances, and the checks that every picture and tree begins with.
+"""Distances from affinities, and the validation of affinity matrices for pictures and trees.
 
 An affinity s(i,j) is the mean over the probe images of the cosine of two models' maps (Song et al., NeurIPS 2019). It
-is an inner product of unit vectors, so √(2 − 2s) is the Euclidean distance of those vectors. The paper's own 1/s is
+is an inner product of unit vectors, so √(2 − 2s) is the Euclidean distance of those vectors. The paper's 1/s is
 not a metric: it is not zero between a model and itself, breaks the triangle inequality, and jumps at s = 0.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
 
-#: How far an affinity matrix may be from symmetric, from a unit diagonal, and outside -1..1, before it is refused.
+#: Tolerated deviation of an affinity matrix from symmetry, from a unit diagonal, and from the range -1..1.
 TOLERANCE = 1e-3
 
 
@@ -29,19 +29,19 @@ def check_affinity(names: Sequence[str], affinity: ArrayLike) -> NDArray[np.floa
         (n, n) float64.
 
     Raises:
-        UsageError: for another shape, a repeated name, a value that is not finite, or a matrix that is no affinity.
+        UsageError: wrong shape, a repeated name, a value that is not finite, or not an affinity matrix.
     """
     names = list(names)
     matrix = np.array(affinity, dtype=np.float64)
     if not names:
-        raise UsageError("there is no model to look at", "add models first: `space.add(model)`")
+        raise UsageError("there are no models", "add models first: `space.add(model)`")
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"the name {twice!r} stands for more than one model", "every model needs its own name")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"more than one model is called {duplicate!r}", "names must be unique")
     if matrix.shape != (len(names), len(names)):
         raise UsageError(
             f"the affinity matrix has shape {matrix.shape}, but there are {len(names)} names",
-            "give one row and one column per name, in the same order",
+            "it needs one row and one column per name, in the same order",
         )
     if not np.isfinite(matrix).all():
         i, j = np.argwhere(~np.isfinite(matrix))[0]
@@ -50,7 +50,7 @@ def check_affinity(names: Sequence[str], affinity: ArrayLike) -> NDArray[np.floa
         raise UsageError("the affinity matrix is not symmetric", "a directed score can't be drawn as a map or a tree")
     if np.abs(np.diagonal(matrix) - 1).max() > TOLERANCE or np.abs(matrix).max() > 1 + TOLERANCE:
         raise UsageError(
-            "the matrix is not one of affinities: its diagonal must be 1 and its values lie in -1..1",
+            "not an affinity matrix: its diagonal must be 1, and its values in -1..1",
             "give cosines, not distances or hub-corrected scores",
         )
     matrix = np.clip((matrix + matrix.T) / 2, -1.0, 1.0)
@@ -78,7 +78,7 @@ def distance_matrix(affinity: ArrayLike) -> NDArray[np.float64]:
 def paper_distance(affinity: ArrayLike) -> NDArray[np.float64]:
     """1 / s, the distance of the paper. Not a metric; undefined for s <= 0, which gives infinity here.
 
-    Use it to compare with the paper's own figures. `distance_matrix` ranks the same and may be clustered by any method.
+    Use it to compare with the paper's figures. `distance_matrix` gives the same ranking, and works with any linkage.
     """
     values = np.asarray(affinity, dtype=np.float64)
     result: NDArray[np.float64] = np.full(values.shape, np.inf)
@@ -87,17 +87,17 @@ def paper_distance(affinity: ArrayLike) -> NDArray[np.float64]:
 
 
 def condensed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The upper triangle without the diagonal, row by row: (n, n) -> (n (n - 1) / 2,), what scipy calls condensed."""
+    """The upper triangle without the diagonal, row by row, as in scipy: (n, n) -> (n (n - 1) / 2,)."""
     upper: NDArray[np.float64] = matrix[np.triu_indices(len(matrix), 1)]
     return upper
 
 
 def is_euclidean(affinity: NDArray[np.float64], tolerance: float = 1e-4) -> bool:
-    """Whether √(2 − 2s) are the distances of some points: the doubly centred affinities have no negative eigenvalue.
+    """Whether √(2 − 2s) are Euclidean distances: the doubly centred affinities have no negative eigenvalue.
 
     Args:
         affinity: (n, n) float64, symmetric, unit diagonal.
-        tolerance: how far below zero an eigenvalue may lie; stored maps are quantised and sums are rounded.
+        tolerance: largest magnitude of a negative eigenvalue; stored maps are quantised, and sums rounded.
     """
     mean = affinity.mean(axis=0)
     centred = affinity - mean[None, :] - mean[:, None] + mean.mean()
@@ -118,7 +118,7 @@ def affinity_from_cosines(cosines: ArrayLike) -> NDArray[np.float64]:
         (n, n) float64.
 
     Raises:
-        UsageError: for another shape.
+        UsageError: wrong shape.
     """
     array = check_cosines(cosines)
     mean: NDArray[np.float64] = array.mean(axis=0, dtype=np.float64)
@@ -126,7 +126,7 @@ def affinity_from_cosines(cosines: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_cosines(cosines: ArrayLike, n_models: int | None = None) -> NDArray[np.floating]:
-    """The per-image cosines as an array (n_images, n, n), n_images >= 1; n equal to `n_models` where it is given."""
+    """The per-image cosines as an array (n_images, n, n), n_images >= 1; n equal to `n_models` if given."""
     array = np.asarray(cosines)
     if array.ndim != 3 or array.shape[1] != array.shape[2] or array.shape[0] < 1:
         raise UsageError(f"per-image cosines have shape {array.shape}, not (images, models, models)")

@@ -1,4 +1,4 @@
-"""Who is near whom, in the space and on a map; and how much of the first survives in the second."""
+"""Nearest neighbours in a space and in its projection, and how many the projection preserves."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scipy.spatial import cKDTree
 
 from modelspace.errors import UsageError
 
-# Rows of inner products that are held at once: 512 rows against 100,000 vectors are 200 MB of float32.
+# Rows of inner products held in memory at once: 512 rows for 100,000 vectors are 200 MB of float32.
 _ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
 class NeighbourRecall:
-    """How far a map can be trusted.
+    """How far a projection can be trusted.
 
     Attributes:
-        k: neighbours looked at; fewer than asked for where there are not so many other models.
-        per_model: (n,) float64 in 0..1: which share of a model's k true neighbours is among its k nearest on the map.
+        k: number of neighbours, at most n - 1.
+        per_model: (n,) float64 in 0..1: share of a model's k true neighbours among its k nearest in the projection.
         mean: over the models.
-        chance: what a random map would reach: k / (n - 1).
+        chance: expected for a random projection: k / (n - 1).
     """
 
     k: int
@@ -37,9 +37,9 @@ class NeighbourRecall:
 
 
 def true_neighbours(affinity: ArrayLike, k: int = 5) -> NDArray[np.int64]:
-    """(n, k') the models of largest affinity, best first, without the model itself; k' = min(k, n - 1).
+    """(n, k') indices of the models of largest affinity, best first, without the model itself; k' = min(k, n - 1).
 
-    Equal affinities are taken in the order of the models.
+    Ties are in the order of the models.
     """
     matrix = np.array(affinity, dtype=np.float64)
     n = len(matrix)
@@ -49,16 +49,16 @@ def true_neighbours(affinity: ArrayLike, k: int = 5) -> NDArray[np.int64]:
 
 
 def nearest_of_vectors(vectors: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Exact nearest neighbours of unit vectors by inner product, block by block.
+    """Exact nearest neighbours of unit vectors by inner product, computed in blocks.
 
     UMAP's own approximate search found 40 % of the neighbours of strongly clustered vectors, so it is not used.
 
     Args:
         vectors: (n, d) float32, rows of unit length.
-        k: neighbours wanted; min(k, n - 1) are returned.
+        k: number of neighbours; k' = min(k, n - 1) are returned.
 
     Returns:
-        (n, k') int64 numbers, best first, without the row itself, and (n, k') float32 inner products.
+        (n, k') int64 row indices, best first, without the row itself, and (n, k') float32 inner products.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     n = len(rows)
@@ -67,11 +67,11 @@ def nearest_of_vectors(vectors: ArrayLike, k: int) -> tuple[NDArray[np.int64], N
     products = np.empty((n, k), dtype=np.float32)
     for start in range(0, n, _ROWS_AT_ONCE):
         block = rows[start : start + _ROWS_AT_ONCE] @ rows.T
-        here = np.arange(len(block))
-        block[here, start + here] = -np.inf
+        diagonal = np.arange(len(block))
+        block[diagonal, start + diagonal] = -np.inf
         best = np.argpartition(-block, k - 1, axis=1)[:, :k] if 0 < k < n - 1 else np.argsort(-block, axis=1)[:, :k]
         values = np.take_along_axis(block, best, axis=1)
-        # Best first, and equal values in the order of the models.
+        # Best first, with ties in the order of the models.
         order = np.lexsort((best, -values), axis=1)
         numbers[start : start + len(block)] = np.take_along_axis(best, order, axis=1)
         products[start : start + len(block)] = np.take_along_axis(values, order, axis=1)
@@ -85,63 +85,63 @@ def neighbour_recall(
     neighbours: ArrayLike | None = None,
     k: int = 5,
 ) -> NeighbourRecall:
-    """How many of each model's k true neighbours are among its k nearest on the map.
+    """The share of each model's k true neighbours that are among its k nearest in the projection.
 
     Args:
-        coordinates: (n, 2) positions on the map.
-        affinity: (n, n) exact affinities. Where several models tie for the k-th place, any of them counts.
-        neighbours: instead of `affinity`, (n, k or more) numbers of the true neighbours, best first.
-        k: neighbours looked at.
+        coordinates: (n, 2) coordinates of the projection.
+        affinity: (n, n) exact affinities. If several models tie for the k-th place, any of them counts.
+        neighbours: instead of `affinity`, (n, k or more) indices of the true neighbours, best first.
+        k: number of neighbours.
 
     Raises:
-        UsageError: when not exactly one of `affinity` and `neighbours` is given, or shapes differ.
+        UsageError: not exactly one of `affinity` and `neighbours` is given, or shapes differ.
     """
     points = np.asarray(coordinates, dtype=np.float64)
     n = len(points)
     if (affinity is None) == (neighbours is None):
         raise UsageError("neighbour recall needs either the affinities or the true neighbours")
     if k < 1:
-        raise UsageError(f"neighbour recall of {k} neighbours means nothing", "use 5, or any number from 1")
+        raise UsageError(f"neighbour recall needs at least one neighbour, not {k}", "example: `k=5`")
     k = min(k, n - 1)
     if k < 1:
         return NeighbourRecall(0, np.ones(n), 1.0, 1.0)
-    on_map = _nearest_points(points, k)
+    projected = _nearest_points(points, k)
     if affinity is not None:
         matrix = np.array(affinity, dtype=np.float64)
         if matrix.shape != (n, n):
             raise UsageError(f"affinities have shape {matrix.shape}, but the map shows {n} models")
         np.fill_diagonal(matrix, -np.inf)
         worst = -np.partition(-matrix, k - 1, axis=1)[:, k - 1 : k]
-        hits = (np.take_along_axis(matrix, on_map, axis=1) >= worst).sum(axis=1)
+        hits = (np.take_along_axis(matrix, projected, axis=1) >= worst).sum(axis=1)
     else:
         true = np.asarray(neighbours)
         if true.ndim != 2 or len(true) != n or true.shape[1] < k:
             raise UsageError(f"true neighbours have shape {true.shape}, but {k} of {n} models are needed")
-        hits = (on_map[:, :, None] == true[:, None, :k]).any(axis=2).sum(axis=1)
+        hits = (projected[:, :, None] == true[:, None, :k]).any(axis=2).sum(axis=1)
     share = hits / k
     return NeighbourRecall(k, share, float(share.mean()), k / (n - 1))
 
 
 def _nearest_points(points: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """(n, k) nearest other points, nearest first."""
-    _, found = cKDTree(points).query(points, k=k + 1)
-    found = np.asarray(found).reshape(len(points), k + 1)
-    # The point itself is not always first (points may coincide), and may even be crowded out by its doubles.
-    own = found == np.arange(len(points))[:, None]
-    own[~own.any(axis=1), -1] = True
-    others: NDArray[np.int64] = found[~own].reshape(len(points), k).astype(np.int64)
+    """(n, k) indices of the nearest other points, nearest first."""
+    _, matches = cKDTree(points).query(points, k=k + 1)
+    matches = np.asarray(matches).reshape(len(points), k + 1)
+    # The point itself is not always first, and may be missing altogether, if points coincide.
+    is_self = matches == np.arange(len(points))[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    others: NDArray[np.int64] = matches[~is_self].reshape(len(points), k).astype(np.int64)
     return others
 
 
 def occurrence(neighbours: ArrayLike, n_models: int | None = None) -> NDArray[np.int64]:
-    """(n,) in how many other models' neighbour lists each model stands; a hub stands in many (its mean is k).
+    """(n,) the number of neighbour lists that contain each model; the mean is k, and a hub is in many.
 
     >>> occurrence([[1], [0], [1]]).tolist()
     [1, 2, 0]
 
     Args:
-        neighbours: (n, k) numbers.
-        n_models: n, where the lists are of fewer models than there are.
+        neighbours: (m, k) indices.
+        n_models: n, if it differs from the number of lists.
     """
     lists = np.asarray(neighbours, dtype=np.int64)
     counts: NDArray[np.int64] = np.bincount(lists.ravel(), minlength=len(lists) if n_models is None else n_models)
@@ -149,7 +149,6 @@ def occurrence(neighbours: ArrayLike, n_models: int | None = None) -> NDArray[np
 
 
 def hubs(names: Sequence[str], affinity: ArrayLike, k: int = 5, factor: float = 4.0) -> list[tuple[str, int]]:
-    """Models that stand in more than `factor` x k neighbour lists, with how many; most frequent first."""
+    """(name, number of lists) of the models in more than `factor` x k neighbour lists; most frequent first."""
     counts = occurrence(true_neighbours(affinity, k))
-    found = [(names[i], int(counts[i])) for i in np.argsort(-counts, kind="stable") if counts[i] > factor * k]
-    return found
+    return [(names[i], int(counts[i])) for i in np.argsort(-counts, kind="stable") if counts[i] > factor * k]

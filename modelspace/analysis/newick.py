@@ -1,8 +1,8 @@
-"""Trees for other programs: Newick text (phylogeny viewers) and a flat JSON table (d3.stratify, pandas).
+"""Tree formats for other programs: Newick (phylogeny viewers) and a flat JSON table (d3.stratify, pandas).
 
-Newick after Olsen's description (1990): labels in single quotes where they hold blanks, brackets, punctuation or an
-underscore (an unquoted underscore reads as a blank), a quote inside doubled. Both forms are flat to write and to read:
-a chain of thousands of merges never meets a recursion limit.
+Newick follows Olsen's description (1990): labels with blanks, brackets, punctuation or an underscore are in single
+quotes (an unquoted underscore means a blank), and quotes inside them are doubled. Reading and writing is not recursive,
+so a chain of thousands of merges does not hit the recursion limit.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SPECIAL = "()[]':;,"
 
 @dataclass
 class Clade:
-    """A node that `parse_newick` read.
+    """A node of a tree from `parse_newick`.
 
     Attributes:
-        name: its label: a model's name at a leaf, support in percent or nothing at a merge.
-        length: length of the branch above it; None where the text gives none.
-        children: empty at a leaf.
+        name: its label: the model's name for a leaf; support in percent, or empty, for a merge.
+        length: length of the branch above it, or None.
+        children: empty for a leaf.
     """
 
     name: str = ""
@@ -35,36 +35,36 @@ class Clade:
 
     def leaves(self) -> list[Clade]:
         """The leaves below, from left to right."""
-        found: list[Clade] = []
+        leaves: list[Clade] = []
         stack = [self]
         while stack:
             node = stack.pop()
             if node.children:
                 stack += reversed(node.children)
             else:
-                found.append(node)
-        return found
+                leaves.append(node)
+        return leaves
 
 
 def to_newick(tree: Tree) -> str:
     """The tree as one line of Newick text, ending in ";" and a newline.
 
-    A node's height above the leaves is half its merge's distance, so the path between two leaves is as long as the
-    distance at which they join. Support is written in whole percent as the merge's label (not at the root).
+    A node's height is half the distance of its merge, so that the path between two leaves is as long as the distance at
+    which they are merged. Support is the label of a merge, in whole percent (except at the root).
     """
     n = tree.n_leaves
     root = 2 * n - 2 if n > 1 else 0
     parts: list[str] = []
-    # Strings on the stack are written as they come up; a pair is a node and its parent's height.
+    # The stack holds strings to be written, and pairs of a node and its parent's height.
     stack: list[str | tuple[int, float | None]] = [";\n", (root, None)]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
             parts.append(item)
             continue
-        node, above = item
+        node, parent_height = item
         height = tree.height(node)
-        branch = "" if above is None else f":{(above - height) / 2:.9g}"
+        branch = "" if parent_height is None else f":{(parent_height - height) / 2:.9g}"
         if node < n:
             parts.append(quote(tree.names[node]) + branch)
             continue
@@ -78,7 +78,7 @@ def to_newick(tree: Tree) -> str:
 
 
 def quote(name: str) -> str:
-    """A Newick label: as it is where that is unambiguous, else in single quotes with inner ones doubled.
+    """A Newick label: unchanged if unambiguous, else in single quotes, with inner quotes doubled.
 
     >>> quote("resnet50"), quote("edge_2d"), quote("Bob's")
     ('resnet50', "'edge_2d'", "'Bob''s'")
@@ -89,14 +89,14 @@ def quote(name: str) -> str:
 
 
 def parse_newick(text: str) -> Clade:
-    """Read one tree of Newick text: quoted and plain labels, branch lengths, [comments].
+    """Parse one tree in Newick format: quoted and plain labels, branch lengths, [comments].
 
     Raises:
-        UsageError: naming the character at which the text stops being Newick.
+        UsageError: the text is not Newick; the message gives the position of the error.
     """
     root = Clade()
     path = [root]
-    # What a label, a colon or a bracket would belong to is always the last node of the path.
+    # Labels, lengths and brackets always belong to the last node of the path.
     expects_node = True
     for kind, value, position in _tokens(text):
         node = path[-1]
@@ -120,8 +120,8 @@ def parse_newick(text: str) -> Clade:
         elif kind == ";" and len(path) == 1:
             return root
         else:
-            raise UsageError(f"this is not Newick text: {value!r} at character {position} is out of place")
-    raise UsageError("this is not Newick text: it does not end in a semicolon with every bracket closed")
+            raise UsageError(f"not Newick text: unexpected {value!r} at character {position}")
+    raise UsageError("not Newick text: a bracket is not closed, or the final semicolon is missing")
 
 
 def _tokens(text: str) -> list[tuple[str, str, int]]:
@@ -134,12 +134,12 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
         elif char == "[":
             end = text.find("]", i)
             if end < 0:
-                raise UsageError(f"this is not Newick text: the comment at character {i} does not end")
+                raise UsageError(f"not Newick text: the comment at character {i} is not closed")
             i = end + 1
         elif char == "'":
             label = re.compile(r"'((?:[^']|'')*)'").match(text, i)
             if label is None:
-                raise UsageError(f"this is not Newick text: the quote at character {i} does not end")
+                raise UsageError(f"not Newick text: the quote at character {i} is not closed")
             tokens.append(("label", label[1].replace("''", "'"), start))
             i = label.end()
         elif char == ":":
@@ -149,7 +149,7 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
                     raise ValueError
                 float(number[1])
             except ValueError:
-                raise UsageError(f"this is not Newick text: no branch length after character {i}") from None
+                raise UsageError(f"not Newick text: no branch length after character {i}") from None
             tokens.append(("length", number[1], start))
             i = number.end()
         elif char in "(),;":
@@ -161,13 +161,13 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
             while i < len(text) and not text[i].isspace() and text[i] not in _SPECIAL:
                 i += 1
             if i == start:
-                raise UsageError(f"this is not Newick text: {char!r} at character {start} is out of place")
+                raise UsageError(f"not Newick text: unexpected {char!r} at character {start}")
             tokens.append(("label", text[start:i].replace("_", " "), start))
     return tokens
 
 
 def to_json(tree: Tree, groups: Mapping[str, str | None] | None = None) -> str:
-    """The tree as JSON: a flat list of nodes that know their parent, as d3.stratify and a data frame take it.
+    """The tree as JSON: a flat list of nodes with parent ids, as for d3.stratify or a data frame.
 
     ``{"format": "modelspace-tree", "version": 1, "method": ..., "order": [leaf numbers, left to right], "nodes":
     [{"id", "parent", "name", "group", "height", "size", "support"}, ...]}``. Leaves come first, in the order of

@@ -1,4 +1,4 @@
-"""Models that stand out: pairs that are nearly the same, and models that are near to nobody."""
+"""Duplicates, pairs of nearly identical models, and outliers, models far from all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two models whose affinity is at least the threshold; `first` comes before `second` in the list of names."""
+    """Two models with an affinity of at least the threshold; `first` precedes `second` in the list of names."""
 
     first: str
     second: str
@@ -28,14 +28,14 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A model that is far from every other.
+    """A model far from all others.
 
     Attributes:
         name: the model's name.
         nearest: the name of its nearest model.
-        affinity: to that model.
+        affinity: affinity to the nearest model.
         isolation: mean distance √(2 − 2s) to its k nearest models.
-        score: how many robust standard deviations that is above the median model's.
+        score: (isolation − median isolation) in robust standard deviations.
     """
 
     name: str
@@ -54,11 +54,11 @@ def duplicates(names: Sequence[str], affinity: ArrayLike, threshold: float = 0.9
         threshold: in -1..1.
 
     Raises:
-        UsageError: for a matrix that is no affinity or a threshold outside -1..1.
+        UsageError: not an affinity matrix, or a threshold outside -1..1.
     """
     matrix = check_affinity(names, affinity)
     if not -1 <= threshold <= 1:
-        raise UsageError(f"no affinity can reach {threshold}", "a threshold lies in -1..1, for example 0.98")
+        raise UsageError(f"the threshold must be in -1..1, not {threshold}", "example: `threshold=0.98`")
     rows, columns = np.nonzero(np.triu(matrix >= threshold, 1))
     values = matrix[rows, columns]
     order = np.lexsort((columns, rows, -values))
@@ -66,7 +66,7 @@ def duplicates(names: Sequence[str], affinity: ArrayLike, threshold: float = 0.9
 
 
 def duplicate_groups(names: Sequence[str], pairs: Sequence[Duplicate]) -> list[list[str]]:
-    """Models that are joined by chains of duplicates: groups of 2 or more, largest first, in the order of `names`."""
+    """Groups of 2 or more models connected by duplicate pairs, largest first, names in the given order."""
     number = {name: i for i, name in enumerate(names)}
     rows = [number[pair.first] for pair in pairs]
     columns = [number[pair.second] for pair in pairs]
@@ -79,23 +79,23 @@ def duplicate_groups(names: Sequence[str], pairs: Sequence[Duplicate]) -> list[l
 
 
 def outliers(names: Sequence[str], affinity: ArrayLike, k: int = 3, threshold: float = 3.0) -> list[Outlier]:
-    """Models whose mean distance to their k nearest lies far above the median model's, furthest first.
+    """Models whose mean distance to their k nearest models is far above the median, furthest first.
 
-    The score is (isolation − median) / (1.4826 · median absolute deviation). If more than half of the models have
-    the same isolation, the spread is zero and no model is called an outlier.
+    The score is (isolation − median) / (1.4826 · median absolute deviation). If more than half of the models have the
+    same isolation, the deviation is zero and no model is an outlier.
 
     Args:
         names: n model names.
         affinity: (n, n), symmetric, unit diagonal.
-        k: nearest models looked at; fewer where there are not so many. 1 would miss two odd copies of each other.
-        threshold: least score of an outlier; 3 leaves about one in 700 of normally spread models.
+        k: number of nearest models, at most n - 1. With 1, an outlier and its copy would be missed.
+        threshold: minimum score of an outlier; 3 is exceeded by about one in 700 normally distributed models.
 
     Raises:
-        UsageError: for a matrix that is no affinity, or k below 1.
+        UsageError: not an affinity matrix, or k below 1.
     """
     matrix = check_affinity(names, affinity)
     if k < 1:
-        raise UsageError(f"isolation from {k} neighbours means nothing", "use 3, or any number from 1")
+        raise UsageError(f"outliers need at least one neighbour, not {k}", "example: `k=3`")
     n = len(matrix)
     k = min(k, n - 1)
     if k < 1:

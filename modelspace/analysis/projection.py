@@ -1,8 +1,8 @@
-"""A map of a space: UMAP on exact distances, and places for models that come later.
+"""The projection of a space to the plane: UMAP on exact distances, and coordinates for models added later.
 
 McInnes, Healy and Melville (2018), by the umap-learn package. A seed fixes the result on one machine but not across
-machines (umap-learn #853, #1108), so coordinates are to be stored and not computed again; `place_new` puts later models
-onto a stored map without moving anyone.
+machines (umap-learn #853, #1108), so coordinates should be stored rather than recomputed; `place_new` adds models to a
+stored projection without moving the others.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from modelspace.analysis.distances import check_affinity, distance_matrix
 from modelspace.analysis.neighbours import NeighbourRecall, nearest_of_vectors, neighbour_recall
 from modelspace.errors import UsageError
 
-#: A full distance matrix of more models takes over half a gigabyte; beyond it, vectors are needed.
+#: Largest number of models in a full distance matrix (half a gigabyte); larger spaces need vectors.
 MAX_EXACT = 8000
 
-#: UMAP needs a few models to work with; fewer are laid out by classical scaling.
+#: Smallest number of models for UMAP; fewer are projected by classical scaling.
 MIN_UMAP = 6
 
-# A distance below which two places on the map would be drawn as one, as a share of the map's width.
+# Smallest distance between placed models, as a share of the projection's width, so that they are drawn apart.
 _APART = 0.004
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A map and how it was made: what the registry stores.
+    """A projection and its parameters, as stored in the registry.
 
     Attributes:
         names: n model names.
-        coordinates: (n, 2) float64; only distances between them mean something, not axes or units.
+        coordinates: (n, 2) float64; only distances are meaningful, not axes or units.
         parameters: plain values: method ("umap" or "scaling"), input ("distances" or "vectors"), n_neighbors, min_dist,
             umap-learn's version.
         seed: of the layout.
-        recall: how far the map can be trusted.
+        recall: how many neighbours the projection preserves.
     """
 
     names: tuple[str, ...]
@@ -54,7 +54,7 @@ class Projection:
 
 
 def default_neighbors(n_models: int) -> int:
-    """UMAP's n_neighbors where none is given: 15 for large spaces, fewer where 15 would be nearly everybody.
+    """UMAP's default n_neighbors: 15 for large spaces, fewer where 15 would be most of the models.
 
     >>> [default_neighbors(n) for n in (10, 38, 100, 2000)]
     [4, 6, 10, 15]
@@ -73,35 +73,35 @@ def fit_projection(
     seed: int = 0,
     k: int = 5,
 ) -> Projection:
-    """Lay out models in the plane so that near models stay near.
+    """Project models to the plane so that near models stay near.
 
     Args:
         names: n model names, all different.
         affinity: (n, n) exact affinities; used for up to `MAX_EXACT` models.
-        vectors: (n, d) float32 unit vectors, for larger spaces. Their neighbours are searched exactly (about ten
-            minutes for 100,000 vectors of 512 on two cores) unless `neighbours` is given.
-        neighbours: with `vectors`: (n, m) numbers of the nearest other models, best first, and (n, m) their affinities,
+        vectors: (n, d) float32 unit vectors, for larger spaces. Without `neighbours`, they are searched exactly, in
+            about ten minutes for 100,000 vectors of 512 dimensions on two cores.
+        neighbours: with `vectors`: (n, m) indices of the nearest other models, best first, and (n, m) their affinities,
             for example from an index; m >= max(n_neighbors - 1, k).
-        n_neighbors: neighbourhood that UMAP keeps together, the model itself counted; None: `default_neighbors`.
-        min_dist: how near models may lie on the map, 0..1; larger values spread clusters.
-        seed: of UMAP's sampling, and of nothing else.
-        k: neighbours for the recall.
+        n_neighbors: UMAP's neighbourhood size, including the model itself; None: `default_neighbors`.
+        min_dist: UMAP's minimum distance between models, 0..1; larger values spread clusters.
+        seed: of UMAP's sampling.
+        k: number of neighbours for the recall.
 
     Returns:
         Coordinates with their parameters and neighbour recall.
 
     Raises:
-        UsageError: when not exactly one of `affinity` and `vectors` is given, shapes differ, there are more than
-            `MAX_EXACT` models in an affinity matrix, or a parameter lies outside its range.
+        UsageError: not exactly one of `affinity` and `vectors` is given, shapes differ, an affinity matrix has more
+            than `MAX_EXACT` models, or a parameter is out of range.
     """
     names = tuple(names)
     n = len(names)
     if (affinity is None) == (vectors is None):
-        raise UsageError("a map is made from affinities or from vectors", "give one of the two")
+        raise UsageError("a projection needs either affinities or vectors", "give one of the two")
     size = default_neighbors(n) if n_neighbors is None else n_neighbors
     if size < 2 or not 0 <= min_dist <= 1:
         raise UsageError(
-            f"n_neighbors {size} and min_dist {min_dist} don't make a map", "n_neighbors is 2 or more, min_dist 0..1"
+            f"n_neighbors {size} or min_dist {min_dist} is out of range", "n_neighbors is 2 or more, min_dist 0..1"
         )
     size = min(size, max(2, n - 1))
     if affinity is not None and n > MAX_EXACT:
@@ -119,7 +119,7 @@ def fit_projection(
     else:
         rows = np.asarray(vectors, dtype=np.float32)
         if rows.ndim != 2 or len(rows) != n or len(set(names)) != n:
-            raise UsageError(f"vectors have shape {rows.shape}, but there are {n} names, or a name comes twice")
+            raise UsageError(f"vectors have shape {rows.shape} for {n} names, or a name occurs twice")
         if neighbours is None:
             numbers, products = nearest_of_vectors(rows, max(size, k))
         else:
@@ -156,7 +156,7 @@ def _scaling(affinity: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort(-values)[:2]
     points: NDArray[np.float64] = np.zeros((n, 2))
     points[:, : len(order)] = axes[:, order] * np.sqrt(np.maximum(values[order], 0))
-    return _same_way_round(points)
+    return _with_fixed_signs(points)
 
 
 def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -167,14 +167,14 @@ def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     axes = axes[:, ::-1][:, :2]
     points: NDArray[np.float64] = np.zeros((len(vectors), 2))
     points[:, : axes.shape[1]] = vectors @ axes - mean @ axes
-    return _same_way_round(points)
+    return _with_fixed_signs(points)
 
 
-def _same_way_round(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sign of an axis is arbitrary; make the largest entry of each positive."""
+def _with_fixed_signs(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points with the arbitrary sign of each axis chosen so that its entry of largest magnitude is positive."""
     largest = points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])]
-    flipped: NDArray[np.float64] = points * np.where(largest < 0, -1.0, 1.0)
-    return flipped
+    signed: NDArray[np.float64] = points * np.where(largest < 0, -1.0, 1.0)
+    return signed
 
 
 def _umap(
@@ -188,7 +188,7 @@ def _umap(
     neighbours: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float64]:
     with warnings.catch_warnings():
-        # A seed makes UMAP run in one thread, and it says so; a precomputed metric has no inverse, and it says so.
+        # UMAP warns that a seed makes it run in one thread, and that a precomputed metric has no inverse transform.
         warnings.simplefilter("ignore")
         from umap import UMAP
 
@@ -200,26 +200,26 @@ def _umap(
             "init": _spread(start, seed),
         }
         if distances is not None:
-            found = UMAP(metric="precomputed", **settings).fit_transform(distances)
+            embedding = UMAP(metric="precomputed", **settings).fit_transform(distances)
         else:
             assert neighbours is not None
             numbers, products = neighbours
             # UMAP counts a model as its own first neighbour.
-            own = np.arange(len(numbers))[:, None]
-            knn = np.hstack([own, numbers[:, : n_neighbors - 1]]).astype(np.int32)
-            near = distance_matrix(np.hstack([np.ones_like(own), products[:, : n_neighbors - 1]])).astype(np.float32)
-            found = UMAP(
+            itself = np.arange(len(numbers))[:, None]
+            knn = np.hstack([itself, numbers[:, : n_neighbors - 1]]).astype(np.int32)
+            near = distance_matrix(np.hstack([np.ones_like(itself), products[:, : n_neighbors - 1]])).astype(np.float32)
+            embedding = UMAP(
                 metric="euclidean", precomputed_knn=(knn, near), force_approximation_algorithm=True, **settings
             ).fit_transform(vectors)
-    coordinates: NDArray[np.float64] = np.asarray(found, dtype=np.float64)
+    coordinates: NDArray[np.float64] = np.asarray(embedding, dtype=np.float64)
     return coordinates
 
 
 def _spread(points: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    """Starting places 10 units wide, as UMAP's own are, and coinciding ones shaken apart."""
+    """Initial coordinates 10 units wide, like UMAP's, with noise that separates coinciding points."""
     width = float(np.ptp(points, axis=0).max()) or 1.0
-    shake = np.random.default_rng(seed).normal(scale=1e-3, size=points.shape)
-    return (10 * points / width + shake).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(scale=1e-3, size=points.shape)
+    return (10 * points / width + noise).astype(np.float32)
 
 
 def place_new(
@@ -229,32 +229,32 @@ def place_new(
     between: ArrayLike | None = None,
     k: int = 5,
 ) -> NDArray[np.float64]:
-    """Places for new models on a map that stays where it is.
+    """Coordinates for new models in an existing projection, which is not changed.
 
-    A new model goes to the weighted mean of the positions of its k nearest models, with UMAP's weights
-    exp(−(d − d₁)/σ), d₁ the nearest distance and σ such that the weights sum to log₂ k. If new models are close to each
-    other (`between`), they are placed one after another, starting with the one that has the nearest anchor, and each
-    becomes an anchor for the next. No two models get exactly the same position.
+    A new model is placed at the weighted mean of the coordinates of its k nearest models, with UMAP's weights
+    exp(−(d − d₁)/σ), d₁ the nearest distance and σ such that the weights sum to log₂ k. With `between`, new models are
+    placed one after another, the one with the nearest anchor first, and each becomes an anchor for the next. No two
+    models are placed at the same point.
 
     Args:
-        coordinates: (n, 2) places of the models that are there; n >= 1.
-        distances: (m, n) √(2 − 2s) from each new model to those.
-        between: (m, m) distances between the new models; None: they don't see each other.
-        k: anchors per model.
+        coordinates: (n, 2) coordinates of the existing models; n >= 1.
+        distances: (m, n) √(2 − 2s) from each new model to the existing ones.
+        between: (m, m) distances between the new models; None: they are placed independently.
+        k: number of anchors per model.
 
     Returns:
         (m, 2) float64.
 
     Raises:
-        UsageError: for shapes that don't fit, or an empty map.
+        UsageError: shapes don't fit, or the projection is empty.
     """
     anchors = np.array(coordinates, dtype=np.float64)
     to_old = np.atleast_2d(np.asarray(distances, dtype=np.float64))
     m = len(to_old)
     if anchors.ndim != 2 or anchors.shape[1:] != (2,) or len(anchors) < 1:
-        raise UsageError("there is no map yet to place new models on", "make one: `space.map(refit=True)`")
+        raise UsageError("there is no projection to place new models in", "compute one: `space.map(refit=True)`")
     if to_old.shape[1] != len(anchors):
-        raise UsageError(f"distances reach {to_old.shape[1]} models, but the map shows {len(anchors)}")
+        raise UsageError(f"there are distances to {to_old.shape[1]} models, but the projection has {len(anchors)}")
     to_new = np.full((m, m), np.inf) if between is None else np.array(between, dtype=np.float64)
     if to_new.shape != (m, m):
         raise UsageError(f"distances between {m} new models have shape {to_new.shape}")
@@ -262,23 +262,23 @@ def place_new(
     placed: NDArray[np.float64] = np.full((m, 2), np.nan)
     waiting = list(range(m))
     reach = to_old.min(axis=1)
-    done: list[int] = []
+    placed_order: list[int] = []
     while waiting:
         model = min(waiting, key=lambda i: (reach[i], i))
         waiting.remove(model)
-        far = np.concatenate([to_old[model], to_new[model, done]])
-        near = np.argsort(far, kind="stable")[:k]
-        weights = _membership(far[near])
-        place = weights @ anchors[near] / weights.sum()
-        placed[model] = _free_place(place, anchors, apart)
+        to_anchors = np.concatenate([to_old[model], to_new[model, placed_order]])
+        near = np.argsort(to_anchors, kind="stable")[:k]
+        weights = _membership(to_anchors[near])
+        mean = weights @ anchors[near] / weights.sum()
+        placed[model] = _free_place(mean, anchors, apart)
         anchors = np.vstack([anchors, placed[model]])
-        done.append(model)
+        placed_order.append(model)
         reach = np.minimum(reach, to_new[:, model])
     return placed
 
 
 def _membership(near: NDArray[np.float64]) -> NDArray[np.float64]:
-    """UMAP's weights of a model's nearest neighbours, (k,) ascending distances -> (k,) weights, the first 1."""
+    """UMAP's weights of a model's nearest neighbours: (k,) ascending distances -> (k,) weights, the first is 1."""
     beyond = near - near[0]
     if len(near) == 1 or beyond[-1] <= 0:
         return np.ones(len(near))
@@ -296,14 +296,14 @@ def _membership(near: NDArray[np.float64]) -> NDArray[np.float64]:
         else:
             low = sigma
             sigma = sigma * 2 if high == np.inf else (low + high) / 2
-    # As UMAP does: where all are almost equally far, none may be left with no weight at all.
+    # As in UMAP: if all distances are almost equal, no weight may vanish.
     sigma = max(sigma, 1e-3 * float(near[np.isfinite(near)].mean()))
     weights: NDArray[np.float64] = np.exp(-beyond / sigma)
     return weights
 
 
 def _free_place(place: NDArray[np.float64], taken: NDArray[np.float64], apart: float) -> NDArray[np.float64]:
-    """The first place on a sunflower spiral around `place` that is at least `apart` from all that are taken."""
+    """The first point on a sunflower spiral around `place` that is at least `apart` from all points in `taken`."""
     for step in range(2000):
         angle = step * np.pi * (3 - 5**0.5)
         candidate: NDArray[np.float64] = place + apart * step**0.5 * np.array([np.cos(angle), np.sin(angle)])

@@ -1,7 +1,7 @@
-"""Bootstrap support of a tree's clusters: would they also form with other probe images?
+"""Bootstrap support of a tree's clusters: would they appear with other probe images?
 
 Felsenstein's bootstrap (Evolution, 1985) with probe images in place of characters: resample the images with
-replacement, cluster again, and count how often each cluster of the tree recurs with exactly the same models.
+replacement, cluster again, and count how often each cluster of the tree reappears with exactly the same models.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from modelspace.errors import UsageError
 #: Per-image cosines of more models would take gigabytes (256 images of 500 models: 256 MB as float32).
 MAX_SUPPORT_MODELS = 500
 
-# Affinities of this many resampled probe sets are held at once, and pairs are taken this many at a time.
+# Number of resampled probe sets, and of pairs, that are processed at once.
 _RESAMPLES_AT_ONCE = 50
 _PAIRS_AT_ONCE = 8192
 
 
 def cluster_support(tree: Tree, cosines: ArrayLike, n_resamples: int = 200, seed: int = 0) -> NDArray[np.float64]:
-    """Share of resampled probe sets in which each cluster of `tree` appears.
+    """The share of resampled probe sets in which each cluster of `tree` appears.
 
     Args:
         tree: over n models, n <= `MAX_SUPPORT_MODELS`.
         cosines: (n_images, n, n) float32 or float64, cosine of models i and j on each image, models as in `tree.names`.
-        n_resamples: probe sets drawn; 200 gives each share to within about 0.07 (two standard errors).
-        seed: of the drawing.
+        n_resamples: number of resampled probe sets; 200 gives each share to within about 0.07 (two standard errors).
+        seed: of the resampling.
 
     Returns:
         (n - 1,) float64 in 0..1, one share per merge of `tree.linkage`. The root's is 1 by definition.
 
     Raises:
-        UsageError: for another shape, too many models, or fewer than one resample.
+        UsageError: wrong shape, too many models, or no resample.
     """
     n = tree.n_leaves
     array = check_cosines(cosines, n)
     if n > MAX_SUPPORT_MODELS:
         raise UsageError(
-            f"bootstrap support is worked out for at most {MAX_SUPPORT_MODELS} models, not {n}",
+            f"bootstrap support is computed for at most {MAX_SUPPORT_MODELS} models, not {n}",
             "leave `support=` out, or draw the tree of fewer models",
         )
     if n_resamples < 1:
@@ -48,8 +48,8 @@ def cluster_support(tree: Tree, cosines: ArrayLike, n_resamples: int = 200, seed
     if n == 1:
         return np.zeros(0)
 
-    wanted = cluster_masks(tree.linkage)
-    counts = dict.fromkeys(wanted, 0)
+    clusters = cluster_masks(tree.linkage)
+    counts = dict.fromkeys(clusters, 0)
     rows, columns = np.triu_indices(n, 1)
     n_images = len(array)
     rng = np.random.default_rng(seed)
@@ -64,11 +64,11 @@ def cluster_support(tree: Tree, cosines: ArrayLike, n_resamples: int = 200, seed
             for mask in cluster_masks(link(distance_matrix(row), tree.method)):
                 if mask in counts:
                     counts[mask] += 1
-    return np.array([counts[mask] / n_resamples for mask in wanted])
+    return np.array([counts[mask] / n_resamples for mask in clusters])
 
 
 def cluster_masks(linkage: NDArray[np.float64]) -> list[int]:
-    """Each merge's cluster as an integer whose bit i is set when leaf i is in it: sets that hash and join fast."""
+    """Each merge's cluster as an integer whose bit i is set if it contains leaf i: a set with fast hash and union."""
     n = len(linkage) + 1
     masks = [1 << i for i in range(n)]
     for left, right in linkage[:, :2].astype(int).tolist():

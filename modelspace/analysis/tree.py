@@ -1,8 +1,8 @@
 """The clustering tree of a space: agglomerative clustering with optimal leaf order.
 
-The paper's figure clusters models by attribution distance. Here the distance is √(2 − 2s), which is the Euclidean
-distance of the models' vectors; so Ward's method, which is defined for Euclidean distances only, is valid. On the
-paper's 1/s it would not be.
+The paper's figure clusters models by attribution distance. Here the distance is √(2 − 2s), the Euclidean distance
+of the models' vectors, so Ward's method, which is defined for Euclidean distances only, is valid. It would not be for
+the paper's 1/s.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from modelspace.analysis.distances import check_affinity, condensed, distance_ma
 from modelspace.analysis.leaf_order import optimal_order as put_in_optimal_order
 from modelspace.errors import UsageError
 
-#: How two clusters' distance is made of their models' distances.
+#: How the distance of two clusters follows from the distances of their models.
 LINKAGES = ("average", "single", "complete", "ward")
 
-#: Optimal leaf order takes about 1 s for 1,000 models and 3 s for 2,000 (cubic); larger trees do without.
+#: Largest number of models in optimal leaf order, which takes 1 s for 1,000 models and 3 s for 2,000 (cubic time).
 MAX_OPTIMAL_ORDER = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A binary tree over n models. Nodes are numbered as scipy does: 0..n-1 leaves, n+k the k-th merge.
+    """A binary tree over n models. Nodes are numbered as in scipy: 0..n-1 are leaves, n+k is the k-th merge.
 
     Attributes:
         names: n model names; leaf i is names[i].
-        linkage: (n - 1, 4) float64, row k: left node, right node, height, number of leaves of merge k. The height is a
-            distance √(2 − 2s), 0..2 except for Ward, whose heights grow with the clusters.
+        linkage: (n - 1, 4) float64, row k: left node, right node, height and number of leaves of merge k. The height is
+            a distance √(2 − 2s), 0..2 except for Ward's method, whose heights grow with the clusters.
         method: one of `LINKAGES`.
         support: (n - 1,) float64 in 0..1, the share of resampled probe sets in which the cluster of merge k appears;
-            None where it was not worked out. The last entry, the root, is always 1.
+            None if not computed. The last entry, the root, is always 1.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Tree:
 
     @property
     def n_leaves(self) -> int:
-        """Number of models."""
+        """n, the number of models."""
         return len(self.names)
 
     @cached_property
@@ -56,7 +56,7 @@ class Tree:
         n = self.n_leaves
         if n == 1:
             return np.zeros(1, dtype=np.int64)
-        # A chain of 2,000 merges is as deep as a chain can be: a stack, not recursion.
+        # A stack, not recursion: the tree may be a chain of thousands of merges.
         leaves: list[int] = []
         stack = [2 * n - 2]
         while stack:
@@ -74,7 +74,7 @@ class Tree:
         return [self.names[i] for i in self.order]
 
     def children(self, node: int) -> tuple[int, int]:
-        """The two nodes that merge number `node` - n joined, left one first."""
+        """The two children of a merge, left one first."""
         row = self.linkage[node - self.n_leaves]
         return int(row[0]), int(row[1])
 
@@ -91,7 +91,7 @@ class Tree:
         return below[n:]
 
     def cophenetic(self) -> NDArray[np.float64]:
-        """(n, n): the height at which two models are first in one cluster; 0 on the diagonal."""
+        """(n, n) height at which each two models are merged into one cluster; 0 on the diagonal."""
         n = self.n_leaves
         result: NDArray[np.float64] = np.zeros((n, n))
         below: list[NDArray[np.int64]] = [np.array([i], dtype=np.int64) for i in range(n)]
@@ -103,10 +103,10 @@ class Tree:
         return result
 
     def cut(self, n_clusters: int) -> NDArray[np.int64]:
-        """(n,) cluster numbers 0.. from left to right along the tree, from cutting it into `n_clusters` clusters.
+        """(n,) cluster of each model, 0.. from left to right, if the tree is cut into `n_clusters` clusters.
 
         Raises:
-            UsageError: when `n_clusters` is not in 1..n.
+            UsageError: `n_clusters` is not in 1..n.
         """
         n = self.n_leaves
         if not 1 <= n_clusters <= n:
@@ -121,7 +121,7 @@ class Tree:
         n = self.n_leaves
         if n == 1:
             return [0]
-        # The last n_clusters - 1 merges are undone: a parent is always a later merge than its child.
+        # Undo the last n_clusters - 1 merges; a parent is always a later merge than its child.
         first_undone = 2 * n - n_clusters
         nodes: list[int] = []
         stack = [2 * n - 2]
@@ -148,7 +148,7 @@ class Tree:
         return leaves
 
     def with_support(self, support: ArrayLike | None) -> Tree:
-        """The same tree with another support per merge."""
+        """The same tree with other support values."""
         values = None if support is None else np.asarray(support, dtype=np.float64)
         if values is not None and values.shape != (self.n_leaves - 1,):
             raise UsageError(f"support has shape {values.shape}, but the tree has {self.n_leaves - 1} merges")
@@ -168,7 +168,7 @@ class Tree:
         lines = [repr(self)]
         stack: list[tuple[int, str, str]] = [(2 * n - 2 if n > 1 else 0, "", "")]
         while stack:
-            node, first, rest = stack.pop()
+            node, first, indent = stack.pop()
             if node in shown:
                 leaves = self.leaves_below(node)
                 more = f" (+{len(leaves) - 1})" if len(leaves) > 1 else ""
@@ -177,7 +177,7 @@ class Tree:
             support = "" if self.support is None else f" [{self.support[node - n]:.0%}]"
             lines.append(f"{first}{self.height(node):.3f}{support}")
             left, right = self.children(node)
-            stack += [(right, rest + "└─ ", rest + "   "), (left, rest + "├─ ", rest + "│  ")]
+            stack += [(right, indent + "└─ ", indent + "   "), (left, indent + "├─ ", indent + "│  ")]
         return "\n".join(lines)
 
 
@@ -188,27 +188,27 @@ def build_tree(
     *,
     optimal_order: bool | None = None,
 ) -> Tree:
-    """Cluster models by their distances √(2 − 2s).
+    """Cluster models by the distances √(2 − 2s).
 
     Args:
         names: n model names, all different.
         affinity: (n, n), symmetric, unit diagonal.
-        method: one of `LINKAGES`. Ward needs Euclidean distances, that is affinities that are inner products.
-        optimal_order: put similar leaves side by side (Bar-Joseph et al., 2001: the order with the least sum of
-            distances of neighbouring leaves among all that the tree allows). None: up to `MAX_OPTIMAL_ORDER` models.
+        method: one of `LINKAGES`. Ward's method needs Euclidean distances, so affinities that are inner products.
+        optimal_order: put similar leaves next to each other (Bar-Joseph et al., 2001: minimise the sum of distances of
+            adjacent leaves over all orders of the tree). None: for up to `MAX_OPTIMAL_ORDER` models.
 
     Returns:
         The tree, without support; see `cluster_support`.
 
     Raises:
-        UsageError: for a matrix that is no affinity, an unknown method, or Ward on distances that are not Euclidean.
+        UsageError: not an affinity matrix, an unknown method, or Ward's method on non-Euclidean distances.
     """
     matrix = check_affinity(names, affinity)
     if method not in LINKAGES:
-        raise UsageError(f"linkage {method!r} is not known", f"use one of: {', '.join(LINKAGES)}")
+        raise UsageError(f"unknown linkage {method!r}", f"use one of: {', '.join(LINKAGES)}")
     if method == "ward" and not is_euclidean(matrix):
         raise UsageError(
-            "Ward's method needs Euclidean distances, and these affinities are no inner products",
+            "Ward's method needs Euclidean distances, but these affinities are not inner products",
             "use the average, single or complete linkage",
         )
     if optimal_order is None:
@@ -221,7 +221,7 @@ def build_tree(
 
 
 def link(distances: NDArray[np.float64], method: str) -> NDArray[np.float64]:
-    """scipy's linkage that also takes a single model: condensed distances -> (n - 1, 4)."""
+    """scipy's linkage, also for a single model: condensed distances -> (n - 1, 4)."""
     if len(distances) == 0:
         return np.zeros((0, 4))
     merges: NDArray[np.float64] = hierarchy.linkage(distances, method)

@@ -72,8 +72,9 @@ def command(
     model; its loading options are those of 'modelspace add'.
     """
     path = drawing.target(out, "gallery.png", drawing.PICTURES)
-    how = options.given(float32=float32 or None, preprocessing=preprocessing.flags())
-    loading = {**files.given(), **how, **({"device": device} if device != "auto" else {})}
+    loading = {**files.given(), **options.given(float32=float32 or None, preprocessing=preprocessing.flags())}
+    if device != "auto":
+        loading["device"] = device
     with drawing.drawing("the gallery", quiet=quiet):
         picture = open_space(home).gallery(
             models or (),

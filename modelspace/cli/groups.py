@@ -157,8 +157,8 @@ class Loading(Group):
         return {**self._without_preprocessing(), **options.given(preprocessing=self.preprocessing.flags())}
 
     def _without_preprocessing(self) -> dict[str, Any]:
-        how = options.given(layer=self.layer, float32=self.float32 or None, stochastic=self.stochastic)
-        return {**self.files.given(), **how}
+        loading = options.given(layer=self.layer, float32=self.float32 or None, stochastic=self.stochastic)
+        return {**self.files.given(), **loading}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def command(
             "stored": "as stored",
             "fitted": "newly computed",
             "placed": f"as stored, with {layout.n_new} new",
-        }[layout.made]
+        }[layout.origin]
         facts = {"models": picture.facts["models"], "neighbour recall": recall, "coordinates": origin}
     else:
         facts = {
@@ -58,9 +58,9 @@ def command(
             "recall": recall.mean,
             "recall k": recall.k,
             "recall by chance": recall.chance,
-            "coordinates": layout.made,
+            "coordinates": layout.origin,
             "new": layout.n_new,
             "stored": layout.stored,
-            "seed": layout.map.seed,
+            "seed": layout.projection.seed,
         }
     drawing.print_written(path, facts, format, quiet=quiet, notes=picture.facts["notes"])

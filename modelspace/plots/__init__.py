@@ -1,7 +1,7 @@
 """Pictures of a space: functions of arrays and plain values that return a matplotlib figure, an atlas or a report.
 
-The modules are imported when one of their names is used, so a command that only writes an atlas never loads matplotlib,
-and nothing here loads umap.
+Each module is imported when one of its names is used, so a command that only writes an atlas does not load matplotlib.
+Nothing here loads umap.
 """
 
 from __future__ import annotations

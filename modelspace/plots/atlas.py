@@ -1,11 +1,11 @@
-"""The atlas: a space as one HTML file that opens from disk, without a network, up to 100,000 models.
+"""The atlas: a space as one HTML file for up to 100,000 models that works from disk, without a network.
 
-The page is written by hand (`atlas_page/`): WebGL point sprites for the models, because canvas 2D needs about a
-microsecond per sprite on the main thread, which is the whole frame at 100,000, where WebGL takes one draw call; canvas
-2D draws names, rings and the tree, of which few are in view, and takes over the points where a browser has no WebGL.
+The page is written without a framework (`atlas_page/`). Models are WebGL point sprites in one draw call, because canvas
+2D needs about a microsecond per sprite on the main thread, a whole frame for 100,000 models. Canvas 2D draws names,
+rings and the tree, of which few are in view, and also the points if the browser has no WebGL.
 
-Nothing in the data can become code: it is JSON in an inert element with every "<" escaped, the page writes text with
-`textContent` only, and its Content-Security-Policy allows no network and no script but the one whose hash it names.
+Data can never become code: it is JSON in an inert element with every "<" escaped, the page writes text with
+`textContent` only, and its Content-Security-Policy allows no network access, and only the script with the given hash.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from modelspace.analysis.tree import Tree
 from modelspace.errors import UsageError
 from modelspace.plots.groups import as_list, group_looks
 
-#: More models make a file of over 100 MB that browsers are slow to open.
+#: Largest number of models; more make a file of over 100 MB that browsers are slow to open.
 MAX_MODELS = 200_000
 
-#: Thumbnails are brought to this many values a side at most, and to this many bytes in all.
+#: Largest height of a thumbnail in pixels, and largest total size of thumbnails in bytes.
 THUMBNAIL_SIDE = 64
 MAX_THUMBNAIL_BYTES = 48_000_000
 
-# A notebook keeps what it shows; a larger page would make it slow to open and to save.
+# A notebook stores its output; a larger page would make it slow to open and to save.
 _LARGEST_SHOWN = 20_000_000
 
 _SCRIPTS = (
@@ -54,11 +54,11 @@ _SCRIPTS = (
 
 @dataclass(frozen=True)
 class Atlas:
-    """A page. Show it in a notebook, or `save` it.
+    """An HTML page. Show it in a notebook, or `save` it.
 
     Attributes:
         html: the whole file.
-        n_models: how many models it shows.
+        n_models: number of models on it.
     """
 
     html: str
@@ -68,11 +68,11 @@ class Atlas:
         """Write the page to a file that ends in .html.
 
         Raises:
-            UsageError: for another suffix, or when the file can't be written.
+            UsageError: another suffix, or the file can't be written.
         """
         target = Path(path)
         if target.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"{target.name!r} is no name for a page", "end it in .html")
+            raise UsageError(f"{target.name!r} is not the name of an HTML file", "end it in .html")
         try:
             target.write_text(self.html, encoding="utf-8", newline="\n")
         except OSError as error:
@@ -104,35 +104,37 @@ def make_atlas(
     recall: NeighbourRecall | None = None,
     title: str = "Atlas of models",
 ) -> Atlas:
-    """Make the page.
+    """Create an atlas.
 
     Args:
         names: n model names, all different, n <= `MAX_MODELS`.
-        coordinates: (n, 2) places on the map.
+        coordinates: (n, 2) coordinates of the projection.
         groups: the group of each model, by name or in order; the first column to colour by.
-        columns: further columns, name -> n values: numbers (missing: None or NaN) or texts (missing: None). What a card
-            shows, and what models can be coloured and filtered by.
+        columns: further columns, name -> n values: numbers (missing: None or NaN) or strings (missing: None). They are
+            shown on a model's card, and models can be coloured and filtered by them.
         affinity: (n, n) affinities, to show each model's k nearest.
-        neighbours: instead of `affinity`: (n, k) numbers of each model's nearest, best first, and (n, k) affinities.
+        neighbours: instead of `affinity`: (n, k) indices of each model's nearest, best first, and (n, k) affinities.
         intervals: (n, k) lower and (n, k) upper ends of those affinities' intervals; needs `neighbours`.
-        k: nearest models to show, where they come from `affinity`.
-        tree: over the same names; shown beside the map.
-        thumbnails: name -> (h, w) map, or several side by side; not every model needs one. Signed values are drawn in
-            diverging colours centred on zero. Larger ones are averaged down to `THUMBNAIL_SIDE` rows.
-        recall: of the projection; printed beneath the map.
+        k: number of nearest models to show, with `affinity`.
+        tree: of the same models; shown next to the projection.
+        thumbnails: name -> (h, w) attribution map, or several side by side; optional for each model. Signed values have
+            diverging colours centred on zero. Larger maps are averaged down to `THUMBNAIL_SIDE` rows.
+        recall: of the projection; printed below it.
         title: of the page.
 
     Raises:
-        UsageError: for shapes or lengths that don't fit, repeated names, or thumbnails of more than
-            `MAX_THUMBNAIL_BYTES` in all.
+        UsageError: shapes or lengths don't fit, a name is repeated, or the thumbnails take more than
+            `MAX_THUMBNAIL_BYTES`.
     """
     names = [str(name) for name in names]
     n = len(names)
     points = np.asarray(coordinates, dtype=np.float64)
     if n < 1 or n > MAX_MODELS or len(set(names)) != n:
-        raise UsageError(f"an atlas shows 1 to {MAX_MODELS:,} models of different names, not {n:,}")
+        raise UsageError(f"an atlas has 1 to {MAX_MODELS:,} models with unique names, not {n:,}")
     if points.shape != (n, 2) or not np.isfinite(points).all():
-        raise UsageError(f"places have shape {points.shape}, but there are {n} models", "every model needs its (x, y)")
+        raise UsageError(
+            f"coordinates have shape {points.shape}, but there are {n} models", "each model needs a pair (x, y)"
+        )
     document: dict[str, Any] = {"title": title, "names": names, "places": _pack(_unit_square(points), "<f4")}
     group_values = as_list(names, groups)
     table: dict[str, Sequence[Any]] = {}
@@ -155,14 +157,14 @@ def _page(document: dict[str, Any], title: str) -> str:
     script = "(() => {\n'use strict';\n" + "\n".join((folder / s).read_text("utf-8") for s in _SCRIPTS) + "\n})();\n"
     style = (folder / "atlas.css").read_text("utf-8")
     data = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # JSON has these characters in strings only, where \uXXXX means the same and no HTML parser sees a tag.
+    # JSON has these characters in strings only, where \uXXXX is equivalent, and no HTML parser sees a tag.
     for character in "<>&\u2028\u2029":
         data = data.replace(character, f"\\u{ord(character):04x}")
-    # A lone surrogate (from a file name that is not UTF-8) can't be written to a file.
+    # A lone surrogate (from a file name that is not UTF-8) can't be encoded.
     data = data.encode("utf-8", "replace").decode("utf-8")
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'"
     page = (folder / "atlas.html").read_text("utf-8")
-    # One pass over the template: what is put in is not searched again.
+    # One pass over the template, so that inserted text is not searched.
     parts = {"TITLE": html.escape(title), "POLICY": policy, "STYLE": style, "DATA": data, "SCRIPT": script}
     pieces = page.split("%%")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
@@ -173,16 +175,16 @@ def _hash(text: str) -> str:
 
 
 def _pack(array: ArrayLike, kind: str) -> str:
-    """An array as base64 of its little-endian bytes."""
+    """An array as base64-encoded little-endian bytes."""
     return base64.b64encode(np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()).decode("ascii")
 
 
 def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Into -1..1, both axes by the same factor: 32-bit floats are then exact enough at any zoom."""
+    """Points scaled into -1..1, by the same factor on both axes: float32 is then precise enough at any zoom."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = float((high - low).max()) or 1.0
-    square: NDArray[np.float64] = (points - (low + high) / 2) * (2 / span)
-    return square
+    scaled: NDArray[np.float64] = (points - (low + high) / 2) * (2 / span)
+    return scaled
 
 
 def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:
             try:
                 array = np.array([math.nan if value is None else float(value) for value in values])
             except (TypeError, ValueError):
-                raise UsageError(f"column {name!r} holds values that are neither numbers nor texts") from None
+                raise UsageError(f"column {name!r} has values that are neither numbers nor strings") from None
             array[~np.isfinite(array)] = math.nan
             return {"name": name, "kind": "number", "values": _pack(array, "<f8")}
     looks, legend = group_looks(list(values))
@@ -251,7 +253,7 @@ def _nearest(
 
 def _tree(tree: Tree, names: list[str]) -> dict[str, Any]:
     if sorted(tree.names) != sorted(names):
-        raise UsageError("the tree is of other models than the atlas", "build it from the same names")
+        raise UsageError("the tree and the atlas have different models", "build it from the same names")
     number = {name: i for i, name in enumerate(names)}
     return {
         "method": tree.method,
@@ -269,7 +271,7 @@ def _thumbnails(thumbnails: Mapping[str, ArrayLike], names: list[str]) -> dict[s
     total = 0
     for name, values in thumbnails.items():
         if name not in known:
-            raise UsageError(f"there is a thumbnail of {name!r}, but no such model")
+            raise UsageError(f"there is a thumbnail for {name!r}, but no such model")
         array = np.asarray(values, dtype=np.float64)
         if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
             raise UsageError(f"the thumbnail of {name!r} is not a (height, width) array of finite numbers")

@@ -1,4 +1,4 @@
-"""Curves from an evaluation: precision and recall of rankings at K, and agreement along some setting."""
+"""Curves from an evaluation: precision and recall of rankings at K, and agreement as a function of a setting."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from modelspace.errors import UsageError
 from modelspace.plots.figure import BODY, FAINT, LINE, TITLE, Picture, drawn, shorten
 from modelspace.plots.groups import CYCLE
 
-# Every line has its own colour, shape and dashes: any two of them would do.
+# Each line has its own colour, marker and dashes; any two of these identify it.
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
-#: More lines than this can't be told apart.
+#: Largest number of lines that can be told apart.
 MAX_LINES = 12
 
 
@@ -35,18 +35,18 @@ def ranking_curves(
 
     Args:
         precision: name of a ranking -> P@1, P@2, ..., each 0..1. Lengths may differ.
-        recall: the same for R@K; None draws precision alone.
+        recall: the same for R@K; None: draw only precision.
         chance: precision of a random ranking, the same at every K; drawn as a thin line.
-        baselines: names of the rankings to compare with; drawn in gray.
-        title: printed above.
+        baselines: names of the rankings to draw in gray, for comparison.
+        title: printed above the panels.
         width: in inches.
         height: in inches.
 
     Raises:
-        UsageError: for no ranking, more than `MAX_LINES`, other names in recall, or values outside 0..1.
+        UsageError: no ranking, more than `MAX_LINES`, other names in recall, or values outside 0..1.
     """
     if recall is not None and list(recall) != list(precision):
-        raise UsageError("precision and recall are of different rankings", "give the same names in the same order")
+        raise UsageError("precision and recall have different rankings", "give the same names in the same order")
     panels = [("P@K: share of the first K that are relevant", precision)]
     if recall is not None:
         panels.append(("R@K: share of the relevant among the first K", recall))
@@ -85,43 +85,43 @@ def agreement_curves(
     width: float = 4.8,
     height: float = 3.0,
 ) -> Picture:
-    """Agreement of rankings along a setting: probe images, bits, canvas side.
+    """Agreement of rankings as a function of a setting: probe images, bits, canvas side.
 
     Args:
         x: m values of the setting, ascending.
-        series: name -> m values, at most 1; gaps are NaN.
+        series: name -> m values, at most 1; NaN for missing ones.
         intervals: name -> (m lower ends, m upper ends); drawn as bands.
-        xlabel: what the horizontal axis shows, with units.
-        ylabel: what the vertical axis shows, with units.
-        log: steps of equal ratio on the horizontal axis.
-        baselines: names of the series to compare with; drawn in gray.
-        title: printed above.
+        xlabel: label of the horizontal axis, with its unit.
+        ylabel: label of the vertical axis, with its unit.
+        log: logarithmic horizontal axis.
+        baselines: names of the series to draw in gray, for comparison.
+        title: printed above the panel.
         width: in inches.
         height: in inches.
 
     Raises:
-        UsageError: for no series, more than `MAX_LINES`, lengths that differ from x, or a log axis with values <= 0.
+        UsageError: no series, more than `MAX_LINES`, lengths that differ from x, or a log axis with values <= 0.
     """
-    places = np.asarray(x, dtype=np.float64)
-    if places.ndim != 1 or len(places) < 1 or (np.diff(places) <= 0).any() or (log and places[0] <= 0):
-        raise UsageError("the values along the axis must ascend, and be positive on a logarithmic one")
+    xs = np.asarray(x, dtype=np.float64)
+    if xs.ndim != 1 or len(xs) < 1 or (np.diff(xs) <= 0).any() or (log and xs[0] <= 0):
+        raise UsageError("the values of x must ascend, and be positive on a logarithmic axis")
     lines = {name: _values(name, values) for name, values in series.items()}
     for name, values in lines.items():
-        if len(values) != len(places):
-            raise UsageError(f"{name!r} has {len(values)} values for {len(places)} places on the axis")
+        if len(values) != len(xs):
+            raise UsageError(f"{name!r} has {len(values)} values for {len(xs)} values of x")
     picture, axes = _panels(1, lines, baselines, title, width, height)
     for index, (name, values) in enumerate(lines.items()):
-        _draw_line(axes[0], index, name, places, values, baselines)
+        _draw_line(axes[0], index, name, xs, values, baselines)
         if intervals and name in intervals:
             low, high = (np.asarray(end, dtype=np.float64) for end in intervals[name])
             colour = LINE if name in baselines else CYCLE[index % len(CYCLE)][0]
-            axes[0].fill_between(places, low, high, color=colour, alpha=0.16, lw=0)
+            axes[0].fill_between(xs, low, high, color=colour, alpha=0.16, lw=0)
     lowest = min(float(np.nanmin(values)) for values in lines.values())
     axes[0].set(xlabel=xlabel, ylim=(min(0.0, lowest - 0.05), 1.02))
     axes[0].set_title(ylabel, fontsize=BODY, pad=4)
     if log:
         axes[0].set_xscale("log")
-    axes[0].set_xticks(places if len(places) <= 8 else places[:: -(-len(places) // 8)])
+    axes[0].set_xticks(xs if len(xs) <= 8 else xs[:: -(-len(xs) // 8)])
     axes[0].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[0].minorticks_off()
     return picture
@@ -142,7 +142,7 @@ def _panels(
     width: float,
     height: float,
 ) -> tuple[Picture, list[Axes]]:
-    """An empty picture with `count` panels side by side and the names of the lines beneath them."""
+    """An empty picture with `count` panels side by side and a legend of the lines below them."""
     if not 1 <= len(lines) <= MAX_LINES:
         raise UsageError(f"{len(lines)} lines can't be drawn in one picture", f"give 1 to {MAX_LINES} rankings")
     longest = max(len(shorten(name, 34)) for name in lines)
@@ -156,14 +156,14 @@ def _panels(
         picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
     axes = []
     margin, between = 0.36, 0.42
-    each = (width - margin - 0.1 - between * (count - 1)) / count
+    panel_width = (width - margin - 0.1 - between * (count - 1)) / count
     for index in range(count):
-        box = (margin + index * (each + between), below, each, height - above - below)
-        one = picture.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-        one.grid(axis="y", color=FAINT, lw=0.4)
-        one.set_axisbelow(True)
-        one.xaxis.labelpad = 1.5
-        axes.append(one)
+        box = (margin + index * (panel_width + between), below, panel_width, height - above - below)
+        panel = picture.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        panel.grid(axis="y", color=FAINT, lw=0.4)
+        panel.set_axisbelow(True)
+        panel.xaxis.labelpad = 1.5
+        axes.append(panel)
     handles = []
     for index, name in enumerate(lines):
         (line,) = axes[0].plot([], [], **_style(index, name in baselines), label=shorten(name, 34))
@@ -194,5 +194,7 @@ def _style(index: int, baseline: bool) -> dict[str, Any]:
     }
 
 
-def _draw_line(axes: Axes, index: int, name: str, x: ArrayLike, y: ArrayLike, baselines: Sequence[str]) -> None:
+def _draw_line(
+    axes: Axes, index: int, name: str, x: NDArray[Any], y: NDArray[np.float64], baselines: Sequence[str]
+) -> None:
     axes.plot(x, y, **_style(index, name in baselines), zorder=2 if name in baselines else 3, gid=f"line:{name}")

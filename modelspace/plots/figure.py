@@ -1,8 +1,8 @@
-"""The figure that every picture is drawn on, and how it becomes a file.
+"""The figure class of all pictures, and how it is saved.
 
-matplotlib is used without pyplot: a picture is a `Figure` of its own, so drawing one changes nothing in a program that
-draws too. The look comes from `LOOK` on top of matplotlib's defaults, whatever the user's matplotlibrc says. Equal
-inputs give equal bytes: no dates in the metadata, and a fixed salt for the names inside an SVG file.
+matplotlib is used without pyplot: a picture is a separate `Figure`, so drawing it does not affect other figures of the
+program. The style is `LOOK` on top of matplotlib's defaults, independent of the user's matplotlibrc. Equal inputs give
+equal bytes: the metadata has no dates, and names inside an SVG file have a fixed salt.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SUFFIXES = (".png", ".svg", ".pdf")
 #: Dots per inch of PNG files. Journals ask for 300; 240 prints well and is a third smaller.
 DPI = 240
 
-#: Text in points. Figures are 7.2 inches wide or less, the width of a printed page, and need no scaling there.
+#: Font sizes in points. Figures are at most 7.2 inches wide, the width of a printed page, and are printed unscaled.
 SMALL, BODY, TITLE = 6.0, 7.0, 8.5
 
-#: Text, thin lines, and things that are there only for comparison.
+#: Colours of text, of thin lines, and of background elements.
 INK, LINE, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
 
 LOOK: dict[Any, Any] = {
@@ -63,14 +63,14 @@ LOOK: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "modelspace",
     "pdf.fonttype": 42,
-    # Without hinting a text is as wide on paper as it was when its place was chosen, at any number of dots per inch.
+    # Without hinting, a text has the same width at any resolution as when it was placed.
     "text.hinting": "none",
-    # Names of models may hold dollar signs; none of our own text is TeX.
+    # Model names may contain dollar signs, and no text here is TeX.
     "text.parse_math": False,
     "text.usetex": False,
 }
 
-# Settings that say where to draw and not how.
+# Settings of the backend, which are not part of the style.
 _NOT_LOOK = (
     "backend",
     "backend_fallback",
@@ -90,7 +90,7 @@ R = TypeVar("R")
 
 @contextmanager
 def look() -> Iterator[None]:
-    """matplotlib's defaults with `LOOK` for as long as the block runs; the caller's settings come back after it."""
+    """matplotlib's defaults with `LOOK` inside the block; the caller's settings are restored after it."""
     defaults: dict[Any, Any] = {
         key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_NOT_LOOK)
     }
@@ -99,7 +99,7 @@ def look() -> Iterator[None]:
 
 
 def drawn(function: Callable[P, R]) -> Callable[P, R]:
-    """A drawing function that always draws in our look."""
+    """Decorator: run a drawing function with our style."""
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -110,7 +110,7 @@ def drawn(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def shorten(name: str, longest: int) -> str:
-    """A name on one line of at most `longest` characters; the middle goes first, since versions stand at the end.
+    """A name on one line of at most `longest` characters; the middle is cut, since versions are at the end.
 
     >>> shorten("vit_base_patch16.imagenet_0001", 20)
     'vit_base_p…enet_0001'
@@ -123,10 +123,10 @@ def shorten(name: str, longest: int) -> str:
 
 
 class Picture(Figure):
-    """A matplotlib figure that shows itself in a notebook and writes itself to a file.
+    """A matplotlib figure that is shown in a notebook and can be saved to a file.
 
     Attributes:
-        facts: plain values that were worked out for the drawing, for example how many labels found room.
+        facts: values computed for the drawing, for example the number of labels that fit.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -139,7 +139,7 @@ class Picture(Figure):
         """The picture as the bytes of a "png", "svg" or "pdf" file; equal pictures give equal bytes.
 
         Raises:
-            UsageError: for another kind.
+            UsageError: unknown kind.
         """
         if f".{kind}" not in SUFFIXES:
             raise UsageError(f"pictures can't be written as {kind!r}", f"use one of: {', '.join(SUFFIXES)}")
@@ -156,17 +156,15 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to a file, of the kind that the suffix names: .png, .svg or .pdf.
+        """Write the picture to a file; the suffix chooses the format: .png, .svg or .pdf.
 
         Raises:
-            UsageError: for another suffix, or when the file can't be written.
+            UsageError: unknown suffix, or the file can't be written.
         """
         target = Path(path)
         suffix = target.suffix.lower()
         if suffix not in SUFFIXES:
-            raise UsageError(
-                f"{target.name!r} does not say what kind of picture it is", f"end it in one of: {', '.join(SUFFIXES)}"
-            )
+            raise UsageError(f"{target.name!r} has no suffix of a picture", f"use one of: {', '.join(SUFFIXES)}")
         content = self.to_bytes(suffix[1:])
         try:
             target.write_bytes(content)
@@ -175,6 +173,6 @@ class Picture(Figure):
         return target
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        # Twice the dots that the page shows, for sharp text on screens of high density.
+        # Twice the resolution of the page, for sharp text on high-density screens.
         width, height = (round(96 * side) for side in self.get_size_inches())
         return self.to_bytes("png", dpi=192), {"width": width, "height": height}

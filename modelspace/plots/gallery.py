@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -18,8 +18,8 @@ from modelspace.plots.figure import INK, LINE, SMALL, TITLE, Picture, drawn, sho
 from modelspace.plots.groups import GroupLook, as_list, group_looks
 from modelspace.plots.legend import draw_group_legend, legend_height
 
-# Diverging colours for signed maps, zero in the middle. "relief" also grows lighter all the way from blue to gold, so a
-# gray print still tells positive from negative; in "redblue" both ends turn into the same gray.
+# Diverging colours for signed maps, centred on zero. "relief" also gets lighter from blue to gold, so that the sign is
+# visible in a gray print; in "redblue" both ends become the same gray.
 SIGNED = {
     "relief": LinearSegmentedColormap.from_list(
         "modelspace_relief", ["#06163F", "#1F4E9A", "#5F7FA8", "#9A9A96", "#C9A878", "#F2CF7A", "#FFFBE6"]
@@ -28,15 +28,15 @@ SIGNED = {
         "modelspace_redblue", ["#0B2F6B", "#2E6DB4", "#8DB9DD", "#F7F7F4", "#F3B38A", "#D65A2A", "#7A1A0C"]
     ),
 }
-# Saliency and other maps without a sign: white is zero.
+# For saliency and other unsigned maps; white is zero.
 UNSIGNED = LinearSegmentedColormap.from_list(
     "modelspace_unsigned", ["#FFFFF7", "#F6D9A8", "#E8985A", "#B8433A", "#5E1446", "#14061F"]
 )
 
-#: Each map's colours end at this quantile of its absolute values; the few largest would leave the rest pale.
+#: Each map's colours end at this quantile of its absolute values; otherwise a few extremes would make it pale.
 CLIP = 0.99
 
-#: Largest number of maps in one picture; beyond it nobody can see anything.
+#: Largest number of maps in one picture; more would be too small to see.
 MAX_MAPS = 1200
 
 
@@ -55,31 +55,31 @@ def gallery_figure(
 ) -> Picture:
     """Draw attribution maps: one row per probe image, one column per model, or per layer of a model.
 
-    Every map has colours of its own, from −v to v (from 0 to v when no map has a negative value) with v the 99th
-    percentile of its absolute values: models differ in scale by orders of magnitude, and the affinity sees unit maps.
+    Each map has its own colour scale, from −v to v (from 0 to v if no map has a negative value), with v the 99th
+    percentile of its absolute values: scales differ by orders of magnitude, and the affinity compares unit maps.
 
     Args:
         maps: (n_columns, n_rows, height, width) finite floats. A column is a model, or a layer of one.
-        column_names: n_columns names, written upright above the columns.
-        row_names: n_rows names of the probe images; None leaves them out.
+        column_names: n_columns names, printed above the columns.
+        row_names: n_rows names of the probe images; None: no names.
         images: (n_rows, h, w, 3) uint8 probe images, drawn as the first column.
-        groups: of the columns; drawn as shapes above them.
-        headings: n_columns names of what a column belongs to; written once above columns that stand side by side and
-            share it. For layers: the model's name in every column, from shallow to deep.
+        groups: the groups of the columns; drawn as shapes above them.
+        headings: n_columns headings; a heading shared by adjacent columns is printed once above them. For layers: the
+            model's name for each column.
         colours: "relief" (readable in gray) or "redblue".
         title: printed above.
-        width: in inches; narrower when there are few columns.
+        width: in inches; narrower with few columns.
 
     Returns:
         The picture; `facts["signed"]` says whether any map has a negative value.
 
     Raises:
-        UsageError: for shapes that don't fit, values that are not finite, or unknown colours.
+        UsageError: shapes don't fit, values are not finite, or the colours are unknown.
     """
     array = _check_maps(maps, column_names, row_names, headings)
     n_columns, n_rows = array.shape[:2]
     if colours not in SIGNED:
-        raise UsageError(f"colours {colours!r} are not known", f"use one of: {', '.join(SIGNED)}")
+        raise UsageError(f"unknown colours {colours!r}", f"use one of: {', '.join(SIGNED)}")
     photographs = None if images is None else _check_images(images, n_rows)
     signed = bool((array < 0).any())
     looks, legend = group_looks(as_list(column_names, groups))
@@ -118,17 +118,20 @@ def gallery_figure(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where everything lies, in inches from the left and from the top.
+    """The layout of a gallery, in inches from the left and from the top.
 
     Attributes:
-        width, height: of the picture.
+        width: of the picture.
+        height: of the picture.
         side: width of a map.
-        ratio: height of a map by its width.
+        ratio: height / width of a map.
         at_left: left edge of the first cell.
         photographs: whether the first cell of a row is the probe image.
-        above: upper edge of the first row; it holds heading, legend, headings of columns, their names and marks.
-        heading, named, marks: heights of the title, of the columns' names, and of their groups' marks.
-        flat: whether the names of the columns lie; else they stand.
+        above: upper edge of the first row, below title, legend, headings, column names and group marks.
+        heading: height of the title.
+        named: height of the column names.
+        marks: height of the group marks.
+        flat: whether the column names are horizontal; otherwise they are vertical.
     """
 
     width: float
@@ -158,7 +161,7 @@ class _Grid:
         photographs: bool,
         headings: bool,
     ) -> _Grid:
-        """The grid of maps of a shape (columns, rows, height, width) that fits a picture of at most `width`."""
+        """The layout for maps of shape (columns, rows, height, width) in a picture of at most `width`."""
         n_columns, n_rows, map_height, map_width = shape
         at_left = 0.04 + (_widest(rows) + 0.06 if rows else 0.0)
         cells = n_columns + photographs
@@ -186,19 +189,21 @@ class _Grid:
         )
 
     def left_of(self, column: int) -> float:
+        """Left edge of a column."""
         extra = 0.06 if self.photographs else 0.0
         return self.at_left + (column + self.photographs) * (self.side + self.GAP) + extra
 
     def top_of(self, row: int) -> float:
+        """Upper edge of a row."""
         return self.above + row * (self.side * self.ratio + self.GAP)
 
 
-def _draw_cell(picture: Picture, grid: _Grid, x: float, row: int, values: ArrayLike, **options: object) -> None:
-    """A map or a probe image whose left edge is at `x`."""
+def _draw_cell(picture: Picture, grid: _Grid, x: float, row: int, values: NDArray[Any], **options: Any) -> None:
+    """Draw a map or a probe image with its left edge at `x`."""
     cell = grid.side * grid.ratio
     y = grid.height - grid.top_of(row) - cell
     axes = picture.add_axes((x / grid.width, y / grid.height, grid.side / grid.width, cell / grid.height))
-    axes.imshow(values, aspect="auto", interpolation="antialiased", **options)  # type: ignore[arg-type]  # options are imshow's
+    axes.imshow(values, aspect="auto", interpolation="antialiased", **options)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -214,13 +219,13 @@ def _draw_names(picture: Picture, grid: _Grid, texts: Sequence[str], column_name
 
 
 def _draw_marks(picture: Picture, grid: _Grid, looks: Sequence[GroupLook]) -> None:
-    """The marks of the columns' groups."""
-    over = picture.add_axes((0.0, 1 - grid.above / grid.height, 1.0, grid.marks / grid.height))
-    over.set_axis_off()
-    over.set(xlim=(0, grid.width), ylim=(0, 1))
+    """Draw the group marks of the columns."""
+    strip = picture.add_axes((0.0, 1 - grid.above / grid.height, 1.0, grid.marks / grid.height))
+    strip.set_axis_off()
+    strip.set(xlim=(0, grid.width), ylim=(0, 1))
     for column, look in enumerate(looks):
         x = grid.left_of(column) + grid.side / 2
-        over.scatter([x], [0.5], s=16 * look.area, c=look.colour, marker=look.marker, lw=0)
+        strip.scatter([x], [0.5], s=16 * look.area, c=look.colour, marker=look.marker, lw=0)
 
 
 def _check_maps(
@@ -232,15 +237,13 @@ def _check_maps(
     n_columns, n_rows = array.shape[:2]
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0]
-        raise UsageError(f"a map of {column_names[bad[0]]!r} holds a value that is not a finite number")
+        raise UsageError(f"a map of {column_names[bad[0]]!r} contains a value that is not finite")
     if row_names is not None and len(row_names) != n_rows:
         raise UsageError(f"there are {len(row_names)} names for {n_rows} rows of maps")
     if headings is not None and len(headings) != n_columns:
         raise UsageError(f"there are {len(headings)} headings for {n_columns} columns of maps")
     if n_columns * n_rows > MAX_MAPS:
-        raise UsageError(
-            f"{n_columns} x {n_rows} maps are too many for one picture", "choose fewer models or fewer images"
-        )
+        raise UsageError(f"{n_columns} x {n_rows} maps are too many for one picture", "select fewer models or images")
     return array
 
 
@@ -252,7 +255,7 @@ def _check_images(images: ArrayLike, n_rows: int) -> NDArray[np.uint8]:
 
 
 def _inches(text: str) -> float:
-    """Width of a small text in inches."""
+    """Width of a text of size `SMALL` in inches."""
     return float(TextPath((0, 0), text, size=SMALL).get_extents().x1) / 72 if text.strip() else 0.0
 
 
@@ -263,7 +266,7 @@ def _widest(texts: Sequence[str]) -> float:
 def _draw_headings(
     picture: Picture, headings: Sequence[str], left_of: Callable[[int], float], side: float, y: float
 ) -> None:
-    """One line and name above each run of columns with the same heading."""
+    """Draw a line and the heading above each run of columns with the same heading."""
     width = picture.get_size_inches()[0]
     first = 0
     for column in range(1, len(headings) + 1):

@@ -1,7 +1,7 @@
 """Colours and shapes of groups: the same group looks the same in every picture.
 
-Eight colours that stay apart for people with protanopia, deuteranopia and tritanopia (a test simulates them) and a
-shape for each, so that a gray print loses nothing. The first four also differ in lightness.
+Eight colours that remain distinct with protanopia, deuteranopia and tritanopia (a test simulates them), each with a
+shape, so that groups can be told apart in a gray print. The first four also differ in lightness.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from modelspace.errors import UsageError
 
-#: (colour, matplotlib marker) in the order in which groups take them.
+#: (colour, matplotlib marker), in the order of assignment to groups.
 CYCLE = (
     ("#3465B0", "o"),
     ("#F0A030", "^"),
@@ -38,10 +38,10 @@ class GroupLook:
     """How a group is drawn.
 
     Attributes:
-        label: the group's name as it stands in a legend.
+        label: the group's name in a legend.
         colour: "#RRGGBB".
         marker: a matplotlib marker.
-        count: how many models are in it.
+        count: number of models in the group.
     """
 
     label: str
@@ -51,40 +51,40 @@ class GroupLook:
 
     @property
     def area(self) -> float:
-        """Factor on the marker size that makes all shapes look equally large."""
+        """Factor of the marker area that makes all shapes look equally large."""
         return {"D": 0.72, "P": 1.15, "X": 1.1, ".": 2.2, "s": 0.9, "h": 1.1, "p": 1.15}.get(self.marker, 1.0)
 
 
 def group_looks(groups: Sequence[str | None]) -> tuple[list[GroupLook], list[GroupLook]]:
     """Looks for a list of groups.
 
-    Groups of the paper keep their colours and shapes; others take those of the cycle that are free, in alphabetical
-    order. Where there are more groups than looks, the largest keep one and the rest are "other".
+    The paper's groups have fixed colours and shapes. Other groups get the free ones, in alphabetical order; if there
+    are too many, the largest groups get one each and the others are combined as "other".
 
     Args:
-        groups: the group of each of n models; None where it has none.
+        groups: the group of each of n models, or None.
 
     Returns:
-        The look of each model, n long, and the looks in legend order, without repetition.
+        The look of each of the n models, and the distinct looks in legend order.
     """
     counts = Counter(group for group in groups if group is not None)
     fixed = [name for name in TASKONOMY if name in counts]
     free = [look for look, name in zip(CYCLE, TASKONOMY, strict=False) if name not in counts] + list(CYCLE[4:])
     named = sorted((name for name in counts if name not in TASKONOMY), key=lambda name: (-counts[name], name))
-    kept, rest = sorted(named[: len(free)]), named[len(free) :]
+    largest, others = sorted(named[: len(free)]), named[len(free) :]
 
     looks = {name: GroupLook(name, *CYCLE[TASKONOMY.index(name)], counts[name]) for name in fixed}
-    looks |= {name: GroupLook(name, *look, counts[name]) for name, look in zip(kept, free, strict=False)}
+    looks |= {name: GroupLook(name, *look, counts[name]) for name, look in zip(largest, free, strict=False)}
     legend = list(looks.values())
-    if rest:
-        other = GroupLook(OTHER, *_OTHER_LOOK, sum(counts[name] for name in rest))
+    if others:
+        other = GroupLook(OTHER, *_OTHER_LOOK, sum(counts[name] for name in others))
         legend.append(other)
-        looks |= dict.fromkeys(rest, other)
-    without = sum(group is None for group in groups)
-    nothing = GroupLook(NO_GROUP, *_NO_GROUP_LOOK, without)
-    if without and counts:
-        legend.append(nothing)
-    return [nothing if group is None else looks[group] for group in groups], legend
+        looks |= dict.fromkeys(others, other)
+    n_ungrouped = sum(group is None for group in groups)
+    ungrouped = GroupLook(NO_GROUP, *_NO_GROUP_LOOK, n_ungrouped)
+    if n_ungrouped and counts:
+        legend.append(ungrouped)
+    return [ungrouped if group is None else looks[group] for group in groups], legend
 
 
 def as_list(names: Sequence[str], groups: Mapping[str, str | None] | Sequence[str | None] | None) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""The affinity matrix in leaf order, with the tree at its side."""
+"""The affinity matrix in leaf order, next to the tree."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from modelspace.plots.groups import GroupLook, as_list, group_looks
 from modelspace.plots.legend import draw_group_legend, legend_height
 from modelspace.plots.tree import Row, draw_branches
 
-#: More models than this have no names at the edges.
+#: Largest number of models with names at the edges.
 MAX_NAMES = 90
 
 _LONGEST = 30
 
-# White to nearly black through yellow-green and blue: its lightness falls evenly, so a gray print reads the same.
+# White to nearly black through yellow-green and blue; lightness decreases evenly, so it can be read in a gray print.
 AFFINITY_COLOURS = LinearSegmentedColormap.from_list(
     "modelspace_affinity", ["#FFFFF2", "#DCEBB4", "#93CFA6", "#3FA5AE", "#23719F", "#26397D", "#0C0A33"]
 )
@@ -41,29 +41,29 @@ def heatmap_figure(
 ) -> Picture:
     """Draw an affinity matrix, rows and columns in the order of a tree's leaves.
 
-    The colours span the affinities between different models, from the lowest or 0 to the 99.5th percentile; the models'
-    affinities with themselves (1) are left gray. Where most affinities are small beside the largest, the colours follow
-    the square root, so that small ones can be told apart; the colour bar's ticks show it.
+    The colours span the affinities of different models, from the lowest or 0 to the 99.5th percentile; the diagonal
+    is gray. If most affinities are small compared with the largest, the colours follow the square root, so that small
+    ones can be told apart; the ticks of the colour bar show this.
 
     Args:
         names: n model names.
         affinity: (n, n), symmetric, unit diagonal.
         groups: the group of each model, by name or in order.
-        tree: over the same names; None: average linkage.
+        tree: of the same models; None: average linkage.
         title: printed above.
         width: in inches; the height is nearly the same.
 
     Returns:
-        The picture; `facts["range"]` are the affinities at the ends of the colours.
+        The picture; `facts["range"]` is the range of affinities of the colours.
 
     Raises:
-        UsageError: for a matrix that is no affinity, or a tree of other models.
+        UsageError: not an affinity matrix, or a tree of other models.
     """
     matrix = check_affinity(names, affinity)
     if tree is None:
         tree = build_tree(names, matrix)
     if sorted(tree.names) != sorted(names):
-        raise UsageError("the tree is of other models than the matrix", "build both from the same names")
+        raise UsageError("the tree and the matrix have different models", "build both from the same names")
     n = len(names)
     number = {name: i for i, name in enumerate(names)}
     order = np.array([number[tree.names[leaf]] for leaf in tree.order])
@@ -72,7 +72,7 @@ def heatmap_figure(
 
     named = n <= MAX_NAMES
     texts = [shorten(names[i], _LONGEST) for i in order]
-    # A row's height and the text's size follow from each other; text of less than 3.2 points is not readable.
+    # Row height and font size depend on each other; text of less than 3.2 points is not readable.
     longest = max(map(len, texts)) if named else 0
     heading = 0.28 if title else 0.04
     above = heading + legend_height(legend) + 0.06
@@ -105,8 +105,8 @@ def heatmap_figure(
         axes.set_yticks(range(n), texts, fontsize=size)
         axes.set_xticks(range(n), texts, fontsize=size, rotation=90)
 
-    beside = add_axes(0.03 + at_left + gap, below, strip, side)
-    _draw_strip(beside, [looks[leaf] for leaf in tree.order])
+    strip_axes = add_axes(0.03 + at_left + gap, below, strip, side)
+    _draw_strip(strip_axes, [looks[leaf] for leaf in tree.order])
     branches = add_axes(0.03, below, at_left, side)
     branches.set_axis_off()
     heights = tree.linkage[:, 2]
@@ -121,7 +121,7 @@ def heatmap_figure(
         picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
     if legend:
         draw_group_legend(picture, legend, y=1 - heading / height)
-    # Under the tree there is room in every size of the picture.
+    # There is always room below the tree.
     bar = add_axes(0.17, below - 0.20, at_left - 0.22, 0.07)
     _draw_bar(picture, bar, norm, matrix)
     picture.facts["range"] = (float(norm.vmin or 0), float(norm.vmax or 0))
@@ -140,7 +140,7 @@ def _norm(matrix: NDArray[np.float64]) -> Normalize:
 
 
 def _draw_strip(axes: Axes, looks: list[GroupLook]) -> None:
-    """A column of group colours beside the rows."""
+    """A column of group colours next to the rows."""
     axes.imshow(np.array([[to_rgb(look.colour)] for look in looks]), aspect="auto", interpolation="nearest")
     axes.set_axis_off()
 

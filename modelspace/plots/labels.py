@@ -1,8 +1,8 @@
-"""Where to write names on a map so that none lies on another.
+"""Placement of labels without overlaps.
 
-Greedy placement: each label takes the cheapest free place of a fan of candidates around its point: at the side first,
-then further out on a thin line. It never lies on a label that is there, nor outside the map; covering a point or
-crossing a line costs.
+Greedy placement: each label gets the cheapest free position of a fan of candidates around its point, first adjacent to
+the point, then further out with a leader line. Labels never overlap or leave the bounds; covering a point or crossing
+a line has a cost.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Directions in the order in which they are liked: right, left, above, below, then the diagonals.
+# Directions in order of preference: right, left, above, below, then the diagonals.
 _ANGLES = np.radians([0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240, 15, 165, 345, 195, 75, 105, 285, 255])
 
 
 @dataclass(frozen=True)
 class Place:
-    """A label's box and the line to its point, in the units of the points that came in.
+    """A label's box and the line to its point, in the unit of the points.
 
     Attributes:
         index: of the point.
-        x, y: lower left corner of the box.
-        width, height: of the box.
-        line: ((x, y), (x, y)) from the point to the box; None where the label stands beside its point.
+        x: left edge of the box.
+        y: lower edge of the box.
+        width: of the box.
+        height: of the box.
+        line: ((x, y), (x, y)) from the point to the box; None if the label is adjacent to its point.
     """
 
     index: int
@@ -51,17 +53,17 @@ def place_labels(
     """Find places for as many labels as possible.
 
     Args:
-        points: (n, 2) every point on the map, in pixels.
-        sizes: (n, 2) width and height of each point's label, in pixels; rows of points not in `order` are not read.
-        radius: of a drawn point.
-        bounds: (left, bottom, right, top) that labels must not leave.
+        points: (n, 2) all points, in pixels.
+        sizes: (n, 2) width and height of each point's label, in pixels; only rows in `order` are used.
+        radius: of a drawn point, in pixels.
+        bounds: (left, bottom, right, top) of the area for labels.
         order: the points to label, most important first.
-        reach: how far from its point a label may stand.
-        limit: no more labels than this.
-        cover: cost of covering a point, in units of the distance to one's own; infinity forbids it.
+        reach: largest distance of a label from its point.
+        limit: largest number of labels.
+        cover: cost of covering a point, in units of the distance from the label's point; infinity forbids it.
 
     Returns:
-        A place for each label that found one.
+        The places of the labels that fit.
     """
     places: list[Place] = []
     boxes = np.empty((0, 4))
@@ -78,7 +80,7 @@ def place_labels(
         distance = np.repeat(rings, len(_ANGLES))
         angle = np.tile(_ANGLES, len(rings))
         dx, dy = np.cos(angle), np.sin(angle)
-        # The box touches the candidate point with the side or corner that faces its own point.
+        # The box touches the candidate position with the side or corner that faces its point.
         x = px + dx * distance - width * (1 - dx) / 2
         y = py + dy * distance - height * (1 - dy) / 2
         box = np.column_stack([x, y, x + width, y + height])
@@ -104,7 +106,7 @@ def place_labels(
         with np.errstate(invalid="ignore"):
             cost[candidates] += np.where(covered > 0, cover * covered, 0.0)
         if len(lines):
-            # A label on another's line, or two lines that cross, make it unclear whose name it is.
+            # Labels on lines and crossing lines make it unclear which point a label belongs to.
             cost[candidates] += 60 * line_hits_box(lines, box[candidates]).sum(axis=1)
             cost[candidates] += 60 * _lines_cross(leader[candidates], lines).sum(axis=1)
         if len(boxes):
@@ -112,8 +114,8 @@ def place_labels(
         best = int(candidates[np.argmin(cost[candidates])])
         if not np.isfinite(cost[best]):
             continue
-        beside = distance[best] <= radius + 6.0
-        line = None if beside else ((float(px), float(py)), (float(end[best, 0]), float(end[best, 1])))
+        is_adjacent = distance[best] <= radius + 6.0
+        line = None if is_adjacent else ((float(px), float(py)), (float(end[best, 0]), float(end[best, 1])))
         places.append(Place(index, float(x[best]), float(y[best]), float(width), float(height), line))
         boxes = np.vstack([boxes, box[best]])
         if line is not None:
@@ -122,7 +124,7 @@ def place_labels(
 
 
 def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(p, 4), (q, 4) boxes (left, bottom, right, top) -> (p, q) whether they share more than an edge."""
+    """(p, 4), (q, 4) boxes (left, bottom, right, top) -> (p, q) whether they overlap; touching does not count."""
     result: NDArray[np.bool_] = (
         (a[:, None, 0] < b[None, :, 2])
         & (b[None, :, 0] < a[:, None, 2])
@@ -139,18 +141,18 @@ def line_hits_box(lines: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDA
     leave = np.ones((len(boxes), len(lines)))
     inside = np.ones((len(boxes), len(lines)), dtype=bool)
     for origin, delta, low, high in ((x0, x1 - x0, boxes[:, 0], boxes[:, 2]), (y0, y1 - y0, boxes[:, 1], boxes[:, 3])):
-        still = np.abs(delta) < 1e-9
-        step = np.where(still, 1.0, delta)
+        parallel = np.abs(delta) < 1e-9
+        step = np.where(parallel, 1.0, delta)
         a = (low[:, None] - origin) / step
         b = (high[:, None] - origin) / step
-        inside &= ~still | ((origin > low[:, None]) & (origin < high[:, None]))
-        enter = np.where(still, enter, np.maximum(enter, np.minimum(a, b)))
-        leave = np.where(still, leave, np.minimum(leave, np.maximum(a, b)))
+        inside &= ~parallel | ((origin > low[:, None]) & (origin < high[:, None]))
+        enter = np.where(parallel, enter, np.maximum(enter, np.minimum(a, b)))
+        leave = np.where(parallel, leave, np.minimum(leave, np.maximum(a, b)))
     return inside & (enter < leave)
 
 
 def _lines_cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(p, 4), (q, 4) segments -> (p, q) whether they cross in their insides."""
+    """(p, 4), (q, 4) segments -> (p, q) whether they cross, excluding their ends."""
 
     def side(ax: Array, ay: Array, bx: Array, by: Array, cx: Array, cy: Array) -> Array:
         result: Array = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)

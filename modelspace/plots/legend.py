@@ -1,16 +1,16 @@
-"""The row of group shapes above a picture."""
+"""The legend of groups above a picture."""
 
 from __future__ import annotations
 
 from modelspace.plots.figure import Picture
 from modelspace.plots.groups import GroupLook
 
-#: Inches that one row of the legend takes.
+#: Height of one row of the legend in inches.
 HEIGHT = 0.24
 
 
 def draw_group_legend(picture: Picture, legend: list[GroupLook], y: float) -> None:
-    """Draw each group's shape, name and number of models, the upper left corner at (0, y) of the picture."""
+    """Draw each group's shape, name and number of models, with the upper left corner at (0, y) of the picture."""
     handles = []
     for look in legend:
         handle = picture.axes[0].scatter([], [], s=30 * look.area, c=look.colour, marker=look.marker, linewidths=0)
@@ -28,5 +28,5 @@ def draw_group_legend(picture: Picture, legend: list[GroupLook], y: float) -> No
 
 
 def legend_height(legend: list[GroupLook]) -> float:
-    """Inches that the legend takes; more than five groups are written in two rows."""
+    """Height of the legend in inches; more than five groups take two rows."""
     return HEIGHT * (0 if not legend else 1 if len(legend) <= 5 else 2)

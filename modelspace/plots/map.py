@@ -1,4 +1,4 @@
-"""The map of a space: models as points, groups as colours and shapes, names that do not lie on each other."""
+"""The projection of a space: models as points, groups as colours and shapes, names without overlaps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from modelspace.plots.groups import GroupLook, as_list, group_looks
 from modelspace.plots.labels import place_labels
 from modelspace.plots.legend import draw_group_legend, legend_height
 
-#: Up to this many models every one is named, if need be at the end of a thin line.
+#: Largest number of models that are all named, with leader lines where needed.
 NAME_ALL = 60
 
-# Longer names lose their middle; in full they stand in the atlas and in the tree's exports.
+# Longer names are cut in the middle; the atlas and the exported tree have them in full.
 _LONGEST = 30
 
 
@@ -37,28 +37,30 @@ def map_figure(
     width: float = 7.2,
     height: float = 5.6,
 ) -> Picture:
-    """Draw a map.
+    """Draw a projection.
 
     Args:
         names: n model names, n >= 1.
-        coordinates: (n, 2) places, as `modelspace.analysis.fit_projection` gives them.
-        groups: the group of each model, by name or in order; None where it has none.
-        recall: neighbour recall, printed below the map, since a projection can mislead.
+        coordinates: (n, 2) coordinates, as from `modelspace.analysis.fit_projection`.
+        groups: the group of each model, by name or in order; None for a model without one.
+        recall: printed below, since a projection can mislead.
         title: printed above.
-        max_labels: most names to write; None: all of up to `NAME_ALL` models, else about 45 spread over the map.
+        max_labels: largest number of names; None: all of up to `NAME_ALL` models, else about 45, evenly spread.
         width: in inches.
         height: in inches.
 
     Returns:
-        The picture; `facts["labels"]` is how many names found room.
+        The picture; `facts["labels"]` is the number of names that fit.
 
     Raises:
-        UsageError: for shapes that don't fit.
+        UsageError: shapes don't fit.
     """
     points = np.asarray(coordinates, dtype=np.float64)
     n = len(names)
     if points.shape != (n, 2) or n < 1 or not np.isfinite(points).all():
-        raise UsageError(f"places have shape {points.shape}, but there are {n} models", "every model needs its (x, y)")
+        raise UsageError(
+            f"coordinates have shape {points.shape}, but there are {n} models", "each model needs a pair (x, y)"
+        )
     looks, legend = group_looks(as_list(names, groups))
     picture = Picture(width, height)
     heading = 0.28 if title else 0.04
@@ -88,7 +90,7 @@ def _draw_points(
     axes: Axes, points: NDArray[np.float64], looks: list[GroupLook], legend: list[GroupLook], size: float
 ) -> None:
     for look in legend or [looks[0]]:
-        rows = np.array([i for i, own in enumerate(looks) if own.label == look.label])
+        rows = np.array([i for i, other in enumerate(looks) if other.label == look.label])
         axes.scatter(
             points[rows, 0],
             points[rows, 1],
@@ -104,7 +106,7 @@ def _draw_points(
 
 
 def _fit(axes: Axes, points: NDArray[np.float64], width: float, height: float, margin: float) -> None:
-    """Equal scale on both axes, everything inside, and some room for names."""
+    """Set equal scales on both axes, with all points inside and a margin for names."""
     low, high = points.min(axis=0), points.max(axis=0)
     middle, extent = (low + high) / 2, np.maximum(high - low, 1e-9)
     scale = max(extent[0] / (width * (1 - 2 * margin - 0.06)), extent[1] / (height * (1 - 2 * margin)))
@@ -123,7 +125,7 @@ def _write_names(
     *,
     every: bool,
 ) -> int:
-    """Write names and the lines to them; how many found room."""
+    """Draw names with their leader lines; returns the number of names that fit."""
     per_point = picture.dpi / 72
     pixels = axes.transData.transform(points)
     order = _by_crowding(pixels) if every else _spread_out(pixels, 2 * limit)
@@ -134,7 +136,7 @@ def _write_names(
         texts[i] = axes.text(
             0, 0, shorten(names[i], _LONGEST), fontsize=SMALL, va="bottom", zorder=5, path_effects=halo
         )
-        # The outline is measured, not the pixels of one resolution: the place must be right at any.
+        # Measured as an outline, not in pixels: the placement must hold at any resolution.
         outline = TextPath((0, 0), texts[i].get_text(), size=SMALL, prop=texts[i].get_fontproperties())
         sizes[i] = outline.get_extents().x1 * per_point + 1.0, 1.08 * SMALL * per_point
     box = axes.get_window_extent()
@@ -163,19 +165,19 @@ def _write_names(
 
 
 def _by_crowding(pixels: NDArray[np.float64]) -> list[int]:
-    """Points with the nearest neighbours first: they have the least choice."""
+    """Points with the nearest neighbours first, since they have the fewest free positions."""
     if len(pixels) < 3:
         return list(range(len(pixels)))
-    far = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
-    return [int(i) for i in np.argsort(np.sort(far, axis=1)[:, 1:4].mean(axis=1), kind="stable")]
+    distances = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
+    return [int(i) for i in np.argsort(np.sort(distances, axis=1)[:, 1:4].mean(axis=1), kind="stable")]
 
 
 def _spread_out(pixels: NDArray[np.float64], count: int) -> list[int]:
-    """Points that cover the map evenly: from the most central on, always the one furthest from those taken."""
+    """Evenly spread points: the most central one, then always the one furthest from those selected."""
     first = int(np.linalg.norm(pixels - np.median(pixels, axis=0), axis=1).argmin())
-    taken = [first]
-    far = np.linalg.norm(pixels - pixels[first], axis=1)
-    while len(taken) < min(count, len(pixels)):
-        taken.append(int(far.argmax()))
-        far = np.minimum(far, np.linalg.norm(pixels - pixels[taken[-1]], axis=1))
-    return taken
+    selected = [first]
+    distances = np.linalg.norm(pixels - pixels[first], axis=1)
+    while len(selected) < min(count, len(pixels)):
+        selected.append(int(distances.argmax()))
+        distances = np.minimum(distances, np.linalg.norm(pixels - pixels[selected[-1]], axis=1))
+    return selected

@@ -1,4 +1,4 @@
-"""A report of a space: counts, map, tree, heatmap, duplicates, outliers and hubs, as Markdown or as one HTML file."""
+"""A report of a space: counts, projection, tree, heatmap, duplicates, outliers and hubs, as Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from modelspace.plots.heatmap import heatmap_figure
 from modelspace.plots.map import map_figure
 from modelspace.plots.tree import tree_figure
 
-# Tables are cut after this many rows, and say so.
+# Largest number of rows of a table; longer ones are cut, with a note.
 _ROWS = 40
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: words, then a table or a picture.
+    """One section of a report: text, then a picture or a table.
 
     Attributes:
         heading: its title.
         words: paragraphs of plain text.
-        table: rows of cells, the first one the heads; empty for none.
+        table: rows of cells, the first is the header; empty for no table.
         picture: a figure, or None.
-        picture_name: file name of the picture without suffix.
+        picture_name: file name of the picture, without suffix.
     """
 
     heading: str
@@ -49,11 +49,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A report. Show it in a notebook, or `save` it as .md (pictures beside it) or .html (one file).
+    """A report. Show it in a notebook, or `save` it as .md (pictures in a folder) or .html (one file).
 
     Attributes:
         title: of the report.
-        sections: its parts in order.
+        sections: in order.
     """
 
     title: str
@@ -77,13 +77,13 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def html(self) -> str:
-        """One file without scripts; pictures are inside it."""
+        """One HTML file without scripts; pictures are embedded."""
         parts = []
         for section in self.sections:
             parts.append(f"<h2>{html.escape(section.heading)}</h2>")
             parts += [f"<p>{html.escape(words)}</p>" for words in section.words]
             if section.picture is not None:
-                # As an image and not as inline SVG: the names in it stay text that no browser interprets.
+                # As an image, not inline SVG, so that browsers don't interpret the names in it.
                 code = base64.b64encode(section.picture.to_bytes("svg")).decode("ascii")
                 alt = html.escape(section.heading, quote=True)
                 parts.append(f'<img alt="{alt}" src="data:image/svg+xml;base64,{code}">')
@@ -103,18 +103,18 @@ class Report:
         )
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the report; the suffix says how: .html one file, .md with its pictures in a folder beside it.
+        """Write the report: .html as one file, .md with its pictures in a folder next to it.
 
         Returns:
             The files written, the report first.
 
         Raises:
-            UsageError: for another suffix, or when a file can't be written.
+            UsageError: another suffix, or a file can't be written.
         """
         target = Path(path)
         suffix = target.suffix.lower()
         if suffix not in (".html", ".htm", ".md"):
-            raise UsageError(f"{target.name!r} does not say what kind of report it is", "end it in .html or .md")
+            raise UsageError(f"{target.name!r} has no suffix of a report", "end it in .html or .md")
         written = [target]
         try:
             if suffix == ".md":
@@ -139,9 +139,8 @@ class Report:
         return f"<Report {self.title!r}: {', '.join(section.heading for section in self.sections)}>"
 
 
-_STYLE = """body {
-  font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em;
-  color: #1d2126; background: #fff; }
+_STYLE = """body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 900px; margin: 2em auto;
+  padding: 0 1em; color: #1d2126; background: #fff; }
 img { width: 100%; margin: 0.5em 0 1em; }
 table { border-collapse: collapse; margin: 0.5em 0 1.5em; }
 th, td { text-align: left; padding: 2px 14px 2px 0; border-bottom: 1px solid #d9dde1; overflow-wrap: anywhere; }
@@ -162,23 +161,23 @@ def make_report(
     more: Sequence[Section] = (),
     title: str = "Report of a space",
 ) -> Report:
-    """Put a report together.
+    """Create a report.
 
     Args:
         names: n model names.
         affinity: (n, n), symmetric, unit diagonal.
         groups: the group of each model, by name or in order.
-        coordinates: (n, 2) places on the map; None leaves the map out.
-        tree: over the same names; None: average linkage.
-        facts: further facts of the space, name -> value, for example method and probe set; written first.
-        threshold: affinity from which two models count as duplicates.
-        neighbours: numbers of each model's nearest (n, k), best first, and their affinities (n, k); None leaves the
-            list of them out.
-        more: further sections, put last.
+        coordinates: (n, 2) coordinates of the projection; None: no projection.
+        tree: of the same models; None: average linkage.
+        facts: further facts of the space, name -> value, for example method and probe set; printed first.
+        threshold: minimum affinity of duplicates.
+        neighbours: indices of each model's nearest (n, k), best first, and their affinities (n, k); None: no list of
+            neighbours.
+        more: further sections, placed last.
         title: of the report.
 
     Raises:
-        UsageError: as `check_affinity` and the figures do.
+        UsageError: as in `check_affinity` and the figures.
     """
     matrix = check_affinity(names, affinity)
     names = list(names)
@@ -189,42 +188,42 @@ def make_report(
     if coordinates is not None:
         recall = neighbour_recall(coordinates, affinity=matrix)
         picture = map_figure(names, coordinates, groups, recall=recall)
-        words = (f"Only nearness means something on this map, not its axes, and not all of it: {recall}.",)
+        words = (f"Only distances are meaningful on this map, not its axes, and they are approximate: {recall}.",)
         sections.append(Section("Map", words, picture=picture, picture_name="map"))
     by_name = dict(zip(names, as_list(names, groups), strict=True))
     words = (f"Clusters by {tree.method} linkage of the distances √(2 − 2s).",)
     sections.append(Section("Tree", words, picture=tree_figure(tree, by_name), picture_name="tree"))
     picture = heatmap_figure(names, matrix, groups, tree=tree)
-    words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is left gray.",)
+    words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is gray.",)
     sections.append(Section("Affinities", words, picture=picture, picture_name="heatmap"))
 
     if neighbours is not None:
         sections.append(_nearest(names, np.asarray(neighbours[0]), np.asarray(neighbours[1])))
     pairs = duplicates(names, matrix, threshold)
-    found = duplicate_groups(names, pairs)
-    words = (f"Pairs with an affinity of {threshold:g} or more: {len(pairs):,}, in groups of models: {len(found):,}.",)
+    copies = duplicate_groups(names, pairs)
+    words = (f"Pairs with an affinity of {threshold:g} or more: {len(pairs):,}, in groups of models: {len(copies):,}.",)
     rows: list[tuple[str, ...]] = [
         ("model", "model", "affinity"),
         *((p.first, p.second, f"{p.affinity:.4f}") for p in pairs),
     ]
     sections.append(Section("Duplicates", *_cut(words, rows)))
-    odd = outliers(names, matrix)
-    words = (
-        "Models whose mean distance to their 3 nearest lies 3 or more robust deviations above the median model's.",
-    )
+    isolated = outliers(names, matrix)
+    words = ("Models whose mean distance to their 3 nearest models is 3 or more robust deviations above the median.",)
     rows = [("model", "nearest", "affinity", "score")]
-    rows += [(x.name, x.nearest, f"{x.affinity:.4f}", f"{x.score:.1f}") for x in odd]
+    rows += [(x.name, x.nearest, f"{x.affinity:.4f}", f"{x.score:.1f}") for x in isolated]
     sections.append(Section("Outliers", *_cut(words, rows)))
-    everywhere = hubs(names, matrix) if n > 6 else []
-    words = ("Models that stand among the 5 nearest of more than 20 others: near to everybody, so they say little.",)
-    rows = [("model", "stands in so many lists"), *((name, str(count)) for name, count in everywhere)]
+    frequent = hubs(names, matrix) if n > 6 else []
+    words = (
+        "Models among the 5 nearest of more than 20 others: they are near to most models, so they are uninformative.",
+    )
+    rows = [("model", "neighbour lists"), *((name, str(count)) for name, count in frequent)]
     sections.append(Section("Hubs", *_cut(words, rows)))
     return Report(title, (*sections, *more))
 
 
 def _nearest(names: list[str], numbers: np.ndarray, affinities: np.ndarray) -> Section:
-    """Each model with the one to transfer from first."""
-    words = ("The first transfer source of each model, in the order of the space's own ranking.",)
+    """Each model with its best transfer source."""
+    words = ("The first transfer source of each model, as ranked by the space.",)
     rows: list[tuple[str, ...]] = [("model", "first source", "affinity")]
     if numbers.shape[1]:
         rows += [(name, names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, name in enumerate(names)]
@@ -246,7 +245,7 @@ def _counts(names: list[str], matrix: np.ndarray, groups: list[str | None], fact
 
 
 def _cut(words: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Words and a table, cut where it is long, or the word that there is nothing to list."""
+    """The words and the table, cut if it is long; "None." if it is empty."""
     if len(rows) == 1:
         return (*words, "None."), ()
     if len(rows) > _ROWS + 1:
@@ -255,7 +254,7 @@ def _cut(words: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str
 
 
 def _md(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no line breaks."""
+    """Text escaped for Markdown: no markup, no HTML, no line breaks."""
     line = " ".join(text.split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", line)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
@@ -19,7 +20,7 @@ from modelspace.plots.groups import GroupLook, as_list, group_looks
 from modelspace.plots.labels import line_hits_box, overlap
 from modelspace.plots.legend import draw_group_legend, legend_height
 
-#: Trees of more models are drawn with this many rows: the smallest clusters become triangles with a count.
+#: Largest number of rows of a drawn tree; in larger trees, the smallest clusters become triangles with a count.
 MAX_ROWS = 80
 
 _ROW = 0.128  # inches per row: SMALL text with a little air
@@ -29,11 +30,11 @@ _SUPPORT_SIZE = 4.6
 
 @dataclass(frozen=True)
 class Row:
-    """One row at the right edge of a drawn tree: a model, or a cluster that is folded together.
+    """One row at the right edge of a drawn tree: a model, or a folded cluster.
 
     Attributes:
-        node: its number in the tree.
-        leaves: the models below it, from left to right.
+        node: its node number in the tree.
+        leaves: the leaf numbers below it, from left to right.
     """
 
     node: int
@@ -52,22 +53,21 @@ def tree_figure(
     """Draw a tree.
 
     The horizontal axis is the distance √(2 − 2s) at which clusters join. Numbers at the nodes are the bootstrap support
-    in percent, where the tree has it. Clusters of one group only are drawn in its colour.
+    in percent, if the tree has it. Clusters of a single group have its colour.
 
     Args:
         tree: any tree.
         groups: the group of each model, by name or in the order of `tree.names`.
         title: printed above.
-        max_rows: larger trees are cut into this many clusters, which are drawn as triangles: the name of the model in
-            the middle of the cluster, how many others, and a bar of the groups.
+        max_rows: larger trees are cut into this number of clusters, drawn as triangles with the name of the model in
+            the middle of the cluster, the number of other models, and a bar of the groups.
         width: in inches; the height follows from the number of rows.
 
     Returns:
-        The picture; `facts["rows"]` is how many rows it has.
+        The picture; `facts["rows"]` is the number of rows.
     """
     n = tree.n_leaves
-    own_groups = as_list(tree.names, groups)
-    looks, legend = group_looks(own_groups)
+    looks, legend = group_looks(as_list(tree.names, groups))
     rows = [Row(node, tree.leaves_below(node)) for node in tree.cut_nodes(min(n, max(2, max_rows)))]
     heading = 0.28 if title else 0.04
     above = heading + legend_height(legend) + 0.04
@@ -101,8 +101,8 @@ def _row_text(tree: Tree, row: Row) -> str:
 def _axis(axes: Axes, tree: Tree) -> float:
     """Set up the horizontal axis; returns the distance at its right end.
 
-    Models of a space are often all nearly orthogonal, and every merge lies near √2. The axis then begins near the first
-    merge and says so, or the tree would be a comb.
+    Models are often nearly orthogonal, so that every merge is near √2. The axis then begins near the first merge, and
+    its label says so; otherwise the tree would look like a comb.
     """
     heights = tree.linkage[:, 2]
     top = float(heights.max()) if len(heights) else 1.0
@@ -121,7 +121,7 @@ def _axis(axes: Axes, tree: Tree) -> float:
     label += f"; the axis begins at {start:.2f}, not at 0" if start else ""
     if tree.support is not None:
         label += "\nnumbers: support in %, the share of resampled probe sets in which the same cluster appears"
-    # As text of its own: an axis label's distance would depend on the tick labels.
+    # A separate text, because the position of an axis label depends on the tick labels.
     axes.annotate(
         label, (0, 0), (0, -15), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=BODY
     )
@@ -131,7 +131,7 @@ def _axis(axes: Axes, tree: Tree) -> float:
 def draw_branches(
     axes: Axes, tree: Tree, rows: Sequence[Row], looks: list[GroupLook], start: float, linewidth: float = 0.9
 ) -> list[list[tuple[float, float]]]:
-    """Draw the merges above the rows; row i lies at y = i, counted from the top.
+    """Draw the merges above the rows; row i is at y = i, counted from the top.
 
     Returns:
         The lines drawn: two (distance, row) points each.
@@ -140,11 +140,11 @@ def draw_branches(
     place = {row.node: float(i) for i, row in enumerate(rows)}
     colour: dict[int, str] = {}
     for row in rows:
-        own = {looks[leaf].colour for leaf in row.leaves if looks[leaf].label != "no group"}
-        colour[row.node] = own.pop() if len(own) == 1 else LINE
+        group_colours = {looks[leaf].colour for leaf in row.leaves if looks[leaf].label != "no group"}
+        colour[row.node] = group_colours.pop() if len(group_colours) == 1 else LINE
     lines: list[list[tuple[float, float]]] = []
     colours = []
-    # Merges are numbered from the lowest up, so children come before their parents.
+    # Merges are numbered by height, so children precede their parents.
     for node in range(n, 2 * n - 1):
         left, right = tree.children(node)
         if left not in place or right not in place:
@@ -175,13 +175,15 @@ def _draw_rows(
 ) -> None:
     folded = any(len(row.leaves) > 1 for row in rows)
     across = axes.get_yaxis_transform()  # x in axes fractions, y in rows
-    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]  # not in a subfigure
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # no subfigures are used
+    inch = 1 / (figure.get_size_inches()[0] * axes.get_position().width)
     largest = max(len(row.leaves) for row in rows)
     for look in legend:
-        at = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]
+        ys = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]
         axes.scatter(
-            [1 + 0.055 * inch] * len(at),
-            at,
+            [1 + 0.055 * inch] * len(ys),
+            ys,
             s=15 * look.area,
             c=look.colour,
             marker=look.marker,
@@ -194,8 +196,8 @@ def _draw_rows(
         if len(row.leaves) > 1:
             half = 0.16 + 0.26 * np.log(len(row.leaves)) / np.log(largest)
             tip = tree.height(row.node)
-            own = {looks[leaf].colour for leaf in row.leaves}
-            colour = own.pop() if len(own) == 1 else LINE
+            group_colours = {looks[leaf].colour for leaf in row.leaves}
+            colour = group_colours.pop() if len(group_colours) == 1 else LINE
             corners = [(tip, i), (start, i - half), (start, i + half)]
             axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, 0.3), edgecolor=colour, lw=0.5))
         if folded:
@@ -222,7 +224,7 @@ def _draw_shares(
 def _draw_support(
     picture: Picture, axes: Axes, tree: Tree, rows: Sequence[Row], lines: list[list[tuple[float, float]]]
 ) -> None:
-    """Support in percent at each node except the root (100 by definition), placed where it crosses the fewest lines."""
+    """Print support in percent next to each node except the root (100 by definition), crossing the fewest lines."""
     assert tree.support is not None
     n = tree.n_leaves
     place = {row.node: float(i) for i, row in enumerate(rows)}

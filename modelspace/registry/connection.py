@@ -1,6 +1,6 @@
 """Opening the registry file: locking, sandboxing, and what DuckDB's errors mean.
 
-Many processes may read the file, or one may write it; DuckDB locks the file meanwhile. This module adds:
+Many processes may read the file, or one may write it; DuckDB locks the file while it is open. This module adds:
 
 - A writer first locks a second file, `<registry>.lock`. DuckDB's own lock silently disappears when the same process
   opens and closes the registry file in any other way, and then two writers overwrite each other's rows.

@@ -63,11 +63,10 @@ def entries_of(models: str | Path | Iterable[Mapping[str, Any] | Entry]) -> list
     """The entries of a manifest file or catalog, or of the given mappings."""
     if isinstance(models, str | Path):
         return manifest.read(models)
-    values = list(models)
-    entries = [value for value in values if isinstance(value, Entry)]
-    if len(entries) == len(values):
-        return entries
-    return manifest.from_mappings(values)  # type: ignore[arg-type]  # mappings, as documented
+    values: list[Any] = list(models)
+    if all(isinstance(value, Entry) for value in values):
+        return values
+    return manifest.from_mappings(values)
 
 
 @renamed_argument("told", "on_outcome")
@@ -164,7 +163,7 @@ def plan(path: Path, entries: Sequence[Entry], replacing: bool = False) -> list[
 
 
 def _is_same(entry: Entry, row: ModelRow) -> bool:
-    """Whether a registered model is the entry's, judging without loading it."""
+    """Whether a registered model is the entry's, as far as this shows without loading it."""
     card, options = row.card, entry.options
     layer, weights = options.get("layer"), options.get("weights")
     # A user-given layer is stored as it was given, which may be a pattern.

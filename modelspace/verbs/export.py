@@ -1,6 +1,6 @@
-"""What a registry holds, as files for other programs: tables, matrices, vectors, maps, a tree.
+"""Exporting a registry to files for other programs: tables, matrices, vectors, maps, a tree.
 
-Every file is written under a temporary name and renamed, so that nobody ever reads half of one.
+Every file is written under a temporary name and then renamed, so that an incomplete file is never read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modelspace.spaces.kinds import MapSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
 
-#: What can be written, and in which formats; the first is what a folder gets.
+#: What can be exported, and its formats; the first is the default in a folder.
 WHAT: dict[str, tuple[str, ...]] = {
     "models": ("parquet", "csv", "json"),
     "affinity": ("parquet", "csv", "npy"),
@@ -34,11 +34,11 @@ WHAT: dict[str, tuple[str, ...]] = {
     "tree": ("newick", "json"),
     "maps": ("npy",),
 }
-#: What a folder gets where nothing is named: all but the maps, which are large.
+#: Exported to a folder by default: all but the maps, which are large.
 DEFAULT = ("models", "affinity", "vectors", "neighbours", "tree")
-#: What a single file gets where its format alone is known.
+#: Default content of a single file, by its format.
 DEFAULT_OF = {"parquet": "models", "csv": "models", "json": "models", "npy": "vectors", "newick": "tree"}
-#: Formats by suffix; the first of a format is what its files are called in a folder.
+#: Formats by suffix; files in a folder get the first suffix of their format.
 SUFFIXES = {
     ".parquet": "parquet",
     ".csv": "csv",
@@ -57,14 +57,14 @@ Columns = dict[str, tuple[str, Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Options:
-    """How the files are made.
+    """Export options.
 
     Attributes:
         space: name or id; None: the default space.
         where: SQL condition on the table `models`.
-        wide: the affinities as a square table, a column per model, instead of a row per pair.
-        k: neighbours of each model.
-        dtype: of .npy files of vectors and affinities; maps are float32.
+        wide: write the affinities as a square table with a column per model, instead of a row per pair.
+        k: number of neighbours of each model.
+        dtype: data type of .npy files of vectors and affinities; maps are float32.
         method: linkage of the tree.
     """
 
@@ -85,53 +85,54 @@ def export(
     if options.k < 1:
         raise UsageError(f"k must be at least 1, not {options.k}", "example: `k=5`")
     files = _files(target, what, format)
-    taken = [file for _, file, chosen in files for file in _all_of(file, chosen) if os.path.lexists(file)]
-    if taken and not force:
+    existing = [file for _, file, kind in files for file in _all_of(file, kind) if os.path.lexists(file)]
+    if existing and not force:
         raise ConflictError(
-            f"{taken[0]} exists already" + (f", and {len(taken) - 1} more" if len(taken) > 1 else ""),
+            f"{existing[0]} exists already" + (f", and {len(existing) - 1} more" if len(existing) > 1 else ""),
             "choose another name, or `force=True` to overwrite",
         )
-    made = []
-    for name, file, chosen in files:
+    exported = []
+    for name, file, kind in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        made += _WRITERS[name](path, file, chosen, options, force)
-    return made
+        exported += _WRITERS[name](path, file, kind, options, force)
+    return exported
 
 
 def _files(target: Path, what: Sequence[str], format: str | None) -> list[tuple[str, Path, str]]:
-    """(what, file, format) of everything to be written.
+    """(content, file, format) of each file to write.
 
     Raises:
-        UsageError: they don't go together.
+        UsageError: target, contents and format don't fit together.
     """
     for name in what:
         if name not in WHAT:
-            raise UsageError(f"{name!r} can't be exported", did_you_mean(name, WHAT, f"there are: {', '.join(WHAT)}"))
+            raise UsageError(f"{name!r} can't be exported", did_you_mean(name, WHAT, f"available: {', '.join(WHAT)}"))
     if format is not None and format not in FORMATS:
-        raise UsageError(f"{format!r} is no format", did_you_mean(format, FORMATS, f"there are: {', '.join(FORMATS)}"))
-    told = SUFFIXES.get(target.suffix.lower())
+        raise UsageError(
+            f"unknown format {format!r}", did_you_mean(format, FORMATS, f"available: {', '.join(FORMATS)}")
+        )
     if target.is_dir() or not target.suffix:
-        chosen = list(dict.fromkeys(what or DEFAULT))
+        contents = list(dict.fromkeys(what or DEFAULT))
         if what and format:
-            for name in chosen:
+            for name in contents:
                 _check(name, format)
         suffixes = {kind: suffix for suffix, kind in reversed(SUFFIXES.items())}
         files = []
-        for name in chosen:
+        for name in contents:
             kind = format if format is not None and format in WHAT[name] else WHAT[name][0]
             files.append((name, target / ("maps" if name == "maps" else f"{name}{suffixes[kind]}"), kind))
         return files
-    kind = format or told or ""
+    kind = format or SUFFIXES.get(target.suffix.lower(), "")
     if not kind:
         raise UsageError(
-            f"can't tell how to write {target.name!r}",
-            f"end its name in one of {', '.join(SUFFIXES)}; or name a folder",
+            f"unknown format of {target.name!r}",
+            f"use one of the suffixes {', '.join(SUFFIXES)}; or name a folder",
         )
     if len(what) > 1:
-        raise UsageError(f"{target.name} is one file, but {' and '.join(what)} are asked for", "name a folder")
+        raise UsageError(f"{' and '.join(what)} don't fit into the single file {target.name}", "name a folder")
     name = what[0] if what else DEFAULT_OF[kind]
     if name == "maps":
-        raise UsageError("maps are a file per model", "name a folder")
+        raise UsageError("maps are written to one file per model", "name a folder")
     _check(name, kind)
     return [(name, target, kind)]
 
@@ -142,7 +143,7 @@ def _check(name: str, kind: str) -> None:
 
 
 def _all_of(file: Path, kind: str) -> list[Path]:
-    """The files that one export writes, as far as they are known before: those of the maps are not."""
+    """The files that an export will write, as far as they are known in advance; those of maps are not."""
     return [file, _names_file(file)] if kind == "npy" and file.suffix else [file] if file.suffix else []
 
 
@@ -182,7 +183,7 @@ def _write_array(file: Path, array: np.ndarray, names: Sequence[str] | None) -> 
             np.save(out, array, allow_pickle=False)
 
     if names is not None:
-        # The names first: an array without its names would be of no use.
+        # Names first, because an array without names is useless.
         _write_text(_names_file(file), "".join(f"{name}\n" for name in names))
     _write(file, save)
 
@@ -209,7 +210,7 @@ def _write_table(file: Path, kind: str, columns: Columns) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """Numbers in full precision, as Python writes them; lists and dictionaries as JSON."""
+    """The value of a CSV cell: numbers in full precision, lists and dictionaries as JSON."""
     if isinstance(value, list | tuple | Mapping):
         return json.dumps(value, ensure_ascii=False)
     return value.isoformat() if isinstance(value, datetime) else value
@@ -219,21 +220,21 @@ def _done(file: Path, what: str, kind: str, rows: int) -> Exported:
     return Exported(str(file), what, kind, rows, file.stat().st_size)
 
 
-# ---- what is written
+# ---- one writer per content
 
 
 def _models(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
     with Registry.open(path) as registry:
         rows = registry.models(options.where)
         if options.space is not None:
-            held = set(registry.model_ids(registry.space(options.space).spec.space_id))
-            rows = [row for row in rows if row.model_id in held]
+            members = set(registry.model_ids(registry.space(options.space).spec.space_id))
+            rows = [row for row in rows if row.model_id in members]
     _write_table(file, kind, model_columns(rows))
     return [_done(file, "models", kind, len(rows))]
 
 
 def model_columns(rows: Sequence[ModelRow]) -> Columns:
-    """The table `models`, flat; lists and tags as DuckDB's own types."""
+    """The flat table `models`, with lists and tags in DuckDB's types."""
     cards = [row.card for row in rows]
     sizes = [card.preprocessing.input_size for card in cards]
     return {
@@ -254,7 +255,7 @@ def model_columns(rows: Sequence[ModelRow]) -> Columns:
         "uri": ("VARCHAR", [card.uri for card in cards]),
         "weights_sha256": ("VARCHAR", [card.weights_sha256 for card in cards]),
         "seconds": ("DOUBLE", [card.seconds for card in cards]),
-        # UTC, as in the registry; a time with a zone would need an extension of DuckDB's.
+        # UTC, as in the registry; a time with a zone would need a DuckDB extension.
         "added_at": ("TIMESTAMP", [row.added_at.replace(tzinfo=None) for row in rows]),
         "spaces": ("VARCHAR[]", [list(row.spaces) for row in rows]),
         "tags": ("MAP(VARCHAR, VARCHAR)", [dict(card.tags) for card in cards]),
@@ -262,10 +263,10 @@ def model_columns(rows: Sequence[ModelRow]) -> Columns:
 
 
 def _chosen(registry: Registry, options: Options) -> tuple[SpaceRow, dict[int, str]]:
-    """The space, and the names by id of its models that meet the condition, in order of position."""
+    """The space, and id -> name of its models that meet the condition, in order of position."""
     row = registry.space(options.space)
-    found = {model.model_id: model.card.name for model in registry.models(options.where)}
-    return row, {i: found[i] for i in registry.model_ids(row.spec.space_id) if i in found}
+    names = {model.model_id: model.card.name for model in registry.models(options.where)}
+    return row, {i: names[i] for i in registry.model_ids(row.spec.space_id) if i in names}
 
 
 def _matrix(path: Path, options: Options) -> tuple[list[int], list[str], np.ndarray]:
@@ -285,7 +286,7 @@ def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) 
         columns = {"name": ("VARCHAR", names)}
         columns |= {name: ("DOUBLE", matrix[:, i].tolist()) for i, name in enumerate(names) if name != "name"}
         if "name" in names:
-            raise UsageError("a model is called 'name', as the first column of a wide table", "leave `wide=` out")
+            raise UsageError("a model is called 'name', like the first column of a wide table", "leave `wide=` out")
     else:
         first, second = np.triu_indices(len(names), 1)
         columns = {
@@ -299,10 +300,10 @@ def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) 
 
 def _vectors(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
     with Registry.open(path) as registry:
-        row, chosen = _chosen(registry, options)
-        stored = [each for each in registry.embeddings(row.spec.space_id) if each.model_id in chosen]
-    names = [chosen[each.model_id] for each in stored]
-    matrix = coordinates.matrix([each.vector for each in stored])
+        space, name_of = _chosen(registry, options)
+        rows = [row for row in registry.embeddings(space.spec.space_id) if row.model_id in name_of]
+    names = [name_of[row.model_id] for row in rows]
+    matrix = coordinates.matrix([row.vector for row in rows])
     if kind == "npy":
         _write_array(file, matrix.astype(options.dtype), names)
     elif kind == "csv":
@@ -314,7 +315,7 @@ def _vectors(path: Path, file: Path, kind: str, options: Options, force: bool) -
     return [_done(file, "vectors", kind, len(names))]
 
 
-#: Columns of the table of neighbours, with DuckDB's types.
+#: Columns of the neighbours table, with DuckDB's types.
 NEIGHBOUR_COLUMNS = {
     "name": "VARCHAR",
     "rank": "INTEGER",
@@ -326,15 +327,15 @@ NEIGHBOUR_COLUMNS = {
 
 
 def _neighbours(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
-    """Each model's nearest as `nearest` ranks them, among the models that meet the condition."""
+    """Each model's neighbours, ranked as by `nearest`, among the models that meet the condition."""
     rows: list[tuple[str, int, str, float, float, float]] = []
     with Registry.open(path) as registry:
         space, names = _chosen(registry, options)
         models = {model.model_id: model for model in registry.models(options.where)}
         ranker = Ranker(registry, space, Ranking.of(space.spec), models if options.where else None)
         for model_id, name in names.items():
-            for near in ranker.rank(Target(name, model_id), options.k).records(models, options.k):
-                rows.append((name, near.rank, near.name, near.affinity, near.distance, near.score))
+            for record in ranker.rank(Target(name, model_id), options.k).records(models, options.k):
+                rows.append((name, record.rank, record.name, record.affinity, record.distance, record.score))
     columns: Columns = {
         name: (type_, [row[i] for row in rows]) for i, (name, type_) in enumerate(NEIGHBOUR_COLUMNS.items())
     }
@@ -346,31 +347,31 @@ def _tree(path: Path, file: Path, kind: str, options: Options, force: bool) -> l
     from modelspace.analysis import to_json, to_newick
     from modelspace.verbs.pictures.figures import cluster
 
-    found = cluster(path, options.space, options.where, None, method=options.method, support=None)
-    _write_text(file, to_newick(found.tree) if kind == "newick" else to_json(found.tree, found.groups))
-    return [_done(file, "tree", kind, found.tree.n_leaves)]
+    clustered = cluster(path, options.space, options.where, None, method=options.method, support=None)
+    _write_text(file, to_newick(clustered.tree) if kind == "newick" else to_json(clustered.tree, clustered.groups))
+    return [_done(file, "tree", kind, clustered.tree.n_leaves)]
 
 
 def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) -> list[Exported]:
     with Registry.open(path) as registry:
-        row, chosen = _chosen(registry, options)
+        row, names = _chosen(registry, options)
     space = space_of(row.spec)
     if not isinstance(space, MapSpace):
-        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "name another one with `space=`")
-    taken = [folder / f"{name}.npy" for name in chosen.values() if (folder / f"{name}.npy").exists()]
-    if taken and not force:
-        raise ConflictError(f"{taken[0]} exists already", "choose another folder, or `force=True` to overwrite")
+        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "choose another one with `space=`")
+    existing = [folder / f"{name}.npy" for name in names.values() if (folder / f"{name}.npy").exists()]
+    if existing and not force:
+        raise ConflictError(f"{existing[0]} exists already", "choose another folder, or `force=True` to overwrite")
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for model_id, name in chosen.items():
+    exported = []
+    for model_id, name in names.items():
         with Registry.open(path) as registry:
             blocks = list(registry.map_blocks(row.spec.space_id, model_id))
         maps = np.concatenate([space.unit_maps(block) for block in blocks])
         file = folder / f"{name}.npy"
-        # As the verb `maps` gives them: float64 would be twice the size of what 8 bits hold.
+        # float32, as from `ModelSpace.maps`: maps are stored with 8 bits, so float64 adds nothing but size.
         _write_array(file, maps.astype(np.float32), None)
-        made.append(_done(file, "maps", kind, len(maps)))
-    return made
+        exported.append(_done(file, "maps", kind, len(maps)))
+    return exported
 
 
 _WRITERS: dict[str, Callable[[Path, Path, str, Options, bool], list[Exported]]] = {

@@ -1,4 +1,4 @@
-"""Manifests: many models in one file, TOML or CSV, each with what the options of `add` say.
+"""Manifests: many models in one TOML or CSV file, each with the options of `add`.
 
     [defaults]
     task = "classification"
@@ -10,7 +10,7 @@
     weights = "resnet18.safetensors"
     input_size = 224
 
-Reading one runs no model and imports no torch. All mistakes of a file are reported at once.
+Reading a manifest runs no model and does not import torch. All mistakes in a file are reported at once.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from modelspace.names import check_name, did_you_mean, near_matches
 from modelspace.sources import PreprocessingFlags, parse_uri
 from modelspace.sources.fields import FIELDS
 
-#: The manifests that come with modelspace.
+#: The manifests that ship with modelspace.
 CATALOGS = Path(__file__).parents[1] / "catalogs"
 
-#: Fields of `modelspace.types.Preprocessing`, as they are written in an entry.
+#: Fields of `modelspace.types.Preprocessing`, as spelled in an entry.
 PREPROCESSING = tuple(entry.name for entry in fields(PreprocessingFlags))
 
 _TEXTS = ("name", "uri", "weights", "weights_key", "layer", "task", "data", "device", "trust_code", "needs")
-#: What an entry may say. Whatever else `modelspace.embedding.prepare.Request` has is allowed too (`_of_request`).
+#: Keys of an entry. All other fields of `modelspace.embedding.prepare.Request` are allowed too (`_request_fields`).
 KEYS = (*_TEXTS, *PREPROCESSING, "tags", "batch_size")
-#: What makes sense for one model only.
-_OF_ONE = ("name", "uri", "weights", "needs")
+#: Keys that make sense for one model only.
+_PER_MODEL = ("name", "uri", "weights", "needs")
 
 _DEFAULTS = "[defaults]"
 
-#: Kinds of addresses that are nothing but a path.
+#: Schemes whose address is just a path.
 FILE_SCHEMES = ("file", "onnx")
 
-#: At most so many mistakes are told.
-_TOLD = 20
+#: Maximum number of mistakes in the message.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Entry:
     """One model of a manifest.
 
     Attributes:
-        options: entries of `modelspace.embedding.prepare.Request`, with "model" unless the file gives no address.
+        options: fields of `modelspace.embedding.prepare.Request`, including "model" unless the address is missing.
         batch_size: images per pass, or None.
-        needs: where there is no address: what the user has to bring.
+        needs: what the user has to provide if there is no address.
         where: for messages, for example "line 12 (model 3, resnet18)".
     """
 
@@ -69,32 +69,32 @@ class Entry:
 
     @property
     def model(self) -> Any:
-        """The address, or a live module; None where the user has to bring something."""
+        """The address, or a live module; None if the user has to provide it."""
         return self.options.get("model")
 
     @property
     def name(self) -> str | None:
-        """The name to register the model under, if the file gives one."""
+        """The model's name, if given."""
         return self.options.get("name")
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return self.name or (self.model if isinstance(self.model, str) else type(self.model).__name__)
 
 
 class ManifestError(UsageError):
-    """A manifest that can't be used; `mistakes` has all of them, each with its place."""
+    """A manifest with mistakes; `mistakes` lists all of them, each with its location."""
 
     def __init__(self, what: str, mistakes: Sequence[str], hint: str = "") -> None:
-        told = [*mistakes[:_TOLD], *([f"... and {len(mistakes) - _TOLD} more"] if len(mistakes) > _TOLD else [])]
+        lines = [*mistakes[:_SHOWN], *([f"... and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else [])]
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n  ".join([f"{what} has {count}:", *told]), hint)
+        super().__init__("\n  ".join([f"{what} has {count}:", *lines]), hint)
         self.mistakes = tuple(mistakes)
 
 
 def catalogs() -> list[str]:
-    """Names of the manifests that come with modelspace."""
+    """Names of the manifests that ship with modelspace."""
     return sorted(path.stem for path in CATALOGS.glob("*.toml"))
 
 
@@ -102,7 +102,7 @@ def find(name: str | Path) -> Path:
     """The file of a manifest: a path, or the name of a catalog.
 
     Raises:
-        NotFoundError: neither.
+        NotFoundError: it is neither.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -111,59 +111,59 @@ def find(name: str | Path) -> Path:
         return CATALOGS / f"{name}.toml"
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not a manifest", "name the file, for example zoo.toml")
-    beside = [other.name for other in path.parent.glob("*") if other.suffix in (".toml", ".csv")]
-    known = f"catalogs that come with modelspace: {', '.join(catalogs())}"
-    meant = did_you_mean(str(name), [*catalogs(), *beside])
-    raise NotFoundError(f"there is no manifest {name}", f"{meant} {known}".strip())
+    siblings = [other.name for other in path.parent.glob("*") if other.suffix in (".toml", ".csv")]
+    available = f"catalogs that come with modelspace: {', '.join(catalogs())}"
+    suggestion = did_you_mean(str(name), [*catalogs(), *siblings])
+    raise NotFoundError(f"there is no manifest {name}", f"{suggestion} {available}".strip())
 
 
 def read(manifest: str | Path) -> list[Entry]:
-    """The models of a manifest file (.toml or .csv) or of a catalog, in its order.
+    """The models of a manifest file (.toml or .csv) or of a catalog, in order.
 
-    Relative paths in it, of weights and of files in addresses, are relative to its folder.
+    Relative paths of weights and of files in addresses are relative to the manifest's folder.
 
     Raises:
         NotFoundError: there is no such file or catalog.
-        ManifestError: what is wrong with it, all at once.
+        ManifestError: all mistakes in it.
     """
     path = find(manifest)
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise UsageError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     if path.suffix.lower() == ".csv":
         return _checked(path.name, *_csv_rows(path.name, text), path.parent)
     return _checked(path.name, *_toml_rows(path.name, text), path.parent)
 
 
 def from_mappings(values: Iterable[Mapping[str, Any]], base: Path | None = None) -> list[Entry]:
-    """The same from dictionaries, with "model" (an address or a live module) as another word for "uri".
+    """The same from dictionaries, with "model" (an address or a live module) as an alias of "uri".
 
     Args:
-        values: one dictionary for each model, with the entries of a manifest.
-        base: what relative paths are relative to; default: the current folder.
+        values: one dictionary per model, with the keys of a manifest.
+        base: folder of relative paths; default: the current folder.
 
     Raises:
-        ManifestError: what is wrong with them, all at once.
+        ManifestError: all mistakes in them.
     """
     rows = []
     for number, value in enumerate(values, 1):
-        given = dict(value)
-        if "model" in given and "uri" not in given:
-            given["uri"] = given.pop("model")
-        rows.append(_Row(f"model {number}", given))
+        entry = dict(value)
+        if "model" in entry and "uri" not in entry:
+            entry["uri"] = entry.pop("model")
+        rows.append(_Row(f"model {number}", entry))
     return _checked("the list of models", rows, [], base or Path.cwd())
 
 
 @dataclass(frozen=True)
 class _Row:
-    """What stands in the file for one model.
+    """One model as written in the file.
 
     Attributes:
-        where: what to call it in messages.
-        values: by key, those of [defaults] among them.
-        places: the line of each key, where known; of the beginning as "".
-        inherited: keys whose value is that of [defaults], where its mistakes are told once.
+        where: its name in messages.
+        values: key -> value, including those from [defaults].
+        places: key -> line, if known; "" -> first line.
+        inherited: keys whose value comes from [defaults], where its mistakes are reported once.
     """
 
     where: str
@@ -172,10 +172,11 @@ class _Row:
     inherited: Collection[str] = ()
 
     def at(self, key: str) -> str:
+        """The location of a key, for messages."""
         return f"line {self.places[key]} ({self.where})" if key in self.places else self.where
 
 
-# ---- the two kinds of files
+# ---- the two file formats
 
 
 def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
@@ -184,7 +185,7 @@ def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(name, [f"it is not TOML: {error}"], "docs/how-to/many-models.md has an example") from None
     mistakes = [
-        f"unknown table {key!r}{_meant(key, ('model', 'defaults'))}"
+        f"unknown table {key!r}{_suggestion(key, ('model', 'defaults'))}"
         for key in document
         if key not in ("model", "defaults")
     ]
@@ -196,19 +197,19 @@ def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
         mistakes.append("model is not a list of tables: write [[model]] before each")
         models = []
     lines = _lines(text, len(models))
-    mistakes += [f"{_DEFAULTS}: {key!r} belongs to one model, not to all" for key in defaults if key in _OF_ONE]
-    defaults = {key: value for key, value in defaults.items() if key not in _OF_ONE}
+    mistakes += [f"{_DEFAULTS}: {key!r} belongs to one model, not to all" for key in defaults if key in _PER_MODEL]
+    defaults = {key: value for key, value in defaults.items() if key not in _PER_MODEL}
     rows = [_Row(_DEFAULTS, defaults)] if defaults else []
     for number, (model, places) in enumerate(zip(models, lines, strict=True), 1):
         label = f"model {number}" + (f", {model['name']}" if isinstance(model.get("name"), str) else "")
-        rows.append(_Row(label, _over(defaults, model), places, set(defaults) - set(model)))
+        rows.append(_Row(label, _with_defaults(defaults, model), places, set(defaults) - set(model)))
     if not models and not mistakes:
         mistakes.append("it has no [[model]]")
     return rows, mistakes
 
 
-def _over(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's values over the defaults; tags are merged one by one."""
+def _with_defaults(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's values on top of the defaults; tags are merged key by key."""
     values = {**defaults, **model}
     if isinstance(defaults.get("tags"), dict) and isinstance(model.get("tags"), dict):
         values["tags"] = {**defaults["tags"], **model["tags"]}
@@ -216,24 +217,24 @@ def _over(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, An
 
 
 def _lines(text: str, count: int) -> list[dict[str, int]]:
-    """For each [[model]] the lines of its keys, and of its beginning as ""; empty for any other layout.
+    """For each [[model]], key -> line, and "" -> first line; empty if the file has another layout.
 
-    tomllib reports no lines. A manifest is flat enough to find them: only inside a multi-line string could something
-    look like a key, and then the count or a line number in a message is off, never the values read.
+    tomllib gives no line numbers. A manifest is flat enough to find them by pattern: only a multi-line string can
+    contain something that looks like a key, and that makes a line wrong in a message, never in what is read.
     """
-    found: list[dict[str, int]] = []
+    lines: list[dict[str, int]] = []
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(r"\s*\[\[\s*model\s*\]\]", line):
-            found.append({"": number})
+            lines.append({"": number})
             inside = True
         elif table := re.match(r"\s*\[+\s*([\w.]+)", line):
             inside = inside and table[1].startswith("model.")
             if inside:
-                found[-1].setdefault(table[1].removeprefix("model."), number)
+                lines[-1].setdefault(table[1].removeprefix("model."), number)
         elif inside and (key := re.match(r"""\s*["']?([\w-]+)["']?\s*[.=]""", line)):
-            found[-1].setdefault(key[1], number)
-    return found if len(found) == count else [{} for _ in range(count)]
+            lines[-1].setdefault(key[1], number)
+    return lines if len(lines) == count else [{} for _ in range(count)]
 
 
 def _csv_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
@@ -250,7 +251,7 @@ def _csv_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
             if not header:
                 header = [cell.strip() for cell in cells]
                 mistakes += [
-                    f"line {first}: column {column!r} is there twice"
+                    f"line {first}: column {column!r} occurs twice"
                     for column in sorted(set(header))
                     if header.count(column) > 1
                 ]
@@ -271,11 +272,11 @@ def _csv_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
     except csv.Error as error:
         raise ManifestError(name, [f"line {reader.line_num}: it is not CSV: {error}"]) from None
     if not rows and not mistakes:
-        mistakes.append("it has no line below the header")
+        mistakes.append("it has no row below the header")
     return rows, mistakes
 
 
-# ---- what stands in an entry
+# ---- one entry
 
 
 def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -> list[Entry]:
@@ -300,18 +301,18 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
             options = {"model": uri, **options}
         if "weights" in options:
             options["weights"] = _absolute(options["weights"], base)
-        if (stated := options.get("name")) is not None:
-            if stated in names:
-                mistakes.append(f"{row.at('name')}: the name {stated!r} is taken by {names[stated]}")
-            names.setdefault(stated, row.at("name"))
+        if (label := options.get("name")) is not None:
+            if label in names:
+                mistakes.append(f"{row.at('name')}: the name {label!r} is taken by {names[label]}")
+            names.setdefault(label, row.at("name"))
         if len(mistakes) == before:
             entries.append(Entry(options, batch_size, needs, row.at("")))
     for key, places in unknown.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-        mistakes.append(f"{places[0]}{more}: unknown entry {key!r}{_meant(key, [*KEYS, *_of_request()])}")
+        mistakes.append(f"{places[0]}{more}: unknown key {key!r}{_suggestion(key, [*KEYS, *_request_fields()])}")
     if mistakes:
         hint = (
-            f"an entry may have: {', '.join([*KEYS, *_of_request()])}"
+            f"available keys: {', '.join([*KEYS, *_request_fields()])}"
             if unknown
             else "docs/how-to/many-models.md has examples"
         )
@@ -320,23 +321,23 @@ def _checked(name: str, rows: Sequence[_Row], mistakes: list[str], base: Path) -
 
 
 class _WrongValueError(Exception):
-    """A value that an entry can't have; the text says why."""
+    """An invalid value of an entry; the text says why."""
 
 
 def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> tuple[dict[str, Any], int | None]:
-    """The values of an entry with the types that `Request` wants; what is wrong with them is put on the lists."""
+    """The values of an entry with the types of `Request`; mistakes and unknown keys are added to the lists."""
     options: dict[str, Any] = {}
-    stated: dict[str, Any] = {}
+    preprocessing: dict[str, Any] = {}
 
-    def fails(key: str, what: str) -> None:
+    def report(key: str, mistake: str) -> None:
         if key not in row.inherited:
-            mistakes.append(f"{row.at(key)}: {what}")
+            mistakes.append(f"{row.at(key)}: {mistake}")
 
     for key, value in row.values.items():
         if value is None:
             continue
         if key in PREPROCESSING:
-            stated[key] = value
+            preprocessing[key] = value
             continue
         read = _reader(key, value)
         if read is None:
@@ -346,33 +347,34 @@ def _options(row: _Row, mistakes: list[str], unknown: dict[str, list[str]]) -> t
         try:
             options[key] = read(key, value)
         except _WrongValueError as error:
-            fails(key, str(error))
+            report(key, str(error))
     try:
-        options |= {"preprocessing": _flags(stated)} if stated else {}
+        options |= {"preprocessing": _flags(preprocessing)} if preprocessing else {}
     except ModelspaceError as error:
-        own = [key for key in stated if key not in row.inherited]
-        fails([*own, *stated][0], _plain(_in_one_line(error)))
+        # At a key of the entry itself, if there is one: mistakes of [defaults] are reported there, once.
+        keys = sorted(preprocessing, key=lambda key: key in row.inherited)
+        report(keys[0], _plain(_in_one_line(error)))
     batch_size = options.pop("batch_size", None)
     return options, batch_size
 
 
 def _reader(key: str, value: Any) -> Callable[[str, Any], Any] | None:
-    """How the value of a key is read; None: there is no such key."""
+    """The function that reads the value of a key; None if there is no such key."""
     whole = key == "preprocessing" and not isinstance(value, str)
     live = key == "uri" and not isinstance(value, str | bool | int | float | list | dict)
     if whole or live:
-        return lambda _, given: given
+        return lambda _, value: value
     if key in _TEXTS:
         return _read_text
     if key in _READERS:
         return _READERS[key]
-    return _read_other if key in _of_request() else None
+    return _read_other if key in _request_fields() else None
 
 
 def _read_text(key: str, value: Any) -> str:
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or not text.strip():
-        raise _WrongValueError(f"{key} is not a text: {value!r}")
+        raise _WrongValueError(f"{key} is not a string: {value!r}")
     try:
         return check_name(text) if key == "name" else text
     except ModelspaceError as error:
@@ -382,7 +384,7 @@ def _read_text(key: str, value: Any) -> str:
 def _read_tags(key: str, value: Any) -> dict[str, str]:
     if isinstance(value, Mapping) and all(isinstance(v, str | int | float | bool) for v in value.values()):
         return {str(tag): _as_text(v) for tag, v in value.items()}
-    raise _WrongValueError('tags is not a table of texts: write tags = { group = "3D" }, or tags.group = "3D"')
+    raise _WrongValueError('tags is not a table of strings: write tags = { group = "3D" }, or tags.group = "3D"')
 
 
 def _read_batch_size(key: str, value: Any) -> int:
@@ -393,13 +395,13 @@ def _read_batch_size(key: str, value: Any) -> int:
 
 
 def _read_other(key: str, value: Any) -> Any:
-    read = _of_request()[key](value)
+    read = _request_fields()[key](value)
     if read is None:
         raise _WrongValueError(f"{key} can't be {value!r}")
     return read
 
 
-#: How keys are read whose values are no texts.
+#: Readers of the keys whose values are not strings.
 _READERS: Mapping[str, Callable[[str, Any], Any]] = {"tags": _read_tags, "batch_size": _read_batch_size}
 
 
@@ -408,7 +410,7 @@ def _in_one_line(error: ModelspaceError) -> str:
 
 
 def _plain(text: str) -> str:
-    """A message about a parameter as one about the key of an entry, which is a key whoever reads it."""
+    """A message about a parameter, turned into one about the key of an entry."""
     return text.replace("`", "")
 
 
@@ -416,23 +418,23 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _flags(stated: Mapping[str, Any]) -> PreprocessingFlags:
-    """Numbers and lists of TOML, or the texts that the command line's flags take."""
-    texts = {key: value for key, value in stated.items() if isinstance(value, str) and key != "inputs"}
-    # A cell may separate numbers by blanks, so that it needs no quotes: "0.485 0.456 0.406".
+def _flags(values: Mapping[str, Any]) -> PreprocessingFlags:
+    """Preprocessing from TOML numbers and lists, or from strings as on the command line."""
+    texts = {key: value for key, value in values.items() if isinstance(value, str) and key != "inputs"}
+    # In a CSV cell, numbers may be separated by blanks, which need no quotes: "0.485 0.456 0.406".
     spaced = {
         key: re.sub(r"[\s,;]+", ",", value.strip()) if FIELDS[key].form.numbers else value
         for key, value in texts.items()
     }
-    read = PreprocessingFlags.parse(**spaced)
-    rest = PreprocessingFlags.from_dict({key: value for key, value in stated.items() if key not in texts})
-    return replace(read, **rest.stated())
+    parsed = PreprocessingFlags.parse(**spaced)
+    typed = PreprocessingFlags.from_dict({key: value for key, value in values.items() if key not in texts})
+    return replace(parsed, **typed.stated())
 
 
-def _of_request() -> dict[str, Callable[[Any], Any]]:
-    """What `modelspace.embedding.prepare.Request` has beyond `KEYS`, with how each is read; None: it can't be.
+def _request_fields() -> dict[str, Callable[[Any], Any]]:
+    """Field -> reader for the fields of `Request` that are not in `KEYS`; a reader returns None for an invalid value.
 
-    Asked only where an entry is not among `KEYS`: it costs the import of torch.
+    Called only for a key that is not in `KEYS`, because it imports torch.
     """
     from modelspace.embedding.prepare import Request
 
@@ -454,7 +456,7 @@ def _read_switch(value: Any) -> bool | None:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).lower())
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _suggestion(word: str, known: Iterable[str]) -> str:
     nearest = near_matches(word, known, 1)
     return f", did you mean {nearest[0]}?" if nearest else ""
 
@@ -463,23 +465,23 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 
 def _absolute(path: str, base: Path) -> str:
-    """A path as seen from the manifest. Absolute, so that the model is found from any folder and by any worker."""
+    """A path relative to the manifest, made absolute so that the model is found from any folder and by any worker."""
     return os.path.abspath(base / Path(path).expanduser())
 
 
 def _anchored(uri: str, base: Path) -> str:
-    """An address whose file, if it names one, is looked up from the manifest's folder."""
-    scheme, _, rest = uri.partition(":")
-    place, colon, name = rest.rpartition(":")
+    """An address whose file, if any, is relative to the manifest's folder."""
+    scheme, _, address = uri.partition(":")
+    module, colon, name = address.rpartition(":")
     if scheme == "python":
-        is_file = place.endswith(".py") or "/" in place or os.sep in place
-        return f"python:{Path(_absolute(place, base)).as_posix()}:{name}" if is_file else uri
+        is_file = module.endswith(".py") or "/" in module or os.sep in module
+        return f"python:{Path(_absolute(module, base)).as_posix()}:{name}" if is_file else uri
     if scheme == "package":
         return uri
     if scheme in FILE_SCHEMES:
-        return f"{scheme}:{Path(_absolute(rest, base)).as_posix()}"
-    # Other kinds of addresses may name a file with a suffix; a model's name with a dot is one only if it is there.
-    for file, tail in ((rest, ""), (place, colon + name)):
+        return f"{scheme}:{Path(_absolute(address, base)).as_posix()}"
+    # Other addresses may name a file with a suffix; a name with a dot counts as a file only if the file exists.
+    for file, tail in ((address, ""), (module, colon + name)):
         if Path(file).suffix and (base / file).is_file():
             return f"{scheme}:{Path(_absolute(file, base)).as_posix()}{tail}"
     return uri

@@ -1,8 +1,8 @@
-"""Merging another registry's models, in the spaces that both have.
+"""Importing another registry's models into the spaces that both registries have.
 
-Maps are comparable if the space's id is equal: it is the hash of probe images, method and everything else that matters.
-Only maps and cards are read from the other registry. Vectors, affinities and the index are recomputed here from the
-maps, by the same code that registers a model. Maps that don't match their space are refused, model by model.
+Maps are comparable if the space id is equal: it is a hash of the probe images, the method and all else that matters.
+Only maps and cards of the other registry are read. Vectors, affinities and the index are recomputed from the maps, by
+the code that registers a model. Maps that don't fit their space are refused, model by model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modelspace.spaces.probe_sets import described
 from modelspace.types import SpaceSpec
 from modelspace.verbs.add import Computed, store
 
-#: What to do with a model whose name belongs to another one here.
+#: What to do with a model whose name belongs to another model of this registry.
 ON_CONFLICT = ("fail", "skip", "rename")
 SUFFIX = "-2"
 
@@ -43,32 +43,32 @@ def merge(
 ) -> list[Merged]:
     """See `modelspace.workspace.ModelSpace.merge`."""
     if on_conflict not in ON_CONFLICT:
-        raise UsageError(f"conflicts can't be settled by {on_conflict!r}", f"use {', '.join(ON_CONFLICT)}")
+        raise UsageError(f"unknown way to resolve conflicts: {on_conflict!r}", f"use {', '.join(ON_CONFLICT)}")
     source = _registry_file(path, Path(other))
     with Registry.open(source) as theirs:
         their_rows = [row for row in theirs.spaces() if not space_of(row.spec).is_derived]
         models = theirs.models(where)
-        held = {row.spec.space_id: set(theirs.model_ids(row.spec.space_id)) for row in their_rows}
+        members = {row.spec.space_id: set(theirs.model_ids(row.spec.space_id)) for row in their_rows}
         sets = {row.probe_id: row for row in theirs.probe_sets()}
     with Registry.open(path) as mine:
         my_rows, my_sets = mine.spaces(), mine.probe_sets()
     shared, new = _choose(their_rows, my_rows, spaces, source)
     chosen = [*shared, *new]
-    models = [row for row in models if any(row.model_id in held[spec.space_id] for spec in chosen)]
+    models = [row for row in models if any(row.model_id in members[spec.space_id] for spec in chosen)]
     names = _new_names(models, path, on_conflict, suffix)
     outcomes: list[Merged] = []
     if not dry_run:
-        _take_spaces(path, source, new, my_rows, my_sets, sets)
+        _import_spaces(path, source, new, my_rows, my_sets, sets)
     local = _local_names(path, chosen)
     for done, row in enumerate(models):
-        wanted = [spec for spec in chosen if row.model_id in held[spec.space_id]]
+        specs = [spec for spec in chosen if row.model_id in members[spec.space_id]]
         name, message = names[row.model_id]
         if name is None:
-            hint = "take it in under another name with `on_conflict='rename'`"
+            hint = "import it under another name with `on_conflict='rename'`"
             outcomes.append(Merged(row.card.name, row.card.name, "skipped", (), message, hint))
         else:
             try:
-                outcomes.append(_take_model(path, source, row, name, wanted, local, dry_run))
+                outcomes.append(_import_model(path, source, row, name, specs, local, dry_run))
             except ModelspaceError as error:
                 outcomes.append(Merged(name, row.card.name, "refused", (), error.message, error.hint))
         if progress:
@@ -77,41 +77,41 @@ def merge(
 
 
 def _registry_file(path: Path, other: Path) -> Path:
-    """The other registry's file, named by its folder or itself."""
+    """The file of the other registry, from its path or its folder."""
     file = other / REGISTRY if other.is_dir() else other
     if not file.is_file():
         raise NotFoundError(f"there is no {REGISTRY} in {other}", "name the folder of the other registry")
     if os.path.samefile(file, path):
-        raise UsageError(f"{other} is this registry itself", "name the folder of another one")
+        raise UsageError(f"{other} is this registry itself", "name the folder of another registry")
     return file
 
 
 def _choose(
     theirs: Sequence[SpaceRow], mine: Sequence[SpaceRow], spaces: str | Sequence[str], source: Path
 ) -> tuple[list[SpaceSpec], list[SpaceSpec]]:
-    """The spaces to fill, as the other registry describes them: those that both have, and those to be taken over.
+    """The spaces to fill, as described in the other registry: those that both have, and those to be imported.
 
     Raises:
-        NotFoundError: no such space, or none in common; both sides are named.
+        NotFoundError: no such space, or none in common; the error lists both registries' spaces.
     """
     ids = {row.spec.space_id for row in mine}
     known = ", ".join(f"{row.spec.name} ({row.spec.space_id})" for row in theirs) or "none"
     if isinstance(spaces, str) and spaces in ("shared", "all"):
-        asked = [row.spec for row in theirs if spaces == "all" or row.spec.space_id in ids]
+        specs = [row.spec for row in theirs if spaces == "all" or row.spec.space_id in ids]
     else:
-        asked = []
+        specs = []
         for name in [spaces] if isinstance(spaces, str) else spaces:
-            found = [row.spec for row in theirs if name in (row.spec.name, row.spec.space_id)]
-            if not found:
+            matches = [row.spec for row in theirs if name in (row.spec.name, row.spec.space_id)]
+            if not matches:
                 raise NotFoundError(f"there is no space {name!r} in {source}", f"it has {known}")
-            asked += found
-    shared = [spec for spec in asked if spec.space_id in ids]
-    new = [spec for spec in asked if spec.space_id not in ids]
-    if not asked:
-        here = ", ".join(f"{row.spec.name} ({row.spec.space_id})" for row in mine) or "none"
+            specs += matches
+    shared = [spec for spec in specs if spec.space_id in ids]
+    new = [spec for spec in specs if spec.space_id not in ids]
+    if not specs:
+        local = ", ".join(f"{row.spec.name} ({row.spec.space_id})" for row in mine) or "none"
         raise NotFoundError(
-            f"the registries have no space in common: {source} has {known}, this one has {here}",
-            "models compare only on the same images, method, canvas and bits; `spaces='all'` takes its spaces over",
+            f"the registries have no space in common: {source} has {known}, this one has {local}",
+            "only models on the same images, method, canvas and bits compare; `spaces='all'` imports its spaces too",
         )
     return shared, new
 
@@ -119,10 +119,10 @@ def _choose(
 def _new_names(
     models: Sequence[ModelRow], path: Path, on_conflict: str, suffix: str
 ) -> dict[int, tuple[str | None, str]]:
-    """What each of their models is to be called here, by their id; None with the reason where it is to be left out.
+    """Id -> (name in this registry, ""), or (None, reason) for a model to be skipped.
 
     Raises:
-        ConflictError: names are taken, and `on_conflict` is "fail"; nothing was written.
+        ConflictError: names are taken, and `on_conflict` is "fail"; nothing is written.
     """
     with Registry.open(path) as mine:
         by_name = {row.card.name: row.card.identity() for row in mine.models()}
@@ -137,36 +137,36 @@ def _new_names(
         if by_name.get(name) == identity:
             out[row.model_id] = name, ""
         elif identity in by_identity:
-            out[row.model_id] = by_identity[identity], ""  # the same model under another name: that one is kept
+            out[row.model_id] = by_identity[identity], ""  # the same model under another name, which is kept
         elif name not in taken:
             out[row.model_id] = name, ""
             taken[name] = identity
         elif on_conflict == "rename":
-            fresh = name + suffix
-            if fresh in taken:
-                raise ConflictError(f"{name!r} and {fresh!r} are both taken here", "choose another `suffix=`")
-            out[row.model_id] = check_name(fresh), ""
-            taken[fresh] = identity
+            new_name = name + suffix
+            if new_name in taken:
+                raise ConflictError(f"{name!r} and {new_name!r} are both taken here", "choose another `suffix=`")
+            out[row.model_id] = check_name(new_name), ""
+            taken[new_name] = identity
         else:
             conflicts.append(name)
             out[row.model_id] = None, f"the name {name!r} belongs to another model here"
     if conflicts and on_conflict == "fail":
         more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise ConflictError(
-            f"other models have these names here: {', '.join(conflicts[:5])}{more}; nothing was taken in",
-            "leave them out with `on_conflict='skip'`, or give them a suffix with `on_conflict='rename'`",
+            f"other models have these names here: {', '.join(conflicts[:5])}{more}; nothing was imported",
+            "skip them with `on_conflict='skip'`, or add a suffix with `on_conflict='rename'`",
         )
     return out
 
 
 def _local_names(path: Path, specs: Iterable[SpaceSpec]) -> dict[str, str]:
-    """Names of spaces in this registry by id; of those that it does not have (a dry run), their own."""
+    """Space id -> name in this registry, or in the other one if this one lacks the space (in a dry run)."""
     with Registry.open(path) as mine:
-        here = {row.spec.space_id: row.spec.name for row in mine.spaces()}
-    return {spec.space_id: here.get(spec.space_id, spec.name) for spec in specs}
+        names = {row.spec.space_id: row.spec.name for row in mine.spaces()}
+    return {spec.space_id: names.get(spec.space_id, spec.name) for spec in specs}
 
 
-def _take_spaces(
+def _import_spaces(
     path: Path,
     source: Path,
     specs: Sequence[SpaceSpec],
@@ -174,21 +174,21 @@ def _take_spaces(
     my_sets: Sequence[ProbeRow],
     sets: dict[str, ProbeRow],
 ) -> None:
-    """Make their spaces here, with the probe sets that are missing, all in one transaction."""
+    """Create the spaces in this registry, with any missing probe sets, in one transaction."""
     if not specs:
         return
-    here = {row.probe_id for row in my_sets}
+    existing = {row.probe_id for row in my_sets}
     images: dict[str, list[tuple[str, bytes]] | None] = {}
-    for probe_id in {spec.probe_id for spec in specs} - here:
+    for probe_id in {spec.probe_id for spec in specs} - existing:
         images[probe_id] = _probe_images(source, sets[probe_id])
     with Registry.open(path, write=True) as registry, registry.transaction():
         set_names = {row.name for row in my_sets}
-        for probe_id, pictures in images.items():
+        for probe_id, files in images.items():
             row = sets[probe_id]
             if row.name in set_names:
                 row = replace(row, name=f"{row.name}-{probe_id[:8]}")
             set_names.add(row.name)
-            registry.add_probe_set(row, pictures)
+            registry.add_probe_set(row, files)
         space_names = {row.spec.name for row in mine}
         for spec in specs:
             name = spec.name if spec.name not in space_names else f"{spec.name}-{spec.space_id[:8]}"
@@ -197,10 +197,10 @@ def _take_spaces(
 
 
 def _probe_images(source: Path, row: ProbeRow) -> list[tuple[str, bytes]] | None:
-    """The stored images of a probe set, once they are known to be those of its fingerprint; None of a rendered one.
+    """The stored images of a probe set, checked against its fingerprint; None for a rendered one.
 
     Raises:
-        ProbeError: they are different: maps of different images would pass for comparable.
+        ProbeError: the images differ, so that maps would be compared on different images.
     """
     probe_set = described(row, row.n_images or 2)
     kind = probes.kind_of(probe_set)
@@ -213,7 +213,7 @@ def _probe_images(source: Path, row: ProbeRow) -> list[tuple[str, bytes]] | None
     return [(str(k), png) for k, png in enumerate(pngs)]
 
 
-def _take_model(
+def _import_model(
     path: Path,
     source: Path,
     row: ModelRow,
@@ -222,7 +222,7 @@ def _take_model(
     local: dict[str, str],
     dry_run: bool,
 ) -> Merged:
-    """Bring one model in, in one transaction."""
+    """Import one model in one transaction."""
     check_name(name)
     card = replace(row.card, name=name)
     with Registry.open(path) as mine:
@@ -236,15 +236,15 @@ def _take_model(
     missing = [spec for spec in specs if spec.space_id not in before]
     status = "completed" if before else "added"
     if not missing:
-        note = f"it is here as {name}" if name != row.card.name else ""
+        note = f"it is registered here as {name}" if name != row.card.name else ""
         return Merged(name, row.card.name, "unchanged", (), note)
     blocks: dict[str, list[MapBlock]] = {}
     with Registry.open(source) as theirs:
         for spec in missing:
             space = space_of(spec)
-            assert isinstance(space, StoredSpace)  # derived ones were left out
+            assert isinstance(space, StoredSpace)  # derived spaces were excluded
             blocks[spec.space_id] = space.checked(list(theirs.map_blocks(spec.space_id, row.model_id)))
-    # A blend of spaces here follows from its members, and would lack this model otherwise.
+    # A blend is derived from its members, and has to get this model too.
     full = before | set(blocks)
     filled = [local[spec.space_id] for spec in missing]
     filled += [blend.spec.name for blend in blends if blend.spec.space_id not in before and blend.follows_from(full)]

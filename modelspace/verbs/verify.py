@@ -1,8 +1,8 @@
-"""`modelspace verify`: does the registry agree with itself, and the index with the registry?
+"""`modelspace verify`: is the registry consistent, and the index consistent with it?
 
-Three things say how near two models are: the stored maps, the stored affinity, and the inner product of the vectors.
-Where two of them agree, the third is damaged. Vectors and affinities can be computed again from the maps; damaged maps
-can't be mended, and recomputing the rest from them would make the damage the truth, so that is never advised.
+The affinity of two models follows from the stored maps, from the stored affinity, and from the inner product of the
+vectors. Where two of them agree, the third is damaged. Vectors and affinities can be recomputed from the maps. Damaged
+maps can't be repaired, and recomputing the rest from them would make the damage permanent, so that is never suggested.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
 from modelspace.spaces.probe_sets import described
 
-#: Largest error of a stored affinity or of an inner product of vectors that rounding explains.
+#: Largest error of a stored affinity or of an inner product of vectors that rounding can explain.
 TOLERANCE = 1e-6
 
-#: Without `deep`, the maps of this many models per space are compared again.
+#: Without `deep`, the maps of this number of models per space are compared.
 SAMPLE = 5
 
 _REBUILD = "run `space.rebuild(coordinates=True)`"
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
-    """All checks, in the order in which they were made; see `modelspace.workspace.ModelSpace.verify`."""
+    """All checks, in order; see `modelspace.workspace.ModelSpace.verify`."""
     checks: list[Check] = []
     with Registry.open(home / REGISTRY) as registry:
         problems = registry.check()
@@ -52,7 +52,7 @@ def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
 
 
 def _images(registry: Registry, row: ProbeRow) -> Check:
-    """Whether a probe set still shows what its fingerprint says."""
+    """Whether the images of a probe set match its fingerprint."""
     probe_set = described(row, row.n_images or 2)
     kind = probes.kind_of(probe_set)
     what = f"probe set {row.name}"
@@ -61,7 +61,7 @@ def _images(registry: Registry, row: ProbeRow) -> Check:
         kind.require_same(probe_set, map(probes.decode_png, pngs))
     except ModelspaceError as error:
         return Check(what, False, error.message, error.hint if kind.is_rendered else "restore a copy of the registry")
-    return Check(what, True, "rendered as it was" if kind.is_rendered else f"{len(pngs)} stored images")
+    return Check(what, True, "renders the same images" if kind.is_rendered else f"{len(pngs)} stored images")
 
 
 def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
@@ -73,7 +73,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
-    # A stale or missing file is no fault: the next query builds it.
+    # A stale or missing file is not an error: the next query builds it.
     yield Check(
         f"{name}: index file",
         state in ("fresh", "missing", "stale"),
@@ -87,10 +87,10 @@ class _Comparison:
     """Stored affinities of a space against its maps, and against its vectors where the maps disagree.
 
     Attributes:
-        pairs: compared.
+        pairs: number of compared pairs.
         worst: largest difference of an affinity to its maps.
-        suspects: for each model the pairs in which affinity and vectors contradict its maps. Where the vectors agree
-            with the maps, the affinity is damaged and no model is suspected.
+        suspects: for each model, the number of pairs in which affinity and vectors contradict its maps. Where the
+            vectors agree with the maps, the affinity is damaged and no model is suspected.
     """
 
     pairs: int = 0
@@ -100,7 +100,7 @@ class _Comparison:
     def take(
         self, position: int, from_maps: NDArray[np.float64], stored: NDArray[np.float64], products: NDArray[np.float64]
     ) -> None:
-        """Compare a model with the models before it: (m,) affinities by the maps, as stored, and by the vectors."""
+        """Compare a model with the models before it: (m,) affinities from the maps, as stored, and from the vectors."""
         self.pairs += len(stored)
         if not len(stored):
             return
@@ -113,19 +113,19 @@ class _Comparison:
 
     def damaged(self) -> list[int]:
         """Positions of the models whose maps are damaged: of two that disagree, the one with more disagreements."""
-        left, out = Counter(self.suspects), []
-        while left and (most := left.most_common(1)[0])[1] > 1:
+        remaining, out = Counter(self.suspects), []
+        while remaining and (most := remaining.most_common(1)[0])[1] > 1:
             out.append(most[0])
-            del left[most[0]]
-            # What disagreed with it is explained; the others lose the pair that they shared with it.
-            left = Counter({position: count - 1 for position, count in left.items() if count > 1})
+            del remaining[most[0]]
+            # Its disagreements are explained, so every other model loses the pair that it shared with it.
+            remaining = Counter({position: count - 1 for position, count in remaining.items() if count > 1})
         return sorted(out or self.suspects)
 
 
 def _affinities(
     registry: Registry, row: SpaceRow, stored: Sequence[EmbeddingRow], deep: bool, progress: Progress | None
 ) -> Iterator[Check]:
-    """Vectors against stored affinities, and these against the maps."""
+    """Vectors against stored affinities, and stored affinities against the maps."""
     spec = row.spec
     vectors = coordinates.matrix([embedding.vector for embedding in stored])
     off = _worst_product(stored, vectors)
@@ -137,7 +137,7 @@ def _affinities(
         f"{len(stored)} models; largest error of an inner product {off:.1e}",
         "" if off <= TOLERANCE else _REBUILD if maps_hold else "restore a copy of the registry",
     )
-    detail = f"{compared.pairs} affinities computed again; largest difference {compared.worst:.1e}"
+    detail = f"{compared.pairs} affinities recomputed; largest difference {compared.worst:.1e}"
     if maps_hold:
         agrees = compared.worst <= TOLERANCE
         yield Check(f"{spec.name}: maps", agrees, detail, "" if agrees else _REBUILD)
@@ -148,14 +148,14 @@ def _affinities(
     yield Check(
         f"{spec.name}: maps",
         False,
-        f"{detail}; the maps of {shown} are not those that its affinities were computed from",
+        f"{detail}; the affinities were not computed from the stored maps of {shown}",
         "restore a copy of the registry, or remove the model and add it again; "
-        "`space.rebuild(coordinates=True)` would take the damaged maps for the truth",
+        "don't use `space.rebuild(coordinates=True)`, which would rely on the damaged maps",
     )
 
 
 def _worst_product(stored: Sequence[EmbeddingRow], vectors: NDArray[np.float64]) -> float:
-    """Largest difference of an inner product of two vectors to the stored affinity, where they must be equal."""
+    """Largest difference between an inner product of two vectors and the stored affinity, where they must be equal."""
     worst = 0.0
     exact = coordinates.is_exact(affinity.rows_of(stored))
     for position, embedding in enumerate(stored):
@@ -174,7 +174,7 @@ def _compared(
     deep: bool,
     progress: Progress | None,
 ) -> _Comparison:
-    """Stored affinities against the maps: of all models if `deep`, else of a few, spread evenly."""
+    """Stored affinities against the maps: of all models if `deep`, else of a few, evenly spaced."""
     spec = row.spec
     chosen = range(len(stored)) if deep else np.unique(np.linspace(0, len(stored) - 1, SAMPLE).astype(int))
     out = _Comparison()
@@ -183,7 +183,7 @@ def _compared(
         blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
         count = len(embedding.affinities)
         earlier = [other.model_id for other in stored[:count]]
-        # The model itself is among the compared, so that missing maps are noticed for the first model too.
+        # The model itself is included, so that missing maps of the first model are detected too.
         values = affinity.contributions(registry, spec, blocks, [*earlier, embedding.model_id])
         from_maps = np.array([values[i].mean() for i in earlier])
         out.take(position, from_maps, embedding.affinities, vectors[:count] @ vectors[position])

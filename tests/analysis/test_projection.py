@@ -72,7 +72,7 @@ def test_scaling_by_lanczos_equals_the_full_eigenproblem() -> None:
 def test_a_map_needs_sensible_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     from modelspace.analysis import projection
 
-    with pytest.raises(UsageError, match="from affinities or from vectors"):
+    with pytest.raises(UsageError, match="either affinities or vectors"):
         fit_projection(["a"])
     with pytest.raises(UsageError, match="min_dist 2"):
         fit_projection(["a", "b"], np.eye(2), min_dist=2)
@@ -145,7 +145,7 @@ def test_nobody_is_put_onto_another(n: int, m: int, seed: int) -> None:
 def test_placing_needs_a_map_and_matching_shapes() -> None:
     with pytest.raises(UsageError, match="refit=True"):
         place_new(np.zeros((0, 2)), np.zeros((1, 0)))
-    with pytest.raises(UsageError, match="reach 3 models, but the map shows 2"):
+    with pytest.raises(UsageError, match="distances to 3 models, but the projection has 2"):
         place_new(np.zeros((2, 2)), np.zeros((1, 3)))
     with pytest.raises(UsageError, match="between 1 new"):
         place_new(np.zeros((2, 2)), np.zeros((1, 2)), between=np.zeros((2, 2)))

@@ -206,13 +206,13 @@ def test_distances_are_a_metric(n: int, seed: int) -> None:
 @pytest.mark.parametrize(
     ("names", "matrix", "message"),
     [
-        ([], np.zeros((0, 0)), "no model"),
-        (["a", "a"], np.eye(2), "'a' stands for more than one"),
+        ([], np.zeros((0, 0)), "no models"),
+        (["a", "a"], np.eye(2), "more than one model is called 'a'"),
         (["a", "b"], np.eye(3), r"shape \(3, 3\), but there are 2"),
         (["a", "b"], [[1, np.nan], [np.nan, 1]], "'a' and 'b' is not a finite"),
         (["a", "b"], [[1, 0.4], [0.1, 1]], "not symmetric"),
         (["a", "b"], [[0, 0.4], [0.4, 0]], "diagonal must be 1"),
-        (["a", "b"], [[1, 1.4], [1.4, 1]], "lie in -1..1"),
+        (["a", "b"], [[1, 1.4], [1.4, 1]], "values in -1..1"),
     ],
 )
 def test_what_is_no_affinity_is_refused(names: list[str], matrix: NDArray[np.float64], message: str) -> None:

@@ -93,7 +93,7 @@ def test_the_drawing_has_only_what_the_real_ones_have() -> None:
     for fake, real in (
         (recall, NeighbourRecall),
         (layout, Layout),
-        (layout.map, ProjectionRow),
+        (layout.projection, ProjectionRow),
         (Drawing.sections[0], Section),
         (Drawing.tree, Tree),
     ):

@@ -119,7 +119,7 @@ def test_curves_need_no_registry(run: Any, tmp_path: Path, monkeypatch: pytest.M
         (["heatmap", "--group-by", "grup"], 2, "grup", "group"),
         (["gallery", "aa"], 1, "no model 'aa'", "a2"),
         (["gallery", "a", "--image", "99"], 1, "no probe image 99", "0 to 5"),
-        (["gallery", "a", "--device", "cpu"], 2, "need no device", "--layers"),
+        (["gallery", "a", "--device", "cpu"], 2, "takes no device", "--layers"),
         (["gallery", "a", "--layers", ""], 2, "no layer", "auto"),
         (["curves", "none.json"], 1, "none.json", "modelspace evaluate"),
     ],

@@ -205,8 +205,8 @@ def test_legend_filters_by_a_group(page: Any) -> None:
     page.locator("#legend button").filter(has_text="geometric").click()
     assert page.input_value("#filter") == '"group" = "geometric"'
     assert page.evaluate("atlas.dimmed.filter((d) => !d).length") == page.evaluate(
-        "(() => { const c = atlas.data.columns[0];"
-        " return [...c.values].filter((v) => c.texts[v] === 'geometric').length; })()"
+        "(() => { const c = atlas.data.columns[0]; "
+        "return [...c.values].filter((v) => c.texts[v] === 'geometric').length; })()"
     )
 
 

@@ -149,19 +149,19 @@ def test_what_does_not_fit_is_refused() -> None:
     two = [[0, 0], [1, 1]]
     cases: list[tuple[dict[str, Any], str]] = [
         ({"columns": {"x": [1]}}, "column 'x' has 1 values for 2"),
-        ({"columns": {"x": [object(), 1]}}, "neither numbers nor texts"),
+        ({"columns": {"x": [object(), 1]}}, "neither numbers nor strings"),
         ({"affinity": np.eye(3)}, "but there are 2 models"),
         ({"neighbours": (np.zeros((2, 1)), np.zeros((2, 2)))}, "neighbours have shapes"),
         ({"neighbours": (np.full((2, 1), 2), np.zeros((2, 1)))}, r"outside 0\.\.1"),
         ({"intervals": (np.zeros((2, 1)), np.zeros((2, 1)))}, "belong to the neighbours"),
-        ({"tree": build_tree(["a", "c"], np.eye(2))}, "other models than the atlas"),
+        ({"tree": build_tree(["a", "c"], np.eye(2))}, "the tree and the atlas have different models"),
         ({"thumbnails": {"z": np.zeros((2, 2))}}, "no such model"),
         ({"thumbnails": {"a": np.zeros(4)}}, "not a \\(height, width\\)"),
     ]
     for arguments, message in cases:
         with pytest.raises(UsageError, match=message):
             make_atlas(["a", "b"], two, **arguments)
-    with pytest.raises(UsageError, match="different names"):
+    with pytest.raises(UsageError, match="unique names"):
         make_atlas(["a", "a"], two)
-    with pytest.raises(UsageError, match="every model needs"):
+    with pytest.raises(UsageError, match="each model needs"):
         make_atlas(["a", "b"], [[0, 0], [np.nan, 1]])

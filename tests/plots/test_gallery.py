@@ -79,7 +79,7 @@ def test_gallery_refuses_what_it_cannot_draw() -> None:
     bad[1, 0, 3, 3] = np.inf
     for arguments, message in (
         ((maps, ["a"]), r"not \(1 columns"),
-        ((bad, ["a", "b"]), "map of 'b' holds"),
+        ((bad, ["a", "b"]), "map of 'b' contains"),
         ((maps, ["a", "b"], ["x"]), "1 names for 2 rows"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -143,5 +143,5 @@ def test_curves_refuse_what_they_cannot_draw() -> None:
         ranking_curves({"a": []})
     with pytest.raises(UsageError, match="must ascend"):
         agreement_curves([2, 1], {"a": [0, 1]}, xlabel="x")
-    with pytest.raises(UsageError, match="3 values for 2 places"):
+    with pytest.raises(UsageError, match="3 values for 2 values of x"):
         agreement_curves([1, 2], {"a": [0, 1, 1]}, xlabel="x")

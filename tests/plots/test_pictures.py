@@ -82,7 +82,7 @@ def test_map_prints_its_recall_and_draws_every_point() -> None:
 def test_map_refuses_what_it_cannot_draw() -> None:
     with pytest.raises(UsageError, match="but there are 2 models"):
         map_figure(["a", "b"], np.zeros((3, 2)))
-    with pytest.raises(UsageError, match="every model needs"):
+    with pytest.raises(UsageError, match="each model needs"):
         map_figure(["a"], [[np.nan, 0]])
     with pytest.raises(UsageError, match="1 groups for 2 models"):
         map_figure(["a", "b"], np.zeros((2, 2)), ["2D"])
@@ -158,7 +158,7 @@ def test_heatmap_of_many_models_has_no_names_and_small_ones_work() -> None:
     assert not heatmap_figure(space.names, space.affinity, tree=tree).axes[0].get_yticks().size
     for n in (1, 2):
         assert heatmap_figure(space.names[:n], space.affinity[:n, :n]).to_bytes(dpi=40)
-    with pytest.raises(UsageError, match="other models"):
+    with pytest.raises(UsageError, match="different models"):
         heatmap_figure(space.names[:2], np.eye(2), tree=tree)
 
 
@@ -197,7 +197,7 @@ def test_the_suffix_says_what_file_is_written(tmp_path: Path) -> None:
     with Image.open(tmp_path / "map.PNG") as image:
         assert image.size == (round(7.2 * 240), round(5.6 * 240))
     assert picture.dpi == 100
-    with pytest.raises(UsageError, match=r"end it in one of: \.png, \.svg, \.pdf"):
+    with pytest.raises(UsageError, match=r"use one of: \.png, \.svg, \.pdf"):
         picture.save(tmp_path / "map.gif")
     with pytest.raises(UsageError, match="can't be written"):
         picture.save(tmp_path / "nowhere" / "map.png")

@@ -226,7 +226,7 @@ class Drawing:
         "notes": (),
         "range": (0.0, 0.5),
         "recall": SimpleNamespace(mean=0.5, k=2, chance=0.4),
-        "layout": SimpleNamespace(made="stored", n_new=0, stored=True, map=SimpleNamespace(seed=0)),
+        "layout": SimpleNamespace(origin="stored", n_new=0, stored=True, projection=SimpleNamespace(seed=0)),
     }
     n_models = 3
     sections = (SimpleNamespace(heading="Counts"),)

@@ -186,11 +186,11 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     ("target", "what", "format", "words"),
     [
         ("x.parquet", ["tree"], None, "tree can't be written as parquet"),
-        ("x.dat", [], None, "can't tell how to write"),
-        ("x.csv", ["models", "affinity"], None, "one file"),
+        ("x.dat", [], None, "unknown format of 'x.dat'"),
+        ("x.csv", ["models", "affinity"], None, "single file"),
         ("x.csv", ["model"], None, "'model' can't be exported"),
-        ("x.csv", [], "cvs", "'cvs' is no format"),
-        ("x.npy", ["maps"], None, "a file per model"),
+        ("x.csv", [], "cvs", "unknown format 'cvs'"),
+        ("x.npy", ["maps"], None, "one file per model"),
         ("x", ["tree"], "csv", "tree can't be written as csv"),
     ],
 )

@@ -105,7 +105,7 @@ def test_every_field_of_a_request_is_a_key() -> None:
 
     from modelspace.embedding.prepare import Request
 
-    known = {*manifest.KEYS, "model", "preprocessing", *manifest._of_request()}
+    known = {*manifest.KEYS, "model", "preprocessing", *manifest._request_fields()}
     assert {entry.name for entry in fields(Request)} <= known
 
 
@@ -136,10 +136,10 @@ name = "b c"
     for words in (
         "unknown table 'modle', did you mean model?",
         "[defaults]: 'name' belongs to one model, not to all",
-        "[defaults]: unknown entry 'lyer', did you mean layer?",
+        "[defaults]: unknown key 'lyer', did you mean layer?",
         "line 8 (model 1, a): unknown scheme 'zooo' (did you mean zoo?",
         "line 11 (model 2, a): the name 'a' is taken by line 7 (model 1, a)",
-        "line 13 (model 2, a): unknown entry 'wieghts', did you mean weights?",
+        "line 13 (model 2, a): unknown key 'wieghts', did you mean weights?",
         "line 14 (model 2, a): mean='x' is not a comma-separated list of numbers",
         "line 15 (model 2, a): batch_size is not a whole number above 0: 0",
         "line 16 (model 2, a): tags is not a table",
@@ -153,7 +153,7 @@ name = "b c"
 def test_a_wrong_column_is_told_once(tmp_path: Path) -> None:
     rows = "".join(f"m{i},zoo:rgb2depth,x\n" for i in range(50))
     (told,) = mistakes(tmp_path, f"name,uri,laier\n{rows}", "zoo.csv")
-    assert told == "line 2 (model 1, m0) and 49 more: unknown entry 'laier', did you mean layer?"
+    assert told == "line 2 (model 1, m0) and 49 more: unknown key 'laier', did you mean layer?"
     many = "".join("zoo:rgb2depth,b c\n" for _ in range(50))
     with pytest.raises(ManifestError, match="and 30 more"):
         read(tmp_path, f"uri,name\n{many}", "zoo.csv")
@@ -167,7 +167,7 @@ def test_a_wrong_column_is_told_once(tmp_path: Path) -> None:
         ("a.toml", "[[model]\n", "it is not TOML"),
         ("a.toml", "", "it has no [[model]]"),
         ("a.toml", "model = 3", "write [[model]] before each"),
-        ("a.csv", "name,uri\n", "no line below the header"),
+        ("a.csv", "name,uri\n", "no row below the header"),
         ("a.csv", 'name,uri\n"a,zoo:x\n', "it is not CSV"),
     ],
 )
@@ -207,7 +207,7 @@ def test_addresses_of_packages_and_names_stay_as_they_are(tmp_path: Path) -> Non
 def test_dictionaries_are_checked_like_files(tmp_path: Path) -> None:
     (entry,) = manifest.from_mappings([{"model": "zoo:rgb2depth", "input_size": (32, 48), "task": None}])
     assert entry.options == {"model": "zoo:rgb2depth", "preprocessing": PreprocessingFlags((32, 48))}
-    with pytest.raises(ManifestError, match=r"model 1: unknown entry 'lyer', did you mean layer\?"):
+    with pytest.raises(ManifestError, match=r"model 1: unknown key 'lyer', did you mean layer\?"):
         manifest.from_mappings([{"model": "zoo:rgb2depth", "lyer": "x"}])
 
 

@@ -106,7 +106,7 @@ def test_a_name_of_another_model_stops_all_or_is_left_out_or_changed(homes: tupl
     mine, theirs = homes
     theirs.rename("d", "a")
     before = mine.path.read_bytes()
-    with pytest.raises(ConflictError, match="these names here: a; nothing was taken in") as caught:
+    with pytest.raises(ConflictError, match="these names here: a; nothing was imported") as caught:
         mine.merge(theirs.home)
     assert "`on_conflict=" in caught.value.hint
     assert mine.path.read_bytes() == before

@@ -106,9 +106,9 @@ def test_damaged_maps_are_named_and_not_made_the_truth(copy: ModelSpace, name: s
     damage(copy, "c", name, column, lambda data: flip(data, 2 if column == "scales" else 0))
     found = failures(copy)
     check = found[f"{name}: maps"]
-    assert "the maps of c are not those" in check.detail
+    assert "not computed from the stored maps of c" in check.detail
     assert "restore a copy" in check.hint
-    assert "would take the damaged maps for the truth" in check.hint
+    assert "would rely on the damaged maps" in check.hint
     # a blend is computed from its members' maps
     assert set(found) == {f"{name}: maps", "both: maps"}
 
@@ -135,9 +135,7 @@ def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, 
 
 
 def test_deep_compares_every_pair(copy: ModelSpace) -> None:
-    """One pair is wrong, and all vectors are consistent with it: only the maps contradict it. The default checks five
-    models.
-    """
+    """One pair is wrong, and all vectors agree with it: only its maps contradict it. By default five are checked."""
     with Registry.open(copy.path, write=True) as registry, registry.transaction():
         spec = registry.space("saliency").spec
         stored = registry.embeddings(spec.space_id)
@@ -152,7 +150,7 @@ def test_deep_compares_every_pair(copy: ModelSpace) -> None:
             ],
         )
     assert "saliency: maps" not in failures(copy, deep=False)
-    assert "the maps of h, i are" in failures(copy, deep=True)["saliency: maps"].detail
+    assert "stored maps of h, i" in failures(copy, deep=True)["saliency: maps"].detail
 
 
 def test_missing_and_half_maps(copy: ModelSpace) -> None:
@@ -206,4 +204,4 @@ def test_damaged_index_files(copy: ModelSpace, damage: str) -> None:
 def test_several_damaged_models_are_told_apart(copy: ModelSpace) -> None:
     damage(copy, "b", "saliency", "codes", lambda data: flip(data, 3))
     damage(copy, "g", "saliency", "codes", lambda data: data[::-1])
-    assert "the maps of b, g are" in failures(copy)["saliency: maps"].detail.replace("g, b", "b, g")
+    assert "stored maps of b, g" in failures(copy)["saliency: maps"].detail.replace("g, b", "b, g")

@@ -1,5 +1,5 @@
-"""Pictures of a registry: select the models, read their data, and call the functions of `modelspace.plots`.
+"""Pictures of a registry: models are selected, their data read, and the functions of `modelspace.plots` called.
 
-`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` call these functions. Importing this package loads
-neither matplotlib nor umap; the functions do when they draw.
+`ModelSpace.map`, `tree`, `heatmap`, `gallery`, `atlas` and `report` call this package. Importing it does not load
+matplotlib or umap; they are imported when a picture is drawn.
 """

@@ -1,4 +1,4 @@
-"""Curves out of the file that `modelspace evaluate --out` writes."""
+"""Curves from the file that `modelspace evaluate --out` writes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Curves = dict[str, dict[str, list[float]]]
 
 
 def curves_picture(source: str | Path, title: str = "") -> Picture:
-    """P@K and R@K of every method of an evaluation, the baselines in gray.
+    """P@K and R@K of every method of an evaluation, with the baselines in gray.
 
     Args:
         source: a JSON file of `Evaluation.to_dict`, or a CSV file with the columns method, figure, k, mean.
-        title: printed above.
+        title: printed above the curves.
 
     Raises:
         NotFoundError: there is no such file.
-        UsageError: it holds no evaluation.
+        UsageError: it contains no evaluation.
     """
     from modelspace.plots import ranking_curves
 
     curves = read_curves(Path(source))
-    # The random ranking is a line at its own height and needs no curve.
+    # The random ranking has the same precision at every K, so it is drawn as a line.
     chance = curves.get(RANDOM, {}).get("precision", [])
     drawn = {method: figures for method, figures in curves.items() if method != RANDOM}
     picture = ranking_curves(
@@ -52,7 +52,7 @@ def read_curves(path: Path) -> Curves:
 
     Raises:
         NotFoundError: there is no such file.
-        UsageError: it holds no evaluation.
+        UsageError: it contains no evaluation.
     """
     if path.suffix.lower() not in (".json", ".csv"):
         raise UsageError(f"{path.name!r} is neither a JSON nor a CSV file", _HINT)
@@ -65,9 +65,9 @@ def read_curves(path: Path) -> Curves:
     try:
         curves = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else _of_csv(text)
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{path} holds no evaluation", _HINT) from None
+        raise UsageError(f"{path} contains no evaluation", _HINT) from None
     if not any(method != RANDOM for method in curves):
-        raise UsageError(f"{path} holds no method's curve", _HINT)
+        raise UsageError(f"{path} contains no curve of a method", _HINT)
     return curves
 
 
@@ -81,13 +81,13 @@ def _of_json(value: Any) -> Curves:
 
 
 def _of_csv(text: str) -> Curves:
-    found: dict[str, dict[str, dict[int, float]]] = {}
+    means: dict[str, dict[str, dict[int, float]]] = {}
     for row in csv.DictReader(text.splitlines()):
         if row["figure"] in ("precision", "recall"):
-            found.setdefault(row["method"], {}).setdefault(row["figure"], {})[int(row["k"])] = float(row["mean"])
+            means.setdefault(row["method"], {}).setdefault(row["figure"], {})[int(row["k"])] = float(row["mean"])
     curves = {
         method: {figure: [values[k] for k in range(1, len(values) + 1)] for figure, values in figures.items()}
-        for method, figures in found.items()
+        for method, figures in means.items()
     }
     return {
         method: {"precision": figures["precision"], "recall": figures["recall"]} for method, figures in curves.items()

@@ -28,19 +28,19 @@ from modelspace.verbs.pictures.selection import Selection, affinities, select
 if TYPE_CHECKING:
     from modelspace.plots import Picture
 
-#: Probe sets that are drawn for the support of a tree's clusters.
+#: Number of resampled probe sets for the support of a tree's clusters.
 RESAMPLES = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The selected models on the map of their space.
+    """The selected models in the projection of their space.
 
     Attributes:
         selection: the models.
         coordinates: (n, 2) float64.
-        recall: how many of each model's true neighbours among the selected ones are near it on the map.
-        layout: the map of the whole space, and whether it is stored.
+        recall: share of each model's true neighbours, among the selected models, that are near it in the projection.
+        layout: the projection of the whole space.
     """
 
     selection: Selection
@@ -49,7 +49,7 @@ class Places:
     layout: Layout
 
     def draw(self, title: str = "") -> Picture:
-        """The map as a figure; its facts hold what was found out on the way."""
+        """The projection as a figure; its facts hold the recall, the layout and notes."""
         from modelspace.plots import map_figure
 
         names, groups = self.selection.names, self.selection.groups
@@ -71,22 +71,22 @@ def places(
     what: str = "a map",
 ) -> Places:
     """See `modelspace.workspace.ModelSpace.map`."""
-    with Registry.open(path) as registry:  # first, since a mistake in the words costs nothing then
+    with Registry.open(path) as registry:  # first, so that invalid arguments fail before the projection is fitted
         select(registry, space, where, group_by, what=what)
-    found = layout(path, space, refit=refit, store=store, seed=seed)
+    full = layout(path, space, refit=refit, store=store, seed=seed)
     with Registry.open(path) as registry:
         selection = select(registry, space, where, group_by, what=what)
-        on_map = {int(model_id) for model_id in found.map.model_ids}
-        if missing := [row.card.name for row in selection.models if row.model_id not in on_map]:
-            raise UsageError(f"{missing[0]!r} was added while the map was made", "try again")
-        coordinates = found.places(selection.ids)
+        projected = {int(model_id) for model_id in full.projection.model_ids}
+        if missing := [row.card.name for row in selection.models if row.model_id not in projected]:
+            raise UsageError(f"{missing[0]!r} was added while the map was computed", "try again")
+        coordinates = full.places(selection.ids)
         if len(selection.models) <= MAX_EXACT:
             recall = neighbour_recall(coordinates, affinity=affinities(registry, selection))
         else:
             ids, vectors = registry.vectors(selection.row.spec.space_id)
-            chosen = np.isin(ids, selection.ids)
-            recall = neighbour_recall(coordinates, neighbours=nearest_of_vectors(vectors[chosen], 5)[0])
-    return Places(selection, coordinates, recall, found)
+            selected = np.isin(ids, selection.ids)
+            recall = neighbour_recall(coordinates, neighbours=nearest_of_vectors(vectors[selected], 5)[0])
+    return Places(selection, coordinates, recall, full)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,8 @@ class Clustered:
 
     Attributes:
         selection: the models.
-        affinity: (n, n) float64, in their order.
-        tree: its leaves are the models, in their order.
+        affinity: (n, n) float64, in the order of the selection.
+        tree: its leaves are the models, in the same order.
     """
 
     selection: Selection
@@ -126,7 +126,7 @@ class Clustered:
         return picture
 
     def pairs(self) -> list[dict[str, Any]]:
-        """One dictionary per two different models: a, b (in the order of the space), affinity."""
+        """One dictionary per pair of different models: a, b (in the order of the space), affinity."""
         names = self.selection.names
         return [
             {"a": a, "b": b, "affinity": float(self.affinity[i, i + 1 + j])}
@@ -159,7 +159,7 @@ def cluster(
             raise UsageError(f"{support} resampled probe sets are too few", f"use 0 for none, or {RESAMPLES}")
         if support and n > MAX_SUPPORT_MODELS:
             raise UsageError(
-                f"bootstrap support is worked out for at most {MAX_SUPPORT_MODELS} models, not {n:,}",
+                f"bootstrap support is computed for at most {MAX_SUPPORT_MODELS} models, not {n:,}",
                 "use `support=0`, or fewer models with `where=`",
             )
         if support:
@@ -169,9 +169,9 @@ def cluster(
 
 
 def check_size(selection: Selection, what: str) -> None:
-    """Refuse more models than a matrix of affinities is made for."""
+    """Raise UsageError for more models than a matrix of affinities can hold."""
     if len(selection.models) > MAX_EXACT:
         raise UsageError(
-            f"{what} is made of at most {MAX_EXACT:,} models, not {len(selection.models):,}",
-            "choose fewer with `where=`, or look at all of them with `space.atlas()`",
+            f"{what} can show at most {MAX_EXACT:,} models, not {len(selection.models):,}",
+            "select fewer with `where=`, or show all of them with `space.atlas()`",
         )

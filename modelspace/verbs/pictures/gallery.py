@@ -1,4 +1,4 @@
-"""Attribution maps side by side: of registered models, as they are stored, or of a model's layers, computed now."""
+"""Attribution maps side by side: the stored maps of registered models, or newly computed maps of a model's layers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What a gallery shows where nothing is named: so many models, so many probe images, so many layers.
+#: Default numbers of models, probe images and layers in a gallery.
 MODELS, IMAGES, LAYERS = 16, 4, 6
 
-#: Let the layers be chosen.
+#: Choose the layers automatically.
 AUTO = "auto"
 
 
@@ -46,8 +46,8 @@ def gallery_of_models(
     """See `modelspace.workspace.ModelSpace.gallery`, without `layers`."""
     if options:
         raise UsageError(
-            f"stored maps are shown as they are, and need no {', '.join(sorted(options))}",
-            "these options say how to load a model, whose layers are shown with `layers=['auto']`",
+            f"a gallery of stored maps takes no {', '.join(sorted(options))}",
+            "these options are for loading a model, to show its layers with `layers=['auto']`",
         )
     from modelspace.plots import gallery_figure
 
@@ -86,7 +86,7 @@ def gallery_of_layers(
     """See `modelspace.workspace.ModelSpace.gallery`, with `layers`."""
     if len(models) != 1:
         raise UsageError(
-            f"layers are shown of one model, not of {len(models)}",
+            f"layers can be shown of one model, not of {len(models)}",
             "example: `space.gallery(['zoo:curvature'], layers=['auto'])`",
         )
     (model,) = models
@@ -99,7 +99,7 @@ def gallery_of_layers(
         probe_set = registry.probe_set(row.spec.probe_id)
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
-            registry.model(model)  # raises: not there, and what is near
+            registry.model(model)  # raises, with similar names as a hint
     numbers = _numbers(row.spec, images)
     photographs = _photographs(path, probe_set, numbers)
     if stored is not None:
@@ -113,30 +113,30 @@ def gallery_of_layers(
     loaded = prepare.load(prepare.Request(model, **options))
     if stored is not None and loaded.weights_sha256 != stored.card.weights_sha256:
         raise ConflictError(
-            f"the weights at {stored.card.uri} are not those that {name!r} was registered with",
-            "name the file that holds them with `weights=file`",
+            f"the weights at {stored.card.uri} differ from those that {name!r} was registered with",
+            "name the file of the registered weights with `weights=file`",
         )
     device = options.get("device", "auto")
     request = prepare.Request(loaded.module, preprocessing=loaded.preprocessing, name="module", device=device)
     if device == "auto" and isinstance(model, str):
-        # "auto" leaves a live module where it is; this one was loaded here, so it goes where it is fastest.
+        # "auto" keeps a live module on its device; this module was loaded here, so it moves to the fastest one.
         from modelspace.embedding.embed import pick_device
 
         request = replace(request, device=str(pick_device()))
     example = next(probe_sets.images(path, probe_set, 0, 2, 2))
-    wanted = [layer for layer in layers if layer != AUTO]
-    if len(wanted) < len(layers):
+    shown = [layer for layer in layers if layer != AUTO]
+    if len(shown) < len(layers):
         explained = stored.card.layer if stored is not None else loaded.layer
         rows, tap = prepare.layers(replace(request, layer=explained), example)
-        wanted += [layer for layer in spread(rows, tap.layer) if layer not in wanted]
-    # As the space has it, but for these images only and not quantised.
+        shown += [layer for layer in spread(rows, tap.layer) if layer not in shown]
+    # Like the space, but with these images only and not quantised.
     spec = replace(row.spec, n_images=len(numbers), bits=32)
     columns, names = [], []
-    for layer in wanted:
-        with prepare.prepared(replace(request, layer=layer), example) as ready:
-            made = embed(ready.tap, ready.card.preprocessing, [photographs], [spec], device=ready.device)
-            names.append(ready.card.layer)
-        blocks = made.blocks[spec.space_id]
+    for layer in shown:
+        with prepare.prepared(replace(request, layer=layer), example) as tapped:
+            embedding = embed(tapped.tap, tapped.card.preprocessing, [photographs], [spec], device=tapped.device)
+            names.append(tapped.card.layer)
+        blocks = embedding.blocks[spec.space_id]
         columns.append(np.concatenate([map_space(spec).unit_maps(block) for block in blocks]))
     picture = gallery_figure(
         np.stack(columns),
@@ -152,7 +152,7 @@ def gallery_of_layers(
 
 
 def _with_maps(registry: Registry, space: str | None) -> str:
-    """A space that holds maps: the one that is named, or the default one, or the first that does."""
+    """The name of a space of maps: the given or default space, or the first space of maps if none is given."""
     spec = registry.space(space).spec
     if space is None and not space_of(spec).has_maps:
         spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
@@ -162,28 +162,28 @@ def _with_maps(registry: Registry, space: str | None) -> str:
 def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> list[str]:
     """Layers from shallow to deep, the explained one last.
 
-    Containers are opened, outermost first, until there are `count` parts that follow each other; of those, `count` are
-    taken at even steps.
+    Containers are opened, outermost first, until there are at least `count` consecutive parts, of which `count` evenly
+    spaced ones are chosen.
 
     Args:
-        rows: the executed layers, in the order in which they are entered; the last is "output".
-        explained: as `modelspace.encoder.layers.Tap.layer`.
-        count: at most so many; at least 1.
+        rows: the executed layers, in execution order; the last is "output".
+        explained: the explained layer, as `modelspace.encoder.layers.Tap.layer`.
+        count: maximum number of layers, at least 1.
     """
     names = [row.name for row in rows[:-1]]
     module, side = (explained[:-3], "in") if explained.endswith(":in") else (explained, "out")
     parts = _children(names, "")
     while len(parts) < count:
-        # The container with the most parts is the one whose depth is worth seeing.
+        # Open the container with the most parts, whose depth is the most interesting.
         widest = max(parts, key=lambda name: len(_children(names, name)), default="")
         inner = _children(names, widest) if widest else []
         if len(inner) < 2:
             break
-        at = parts.index(widest)
-        parts[at : at + 1] = inner
+        position = parts.index(widest)
+        parts[position : position + 1] = inner
     if module in names:
         end = names.index(module)
-        # What is explained, and what comes after it or holds it, is not before it.
+        # Drop the explained layer, its containers and its parts, and all later layers.
         parts = [
             name
             for name in parts
@@ -195,7 +195,7 @@ def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> lis
 
 
 def _evenly(entries: Sequence[T], count: int) -> list[T]:
-    """At most `count` entries at even steps, the first and the last among them."""
+    """At most `count` evenly spaced entries, including the first and the last."""
     if len(entries) <= count:
         return list(entries)
     return [entries[int(i)] for i in np.linspace(0, len(entries) - 1, count).round()]
@@ -209,32 +209,34 @@ def _children(names: Sequence[str], parent: str) -> list[str]:
 def _chosen(
     registry: Registry, selection: Selection, models: Sequence[str], group_by: str | None
 ) -> tuple[Selection, tuple[str, ...]]:
-    """The named models in their order; or where none is named, some of all, group by group."""
+    """The named models in the given order; without names, an evenly spaced selection, group by group."""
     rows = {row.card.name: row for row in selection.models}
     if models:
         for name in models:
             if name not in rows:
-                registry.model(name)  # raises where there is no such model at all
+                registry.model(name)  # raises if there is no such model
                 raise NotFoundError(
-                    f"model {name!r} is not among the models of space {selection.row.spec.name!r} that were asked for",
+                    f"model {name!r} is not among the selected models of space {selection.row.spec.name!r}",
                     "leave `where=` out, or choose another space with `space=`",
                 )
-        kept = [rows[name] for name in dict.fromkeys(models)]
+        shown = [rows[name] for name in dict.fromkeys(models)]
         notes: tuple[str, ...] = ()
     else:
         ranked = sorted(
             zip(selection.groups, selection.models, strict=True), key=lambda pair: (pair[0] is None, pair[0])
         )
-        kept = [row for _, row in _evenly(ranked, MODELS)]
+        shown = [row for _, row in _evenly(ranked, MODELS)]
         notes = (
-            () if len(kept) == len(rows) else (f"{len(kept)} of {len(rows)} models are shown; name others to see them",)
+            ()
+            if len(shown) == len(rows)
+            else (f"{len(shown)} of {len(rows)} models are shown; name others to see them",)
         )
-    column, groups = grouped(kept, group_by or selection.group_by)
-    return Selection(selection.row, tuple(kept), groups, column), notes
+    column, groups = grouped(shown, group_by or selection.group_by)
+    return Selection(selection.row, tuple(shown), groups, column), notes
 
 
 def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:
-    """Numbers of probe images, checked."""
+    """The numbers of the probe images to show, validated."""
     numbers = list(range(min(IMAGES, spec.n_images))) if images is None else list(dict.fromkeys(images))
     if bad := [k for k in numbers if not 0 <= k < spec.n_images]:
         raise NotFoundError(
@@ -246,17 +248,17 @@ def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:
 
 
 def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequence[int]) -> NDArray[np.float64]:
-    """Stored maps of some images, (n, canvas, canvas) float64, each of unit norm; only their blocks are read."""
+    """Stored maps of the given images, (n, canvas, canvas) float64, each of unit norm; reads only their blocks."""
     space = map_space(spec)
     starts = np.array(registry.block_starts(spec.space_id))
     out = np.empty((len(images), spec.canvas, spec.canvas))
-    holder = np.searchsorted(starts, images, side="right") - 1
-    for number in np.unique(holder):
+    block_of = np.searchsorted(starts, images, side="right") - 1
+    for number in np.unique(block_of):
         first = int(starts[number])
         ((_, block),) = registry.map_blocks_at(spec.space_id, first, [model_id])
         maps = space.unit_maps(block)
-        for at in np.flatnonzero(holder == number):
-            out[at] = maps[images[int(at)] - first]
+        for i in np.flatnonzero(block_of == number):
+            out[i] = maps[images[int(i)] - first]
     return out
 
 

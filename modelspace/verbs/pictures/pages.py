@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from modelspace.plots import Atlas, Report
     from modelspace.plots.report import Section
 
-#: Nearest models that an atlas shows of each.
+#: Number of nearest models of each model in an atlas.
 NEIGHBOURS = 10
 
-#: Up to so many models an atlas has intervals, which are worked out from the stored maps, about 0.02 s per model.
+#: Largest number of models with intervals, which are computed from the stored maps in about 0.02 s per model.
 MAX_INTERVALS = 1000
 
-#: Up to so many models an atlas ranks neighbours as `nearest` does where that is by more than the affinity: n² scores.
+#: Largest number of models whose neighbours are ranked as by `nearest` if that needs more than affinities: n² scores.
 MAX_SCORED = 300
 
-#: Up to so many models an atlas shows the maps of the first probe images.
+#: Largest number of models in an atlas with the attribution maps of the first probe images.
 MAX_THUMBNAILS = 2000
 THUMBNAIL_IMAGES = 3
 
-#: Up to so many models their tree has bootstrap support in an atlas and a report.
+#: Largest number of models whose tree has bootstrap support in an atlas or a report.
 MAX_SUPPORT = 100
 
 
-def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") -> Atlas:
+def atlas_page(path: Path, layout: Places, k: int = NEIGHBOURS, title: str = "") -> Atlas:
     """See `modelspace.workspace.ModelSpace.atlas`."""
     from modelspace.plots import make_atlas
 
-    selection = found.selection
+    selection = layout.selection
     spec = selection.row.spec
     n = len(selection.models)
     if k < 1:
@@ -63,23 +63,23 @@ def atlas_page(path: Path, found: Places, k: int = NEIGHBOURS, title: str = "") 
         thumbnails = _thumbnails(registry, selection) if n <= MAX_THUMBNAILS else {}
     return make_atlas(
         selection.names,
-        found.coordinates,
+        layout.coordinates,
         selection.groups,
         columns=columns(selection),
         neighbours=(nearest.numbers, nearest.affinities),
         intervals=nearest.bounds,
         tree=tree,
         thumbnails=thumbnails,
-        recall=found.recall,
+        recall=layout.recall,
         title=title or f"{n:,} models, space {spec.name}{_order(spec, n)}",
     )
 
 
-def report_page(path: Path, found: Places, threshold: float = 0.98, title: str = "") -> Report:
+def report_page(path: Path, layout: Places, threshold: float = 0.98, title: str = "") -> Report:
     """See `modelspace.workspace.ModelSpace.report`."""
     from modelspace.plots import make_report
 
-    selection = found.selection
+    selection = layout.selection
     check_size(selection, "a report")
     with Registry.open(path) as registry:
         matrix = affinities(registry, selection)
@@ -90,7 +90,7 @@ def report_page(path: Path, found: Places, threshold: float = 0.98, title: str =
         selection.names,
         matrix,
         selection.groups,
-        coordinates=found.coordinates,
+        coordinates=layout.coordinates,
         tree=tree,
         facts=facts,
         threshold=threshold,
@@ -101,14 +101,14 @@ def report_page(path: Path, found: Places, threshold: float = 0.98, title: str =
 
 
 def _agreement(path: Path, selection: Selection) -> list[Section]:
-    """A section on how far the space agrees with measured transfer, where the package has measured its models'."""
+    """A section on agreement with measured transfer, if transfer between the space's models has been measured."""
     from modelspace.plots.report import Section
     from modelspace.verbs.evaluate import evaluate
 
     try:
         outcome = evaluate(path, space=selection.row.spec.name)
     except ModelspaceError:
-        return []  # too few of the oracle's models are registered: there is nothing to compare with
+        return []  # too few of the oracle's models are registered
     figures = ("precision", 1), ("precision", 5), ("spearman", None), ("kendall", None), ("relative_regret", 5)
     rows: list[tuple[str, ...]] = [("ranking", "P@1", "P@5", "Spearman", "Kendall", "regret@5")]
     for row in outcome.rows:
@@ -116,7 +116,7 @@ def _agreement(path: Path, selection: Selection) -> list[Section]:
         rows.append((row.method, *(f"{mean:.2f}" for mean in means)))
     words = (
         f"Against transfer measured between {len(outcome.sources)} of the models (oracle {outcome.oracle}), mean over "
-        f"{len(outcome.targets)} targets. An evaluation of the registry has the intervals too.",
+        f"{len(outcome.targets)} targets. For intervals, evaluate the registry.",
     )
     return [Section("Agreement with measured transfer", words, tuple(rows))]
 
@@ -131,12 +131,12 @@ def _tree(registry: Registry, selection: Selection, matrix: NDArray[np.float64])
 
 @dataclass(frozen=True, eq=False)
 class _Nearest:
-    """Each model's k nearest among the selected ones, best first.
+    """The k nearest models of each selected model, best first.
 
     Attributes:
-        numbers: (n, k) places in the selection.
+        numbers: (n, k) indices into the selection.
         affinities: (n, k).
-        bounds: lower and upper ends of the affinities' intervals, (n, k) each; None where they were not computed.
+        bounds: lower and upper ends of the affinities' intervals, (n, k) each; None if not computed.
     """
 
     numbers: NDArray[np.int64]
@@ -145,23 +145,23 @@ class _Nearest:
 
 
 def _ranking(spec: SpaceSpec, n: int) -> Ranking:
-    """How a page ranks neighbours: as the space does, but of more than `MAX_SCORED` models by affinity."""
+    """How a page ranks neighbours: like the space, or by affinity for more than `MAX_SCORED` models."""
     return Ranking.of(spec) if n <= MAX_SCORED else PLAIN
 
 
 def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int) -> _Nearest:
-    """What `modelspace nearest` prints for each model; above `MAX_INTERVALS` models, the nearest by affinity alone.
+    """The neighbours as by `modelspace nearest`; by affinity alone for more than `MAX_INTERVALS` models.
 
     Args:
-        registry: open registry.
-        selection: the n models.
-        matrix: (n, n) affinities, or None if there are too many models for that.
+        registry: open.
+        selection: n models.
+        matrix: (n, n) affinities, or None if there are too many models for them.
         k: number of neighbours.
     """
     spec, n = selection.row.spec, len(selection.ids)
     if n > MAX_INTERVALS:
         return _nearest_by_affinity(registry, selection, matrix, k)
-    place = {model_id: i for i, model_id in enumerate(selection.ids)}
+    index_of = {model_id: i for i, model_id in enumerate(selection.ids)}
     ranker = Ranker(registry, selection.row, _ranking(spec, n), selection.ids)
     numbers = np.empty((n, k), dtype=np.int64)
     values, low, high = (np.empty((n, k)) for _ in range(3))
@@ -173,7 +173,7 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
                 "add them again: `space.add(uri)`",
             )
         bounds = intervals(ranked.affinities[:k])
-        numbers[i] = [place[other] for other in ranked.model_ids[:k]]
+        numbers[i] = [index_of[other] for other in ranked.model_ids[:k]]
         values[i], low[i], high[i] = ranked.affinities[:k].mean(axis=1), bounds.low, bounds.high
     return _Nearest(numbers, values, (low, high))
 
@@ -181,7 +181,7 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
 def _nearest_by_affinity(
     registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int
 ) -> _Nearest:
-    """The nearest without intervals, for which no stored map is read."""
+    """The nearest models without intervals, which needs no stored maps."""
     if matrix is None:
         ids, vectors = registry.vectors(selection.row.spec.space_id)
         numbers, products = nearest_of_vectors(vectors[np.isin(ids, selection.ids)], k)
@@ -193,7 +193,7 @@ def _nearest_by_affinity(
 
 
 def _order(spec: SpaceSpec, n: int) -> str:
-    """What neighbours are in order of, where that is not the affinity that is shown."""
+    """A note on what neighbours are ranked by, if it is not the affinity shown."""
     ranking = _ranking(spec, n)
     if ranking.is_plain:
         return ""
@@ -202,9 +202,9 @@ def _order(spec: SpaceSpec, n: int) -> str:
 
 
 def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[np.float64]]:
-    """Stored maps of the first probe images side by side, by name of the model.
+    """Stored maps of the first probe images side by side, by model name.
 
-    A space of another kind shows those of the registry's first space of maps, if there is one.
+    If the space has no maps, those of the registry's first space of maps are shown, if there is one.
     """
     specs = [selection.row.spec, *(row.spec for row in registry.spaces())]
     space = next((space for spec in specs if isinstance(space := space_of(spec), MapSpace)), None)
@@ -214,7 +214,7 @@ def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[n
     out = {}
     for model_id, block in registry.map_blocks_at(space.spec.space_id, 0, selection.ids):
         maps = space.unit_maps(block)[:THUMBNAIL_IMAGES]
-        # Each with colours of its own, as in a gallery.
+        # Each map has its own colour scale, as in a gallery.
         maps /= np.quantile(np.abs(maps), 0.99, axis=(1, 2), keepdims=True) + 1e-30
         out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1)))
     return out
@@ -234,7 +234,7 @@ def _facts(registry: Registry, selection: Selection) -> dict[str, str]:
 
 def _method(spec: SpaceSpec) -> str:
     parameters: dict[str, Any] = {key: value for key, value in spec.parameters.items() if key != "members"}
-    inside = ", ".join(
+    text = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
     )
-    return f"{spec.method} ({inside})" if inside else spec.method
+    return f"{spec.method} ({text})" if text else spec.method

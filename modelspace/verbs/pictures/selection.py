@@ -1,4 +1,4 @@
-"""Which models a picture shows, in which groups."""
+"""The models that a picture shows, and their groups."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.spaces import affinity
 
-#: The default tag to group models by; the zoo's models have it ("2D", "3D", "geometric", "semantic").
+#: The tag that models are grouped by by default; the zoo's models have it ("2D", "3D", "geometric", "semantic").
 GROUP_TAG = "group"
 
-#: What is known of every model, as columns.
+#: Column -> its value for a model.
 COLUMNS: dict[str, Callable[[ModelRow], Any]] = {
     "name": lambda row: row.card.name,
     "task": lambda row: row.card.task,
@@ -38,10 +38,10 @@ class Selection:
     """The models of a picture.
 
     Attributes:
-        row: the space that they are compared in.
-        models: n of them, in the order in which they came into the space.
-        groups: (n,) the group of each; None where it has none.
-        group_by: column or tag that the groups are of.
+        row: the space in which they are compared.
+        models: n models, in the order in which they were added to the space.
+        groups: (n,) the group of each model, or None.
+        group_by: the column or tag of the groups.
     """
 
     row: SpaceRow
@@ -51,12 +51,12 @@ class Selection:
 
     @property
     def names(self) -> list[str]:
-        """Names of the models."""
+        """(n,) names of the models."""
         return [row.card.name for row in self.models]
 
     @property
     def ids(self) -> list[int]:
-        """Registry ids of the models."""
+        """(n,) ids of the models."""
         return [row.model_id for row in self.models]
 
 
@@ -76,16 +76,16 @@ def select(
         space: name or id; None: the default space.
         where: SQL condition on the table `models`.
         group_by: column or tag to group by; None: the tag "group" if one of the models has it, else the task.
-        least: how many models are needed.
-        what: needs them, for the error.
+        least: smallest number of models.
+        what: name of the picture, for the error.
 
     Raises:
         NotFoundError: no such space, or too few models.
         UsageError: the condition is not SQL, or there is no such column or tag.
     """
     row = registry.space(space)
-    found = {model.model_id: model for model in registry.models(where)}
-    models = tuple(found[i] for i in registry.model_ids(row.spec.space_id) if i in found)
+    rows = {model.model_id: model for model in registry.models(where)}
+    models = tuple(rows[i] for i in registry.model_ids(row.spec.space_id) if i in rows)
     if len(models) < least:
         count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
         needed = f"{what} needs {least} or more"
@@ -99,7 +99,7 @@ def select(
 
 
 def grouped(models: Sequence[ModelRow], group_by: str | None) -> tuple[str, tuple[str | None, ...]]:
-    """The column or tag that models are grouped by, and the group of each.
+    """The column or tag that models are grouped by, and the group of each model.
 
     Raises:
         UsageError: there is no such column or tag.
@@ -115,20 +115,20 @@ def grouped(models: Sequence[ModelRow], group_by: str | None) -> tuple[str, tupl
         known = [*COLUMNS, *tags]
         raise UsageError(
             f"models have no column or tag {group_by!r} to group by",
-            did_you_mean(group_by, known, f"there are: {', '.join(known)}"),
+            did_you_mean(group_by, known, f"available: {', '.join(known)}"),
         )
     return group_by, tuple(None if value is None else str(value) for value in values)
 
 
 def columns(selection: Selection) -> dict[str, list[Any]]:
-    """All that is known about the models except their group, by column; a tag with a column's name is "tag NAME"."""
+    """All columns and tags except the group; a tag with the name of a column is called "tag NAME"."""
     models = selection.models
-    known = {name: value for name, value in COLUMNS.items() if name not in ("name", selection.group_by)}
-    out = {name: [value(row) for row in models] for name, value in known.items()}
+    shown = {name: value for name, value in COLUMNS.items() if name not in ("name", selection.group_by)}
+    out = {name: [value(row) for row in models] for name, value in shown.items()}
     for tag in sorted({key for row in models for key in row.card.tags}):
         if tag == selection.group_by and tag not in COLUMNS:
             continue
-        # The atlas has a column "group" of its own.
+        # The atlas itself has a column "group".
         name = f"tag {tag}" if tag in COLUMNS or tag == "group" else tag
         out[name] = [row.card.tags.get(tag) for row in models]
     return out

@@ -17,6 +17,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from modelspace.deprecated import renamed
 from modelspace.errors import ModelspaceError
@@ -67,9 +68,9 @@ class ProcessPool:
         """Results as they arrive; see `Pool`."""
         while self._jobs or any(worker and worker.job for worker in self._workers):
             self._dispatch()
-            busy = {worker.pipe: i for i, worker in enumerate(self._workers) if worker and worker.job}
+            busy: dict[Any, int] = {worker.pipe: i for i, worker in enumerate(self._workers) if worker and worker.job}
             for pipe in wait(list(busy)):
-                result = self._receive(busy[pipe])  # type: ignore[index]  # `wait` returns objects of the list
+                result = self._receive(busy[pipe])
                 self._dispatch()
                 if result:
                     yield result

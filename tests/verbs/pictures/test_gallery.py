@@ -95,8 +95,8 @@ def test_mistakes_have_a_hint(space: ModelSpace) -> None:
         (NotFoundError, "no model 'aa'", {"models": ["aa"]}),
         (NotFoundError, "no probe image 6", {"images": [6]}),
         (UsageError, "one model, not of 2", {"models": ["a", "b"], "layers": ["auto"]}),
-        (UsageError, "need no device", {"models": ["a"], "device": "cpu"}),
-        (NotFoundError, "not among the models", {"models": ["a"], "where": "name = 'b'"}),
+        (UsageError, "takes no device", {"models": ["a"], "device": "cpu"}),
+        (NotFoundError, "not among the selected models", {"models": ["a"], "where": "name = 'b'"}),
     ]
     for kind, message, options in cases:
         with pytest.raises(kind, match=message) as caught:
@@ -124,7 +124,7 @@ def test_a_registered_model_is_loaded_from_its_address(
         assert space.gallery(["made"], layers=["auto"], device="cpu").facts["layers"][-1] == "fc:in"
         np.testing.assert_allclose(shown[0][-1], space.maps("made", images=range(4)), atol=1e-5)
         seed.write_text("8")
-        with pytest.raises(ConflictError, match="not those") as caught:
+        with pytest.raises(ConflictError, match="differ from those") as caught:
             space.gallery(["made"], layers=["auto"])
         assert "`weights=file`" in caught.value.hint
     finally:

@@ -39,12 +39,12 @@ def places(space: ModelSpace) -> dict[str, tuple[float, float]]:
 
 def test_a_map_is_made_once(space: ModelSpace, fit: FakeFit) -> None:
     first = space.map()
-    assert first.facts["layout"].made == "fitted"
+    assert first.facts["layout"].origin == "fitted"
     assert first.facts["layout"].stored
     before = places(space)
     assert list(before) == NAMES
     second = space.map()
-    assert second.facts["layout"].made == "stored"
+    assert second.facts["layout"].origin == "stored"
     assert fit.calls == 1
     assert places(space) == before
     assert second.to_bytes() == first.to_bytes()
@@ -57,7 +57,7 @@ def test_it_stays_where_it_was_when_a_model_is_added(space: ModelSpace, fit: Fak
     before = places(space)
     add(space, "e", net(5))
     layout = space.map().facts["layout"]
-    assert (layout.made, layout.n_new, layout.stored, fit.calls) == ("placed", 1, True, 1)
+    assert (layout.origin, layout.n_new, layout.stored, fit.calls) == ("placed", 1, True, 1)
     after = places(space)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"e"}
@@ -75,7 +75,7 @@ def test_a_removed_model_leaves_the_map_and_the_others_stay(space: ModelSpace, f
     space.remove("b")
     before.pop("b")
     assert places(space) == before
-    assert space.map().facts["layout"].made == "stored"
+    assert space.map().facts["layout"].origin == "stored"
     assert all(check.ok for check in space.verify())
 
 
@@ -103,7 +103,7 @@ def test_a_read_only_folder_has_maps_too(space: ModelSpace, fit: FakeFit) -> Non
         content = (folder / "shipped" / "registry.duckdb").read_bytes()
         with unprivileged():
             picture = ModelSpace.open(folder / "shipped").map()
-        assert picture.facts["layout"].made == "fitted"
+        assert picture.facts["layout"].origin == "fitted"
         assert "not stored" in picture.facts["notes"][-1]
         assert (folder / "shipped" / "registry.duckdb").read_bytes() == content
 
@@ -121,7 +121,7 @@ def test_a_map_that_another_process_stored_meanwhile_wins(
         return real(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(layouts, "_store", store)
-    assert layout(space.path).made == "stored"
+    assert layout(space.path).origin == "stored"
     assert places(space) == raced[1]
 
 
@@ -179,7 +179,15 @@ def test_errors_say_what_to_do(space: ModelSpace, fit: FakeFit) -> None:
 def test_umap_lays_out_families_together(space: ModelSpace) -> None:
     picture = space.map(seed=1)
     layout = picture.facts["layout"]
-    assert layout.map.parameters["method"] == "umap"
-    assert layout.map.seed == 1
-    assert np.isfinite(layout.map.coordinates).all()
-    assert space.map().facts["layout"].map.seed == 1
+    assert layout.projection.parameters["method"] == "umap"
+    assert layout.projection.seed == 1
+    assert np.isfinite(layout.projection.coordinates).all()
+    assert space.map().facts["layout"].projection.seed == 1
+
+
+def test_old_names_of_a_layout_warn(space: ModelSpace) -> None:
+    new = space.map().facts["layout"]
+    with pytest.warns(DeprecationWarning, match=r"Layout\.made is now .*Layout\.origin"):
+        assert new.made == new.origin
+    with pytest.warns(DeprecationWarning, match=r"Layout\.map is now .*Layout\.projection"):
+        assert new.map is new.projection

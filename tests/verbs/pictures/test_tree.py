@@ -76,7 +76,7 @@ def test_heatmaps_are_drawn_in_any_space(space: ModelSpace) -> None:
 
 
 def test_mistakes_have_a_hint(space: ModelSpace) -> None:
-    with pytest.raises(UsageError, match="'centroid' is not known") as caught:
+    with pytest.raises(UsageError, match="unknown linkage 'centroid'") as caught:
         space.tree(method="centroid")
     assert "ward" in caught.value.hint
     with pytest.raises(UsageError, match="too few") as caught:
