@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import NotFoundError
+from modelspace.errors import BusyError, NotFoundError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry
 from modelspace.results import (
@@ -233,6 +233,8 @@ class ModelSpace:
 
         Raises:
             ConflictError: the name belongs to another model and `replace` is False.
+            BusyError: other processes held the registry after the pass, which is saved: see `resume`.
+            StorageError: the disk is full; likewise.
             ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
         from modelspace.embedding.prepare import Request
@@ -257,9 +259,32 @@ class ModelSpace:
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
             # The model is stored; if interrupted from here on, the next query rebuilds the index.
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, BusyError):
                 self._refresh_index()
         return added
+
+    def resume(self) -> Records[Outcome]:
+        """Store the finished passes that could not be stored, because the registry was in use or the disk was full.
+
+        `add` and `add_all` do this first as well, and say so in a note.
+
+        Returns:
+            One outcome per pass: "added", "replaced", "completed", "unchanged", or "failed" with message and hint; the
+            file of a failed one stays. Empty if none waits.
+        """
+        from modelspace.verbs import pending
+
+        outcomes = pending.store_waiting(self.path)
+        if any(outcome.status in ("added", "replaced", "completed") for outcome in outcomes):
+            with suppress(KeyboardInterrupt, BusyError):
+                self._refresh_index()
+        return Records(outcomes, Outcome)
+
+    def waiting(self) -> tuple[str, ...]:
+        """Names of the models whose finished passes wait to be stored (`resume`), oldest first."""
+        from modelspace.verbs import pending
+
+        return tuple(map(pending.name_of, pending.waiting(self.path)))
 
     @renamed_argument("told", "on_outcome")
     def add_all(

@@ -57,7 +57,7 @@ FLAGS = {
 }
 
 #: Python expressions with a translation of their own.
-EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json"}
+EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json", "space.resume()": "add --resume"}
 
 #: Arguments whose name in messages differs from the one in the help texts.
 METAVARS = {"model": "URI"}
