@@ -284,7 +284,7 @@ class Line:
 
     @property
     def calls(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        return [call for call in self.fake.calls if call[0] not in ("open", "create")]
+        return [call for call in self.fake.calls if call[0] not in ("open", "create", "waiting")]
 
     def answer(self, verb: str, value: Any) -> None:
         self.fake.answers[verb] = value
