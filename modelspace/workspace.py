@@ -205,6 +205,7 @@ class ModelSpace:
         trust_code: str | None = None,
         float32: bool = False,
         stochastic: int | None = None,
+        max_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
@@ -226,6 +227,8 @@ class ModelSpace:
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
             float32: run the model in float32, including its half-precision parts.
             stochastic: number of passes to average, for a model with a random forward pass.
+            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer. All of a
+                space's models are compared image by image, so a model can't be stored with fewer images than the others.
             progress: called with (images done, total images).
 
         Returns:
@@ -255,6 +258,7 @@ class ModelSpace:
             float32,
             stochastic,
             weights_key,
+            max_seconds,
         )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":

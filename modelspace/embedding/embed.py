@@ -148,6 +148,7 @@ def embed(
     progress: Progress | None = None,
     passes: int = 1,
     check: bool = True,
+    on_first_batch: Callable[[float], None] | None = None,
 ) -> Embedding:
     """Embed one model in several spaces that share their probe images.
 
@@ -163,6 +164,8 @@ def embed(
         passes: of a model whose forward pass is random: the maps and outputs of this many passes are averaged, image by
             image, with random numbers that follow from the number of the image and of the pass.
         check: whether the model is checked on the first two images (`modelspace.embedding.checks`), once per model.
+        on_first_batch: called after the first batch with the seconds per image that it took, the check left out; may
+            raise, which ends the pass.
 
     Raises:
         EmbeddingError: a gradient that is zero, not finite or not defined; names the images. Nothing was stored.
@@ -185,6 +188,7 @@ def embed(
         x = to_input(pixels, preprocessing, device)
         if done == 0 and check:
             notes += check_model(tap, x[:2], requests)
+        batch_started = time.perf_counter()
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
         wanted = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
@@ -199,6 +203,8 @@ def embed(
         done += len(pixels)
         if progress:
             progress(done, total)
+        if on_first_batch and done == len(pixels):
+            on_first_batch((time.perf_counter() - batch_started) / done)
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed
 from modelspace.embedding.prepare import Prepared, Request, prepared
-from modelspace.errors import ConflictError, NotFoundError
+from modelspace.errors import ConflictError, EmbeddingError, NotFoundError
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
@@ -84,6 +84,10 @@ def run_pass(
 
     Returns:
         Blocks by space id, the card completed by the pass, and notes for the user.
+
+    Raises:
+        EmbeddingError: the model can't be embedded, or after the first batch the passes are expected to take longer
+            than `Prepared.max_seconds`.
     """
     blocks: dict[str, list[MapBlock]] = {}
     sets = {row.probe_id: row for _, row in spaces}
@@ -98,6 +102,16 @@ def run_pass(
         if progress:
             progress(offset + done, total)
 
+    def limit(seconds_per_image: float) -> None:
+        expected = seconds_per_image * total
+        if model.max_seconds is not None and expected > model.max_seconds:
+            raise EmbeddingError(
+                f"the pass would take about {expected:.0f} seconds for {total} images, "
+                f"more than the {model.max_seconds:g} that are allowed; nothing was stored",
+                "allow more with `max_seconds=`, use another `device=`, or make a registry with fewer probe images: "
+                "`ModelSpace.create(images=50)`",
+            )
+
     for probe_id, specs in groups.items():
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
@@ -109,6 +123,7 @@ def run_pass(
             specs,
             device=model.device,
             progress=report,
+            on_first_batch=limit if offset == 0 else None,
             passes=int(model.card.options.get("stochastic", 1)),
             # One check on two images suffices for all probe sets, unless other spaces need other gradients.
             check=not checked or not set(map(_scalar, specs)) <= checked,
