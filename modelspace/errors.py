@@ -59,6 +59,10 @@ class BusyError(ModelspaceError):
     """Another process is writing to the registry."""
 
 
+class StorageError(ModelspaceError):
+    """The registry can't be written: the disk is full, a quota is used up, or the device fails."""
+
+
 class DamagedError(ModelspaceError):
     """A file of the registry is damaged."""
 

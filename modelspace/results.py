@@ -93,7 +93,7 @@ class Neighbour:
         rank: 1 is the nearest.
         name: name of the model.
         affinity: mean cosine of the attribution maps, −1..1; in other kinds of spaces an inner product of unit vectors.
-        low, high: 95% bootstrap interval of the affinity over probe images (percentile method).
+        low, high: 95% bootstrap interval of the affinity over probe images (percentile method; `spaces.bootstrap`).
         distance: √(2 − 2·affinity), 0..2, a metric.
         tied_with_next: the 95% interval of the difference to the next rank includes zero, so these probe images do not
             separate the two.

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import NotFoundError
+from modelspace.errors import BusyError, NotFoundError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry
 from modelspace.results import (
@@ -208,6 +208,7 @@ class ModelSpace:
         trust_code: str | None = None,
         float32: bool = False,
         stochastic: int | None = None,
+        max_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
@@ -229,6 +230,8 @@ class ModelSpace:
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
             float32: run the model in float32, including its half-precision parts.
             stochastic: number of passes to average, for a model with a random forward pass.
+            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer. All of a
+                space's models are compared image by image, so a model can't be stored with fewer images than the others.
             progress: called with (images done, total images).
 
         Returns:
@@ -236,6 +239,8 @@ class ModelSpace:
 
         Raises:
             ConflictError: the name belongs to another model and `replace` is False.
+            BusyError: other processes held the registry after the pass, which is saved: see `resume`.
+            StorageError: the disk is full; likewise.
             ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
         from modelspace.embedding.prepare import Request
@@ -256,13 +261,37 @@ class ModelSpace:
             float32,
             stochastic,
             weights_key,
+            max_seconds,
         )
         added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
         if added.status != "unchanged":
             # The model is stored; if interrupted from here on, the next query rebuilds the index.
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, BusyError):
                 self._refresh_index()
         return added
+
+    def resume(self) -> Records[Outcome]:
+        """Store the finished passes that could not be stored, because the registry was in use or the disk was full.
+
+        `add` and `add_all` do this first as well, and say so in a note.
+
+        Returns:
+            One outcome per pass: "added", "replaced", "completed", "unchanged", or "failed" with message and hint; the
+            file of a failed one stays. Empty if none waits.
+        """
+        from modelspace.verbs import pending
+
+        outcomes = pending.store_waiting(self.path)
+        if any(outcome.status in ("added", "replaced", "completed") for outcome in outcomes):
+            with suppress(KeyboardInterrupt, BusyError):
+                self._refresh_index()
+        return Records(outcomes, Outcome)
+
+    def waiting(self) -> tuple[str, ...]:
+        """Names of the models whose finished passes wait to be stored (`resume`), oldest first."""
+        from modelspace.verbs import pending
+
+        return tuple(map(pending.name_of, pending.waiting(self.path)))
 
     @renamed_argument("told", "on_outcome")
     def add_all(

@@ -26,12 +26,13 @@ modelspace add python:my_package.models:resnet18 --weights resnet18.safetensors 
 modelspace add zoo:curvature --name curvature-2 --layer output --tag owner=me
 modelspace add --manifest zoo --workers 2
 modelspace add --manifest mymodels.toml --dry-run
+modelspace add --resume
 """
 
 
 @dataclass(frozen=True)
 class Many(Group):
-    """Options of a manifest: the file, and how its models are embedded."""
+    """Options for more than one model: the manifest and how its models are embedded, or the passes that wait."""
 
     manifest: Annotated[
         str | None,
@@ -63,6 +64,14 @@ class Many(Group):
             help="With --manifest: embed on the Ray cluster at this address; 'local' starts one here.",
         ),
     ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Instead of URI: store the finished passes that could not be stored, "
+            "as the registry was in use or the disk full.",
+        ),
+    ] = False
 
 
 @grouped
@@ -100,11 +109,17 @@ def command(
 
     With --manifest, a model that fails is reported and the others continue; running the same command again resumes.
     The exit code is 1 if a model failed.
+
+    If the registry is in use or the disk is full after the pass, the pass is saved next to the registry; the next
+    model that is added, or --resume, stores it.
     """
     run_options = {"device": device, "batch_size": batch_size, "replace": replace}
+    names = [*options.given(name=name), *loading.as_typed(), *metadata.as_typed()]
+    if many.resume:
+        _resume(uri, names, many, home, format, quiet=quiet)
+        return
     if many.manifest is not None:
         # The options of a single model belong in its entry of the manifest.
-        names = [*options.given(name=name), *loading.as_typed(), *metadata.as_typed()]
         _refuse_options_of_one_model(uri, names)
         _add_manifest(many, home, format, quiet=quiet, **run_options)
         return
@@ -129,6 +144,21 @@ def command(
     suggest(f"modelspace nearest {added.name}", quiet=quiet)
 
 
+def _resume(
+    uri: str | None, names: Sequence[str], many: Many, home: str | None, format: Format, *, quiet: bool
+) -> None:
+    """Store the passes that wait; exit with 1 if one could not be stored."""
+    from modelspace.cli.many import print_outcomes
+
+    if uri is not None or names or many.manifest is not None or many.dry_run:
+        raise UsageError("--resume adds no other model", "give it alone, then add the model")
+    outcomes = open_space(home).resume()
+    if not outcomes and format is Format.table:
+        say("no finished pass waits", quiet=quiet)
+    else:
+        print_outcomes(outcomes, format, quiet=quiet, complete=True)
+
+
 def _refuse_options_of_one_model(uri: str | None, names: Sequence[str]) -> None:
     """Raise UsageError if a manifest is combined with an address or with options of a single model."""
     words = ["URI"] if uri is not None else [flag(name) for name in names]
@@ -147,6 +177,10 @@ def _add_manifest(many: Many, home: str | None, format: Format, *, quiet: bool, 
     entries = read(many.manifest)  # reports a bad manifest before a registry is created
     # A dry run writes nothing, so it creates no registry.
     space = open_space(home) if many.dry_run else _open_or_make(home, quiet=quiet)
+    if not many.dry_run and space.waiting():
+        from modelspace.verbs.pending import notes_of
+
+        note(notes_of(space.resume()), quiet=quiet)
     add_many(
         space, entries, format, quiet=quiet, dry_run=many.dry_run, workers=many.workers, ray=many.ray, **run_options
     )

@@ -146,6 +146,7 @@ class Loading(Group):
     layer: options.Layer = None
     float32: options.Float32 = False
     stochastic: options.Stochastic = None
+    max_seconds: options.MaxSeconds = None
     preprocessing: InputOptions = field(default_factory=lambda: InputOptions({}))
 
     def as_typed(self) -> dict[str, Any]:
@@ -157,7 +158,12 @@ class Loading(Group):
         return {**self._without_preprocessing(), **options.given(preprocessing=self.preprocessing.flags())}
 
     def _without_preprocessing(self) -> dict[str, Any]:
-        loading = options.given(layer=self.layer, float32=self.float32 or None, stochastic=self.stochastic)
+        loading = options.given(
+            layer=self.layer,
+            float32=self.float32 or None,
+            stochastic=self.stochastic,
+            max_seconds=self.max_seconds,
+        )
         return {**self.files.given(), **loading}
 
 

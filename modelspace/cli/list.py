@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelspace.cli import figures, options
 from modelspace.cli.cards import input_text, size_text
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.messages import say, suggest
+from modelspace.cli.messages import note, say, suggest
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -22,7 +22,11 @@ def command(
     quiet: options.Quiet = False,
 ) -> None:
     """List the registered models, in the order they were added."""
-    models = open_space(home).list(where)
+    space = open_space(home)
+    models = space.list(where)
+    if waiting := space.waiting():
+        names = ", ".join(waiting)
+        note([f"finished passes wait to be stored: {names}; `space.resume()` stores them"], quiet=quiet)
     if format is not Format.table:
         print_records(models, format)
         return

@@ -44,23 +44,39 @@ def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options
             outcomes = space.add_all(entries, progress=progress, on_outcome=on_outcome, **options)
         except Interrupted as stopped:
             outcomes, interrupted = Records(stopped.outcomes, Outcome), True
-    if format is not Format.table:
-        print_records(outcomes, format)
-    elif not quiet:
-        # The others already had their lines; a dry run prints only the table.
-        _print_table([outcome for outcome in outcomes if dry_run or outcome.status in ("failed", "needs")])
-    say(summary(outcomes), quiet=quiet)
     if interrupted:
+        _print(outcomes, format, quiet=quiet)
         say("interrupted; finished models are stored, run the same command again to resume", quiet=False)
         raise typer.Exit(INTERRUPTED)
+    print_outcomes(outcomes, format, quiet=quiet, complete=dry_run)
+    if not dry_run:
+        suggest("modelspace nearest NAME", quiet=quiet)
+
+
+def print_outcomes(outcomes: Sequence[Any], format: Format, *, quiet: bool, complete: bool = False) -> None:
+    """Print outcomes and their summary, and exit with 1 if a model failed.
+
+    Args:
+        outcomes: to print.
+        format: of standard output.
+        quiet: print nothing but the failures.
+        complete: whether a table has all outcomes, instead of those that had no line when they were done.
+    """
+    _print(outcomes, format, quiet=quiet, complete=complete)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed and quiet and format is Format.table:
         for outcome in failed:
             say(f"error: {outcome.name}: {in_flags(outcome.message)}", quiet=False)
     if failed:
         raise typer.Exit(1)
-    if not dry_run:
-        suggest("modelspace nearest NAME", quiet=quiet)
+
+
+def _print(outcomes: Sequence[Any], format: Format, *, quiet: bool, complete: bool = False) -> None:
+    if format is not Format.table:
+        print_records(outcomes, format)
+    elif not quiet:
+        _print_table([outcome for outcome in outcomes if complete or outcome.status in ("failed", "needs")])
+    say(summary(outcomes), quiet=quiet)
 
 
 def summary(outcomes: Sequence[Any]) -> str:

@@ -89,6 +89,15 @@ Stochastic = Annotated[
         help="For a model with a random forward pass: average N passes, at N times the cost.",
     ),
 ]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--max-seconds",
+        metavar="S",
+        show_default=False,
+        help="Stop after the first batch if the whole pass is expected to take longer.",
+    ),
+]
 Layer = Annotated[
     str | None,
     typer.Option(

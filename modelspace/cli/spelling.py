@@ -63,9 +63,7 @@ FLAGS = {
 }
 
 #: Python expressions with a translation of their own.
-EXPRESSIONS = {
-    "space.evaluate().to_dict()": "evaluate --out evaluation.json",
-}
+EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json", "space.resume()": "add --resume"}
 
 #: Values whose flag has another form.
 VALUES = {"higher_is_better=True": "--direction higher", "higher_is_better=False": "--direction lower"}

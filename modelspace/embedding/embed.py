@@ -149,6 +149,7 @@ def embed(
     progress: Progress | None = None,
     passes: int = 1,
     check: bool = True,
+    on_first_batch: Callable[[float], None] | None = None,
 ) -> Embedding:
     """Embed one model in several spaces that use the same probe images.
 
@@ -164,6 +165,8 @@ def embed(
         passes: for a model with a random forward pass: the number of passes whose maps and outputs are averaged for
             each image; the random numbers depend only on the indices of the image and the pass.
         check: whether the model is first checked on two images (`modelspace.embedding.checks`); needed once per model.
+        on_first_batch: called after the first batch with the seconds per image that it took, without the check; may
+            raise, which ends the pass.
 
     Raises:
         EmbeddingError: a gradient is zero, not finite or undefined; names the images. Nothing is stored.
@@ -186,6 +189,7 @@ def embed(
         x = to_input(pixels, preprocessing, device)
         if done == 0 and check:
             notes += check_model(tap, x[:2], requests)
+        batch_started = time.perf_counter()
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
         batch_requests = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
@@ -200,6 +204,8 @@ def embed(
         done += len(pixels)
         if progress:
             progress(done, total)
+        if on_first_batch and done == len(pixels):
+            on_first_batch((time.perf_counter() - batch_started) / done)
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}

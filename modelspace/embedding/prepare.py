@@ -5,8 +5,9 @@ Only the commands that run a model come here; it imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class Request:
         trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
         float32: run the model in float32, also where it computes in half precision inside.
         stochastic: of a model whose forward pass is random, how many passes are averaged.
+        max_seconds: the longest time that the pass may be expected to take after its first batch.
     """
 
     model: str | nn.Module
@@ -63,8 +65,11 @@ class Request:
     float32: bool = False
     stochastic: int | None = None
     weights_key: str | None = None
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_seconds is not None:
+            object.__setattr__(self, "max_seconds", _positive(self.max_seconds))
         if self.stochastic is None:
             return
         # A manifest in CSV has texts.
@@ -82,17 +87,26 @@ class Request:
         }
 
 
+def _positive(seconds: float | str) -> float:
+    """A number of seconds, which a manifest in CSV has as a text."""
+    with suppress(ValueError):
+        if math.isfinite(float(seconds)) and float(seconds) > 0:
+            return float(seconds)
+    raise UsageError(f"a pass can't take {seconds} seconds", "example: `max_seconds=600`")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A model on its device, frozen, with its tap. `card.seconds` and `card.output_shape` are not known yet.
 
-    `notes` are remarks for the user on what was loaded.
+    `notes` are remarks for the user on what was loaded, and `max_seconds` is as in `Request`.
     """
 
     tap: Tap
     card: ModelCard
     device: torch.device
     notes: tuple[str, ...] = ()
+    max_seconds: float | None = None
 
 
 def load(request: Request) -> LoadedModel:
@@ -180,7 +194,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             code_sha256=loaded.code_sha256,
             options=request.options,
         )
-        yield Prepared(tap, card, device, (*loaded.notes, *notes))
+        yield Prepared(tap, card, device, (*loaded.notes, *notes), request.max_seconds)
 
 
 def layers(request: Request, images: np.ndarray) -> tuple[list[LayerRow], Tap]:

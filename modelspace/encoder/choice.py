@@ -193,7 +193,8 @@ class Chooser:
     @cached_property
     def _predictions(self) -> list[Edge]:
         """The tensors of the output that depend on the image, but for features and auxiliary outputs; where there is none, the
-        last such tensor of the pass."""
+        last such tensor of the pass.
+        """
         parts = [point for point in self._output_parts() if self._real(point)]
         keys = {point.tap: point.path.partition(".")[0] for point in parts}
         kept = [point for point in parts if keys[point.tap] not in FEATURES and not _AUXILIARY.search(keys[point.tap])]
@@ -280,7 +281,8 @@ class Chooser:
 
     def _deepest_part(self, name: str) -> Point | None:
         """Of what a module gives, the coarsest of a pyramid; else what its name means, or, where no prediction is computed from
-        that, the last part that one is computed from."""
+        that, the last part that one is computed from.
+        """
         usable = [point for point in self.trace.parts(name) if self.trace.usable(point)]
         if not usable:
             return None

@@ -205,7 +205,8 @@ class Heads:
 
     def common(self, targets: Iterable[Edge]) -> list[tuple[Node, set[int]]]:
         """The nodes that every way from the targets down to the image goes through, the nearest first; of each, which of its
-        outputs are used."""
+        outputs are used.
+        """
         targets = list(targets)
         order = self._downwards([edge[0] for edge in targets])
         # the ways that lead from nodes already passed into ones that are not

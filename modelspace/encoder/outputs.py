@@ -84,7 +84,8 @@ def part(value: Any, path: str) -> Tensor:
 
 def coarsest(shapes: Sequence[tuple[int, ...]]) -> int | None:
     """Which of a pyramid has the fewest positions: maps (B, C, H, W) or (B, H, W, C) of one aspect ratio and several sizes.
-    None where the shapes are no pyramid."""
+    None where the shapes are no pyramid.
+    """
     if len(shapes) < 2 or any(len(shape) != 4 for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         return None
     for rows, columns in ((2, 3), (1, 2)):

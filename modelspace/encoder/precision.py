@@ -93,7 +93,8 @@ def _gradients(tap: Tap, x: Tensor) -> _Gradients:
 
 def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
     """The gradients of a pass with all parameters and buffers in `dtype` and no autocast; None where that fails, or where it
-    computes in half precision all the same."""
+    computes in half precision all the same.
+    """
     module = tap.module
     size = sum(parameter.numel() for parameter in module.parameters())
     if size > MAX_PARAMETERS or isinstance(module, torch.jit.ScriptModule):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import duckdb
 
-from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, UsageError
+from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
 
 try:
     import fcntl
@@ -48,6 +48,9 @@ _LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
 #: Set once the connection is open: DuckDB applies a configuration in no particular order, and these two could prevent
 #: the other settings.
 _LOCK = "SET enable_external_access = false; SET lock_configuration = true"
+
+#: What the system says of a write that fails, as DuckDB quotes it.
+_UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Input/output error")
 
 #: Files that this process has open: n > 0 for n readers, -1 for the writer.
 _open_files: dict[str, int] = {}
@@ -241,6 +244,9 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
             f"{path}.wal, the log of the last changes, is damaged",
             f"keep a copy of both files; then this drops the changes after the damage: {cut}",
         )
+    # Before the next, since a failed write also invalidates the open database, but not the file.
+    if (cause := next((sign for sign in _UNWRITABLE if sign in text), None)) is not None:
+        return StorageError(f"{path} can't be written: {cause[:1].lower()}{cause[1:]}", "free space on that disk")
     if any(
         sign in text
         for sign in ("not a valid DuckDB", "Corrupt", "Could not read enough bytes", "database has been invalidated")

@@ -1,17 +1,74 @@
 """How much an affinity, or the order of two neighbours, depends on the choice of probe images.
 
 The probe images are a sample, and an affinity is a mean over them. The bootstrap (Efron 1979) resamples the N images
-with replacement and takes the spread of the means. All neighbours share each resample, so differences are paired.
+with replacement and takes the spread of what the resamples give. All neighbours share each resample, so differences are
+paired.
+
+The affinity of kernels is a cosine of two matrices, c(t, s) / √(c(t, t) c(s, s)), where c is a sum over images of the
+inner products of the matrices' rows. The whole sample has c(t, t) = c(s, s) = N, but a resample has not, so a mean of
+its rows would exceed 1, and an exact copy would have an interval around 1. Each resample is therefore normalised as the
+whole sample is: the bootstrap of a ratio replicates the ratio (Efron & Tibshirani 1993, section 10.3; Davison & Hinkley
+1997, section 2.1). By Cauchy-Schwarz it stays in -1..1, and is 1 for a copy, scaled or not. Attribution maps have
+unit rows, for which the ratio is the mean.
+
+Rows are resampled, not rows and columns: an image that is drawn twice would otherwise have the similarity 1 with itself
+among the pairs. What the other images in its row contribute counts as given.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 DRAWS = 2000
 LEVEL = 0.95
+
+#: Differences of scores below this are rounding: two copies of a model are tied.
+ROUNDING = 1e-9
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """What an affinity is computed from in one space; a blend has several.
+
+    Attributes:
+        products: (n, N) inner products of the target's row of each image with that of each of the n sources.
+        target: (N,) squared norms of the target's rows; None if all rows have norm 1.
+        sources: (n, N) those of the sources' rows; None likewise.
+        weight: of this space in the affinity.
+        least: the smallest affinity that is possible, -1 or 0.
+    """
+
+    products: Array
+    target: Array | None = None
+    sources: Array | None = None
+    weight: float = 1.0
+    least: float = -1.0
+
+    def of(self, rows: Sequence[int]) -> Member:
+        """The same of some of the sources, in this order."""
+        sources = None if self.sources is None else self.sources[rows]
+        return replace(self, products=self.products[rows], sources=sources)
+
+    def replicates(self, weights: Array) -> Array:
+        """Affinities of resamples: (draws, n).
+
+        Args:
+            weights: (draws, N) how often each image was drawn, divided by N.
+        """
+        affinities: Array = weights @ self.products.T
+        if self.target is None or self.sources is None:
+            return affinities
+        squares = (weights @ self.target)[:, None] * (weights @ self.sources.T)
+        # A resample of rows that are all zero says nothing.
+        ratios = np.divide(affinities, np.sqrt(squares), out=np.zeros_like(affinities), where=squares > 0)
+        clipped: Array = np.clip(ratios, self.least, 1.0)  # rounding, and rows of quantised kernels
+        return clipped
 
 
 @dataclass(frozen=True)
@@ -19,7 +76,7 @@ class Intervals:
     """Bootstrap intervals of a ranking.
 
     Attributes:
-        low, high: (n,) bounds of each mean.
+        low, high: (n,) bounds of each affinity, which lies between them.
         tied_with_next: (n,) bool, whether the interval of the difference to the next in rank includes zero; False for
             the last.
     """
@@ -30,33 +87,45 @@ class Intervals:
 
 
 def intervals(
-    contributions: np.ndarray,
-    scores: np.ndarray | None = None,
+    members: Sequence[Member],
+    scores: np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None,
     *,
     draws: int = DRAWS,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
-    """Intervals of the means over images.
+    """Percentile intervals of affinities, and ties.
 
     Args:
-        contributions: (n, N) what each probe image adds to each neighbour's affinity; neighbours in rank order.
-        scores: (n, N) the same for the score that ranks, and decides ties, if that is not the affinity.
+        members: of the space, one or more; neighbours in rank order.
+        scores: what ranks, and decides ties, if that is not the affinity: a function of affinities, (n, draws) to
+            (n, draws), which gets those of the same resamples; or (n, N) what each image adds to the score.
         draws: number of bootstrap resamples.
-        level: coverage of the percentile intervals, 0..1.
+        level: coverage of the intervals, 0..1.
         seed: of the resampling.
     """
-    n, n_images = contributions.shape
+    n, n_images = members[0].products.shape
     rng = np.random.default_rng(seed)
     # The mean of a resample is a mean weighted by how often each image was drawn.
     indices = rng.integers(0, n_images, (draws, n_images)) + n_images * np.arange(draws)[:, None]
     weights = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
-    means = weights @ contributions.T
+    affinities = blended(members, weights)
+    (point,) = blended(members, np.full((1, n_images), 1 / n_images))
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    low, high = np.quantile(affinities, [tail, 1 - tail], axis=0)
     tied = np.zeros(n, dtype=bool)
     if n > 1:
-        ranking_means = means if scores is None or scores is contributions else weights @ scores.T
-        lower, upper = np.quantile(ranking_means[:, :-1] - ranking_means[:, 1:], [tail, 1 - tail], axis=0)
-        tied[:-1] = (lower <= 0) & (upper >= 0)
-    return Intervals(low, high, tied)
+        if scores is None:
+            ranking = affinities
+        else:
+            ranking = scores(affinities.T).T if callable(scores) else weights @ scores.T
+        lower, upper = np.quantile(ranking[:, :-1] - ranking[:, 1:], [tail, 1 - tail], axis=0)
+        tied[:-1] = (lower <= ROUNDING) & (upper >= -ROUNDING)
+    # With few images, percentiles of a skewed ratio can miss the affinity itself.
+    return Intervals(np.minimum(low, point), np.maximum(high, point), tied)
+
+
+def blended(members: Sequence[Member], weights: Array) -> Array:
+    """Affinities of resamples, (draws, n): the weighted sum of the members' in the same resamples."""
+    total: Array = sum(member.weight * member.replicates(weights) for member in members)  # type: ignore[assignment]
+    return total

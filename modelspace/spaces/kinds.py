@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -22,7 +22,9 @@ from modelspace.names import did_you_mean
 from modelspace.registry import Registry
 from modelspace.representations import kernels, maps
 from modelspace.representations.maps import MapBlock
+from modelspace.spaces.bootstrap import Member
 from modelspace.spaces.collectors import Collector, KernelCollector, MapCollector
+from modelspace.spaces.predictability import POSITIVE
 from modelspace.types import SpaceSpec
 
 #: One model's stored blocks, by space id: those of the space itself, or those of the members of a derived space.
@@ -107,6 +109,11 @@ class Space(ABC):
 
         See `affinity.contributions`.
         """
+
+    def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
+        """What the intervals of one model's affinities with stored models are computed from (`spaces.bootstrap`)."""
+        values = self.contributions(registry, blocks, model_ids)
+        return [Member(np.stack([values[i] for i in model_ids]))]
 
     @abstractmethod
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
@@ -331,6 +338,26 @@ class KernelSpace(StoredSpace):
         scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
         return scaled
 
+    def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
+        """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""
+        (block,) = self.own_blocks(blocks)
+        rows = self.unit_rows(block)
+        products, norms = {}, {}
+        for model_id, other_block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
+            other = self.unit_rows(other_block)
+            products[model_id], norms[model_id] = maps.cosines(rows, other), maps.cosines(other, other)
+        if missing := set(model_ids) - set(products):
+            raise self._missing(f"model {min(missing)}")
+        return [
+            Member(
+                np.stack([products[i] for i in model_ids]),
+                maps.cosines(rows, rows),
+                np.stack([norms[i] for i in model_ids]),
+                # The inner product of two positive semi-definite matrices is not negative.
+                least=0.0 if self.spec.method in POSITIVE else -1.0,
+            )
+        ]
+
     def kernel(self, blocks: Sequence[MapBlock]) -> Array:
         """A model's kernel, (n_images, n_images), symmetric.
 
@@ -428,6 +455,14 @@ class BlendSpace(Space):
             for model_id, values in member.contributions(registry, blocks, model_ids).items():
                 total[model_id] += weight * values
         return total
+
+    def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
+        """Those of its members, with their weights."""
+        return [
+            replace(part, weight=self.weights[member.spec.space_id] * part.weight)
+            for member in self.sources(registry)
+            for part in member.members(registry, blocks, model_ids)
+        ]
 
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
         """The weighted sum of its members' contributions, for all pairs."""

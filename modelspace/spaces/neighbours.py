@@ -17,7 +17,7 @@ from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.results import Neighbour
 from modelspace.spaces import affinity, hubness, index, predictability
-from modelspace.spaces.bootstrap import intervals
+from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import TOLERANCE
 from modelspace.spaces.index import SpaceIndex
 from modelspace.spaces.kinds import Blocks, KernelSpace, space_of
@@ -63,17 +63,22 @@ class Ranked:
         model_ids: the n sources.
         affinities: (n, n_images) each probe image's contribution to the affinity.
         scores: (n, n_images) each probe image's contribution to the score that decides the order.
+        members: what the intervals of the affinities are computed from.
+        score: the scores as a function of affinities; None if they are those, or no such function.
     """
 
     model_ids: list[int]
     affinities: Array
     scores: Array
+    members: Sequence[Member] = ()
+    score: hubness.Score | None = None
 
     def records(self, rows: Mapping[int, ModelRow], k: int) -> list[Neighbour]:
         """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
         if not self.model_ids:
             return []
-        bounds = intervals(self.affinities, self.scores)
+        scores = None if self.scores is self.affinities else self.scores
+        bounds = intervals(self.members, self.score or scores)
         return [
             _record(rows[model_id], position, self, (float(bounds.low[position]), float(bounds.high[position])), tied)
             for position, (model_id, tied) in enumerate(zip(self.model_ids[:k], bounds.tied_with_next, strict=False))
@@ -137,17 +142,29 @@ class Ranker:
         vector = self._vector(target, blocks)
         others = self._others(target, vector)
         candidates = self._candidates(target, vector, others, k)
+        directed: dict[int, Array] = {}
         if self._kernels is not None:
-            scores = self._directed(target, self._kernels, candidates)
-            best = in_order(scores)[: k + 1]
-            values = affinity.contributions(self._registry, self._spec, blocks, best)
-        else:
-            values = affinity.contributions(self._registry, self._spec, blocks, candidates)
-            scores = self._corrected(values, others)
-            best = in_order(scores)[: k + 1]
-        if not best:
+            directed = self._directed(target, self._kernels, candidates)
+            candidates = in_order(directed)[: k + 1]
+        if not candidates:
             return empty
-        return Ranked(best, np.stack([values[i] for i in best]), np.stack([scores[i] for i in best]))
+        members = space_of(self._spec).members(self._registry, blocks, candidates)
+        affinities: Array = sum(member.weight * member.products for member in members)  # type: ignore[assignment]
+        if self._kernels is not None:
+            return Ranked(candidates, affinities, np.stack([directed[i] for i in candidates]), members)
+        score = self._score(candidates, others)
+        scores = affinities if score is None else score(affinities)
+        position = {model_id: row for row, model_id in enumerate(candidates)}
+        best = in_order(dict(zip(candidates, scores, strict=True)))[: k + 1]
+        rows = [position[i] for i in best]
+        kept = affinities[rows]
+        return Ranked(
+            best,
+            kept,
+            kept if score is None else scores[rows],
+            [member.of(rows) for member in members],
+            None if score is None else hubness.Score(score.slope[rows], score.offset[rows]),
+        )
 
     def _vector(self, target: Target, blocks: Blocks) -> NDArray[np.float32]:
         if target.model_id is not None:
@@ -179,13 +196,12 @@ class Ranker:
             return candidates[: max(RERANKED, k + 1)]
         return candidates[: k + 1] if self._is_exact else candidates
 
-    def _corrected(self, values: Mapping[int, Array], others: Array | None) -> dict[int, Array]:
-        """Scores from affinities, per probe image."""
-        if not self._ranking.is_corrected or not values:
-            return dict(values)
-        items = np.stack([self._index.vector(i) for i in values])
-        lines = hubness.score(items, self._ranking.correction, others)
-        return dict(zip(values, lines(np.stack(list(values.values()))), strict=True))
+    def _score(self, candidates: Sequence[int], others: Array | None) -> hubness.Score | None:
+        """The score of the candidates as a function of their affinities; None if it is the affinity."""
+        if not self._ranking.is_corrected:
+            return None
+        items = np.stack([self._index.vector(i) for i in candidates])
+        return hubness.score(items, self._ranking.correction, others)
 
     def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
         """How well each source's features predict the target's; sources without a kernel are left out."""

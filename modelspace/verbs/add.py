@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed
 from modelspace.embedding.prepare import Prepared, Request, prepared
-from modelspace.errors import ConflictError, NotFoundError
+from modelspace.errors import ConflictError, EmbeddingError, NotFoundError
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
-from modelspace.spaces.kinds import Blocks, space_of
+from modelspace.spaces.kinds import space_of
 from modelspace.types import ModelCard, SpaceSpec
-
-
-@dataclass(frozen=True)
-class Computed:
-    """An embedded model that is not stored yet. It can be sent to another process.
-
-    Attributes:
-        card: the model's row.
-        spaces: names of the spaces that lack it; empty if it is already in all of them.
-        blocks: its maps by space id.
-        notes: remarks for the user.
-    """
-
-    card: ModelCard
-    spaces: tuple[str, ...]
-    blocks: dict[str, list[MapBlock]]
-    notes: tuple[str, ...] = ()
+from modelspace.verbs import pending
+from modelspace.verbs.passes import Computed
 
 
 def add(path: Path, request: Request, *, batch_size: int | None, replacing: bool, progress: Progress | None) -> Added:
     """See `modelspace.workspace.ModelSpace.add`."""
-    return store(path, compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress), replacing)
+    waited = pending.notes_of(pending.store_waiting(path, timeout=pending.SHORT_WAIT))
+    computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress)
+    added = pending.store_or_keep(path, computed, replacing)
+    return replace(added, notes=tuple(dict.fromkeys((*waited, *added.notes))))
 
 
 def compute(
@@ -44,6 +32,7 @@ def compute(
 ) -> Computed:
     """Load a model and embed it in the spaces that lack it. The registry is only read."""
     with Registry.open(path) as registry:
+        registry_id = registry.registry_id
         rows = registry.spaces()
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
@@ -60,7 +49,7 @@ def compute(
         if pairs:
             blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress)
             notes += pass_notes
-    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes))
+    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
 
 
 def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:
@@ -95,6 +84,10 @@ def run_pass(
 
     Returns:
         Blocks by space id, the card completed by the pass, and notes for the user.
+
+    Raises:
+        EmbeddingError: the model can't be embedded, or after the first batch the passes are expected to take longer
+            than `Prepared.max_seconds`.
     """
     blocks: dict[str, list[MapBlock]] = {}
     sets = {row.probe_id: row for _, row in spaces}
@@ -109,6 +102,16 @@ def run_pass(
         if progress:
             progress(offset + done, total)
 
+    def limit(seconds_per_image: float) -> None:
+        expected = seconds_per_image * total
+        if model.max_seconds is not None and expected > model.max_seconds:
+            raise EmbeddingError(
+                f"the pass would take about {expected:.0f} seconds for {total} images, "
+                f"more than the {model.max_seconds:g} that are allowed; nothing was stored",
+                "allow more with `max_seconds=`, use another `device=`, or make a registry with fewer probe images: "
+                "`ModelSpace.create(images=50)`",
+            )
+
     for probe_id, specs in groups.items():
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
@@ -120,6 +123,7 @@ def run_pass(
             specs,
             device=model.device,
             progress=report,
+            on_first_batch=limit if offset == 0 else None,
             passes=int(model.card.options.get("stochastic", 1)),
             # One check on two images suffices for all probe sets, unless other spaces need other gradients.
             check=not checked or not set(map(_scalar, specs)) <= checked,
@@ -134,58 +138,3 @@ def run_pass(
 def _scalar(spec: SpaceSpec) -> str:
     """The scalar of T that a space explains; empty if it has no maps."""
     return spec.scalar if space_of(spec).has_maps else ""
-
-
-def store(path: Path, computed: Computed, replacing: bool) -> Added:
-    """Write one model in one transaction.
-
-    Affinities to the stored models are computed before the lock is taken, so that under the lock only models added in
-    the meantime are compared.
-
-    Raises:
-        ConflictError: the name belongs to another model and `replacing` is False. Nothing was written.
-    """
-    card = computed.card
-    if not computed.spaces:
-        with Registry.open(path) as registry:
-            return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
-    known: dict[str, dict[int, float]] = {}
-    with Registry.open(path) as registry:
-        # Derived spaces come last, since they are computed from the others.
-        spaces = sorted(
-            (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
-        )
-        row = affinity.find(registry, card.name)
-        if row is not None and (replacing or not row.card.is_same_model(card)):
-            row = None
-        for space in spaces:
-            blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
-            known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
-    with Registry.open(path, write=True) as registry, registry.transaction():
-        status = "added"
-        row = affinity.find(registry, card.name)
-        if row is not None and (replacing or not row.card.is_same_model(card)):
-            if not replacing:
-                raise ConflictError(
-                    f"the name {card.name!r} was taken in the meantime", "use another name with `name=`"
-                )
-            affinity.remove(registry, row.model_id)
-            row, status = None, "replaced"
-        if row is not None:
-            status = "completed"
-            spaces = [space for space in spaces if space.spec.name not in row.spaces]
-        model_id = row.model_id if row is not None else registry.add_model(card)
-        for space in spaces:
-            blocks = _blocks(registry, space.spec, computed, model_id)
-            affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
-    return Added(card.name, status, computed.spaces, card, computed.notes)
-
-
-def _blocks(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> Blocks:
-    """The blocks of a model that a space needs: the newly computed and the stored ones."""
-    blocks: dict[str, Sequence[MapBlock]] = dict(computed.blocks)
-    for source in space_of(spec).sources(registry):
-        space_id = source.spec.space_id
-        if space_id not in blocks and model_id is not None:
-            blocks[space_id] = list(registry.map_blocks(space_id, model_id))
-    return blocks

@@ -17,23 +17,23 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, ModelspaceError, NotFoundError
+from modelspace.errors import ModelspaceError, NotFoundError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
-from modelspace.results import PLANNED, Added, Outcome
+from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
-from modelspace.verbs import manifest
+from modelspace.verbs import manifest, pending
 from modelspace.verbs.manifest import Entry
 from modelspace.verbs.pools import Job, JobResult, Pool, describe, require_workers
 
 if TYPE_CHECKING:
-    from modelspace.verbs.add import Computed
     from modelspace.verbs.pools import Report
 
 #: Called with (models done, total models, current model, its images done, its total images).
@@ -85,7 +85,10 @@ def add_all(
     pool: Pool | None = None,
 ) -> list[Outcome]:
     """See `modelspace.workspace.ModelSpace.add_all`; `pool` is used instead of one chosen by `workers` and `ray`."""
+    waited = () if dry_run else pending.notes_of(pending.store_waiting(path))
     plans = plan(path, entries, replacing)
+    if waited and plans:
+        plans[0] = replace(plans[0], notes=(*waited, *plans[0].notes))
     if dry_run:
         outcomes = [_checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
         for outcome in outcomes:
@@ -415,13 +418,14 @@ class _Run:
         entry, plan = self.entries[result.number], self.plans[result.number]
 
         def failed(message: str, hint: str) -> Outcome:
-            return Outcome(plan.entry, plan.name, "failed", plan.uri, message=message, hint=hint)
+            return replace(plan, status="failed", spaces=(), message=message, hint=hint)
 
         if result.computed is None:
             self.conclude(result.number, failed(result.message, result.hint))
             return
         try:
-            added = self._store(result.computed)
+            # Workers read the registry all the time, and the embedding took minutes, so it is tried several times.
+            added = pending.store_or_keep(self.path, result.computed, self.replacing, tries=_STORE_TRIES)
         except Exception as error:
             # The transaction was rolled back, and the next model may succeed.
             message, hint = describe(error)
@@ -429,7 +433,7 @@ class _Run:
             return
         if added.status == "unchanged":
             with Registry.open(self.path) as registry:
-                notes = (*added.notes, *_metadata_notes(entry, registry.model(added.name)))
+                notes = (*plan.notes, *added.notes, *_metadata_notes(entry, registry.model(added.name)))
             outcome = Outcome(plan.entry, added.name, "unchanged", plan.uri or added.card.uri, notes=notes)
         else:
             outcome = Outcome(
@@ -439,21 +443,9 @@ class _Run:
                 plan.uri or added.card.uri,
                 added.spaces,
                 added.card.seconds,
-                notes=added.notes,
+                notes=(*plan.notes, *added.notes),
             )
         self.conclude(result.number, outcome)
-
-    def _store(self, computed: Computed) -> Added:
-        from modelspace.verbs.add import store
-
-        for tries_left in range(_STORE_TRIES - 1, -1, -1):
-            try:
-                return store(self.path, computed, self.replacing)
-            except BusyError:
-                # Workers read the registry all the time, and the embedding took minutes, so try again.
-                if not tries_left:
-                    raise
-        raise AssertionError
 
     def conclude(self, i: int, outcome: Outcome) -> None:
         """Record and report the outcome of an entry."""

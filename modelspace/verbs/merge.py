@@ -23,7 +23,7 @@ from modelspace.spaces import affinity
 from modelspace.spaces.kinds import BlendSpace, StoredSpace, space_of
 from modelspace.spaces.probe_sets import described
 from modelspace.types import SpaceSpec
-from modelspace.verbs.add import Computed, store
+from modelspace.verbs.passes import Computed, store
 
 #: What to do with a model whose name belongs to another model of this registry.
 ON_CONFLICT = ("fail", "skip", "rename")

@@ -22,6 +22,7 @@ from modelspace.registry import EmbeddingRow, ProbeRow, Registry, SpaceRow
 from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
 from modelspace.spaces.probe_sets import described
+from modelspace.verbs import pending
 
 #: Largest error of a stored affinity or of an inner product of vectors that rounding can explain.
 TOLERANCE = 1e-6
@@ -48,7 +49,7 @@ def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
             checks += [_images(registry, row) for row in registry.probe_sets()]
         for row in registry.spaces():
             checks += _space(registry, row, home, deep, progress)
-    return checks
+    return [*checks, *pending.checks(home / REGISTRY)]
 
 
 def _images(registry: Registry, row: ProbeRow) -> Check:

@@ -200,7 +200,7 @@ def test_the_possible_names_of_fields_are_parameters() -> None:
 
 
 def test_every_method_has_a_command_or_is_for_python_only() -> None:
-    for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images", "survey"}
+    for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images", "survey", "waiting"}
     for name in set(keywords()) - for_python:
         assert "`" not in in_flags(f"`space.{name}()`"), name
     for name in for_python:

@@ -273,6 +273,8 @@ def answers() -> dict[str, Any]:
         ),
         "evaluate": judged,
         "list": models,
+        "resume": Records([Outcome(1, "depth", "added", "zoo:depth", ("gradient_x_input",), 3.25)], Outcome),
+        "waiting": (),
         "show": show,
         "remove": None,
         "rename": None,
@@ -320,7 +322,7 @@ class Line:
 
     @property
     def calls(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        return [call for call in self.fake.calls if call[0] not in ("open", "create")]
+        return [call for call in self.fake.calls if call[0] not in ("open", "create", "waiting")]
 
     def answer(self, verb: str, value: Any) -> None:
         self.fake.answers[verb] = value

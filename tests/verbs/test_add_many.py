@@ -293,12 +293,12 @@ def test_a_pool_that_fails_as_a_whole_loses_nothing_that_was_finished(tmp_path: 
 
 
 def test_storing_waits_for_a_busy_registry_and_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelspace.verbs import add
+    from modelspace.verbs import pending
 
     space = zoo_files.home(tmp_path)
-    real, calls = add.store, []
+    real, calls = pending.store, []
 
-    def store(path: Path, computed: Any, replacing: bool) -> Any:
+    def store(path: Path, computed: Any, replacing: bool, *timeout: float) -> Any:
         calls.append(computed.card.name)
         if computed.card.name == "m0" and calls.count("m0") < 3:
             raise BusyError("process 1 is using it")
@@ -306,11 +306,15 @@ def test_storing_waits_for_a_busy_registry_and_fails_alone(tmp_path: Path, monke
             raise MemoryError
         return real(path, computed, replacing)
 
-    monkeypatch.setattr(add, "store", store)
+    monkeypatch.setattr(pending, "store", store)
     done = space.add_all(zoo_files.write(tmp_path, "m0", "m1", "m2"))
     assert statuses(done) == {"m0": "added", "m1": "failed", "m2": "added"}
     assert done[1].message == "unexpected MemoryError"
-    assert calls == ["m0", "m0", "m0", "m1", "m2"]
+    # The pass of m1 is saved, and tried again before the next model.
+    assert calls == ["m0", "m0", "m0", "m1", "m1", "m2"]
+    assert "the finished pass of m1 still waits: unexpected MemoryError" in done[2].notes[0]
+    monkeypatch.setattr(pending, "store", real)
+    assert [outcome.status for outcome in space.resume()] == ["added"]
 
 
 def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
@@ -414,11 +418,11 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
 
 def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB would cancel its statement; the signal is sent from within the write, so that it always interrupts it."""
-    from modelspace.verbs import add
+    from modelspace.verbs import pending
 
     space = zoo_files.home(tmp_path)
     file = zoo_files.write(tmp_path, "m0", "m1")
-    real, written = add.store, []
+    real, written = pending.store, []
 
     def store(*words: object) -> object:
         if not written:
@@ -426,7 +430,7 @@ def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatc
         written.append(words)
         return real(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(add, "store", store)
+    monkeypatch.setattr(pending, "store", store)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         with pytest.raises(KeyboardInterrupt) as stopped:

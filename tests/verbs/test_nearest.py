@@ -9,7 +9,7 @@ import pytest
 from tiny import add, near, net, space
 
 from modelspace.errors import UsageError
-from modelspace.spaces.bootstrap import intervals
+from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.workspace import ModelSpace
 
 
@@ -52,7 +52,7 @@ def test_marks_are_those_of_the_definition(shelf: ModelSpace) -> None:
     """Two neighbours are tied if the bootstrap interval of their paired difference includes zero."""
     shown = shelf.nearest("target", 50)
     cosines = shelf.cosines(["target", *(row.name for row in shown)])[:, 0, 1:].astype(float).T
-    expected = intervals(np.ascontiguousarray(cosines))
+    expected = intervals([Member(np.ascontiguousarray(cosines))])
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, cosines.shape[1], (2000, cosines.shape[1]))
     for i in range(len(shown) - 1):

@@ -172,7 +172,7 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
                 f"some models of space {spec.name!r} lack the features that it ranks by",
                 "add them again: `space.add(uri)`",
             )
-        bounds = intervals(ranked.affinities[:k])
+        bounds = intervals([member.of(range(k)) for member in ranked.members])
         numbers[i] = [index_of[other] for other in ranked.model_ids[:k]]
         values[i], low[i], high[i] = ranked.affinities[:k].mean(axis=1), bounds.low, bounds.high
     return _Nearest(numbers, values, (low, high))

@@ -15,7 +15,7 @@ from modelspace.deprecated import renamed
 from modelspace.errors import BusyError, ModelspaceError, UsageError
 
 if TYPE_CHECKING:
-    from modelspace.verbs.add import Computed
+    from modelspace.verbs.passes import Computed
 
 __all__ = ["Job", "JobResult", "Pool", "Report", "describe", "run_job", "threads_per_worker"]
 

@@ -1,0 +1,98 @@
+"""A finished embedding pass, and how it is stored: in one transaction, with the registry open for writing briefly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelspace.errors import ConflictError
+from modelspace.registry import Registry
+from modelspace.representations.maps import MapBlock
+from modelspace.results import Added
+from modelspace.spaces import affinity
+from modelspace.spaces.kinds import Blocks, space_of
+from modelspace.types import ModelCard, SpaceSpec
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An embedded model that is not stored yet. It can be sent to another process.
+
+    Attributes:
+        card: the model's row.
+        spaces: names of the spaces that lack it; empty if it is already in all of them.
+        blocks: its maps by space id.
+        notes: remarks for the user.
+        registry_id: the registry that it was computed for; "" if any will do.
+    """
+
+    card: ModelCard
+    spaces: tuple[str, ...]
+    blocks: dict[str, list[MapBlock]]
+    notes: tuple[str, ...] = ()
+    registry_id: str = ""
+
+
+def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0) -> Added:
+    """Write one model in one transaction.
+
+    Affinities to the stored models are computed before the lock is taken, so that under the lock only models added in
+    the meantime are compared.
+
+    Args:
+        path: the registry.
+        computed: the pass.
+        replacing: whether it may replace another model of the same name.
+        timeout: seconds to wait for other processes to release the registry.
+
+    Raises:
+        ConflictError: the name belongs to another model and `replacing` is False.
+        BusyError: other processes held the registry for longer than `timeout`.
+        StorageError: the disk is full. Nothing was written, as with any error.
+    """
+    card = computed.card
+    if not computed.spaces:
+        with Registry.open(path, timeout=timeout) as registry:
+            return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
+    known: dict[str, dict[int, float]] = {}
+    with Registry.open(path, timeout=timeout) as registry:
+        # Derived spaces come last, since they are computed from the others.
+        spaces = sorted(
+            (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
+        )
+        row = affinity.find(registry, card.name)
+        if row is not None and (replacing or not row.card.is_same_model(card)):
+            row = None
+        for space in spaces:
+            blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
+            known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
+    with Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
+        status = "added"
+        row = affinity.find(registry, card.name)
+        if row is not None and (replacing or not row.card.is_same_model(card)):
+            if not replacing:
+                raise ConflictError(
+                    f"the name {card.name!r} was taken in the meantime", "use another name with `name=`"
+                )
+            affinity.remove(registry, row.model_id)
+            row, status = None, "replaced"
+        if row is not None:
+            spaces = [space for space in spaces if space.spec.name not in row.spaces]
+            status = "completed" if spaces else "unchanged"
+        model_id = row.model_id if row is not None else registry.add_model(card)
+        for space in spaces:
+            blocks = _blocks(registry, space.spec, computed, model_id)
+            affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
+    filled = {space.spec.name for space in spaces}
+    return Added(card.name, status, tuple(name for name in computed.spaces if name in filled), card, computed.notes)
+
+
+def _blocks(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> Blocks:
+    """The blocks of a model that a space needs: the newly computed and the stored ones."""
+    blocks: dict[str, Sequence[MapBlock]] = dict(computed.blocks)
+    for source in space_of(spec).sources(registry):
+        space_id = source.spec.space_id
+        if space_id not in blocks and model_id is not None:
+            blocks[space_id] = list(registry.map_blocks(space_id, model_id))
+    return blocks
