@@ -192,7 +192,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Merged:
-    """The result for one model, or one space, of another registry.
+    """The result for one model of another registry, or for one task, which is called "task NAME".
 
     Attributes:
         name: its name in this registry; if it was not imported, its name in the other.
@@ -200,7 +200,7 @@ class Merged:
         status: "added", "completed" (added to spaces that lacked it), "unchanged" (nothing was missing here), "skipped"
             (name conflict) or "refused" (its stored data are damaged). In a dry run: "would add" and "would complete".
         spaces: names of this registry's spaces it was added to.
-        message, hint: why it was not imported, and what to do.
+        message, hint: why it was not imported, and what to do; of a task also the number of new outcomes.
     """
 
     name: str

@@ -377,7 +377,8 @@ class ModelSpace:
             progress: called with (models done, total models).
 
         Returns:
-            One record per model of the other registry in these spaces. Models with damaged maps are "refused".
+            One record per model of the other registry in these spaces, and one per task. Models with damaged maps are
+            "refused".
 
         Raises:
             NotFoundError: no such registry, no such space, or no shared space.

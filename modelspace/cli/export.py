@@ -33,8 +33,8 @@ def command(
             "--what",
             metavar="WHAT",
             show_default=False,
-            help="models, affinity, vectors, neighbours, tree or maps; may be given several times for a folder. "
-            "Default: by the format; for a folder, all but the maps.",
+            help="models, affinity, vectors, neighbours, tree, maps, tasks or outcomes; may be given several times for "
+            "a folder. Default: by the format; for a folder, all but the maps.",
         ),
     ] = None,
     format: Annotated[

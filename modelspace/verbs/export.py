@@ -18,7 +18,7 @@ import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
-from modelspace.registry import ModelRow, Registry, SpaceRow
+from modelspace.registry import ModelRow, Registry, SpaceRow, outcomes
 from modelspace.results import Exported
 from modelspace.spaces import affinity, coordinates
 from modelspace.spaces.kinds import MapSpace, space_of
@@ -33,6 +33,8 @@ WHAT: dict[str, tuple[str, ...]] = {
     "neighbours": ("parquet", "csv", "json"),
     "tree": ("newick", "json"),
     "maps": ("npy",),
+    "tasks": ("parquet", "csv", "json"),
+    "outcomes": ("parquet", "csv", "json"),
 }
 #: Exported to a folder by default: all but the maps, which are large.
 DEFAULT = ("models", "affinity", "vectors", "neighbours", "tree")
@@ -84,7 +86,7 @@ def export(
         raise UsageError(f"numbers can't be written as {options.dtype!r}", f"use {' or '.join(DTYPES)}")
     if options.k < 1:
         raise UsageError(f"k must be at least 1, not {options.k}", "example: `k=5`")
-    files = _files(target, what, format)
+    files = _files(target, what, format, default_of(path))
     existing = [file for _, file, kind in files for file in _all_of(file, kind) if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(
@@ -98,7 +100,15 @@ def export(
     return exported
 
 
-def _files(target: Path, what: Sequence[str], format: str | None) -> list[tuple[str, Path, str]]:
+def default_of(path: Path) -> tuple[str, ...]:
+    """What a folder gets by default: `DEFAULT`, and tasks and outcomes if there are any."""
+    with Registry.open(path) as registry:
+        return (*DEFAULT, "tasks", "outcomes") if outcomes.tasks(registry) else DEFAULT
+
+
+def _files(
+    target: Path, what: Sequence[str], format: str | None, default: Sequence[str]
+) -> list[tuple[str, Path, str]]:
     """(content, file, format) of each file to write.
 
     Raises:
@@ -112,7 +122,7 @@ def _files(target: Path, what: Sequence[str], format: str | None) -> list[tuple[
             f"unknown format {format!r}", did_you_mean(format, FORMATS, f"available: {', '.join(FORMATS)}")
         )
     if target.is_dir() or not target.suffix:
-        contents = list(dict.fromkeys(what or DEFAULT))
+        contents = list(dict.fromkeys(what or default))
         if what and format:
             for name in contents:
                 _check(name, format)
@@ -374,6 +384,60 @@ def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) ->
     return exported
 
 
+#: Columns of the tables of tasks and outcomes, with DuckDB's types.
+TASK_COLUMNS = {
+    "name": "VARCHAR",
+    "kind": "VARCHAR",
+    "metric": "VARCHAR",
+    "higher_is_better": "BOOLEAN",
+    "n_images": "BIGINT",
+    "classes": "VARCHAR[]",
+    "location": "VARCHAR",
+    "data_sha256": "VARCHAR",
+    "seed": "BIGINT",
+    "added_at": "TIMESTAMP",
+}
+OUTCOME_COLUMNS = {
+    "task": "VARCHAR",
+    "model": "VARCHAR",
+    "weights_sha256": "VARCHAR",
+    "score": "DOUBLE",
+    "how": "VARCHAR",
+    "settings": "VARCHAR",
+    "n_train": "BIGINT",
+    "seed": "BIGINT",
+    "seconds": "DOUBLE",
+    "measured_at": "TIMESTAMP",
+    "note": "VARCHAR",
+}
+
+
+def _tasks(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    with Registry.open(path) as registry:
+        rows = outcomes.tasks(registry)
+    _write_table(file, kind, _columns_of(rows, TASK_COLUMNS))
+    return [_done(file, "tasks", kind, len(rows))]
+
+
+def _outcomes(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+    with Registry.open(path) as registry:
+        rows = outcomes.outcomes(registry)
+    _write_table(file, kind, _columns_of(rows, OUTCOME_COLUMNS))
+    return [_done(file, "outcomes", kind, len(rows))]
+
+
+def _columns_of(rows: Sequence[object], types: Mapping[str, str]) -> Columns:
+    return {name: (type_, [_stored_as(getattr(row, name)) for row in rows]) for name, type_ in types.items()}
+
+
+def _stored_as(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)  # UTC, as in the registry
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    return list(value) if isinstance(value, tuple) else value
+
+
 _WRITERS: dict[str, Callable[[Path, Path, str, Options, bool], list[Exported]]] = {
     "models": _models,
     "affinity": _affinity,
@@ -381,4 +445,6 @@ _WRITERS: dict[str, Callable[[Path, Path, str, Options, bool], list[Exported]]] 
     "neighbours": _neighbours,
     "tree": _tree,
     "maps": _maps,
+    "tasks": _tasks,
+    "outcomes": _outcomes,
 }

@@ -24,6 +24,7 @@ from modelspace.spaces.kinds import BlendSpace, StoredSpace, space_of
 from modelspace.spaces.probe_sets import described
 from modelspace.types import SpaceSpec
 from modelspace.verbs.passes import Computed, store
+from modelspace.verbs.tasks import merge_tasks
 
 #: What to do with a model whose name belongs to another model of this registry.
 ON_CONFLICT = ("fail", "skip", "rename")
@@ -73,7 +74,8 @@ def merge(
                 outcomes.append(Merged(name, row.card.name, "refused", (), error.message, error.hint))
         if progress:
             progress(done + 1, len(models))
-    return outcomes
+    imported = {row.theirs: row.name for row in outcomes if row.status not in ("skipped", "refused")}
+    return [*outcomes, *merge_tasks(path, source, imported, dry_run)]
 
 
 def _registry_file(path: Path, other: Path) -> Path:

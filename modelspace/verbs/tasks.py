@@ -13,7 +13,7 @@ from typing import Any
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import ModelRow, Registry, outcomes
 from modelspace.registry.rows import OutcomeRow, TaskRow
-from modelspace.results import OutcomeInfo, Records, TaskInfo
+from modelspace.results import Merged, OutcomeInfo, Records, TaskInfo
 from modelspace.tasks.metrics import DEFAULTS, KINDS, Kind, direction
 
 #: How a score was measured by default: elsewhere, by the user.
@@ -257,36 +257,68 @@ def _observation(row: Mapping[str, str | None], file: Path, line: int, task_name
 # --- from one registry to another
 
 
-def merge_tasks(registry: Registry, other: Registry, names: Mapping[str, str]) -> list[str]:
-    """Take over another registry's tasks and outcomes, inside a transaction, and return notes.
+def merge_tasks(path: Path, source: Path, names: Mapping[str, str], dry_run: bool = False) -> list[Merged]:
+    """Import another registry's tasks and outcomes.
 
-    A task of the same name must have the same data, metric and direction; else it and its outcomes are left out.
+    A task of the same name must have the same data, metric and direction; else it is skipped with its outcomes.
 
     Args:
-        registry: open for writing.
-        other: open for reading.
+        path: file of this registry.
+        source: file of the other registry.
         names: the other registry's names of models to this registry's names.
+        dry_run: only report what would be done.
+
+    Returns:
+        One record per task of the other registry, named "task NAME".
     """
-    known = {row.name: row for row in outcomes.tasks(registry)}
-    models = {row.card.name: row for row in registry.models()}
-    notes, compatible = [], set()
-    for row in outcomes.tasks(other):
-        if row.name not in known:
-            outcomes.add_task(registry, row)
-        elif _definition(known[row.name]) != _definition(row):
-            notes.append(f"task {row.name} is left out: this registry's has other data or another metric")
-            continue
-        compatible.add(row.name)
-    rows = []
-    for outcome in outcomes.outcomes(other):
-        if outcome.task not in compatible:
-            continue
-        name = names.get(outcome.model, outcome.model)
-        model = models.get(name)
-        same = model is not None and model.card.weights_sha256 == outcome.weights_sha256
-        rows.append(replace(outcome, model=name, model_id=model.model_id if model is not None and same else None))
-    added = outcomes.add_outcomes(registry, rows)
-    return [*notes, *([f"{added} outcomes of tasks were imported"] if added else [])]
+    with Registry.open(source) as theirs:
+        their_tasks, their_outcomes = outcomes.tasks(theirs), outcomes.outcomes(theirs)
+    if not their_tasks:
+        return []
+    if dry_run:
+        with Registry.open(path) as registry:
+            known = {row.name: row for row in outcomes.tasks(registry)}
+        return [_would_merge(row, known.get(row.name)) for row in their_tasks]
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        models = {row.card.name: row for row in registry.models()}
+        records = []
+        for row in their_tasks:
+            rows = [_translated(each, names, models) for each in their_outcomes if each.task == row.name]
+            records.append(_merge_task(registry, row, rows))
+    return records
+
+
+def _would_merge(row: TaskRow, known: TaskRow | None) -> Merged:
+    label = f"task {row.name}"
+    if known is None:
+        return Merged(label, label, "would add")
+    if _definition(known) != _definition(row):
+        return Merged(label, label, "skipped", (), _DIFFERENT, _RENAME)
+    return Merged(label, label, "would complete")
+
+
+def _merge_task(registry: Registry, row: TaskRow, rows: Sequence[OutcomeRow]) -> Merged:
+    label = f"task {row.name}"
+    known = next((each for each in outcomes.tasks(registry) if each.name == row.name), None)
+    if known is not None and _definition(known) != _definition(row):
+        return Merged(label, label, "skipped", (), _DIFFERENT, _RENAME)
+    if known is None:
+        outcomes.add_task(registry, row)
+    count = outcomes.add_outcomes(registry, rows)
+    status = "added" if known is None else "completed" if count else "unchanged"
+    return Merged(label, label, status, (), f"{count} outcomes" if count else "")
+
+
+def _translated(row: OutcomeRow, names: Mapping[str, str], models: Mapping[str, ModelRow]) -> OutcomeRow:
+    """An outcome as one of this registry, which has the model only if it has the same weights under that name."""
+    name = names.get(row.model, row.model)
+    model = models.get(name)
+    same = model is not None and model.card.weights_sha256 == row.weights_sha256
+    return replace(row, model=name, model_id=model.model_id if model is not None and same else None)
+
+
+_DIFFERENT = "this registry has a task of the same name with other data or another metric"
+_RENAME = "rename one of them: `space.rename_task(old, new)`"
 
 
 def _definition(row: TaskRow) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ import shelf
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import Registry, outcomes
 from modelspace.verbs import tasks
+from modelspace.verbs.export import default_of
 from modelspace.workspace import ModelSpace
 
 
@@ -239,22 +240,56 @@ def test_another_registrys_outcomes(flowers: ModelSpace, tmp_path: Path) -> None
     other.observe("flowers", "m1", 0.25)
     other.observe("roses", "m2", 0.75)
     other.observe("bees", "m2", 0.125)
-    with (
-        Registry.open(flowers.path, write=True) as target,
-        Registry.open(other.path) as source,
-        target.transaction(),
-    ):
-        notes = tasks.merge_tasks(target, source, {"m1": "m3"})
-    assert notes == [
-        "task bees is left out: this registry's has other data or another metric",
-        "2 outcomes of tasks were imported",
+    planned = tasks.merge_tasks(flowers.path, other.path, {"m1": "m3"}, dry_run=True)
+    assert [row.status for row in planned] == ["would complete", "would add", "skipped"]
+    assert len(flowers.outcomes()) == 1
+    merged = tasks.merge_tasks(flowers.path, other.path, {"m1": "m3"})
+    assert [(row.name, row.status, row.message) for row in merged[:2]] == [
+        ("task flowers", "completed", "1 outcomes"),
+        ("task roses", "added", "1 outcomes"),
     ]
+    assert (merged[2].name, merged[2].status) == ("task bees", "skipped")
+    assert "other data or another metric" in merged[2].message
+    again = tasks.merge_tasks(flowers.path, other.path, {"m1": "m3"})
+    assert [row.status for row in again] == ["unchanged", "unchanged", "skipped"]
     rows = {(row.task, row.model): (row.score, row.registered) for row in flowers.outcomes()}
     assert rows == {
         ("flowers", "m0"): (0.5, True),
         ("flowers", "m3"): (0.25, False),  # m3 has other weights here
         ("roses", "m2"): (0.75, True),
     }
+
+
+def test_merge_imports_tasks_with_the_models(flowers: ModelSpace, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shelf.filled(tmp_path / "other" / "registry.duckdb", 4)
+    other = ModelSpace(tmp_path / "other")
+    other.add_task("roses")
+    other.observe("roses", "m2", 0.75)
+    assert [row.name for row in flowers.merge(other.home)][-1] == "task roses"
+    assert [(row.model, row.score, row.registered) for row in flowers.outcomes("roses")] == [("m2", 0.75, True)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_tasks_and_outcomes_are_exported(flowers: ModelSpace, tmp_path: Path, suffix: str) -> None:
+    import duckdb
+
+    flowers.observe("flowers", "m0", 0.5, settings={"lr": 0.1})
+    flowers.observe("flowers", "m1", failed="crashed")
+    for what in ("tasks", "outcomes"):
+        flowers.export(tmp_path / f"{what}.{suffix}", what=[what])
+    read = {"csv": "read_csv", "json": "read_json", "parquet": "read_parquet"}[suffix]
+    assert duckdb.sql(f"SELECT name, metric FROM {read}('{tmp_path}/tasks.{suffix}')").fetchall() == [
+        ("flowers", "accuracy")
+    ]
+    rows = duckdb.sql(f"SELECT model, score, note FROM {read}('{tmp_path}/outcomes.{suffix}')").fetchall()
+    assert [(model, score, note or "") for model, score, note in rows] == [("m0", 0.5, ""), ("m1", None, "crashed")]
+
+
+def test_a_folder_has_tables_of_tasks_if_there_are_any(space: ModelSpace) -> None:
+    assert "tasks" not in default_of(space.path)
+    space.add_task("flowers")
+    assert default_of(space.path)[-2:] == ("tasks", "outcomes")
 
 
 def test_a_registry_of_an_older_version_is_read(tmp_path: Path) -> None:
