@@ -1,8 +1,8 @@
-"""The metadata of a model as text."""
+"""The metadata of a model, and what was measured of it, as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelspace.cli import figures
@@ -64,3 +64,10 @@ def lines(model: Any) -> list[tuple[str, str]]:
         ("spaces", ", ".join(model.spaces) or "none"),
         ("tags", ", ".join(f"{key}={value}" for key, value in model.tags.items())),
     ]
+
+
+def outcomes_text(outcomes: Iterable[Any]) -> str:
+    """What was measured of a model (`modelspace.results.OutcomeInfo`), as one line."""
+    return ", ".join(
+        f"{row.task} failed" if row.score is None else f"{row.task} {row.metric} {row.score:.4g}" for row in outcomes
+    )

@@ -18,11 +18,12 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print everything known about a model."""
-    model = open_space(home).show(name)
+    """Print everything known about a model; in a table also what was measured of it."""
+    space = open_space(home)
+    model = space.show(name)
     if format is not Format.table:
         print_record(model, format)
         return
     from modelspace.cli.tables import print_card
 
-    print_card(model.name, cards.lines(model))
+    print_card(model.name, [*cards.lines(model), ("outcomes", cards.outcomes_text(space.outcomes(model=model.name)))])

@@ -425,6 +425,7 @@ def test_show_is_a_card(line: Line) -> None:
     output = line("show", "depth").stdout
     for word in ("1,234,567", "sha256 0123456789abcdef", "licence=mit", "values 0..1", "std 0.229,0.224,0.225"):
         assert word in output
+    assert "flowers accuracy 0.9, flowers failed" in output
 
 
 def test_show_json_is_one_object(line: Line) -> None:
