@@ -128,7 +128,7 @@ def load(request: Request) -> LoadedModel:
             "load them into it, or give the address of a function that builds it: python:path/to/file.py:factory",
         )
     stated = request.preprocessing
-    return sources.from_module(request.model, preprocessing=stated)  # type: ignore[arg-type]
+    return sources.from_module(request.model, preprocessing=stated)
 
 
 @contextmanager

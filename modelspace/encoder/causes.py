@@ -159,8 +159,8 @@ def _missing_input(case: _Case) -> Cause | None:
         value = f'"shape": [{channels}, {height}, {width}], "value": 1.0'
     return Cause(
         f"it needs a further input besides the images, {' or '.join(missing)}",
-        f'say what it is for every image: modelspace_inputs = {{"{missing[0]}": {{{value}}}}} as an attribute of the model, or '
-        "the entry inputs of its preprocessing; or tap a `layer=` that runs before it is needed",
+        f'say what it is for every image: modelspace_inputs = {{"{missing[0]}": {{{value}}}}} as an attribute of the '
+        "model, or the entry inputs of its preprocessing; or tap a `layer=` that runs before it is needed",
     )
 
 
@@ -237,7 +237,8 @@ def _hint_for_channels(wanted: int) -> str:
     if wanted in orders:
         return f"say what they are with {orders[wanted]}"
     return (
-        f"`channels=` has 1, 3 or 4 of them; wrap the model in a module whose forward makes {wanted} channels of three, "
+        "`channels=` has 1, 3 or 4 of them; "
+        f"wrap the model in a module whose forward makes {wanted} channels of three, "
         "for example by repeating red, green and blue, and register that"
     )
 
@@ -285,7 +286,8 @@ def _size(case: _Case) -> Cause | None:
     height, width = case.example.shape[-2:]
     if re.search(
         r"Kernel size can't be greater|Output size is too small|padding size should be less|Padding size should be less"
-        r"|Expected more than 1 (value|spatial)|too small|non-empty|nonempty|zero-size|has zero|dimension \(s\) is not positive",
+        r"|Expected more than 1 (value|spatial)|too small|non-empty|nonempty|zero-size|has zero"
+        r"|dimension \(s\) is not positive",
         case.text,
     ):
         return Cause(

@@ -1,7 +1,7 @@
-"""What files of weights hold, read without running code: safetensors, what torch.save wrote, NumPy archives, and parts of these.
+"""The contents of weights files, read without running code: safetensors, torch.save, NumPy archives, and their parts.
 
-Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing else.
-Everything that a file claims is compared with the file's own size before memory is set aside for it.
+Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing
+else. Everything that a file claims is compared with the file's own size before memory is set aside for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -185,7 +185,7 @@ def _read_safetensors(file: Path) -> Any:
 
 
 def _read_zip(file: Path) -> Any:
-    """What torch.save or numpy.savez wrote. The archive is checked first: memory-mapped reading believes whatever it says."""
+    """Read what torch.save or numpy.savez wrote, once the archive is checked: memory-mapped reading trusts it."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -268,7 +268,8 @@ class _Nothing:
         pass
 
 
-#: What training programs save beside the weights: their options, a score. None of it is needed, and none of it is built.
+#: What training programs save beside the weights: their options, a score. None of it is needed, and none of it is
+#: built.
 _HARMLESS = (
     "argparse.Namespace",
     "numpy.core.multiarray.scalar",
@@ -311,4 +312,4 @@ def line(error: BaseException) -> str:
     """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
     text = str(error).strip()
     text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
-    return cast(str, f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__)
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

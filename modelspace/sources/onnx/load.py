@@ -454,7 +454,8 @@ class _Graph:
         self._nodes = folded(self._nodes, self._constants, self._read, _constant, _weight)
         if undecided := [node.name or node.output[0] for node in self._nodes if node.op_type == "If"]:
             raise ModelspaceError(
-                f"{self._path} decides by the image what it computes: the condition of If {undecided[0]} is not constant",
+                f"{self._path} decides by the image what it computes: "
+                f"the condition of If {undecided[0]} is not constant",
                 _REEXPORT,
             )
 
