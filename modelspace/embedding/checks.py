@@ -107,7 +107,7 @@ def judge(precision: Precision, sums: bool) -> list[str]:
         EmbeddingError: the maps would be noise.
     """
     if precision.of_elements is None:
-        # Half precision that can't be compared with anything: nobody knows how good its maps are.
+        # Half precision without a reference to compare with: the error of its maps is unknown.
         if precision.half is not None:
             raise _half(precision, "and can't run in float64 to compare")
         return []

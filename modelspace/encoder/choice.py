@@ -1,4 +1,4 @@
-"""Which tensor of a model is its encoder output T, where nobody names one; and which others could be.
+"""Which tensor of a model is its encoder output T if the user names none, and which others could be.
 
 In this order:
 

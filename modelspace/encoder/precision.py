@@ -20,7 +20,7 @@ from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.attribution.tensors import has_values
 from modelspace.encoder.layers import Tap
 
-#: Above so many parameters no copy in float64 is made: it would be 8 bytes for each.
+#: Models with more parameters are not copied to float64, which takes 8 bytes for each parameter.
 MAX_PARAMETERS = 400_000_000
 
 HALF = (torch.float16, torch.bfloat16)

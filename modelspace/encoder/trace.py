@@ -181,7 +181,7 @@ def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace
     Args:
         module: the model, without wrappers, frozen.
         example: (B, C, H, W), preprocessed; at least two images, since one hides the batch axis.
-        weights: whether the parameters are leaves of the graph, too, so that linear maps can be told by their weights.
+        weights: whether the parameters are leaves of the graph, too, so that linear maps are known by their weights.
 
     Returns:
         What ran. An error of the model's own is part of it; running out of memory is not, and is raised.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modelspace.sources.onnx.nodes import DOMAINS
 from modelspace.sources.onnx.operators import OPERATORS, Node, Unsupported
 
-#: Random numbers are drawn anew in each pass; they are not supported at all, and never folded.
+#: Operators that draw new random numbers in each pass; they are not supported, and never folded.
 _NEVER = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 #: Makes of a node what `OPERATORS` take: (node, number of outputs) -> `Node`.

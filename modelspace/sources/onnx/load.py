@@ -253,7 +253,7 @@ def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing
         raise ModelspaceError(
             f"{path} is not computed as it should be: {result.node} differs from {result.reference} by "
             f"{result.node_difference:.1e}",
-            "please report it with the file; until then export the model anew, or load its source with python:",
+            "please report it with the file; until then export the model again, or load its source with python:",
         )
     return {"compared_with": f"{result.reference}, difference {result.difference:.0e}"}
 

@@ -170,13 +170,13 @@ class ConvTranspose(OpRun):
         sides: Sequence[int], full: Sequence[int], strides: Sequence[int], settings: Mapping[str, Any]
     ) -> tuple[Sequence[int], Sequence[int]]:
         n, automatic = len(full), settings.get("auto_pad") or "NOTSET"
-        wanted = settings.get("output_shape")
-        if wanted is None and automatic in ("SAME_UPPER", "SAME_LOWER"):
-            wanted = [side * s for side, s in zip(sides, strides, strict=True)]
-        if wanted is None:
+        output_shape = settings.get("output_shape")
+        if output_shape is None and automatic in ("SAME_UPPER", "SAME_LOWER"):
+            output_shape = [side * s for side, s in zip(sides, strides, strict=True)]
+        if output_shape is None:
             pads = (settings.get("pads") if automatic != "VALID" else None) or [0] * 2 * n
             return pads[:n], pads[n:]
-        totals = [size - side for size, side in zip(full, list(wanted)[-n:], strict=True)]
+        totals = [size - side for size, side in zip(full, list(output_shape)[-n:], strict=True)]
         less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
         return (less, more) if automatic == "SAME_UPPER" else (more, less)
 

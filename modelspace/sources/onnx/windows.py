@@ -156,13 +156,13 @@ def _cropping(node: Node, x: Tensor, full: Sequence[int], extra: Sequence[int]) 
     """What a transposed convolution crops before and after each axis of its full output, whose sizes are `full`."""
     n = len(full)
     automatic = text(node.get("auto_pad", "NOTSET"))
-    wanted = ints(node.get("output_shape") or [])[-n:]
-    if not wanted and automatic in ("NOTSET", "", "VALID"):
+    output_shape = ints(node.get("output_shape") or [])[-n:]
+    if not output_shape and automatic in ("NOTSET", "", "VALID"):
         pads = ints(node.get("pads") or [0] * 2 * n) if automatic != "VALID" else [0] * 2 * n
         return pads[:n], pads[n:]
-    if not wanted:
-        wanted = [size * stride for size, stride in zip(x.shape[2:], _each(node, "strides", n), strict=True)]
-    totals = [size + more - side for size, more, side in zip(full, extra, wanted, strict=True)]
+    if not output_shape:
+        output_shape = [size * stride for size, stride in zip(x.shape[2:], _each(node, "strides", n), strict=True)]
+    totals = [size + more - side for size, more, side in zip(full, extra, output_shape, strict=True)]
     if min(totals) < 0:
         raise Unsupported(
             "an output that is larger than the window reaches, which onnx and onnxruntime compute differently"
