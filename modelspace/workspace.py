@@ -231,7 +231,8 @@ class ModelSpace:
             float32: run the model in float32, including its half-precision parts.
             stochastic: number of passes to average, for a model with a random forward pass.
             max_seconds: stop after the first batch, with an error, if the pass is expected to take longer. All of a
-                space's models are compared image by image, so a model can't be stored with fewer images than the others.
+                space's models are compared image by image, so a model can't be stored with fewer images than the
+                others.
             progress: called with (images done, total images).
 
         Returns:
@@ -454,7 +455,8 @@ class ModelSpace:
     def survey(self, model: Any, **options: Any) -> Survey:
         """What a model's forward pass runs through, which layer would be explained, and which others could be.
 
-        Takes the loading options of `add`. Needs no registry. A model that `add` refuses has a survey, too: of what ran.
+        Takes the loading options of `add`. Needs no registry. A model that `add` refuses has a survey, too: of what
+        ran.
 
         Raises:
             ModelspaceError: the model can't be loaded, or its preprocessing is not stated.

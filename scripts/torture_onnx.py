@@ -2,10 +2,11 @@
 
     python scripts/torture_onnx.py [--settings 5000] [--first 0] [--page]
 
-Each setting is one node, converted as a file's is and compared with onnx's reference evaluator (with what
-`modelspace.sources.onnx.reference` mends of it), and where that is mended with a slow definition, too. Prints every difference with
-the number that draws it again (`--first NUMBER --settings 1`); the exit code is 1 if there is one. 5,000 settings take a minute.
---page writes docs/lab-book/support_operators.md: all operators, in how many settings each was equal, and what is refused.
+Each setting is one node, converted like a node of a file and compared with onnx's reference evaluator as corrected by
+`modelspace.sources.onnx.reference`; corrected operators are also compared with a slow definition. Prints every
+difference with the number that reproduces it (`--first NUMBER --settings 1`); the exit code is 1 if there is one.
+5,000 settings take a minute. --page writes docs/lab-book/support_operators.md: all operators, the number of settings in
+which each was equal, and what is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ REFUSED = {
     "BatchNormalization": "training mode",
     "Cast": "types without a gradient or a use in shapes: strings, complex, float8, 4-bit",
     "ConvInteger": "`auto_pad` SAME",
-    "ConvTranspose": "an `output_shape`, or `auto_pad` SAME, larger than the window reaches (onnx and onnxruntime differ)",
+    "ConvTranspose": "an `output_shape`, or `auto_pad` SAME, larger than the window reaches "
+    "(onnx and onnxruntime differ)",
     "DequantizeLinear": "blocks",
     "Dropout": "training mode",
     "GRU": "`clip`; sequences of different lengths",

@@ -40,7 +40,12 @@ EXCEPTIONS: dict[str, frozenset[str]] = {
     # `--how finetune` and the column `how` of outcomes
     "modelspace/cli/observe.py": frozenset({"how"}),
     "modelspace/verbs/tasks.py": frozenset({"how"}),
+    "modelspace/registry/rows.py": frozenset({"how"}),
+    "modelspace/results.py": frozenset({"how"}),
 }
+
+#: The table of old names, which the words are part of.
+OLD_NAMES = ("modelspace/deprecated.py",)
 
 FILES = sorted(
     path
@@ -80,6 +85,8 @@ def empty_names(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_words_are_plain(path: Path) -> None:
+    if path.relative_to(ROOT).as_posix() in OLD_NAMES:
+        return
     assert not odd_words(path.read_text("utf-8"))
 
 

@@ -157,7 +157,7 @@ def _version(tensor: Tensor) -> int:
 
 def _set_requires_grad(tensor: Tensor, value: bool) -> None:
     if tensor.requires_grad != value:
-        # Only in inference mode may a tensor made there be told that it needs a gradient.
+        # A tensor that was created in inference mode can be set to need a gradient only in that mode.
         with torch.inference_mode(tensor.is_inference()):
             tensor.requires_grad_(value)
 

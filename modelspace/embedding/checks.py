@@ -31,8 +31,8 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
         requests: the maps that will be taken; none for kernels alone, which need no gradient.
 
     Raises:
-        EmbeddingError: the forward pass is random, keeps state or leans on the batch; the gradient is zero; the explained
-            sum is constant or saturated; or half precision inside the model spoils its maps.
+        EmbeddingError: the forward pass is random, keeps state or leans on the batch; the gradient is zero; the
+            explained sum is constant or saturated; or half precision inside the model spoils its maps.
     """
     sums = any(request.scalar == "sum" for request in requests)
     half = half_inside(tap, x)
@@ -58,8 +58,8 @@ def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
         x: (2, C, H, W), preprocessed.
 
     Returns:
-        The tap, and a remark for the user where it is another one. It is the given one, too, where nothing that is before it
-        is better, or where the forward pass is no function of the image, so that this can't be judged.
+        The tap, and a remark for the user where it is another one. It is the given one, too, where nothing that is
+        before it is better, or where the forward pass is no function of the image, so that this can't be judged.
     """
     current, why = tap, ""
     for _ in range(_STEPS_BACK):
@@ -107,7 +107,7 @@ def judge(precision: Precision, sums: bool) -> list[str]:
         EmbeddingError: the maps would be noise.
     """
     if precision.of_elements is None:
-        # Half precision that can't be compared with anything: nobody knows how good its maps are.
+        # Half precision without a reference to compare with: the error of its maps is unknown.
         if precision.half is not None:
             raise _half(precision, "and can't run in float64 to compare")
         return []

@@ -128,7 +128,7 @@ def load(request: Request) -> LoadedModel:
             "load them into it, or give the address of a function that builds it: python:path/to/file.py:factory",
         )
     stated = request.preprocessing
-    return sources.from_module(request.model, preprocessing=stated)  # type: ignore[arg-type]
+    return sources.from_module(request.model, preprocessing=stated)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
         images: at least two probe images, (n, side, side, 3) uint8, to see which layers are executed.
 
     Raises:
-        ModelspaceError: the model can't be loaded, its preprocessing is not stated, the layer is not there, or it
+        ModelspaceError: the model can't be loaded, its preprocessing is not stated, the layer does not exist, or it
             fails on an image of the stated size.
     """
     with _ready(request, images) as (loaded, module, example, device):
@@ -214,7 +214,7 @@ def survey(request: Request, images: np.ndarray) -> Survey:
 
     Raises:
         ModelspaceError: the model can't be loaded, or its preprocessing is not stated. A forward pass that fails, and a
-            layer that is not there, are part of the result.
+            layer that does not exist, are part of the result.
     """
     with _ready(request, images) as (loaded, module, example, _):
         result = encoder_layers.survey(module, example, request.layer or loaded.layer)
@@ -236,6 +236,6 @@ def _stated(request: Request, loaded: LoadedModel, tap: Tap) -> Tap:
 
 
 def _settled(request: Request, loaded: LoadedModel, tap: Tap, example: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
-    """The tap, or where nobody named its layer and its maps would be noise, one before it; and remarks."""
+    """The tap, or an earlier one if its layer was chosen automatically and its maps would be noise; and remarks."""
     named = (request.layer or loaded.layer or "auto") != "auto"
     return (tap, ()) if named or request.stochastic else steadier(tap, example)

@@ -159,8 +159,8 @@ def _missing_input(case: _Case) -> Cause | None:
         value = f'"shape": [{channels}, {height}, {width}], "value": 1.0'
     return Cause(
         f"it needs a further input besides the images, {' or '.join(missing)}",
-        f'say what it is for every image: modelspace_inputs = {{"{missing[0]}": {{{value}}}}} as an attribute of the model, or '
-        "the entry inputs of its preprocessing; or tap a `layer=` that runs before it is needed",
+        f'say what it is for every image: modelspace_inputs = {{"{missing[0]}": {{{value}}}}} as an attribute of the '
+        "model, or the entry inputs of its preprocessing; or tap a `layer=` that runs before it is needed",
     )
 
 
@@ -210,34 +210,37 @@ def _channels(case: _Case) -> Cause | None:
     """The first convolution, or linear map of patches, takes another number of channels than the images have."""
     part, given = case.part, case.points.get(f"{case.name}:in")
     if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and given is not None and len(given.shape) in (3, 4):
-        wanted, got = part.in_channels, given.shape[-3]
+        expected, received = part.in_channels, given.shape[-3]
     else:
         match = re.search(r"input.* to have (\d+) channels, but got (\d+) channels", case.text)
         match = match or re.search(r"make sure that the channel dimension.*", case.text, re.IGNORECASE)
         if match is None or match.lastindex is None:
             return None
-        wanted, got = int(match[1]), int(match[2])
-    if wanted == got or not case.first:
+        expected, received = int(match[1]), int(match[2])
+    if expected == received or not case.first:
         return None
     images = case.example.shape
-    if got not in (images[1], images[-1]):
+    if received not in (images[1], images[-1]):
         return None
     name = f"the first convolution, {case.name}," if case.name else "the first convolution"
-    if got != images[1 if images[-1] not in (1, 3, 4) or images[1] in (1, 3, 4) else -1]:
+    if received != images[1 if images[-1] not in (1, 3, 4) or images[1] in (1, 3, 4) else -1]:
         return Cause(
-            f"{name} takes {wanted} channels and gets {got}, the height or width of the images",
+            f"{name} takes {expected} channels and gets {received}, the height or width of the images",
             f"the order of the axes is another: `layout='{'nhwc' if images[1] in (1, 3, 4) else 'nchw'}'`",
         )
-    plural = "" if wanted == 1 else "s"
-    return Cause(f"{name} takes {wanted} channel{plural}, and the images have {got}", _hint_for_channels(wanted))
+    plural = "" if expected == 1 else "s"
+    return Cause(
+        f"{name} takes {expected} channel{plural}, and the images have {received}", _hint_for_channels(expected)
+    )
 
 
-def _hint_for_channels(wanted: int) -> str:
+def _hint_for_channels(expected: int) -> str:
     orders = {1: "`channels='gray'`", 3: "`channels='rgb'` or `channels='bgr'`", 4: "`channels='rgba'`"}
-    if wanted in orders:
-        return f"say what they are with {orders[wanted]}"
+    if expected in orders:
+        return f"say what they are with {orders[expected]}"
     return (
-        f"`channels=` has 1, 3 or 4 of them; wrap the model in a module whose forward makes {wanted} channels of three, "
+        "`channels=` has 1, 3 or 4 of them; "
+        f"wrap the model in a module whose forward makes {expected} channels of three, "
         "for example by repeating red, green and blue, and register that"
     )
 
@@ -285,7 +288,8 @@ def _size(case: _Case) -> Cause | None:
     height, width = case.example.shape[-2:]
     if re.search(
         r"Kernel size can't be greater|Output size is too small|padding size should be less|Padding size should be less"
-        r"|Expected more than 1 (value|spatial)|too small|non-empty|nonempty|zero-size|has zero|dimension \(s\) is not positive",
+        r"|Expected more than 1 (value|spatial)|too small|non-empty|nonempty|zero-size|has zero"
+        r"|dimension \(s\) is not positive",
         case.text,
     ):
         return Cause(
@@ -311,7 +315,7 @@ def _size(case: _Case) -> Cause | None:
 
 
 def _hint_for_values(count: int, whole: bool) -> str:
-    """The square images that have so many values; whole: whether they are those of a whole image."""
+    """Which square images have `count` values; `whole`: whether they are the values of a whole image."""
     for planes, channels in ((3, "rgb"), (1, "gray"), (4, "rgba")) if whole else ():
         side = math.isqrt(count // planes)
         if planes * side * side == count:

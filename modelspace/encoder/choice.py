@@ -1,12 +1,12 @@
-"""Which tensor of a model is its encoder output T, where nobody names one; and which others could be.
+"""Which tensor of a model is its encoder output T if the user names none, and which others could be.
 
 In this order:
 
 1. a classifier, that is one vector per image behind one linear map: the input of that map, the pre-logits;
 2. an output with names: its features, "encoder_last_hidden_state" for example, the deepest where there are several;
-3. predictions, that is an output behind a softmax or a sigmoid, of several heads, of a layer that is called a head, or one that
-   can't be explained itself: the output of the module that is called an encoder or a backbone; else the last tensor before
-   the heads of the coarsest scale that all of them are computed from;
+3. predictions, that is an output behind a softmax or a sigmoid, of several heads, of a layer that is called a head, or
+   one that can't be explained itself: the output of the module that is called an encoder or a backbone; else the last
+   tensor before the heads of the coarsest scale that all of them are computed from;
 4. otherwise the output.
 """
 
@@ -192,8 +192,9 @@ class Chooser:
 
     @cached_property
     def _predictions(self) -> list[Edge]:
-        """The tensors of the output that depend on the image, but for features and auxiliary outputs; where there is none, the
-        last such tensor of the pass.
+        """The output's tensors that depend on the image, except features and auxiliary outputs.
+
+        If there is none, the last such tensor of the pass.
         """
         parts = [point for point in self._output_parts() if self._real(point)]
         keys = {point.tap: point.path.partition(".")[0] for point in parts}
@@ -280,8 +281,10 @@ class Chooser:
         return sorted((point for point in points if point is not None), key=lambda point: point.time)
 
     def _deepest_part(self, name: str) -> Point | None:
-        """Of what a module gives, the coarsest of a pyramid; else what its name means, or, where no prediction is computed from
-        that, the last part that one is computed from.
+        """The most downstream part of a module's output.
+
+        The coarsest map of a pyramid; else the part that the module's name stands for or, if no prediction is computed
+        from that part, the last one from which a prediction is computed.
         """
         usable = [point for point in self.trace.parts(name) if self.trace.usable(point)]
         if not usable:
@@ -344,10 +347,10 @@ class Chooser:
                 yield Candidate(point.tap, text + _of_scale(number, len(scales)))
 
     def before(self, targets: Sequence[Edge], owners: Sequence[str] = ()) -> Point | None:
-        """The last tensor at the border of a module that all of `targets` are computed from, and nothing else of the image.
+        """The last tensor at a module's border through which all paths from the image to `targets` lead.
 
-        Where there is none, the last that each of them is computed from. Of several names of a tensor the input of a module in
-        `owners` comes first, then the outermost output.
+        If there is none, the last tensor that each target depends on. If a tensor has several names, the input of a
+        module in `owners` comes first, then the outermost output.
         """
         places = self._places
         for node, numbers in self.heads.common(targets):
@@ -362,7 +365,7 @@ class Chooser:
         return None if last is None else self._label(last)
 
     def before_last(self, edge: Edge) -> tuple[Point, str] | None:
-        """The last tensor with a name before the squashing or norm that the tensor at `edge` ends in, and what that is."""
+        """The last named tensor before the final squashing or norm at `edge`, and what that operation is."""
         ending = self.heads.ending(edge)
         if ending is None:
             return None
@@ -436,7 +439,7 @@ def _is_encoder(name: str) -> bool:
 
 
 def _owner(parameter: str) -> str:
-    """Name of the module that a parameter belongs to: "fc" of "fc.weight" and "fc.parametrizations.weight.original1"."""
+    """Name of the module that owns a parameter: "fc" for "fc.weight" and "fc.parametrizations.weight.original1"."""
     return (
         parameter.partition(".parametrizations.")[0]
         if ".parametrizations." in parameter

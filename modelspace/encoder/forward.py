@@ -1,7 +1,7 @@
-"""Whether a model's output for an image is a function of that image alone: not of chance, of earlier passes, or of the batch.
+"""Whether a model's output is a function of the image alone: not of chance, of earlier passes or of the batch.
 
-Maps and kernels of a model that fails here depend on the moment or on the batch size, so that a model added twice is not like
-itself. The check runs the model on two probe images, a few times, once per model.
+Maps and kernels of a model that fails here depend on the moment or on the batch size, so that a model added twice is
+not like itself. The check runs the model on two probe images, a few times, once per model.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _ROUNDING_OF_GRADIENT = 0.05
 #: Share of an image's gradient that another image may get: rounding, not a dependence.
 _INDEPENDENT = 1e-5
 
-#: Passes, and copies of the images in each, where the model draws random numbers: a rare event, like a dropped path, shows
-#: in one of them.
+#: Passes, and copies of the images in each, where the model draws random numbers: a rare event, like a dropped path,
+#: shows in one of them.
 _DRAWS, _COPIES = 12, 8
 
 
@@ -59,8 +59,8 @@ def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True, rounding: floa
         rounding: relative difference of T that batch sizes may make; more where the model computes in half precision.
 
     Raises:
-        EmbeddingError: the forward pass is random, keeps state or leans on the batch; says by how much and what to do. Also
-            as `modelspace.attribution.engine.encoder_output`.
+        EmbeddingError: the forward pass is random, keeps state or leans on the batch; says by how much and what to do.
+            Also as `modelspace.attribution.engine.encoder_output`.
     """
     before, drawn_before = _buffers(tap.module), _generators()
     together = _run(tap, x, gradients)
@@ -181,7 +181,8 @@ def _keeps_state(changed: list[str], seen: str) -> EmbeddingError:
     named = f"it writes into {', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}" if changed else ""
     return EmbeddingError(
         f"the forward pass keeps state, also in eval mode: {' and '.join(filter(None, (named, seen)))}",
-        "tap a `layer=` before that part, or switch it off: observers, teachers and running statistics belong to training",
+        "tap a `layer=` before that part, or switch it off: "
+        "observers, teachers and running statistics belong to training",
     )
 
 

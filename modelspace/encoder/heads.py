@@ -1,8 +1,8 @@
 """Where predictions come from: walks on the autograd graph from a model's output down to the last linear maps.
 
 Between a prediction and its linear map may lie reshapes, concatenations, sigmoids and softmaxes, the decoding of boxes,
-scaling and upsampling. An *end* of such a walk is a linear map with weights of its own, a *head*, or else the first tensor
-that something other than decoding made, a feature.
+scaling and upsampling. An *end* of such a walk is a linear map with weights of its own, a *head*, or else the first
+tensor that something other than decoding made, a feature.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ PROBABILITIES = {
 
 #: What turns the values of linear maps into boxes and scores, besides what is linear.
 _DECODING = _words("""
-    Abs Addcmul Bmm Clamp ClampMax ClampMin Div Exp Exp2 Expm1 Hardsigmoid Log Log1P Logit Mm Mul Pow Relu Softplus Sqrt Tanh
+    Abs Addcmul Bmm Clamp ClampMax ClampMin Div Exp Exp2 Expm1 Hardsigmoid Log Log1P Logit Mm Mul Pow Relu Softplus Sqrt
+    Tanh
     """)
 _PASSED = frozenset((LINEAR | SELECTION | BATCH_NORMS | _DECODING | set(PROBABILITIES)) - {"AccumulateGrad"})
 
 #: Values stay what they are; only their order or their shape changes.
 RESHAPING = _words("""
-    Alias Chunk Clone Copy Expand Flip Gather Index IndexSelect Narrow NativeDropout Permute Reshape ReshapeAlias ReshapeCopy
-    Select Slice Split SplitWithSizes Squeeze T ToCopy Transpose Unbind UnsafeSplit UnsafeView Unsqueeze View
+    Alias Chunk Clone Copy Expand Flip Gather Index IndexSelect Narrow NativeDropout Permute Reshape ReshapeAlias
+    ReshapeCopy Select Slice Split SplitWithSizes Squeeze T ToCopy Transpose Unbind UnsafeSplit UnsafeView Unsqueeze
+    View
     """)
 
 
@@ -81,6 +83,7 @@ class Way:
 
     @property
     def heads(self) -> list[End]:
+        """The ends that are linear maps with weights of their own."""
         return [end for end in self.ends if end.weight is not None]
 
 
@@ -204,8 +207,9 @@ class Heads:
         return self._below[node]
 
     def common(self, targets: Iterable[Edge]) -> list[tuple[Node, set[int]]]:
-        """The nodes that every way from the targets down to the image goes through, the nearest first; of each, which of its
-        outputs are used.
+        """The nodes on every path from the targets down to the image, the nearest first.
+
+        Each comes with the numbers of its outputs that are used.
         """
         targets = list(targets)
         order = self._downwards([edge[0] for edge in targets])

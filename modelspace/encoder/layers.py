@@ -1,7 +1,7 @@
 """The encoder output T: which tensor of a model's forward pass is explained, found or named, and how it is taken.
 
-A layer is named as in `named_modules`: "layer4" is that module's output, "fc:in" its first input, "output" the output of
-the whole model; "output:pred_boxes" and "backbone:1" are parts of an output with several.
+A layer is named as in `named_modules`: "layer4" is that module's output, "fc:in" its first input, "output" the output
+of the whole model; "output:pred_boxes" and "backbone:1" are parts of an output with several.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Survey:
     """What a model's forward pass runs through, and what of it can be explained.
 
     Attributes:
-        rows: the executed modules, in the order in which the pass enters them; last the whole model, "output", where the pass
-            came to its end.
+        rows: the executed modules, in the order in which the pass enters them; last the whole model, "output", where
+            the pass came to its end.
         tap: the encoder output; None where there is none.
         refusal: why there is none.
         candidates: what else it could be, the choice first.
@@ -175,7 +175,7 @@ def find_encoder_output(module: nn.Module, example: Tensor, layer: str | None = 
 
 
 def executed_layers(module: nn.Module, example: Tensor) -> list[LayerRow]:
-    """The modules that a forward pass runs through, in the order in which it enters them; last the whole model, "output".
+    """The executed modules, in the order in which the forward pass enters them; last the whole model, "output".
 
     Args:
         module: the model.
@@ -194,10 +194,12 @@ def executed_layers(module: nn.Module, example: Tensor) -> list[LayerRow]:
 
 
 def survey(module: nn.Module, example: Tensor, layer: str | None = None) -> Survey:
-    """What can be tapped: for whoever looks for a layer, also where the forward pass or the search for T fails.
+    """List what can be tapped, for a user who looks for a layer; also if the forward pass or the search for T fails.
 
     Args:
-        module, example, layer: as for `find_encoder_output`.
+        module: as for `find_encoder_output`.
+        example: as for `find_encoder_output`.
+        layer: as for `find_encoder_output`.
     """
     module = unwrap(module)
     with frozen(module):

@@ -1,7 +1,7 @@
 """Values with several tensors in them: a model's output, or what a layer is given and gives.
 
-A tensor inside such a value has a *path*: the keys and positions that lead to it, "feature_maps.3" for example. The path of
-a value that is a tensor itself is "".
+A tensor inside such a value has a *path*: the keys and positions that lead to it, "feature_maps.3" for example. The
+path of a value that is a tensor itself is "".
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ def first_tensor(value: Any) -> Tensor:
 
 
 def main(value: Any) -> _Found | None:
-    """Path and tensor of what an output means: itself, the most telling entry of a mapping or dataclass, the deepest of a
-    pyramid of feature maps, or the first of a tuple and the last of a list.
+    """Path and tensor of an output's main part.
 
-    Integers and truth values count only where there are no real numbers. None where there is no tensor.
+    A tensor is its own main part; else it is the most informative entry of a mapping or dataclass, the deepest map of a
+    feature pyramid, the first entry of a tuple or the last of a list. Integer and boolean tensors count only if there
+    are no floating-point ones. None if there is no tensor.
     """
     return _main(value, "", _DEPTH, set())
 
@@ -83,8 +84,9 @@ def part(value: Any, path: str) -> Tensor:
 
 
 def coarsest(shapes: Sequence[tuple[int, ...]]) -> int | None:
-    """Which of a pyramid has the fewest positions: maps (B, C, H, W) or (B, H, W, C) of one aspect ratio and several sizes.
-    None where the shapes are no pyramid.
+    """Index of the pyramid level with the fewest positions; None if the shapes are not those of a pyramid.
+
+    A pyramid consists of maps (B, C, H, W) or (B, H, W, C) with one aspect ratio and several sizes.
     """
     if len(shapes) < 2 or any(len(shape) != 4 for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         return None

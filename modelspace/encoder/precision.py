@@ -1,7 +1,8 @@
 """How exactly a model computes: the maps of two images against those of a pass in float64, and half precision inside.
 
-Two things make a map noise without an error: the explained sum is constant, as behind a softmax, so that its gradient is nothing but
-rounding; or the model computes in half precision inside. Both show as a low cosine with the map of the same model in float64.
+Two things turn a map into noise without an error: the explained sum is constant, as after a softmax, so that its
+gradient is rounding error alone; or the model computes in half precision internally. Both show as a low cosine with the
+map of the same model in float64.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.attribution.tensors import has_values
 from modelspace.encoder.layers import Tap
 
-#: Above so many parameters no copy in float64 is made: it would be 8 bytes for each.
+#: Models with more parameters are not copied to float64, which takes 8 bytes for each parameter.
 MAX_PARAMETERS = 400_000_000
 
 HALF = (torch.float16, torch.bfloat16)
@@ -30,7 +31,7 @@ _PACKED = tuple(filter(None, [getattr(torch, "float4_e2m1fn_x2", None)]))
 
 @dataclass(frozen=True)
 class Precision:
-    """What a pass over two images showed: cosines of gradients with those of a pass in float64, the smallest over the images.
+    """Cosines of the gradients of a pass over two images with those of a pass in float64; the lower of the two images.
 
     Attributes:
         of_sum: of the gradient of ΣT; None where the model can't run in float64.
@@ -92,8 +93,9 @@ def _gradients(tap: Tap, x: Tensor) -> _Gradients:
 
 
 def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
-    """The gradients of a pass with all parameters and buffers in `dtype` and no autocast; None where that fails, or where it
-    computes in half precision all the same.
+    """The gradients of a pass with all parameters and buffers in `dtype` and no autocast.
+
+    None if the pass fails, or if the model computes in half precision nevertheless.
     """
     module = tap.module
     size = sum(parameter.numel() for parameter in module.parameters())
@@ -160,11 +162,11 @@ def _no_autocast() -> Iterator[None]:
         torch.amp.autocast.__init__ = before  # type: ignore[method-assign]
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
     """Notes half-precision results of floating operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
         self.half: set[torch.dtype] = set()
 
     @classmethod

@@ -1,8 +1,8 @@
 """One forward pass with every module watched: the tensors at the borders of modules, and how far the pass came.
 
 A *tap* is the name of a tensor: "layer4" is what that module gives, "fc:in" what it is given first, "backbone:1" or
-"output:pred_boxes" one part of an output with several, and "output" what the whole model gives. Of a module that is called
-several times, taps are those of its last call.
+"output:pred_boxes" one part of an output with several, and "output" what the whole model gives. Of a module that is
+called several times, taps are those of its last call.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ class Trace:
         entered: names of modules in the order of first entry.
         left: those that ended, in the order of last exit.
         calls: how often each was entered.
-        points: tap -> tensor, of the last call of each module. The parts of an output with several are points of their own.
+        points: tap -> tensor, of the last call of each module. The parts of an output with several are points of their
+            own.
         empty: names of modules whose output, or the model's, holds no tensor.
-        path: which part of the model's output is meant by it, "logits" for example; "" where the output is a tensor itself.
+        path: which part of the model's output is meant by it, "logits" for example; "" where the output is a tensor
+            itself.
         error: what ended the pass early; None where it came to its end.
         inside: where it ended early, the modules that were running then, outermost first.
     """
@@ -95,7 +97,7 @@ class Trace:
         return self.points.get(OUTPUT)
 
     def parts(self, name: str) -> list[Point]:
-        """The tensors in what a module gives, `name` = "" for the whole model, the one that its name means among them."""
+        """The tensors in a module's output, including the main one; `name` = "" is the whole model."""
         own = [self.points[tap] for tap in self._borders.get((name, False), ())]
         return [point for point in own if not point.plain] or own
 
@@ -127,6 +129,7 @@ class Trace:
         return ""
 
     def usable(self, point: Point) -> bool:
+        """Whether the tensor can be explained."""
         return not self.refusal(point)
 
     def compare_batches(self) -> None:
@@ -178,7 +181,7 @@ def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace
     Args:
         module: the model, without wrappers, frozen.
         example: (B, C, H, W), preprocessed; at least two images, since one hides the batch axis.
-        weights: whether the parameters are leaves of the graph, too, so that linear maps can be told by their weights.
+        weights: whether the parameters are leaves of the graph, too, so that linear maps are known by their weights.
 
     Returns:
         What ran. An error of the model's own is part of it; running out of memory is not, and is raised.

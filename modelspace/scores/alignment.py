@@ -26,10 +26,10 @@ def score(features: ArrayLike, labels: ArrayLike) -> float:
         UsageError: see `modelspace.scores.inputs`.
     """
     table = standardised(features)
-    wanted = targets(labels, len(table))
-    wanted = wanted - wanted.mean(axis=0)
-    lengths = _kernel_norm(table) * _kernel_norm(wanted)
-    return float(((table.T @ wanted) ** 2).sum()) / lengths if lengths > 0 else 0.0
+    expected = targets(labels, len(table))
+    expected = expected - expected.mean(axis=0)
+    lengths = _kernel_norm(table) * _kernel_norm(expected)
+    return float(((table.T @ expected) ** 2).sum()) / lengths if lengths > 0 else 0.0
 
 
 def _kernel_norm(table: Array) -> float:

@@ -30,30 +30,30 @@ def score(features: ArrayLike, labels: ArrayLike, *, k: int = 5) -> float:
     Args:
         features: (n, d).
         labels: (n,) integers for classes, floats for regression.
-        k: how many neighbours, at most n - 1 of which there are.
+        k: number of neighbours; at most n - 1 are used.
 
     Raises:
         UsageError: see `modelspace.scores.inputs`; k below 1.
     """
     if k < 1:
-        raise UsageError(f"{k} neighbours leave nobody to ask", "use 1 or more; the default is 5")
+        raise UsageError(f"k = {k} is not a number of neighbours", "use 1 or more; the default is 5")
     table = standardised(features)
-    wanted = targets(labels, len(table))
-    votes = _votes(table, wanted, min(k, len(table) - 1))
+    expected = targets(labels, len(table))
+    votes = _votes(table, expected, min(k, len(table) - 1))
     if kind(labels) == "regression":
         n = len(table)
-        baseline = (n / (n - 1) * (wanted - wanted.mean(axis=0))) ** 2
-        return 1.0 - float(((wanted - votes) ** 2).sum() / baseline.sum())
+        baseline = (n / (n - 1) * (expected - expected.mean(axis=0))) ** 2
+        return 1.0 - float(((expected - votes) ** 2).sum() / baseline.sum())
     votes = votes.round(DECIMALS)
     first = votes == votes.max(axis=1, keepdims=True)
-    return float(((first & (wanted > 0)).sum(axis=1) / first.sum(axis=1)).mean())
+    return float(((first & (expected > 0)).sum(axis=1) / first.sum(axis=1)).mean())
 
 
-def _votes(table: Array, wanted: Array, k: int) -> Array:
+def _votes(table: Array, expected: Array, k: int) -> Array:
     """(n, columns) mean of the targets of each image's k nearest other images."""
     norms = np.linalg.norm(table, axis=1, keepdims=True)
     rows = table / np.where(norms > 0, norms, 1.0)
-    result = np.empty_like(wanted)
+    result = np.empty_like(expected)
     for start in range(0, len(rows), BLOCK):
         cosines = (rows[start : start + BLOCK] @ rows.T).round(DECIMALS)
         here = np.arange(len(cosines))
@@ -61,5 +61,5 @@ def _votes(table: Array, wanted: Array, k: int) -> Array:
         last = -np.partition(-cosines, k - 1, axis=1)[:, k - 1 : k]
         nearer, level = cosines > last, cosines == last
         share = (k - nearer.sum(axis=1, keepdims=True)) / level.sum(axis=1, keepdims=True)
-        result[start : start + BLOCK] = (nearer + share * level) @ wanted / k
+        result[start : start + BLOCK] = (nearer + share * level) @ expected / k
     return result

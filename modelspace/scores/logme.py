@@ -48,8 +48,8 @@ def score(features: ArrayLike, labels: ArrayLike) -> float:
         UsageError: see `modelspace.scores.inputs`.
     """
     table = checked(features)
-    wanted = targets(labels, len(table))
-    return float(evidence(table, wanted).mean())
+    expected = targets(labels, len(table))
+    return float(evidence(table, expected).mean())
 
 
 def evidence(table: Array, columns: Array) -> Array:

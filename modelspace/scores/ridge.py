@@ -87,18 +87,18 @@ def leave_one_out(
     if not penalties or not all(penalty > 0 for penalty in penalties):
         raise UsageError(f"ridge penalties must be above zero, not {tuple(penalties)}")
     table = standardised(features)
-    wanted = targets(labels, len(table))
+    expected = targets(labels, len(table))
     weights = _weights(labels, len(table), balanced)
     root = np.sqrt(weights)[:, None]
     share = weights / weights.sum()
     left, values = spectrum(root * (table - share @ table))
-    residual = root * (wanted - share @ wanted)
+    residual = root * (expected - share @ expected)
     fit = _Fit(left, values, left.T @ residual, residual, share)
     totals = [float((fit.left_out(penalty) ** 2).sum()) for penalty in penalties]
     best = penalties[int(np.argmin(totals))]
     gaps = fit.left_out(best)
     errors, baseline = (gaps**2).sum(axis=1), (fit.left_out(math.inf) ** 2).sum(axis=1)
-    predictions = wanted - gaps / root
+    predictions = expected - gaps / root
     correct = None
     if kind(labels) == "classification":
         correct = predictions.argmax(axis=1) == classes(labels, len(table))

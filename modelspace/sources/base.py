@@ -64,7 +64,7 @@ class SourceInfo:
 
 
 class WeightsFile(str):
-    """The path of a file of weights, of an index of such files, or of the folder of one, with what else the user said.
+    """The path of a weights file, of an index of such files or of its folder, with the user's further options.
 
     Attributes:
         key: which state dict in it is meant, as `weights_key=` takes it; None: it is found.
@@ -75,6 +75,7 @@ class WeightsFile(str):
     given: str
 
     def __new__(cls, path: str, key: str | None = None, given: str = "") -> WeightsFile:
+        """A path with the key of the state dict in it."""
         file = super().__new__(cls, path)
         file.key, file.given = key, given or path
         return file

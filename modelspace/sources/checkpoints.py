@@ -53,7 +53,7 @@ PREFIXES = ("module", "_orig_mod", "model", "backbone", "net", "encoder", *sorte
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 _DEPTH = 5
-#: At most so many beginnings of names are tried.
+#: Largest number of name prefixes that are tried.
 _TRIED = 64
 
 Fits = Callable[[State], bool]
@@ -67,7 +67,7 @@ class Choice:
         key: where it lies, as `weights_key=` takes it: keys and a prefix, with dots between; "": the whole file.
         state: name -> tensor, named as the module would name them.
         prefix: what was taken off every name, with a dot at its end.
-        left_out: entries beside it that were not taken.
+        left_out: other entries, which were not taken.
         stated: whether a rule leads to it; otherwise it is taken only if it is asked for.
     """
 
@@ -117,7 +117,7 @@ def only(contents: Contents, key: str | None = None) -> Choice:
     if key is not None:
         return _asked_for(contents, nests, lambda state: False, key)
     nested = [nest for nest in nests if nest[0] and _is_stated(nest[0])]
-    # A tensor beside a state dict may be a loss; one with dots in its name belongs to a model.
+    # A tensor next to a state dict may be a loss; one with dots in its name belongs to a model.
     whole = [nest for nest in nests if not nest[0] and (not nested or any("." in name for name in nest[1]))]
     meant = [*whole, *nested]
     if not meant:
@@ -232,7 +232,7 @@ def _under(state: State, prefix: str) -> State:
     part = _same_kind(state, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     metadata = getattr(state, "_metadata", None)
     if metadata is not None:
-        # torch keeps the versions of the layers beside the names
+        # torch keeps the versions of the layers next to the names
         plain = prefix.rstrip(".")
         kept = {k.removeprefix(plain).lstrip("."): v for k, v in metadata.items() if f"{k}.".startswith(prefix)}
         cast(Any, part)._metadata = kept
@@ -240,12 +240,12 @@ def _under(state: State, prefix: str) -> State:
 
 
 def _with_prefix(place: str, state: State, part: State, prefix: str, dropped: tuple[str, ...]) -> Choice:
-    beside = tuple(name for name in state if not name.startswith(prefix))
+    others = tuple(name for name in state if not name.startswith(prefix))
     words = prefix.rstrip(".").split(".")
     stated = set(words) <= set(PREFIXES) and (not place or _is_stated(place))
     # A prefix of all names is a wrapper's; one of some names is a choice, and its key says so.
-    key = f"{place}.{prefix.rstrip('.')}".lstrip(".") if beside or not stated else place
-    return Choice(key, part, prefix, (*beside, *dropped), stated)
+    key = f"{place}.{prefix.rstrip('.')}".lstrip(".") if others or not stated else place
+    return Choice(key, part, prefix, (*others, *dropped), stated)
 
 
 def _unwrapped(state: State) -> State | None:
@@ -271,10 +271,10 @@ def _same_kind(state: State, entries: State, keep: bool = False) -> State:
     metadata = getattr(state, "_metadata", None)
     if metadata is None:
         return entries
-    made = OrderedDict(entries)
+    state_dict = OrderedDict(entries)
     if keep:
-        cast(Any, made)._metadata = metadata
-    return made
+        cast(Any, state_dict)._metadata = metadata
+    return state_dict
 
 
 # --- what the caller asks for

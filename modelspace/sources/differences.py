@@ -6,7 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-#: At most so many lines.
+#: Largest number of lines.
 LINES = 12
 
 #: Longest name that is shown whole.

@@ -1,4 +1,4 @@
-"""Whether a state dict fits a module: names, shapes and types, as torch itself would load them, before a byte is copied.
+"""Whether a state dict fits a module: names, shapes and types, as torch would load them, before a byte is copied.
 
 A module's own hooks may rename what they get (weight norm's old names, older versions of a layer). They are run by
 torch's own `load_state_dict`, in which every copy is caught, noted and left undone; only then are names compared.
@@ -50,6 +50,7 @@ class Fit:
 
     @property
     def names_fit(self) -> bool:
+        """Whether the file and the module have the same names, and the module's hooks raised no error."""
         return not self.missing and not self.strangers and self.error is None
 
 
@@ -120,7 +121,7 @@ def _rehearse(state: State, module: nn.Module, result: Fit) -> None:
     def listen(_: nn.Module, incompatible: Any) -> None:
         result.missing, result.strangers = list(incompatible.missing_keys), list(incompatible.unexpected_keys)
 
-    handle = module.register_load_state_dict_post_hook(listen)
+    handle = module.register_load_state_dict_post_hook(listen)  # type: ignore[no-untyped-call]  # torch's has no types
     rehearsal = _Rehearsal(names)
     try:
         with rehearsal, warnings.catch_warnings():

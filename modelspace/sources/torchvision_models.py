@@ -144,7 +144,7 @@ def _build(name: str, entry: Any, weights: str | None) -> nn.Module:
 
 @contextmanager
 def _weights_from(file: str | None, name: str, entry: Any) -> Iterator[list[LoadedWeights]]:
-    """Make torchvision's builder read a file, if there is one, instead of downloading the weights; yields what was taken.
+    """Make torchvision's builder read a file, if one is given, instead of downloading weights; yields what was loaded.
 
     The builder configures the network for its weights (auxiliary heads, input size), and gets them from `entry`. Only
     tensors are read in either case.

@@ -36,7 +36,8 @@ class LoadedWeights:
     """What was taken from a file of weights.
 
     Attributes:
-        tags: "weights", the file as it was given, and "weights_key", the state dict in it, where it is not the whole file.
+        tags: "weights", the file as it was given, and "weights_key", the state dict in it, where it is not the whole
+            file.
         notes: remarks for the user: what was picked, and what was left out.
     """
 
@@ -202,7 +203,7 @@ def _check_types(fitted: Fit, module: nn.Module, contents: Contents) -> None:
 
 
 def _converted(state: State, own: Mapping[str, Any]) -> State:
-    """The state dict in the module's types, for a module without memory of its own, which takes the tensors as they are."""
+    """The state dict in the module's dtypes, for a module on the meta device, which takes the tensors as they are."""
     metadata = getattr(state, "_metadata", None)
     converted = type(state)(state)
     for name, value in state.items():

@@ -1,8 +1,9 @@
 """Finished passes that could not be stored: saved to files next to the registry, and stored by the next writer.
 
-After a pass of an hour, the registry may be locked by another process or the disk may be full. The pass is then saved to
-the folder `pending` next to the registry or, if nothing can be written there, to the user's cache. A file has only numbers
-and no code, and is checked like untrusted data before it is stored. It is removed once its model is in the registry.
+After a pass of an hour, the registry may be locked by another process or the disk may be full. The pass is then saved
+to the folder `pending` next to the registry or, if nothing can be written there, to the user's cache. A file has only
+numbers and no code, and is checked like untrusted data before it is stored. It is removed once its model is in the
+registry.
 """
 
 from __future__ import annotations
@@ -245,7 +246,8 @@ def store_waiting(registry: Path, timeout: float = _WAIT) -> list[Outcome]:
 
     Args:
         registry: the registry.
-        timeout: seconds to wait for other processes; once the registry is found busy, or the disk full, the rest is left.
+        timeout: seconds to wait for other processes; once the registry is found busy, or the disk full, the rest is
+            left.
 
     Returns:
         One outcome per file: "added", "replaced", "completed", "unchanged" or "failed".

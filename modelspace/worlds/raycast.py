@@ -79,7 +79,7 @@ class Hits:
     curvature: Tensor
     surface: Tensor
     primitive: Tensor  # index into scene.primitives, -1 for other surfaces
-    thing: Tensor
+    object_number: Tensor
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def background(scene: Scene, direction: Tensor, t: Tensor, surface: Tensor, norm
         curvature=torch.zeros_like(direction[:2]),
         surface=surface,
         primitive=torch.full_like(surface, -1),
-        thing=torch.zeros_like(surface),
+        object_number=torch.zeros_like(surface),
     )
 
 
@@ -164,7 +164,7 @@ def meet(scene: Scene, direction: Tensor, hits: Hits) -> Hits:
         hits.curvature[:, visible] = curvature
         hits.surface[visible] = face + (6 + 6 * number)
         hits.primitive[visible] = number
-        hits.thing[visible] = primitive.thing
+        hits.object_number[visible] = primitive.object_number
     return replace(hits, point=eye + hits.t * direction)
 
 
@@ -251,7 +251,7 @@ def _render_one(renderer: Renderer, scene: Scene, size: int, samples: int, devic
         "zdepth": (distance * cosine).float().view(size, size),
         "normals": normals.float().view(3, size, size),
         "curvature": hits.curvature.float().view(2, size, size),
-        "object_id": hits.thing.view(size, size),
+        "object_id": hits.object_number.view(size, size),
         "surface_id": hits.surface.view(size, size),
         "semantic": renderer.semantic(scene, hits).view(size, size),
         "position": real(scene.eye),

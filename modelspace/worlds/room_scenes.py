@@ -98,7 +98,7 @@ class Primitive:
     center: tuple[float, float, float]
     size: tuple[float, float, float]
     yaw: float
-    thing: int  # number of its object in the scene, from 1
+    object_number: int  # number of its object in the scene, from 1
     color: Color
     second: Color
     texture: int
@@ -315,14 +315,14 @@ def _materials(kind: int, draw: Draw) -> list[tuple[Color, Color, int, float, fl
 
 
 @dataclass(frozen=True)
-class _Thing:
+class _Item:
     kind: int
     parts: list[Part]
     reach: float  # horizontal radius
     height: float
 
     @classmethod
-    def draw(cls, kind: int, draw: Draw) -> _Thing:
+    def draw(cls, kind: int, draw: Draw) -> _Item:
         parts = _parts(kind, draw)
         reach = height = 0.0
         for shape, (x, y, z), (a, b, c), _ in parts:
@@ -427,7 +427,7 @@ def _lights(
 def _camera_and_things(
     place: Place, half: tuple[float, float], height: float, draw: Draw
 ) -> tuple[tuple[float, float, float], tuple[float, float, float], float, list[Primitive], tuple[int, ...]]:
-    main = _Thing.draw(draw.below(len(OBJECTS)), draw)
+    main = _Item.draw(draw.below(len(OBJECTS)), draw)
     fov = draw.between(math.radians(58), math.radians(78))
     radius = 0.5 * math.hypot(main.height, 2 * main.reach * 0.8)
     far = radius / math.tan(fov / 2 * draw.between(0.5, 0.78))
@@ -457,15 +457,15 @@ def _camera_and_things(
     classes = [main.kind]
     placed = [(x, z, main.reach)]
     for _ in range(draw.below(4)):
-        thing = _Thing.draw(draw.below(len(OBJECTS)), draw)
+        item = _Item.draw(draw.below(len(OBJECTS)), draw)
         for _ in range(6):
             angle, reach = yaw + draw.between(-0.55, 0.55) * fov, away * draw.between(1.3, 3.0)
             tx, tz = ex + math.sin(angle) * reach, ez + math.cos(angle) * reach
-            inside = abs(tx) < half[0] - thing.reach - 0.05 and abs(tz) < half[1] - thing.reach - 0.05
-            if inside and all(math.hypot(tx - px, tz - pz) > thing.reach + r + 0.05 for px, pz, r in placed):
-                classes.append(thing.kind)
-                placed.append((tx, tz, thing.reach))
-                primitives += thing.place(tx, tz, draw.between(-math.pi, math.pi), len(classes), draw)
+            inside = abs(tx) < half[0] - item.reach - 0.05 and abs(tz) < half[1] - item.reach - 0.05
+            if inside and all(math.hypot(tx - px, tz - pz) > item.reach + r + 0.05 for px, pz, r in placed):
+                classes.append(item.kind)
+                placed.append((tx, tz, item.reach))
+                primitives += item.place(tx, tz, draw.between(-math.pi, math.pi), len(classes), draw)
                 break
     return eye, (yaw, pitch, roll), fov, primitives, tuple(classes)
 

@@ -141,7 +141,7 @@ def semantic(scene: Scene, hits: Hits) -> Tensor:
         inside = on_wall & (u > decal.u0) & (u < decal.u1) & (v > decal.v0) & (v < decal.v1)
         label = torch.where(inside, 3 + decal.kind, label)
     classes = torch.tensor((0, *scene.classes), dtype=torch.int16, device=label.device)
-    return torch.where(hits.thing > 0, 6 + classes[hits.thing.long()], label).to(torch.int16)
+    return torch.where(hits.object_number > 0, 6 + classes[hits.object_number.long()], label).to(torch.int16)
 
 
 #: How rooms are rendered.

@@ -274,7 +274,7 @@ def _materials(kind: int, draw: Draw) -> tuple[_Material, ...]:
 
 
 @dataclass(frozen=True)
-class _Thing:
+class _Item:
     kind: int
     parts: list[Part]
     reach: float  # horizontal radius
@@ -282,7 +282,7 @@ class _Thing:
     bound: float  # of a sphere about each of its parts
 
     @classmethod
-    def draw(cls, kind: int, draw: Draw, scale: float = 1.0) -> _Thing:
+    def draw(cls, kind: int, draw: Draw, scale: float = 1.0) -> _Item:
         parts: list[Part] = []
         reach = height = bound = 0.0
         for shape, (x, y, z), (a, b, c), material in _parts(kind, draw):
@@ -407,7 +407,7 @@ def _sky(draw: Draw) -> Sky:
 def _camera_and_things(
     place: Place, half: tuple[float, float], draw: Draw
 ) -> tuple[tuple[float, float, float], tuple[float, float, float], float, list[Primitive], tuple[int, ...]]:
-    main = _Thing.draw(draw.below(len(OBJECTS)), draw)
+    main = _Item.draw(draw.below(len(OBJECTS)), draw)
     fov = draw.between(math.radians(48), math.radians(92))
     radius = 0.5 * math.hypot(main.height, 2 * main.reach * 0.8)
     # Outside the parts' bounding spheres: rays are first tested against those.
@@ -439,21 +439,19 @@ def _camera_and_things(
     for _ in range(draw.below(5)):
         # Half of the other objects are behind the walls, larger, so that they show above them.
         outside = draw.chance(0.5)
-        thing = _Thing.draw(
-            draw.below(len(OBJECTS)), draw, draw.between(1.6, 3.0) if outside else draw.between(0.8, 1.2)
-        )
+        item = _Item.draw(draw.below(len(OBJECTS)), draw, draw.between(1.6, 3.0) if outside else draw.between(0.8, 1.2))
         for _ in range(6):
             angle = yaw + draw.between(-0.6, 0.6) * fov
             reach = draw.between(12.0, 45.0) if outside else away * draw.between(1.3, 3.0)
             tx, tz = ex + math.sin(angle) * reach, ez + math.cos(angle) * reach
             gap_x, gap_z = abs(tx) - half[0], abs(tz) - half[1]
-            inside = max(gap_x, gap_z) < -thing.reach - 0.1
-            beyond = max(gap_x, gap_z) > thing.reach + 0.1
-            clear = all(math.hypot(tx - px, tz - pz) > thing.reach + r + 0.1 for px, pz, r in placed)
-            if (beyond if outside else inside) and clear and reach > thing.reach + thing.bound:
-                classes.append(thing.kind)
-                placed.append((tx, tz, thing.reach))
-                primitives += thing.place(tx, tz, draw.between(-math.pi, math.pi), len(classes), draw)
+            inside = max(gap_x, gap_z) < -item.reach - 0.1
+            beyond = max(gap_x, gap_z) > item.reach + 0.1
+            clear = all(math.hypot(tx - px, tz - pz) > item.reach + r + 0.1 for px, pz, r in placed)
+            if (beyond if outside else inside) and clear and reach > item.reach + item.bound:
+                classes.append(item.kind)
+                placed.append((tx, tz, item.reach))
+                primitives += item.place(tx, tz, draw.between(-math.pi, math.pi), len(classes), draw)
                 break
     return eye, (yaw, pitch, roll), fov, primitives, tuple(classes)
 

@@ -51,8 +51,8 @@ KILLED, SURVIVED = 1, 0
 PATIENCE, GRACE = 4.0, 15.0
 
 
-#: Stop at the first failure; no plugins but our own, no rewritten assertions, no collection of garbage at the end: nothing
-#: that takes time and finds no mutants.
+#: Stop at the first failure; no plugins but our own, no rewritten assertions, no collection of garbage at the end:
+#: nothing that takes time and finds no mutants.
 _OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 
 
@@ -224,7 +224,7 @@ def _pytest(tests: Sequence[str], folder: Path, plugins: Sequence[object]) -> in
     import pytest
     from hypothesis import HealthCheck, Phase, settings
 
-    # The same examples for every mutant; what fails is not shrunk, since nobody reads it.
+    # The same examples for every mutant; failing examples are not shrunk, since they are not shown.
     phases = (Phase.explicit, Phase.generate)
     quiet = list(HealthCheck)
     profile = settings(deadline=None, database=None, derandomize=True, phases=phases, suppress_health_check=quiet)

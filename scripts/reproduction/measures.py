@@ -114,14 +114,14 @@ class Cluster:
 
     Attributes:
         size: number of models.
-        found: share of each model's size - 1 nearest neighbours that are in the cluster; mean.
-        chance: `found` of a random order.
+        share: share of each model's size - 1 nearest neighbours that are in the cluster; mean.
+        chance: `share` of a random order.
         auc: probability that a pair in the cluster is nearer than a pair of a model inside and one outside.
         p: share of random sets of this size with at least this AUC (1,000 draws, one added to both counts).
     """
 
     size: int
-    found: float
+    share: float
     chance: float
     auc: float
     p: float

@@ -201,17 +201,17 @@ def clusters(data: Data) -> Section:
             rows.append(
                 [
                     probe, kind,
-                    *(f"{each.found:.2f} (AUC {each.auc:.2f}, p {each.p:.3f})" for each in (four, five, ten)),
+                    *(f"{each.share:.2f} (AUC {each.auc:.2f}, p {each.p:.3f})" for each in (four, five, ten)),
                     f"{same_family[0]:.2f} (p {same_family[1]:.3f})", str(rank), str(encoder),
                     shown(retrieval.first, False), shown(retrieval.average_precision, False),
                 ]
             )  # fmt: skip
             if (probe, kind) == (PROBES[0], GXI):
                 verdict = verdicts.clusters(
-                    (four.found, four.p), (ten.found, ten.p), same_family, rank, len(models) - 1
+                    (four.share, four.p), (ten.share, ten.p), same_family, rank, len(models) - 1
                 )
                 key = (
-                    f"inpainting {four.found:.0%}, classifiers {ten.found:.0%} of the nearest; family AUC "
+                    f"inpainting {four.share:.0%}, classifiers {ten.share:.0%} of the nearest; family AUC "
                     f"{same_family[0]:.2f}; colorization at rank {rank}; same task first {retrieval.first.mean:.0%} "
                     f"(random {retrieval.random_first:.0%})"
                 )

@@ -15,7 +15,10 @@ X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 COARSEST = "the last layer before the 2 last linear maps of the coarsest of {} scales"
 BEFORE = "input of the last linear map"
-CRNN = "the last layer before the last linear map; the output itself can't be explained: its first axis, 16, is not the batch"
+CRNN = (
+    "the last layer before the last linear map; "
+    "the output itself can't be explained: its first axis, 16, is not the batch"
+)
 
 #: Network, T, why, and the other candidates in order.
 CHOICES = {

@@ -95,7 +95,8 @@ trials.LIBRARIES = ("pytest", "hypothesis")
 trials.ROOT, trials.GRACE = Path(sys.argv[2]), 2.0
 trials.prepare()
 file = trials.ROOT / "modelspace" / "area.py"
-outcomes = trials.trials("modelspace.area", file, changes.mutants(ast.parse(file.read_text())), ["tests/test_area.py"], 2)
+mutants = changes.mutants(ast.parse(file.read_text()))
+outcomes = trials.trials("modelspace.area", file, mutants, ["tests/test_area.py"], 2)
 print(json.dumps({o.mutant.change: o.verdict for o in outcomes}))
 """
 AREA = """

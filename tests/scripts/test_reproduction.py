@@ -86,7 +86,7 @@ def test_a_cluster_and_a_family_are_told_from_noise() -> None:
     points = np.eye(4)[label] + 0.15 * rng.normal(size=(16, 4))
     matrix = measures.inner(list(points / np.linalg.norm(points, axis=1, keepdims=True)))
     own = measures.cluster(matrix, range(4), draws=200)
-    assert own.found > 0.9
+    assert own.share > 0.9
     assert own.p < 0.01
     mixed = measures.cluster(matrix, (0, 4, 8, 12), draws=200)
     assert mixed.p > 0.1

@@ -209,7 +209,7 @@ def test_parts_with_an_index(tmp_path: Path, kind: str) -> None:
     one = sorted((tmp_path / "folder").glob(f"*-00001-of-*.{kind}"))[0]
     assert refused(one, nn.Linear(3, 2)).hint.startswith("the file is one part of several: name their index")
     one.unlink()
-    with pytest.raises(NotFoundError, match=r"names 2 files, and 1 of them are not there"):
+    with pytest.raises(NotFoundError, match=r"names 2 files, and 1 of them are missing"):
         load_weights(nn.Linear(3, 2), str(index))
 
 
@@ -225,11 +225,11 @@ def test_of_two_indexes_safetensors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda index: index | {"weight_map": {"weight": "../a.safetensors"}}, "which is no file beside it"),
-        (lambda index: index | {"weight_map": {"weight": "/etc/passwd"}}, "which is no file beside it"),
+        (lambda index: index | {"weight_map": {"weight": "../a.safetensors"}}, "which is not a file in its folder"),
+        (lambda index: index | {"weight_map": {"weight": "/etc/passwd"}}, "which is not a file in its folder"),
         (
             lambda index: index | {"weight_map": {"weight": "model.safetensors.index.json"}},
-            "which is no file beside it",
+            "which is not a file in its folder",
         ),
         (lambda index: index | {"weight_map": {}}, "has no weight_map"),
         (lambda index: {}, "has no weight_map"),

@@ -1,4 +1,4 @@
-"""A converted ONNX file is compared with a reference when it is read: what differs is named, and what is right is not refused."""
+"""A converted ONNX file is compared with a reference: what differs is named, and what is right is not refused."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def test_how_far_an_output_is() -> None:
 def test_a_file_that_rounds_is_loaded_as_the_float_model(tmp_path: Path) -> None:
     constants = {
         "w": real(4, 3, 3, 3), "s": np.float32(0.4), "z": np.uint8(128), "v": real(2, 4, 3, 3),
-        "q": np.random.default_rng(1).integers(-99, 99, (2, 2, 1, 1)).astype(np.int8), "t": np.float32(0.02), "n": np.int8(0),
+        "q": np.random.default_rng(1).integers(-99, 99, (2, 2, 1, 1)).astype(np.int8), "t": np.float32(0.02),
+        "n": np.int8(0),
     }  # fmt: skip
     nodes = [
         node("Conv", "x w", "a", **CONV), node("QuantizeLinear", "a s z", "b"), node("DequantizeLinear", "b s z", "c"),
@@ -130,7 +131,8 @@ def test_batch_normalisation_of_tokens_passes(opset: int, tmp_path: Path) -> Non
     }  # fmt: skip
     nodes = [
         node("Conv", "x w", "a", strides=[4, 4]), node("Reshape", "a t", "b"),
-        node("BatchNormalization", "b scale bias mean variance", "c", epsilon=1e-3), node("Transpose", "c", "y", perm=[0, 2, 1]),
+        node("BatchNormalization", "b scale bias mean variance", "c", epsilon=1e-3),
+        node("Transpose", "c", "y", perm=[0, 2, 1]),
     ]  # fmt: skip
     loaded = load(model(nodes, constants, opset=opset, rank=3), tmp_path)
     assert loaded.tags["compared_with"].startswith("onnx ")

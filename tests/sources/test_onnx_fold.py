@@ -1,4 +1,4 @@
-"""What of an ONNX file is computed when it is read: weights behind casts and scales, and the branches of If; names that repeat."""
+"""What is computed when an ONNX file is read: weights behind casts and scales, branches of If; names that repeat."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refusal(proto: ModelProto, folder: Path) -> str:
 
 
 def chains(seed: int) -> dict[str, tuple[list[Any], dict[str, Any], np.ndarray]]:
-    """Ways in which files keep an int8 weight of shape (4, 3, 3, 3): the nodes before the Conv, their constants, its value."""
+    """Ways in which files store an int8 weight (4, 3, 3, 3): the nodes before the Conv, their constants, its value."""
     q, scale, zero = whole(4, 3, 3, 3, seed=seed), np.float32([0.01, 0.02, 0.03, 0.04]), np.int8([0, 1, -2, 3])
     spread = scale.reshape(4, 1, 1, 1)
     return {
@@ -193,7 +193,8 @@ def test_a_condition_that_depends_on_the_image_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "names",
-    [("", "", "Conv_2"), ("c", "c", "c_2"), ("c.1", "c_1", "c_1_2"), ("", "Conv_1", ""), ("/a/", "a", "a"), ("x", "y", "b")],
+    [("", "", "Conv_2"), ("c", "c", "c_2"), ("c.1", "c_1", "c_1_2"), ("", "Conv_1", ""), ("/a/", "a", "a"),
+     ("x", "y", "b")],
     ids=" ".join,
 )  # fmt: skip
 def test_names_may_be_empty_and_repeat(names: tuple[str, str, str], tmp_path: Path) -> None:

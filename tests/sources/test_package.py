@@ -80,7 +80,8 @@ def test_a_program_has_to_be_trusted(site: Path) -> None:
     file = site / "tiny_nets" / "data" / "net.pt"
     error = refused("package:tiny-nets/tiny_nets/data/net.pt")
     assert error.message == (
-        f"{file} is a TorchScript archive, which can run its author's code when it is loaded; its SHA-256 is {sha256(file)}"
+        f"{file} is a TorchScript archive, which can run its author's code when it is loaded; "
+        f"its SHA-256 is {sha256(file)}"
     )
     address = "package:Tiny-Nets/tiny_nets/data/net.pt"
     assert error.hint == f"if you trust its origin: `space.add({address!r}, trust_code={sha256(file)!r})`"

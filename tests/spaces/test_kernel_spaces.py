@@ -139,7 +139,7 @@ def test_folding_deals_elements_with_random_signs_by_definition() -> None:
 
 
 def test_pixels_and_tokens_are_averaged_over_cells() -> None:
-    """A side of 5 fits 300 channels, of which a map of 3 rows has 3; 8 tokens of 3,000 numbers are averaged over two runs."""
+    """A side of 5 fits 300 channels, of which a map of 3 rows has 3; 8 tokens of 3,000 values are averaged in two."""
     generator = torch.Generator().manual_seed(3)
     maps, tokens = torch.randn((2, 300, 3, 40), generator=generator), torch.randn((2, 8, 3000), generator=generator)
     cells = maps.double().reshape(2, 300, 3, 5, 8).mean(4).flatten(1)

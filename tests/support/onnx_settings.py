@@ -1,7 +1,8 @@
-"""Settings of ONNX operators, drawn at random, and what a node with them computes: our conversion, and onnx's reference.
+"""Random settings of ONNX operators, and what a node with them computes: our conversion, and onnx's reference.
 
-A setting is one node with its attributes, its constants and an input. `FAMILIES` has a function for each group of operators that
-draws one; `drawn(number)` is always the same setting for the same number, so a failure is repeated with its number alone.
+A setting is one node with its attributes, its constants and an input. `FAMILIES` has a function for each group of
+operators that draws one; `drawn(number)` is always the same setting for the same number, so a failure is repeated with
+its number alone.
 """
 
 from __future__ import annotations
@@ -597,8 +598,8 @@ def clip(draw: Draw) -> Setting:
 FAMILIES: dict[str, Callable[[Draw], Setting]] = {
     family.__name__: family
     for family in (
-        conv, conv_transpose, pool, global_pool, grid_sample, resize, recurrent, pad, slices, gather, scatter, shapes, split, depth,
-        order, norm, softmax, product, reduction, elementwise, inverse, binary, clip,
+        conv, conv_transpose, pool, global_pool, grid_sample, resize, recurrent, pad, slices, gather, scatter, shapes,
+        split, depth, order, norm, softmax, product, reduction, elementwise, inverse, binary, clip,
     )
 }  # fmt: skip
 
@@ -656,7 +657,7 @@ def reference(model: ModelProto, x: np.ndarray) -> list[np.ndarray]:
 
 
 def _positions(setting: Setting) -> tuple[list[list[list[int]]], list[tuple[int, int]]]:
-    """For each axis and position of a pool's window, the places below it, padding among them; and each axis's padding."""
+    """For each axis and position of a pool's window, the places below it, with padding; and each axis's padding."""
     settings, kernel = setting.attributes, setting.attributes["kernel_shape"]
     n = len(kernel)
     strides, dilations = settings.get("strides", [1] * n), settings.get("dilations", [1] * n)
@@ -777,8 +778,8 @@ def _lp_normalization(setting: Setting) -> list[np.ndarray]:
     return [x / (np.abs(x) ** p).sum(axis, keepdims=True) ** (1 / p)]
 
 
-#: Slow definitions of operators that onnx's reference has wrong (`modelspace.sources.onnx.reference` lists how), so that what
-#: mends it is tested too. Each was compared with onnxruntime 1.32, which agrees.
+#: Slow definitions of operators that onnx's reference has wrong (`modelspace.sources.onnx.reference` lists how), so
+#: that what mends it is tested too. Each was compared with onnxruntime 1.32, which agrees.
 DEFINITIONS: dict[str, Callable[[Setting], list[np.ndarray]]] = {
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), _pool),
     **dict.fromkeys(("GlobalMaxPool", "GlobalLpPool"), _global_pool),
@@ -798,7 +799,8 @@ SKIPPED: list[tuple[Callable[[Setting], bool], str]] = [
         "clips the point, where onnxruntime clips each of the sixteen pixels around it",
     ),
     (
-        lambda s: s.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric" and len(s.constants) == 2,
+        lambda s: s.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
+        and len(s.constants) == 2,
         "takes the wrong neighbour where rounding puts a coordinate 1e-16 off a pixel",
     ),
     (lambda s: s.kind == "Resize" and s.opset == 10, "does not know opset 10"),
@@ -807,7 +809,7 @@ SKIPPED: list[tuple[Callable[[Setting], bool], str]] = [
 
 
 def is_refused(setting: Setting) -> bool:
-    """Whether onnx and onnxruntime compute different things, and we neither: an automatic padding that would be negative."""
+    """Whether onnx and onnxruntime differ, and we compute neither: an automatic padding that would be negative."""
     automatic = setting.attributes.get("auto_pad", "NOTSET")
     if setting.kind != "ConvTranspose" or not automatic.startswith("SAME") or "output_shape" in setting.attributes:
         return False

@@ -59,7 +59,8 @@ def computed(space: ModelSpace, name: str, seed: int, *, replacing: bool = False
 @contextmanager
 def reader(path: Path) -> Iterator[None]:
     """Another process that has the registry open for reading, as a notebook does."""
-    code = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=True); print(1, flush=True); time.sleep(99)"
+    code = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=True)"
+    code += "; print(1, flush=True); time.sleep(99)"
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

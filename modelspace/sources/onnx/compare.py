@@ -1,7 +1,7 @@
-"""Whether a converted ONNX file computes what the file says: one forward pass against onnxruntime, or onnx's own reference.
+"""Whether a converted ONNX file computes what the file says: one forward pass against onnxruntime or onnx's reference.
 
-A wrong conversion is another network, silently. Where the results differ, every node is given the reference's inputs, so that the
-first one that computes something else is found, however far behind it the difference grew.
+A wrong conversion is another network, silently. Where the results differ, every node is given the reference's inputs,
+so that the first one that computes something else is found, however far behind it the difference grew.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 
 def relative(value: Tensor, expected: np.ndarray) -> float:
-    """Length of the difference by the length of what is expected; infinite where shapes differ or numbers are missing."""
+    """Norm of the difference relative to the expected norm; infinite if shapes differ or values are missing."""
     got = value.detach().cpu().numpy()
     if got.shape != expected.shape:
         return float("inf")
@@ -131,7 +131,9 @@ def _differing(
     """Nodes that compute something else than the reference does of the same inputs: title and relative difference.
 
     Args:
-        model, net, feed: as of `compare`.
+        model: as for `compare`.
+        net: as for `compare`.
+        feed: as for `compare`.
         difference: of the outputs, which is given where the reference can't be asked about single nodes.
     """
     try:

@@ -1,7 +1,7 @@
 """What of an ONNX graph does not depend on the image is computed once, when the file is read.
 
-Weights that are stored as integers, cast and scaled, become the float parameters that they stand for: they are fingerprinted, counted,
-and found as weights. An `If` whose condition is constant becomes the branch that is taken.
+Weights that are stored as integers, cast and scaled, become the float parameters that they stand for: they are
+fingerprinted, counted, and found as weights. An `If` whose condition is constant becomes the branch that is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modelspace.sources.onnx.nodes import DOMAINS
 from modelspace.sources.onnx.operators import OPERATORS, Node, Unsupported
 
-#: Random numbers are drawn anew in each pass; they are not supported at all, and never folded.
+#: Operators that draw new random numbers in each pass; they are not supported, and never folded.
 _NEVER = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 #: Makes of a node what `OPERATORS` take: (node, number of outputs) -> `Node`.
@@ -63,12 +63,13 @@ def folded(
 
 
 def _branch(node: onnx.NodeProto, condition: bool) -> onnx.GraphProto:
-    wanted = "then_branch" if condition else "else_branch"
-    return next(entry.g for entry in node.attribute if entry.name == wanted)
+    name = "then_branch" if condition else "else_branch"
+    branch: onnx.GraphProto = next(entry.g for entry in node.attribute if entry.name == name)
+    return branch
 
 
 def _with_own_names(branch: onnx.GraphProto, prefix: str, taken: set[str]) -> onnx.GraphProto:
-    """A copy of a branch without names that are taken, as the branches of two nodes may use the same; they are taken then."""
+    """A copy of a branch whose names are not in use, as two branches may share names; marks its names as used."""
     own = [tensor.name for tensor in branch.initializer] + [
         name for node in branch.node for name in node.output if name
     ]
@@ -126,7 +127,7 @@ def _computed(node: onnx.NodeProto, constants: Mapping[str, Tensor], read: Reade
 
 
 def as_constant(value: Tensor) -> Tensor:
-    """A constant; as a parameter if it has axes and real numbers, so that it is fingerprinted and moves with the model."""
+    """A constant; a floating-point one with axes becomes a parameter, to be fingerprinted and moved with the model."""
     if value.is_floating_point() and value.dim() > 0 and value.numel() > 0:
         return nn.Parameter(value.detach().clone().contiguous(), requires_grad=False)
     return value

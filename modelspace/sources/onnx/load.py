@@ -253,7 +253,7 @@ def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing
         raise ModelspaceError(
             f"{path} is not computed as it should be: {result.node} differs from {result.reference} by "
             f"{result.node_difference:.1e}",
-            "please report it with the file; until then export the model anew, or load its source with python:",
+            "please report it with the file; until then export the model again, or load its source with python:",
         )
     return {"compared_with": f"{result.reference}, difference {result.difference:.0e}"}
 
@@ -454,7 +454,8 @@ class _Graph:
         self._nodes = folded(self._nodes, self._constants, self._read, _constant, _weight)
         if undecided := [node.name or node.output[0] for node in self._nodes if node.op_type == "If"]:
             raise ModelspaceError(
-                f"{self._path} decides by the image what it computes: the condition of If {undecided[0]} is not constant",
+                f"{self._path} decides by the image what it computes: "
+                f"the condition of If {undecided[0]} is not constant",
                 _REEXPORT,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,13 +52,14 @@ class Node:
 
 
 Function = Callable[..., Any]
+Operator = TypeVar("Operator", bound=Function)
 OPERATORS: dict[str, Function] = {}
 
 
-def operator(*names: str) -> Callable[[Function], Function]:
+def operator(*names: str) -> Callable[[Operator], Operator]:
     """A decorator that enters a function in the table under these names."""
 
-    def register(function: Function) -> Function:
+    def register(function: Operator) -> Operator:
         OPERATORS.update(dict.fromkeys(names, function))
         return function
 

@@ -533,8 +533,8 @@ def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     lead, depth = x.shape[:batched], indices.shape[-1]
     x, rows = x.reshape(-1, *x.shape[batched:]), indices.reshape(math.prod(lead), -1, depth)
     image = torch.arange(len(rows), device=x.device)[:, None].expand(rows.shape[:2])
-    found: Tensor = x[(image, *rows.unbind(-1))]
-    return found.reshape(*indices.shape[:-1], *x.shape[1 + depth :])
+    values: Tensor = x[(image, *rows.unbind(-1))]
+    return values.reshape(*indices.shape[:-1], *x.shape[1 + depth :])
 
 
 @operator("ScatterElements")

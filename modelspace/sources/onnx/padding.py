@@ -1,7 +1,7 @@
 """ONNX Pad: https://onnx.ai/onnx/operators/onnx__Pad.html.
 
-Any axis can be padded or, with a negative width, cropped. All modes but the constant one copy values, so they are a choice of
-places along each axis.
+Any axis can be padded or, with a negative width, cropped. All modes but the constant one copy values, so they are a
+choice of places along each axis.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ONNX's quantised operators, computed as float: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html.
 
-Rounding has no gradient, so a quantised model is explained as the float model that it stands for: values are scaled and clipped as
-the quantised ones are, and not rounded. Its output differs from that of the file by the rounding, which the comparison with the
-reference takes into account.
+Rounding has no gradient, so a quantised model is explained as the float model that it stands for: values are scaled and
+clipped as the quantised ones are, and not rounded. Its output differs from that of the file by the rounding, which the
+comparison with the reference takes into account.
 """
 
 from __future__ import annotations

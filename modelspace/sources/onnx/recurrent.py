@@ -1,7 +1,8 @@
 """ONNX's recurrent layers, unrolled over time: https://onnx.ai/onnx/operators/onnx__LSTM.html, GRU and RNN.
 
-torch's own recurrent layers are one fused node of the autograd graph, which ε-LRP has no rule for. Unrolled, they are products,
-sums, sigmoids and tanhs, whose rules hold: a gate that multiplies a signal is taken for a constant, as in attention.
+torch's own recurrent layers are one fused node of the autograd graph, which ε-LRP has no rule for. Unrolled, they are
+products, sums, sigmoids and tanhs, whose rules hold: a gate that multiplies a signal is taken for a constant, as in
+attention.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def _directions(
 
 
 def _activations(node: Node, usual: Sequence[str], n_directions: int) -> list[list[Activation]]:
-    """The activations of each direction, with their alphas and betas, which are given in order to those that take some."""
+    """The activations of each direction with their alphas and betas, which are consumed in order."""
     names = [text(name) for name in node.get("activations") or list(usual) * n_directions]
     alphas, betas = list(node.get("activation_alpha") or []), list(node.get("activation_beta") or [])
     functions: list[Activation] = []

@@ -1,11 +1,11 @@
-"""onnx's reference evaluator, with the operators that it has wrong, lacks, or loops over in Python written out in numpy.
+"""onnx's reference evaluator, with numpy versions of operators that it gets wrong, lacks or loops over in Python.
 
 What is wrong was found by comparing onnx 1.23 with onnxruntime 1.32 in settings drawn at random:
 
 | operator | onnx's own |
 |---|---|
 | BatchNormalization | opset 9 to 13: mixes the statistics of the batch in |
-| MaxPool, AveragePool, LpPool | adds positions where pads are not equal; `ceil_mode` with `auto_pad` fails; a Python loop |
+| MaxPool, AveragePool, LpPool | adds positions if pads are unequal; `ceil_mode` with `auto_pad` fails; a Python loop |
 | Conv, ConvTranspose | slow; ConvTranspose fails for groups, and for `output_padding` with pads |
 | GlobalMaxPool, GlobalLpPool | an axis too few for inputs of three axes; missing |
 | LRN | takes the number of images for that of channels |
@@ -105,7 +105,7 @@ def _windows(
 
 
 def _taps(x: Array, kernel: Sequence[int], settings: Mapping[str, Any], fill: float) -> tuple[Any, Array]:
-    """Pairs of a place in the kernel and the pixels (B, C, *outputs) below it; and how many of each window's are counted.
+    """Pairs of a kernel position and the pixels (B, C, *outputs) below it; and the number counted in each window.
 
     The second counts the pixels of the image, and with `count_include_pad` those of its padding.
     """
@@ -131,7 +131,7 @@ def _taps(x: Array, kernel: Sequence[int], settings: Mapping[str, Any], fill: fl
     return pairs(), counts
 
 
-class Conv(OpRun):  # type: ignore[misc]
+class Conv(OpRun):
     def _run(self, x: Array, w: Array, b: Array | None = None, **settings: Any) -> tuple[Array]:
         group = settings.get("group") or 1
         pairs, counts = _taps(x, w.shape[2:], settings, 0.0)
@@ -144,7 +144,7 @@ class Conv(OpRun):  # type: ignore[misc]
         return (y if b is None else y + b.reshape(-1, *[1] * len(sides)),)
 
 
-class ConvTranspose(OpRun):  # type: ignore[misc]
+class ConvTranspose(OpRun):
     def _run(self, x: Array, w: Array, b: Array | None = None, **settings: Any) -> tuple[Array]:
         n, group, kernel = w.ndim - 2, settings.get("group") or 1, w.shape[2:]
         strides, dilations = settings.get("strides") or [1] * n, settings.get("dilations") or [1] * n
@@ -170,42 +170,42 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
         sides: Sequence[int], full: Sequence[int], strides: Sequence[int], settings: Mapping[str, Any]
     ) -> tuple[Sequence[int], Sequence[int]]:
         n, automatic = len(full), settings.get("auto_pad") or "NOTSET"
-        wanted = settings.get("output_shape")
-        if wanted is None and automatic in ("SAME_UPPER", "SAME_LOWER"):
-            wanted = [side * s for side, s in zip(sides, strides, strict=True)]
-        if wanted is None:
+        output_shape = settings.get("output_shape")
+        if output_shape is None and automatic in ("SAME_UPPER", "SAME_LOWER"):
+            output_shape = [side * s for side, s in zip(sides, strides, strict=True)]
+        if output_shape is None:
             pads = (settings.get("pads") if automatic != "VALID" else None) or [0] * 2 * n
             return pads[:n], pads[n:]
-        totals = [size - side for size, side in zip(full, list(wanted)[-n:], strict=True)]
+        totals = [size - side for size, side in zip(full, list(output_shape)[-n:], strict=True)]
         less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
         return (less, more) if automatic == "SAME_UPPER" else (more, less)
 
 
-class MaxPool(OpRun):  # type: ignore[misc]
+class MaxPool(OpRun):
     def _run(self, x: Array, **settings: Any) -> tuple[Array]:
         pairs, _ = _taps(x, settings["kernel_shape"], settings, -np.inf)
         return (np.maximum.reduce([pixels for _, pixels in pairs]),)
 
 
-class AveragePool(OpRun):  # type: ignore[misc]
+class AveragePool(OpRun):
     def _run(self, x: Array, **settings: Any) -> tuple[Array]:
         pairs, counts = _taps(x, settings["kernel_shape"], settings, 0.0)
         return ((sum(pixels for _, pixels in pairs) / counts).astype(x.dtype),)
 
 
-class LpPool(OpRun):  # type: ignore[misc]
+class LpPool(OpRun):
     def _run(self, x: Array, **settings: Any) -> tuple[Array]:
         p = settings.get("p") or 2
         pairs, _ = _taps(np.abs(x), settings["kernel_shape"], settings, 0.0)
         return ((sum(pixels**p for _, pixels in pairs) ** (1 / p)).astype(x.dtype),)
 
 
-class GlobalMaxPool(OpRun):  # type: ignore[misc]
+class GlobalMaxPool(OpRun):
     def _run(self, x: Array, **_: Any) -> tuple[Array]:
         return (x.max(tuple(range(2, x.ndim)), keepdims=True),)
 
 
-class GlobalLpPool(OpRun):  # type: ignore[misc]
+class GlobalLpPool(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, p: int = 2, **_: Any) -> tuple[Array]:
@@ -217,7 +217,7 @@ class GlobalLpPool(OpRun):  # type: ignore[misc]
 # --- norms
 
 
-class BatchNormalization(OpRun):  # type: ignore[misc]
+class BatchNormalization(OpRun):
     """As the standard has it in inference."""
 
     def _run(self, *inputs: Array, epsilon: float = 1e-5, **_: object) -> tuple[Array]:
@@ -226,7 +226,7 @@ class BatchNormalization(OpRun):  # type: ignore[misc]
         return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
 
 
-class LRN(OpRun):  # type: ignore[misc]
+class LRN(OpRun):
     def _run(self, x: Array, **settings: Any) -> tuple[Array]:
         size, total = settings["size"], np.zeros(x.shape)
         for channel in range(x.shape[1]):
@@ -236,13 +236,13 @@ class LRN(OpRun):  # type: ignore[misc]
         return ((x / divisor).astype(x.dtype),)
 
 
-class LpNormalization(OpRun):  # type: ignore[misc]
+class LpNormalization(OpRun):
     def _run(self, x: Array, axis: int = -1, p: int = 2, **_: Any) -> tuple[Array]:
         length = (np.abs(x) ** p).sum(axis, keepdims=True) ** (1 / p)
         return (np.where(length > 0, x / np.where(length > 0, length, 1), 0).astype(x.dtype),)
 
 
-class _Softmax(OpRun):  # type: ignore[misc]
+class _Softmax(OpRun):
     def _flat(self, x: Array) -> tuple[Array, int]:
         """x with the axes that the operator's version goes over as one, and its place."""
         is_new = self.run_params["opsets"][""] >= 13
@@ -283,7 +283,7 @@ class Hardmax(_Softmax):
 # --- shapes, and values that are quantised
 
 
-class Pad(OpRun):  # type: ignore[misc]
+class Pad(OpRun):
     def _run(self, x: Array, *inputs: Array | None, **settings: Any) -> tuple[Array]:
         pads, value, axes = (*inputs, None, None, None)[:3]
         widths = (settings.get("pads") if pads is None else pads.tolist()) or []
@@ -299,20 +299,20 @@ class Pad(OpRun):  # type: ignore[misc]
         return (x,)
 
 
-class GatherElements(OpRun):  # type: ignore[misc]
+class GatherElements(OpRun):
     def _run(self, x: Array, indices: Array, axis: int = 0, **_: Any) -> tuple[Array]:
         axis = (axis or 0) % x.ndim
         cut = tuple(slice(None) if k == axis else slice(side) for k, side in enumerate(indices.shape))
         return (np.take_along_axis(x[cut], indices, axis),)
 
 
-class Squeeze(OpRun):  # type: ignore[misc]
+class Squeeze(OpRun):
     def _run(self, x: Array, given: Array | None = None, axes: Sequence[int] | None = None) -> tuple[Array]:
         axes = given.reshape(-1).tolist() if given is not None else axes
         return (np.squeeze(x, tuple(axes) if axes is not None else None),)
 
 
-class Unsqueeze(OpRun):  # type: ignore[misc]
+class Unsqueeze(OpRun):
     def _run(self, x: Array, given: Array | None = None, axes: Sequence[int] | None = None) -> tuple[Array]:
         axes = given.reshape(-1).tolist() if given is not None else axes
         return (np.expand_dims(x, tuple(axes or ())),)
@@ -326,7 +326,7 @@ def _spread(values: Array, x: Array, axis: int) -> Array:
     )
 
 
-class QuantizeLinear(OpRun):  # type: ignore[misc]
+class QuantizeLinear(OpRun):
     def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:
         kind = np.dtype(np.uint8) if zero is None else zero.dtype
         limits = np.iinfo(kind)
@@ -336,7 +336,7 @@ class QuantizeLinear(OpRun):  # type: ignore[misc]
         return (np.clip(whole, limits.min, limits.max).astype(kind),)
 
 
-class DequantizeLinear(OpRun):  # type: ignore[misc]
+class DequantizeLinear(OpRun):
     def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Array]:
         whole = x.astype(scale.dtype) - (0 if zero is None else _spread(zero, x, axis).astype(scale.dtype))
         return ((whole * _spread(scale, x, axis)).astype(scale.dtype),)

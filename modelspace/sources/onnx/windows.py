@@ -1,7 +1,8 @@
-"""ONNX convolutions and pooling: https://onnx.ai/onnx/operators/onnx__Conv.html, ConvTranspose, MaxPool, AveragePool, LpPool.
+"""ONNX convolutions and pooling: Conv, ConvTranspose, MaxPool, AveragePool, LpPool and their global versions.
 
-torch pads both sides of an axis alike, and ONNX each side by itself; with `ceil_mode` or an automatic padding the sides differ more
-often than not. Where they are alike, torch's own padding is used, and else the input is padded first.
+The operators' definitions: https://onnx.ai/onnx/operators/onnx__Conv.html and its neighbours.
+torch pads both sides of an axis alike, and ONNX each side by itself; with `ceil_mode` or an automatic padding the sides
+differ more often than not. Where they are alike, torch's own padding is used, and else the input is padded first.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Window:
         kernel, strides, dilations: of the window.
         begin, end: padding before and after each axis, as the node has it.
         outputs: number of positions along each axis.
-        overhang: padding after each axis that the last position needs; `end`, more in ceil mode, less where none reaches it.
+        overhang: padding after each axis that the last position needs; `end`, more in ceil mode, less where none
+            reaches it.
     """
 
     kernel: tuple[int, ...]
@@ -151,16 +153,16 @@ def transposed_convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor |
 
 
 def _cropping(node: Node, x: Tensor, full: Sequence[int], extra: Sequence[int]) -> tuple[list[int], list[int]]:
-    """What a transposed convolution leaves out before and after each axis of its full output, whose sizes are `full`."""
+    """What a transposed convolution crops before and after each axis of its full output, whose sizes are `full`."""
     n = len(full)
     automatic = text(node.get("auto_pad", "NOTSET"))
-    wanted = ints(node.get("output_shape") or [])[-n:]
-    if not wanted and automatic in ("NOTSET", "", "VALID"):
+    output_shape = ints(node.get("output_shape") or [])[-n:]
+    if not output_shape and automatic in ("NOTSET", "", "VALID"):
         pads = ints(node.get("pads") or [0] * 2 * n) if automatic != "VALID" else [0] * 2 * n
         return pads[:n], pads[n:]
-    if not wanted:
-        wanted = [size * stride for size, stride in zip(x.shape[2:], _each(node, "strides", n), strict=True)]
-    totals = [size + more - side for size, more, side in zip(full, extra, wanted, strict=True)]
+    if not output_shape:
+        output_shape = [size * stride for size, stride in zip(x.shape[2:], _each(node, "strides", n), strict=True)]
+    totals = [size + more - side for size, more, side in zip(full, extra, output_shape, strict=True)]
     if min(totals) < 0:
         raise Unsupported(
             "an output that is larger than the window reaches, which onnx and onnxruntime compute differently"
@@ -246,4 +248,5 @@ operator("GlobalMaxPool")(_over_space(lambda x, axes: x.amax(dim=axes, keepdim=T
 
 @operator("GlobalLpPool")
 def global_lp_pool(node: Node, x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, node.get("p", 2), list(range(2, x.dim())), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, node.get("p", 2), list(range(2, x.dim())), keepdim=True)
+    return norm
