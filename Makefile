@@ -21,7 +21,7 @@ QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/e
 	tests/docs/test_schema.py tests/docs/test_attribution.py
 
 # What the tests must not skip: all that the extra "dev" installs, Ray where it is asked for, Chromium where it is found.
-REQUIRE := playwright,pandas,scikit-image,torchvision,timm,huggingface,onnx,nbclient,mkdocs
+REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingface,onnx,nbclient,mkdocs
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 

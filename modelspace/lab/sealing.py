@@ -36,8 +36,10 @@ TIMES = {
     "migrations": ("applied_at", "number"),
     "models": ("added_at", "model_id"),
     "probe_sets": ("created_at", "created_at, name"),
+    "outcomes": ("measured_at", "outcome_id"),
     "projections": ("made_at", "space_id"),
     "spaces": ("created_at", "created_at, name"),
+    "tasks": ("added_at", "task_id"),
 }
 
 #: Environment variable that must be set when the process starts, so that all of DuckDB's memory is zeroed.

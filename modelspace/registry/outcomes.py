@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.names import check_name, did_you_mean
 from modelspace.registry import schema
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import OutcomeRow, TaskRow
@@ -55,6 +54,8 @@ def task(registry: Reader, name: str) -> TaskRow:
     for row in rows:
         if row.name == name:
             return row
+    from modelspace.names import did_you_mean  # imports difflib, which only typos need
+
     names = [row.name for row in rows]
     hint = did_you_mean(name, names, f"tasks: {', '.join(names[:8])}")
     if not names:
@@ -96,7 +97,7 @@ def add_task(registry: Registry, row: TaskRow) -> TaskRow:
         UsageError: the name has characters that names can't have.
     """
     registry.require_transaction()
-    check_name(row.name, "task")
+    _check_name(row.name)
     if any(known.name == row.name for known in tasks(registry)):
         raise ConflictError(
             f"task {row.name!r} exists already", "choose another name, or remove it first: `space.remove_task(name)`"
@@ -145,7 +146,7 @@ def rename_task(registry: Registry, old: str, new: str) -> None:
     """
     registry.require_transaction()
     row = task(registry, old)
-    check_name(new, "task")
+    _check_name(new)
     if new != old and any(known.name == new for known in tasks(registry)):
         raise ConflictError(f"task {new!r} exists already", "choose another name")
     registry.rows("UPDATE main.tasks SET name = ? WHERE task_id = ? RETURNING task_id", [new, row.task_id])
@@ -227,6 +228,12 @@ def _key(row: OutcomeRow) -> tuple[Any, ...]:
         *(row.task, row.model, row.weights_sha256, row.score, row.how, canonical_json(dict(row.settings)), row.seed),
         row.measured_at.astimezone(UTC),
     )
+
+
+def _check_name(name: str) -> None:
+    from modelspace.names import check_name  # likewise
+
+    check_name(name, "task")
 
 
 def _task_row(columns: Sequence[Any]) -> TaskRow:

@@ -285,7 +285,7 @@ def outputs() -> Iterator[tuple[str, Callable[[Tensor], Any], str]]:
     yield "one-column", lambda y: y, ""
     yield "one-pixel", lambda y: y[:, :, None, None], ""
     yield "a-dict", lambda y: {"score": y.squeeze(1)}, ""
-    yield "half", lambda y: y.half(), ""
+    yield "half", lambda y: y.half(), "computes in float16 inside"
     yield "one-for-all", lambda y: y.sum(), "has shape () for 2 images: its first axis is not the batch"
     yield "one-row", lambda y: y.T, "has shape (1, 2) for 2 images: its first axis is not the batch"
     yield "a-float", lambda y: float(y.sum().detach()), "the layer gives float, in which there is no tensor"

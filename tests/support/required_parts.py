@@ -22,6 +22,7 @@ PARTS = {
     "pandas": r"\bpandas\b",
     "ray": r"\bray\b",
     "scikit-image": r"\b(skimage|scikit-image)\b",
+    "scikit-learn": r"\b(sklearn|scikit-learn)\b",
     "torchvision": r"\btorchvision\b",
     "timm": r"\btimm\b",
     "huggingface": r"\b(huggingface[_-]hub|transformers)\b",
