@@ -98,7 +98,7 @@ ELSEWHERE = (
 
 @dataclass
 class Row:
-    """What came of one network. Empty texts: it did not get that far."""
+    """The outcome of one network. Empty texts: it failed before that step."""
 
     case: Case
     version: str = ""

@@ -1,4 +1,4 @@
-"""What is checked of a model once, on two images, before its pass: steady, one by one, exact, and worth explaining."""
+"""Checks of a model on two images before its pass: deterministic, image by image, precise, and worth explaining."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Precision, half_inside, measure
 from modelspace.errors import EmbeddingError, NoisyTargetError
 
-#: Smallest cosine of a map with that of a float64 pass that is accepted.
+#: Smallest accepted cosine of a map with that of a float64 pass.
 EXACT = 0.999
 
-#: Relative difference of T that batch sizes make by rounding where a model computes in half precision.
+#: Accepted relative difference of T between batch sizes for a model that computes in half precision.
 _ROUNDING_OF_HALF = 0.05
 
-#: How many squashings or norms in a row are gone back over.
+#: Largest number of consecutive squashings or norms that are skipped.
 _STEPS_BACK = 4
 
 
 def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> list[str]:
-    """Refuse a model whose maps or kernels would not be its own; returns remarks for the user.
+    """Refuse a model whose maps or kernels would not be meaningful; returns notes for the user.
 
     Args:
         tap: the tapped model, frozen.
         x: (2, C, H, W), preprocessed.
-        requests: the maps that will be taken; none for kernels alone, which need no gradient.
+        requests: the maps that will be computed; none for kernels alone, which need no gradient.
 
     Raises:
-        EmbeddingError: the forward pass is random, keeps state or leans on the batch; the gradient is zero; the
-            explained sum is constant or saturated; or half precision inside the model spoils its maps.
+        EmbeddingError: the forward pass is random, keeps state or depends on the batch; the gradient is zero; the
+            explained sum is constant or saturated; or internal half precision makes the maps inaccurate.
     """
     sums = any(request.scalar == "sum" for request in requests)
     half = half_inside(tap, x)
@@ -51,15 +51,15 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
 
 
 def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
-    """A tap whose maps are no noise: the given one, or one before the softmax, sigmoid or norm that its T ends in.
+    """A tap whose maps are not noise: the given one, or one before the softmax, sigmoid or norm that its T ends in.
 
     Args:
         tap: the tapped model, frozen.
         x: (2, C, H, W), preprocessed.
 
     Returns:
-        The tap, and a remark for the user where it is another one. It is the given one, too, where nothing that is
-        before it is better, or where the forward pass is no function of the image, so that this can't be judged.
+        The tap, and a note for the user if it is not the given one. The given one is also returned if no earlier tap is
+        better, or if the forward pass is not a function of the image, so that they can't be compared.
     """
     current, why = tap, ""
     for _ in range(_STEPS_BACK):
@@ -73,7 +73,7 @@ def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
 
 
 def _noise(tap: Tap, x: torch.Tensor) -> str:
-    """Why maps of ΣT would be rounding noise; empty where they are none, or where half precision is to blame."""
+    """Why maps of ΣT would be rounding noise; empty if they are not, or if half precision is the cause."""
     try:
         precision = measure(tap, x)
         if precision.half is None:
@@ -88,7 +88,7 @@ def _noise(tap: Tap, x: torch.Tensor) -> str:
 
 
 def _is_function(tap: Tap, x: torch.Tensor) -> bool:
-    """Whether T of an image follows from that image alone."""
+    """Whether T of an image is a function of that image alone."""
     try:
         check_forward(tap, x, gradients=False)
     except EmbeddingError:
@@ -97,11 +97,11 @@ def _is_function(tap: Tap, x: torch.Tensor) -> bool:
 
 
 def judge(precision: Precision, sums: bool) -> list[str]:
-    """What follows from the measured precision: remarks, or a refusal.
+    """Notes that follow from the measured precision, or a refusal.
 
     Args:
         precision: as measured.
-        sums: whether maps of ΣT are taken.
+        sums: whether maps of ΣT are computed.
 
     Raises:
         EmbeddingError: the maps would be noise.

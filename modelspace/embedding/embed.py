@@ -2,7 +2,7 @@
 
 One forward and one backward pass per batch serve every space with the same probe images
 (`modelspace.attribution.engine` lists the methods and scalars that need more). From one batch to the next only the
-codes are kept, and for kernel spaces at most `modelspace.representations.kernels.MOST` numbers per image, so memory
+codes are kept, and for kernel spaces at most `modelspace.representations.kernels.MOST` values per image, so memory
 hardly grows with the number of images. Only the centred energy first needs a forward pass over all images, for the mean
 of T.
 """
@@ -44,7 +44,7 @@ class Embedding:
         blocks: space id -> the model's quantised maps, or the block with its kernel.
         output_shape: of T for one image, without the batch axis.
         seconds: wall time of the pass.
-        notes: remarks for the user.
+        notes: for the user.
     """
 
     blocks: dict[str, list[MapBlock]]

@@ -1,6 +1,6 @@
-"""From what the user names to a model that is ready to be embedded: loaded, on a device, tapped, described.
+"""From the user's request to a model that is ready to be embedded: loaded, on a device, tapped and described.
 
-Only the commands that run a model come here; it imports torch.
+Only commands that run a model import this module, since it imports torch.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user says of a model; every entry but `model` may be left out.
+    """The user's description of a model; all fields except `model` are optional.
 
     Attributes:
         model: a URI, or a live module.
-        name: in the registry; default: what the source suggests.
-        weights: file of weights to load into the module.
-        weights_key: which of the state dicts in that file is meant.
-        layer: tapped layer as the user typed it.
-        preprocessing: for a live module, its preprocessing; for a URI, flags that override what the source states.
-        task, data, tags: metadata, overriding what the source states.
+        name: in the registry; default: the name that the source suggests.
+        weights: weights file to load into the module.
+        weights_key: which of the state dicts in that file to load.
+        layer: the layer to tap, as the user wrote it.
+        preprocessing: for a live module, its preprocessing; for a URI, flags that override those of the source.
+        task, data, tags: metadata, which overrides that of the source.
         device: see `modelspace.embedding.embed.pick_device`; "auto" leaves a live module where it is.
         trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
-        float32: run the model in float32, also where it computes in half precision inside.
-        stochastic: of a model whose forward pass is random, how many passes are averaged.
-        max_seconds: the longest time that the pass may be expected to take after its first batch.
+        float32: run the model in float32, even if it computes in half precision internally.
+        stochastic: number of passes to average, for a model whose forward pass is random.
+        max_seconds: largest estimate, after the first batch, of the time that the pass takes.
     """
 
     model: str | nn.Module
@@ -72,7 +72,7 @@ class Request:
             object.__setattr__(self, "max_seconds", _positive(self.max_seconds))
         if self.stochastic is None:
             return
-        # A manifest in CSV has texts.
+        # In a CSV manifest all values are strings.
         number = int(self.stochastic) if str(self.stochastic).isdecimal() else 0
         if number < 2:
             raise UsageError(f"{self.stochastic} random passes can't be averaged", "example: `stochastic=8`")
@@ -80,7 +80,7 @@ class Request:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the model is run where that is not as it is; see `modelspace.types.ModelCard`."""
+        """Options that change how the model is run; see `modelspace.types.ModelCard`."""
         return {
             **({"float32": True} if self.float32 else {}),
             **({"stochastic": self.stochastic} if self.stochastic is not None else {}),
@@ -88,7 +88,7 @@ class Request:
 
 
 def _positive(seconds: float | str) -> float:
-    """A number of seconds, which a manifest in CSV has as a text."""
+    """A number of seconds, which is a string in a CSV manifest."""
     with suppress(ValueError):
         if math.isfinite(float(seconds)) and float(seconds) > 0:
             return float(seconds)
@@ -99,7 +99,7 @@ def _positive(seconds: float | str) -> float:
 class Prepared:
     """A model on its device, frozen, with its tap. `card.seconds` and `card.output_shape` are not known yet.
 
-    `notes` are remarks for the user on what was loaded, and `max_seconds` is as in `Request`.
+    `notes` are for the user, on what was loaded, and `max_seconds` is as in `Request`.
     """
 
     tap: Tap
@@ -110,7 +110,7 @@ class Prepared:
 
 
 def load(request: Request) -> LoadedModel:
-    """The module and what its source states of it."""
+    """Load the module and its metadata."""
     if isinstance(request.model, str):
         flags = request.preprocessing
         if isinstance(flags, Preprocessing | Mapping):
@@ -133,7 +133,7 @@ def load(request: Request) -> LoadedModel:
 
 @contextmanager
 def on_device(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """The module moved to the device, and back in the end; a module spread over several devices is left alone."""
+    """Move the module to the device, and back afterwards; a module on several devices is not moved."""
     tensors = [*module.parameters(), *module.buffers()]
     before = {tensor.device for tensor in tensors}
     if len(before) != 1 or before == {device}:
@@ -165,15 +165,15 @@ def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, 
 
 @contextmanager
 def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
-    """Load, move, freeze and tap a model; a live module comes back as it was.
+    """Load, move, freeze and tap a model; a live module is restored afterwards.
 
     Args:
         request: see `Request`.
         images: at least two probe images, (n, side, side, 3) uint8, to see which layers are executed.
 
     Raises:
-        ModelspaceError: the model can't be loaded, its preprocessing is not stated, the layer does not exist, or it
-            fails on an image of the stated size.
+        ModelspaceError: the model can't be loaded, its preprocessing is not known, the layer does not exist, or the
+            model fails on an image of its input size.
     """
     with _ready(request, images) as (loaded, module, example, device):
         tap = _stated(request, loaded, find_encoder_output(module, example, request.layer or loaded.layer))
@@ -204,16 +204,16 @@ def layers(request: Request, images: np.ndarray) -> tuple[list[LayerRow], Tap]:
 
 
 def survey(request: Request, images: np.ndarray) -> Survey:
-    """What a model's forward pass runs through, and what of it can be explained (`modelspace.encoder.layers.Survey`).
+    """List the modules that a forward pass runs through and what can be explained (`modelspace.encoder.layers.Survey`).
 
-    Its tap is the one that `prepared` takes.
+    Its tap is the one that `prepared` uses.
 
     Args:
         request: see `Request`.
         images: as for `prepared`.
 
     Raises:
-        ModelspaceError: the model can't be loaded, or its preprocessing is not stated. A forward pass that fails, and a
+        ModelspaceError: the model can't be loaded, or its preprocessing is not known. A forward pass that fails, and a
             layer that does not exist, are part of the result.
     """
     with _ready(request, images) as (loaded, module, example, _):
@@ -229,13 +229,13 @@ def survey(request: Request, images: np.ndarray) -> Survey:
 
 
 def _stated(request: Request, loaded: LoadedModel, tap: Tap) -> Tap:
-    """The tap, which says so where the model's source, and not the user, named its layer."""
+    """The tap, with a note if its layer was named by the model's source and not by the user."""
     if request.layer or not loaded.layer:
         return tap
     return replace(tap, found_by=f"stated by {loaded.uri.partition(':')[0]}")
 
 
 def _settled(request: Request, loaded: LoadedModel, tap: Tap, example: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
-    """The tap, or an earlier one if its layer was chosen automatically and its maps would be noise; and remarks."""
+    """The tap, or an earlier one if its layer was chosen automatically and its maps would be noise; and notes."""
     named = (request.layer or loaded.layer or "auto") != "auto"
     return (tap, ()) if named or request.stochastic else steadier(tap, example)

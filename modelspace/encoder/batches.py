@@ -11,14 +11,14 @@ from modelspace.errors import EmbeddingError
 
 
 def batch_size(module: nn.Module) -> int | None:
-    """The one size of batch that a model takes, stated in its attribute `modelspace_batch`; None: it takes any."""
+    """The only batch size that a model accepts, from its attribute `modelspace_batch`; None: it accepts any."""
     return getattr(module, "modelspace_batch", None)
 
 
 def in_batches(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`run(x)`, for a model that takes any batch; else that of batches of the one size that it takes, put together.
+    """Run `run(x)`, in batches of the only size that the model accepts if it has one, and concatenate the results.
 
-    The last batch is filled up with copies of its last image, whose part of the result is dropped.
+    The last batch is padded with copies of its last image, whose results are dropped.
 
     Args:
         module: the model.
@@ -41,7 +41,7 @@ def in_batches(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) ->
 
 
 def filled(x: Tensor, size: int | None) -> Tensor:
-    """The first `size` images of a batch, its last image repeated where it has fewer."""
+    """The first `size` images of a batch; its last image is repeated if it has fewer."""
     if size is None or len(x) >= size:
         return x[:size]
     return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])

@@ -1,7 +1,7 @@
 """Why a forward pass on images fails: the cause in a sentence, and what to do.
 
-The model's own error speaks of shapes and types somewhere inside. What is looked at here: how far the pass came, the
-signature of the model, the first layer's weights, and, for video, whether an axis of time helps.
+The model's own error is about shapes and types somewhere inside. The cause is inferred from how far the pass got, the
+signature of the model, the first layer's weights and, for video, whether a time axis helps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modelspace.errors import EmbeddingError, ModelspaceError
 
 _WRAP = "wrap the model in a module that takes images alone and register that, with python: and a factory"
 
-#: What arguments for images, and for text, are called.
+#: Names of arguments for images, and for text.
 _IMAGES = ("pixel_values", "images", "image", "img", "imgs", "pixel_values_videos")
 _TEXTS = ("input_ids", "tokens", "token_ids", "text", "texts", "input_text")
 
@@ -39,7 +39,7 @@ _GENERIC = (
 
 @dataclass(frozen=True)
 class Cause:
-    """Why it fails, to stand behind "the forward pass fails on an input of ...:", and what to do."""
+    """Why the pass fails, to follow "the forward pass fails on an input of ...:", and what to do."""
 
     sentence: str
     hint: str
@@ -49,14 +49,14 @@ def failure(record: Trace, example: Tensor) -> ModelspaceError:
     """The error to raise for a forward pass that failed.
 
     Args:
-        record: of the pass; its `error` is set.
-        example: the images that it was given.
+        record: the trace of the pass; its `error` is set.
+        example: the images that were passed.
     """
     assert record.error is not None
     if isinstance(record.error, ModelspaceError):
         return record.error
     case = _Case(record, example, record.error)
-    cause = next((cause for look in _LOOKS if (cause := look(case)) is not None), None)
+    cause = next((cause for check in _CHECKS if (cause := check(case)) is not None), None)
     if cause is None:
         cause = Cause(_first_line(record.error), _GENERIC)
     size = f"{tuple(example.shape)} {str(example.dtype).removeprefix('torch.')}"
@@ -64,7 +64,7 @@ def failure(record: Trace, example: Tensor) -> ModelspaceError:
 
 
 class _Case:
-    """A failed pass, and what several looks need of it."""
+    """A failed pass, and the properties that several checks need."""
 
     def __init__(self, record: Trace, example: Tensor, error: Exception) -> None:
         self.module, self.example, self.error = record.module, example, error
@@ -75,7 +75,7 @@ class _Case:
         self.entered = record.entered
         self.points = record.points
         modules = dict(record.module.named_modules())
-        #: The innermost module that was running, with its name; the model itself where that has no parts.
+        #: The innermost module that was running, with its name; the model itself if it has no submodules.
         self.name = record.inside[-1] if record.inside else ""
         self.part = modules[self.name]
         self.modules = modules
@@ -95,7 +95,7 @@ class _Case:
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """Arguments of the model's forward, without those that are collected."""
+        """Arguments of the model's forward, without *args and **kwargs."""
         try:
             signature = inspect.signature(self.module.forward)
         except (TypeError, ValueError):
@@ -104,7 +104,7 @@ class _Case:
         return {name: entry for name, entry in signature.parameters.items() if entry.kind not in collected}
 
 
-# --- looks, the surest first
+# --- checks, the most reliable first
 
 
 def _precision(case: _Case) -> Cause | None:
@@ -137,7 +137,7 @@ def _unknown_argument(case: _Case) -> Cause | None:
 
 
 def _not_first(case: _Case) -> Cause | None:
-    """Images that go by a name which is not that of the first argument."""
+    """The argument for images is not the first one."""
     names = list(case.parameters)
     own = next((name for name in names if name in _IMAGES), None)
     if not names or own is None or own == names[0] or names[0] in _IMAGES:
@@ -191,7 +191,7 @@ def _text(case: _Case) -> Cause | None:
 
 
 def _collection(case: _Case) -> Cause | None:
-    """A list of images, a mapping, or an object with attributes of its own."""
+    """The model takes a list of images, a mapping, or an object with its own attributes."""
     match = re.search(r"'Tensor' object has no attribute '(\w+)'", case.text)
     if match is not None and not hasattr(torch.Tensor, match[1]):
         return Cause(f"it reads .{match[1]} of its input, which is a tensor of images and has none", _WRAP)
@@ -207,7 +207,7 @@ def _collection(case: _Case) -> Cause | None:
 
 
 def _channels(case: _Case) -> Cause | None:
-    """The first convolution, or linear map of patches, takes another number of channels than the images have."""
+    """The first convolution or patch embedding expects another number of channels than the images have."""
     part, given = case.part, case.points.get(f"{case.name}:in")
     if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and given is not None and len(given.shape) in (3, 4):
         expected, received = part.in_channels, given.shape[-3]
@@ -246,7 +246,7 @@ def _hint_for_channels(expected: int) -> str:
 
 
 def _video(case: _Case) -> Cause | None:
-    """A model of clips: it has three-dimensional kernels, unpacks five axes, or runs with an axis of time."""
+    """A video model: it has three-dimensional kernels, unpacks five axes, or runs with a time axis."""
     suspected = isinstance(case.part, nn.Conv3d | nn.BatchNorm3d | nn.MaxPool3d | nn.AvgPool3d) or re.search(
         r"expected 5,? got 4|5-?D|5-dim|Conv3d|conv3d|not enough values to unpack|video", case.text
     )
@@ -269,7 +269,7 @@ def _video(case: _Case) -> Cause | None:
 
 
 def _clips(module: nn.Module) -> Iterator[int]:
-    """Numbers of frames to try."""
+    """The numbers of frames to try."""
     stated = getattr(getattr(module, "config", None), "num_frames", None)
     yield from dict.fromkeys(int(count) for count in (stated, 1, 8, 16) if isinstance(count, int))
 
@@ -284,7 +284,7 @@ def _runs(module: nn.Module, x: Tensor, axis: int, frames: int) -> bool:
 
 
 def _size(case: _Case) -> Cause | None:
-    """An input that is too small, or not the one that the model is built for."""
+    """The input is too small, or not of the size that the model is built for."""
     height, width = case.example.shape[-2:]
     if re.search(
         r"Kernel size can't be greater|Output size is too small|padding size should be less|Padding size should be less"
@@ -323,7 +323,7 @@ def _hint_for_values(count: int, whole: bool) -> str:
     return "give the size that it was trained with: `input_size=`"
 
 
-_LOOKS: tuple[Callable[[_Case], Cause | None], ...] = (
+_CHECKS: tuple[Callable[[_Case], Cause | None], ...] = (
     _keyword_only,
     _unknown_argument,
     _not_first,

@@ -3,10 +3,10 @@
 In this order:
 
 1. a classifier, that is one vector per image behind one linear map: the input of that map, the pre-logits;
-2. an output with names: its features, "encoder_last_hidden_state" for example, the deepest where there are several;
-3. predictions, that is an output behind a softmax or a sigmoid, of several heads, of a layer that is called a head, or
+2. an output with named parts: its features, for example "encoder_last_hidden_state"; the deepest if there are several;
+3. predictions, that is an output after a softmax or a sigmoid, of several heads, of a layer that is called a head, or
    one that can't be explained itself: the output of the module that is called an encoder or a backbone; else the last
-   tensor before the heads of the coarsest scale that all of them are computed from;
+   tensor that all heads of the coarsest scale are computed from;
 4. otherwise the output.
 """
 
@@ -24,7 +24,7 @@ from modelspace.encoder.heads import End, Heads, Way, last_linear_maps, leaves
 from modelspace.encoder.outputs import coarsest
 from modelspace.encoder.trace import Edge, Point, Trace
 
-#: Names of features in an output, the most telling first: an encoder's before a decoder's.
+#: Names of features in an output, the most informative first: an encoder's before a decoder's.
 FEATURES = (
     *("encoder_last_hidden_state", "image_embeds", "image_embeddings", "vision_hidden_states", "encoder_hidden_states"),
     *("backbone_features", "pooler_output", "last_hidden_state", "x_norm_clstoken", "x_norm_patchtokens", "features"),
@@ -36,7 +36,7 @@ _PREDICTIONS = re.compile(
     r"logits|pred(icted|iction)?s?(_|$)|scores?$|(^|_)(boxes|masks?|labels|probs?|probabilities|heatmaps?|keypoints|detections)$"
 )
 
-#: Names of modules that give features, and of those that encode something else than images.
+#: Names of modules that return features, and of those that encode something other than images.
 _ENCODER = re.compile(r"(backbone|encoder|trunk|vision_model|vision_tower|feature_extractor)$")
 _OTHER_ENCODER = re.compile(
     r"(text|prompt|mask|pos|position|positional|query|box|label|point|class|caption|language|lang|time|memory)_?encoder$"
@@ -56,8 +56,8 @@ class Candidate:
     """A tensor that could be T.
 
     Attributes:
-        layer: as `layer=` takes it.
-        reason: why, in a few words.
+        layer: in the form that `layer=` accepts.
+        reason: why it could be T, in a few words.
     """
 
     layer: str
@@ -65,7 +65,7 @@ class Candidate:
 
 
 class Chooser:
-    """Looks for T in a trace with the parameters as leaves (`modelspace.encoder.trace.trace`)."""
+    """Chooses T in a trace that has the parameters as leaves (`modelspace.encoder.trace.trace`)."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -75,7 +75,7 @@ class Chooser:
     # --- the choice
 
     def choose(self) -> Candidate | None:
-        """The encoder output; None where the output can't be explained, nor anything before it."""
+        """The encoder output; None if neither the output nor anything before it can be explained."""
         output = self._output
         if output is not None and self._is_vector(output):
             names = self._classifiers(output.edge)
@@ -90,14 +90,14 @@ class Chooser:
 
     @cached_property
     def _output(self) -> Point | None:
-        """What the output means: where that can't be explained, and other parts of it can, the first of these."""
+        """The main part of the output or, if it can't be explained, the first part that can."""
         output = self.trace.output
         if output is None or self.trace.usable(output):
             return output
         return next((point for point in self._output_parts() if self.trace.usable(point)), output)
 
     def candidates(self) -> list[Candidate]:
-        """Whatever could be T, the choice first, each tensor once."""
+        """All tensors that could be T, the choice first, each once."""
         choice = self.choose()
         listed: dict[Edge | None, Candidate] = {}
         for candidate in (*([] if choice is None else [choice]), *self._others()):
@@ -127,7 +127,7 @@ class Chooser:
     # --- 1. classifiers
 
     def _is_vector(self, point: Point) -> bool:
-        """One vector, or one number, per image."""
+        """Whether the tensor is one vector, or one number, per image."""
         sides = point.shape[1:]
         return self.trace.usable(point) and all(side == 1 for side in sides[1:])
 
@@ -214,13 +214,13 @@ class Chooser:
 
     @cached_property
     def _ends(self) -> list[End]:
-        """What the predictions are computed from: heads, and where there are none, features."""
+        """The heads that the predictions are computed from; if there are none, the features."""
         ends = list(dict.fromkeys(end for way in self._ways for end in way.ends))
         return [end for end in ends if end.weight is not None] or ends
 
     @cached_property
     def _evidence(self) -> str:
-        """What shows that the output holds predictions; empty where nothing does."""
+        """The evidence that the output contains predictions; empty if there is none."""
         output = self._output
         if output is None or not self.trace.usable(output):
             return f"the output itself can't be explained: {self._why_not_output()}"
@@ -245,7 +245,7 @@ class Chooser:
         return ""
 
     def _is_recurrent(self, owner: str) -> bool:
-        """Whether a layer is given what a recurrent one gives."""
+        """Whether a layer's input is the output of a recurrent layer."""
         given = self.trace.points.get(f"{owner}:in")
         if given is None:
             return False
@@ -258,7 +258,7 @@ class Chooser:
 
     @property
     def _nested(self) -> bool:
-        """Whether the output is a tuple of lists, as of classes and boxes at several scales."""
+        """Whether the output is a tuple of lists, for example of classes and boxes at several scales."""
         paths = [point.path for point in self._output_parts()]
         return len(paths) > 2 and sum(1 for path in paths if re.fullmatch(r"\d+\.\d+", path)) == len(paths)
 
@@ -273,7 +273,7 @@ class Chooser:
     # --- 3a. by name
 
     def _encoders(self) -> list[Point]:
-        """What modules that are called encoders give, the deepest part of each, in the order of the pass."""
+        """The outputs of modules that are called encoders, the deepest part of each, in the order of the pass."""
         base = self._base_model
         names = [name for name in self.trace.left if _is_encoder(name) or name == base]
         outermost = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
@@ -301,13 +301,13 @@ class Chooser:
 
     @property
     def _base_model(self) -> str:
-        """Name of what transformers calls a model's base model, where it holds no decoder; else empty."""
+        """Name of the model's base model (as transformers calls it) if it contains no decoder; else empty."""
         name = str(getattr(self.trace.module, "base_model_prefix", ""))
         inside = [each for each in self.trace.left if each.startswith(f"{name}.")]
         return "" if any("decoder" in each for each in inside) else name
 
     def _only_encoder(self) -> Point | None:
-        """The one that all predictions are computed from; of a chain of them, the last."""
+        """The encoder that all predictions are computed from; the last one of a chain of encoders."""
         points = [point for point in self._encoders() if self._precedes(point)]
         if not points:
             return None
@@ -318,7 +318,7 @@ class Chooser:
         return last if chain else None
 
     def _precedes(self, point: Point) -> bool:
-        """Whether every head is computed from something that the module of `point` gives."""
+        """Whether every head is computed from the output of the module of `point`."""
         given = {part.edge[0] for part in self.trace.parts(point.module) if part.edge is not None}
         return bool(self._ends) and all(
             given & self.heads.below(end.below[0]) and not (end.weight is None and end.below[0] in given)
@@ -371,12 +371,12 @@ class Chooser:
             return None
         point = self.before(ending.below)
         while point is not None and point.edge is not None and (centred := self.heads.centring(point.edge)):
-            point = self.before(centred)  # the first half of a norm that is written out
+            point = self.before(centred)  # the first half of a norm that is written as elementary operations
         return None if point is None else (point, ending.kind)
 
     @cached_property
     def _places(self) -> dict[object, list[Point]]:
-        """The tensors that can be explained and have parameters before them, by the node that made them."""
+        """The tensors that can be explained and depend on parameters, by the graph node that produced them."""
         places: dict[object, list[Point]] = {}
         self.trace.compare_batches()
         for point in self.trace.points.values():
@@ -390,31 +390,31 @@ class Chooser:
         return min(same or [point], key=_rank)
 
     def _plain(self, name: str, point: Point) -> Point:
-        """The module's own name for a part of its output, where it means that part."""
+        """The point with the module's own name if that name stands for this part of its output."""
         own = self.trace.points.get(name)
         return own if own is not None and own.edge == point.edge else point
 
 
 def _rank(point: Point) -> tuple[bool, bool, bool, bool, int, int]:
-    """Simple names first: what a module gives, then what it is given, then a part; encoders and outer modules first."""
+    """Simple names first: a module's output, then its input, then a part; encoders and outer modules first."""
     named = not point.given and _is_encoder(point.module)
     return point.module == "", not point.plain, point.given, not named, point.module.count("."), -point.time
 
 
 def _deepest(points: Sequence[Point]) -> Point:
-    """Of a pyramid the coarsest, else the last."""
+    """The coarsest map of a pyramid, else the last tensor."""
     number = coarsest([point.shape for point in points])
     return points[-1 if number is None else number]
 
 
 def _positions(point: Point) -> int:
-    """Of an image in maps (B, C, H, W), in a plane (B, H, W), or in tokens (B, N, C)."""
+    """The number of positions of an image in maps (B, C, H, W), a plane (B, H, W), or tokens (B, N, C)."""
     sides = point.shape[2:] if len(point.shape) > 3 else point.shape[1:2]
     return math.prod(sides)
 
 
 def _of_scale(number: int, scales: int) -> str:
-    """Which of several scales, counted from the coarsest, which is 0."""
+    """Text for one of several scales, counted from the coarsest, which is 0."""
     if scales == 1:
         return ""
     which = {0: "the coarsest", scales - 1: "the finest"}.get(number, f"number {number + 1}, from the coarsest,")
@@ -422,7 +422,7 @@ def _of_scale(number: int, scales: int) -> str:
 
 
 def _before_text(ends: Sequence[End], own: bool, last: str) -> str:
-    """Reason for a tensor; own: whether it is the input of the only head; last: what comes behind features."""
+    """The reason for a tensor; `own`: whether it is the input of the only head; `last`: what follows features."""
     if all(end.weight is None for end in ends):
         return f"the last layer before the {last}"
     maps = "the last linear map" if len(ends) == 1 else f"the {len(ends)} last linear maps"

@@ -1,7 +1,7 @@
 """Whether a model's output is a function of the image alone: not of chance, of earlier passes or of the batch.
 
-Maps and kernels of a model that fails here depend on the moment or on the batch size, so that a model added twice is
-not like itself. The check runs the model on two probe images, a few times, once per model.
+The maps and kernels of a model that fails this check would depend on chance or on the batch size, so that a model added
+twice would differ from itself. The check runs each model a few times on two probe images.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from modelspace.attribution.tensors import Contents, contents
 from modelspace.encoder.layers import Tap
 from modelspace.errors import EmbeddingError
 
-#: Relative difference of T between two passes over the same batch: the same kernels on the same numbers give the same
-#: result, but for the order in which a GPU adds.
+#: Accepted relative difference of T between two passes over the same batch: the results are equal except for the order
+#: in which a GPU adds.
 _REPEATED = 1e-4
 
-#: Relative difference of T that another batch size may make: other kernels are chosen, which round in another way.
+#: Accepted relative difference of T between batch sizes: other kernels are chosen, which round differently.
 _ROUNDING = 1e-3
 
 #: The same for gradients, where rounding may switch a unit on or off.
 _ROUNDING_OF_GRADIENT = 0.05
 
-#: Share of an image's gradient that another image may get: rounding, not a dependence.
+#: Largest share of an image's gradient that may reach another image: rounding, not a dependence.
 _INDEPENDENT = 1e-5
 
-#: Passes, and copies of the images in each, where the model draws random numbers: a rare event, like a dropped path,
-#: shows in one of them.
+#: Number of passes, and of copies of the images in each, for a model that draws random numbers: enough for a rare
+#: event, such as a dropped path, to occur.
 _DRAWS, _COPIES = 12, 8
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one pass over a batch gave, per image: T, and the gradient of a sum of its elements with random signs."""
+    """The result of a pass over a batch, per image: T, and the gradient of a sum of its elements with random signs."""
 
     output: Tensor
     gradient: Tensor | None
@@ -55,12 +55,13 @@ def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True, rounding: floa
     Args:
         tap: the tapped model, frozen.
         x: (2, C, H, W), preprocessed; two different images.
-        gradients: whether maps will be taken, so that gradients must depend on the image alone, too.
-        rounding: relative difference of T that batch sizes may make; more where the model computes in half precision.
+        gradients: whether maps will be computed, so that gradients too must depend on the image alone.
+        rounding: accepted relative difference of T between batch sizes; larger for models that compute in half
+            precision.
 
     Raises:
-        EmbeddingError: the forward pass is random, keeps state or leans on the batch; says by how much and what to do.
-            Also as `modelspace.attribution.engine.encoder_output`.
+        EmbeddingError: the forward pass is random, keeps state or depends on the batch; says by how much and what to
+            do. Also as for `modelspace.attribution.engine.encoder_output`.
     """
     before, drawn_before = _buffers(tap.module), _generators()
     together = _run(tap, x, gradients)
@@ -80,15 +81,15 @@ def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True, rounding: floa
     longer = _run(tap, torch.cat([x, x.flip(0)]), gradients)
     first = _Pass(longer.output[: len(x)], None if longer.gradient is None else longer.gradient[: len(x)])
     if changed:
-        # What it writes may not matter to T now; after hundreds of images it might.
+        # What it writes may not affect T now, but might after hundreds of images.
         raise _keeps_state(changed, "")
     for other, situation in ((alone, "alone"), (reordered, "behind the other one"), (first, "in a longer batch")):
         if (size := together.difference(other)) > rounding:
-            raise _leans_on_the_batch(f"the encoder output of an image differs by {_percent(size)} {situation}")
+            raise _depends_on_the_batch(f"the encoder output of an image differs by {_percent(size)} {situation}")
         if together.gradient is not None and other.gradient is not None:
             size = _relative(together.gradient, other.gradient)
             if size > max(_ROUNDING_OF_GRADIENT, 10 * rounding):
-                raise _leans_on_the_batch(f"the gradient of an image differs by {_percent(size)} {situation}")
+                raise _depends_on_the_batch(f"the gradient of an image differs by {_percent(size)} {situation}")
     if gradients:
         _check_crosstalk(tap, x)
 
@@ -111,7 +112,7 @@ def _spread(tap: Tap, x: Tensor) -> float:
 
 
 def _check_crosstalk(tap: Tap, x: Tensor) -> None:
-    """Whether one image's T has a gradient for another image, which equal values would not show."""
+    """Refuse a T with a gradient with respect to another image, which comparing values would not reveal."""
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
         weights = torch.zeros_like(output)
@@ -119,7 +120,7 @@ def _check_crosstalk(tap: Tap, x: Tensor) -> None:
         gradient = gradient_of(output, source, weights)
     own, rest = float(gradient[0].norm()), float(gradient[1:].norm())
     if rest > _INDEPENDENT * own:
-        raise _leans_on_the_batch("the gradient of one image's output reaches the other image")
+        raise _depends_on_the_batch("the gradient of one image's output reaches the other image")
 
 
 def _signs(output: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def _joined(passes: list[_Pass]) -> _Pass:
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference of two rows, by the length of the longer one."""
+    """Largest norm of the difference of two rows, relative to the larger of their norms."""
     if a.shape != b.shape:
         return float("inf")
     size = torch.maximum(a.norm(dim=1), b.norm(dim=1))
@@ -157,7 +158,7 @@ def _changed(module: nn.Module, before: dict[str, Contents]) -> list[str]:
 
 
 def _generators() -> tuple[object, ...]:
-    """The states of the random numbers that a model usually draws from."""
+    """The states of the random number generators that models usually draw from."""
     state = random.getstate(), _numpy_state(), torch.get_rng_state().numpy().tobytes()
     if torch.cuda.is_available():
         return (*state, *(each.numpy().tobytes() for each in torch.cuda.get_rng_state_all()))
@@ -186,7 +187,7 @@ def _keeps_state(changed: list[str], seen: str) -> EmbeddingError:
     )
 
 
-def _leans_on_the_batch(seen: str) -> EmbeddingError:
+def _depends_on_the_batch(seen: str) -> EmbeddingError:
     return EmbeddingError(
         f"the encoder output of one image depends on the other images of its batch: {seen}",
         "attribution needs a model that treats images one by one, as in eval mode; or choose a `layer=` before that",

@@ -1,8 +1,8 @@
 """Where predictions come from: walks on the autograd graph from a model's output down to the last linear maps.
 
-Between a prediction and its linear map may lie reshapes, concatenations, sigmoids and softmaxes, the decoding of boxes,
-scaling and upsampling. An *end* of such a walk is a linear map with weights of its own, a *head*, or else the first
-tensor that something other than decoding made, a feature.
+Reshapes, concatenations, sigmoids, softmaxes, the decoding of boxes, scaling and upsampling may lie between a
+prediction and its linear map. A walk ends at a linear map with weights of its own, which is a *head*, or else at the
+first tensor that is not produced by decoding, which is a *feature*.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONVOLUTIONS = _words("""
     """)
 LINEAR_MAPS = frozenset({"Addmm", "Bmm", "Linear", "MkldnnLinear", "Mm", *CONVOLUTIONS})
 
-#: Squashing to probabilities: kind of node -> what people call it.
+#: Functions that squash values to probabilities: kind of node -> common name.
 PROBABILITIES = {
     "LogSigmoid": "log-sigmoid",
     "LogSoftmax": "log-softmax",
@@ -37,14 +37,14 @@ PROBABILITIES = {
     "Softmax": "softmax",
 }
 
-#: What turns the values of linear maps into boxes and scores, besides what is linear.
+#: Nonlinear operations that turn the values of linear maps into boxes and scores.
 _DECODING = _words("""
     Abs Addcmul Bmm Clamp ClampMax ClampMin Div Exp Exp2 Expm1 Hardsigmoid Log Log1P Logit Mm Mul Pow Relu Softplus Sqrt
     Tanh
     """)
 _PASSED = frozenset((LINEAR | SELECTION | BATCH_NORMS | _DECODING | set(PROBABILITIES)) - {"AccumulateGrad"})
 
-#: Values stay what they are; only their order or their shape changes.
+#: Operations that keep the values and change only their order or shape.
 RESHAPING = _words("""
     Alias Chunk Clone Copy Expand Flip Gather Index IndexSelect Narrow NativeDropout Permute Reshape ReshapeAlias
     ReshapeCopy Select Slice Split SplitWithSizes Squeeze T ToCopy Transpose Unbind UnsafeSplit UnsafeView Unsqueeze
@@ -57,9 +57,9 @@ class End:
     """Where a walk down from a prediction ends.
 
     Attributes:
-        below: the tensor there: what the head is computed from, or the feature itself.
+        below: the tensor that the head is computed from, or the feature itself.
         weight: the head's matrix or kernel; None for a feature.
-        positions: number of positions of an image that the head is applied to, or that the feature has.
+        positions: number of positions per image that the head is applied to, or that the feature has.
     """
 
     below: Edge
@@ -69,12 +69,12 @@ class End:
 
 @dataclass(frozen=True)
 class Way:
-    """What lies below a prediction.
+    """What a prediction is computed from.
 
     Attributes:
         ends: the heads and features that it is computed from.
-        squashed: what squashes it to probabilities, in people's words.
-        joined: whether several heads are put side by side in it, as boxes and classes are.
+        squashed: common names of the functions that squash it to probabilities.
+        joined: whether it concatenates several heads, for example boxes and classes.
     """
 
     ends: frozenset[End] = frozenset()
@@ -91,8 +91,8 @@ class Heads:
     """Walks on one graph.
 
     Args:
-        graph: of a pass in which the parameters are leaves, too.
-        batch: number of images in it.
+        graph: the autograd graph of a pass, with the parameters as leaves.
+        batch: number of images in the pass.
     """
 
     def __init__(self, graph: Graph, batch: int) -> None:
@@ -103,7 +103,7 @@ class Heads:
         self._below: dict[Node, frozenset[Node]] = {}
 
     def way(self, edge: Edge) -> Way:
-        """What lies below the prediction at `edge`, which depends on the image."""
+        """What the prediction at `edge`, which depends on the image, is computed from."""
         stack = [edge]
         while stack:
             top = stack[-1]
@@ -124,7 +124,7 @@ class Heads:
         return [(inputs[i], numbers[i]) for i in self.graph.all_live(node)]
 
     def head(self, node: Node) -> End | None:
-        """The head that a node is; None for one that is no linear map with weights of its own."""
+        """The node as a head; None if it is not a linear map with weights of its own."""
         if node not in self._heads:
             self._heads[node] = self._head(node)
         return self._heads[node]
@@ -135,7 +135,7 @@ class Heads:
             return None
         weight = weight_of(self.graph, node)
         if weight is None or len(leaves(self.graph, [live[0][0]])) < 2:
-            return None  # without a parameter before it, it is the model's first layer, and no head
+            return None  # without a parameter before it, it is the model's first layer, not a head
         shape = _shape((node, 0))
         positions = math.prod(shape[2:]) if kind in CONVOLUTIONS else math.prod(shape[:-1]) // self._batch
         return End(live[0], weight, max(1, positions))
@@ -152,14 +152,14 @@ class Heads:
         return kind not in _PASSED and not (kind in LINEAR_MAPS and len(self.live(node)) > 1)
 
     def _decodes(self, node: Node) -> bool:
-        """Whether a linear map works on probabilities, as the mean over the bins of a box's side does."""
+        """Whether a linear map is applied to probabilities, such as the mean over the bins of a box's side."""
         edges = self.live(node)
         while len(edges) == 1 and self.graph.kinds[edges[0][0]] in RESHAPING:
             edges = self.live(edges[0][0])
         return len(edges) == 1 and self.graph.kinds[edges[0][0]] in ("Softmax", "SafeSoftmax")
 
     def _joined(self, edge: Edge, inner: Sequence[Edge]) -> Way:
-        """The way of a node whose inputs' ways are known."""
+        """The way of a node, given the ways of its inputs."""
         node = edge[0]
         kind = self.graph.kinds[node]
         if kind == "AccumulateGrad":
@@ -184,7 +184,7 @@ class Heads:
         return Way(ends, squashed, side_by_side or any(way.joined for way in ways))
 
     def _rectifies(self, edge: Edge) -> bool:
-        """Whether a ReLU here makes a feature: behind anything but a linear map and what scales it."""
+        """Whether the output of a ReLU is a feature: it follows anything but a linear map and its scaling."""
         while self.graph.kinds[edge[0]] not in LINEAR_MAPS:
             inner = self.live(edge[0])
             if len(inner) != 1 or self.graph.kinds[edge[0]] not in RESHAPING | {"Mul", "Div", "Add"}:
@@ -193,15 +193,15 @@ class Heads:
         return False
 
     def _gate(self, edge: Edge) -> bool:
-        """Whether a factor is a probability, as in the gate of a squeeze-and-excitation block."""
+        """Whether a factor is a probability, such as the gate of a squeeze-and-excitation block."""
         return self._source_kind(edge) in {*PROBABILITIES, "Hardsigmoid"}
 
     def _one_from_the_other(self, edges: Sequence[Edge]) -> bool:
-        """Whether one of several summands is computed from another one, as in a residual block."""
+        """Whether one of several summands is computed from another, as in a residual block."""
         return any(a[0] in self.below(b[0]) for a in edges for b in edges if a[0] is not b[0])
 
     def below(self, node: Node) -> frozenset[Node]:
-        """A node and all that it is computed from."""
+        """A node and all nodes that it is computed from."""
         if node not in self._below:
             self._below[node] = frozenset(_reached(self.graph, [node]))
         return self._below[node]
@@ -213,7 +213,7 @@ class Heads:
         """
         targets = list(targets)
         order = self._downwards([edge[0] for edge in targets])
-        # the ways that lead from nodes already passed into ones that are not
+        # edges from visited nodes to nodes that are not visited yet
         ahead: dict[Node, set[int]] = {}
         for node, number in targets:
             ahead.setdefault(node, set()).add(number)
@@ -227,7 +227,7 @@ class Heads:
         return gates
 
     def _downwards(self, roots: Sequence[Node]) -> list[Node]:
-        """The nodes below `roots` that depend on the image, each before those that it is computed from."""
+        """The nodes below `roots` that depend on the image, in an order in which each precedes its inputs."""
         finished: list[Node] = []
         seen: set[Node] = set()
         stack = [(node, False) for node in roots]
@@ -244,7 +244,7 @@ class Heads:
         return finished[::-1]
 
     def ending(self, edge: Edge) -> Ending | None:
-        """The softmax, sigmoid or norm that the tensor at `edge` ends in; None where it ends in something else."""
+        """The softmax, sigmoid or norm that the tensor at `edge` ends in; None if it ends in something else."""
         below: dict[Edge, None] = {}
         kinds: set[str] = set()
         stack, seen = [edge], set()
@@ -265,7 +265,7 @@ class Heads:
         return Ending(list(below), " and ".join(sorted(kinds))) if below else None
 
     def _ends_in(self, node: Node) -> str:
-        """What a node is that fixes the sum of its values, or saturates; empty for any other."""
+        """Common name of a node that fixes the sum of its values, or saturates; empty for any other."""
         kind, live = self.graph.kinds[node], self.live(node)
         if kind in PROBABILITIES:
             return PROBABILITIES[kind]
@@ -283,14 +283,14 @@ class Heads:
         return "norm" if inverse else ""
 
     def centring(self, edge: Edge) -> list[Edge]:
-        """The inputs of a difference of a tensor and its mean; empty for any other tensor."""
+        """The inputs of a node that subtracts a tensor's mean from it; empty for any other node."""
         live = self.live(edge[0])
         if self.graph.kinds[edge[0]] == "Sub" and len(live) == 2 and self._source_kind(live[1]) == "Mean":
             return live
         return []
 
     def _source_kind(self, edge: Edge) -> str:
-        """Kind of the node behind reshapes."""
+        """Kind of the node below reshapes."""
         while self.graph.kinds[edge[0]] in RESHAPING and len(inner := self.live(edge[0])) == 1:
             edge = inner[0]
         return self.graph.kinds[edge[0]]
@@ -298,7 +298,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Ending:
-    """The last squashing or norm before a tensor: the tensors that it is made of, and what people call it."""
+    """The last squashing or norm before a tensor: the tensors that it is applied to, and its common name."""
 
     below: list[Edge]
     kind: str
@@ -322,7 +322,7 @@ _CLASSIFIERS = _words("Addmm Bmm Linear Mm Convolution CudnnConvolution MkldnnCo
 
 
 def last_linear_maps(graph: Graph, root: Node) -> list[Tensor] | None:
-    """Weights of the linear maps nearest to class scores; None where something else comes first."""
+    """Weights of the linear maps nearest to class scores; None if something else comes first."""
     weights: list[Tensor] = []
     # a ReLU after a 1 x 1 convolution and before the pooling belongs to the classifier, as in SqueezeNet
     stack: list[tuple[Node, bool]] = [(root, False)]
@@ -339,9 +339,7 @@ def last_linear_maps(graph: Graph, root: Node) -> list[Tensor] | None:
         weight = weight_of(graph, node) if kind in _CLASSIFIERS else None
         if weight is not None:
             if not _classifies(weight, rectified) or len(leaves(graph, [below[i] for i in live])) < 2:
-                return (
-                    None  # also where nothing but the input comes before it: this is no classifier on top of an encoder
-                )
+                return None  # also if only the input comes before it: it is not a classifier on top of an encoder
             weights.append(weight)
         elif _leads_to_logits(kind, len(live)):
             stack += [(below[i], rectified or kind == "Relu") for i in live]
@@ -367,7 +365,7 @@ def _leads_to_logits(kind: str, live: int) -> bool:
 def weight_of(graph: Graph, node: Node) -> Tensor | None:
     """The matrix or kernel parameter of a linear map whose other factor depends on the input; None if there is none.
 
-    The parameter may lie behind a transposition or a weight normalisation: it is the largest one behind the weight.
+    The weight may be a transposed or normalised parameter: the largest parameter that it is computed from is returned.
     """
     fixed = [function for function in graph.inputs[node] if function is not None and not graph.depends(function)]
     weights = [variable for variable in leaves(graph, fixed) if variable.dim() >= 2]
@@ -391,7 +389,7 @@ def _reached(graph: Graph, nodes: Iterable[Node]) -> set[Node]:
 
 
 def _shape(edge: Edge) -> tuple[int, ...]:
-    """Shape of the tensor at an edge; () where torch does not keep it."""
+    """Shape of the tensor at an edge; () if torch does not keep it."""
     node, number = edge
     known = getattr(node, "_input_metadata", ())
     return tuple(known[number].shape) if number < len(known) else ()

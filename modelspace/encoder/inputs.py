@@ -16,9 +16,9 @@ from modelspace.types import ExtraInput
 
 @contextmanager
 def fed(module: nn.Module, inputs: Sequence[ExtraInput]) -> Iterator[nn.Module]:
-    """The module such that a call with nothing but images gets the further inputs as well.
+    """The module, which receives the further inputs whenever it is called with images alone.
 
-    They are added by a hook, not by a wrapper, so that the names of the layers stay what they are.
+    They are added by a hook, not by a wrapper, so that the names of the layers don't change.
     """
     if not inputs:
         yield module
@@ -28,7 +28,7 @@ def fed(module: nn.Module, inputs: Sequence[ExtraInput]) -> Iterator[nn.Module]:
         images = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
         if images is None:
             raise EmbeddingError("the model was called without images")
-        return args, {**{entry.name: _made(entry, images) for entry in inputs}, **kwargs}
+        return args, {**{entry.name: _filled(entry, images) for entry in inputs}, **kwargs}
 
     handle = unwrap(module).register_forward_pre_hook(add, with_kwargs=True)
     try:
@@ -37,8 +37,8 @@ def fed(module: nn.Module, inputs: Sequence[ExtraInput]) -> Iterator[nn.Module]:
         handle.remove()
 
 
-def _made(entry: ExtraInput, images: Tensor) -> Any:
-    """One input for a batch of images."""
+def _filled(entry: ExtraInput, images: Tensor) -> Any:
+    """A further input for a batch of images."""
     if entry.shape is None:
         return entry.value
     dtype = (

@@ -1,4 +1,4 @@
-"""The encoder output T: which tensor of a model's forward pass is explained, found or named, and how it is taken.
+"""The encoder output T: the tensor of a model's forward pass that is explained, chosen automatically or named.
 
 A layer is named as in `named_modules`: "layer4" is that module's output, "fc:in" its first input, "output" the output
 of the whole model; "output:pred_boxes" and "backbone:1" are parts of an output with several.
@@ -47,13 +47,13 @@ class LayerRow:
     """One module that the forward pass runs through.
 
     Attributes:
-        name: what `layer` takes.
+        name: in the form that `layer` accepts.
         kind: the module's class.
         shape: of its output, without the first axis; of its last call if it is called several times.
-        parameters: number of parameters, those of its parts included.
-        calls: how often one forward pass calls it.
-        refusal: why its output can't be explained; empty where it can.
-        input_refusal: the same of its first input.
+        parameters: number of parameters, including those of its submodules.
+        calls: number of calls in one forward pass.
+        refusal: why its output can't be explained; empty if it can.
+        input_refusal: likewise for its first input.
         candidates: (layer, reason) of the tensors at its borders that could be the encoder output.
     """
 
@@ -69,15 +69,15 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a model's forward pass runs through, and what of it can be explained.
+    """The modules that a forward pass runs through, and the tensors that can be explained.
 
     Attributes:
-        rows: the executed modules, in the order in which the pass enters them; last the whole model, "output", where
-            the pass came to its end.
-        tap: the encoder output; None where there is none.
+        rows: the executed modules, in the order in which the pass enters them; last the whole model, "output", if
+            the pass was completed.
+        tap: the encoder output; None if there is none.
         refusal: why there is none.
-        candidates: what else it could be, the choice first.
-        complete: whether the forward pass came to its end.
+        candidates: all tensors that it could be, the choice first.
+        complete: whether the forward pass was completed.
     """
 
     rows: list[LayerRow]
@@ -88,20 +88,20 @@ class Survey:
 
 
 class _Reached(BaseException):
-    """Ends a forward pass once T is there. Not an Exception, so that no model's own `except` swallows it."""
+    """Ends a forward pass once T is computed. Not an Exception, so that no `except` in a model swallows it."""
 
 
 @dataclass(frozen=True)
 class Tap:
-    """Takes T from a model.
+    """Reads T from a model.
 
-    A module that is called several times in one forward pass gives T at its last call.
+    If a module is called several times in one forward pass, T is taken from its last call.
 
     Attributes:
-        layer: "fc:in", "layer4", "output": what `layer` takes.
-        found_by: how it was found, a `modelspace.types.LayerChoice` as text.
+        layer: "fc:in", "layer4", "output": in the form that `layer` accepts.
+        found_by: how it was chosen, a `modelspace.types.LayerChoice` as text.
         module: the whole model.
-        calls: how often a forward pass calls the tapped module; at 1 the forward pass ends there.
+        calls: number of calls of the tapped module in a forward pass; if it is 1, the pass ends there.
     """
 
     layer: str
@@ -110,10 +110,10 @@ class Tap:
     calls: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """T of the batch `x`, (B, ...), in whatever gradient mode the caller is in; one number per image is (B, 1).
+        """T of the batch `x`, (B, ...), in the caller's gradient mode; (B, 1) if T is one number per image.
 
         Raises:
-            EmbeddingError: the forward pass did not reach the layer, or it gives no tensor.
+            EmbeddingError: the forward pass did not reach the layer, or the layer returns no tensor.
         """
         output = in_batches(self.module, self._take, x)
         return output[:, None] if output.dim() == 1 else output
@@ -155,16 +155,16 @@ def _input(args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
 
 
 def find_encoder_output(module: nn.Module, example: Tensor, layer: str | None = None) -> Tap:
-    """The tap of `module`: the layer that the user named, or else the encoder output (`modelspace.encoder.choice`).
+    """The tap of a module: the layer that the user named, else the encoder output (`modelspace.encoder.choice`).
 
     Args:
-        module: the model; wrappers such as DataParallel and torch.compile's are taken off.
-        example: (2, C, H, W), preprocessed; two images, since one hides the batch axis.
-        layer: None, a module's name, a glob of names (the last one that finishes is taken), either with ":in" or ":out"
-            behind it, or with a colon and a part of its output; or "output".
+        module: the model; wrappers such as DataParallel and torch.compile's are removed.
+        example: (2, C, H, W), preprocessed; two images, since a single one hides the batch axis.
+        layer: None, a module's name or a glob of names (the last one that finishes is taken), optionally followed by
+            ":in", ":out", or a colon and a part of its output; or "output".
 
     Raises:
-        NotFoundError: no such layer, or one that the forward pass does not run through; near names are given.
+        NotFoundError: no such layer, or one that the forward pass does not run through; the hint has similar names.
         EmbeddingError: the forward pass fails, or nothing in it can be explained.
     """
     module = unwrap(module)
@@ -219,16 +219,16 @@ def survey(module: nn.Module, example: Tensor, layer: str | None = None) -> Surv
 def before_last(module: nn.Module, example: Tensor, tap: Tap) -> Tap | None:
     """The tap of the tensor before the softmax, sigmoid or norm that a tap's T ends in.
 
-    Between that and T may lie reshapes, means, and scaling by constants. Norms and softmaxes that are written out as a
-    quotient are seen, too.
+    Reshapes, means, and scaling by constants may lie between that tensor and T. Norms and softmaxes that are written as
+    quotients are recognised too.
 
     Args:
         module: the model.
         example: (2, C, H, W), preprocessed.
-        tap: of this model.
+        tap: a tap of this model.
 
     Returns:
-        None where T ends in something else, or nothing with a name lies before it.
+        None if T ends in something else, or no named tensor lies before it.
     """
     module = unwrap(module)
     with frozen(module):
@@ -258,14 +258,14 @@ def _automatic(record: Trace, example: Tensor) -> Tap:
     choice = Chooser(record).choose()
     if choice is None:
         with ready(module, example) as source:
-            # says what is wrong with the output
+            # raises an error that says what is wrong with the output
             encoder_output(Tap(OUTPUT, "", module), source, graphical=True)
         raise EmbeddingError("the model has no tensor that can be explained", _LIST_HINT)
     name = record.points[choice.layer].module
     return Tap(choice.layer, str(LayerChoice(None, (choice.reason,))), module, record.calls.get(name, 1))
 
 
-# --- what a forward pass runs through
+# --- the modules that a forward pass runs through
 
 
 def _rows(record: Trace, candidates: Sequence[Candidate] = ()) -> list[LayerRow]:
@@ -318,7 +318,7 @@ def _size(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class _Place:
-    """A layer's name, taken apart: the module, whether its input is meant, and which part of its output."""
+    """A parsed layer name: the module, whether its input is meant, and the part of its output."""
 
     name: str
     given: bool = False
@@ -334,7 +334,7 @@ class _Place:
 
 
 def _place(module: nn.Module, layer: str) -> _Place:
-    """Where an exact name leads; the part behind a colon belongs to the name where a module is called so."""
+    """Parse an exact name; the text after a colon is part of the name if a module has that name."""
     names = {OUTPUT, *(name for name, _ in module.named_modules(remove_duplicate=False))}
     return _split(layer, names)
 
@@ -354,7 +354,7 @@ def _split(layer: str, names: set[str]) -> _Place:
 
 def _named(record: Trace, example: Tensor, layer: str) -> Tap:
     module = record.module
-    # a converted model's layers are known by the names that they had in its file, too
+    # a converted model's layers are also known by the names that they have in its file
     aliases: dict[str, str] = getattr(module, "modelspace_aliases", {})
     parts = {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
     place = _split(layer, {OUTPUT, *aliases, *parts})
@@ -366,7 +366,7 @@ def _named(record: Trace, example: Tensor, layer: str) -> Tap:
     hits = [pattern] if pattern in parts else [name for name in parts if fnmatch.fnmatchcase(name, pattern)]
     if not hits:
         raise NotFoundError(f"the model has no layer {layer!r}", _near(layer, record.entered))
-    # one module may have several names; hooks know it by the first
+    # a module may have several names; hooks use the first
     executed = {names[id(parts[hit])] for hit in hits} & set(record.entered if place.given else record.left)
     if not executed:
         if record.error is not None:
@@ -387,7 +387,7 @@ def _named(record: Trace, example: Tensor, layer: str) -> Tap:
 
 
 def _check_reached(record: Trace, example: Tensor, place: _Place) -> None:
-    """Refuse a layer that the pass did not get to, and a part that its output does not have."""
+    """Refuse a layer that the pass did not reach, and a part that its output does not have."""
     reached = place.name in record.left or (place.given and place.name in record.entered)
     if record.error is not None and not reached:
         raise failure(record, example) from record.error

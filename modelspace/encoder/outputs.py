@@ -1,4 +1,4 @@
-"""Values with several tensors in them: a model's output, or what a layer is given and gives.
+"""Values that contain several tensors: a model's output, or a layer's inputs and outputs.
 
 A tensor inside such a value has a *path*: the keys and positions that lead to it, "feature_maps.3" for example. The
 path of a value that is a tensor itself is "".
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 
 from modelspace.errors import EmbeddingError
 
-#: Where to look for the tensor in an output with named parts, most telling first.
+#: Keys of the main tensor in an output with named parts, the most informative first.
 KEYS = (
     *("logits", "pooler_output", "last_hidden_state", "x_norm_clstoken", "out"),
     *("features", "feature_maps", "hidden_states"),
 )
 
-#: Of the tensors below these keys the last one is the deepest where they are no pyramid.
+#: Keys of sequences whose last tensor is the deepest, unless they form a pyramid.
 _BY_DEPTH = ("feature_maps", "hidden_states")
 
-#: How deep and how far a value is searched: caches of a decoder hold hundreds of tensors that are no output.
+#: Largest depth and number of tensors that are searched: a decoder's caches hold hundreds that are not outputs.
 _DEPTH, _MOST = 6, 200
 
-_Found = tuple[str, Tensor]
+_Part = tuple[str, Tensor]
 
 
 def first_tensor(value: Any) -> Tensor:
-    """The tensor meant by an output (`main`).
+    """The main tensor of an output (`main`).
 
     Raises:
         EmbeddingError: there is none.
@@ -42,7 +42,7 @@ def first_tensor(value: Any) -> Tensor:
     return known[1]
 
 
-def main(value: Any) -> _Found | None:
+def main(value: Any) -> _Part | None:
     """Path and tensor of an output's main part.
 
     A tensor is its own main part; else it is the most informative entry of a mapping or dataclass, the deepest map of a
@@ -53,7 +53,7 @@ def main(value: Any) -> _Found | None:
 
 
 def first_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The tensor meant by the first argument of a call that has one."""
+    """The main tensor of the first argument that contains one."""
     for value in (*args, *kwargs.values()):
         if (known := main(value)) is not None:
             return known[1]
@@ -61,7 +61,7 @@ def first_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None
 
 
 def parts(value: Any) -> dict[str, Tensor]:
-    """Path -> tensor, of all tensors in an output, in the order in which they stand in it."""
+    """Path -> tensor, for all tensors in an output, in their order."""
     tensors: dict[str, Tensor] = {}
     for path, tensor in _walk(value, "", _DEPTH, set()):
         if len(tensors) == _MOST:
@@ -94,7 +94,7 @@ def coarsest(shapes: Sequence[tuple[int, ...]]) -> int | None:
         sizes = [(shape[rows], shape[columns]) for shape in shapes]
         if len(set(sizes)) > 1 and _one_aspect(sizes):
             positions = [height * width for height, width in sizes]
-            # of several of one size the deepest is at the end that the small ones are at
+            # of several maps of one size the deepest is at the end where the small ones are
             ends = positions if positions[0] < positions[-1] else positions[::-1]
             number = ends.index(min(positions))
             return number if ends is positions else len(positions) - 1 - number
@@ -102,13 +102,13 @@ def coarsest(shapes: Sequence[tuple[int, ...]]) -> int | None:
 
 
 def _one_aspect(sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether sides agree up to the rounding of each halving."""
+    """Whether the aspect ratios agree up to the rounding of each halving."""
     height, width = max(sizes)
     return all(abs(h * width - w * height) <= max(height, width) for h, w in sizes)
 
 
 def _entries(value: Any) -> Sequence[tuple[str, Any]] | None:
-    """What a value holds, by key or position; None for what is searched no further."""
+    """The entries of a value, by key or position; None for a value that is not searched further."""
     if isinstance(value, Mapping):
         return [(str(key), entry) for key, entry in value.items()]
     if hasattr(value, "_asdict"):
@@ -120,7 +120,7 @@ def _entries(value: Any) -> Sequence[tuple[str, Any]] | None:
     return [(str(key), entry) for key, entry in vars(value).items()]
 
 
-def _walk(value: Any, path: str, depth: int, above: set[int]) -> Iterator[_Found]:
+def _walk(value: Any, path: str, depth: int, above: set[int]) -> Iterator[_Part]:
     if isinstance(value, Tensor):
         yield path, value
         return
@@ -129,7 +129,7 @@ def _walk(value: Any, path: str, depth: int, above: set[int]) -> Iterator[_Found
         yield from _walk(entry, f"{path}.{key}" if path else key, depth - 1, above | {id(value)})
 
 
-def _main(value: Any, path: str, depth: int, above: set[int]) -> _Found | None:
+def _main(value: Any, path: str, depth: int, above: set[int]) -> _Part | None:
     if isinstance(value, Tensor):
         return path, value
     entries = None if depth == 0 or id(value) in above else _entries(value)
@@ -153,5 +153,5 @@ def _main(value: Any, path: str, depth: int, above: set[int]) -> _Found | None:
     return usable[deepest if deepest is not None else -1 if isinstance(value, list) else 0]
 
 
-def _real(entry: _Found) -> bool:
+def _real(entry: _Part) -> bool:
     return entry[1].is_floating_point()

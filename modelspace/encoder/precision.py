@@ -1,4 +1,4 @@
-"""How exactly a model computes: the maps of two images against those of a pass in float64, and half precision inside.
+"""How precisely a model computes: its maps compared with those of a pass in float64, and internal half precision.
 
 Two things turn a map into noise without an error: the explained sum is constant, as after a softmax, so that its
 gradient is rounding error alone; or the model computes in half precision internally. Both show as a low cosine with the
@@ -34,12 +34,12 @@ class Precision:
     """Cosines of the gradients of a pass over two images with those of a pass in float64; the lower of the two images.
 
     Attributes:
-        of_sum: of the gradient of ΣT; None where the model can't run in float64.
-        of_elements: of the gradient of a sum of T's elements with random signs, which is not constant where ΣT is; None
-            likewise.
-        half: the half-precision type that the model computes in inside, or None.
-        of_full: where `half` is not None, `of_elements` of a pass in float32 without half precision; None where the
-            model can't run so.
+        of_sum: for the gradient of ΣT; None if the model can't run in float64.
+        of_elements: for the gradient of a sum of T's elements with random signs, which is not constant even if ΣT is;
+            None likewise.
+        half: the half-precision dtype that the model computes in internally, or None.
+        of_full: if `half` is not None, `of_elements` of a pass in float32 without half precision; None if the model
+            can't run in that way.
     """
 
     of_sum: float | None
@@ -50,14 +50,14 @@ class Precision:
 
 @dataclass(frozen=True)
 class _Gradients:
-    """Of ΣT and of the sum with random signs, (B, elements) float64 each."""
+    """Gradients of ΣT and of the sum with random signs, (B, elements) float64 each."""
 
     of_sum: Tensor
     of_elements: Tensor
 
 
 def half_inside(tap: Tap, x: Tensor) -> torch.dtype | None:
-    """The half-precision type that the model computes T in, although its input is float32; None: it does not."""
+    """The half-precision dtype that the model computes T in although its input is float32; None if there is none."""
     with _Watch() as watch, ready(tap, x) as source:
         encoder_output(tap, source, graphical=False)
     return next(iter(sorted(watch.half, key=str)), None)
@@ -104,16 +104,16 @@ def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
     try:
         with in_precision(module, dtype):
             return None if half_inside(tap, x.to(dtype)) is not None else _gradients(tap, x.to(dtype))
-    except Exception:  # a type that is written down in the forward pass, a kernel that float64 does not have, memory
+    except Exception:  # a dtype fixed in the forward pass, an operation without a float64 kernel, too little memory
         return None
 
 
 @contextmanager
 def in_precision(module: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
-    """The module with its floating parameters and buffers in `dtype`, and with autocast switched off inside.
+    """The module with its floating-point parameters and buffers in `dtype`, and with autocast disabled inside it.
 
-    The module's own tensors are exchanged for the time being and come back untouched. A part with an attribute
-    `modelspace_precision` is told the type, and converts what it computes itself.
+    The module's own tensors are replaced temporarily and restored unchanged. In submodules with an attribute
+    `modelspace_precision` this attribute is set to `dtype`; they convert their results themselves.
     """
     exchanged: list[tuple[dict[str, Any], str, Tensor]] = []
     converting = [part for part in module.modules() if hasattr(part, "modelspace_precision")]
@@ -147,7 +147,7 @@ def _is_convertible(tensor: Tensor) -> bool:
 
 @contextmanager
 def _no_autocast() -> Iterator[None]:
-    """Autocast contexts that the model opens itself do nothing."""
+    """Disable the autocast contexts that the model opens itself."""
     before = torch.amp.autocast.__init__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -163,7 +163,7 @@ def _no_autocast() -> Iterator[None]:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
-    """Notes half-precision results of floating operations."""
+    """Records the half-precision dtypes of results."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
@@ -171,7 +171,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __i
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch's compiler may see this mode; to hide from it, torch would import it, for seconds per process."""
+        """Visible to torch's compiler: to hide it, torch would import the compiler, which takes seconds."""
         return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -183,7 +183,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __i
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    """Smallest cosine of two rows; 0 for a row of zeros or of no numbers."""
+    """Smallest cosine of corresponding rows; 0 for a row of zeros or NaNs."""
     lengths = a.norm(dim=1) * b.norm(dim=1)
     products = (a * b.to(a)).sum(dim=1)
     cosines = torch.where(lengths > 0, products / lengths.clamp_min(1e-300), torch.zeros_like(lengths))

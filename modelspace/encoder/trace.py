@@ -1,8 +1,8 @@
-"""One forward pass with every module watched: the tensors at the borders of modules, and how far the pass came.
+"""A forward pass with hooks on every module: the tensors at the borders of modules, and how far the pass got.
 
-A *tap* is the name of a tensor: "layer4" is what that module gives, "fc:in" what it is given first, "backbone:1" or
-"output:pred_boxes" one part of an output with several, and "output" what the whole model gives. Of a module that is
-called several times, taps are those of its last call.
+A *tap* is the name of a tensor: "layer4" is that module's output, "fc:in" its first input, "backbone:1" or
+"output:pred_boxes" one part of an output with several, and "output" the output of the whole model. If a module is
+called several times, its taps are those of the last call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modelspace.encoder.batches import batch_size, filled
 
 OUTPUT = "output"
 
-#: A place in the autograd graph: the node that made a tensor, and which of its outputs the tensor is.
+#: A position in the autograd graph: the node that produced a tensor, and the index of the tensor among its outputs.
 Edge = tuple[Node, int]
 
 
@@ -34,12 +34,12 @@ class Point:
     Attributes:
         tap: its name.
         module: name of the module; "" for the whole model.
-        path: which part of the module's output it is ("" where it is the one that the module's name means).
+        path: which part of the module's output it is; "" for the part that the module's name stands for.
         shape: with the batch axis.
-        dtype: its type.
-        edge: where it is in the autograd graph; None for one without a gradient.
-        time: counts the borders in the order in which the pass crossed them.
-        given: whether the module is given it, instead of giving it.
+        dtype: its dtype.
+        edge: its position in the autograd graph; None without a gradient.
+        time: position of the border in the order in which the pass crossed them.
+        given: whether it is an input of the module, not an output.
     """
 
     tap: str
@@ -53,27 +53,25 @@ class Point:
 
     @property
     def plain(self) -> bool:
-        """Whether the module's name alone, or with ":in", means it."""
+        """Whether the module's name alone, or with ":in", stands for it."""
         return self.path == ""
 
 
 @dataclass
 class Trace:
-    """What a forward pass ran through.
+    """The record of a forward pass.
 
     Attributes:
         module: the model, without wrappers.
         batch: number of images in the pass.
         entered: names of modules in the order of first entry.
-        left: those that ended, in the order of last exit.
-        calls: how often each was entered.
-        points: tap -> tensor, of the last call of each module. The parts of an output with several are points of their
-            own.
-        empty: names of modules whose output, or the model's, holds no tensor.
-        path: which part of the model's output is meant by it, "logits" for example; "" where the output is a tensor
-            itself.
-        error: what ended the pass early; None where it came to its end.
-        inside: where it ended early, the modules that were running then, outermost first.
+        left: names of modules that finished, in the order of last exit.
+        calls: name -> number of calls.
+        points: tap -> tensor, of the last call of each module. Each part of an output with several is also a point.
+        empty: taps of modules, or of the model, whose output contains no tensor.
+        path: the main part of the model's output, for example "logits"; "" if the output is a single tensor.
+        error: the exception that ended the pass early; None if it was completed.
+        inside: if the pass ended early, the modules that were running then, outermost first.
     """
 
     module: nn.Module
@@ -93,7 +91,7 @@ class Trace:
 
     @property
     def output(self) -> Point | None:
-        """What the model's output means; None where it holds no tensor, or the pass did not get there."""
+        """The main part of the model's output; None if it contains no tensor, or the pass was not completed."""
         return self.points.get(OUTPUT)
 
     def parts(self, name: str) -> list[Point]:
@@ -103,17 +101,17 @@ class Trace:
 
     @cached_property
     def graph(self) -> Graph:
-        """The autograd graph above the input, as far as the borders of modules show it."""
+        """The autograd graph between the input and the tensors at the borders of modules."""
         roots = [point.edge[0] for point in self.points.values() if point.edge is not None]
         with torch.inference_mode(False), torch.enable_grad():
             return Graph(roots[-1] if roots else None, self.source, roots)
 
     def depends(self, edge: Edge | None) -> bool:
-        """Whether a tensor depends on the image in a way that has a gradient."""
+        """Whether a tensor depends on the image differentiably."""
         return edge is not None and self.graph.depends(edge[0])
 
     def refusal(self, point: Point) -> str:
-        """Why a tensor can't be explained; empty where it can."""
+        """Why a tensor can't be explained; empty if it can."""
         if not point.dtype.is_floating_point:
             return f"its type is {str(point.dtype).removeprefix('torch.')}, which has no gradient"
         if 0 in point.shape:
@@ -133,7 +131,7 @@ class Trace:
         return not self.refusal(point)
 
     def compare_batches(self) -> None:
-        """Run one image more, so that an axis that is as long as the batch by chance is not taken for it."""
+        """Run with one image more, so that an axis that happens to be as long as the batch is not mistaken for it."""
         if self._larger is not None or self.error is not None or batch_size(self.module) is not None:
             return
         self._larger = {}
@@ -143,7 +141,7 @@ class Trace:
             self._larger = {tap: point.shape for tap, point in other.points.items()}
 
     def keep(self, name: str, value: Any, given: bool) -> None:
-        """Note the tensors that a module is given, or gives; "" is the whole model."""
+        """Record the tensors in a module's input or output; "" is the whole model."""
         own = name or OUTPUT
         tap = f"{own}:in" if given else own
         for earlier in self._borders.pop((name, given), ()):
@@ -176,17 +174,18 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace:
-    """Run the model once.
+    """Run the model once and record the pass.
 
     Args:
         module: the model, without wrappers, frozen.
-        example: (B, C, H, W), preprocessed; at least two images, since one hides the batch axis.
-        weights: whether the parameters are leaves of the graph, too, so that linear maps are known by their weights.
+        example: (B, C, H, W), preprocessed; at least two images, since a single one hides the batch axis.
+        weights: whether the parameters are leaves of the graph too, so that linear maps are recognised by their
+            weights.
 
     Returns:
-        What ran. An error of the model's own is part of it; running out of memory is not, and is raised.
+        The record. An exception of the model is stored in it, except running out of memory, which is raised.
     """
-    # with gradients, as in the passes to come: without, some of torch's modules run fused and call no submodules
+    # with gradients, as in the later passes: without them some of torch's modules run fused and call no submodules
     with ready(module, example) as source, _differentiable(module if weights else None):
         x = filled(source.clone(), batch_size(module))
         record = Trace(module, source, len(x))
@@ -204,7 +203,7 @@ def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace
 
 @contextmanager
 def _differentiable(module: nn.Module | None) -> Iterator[None]:
-    """The parameters with requires_grad on."""
+    """Set requires_grad of the parameters."""
     weights = [] if module is None else [p for p in module.parameters() if p.is_floating_point()]
     weights = [p for p in weights if not p.is_inference() and not p.requires_grad]
     try:
@@ -251,5 +250,5 @@ def _watched(record: Trace) -> Iterator[None]:
 
 def _point(tap: str, name: str, path: str, tensor: Tensor, time: int, given: bool) -> Point:
     edge = None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
-    shape = () if tensor.is_nested else tuple(tensor.shape)  # the rows of a nested one differ in length
+    shape = () if tensor.is_nested else tuple(tensor.shape)  # the rows of a nested tensor differ in length
     return Point(tap, name, path, shape, tensor.dtype, edge, time, given)

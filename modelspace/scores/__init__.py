@@ -33,7 +33,7 @@ __all__ = ["DEFAULT", "SCORES", "ScoreInfo", "Timed", "applicable", "score", "ta
 Needs = Literal["features", "class outputs"]
 Handles = Literal["classification", "regression"]
 
-#: What is used where no score is named.
+#: The score that is used if none is named.
 DEFAULT = "ridge"
 
 
@@ -42,10 +42,10 @@ class ScoreInfo:
     """One score from labels.
 
     Attributes:
-        name: what users type.
-        summary: one line for people.
+        name: as users type it.
+        summary: one line for help texts and tables.
         needs: "features", or "class outputs": the probabilities that the model's own classifier gives.
-        handles: kinds of labels that it has a meaning for.
+        handles: kinds of labels for which it is defined.
         source: author, venue, year.
         module: where its function `score` is; empty for `modelspace.scores` plus the name.
     """
@@ -70,7 +70,7 @@ class Timed:
 
     Attributes:
         score: higher is better.
-        seconds: wall time of the score alone, features being given.
+        seconds: wall time of the score alone, without computing the features.
     """
 
     score: float
@@ -81,7 +81,7 @@ def table(*entries: ScoreInfo) -> Mapping[str, ScoreInfo]:
     """Scores by name.
 
     Raises:
-        ConflictError: a name comes twice.
+        ConflictError: two scores have the same name.
     """
     result: dict[str, ScoreInfo] = {}
     for entry in entries:
@@ -217,7 +217,8 @@ def timed(
 ) -> dict[str, Timed]:
     """Every named score of the same features, with its wall time.
 
-    Features are put in float64, and modules imported, before any clock starts: no score pays for another's start.
+    Features are converted to float64 and modules imported before any time is measured, so that no score pays for
+    another.
 
     Args:
         features: as `score` takes them.
@@ -242,7 +243,7 @@ def timed(
 
 
 def applicable(labels: ArrayLike, features: bool = True, class_outputs: bool = False) -> tuple[str, ...]:
-    """Names of the scores that handle such labels with what is given.
+    """Names of the scores that can be computed from these labels and inputs.
 
     >>> applicable([0.5, 1.5])
     ('ridge', 'knn', 'logme', 'parc', 'alignment')

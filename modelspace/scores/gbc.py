@@ -24,7 +24,7 @@ from modelspace.scores.spectrum import spectrum
 
 SHAPES = ("spherical", "diagonal")
 COMPONENTS = 64
-#: Least variance, in units of that within classes, and of the total.
+#: Smallest variance, in units of that within classes, and of the total.
 LEAST_WITHIN, LEAST_TOTAL = 1e-3, 1e-9
 
 

@@ -34,7 +34,7 @@ def score(
     """H-score, in [0, number of classes - 1].
 
     Args:
-        features: (n, d), used as they are but for their mean.
+        features: (n, d), used without scaling, minus their mean.
         labels: (n,) integers.
         shrinkage: a in [0, 1]; default: by Ledoit & Wolf. 0 is the score of Bao et al. with a pseudo-inverse.
         shrink_means: multiply the covariance of the class means by 1 - a, as published.
@@ -60,7 +60,7 @@ def score(
 
 
 def ledoit_wolf(table: Array, values: Array) -> float:
-    """The shrinkage of least expected squared error, in [0, 1].
+    """The shrinkage with the smallest expected squared error, in [0, 1].
 
     Args:
         table: (n, d), columns of mean 0.

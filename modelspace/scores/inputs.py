@@ -1,4 +1,4 @@
-"""What every score takes: features and labels, checked once, in the form that the formulas have them."""
+"""The inputs of every score: features and labels, checked once, in the form that the formulas use."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the readouts make of images that they have not seen.
+    """Predictions of the readouts for images that they were not trained on.
 
     Attributes:
         correct: (n,) bool, whether the most likely class is the image's.
@@ -94,7 +94,7 @@ def _predict(known: Array, numbers: Classes, asked: Array, n_classes: int, c: fl
         return result
     model = _regression()(C=c, max_iter=STEPS, tol=1e-4)
     with warnings.catch_warnings():
-        # The last steps of a readout that separates all images change no ranking.
+        # If a readout separates all images, its last steps don't change the ranking.
         warnings.filterwarnings("ignore", category=_convergence_warning())
         model.fit(known, numbers)
     result[:, present] = model.predict_proba(asked)

@@ -33,7 +33,7 @@ STEPS = 1000
 TOLERANCE = 1e-5
 #: t in units of the mean of σ.
 RANGE = (1e-8, 1e8)
-#: Least 1/β in units of |y|² / n.
+#: Smallest 1/β in units of |y|² / n.
 LEAST_NOISE = 1e-12
 
 
@@ -76,7 +76,7 @@ def _step(n: int, values: Array, along: Array, beyond: Array, t: Array) -> Array
     effective = (values[:, None] * kept).sum(axis=0)
     weight = (values[:, None] * along * kept**2).sum(axis=0)
     misfit = ((t * kept) ** 2 * along).sum(axis=0) + beyond
-    # No weight at all says that t has no upper bound; `evidence` clips it.
+    # With zero weights t has no upper bound; `evidence` clips it.
     result: Array = effective * misfit / np.maximum(weight * (n - effective), np.finfo(np.float64).tiny)
     return result
 

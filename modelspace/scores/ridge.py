@@ -1,4 +1,4 @@
-"""Ridge readout judged by leave-one-out: the default score.
+"""Ridge readout evaluated by leave-one-out: the default score.
 
 A linear readout b + x·w with penalty λ|w|² (Hoerl & Kennard, Technometrics 1970) predicts the labels (one column per
 class, 1 for the image's class and 0 else; the number itself for regression) from standardised features; the intercept b
@@ -73,12 +73,12 @@ def score(
 def leave_one_out(
     features: ArrayLike, labels: ArrayLike, *, balanced: bool = False, penalties: Sequence[float] = PENALTIES
 ) -> Readout:
-    """The readout of least leave-one-out error, with what it makes of every image.
+    """The readout with the smallest leave-one-out error, with its prediction for every image.
 
     Args:
         features: (n, d).
         labels: (n,) integers for classes, floats for regression.
-        balanced: weigh each image so that all classes weigh the same, in the fit and in the errors.
+        balanced: weight images so that all classes have the same weight, in the fit and in the errors.
         penalties: λ to choose from, positive, in units of the mean squared norm of the features.
 
     Raises:

@@ -1,7 +1,7 @@
 """The contents of weights files, read without running code: safetensors, torch.save, NumPy archives, and their parts.
 
-Which of them a file is, its first bytes say, not its name. A pickle is read with ``weights_only=True`` and nothing
-else. Everything that a file claims is compared with the file's own size before memory is set aside for it.
+The format is detected from the first bytes of a file, not from its name. Pickles are read with ``weights_only=True``
+only. Sizes that a file claims are compared with the size of the file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import torch
 from modelspace.errors import ModelspaceError, NotFoundError
 from modelspace.names import did_you_mean
 
-#: How the list of the parts of one state dict is called, most wanted first; another name may stand before it.
+#: Names of the index of a state dict in several files, the preferred one first; they may have a prefix.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
-#: Suffixes of files of weights, for suggestions.
+#: Suffixes of weights files, for suggestions.
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
 
 _LARGEST_INDEX = 64 << 20
@@ -34,7 +34,7 @@ _SAVE_AGAIN = (
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 )
 
-#: What the first bytes of other programs' files are.
+#: First bytes of files in unsupported formats.
 _OTHERS = {
     b"\x89HDF": "an HDF5 file, as Keras writes it",
     b"GGUF": "a GGUF file",
@@ -44,12 +44,12 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file of weights, or all parts of one, hold.
+    """The contents of a weights file, or of all parts of one.
 
     Attributes:
-        path: the file; of parts, their index.
-        value: most often a mapping, in which tensors lie at some depth; they may still lie in the file.
-        size: bytes of the file, or of all parts.
+        path: the file, or the index of the parts.
+        value: usually a mapping with tensors at some depth; they may be memory-mapped.
+        size: of the file, or of all parts, in bytes.
     """
 
     path: Path
@@ -58,11 +58,11 @@ class Contents:
 
 
 def read(place: Path) -> Contents:
-    """Read a file of weights, or the parts that an index or the folder of an index names.
+    """Read a weights file, or the parts that are listed in an index or in the index of a folder.
 
     Raises:
         NotFoundError: no such file or part.
-        ModelspaceError: not a file of weights, or one that would run code.
+        ModelspaceError: not a weights file, or one that would run code.
     """
     file = _indexed(place)
     if not file.is_file():
@@ -98,7 +98,7 @@ def _read_one(file: Path, head: bytes, size: int) -> Any:
 
 
 def _indexed(place: Path) -> Path:
-    """The index in a folder that holds one; any other path as it is."""
+    """The index in a folder that contains one; any other path unchanged."""
     if not place.is_dir():
         return place
     names = sorted(path.name for path in place.glob("*.index.json"))
@@ -256,7 +256,7 @@ def _check_array(stream: Any, entry: zipfile.ZipInfo) -> None:
 
 
 class _Nothing:
-    """Stands for an object in a pickle that is no tensor, and is thrown away: it takes everything and does nothing."""
+    """Replaces an object in a pickle that is not a tensor and not needed: accepts all arguments and does nothing."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> _Nothing:
         return super().__new__(cls)
@@ -285,9 +285,9 @@ def _unpickle(file: Path, mmap: bool) -> Any:
     stand_ins: list[Any] = [(_Nothing, name) for name in _HARMLESS]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
-            warnings.simplefilter("ignore")  # Torch's remarks on old formats; what can't be read raises.
+            warnings.simplefilter("ignore")  # torch's warnings about old formats; an unreadable file raises an error.
             if file.suffix == ".safetensors":
-                # By that name torch.load would take it for what its content says it isn't.
+                # torch.load would go by the suffix, which the content contradicts.
                 with file.open("rb") as stream:
                     return torch.load(stream, map_location="cpu", weights_only=True)
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
@@ -309,7 +309,7 @@ def _some(names: Sequence[str], count: int = 3) -> str:
 
 
 def line(error: BaseException) -> str:
-    """An error's text in one line. Torch's run over many, and advise to load without safety before they say what is."""
+    """An error's text in one line. torch's have many, and advise unsafe loading before they name the problem."""
     text = str(error).strip()
     text = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0].partition(". In PyTorch")[0]
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,6 +1,6 @@
-"""Which of the state dicts in a checkpoint is meant. `RULES` has the rules, in the order in which they are tried.
+"""Chooses the state dict in a checkpoint by the rules in `RULES`, in the order in which they are tried.
 
-Nothing is picked where two answers are possible: the caller is asked for the key.
+If more than one is possible, none is chosen and the caller is asked for the key.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ RULES = (
     ("any other key or prefix", "refused, with the key to ask for"),
 )
 
-#: A key made of these words alone holds weights: "state_dict", "model_ema", "teacher", "best_model_state_dict".
+#: A key that consists of these words contains weights: "state_dict", "model_ema", "teacher", "best_model_state_dict".
 _NESTED_WORDS = """
     state dict model module net network weight weights param params parameters best last backbone encoder
     raw ema swa average averaged avg shadow teacher student online target
 """
 NESTED = frozenset(_NESTED_WORDS.split())
 
-#: A key with one of these words holds averaged weights, which differ from the raw ones and are asked for.
+#: A key with one of these words contains averaged weights, which differ from the raw ones and must be asked for.
 AVERAGED = frozenset({"ema", "swa", "average", "averaged", "shadow"})
 
-#: A key with one of these words holds the state of a training program.
+#: A key with one of these words contains the state of a training program.
 _PASSED_OVER_WORDS = """
     optimizer optimizers optim opt scheduler schedulers sched scaler amp callbacks loops rng sampler loss losses
     hyper hparams config args
 """
 PASSED_OVER = frozenset(_PASSED_OVER_WORDS.split())
 
-#: What wrappers put before every name, and parts that are models of their own.
+#: Prefixes that wrappers add to every name, and names of submodules that are complete models.
 PREFIXES = ("module", "_orig_mod", "model", "backbone", "net", "encoder", *sorted(AVERAGED), "teacher", "student")
 
 #: Wrappers of a part of a model: DataParallel, torch.compile, FSDP and its checkpoints.
@@ -64,11 +64,11 @@ class Choice:
     """A state dict in a checkpoint.
 
     Attributes:
-        key: where it lies, as `weights_key=` takes it: keys and a prefix, with dots between; "": the whole file.
-        state: name -> tensor, named as the module would name them.
-        prefix: what was taken off every name, with a dot at its end.
+        key: its position in the form of `weights_key=`: keys and a prefix, joined by dots; "": the whole file.
+        state: name -> tensor, with the module's names.
+        prefix: the prefix that was removed from every name, with a dot at its end.
         left_out: other entries, which were not taken.
-        stated: whether a rule leads to it; otherwise it is taken only if it is asked for.
+        stated: whether a rule leads to it; otherwise it is used only if it is asked for.
     """
 
     key: str
@@ -79,7 +79,7 @@ class Choice:
 
 
 def choose(contents: Contents, fits: Fits, key: str | None = None) -> Choice:
-    """The state dict that is meant.
+    """Choose a state dict.
 
     Args:
         contents: of the file.
@@ -87,10 +87,10 @@ def choose(contents: Contents, fits: Fits, key: str | None = None) -> Choice:
         key: what the caller asks for.
 
     Returns:
-        The one that fits, or, where none does, the one that comes nearest, for the caller's error.
+        The one that fits or, if none does, the closest one, for the caller's error.
 
     Raises:
-        NotFoundError: nothing lies under the key.
+        NotFoundError: there is nothing under the key.
         ModelspaceError: no state dict, or several that are possible.
     """
     nests = list(_nests(contents.value))
@@ -108,7 +108,7 @@ def choose(contents: Contents, fits: Fits, key: str | None = None) -> Choice:
 
 
 def only(contents: Contents, key: str | None = None) -> Choice:
-    """The state dict that is meant where no module is known to compare it with: the only one, by the keys alone.
+    """Choose a state dict by the keys alone, without a module to compare it with: the only one.
 
     Raises:
         NotFoundError, ModelspaceError: as `choose`.
@@ -163,7 +163,7 @@ def _count(value: Any, depth: int = 0) -> int:
 
 
 def _rivals(value: Any, fitting: Sequence[Choice], place: str = "", depth: int = 0) -> list[str]:
-    """Keys of averaged weights that do not fit as they are, in a list for example: they may be meant all the same."""
+    """Keys of averaged weights that don't fit in their form, for example in a list: they may be meant nevertheless."""
     if not isinstance(value, Mapping) or depth > _DEPTH:
         return []
     taken = {choice.key for choice in fitting}
@@ -192,7 +192,7 @@ def _rivals(value: Any, fitting: Sequence[Choice], place: str = "", depth: int =
 
 
 def _fitting(place: str, state: State, fits: Fits) -> Iterator[Choice]:
-    """What of one mapping fits: all of it, or what lies under a prefix."""
+    """The parts of a mapping that fit: all of it, or the entries with a prefix."""
     plain, dropped = _tensors_alone(state)
     if fits(state):
         yield Choice(place, state, stated=not place or _is_stated(place))
@@ -221,7 +221,7 @@ def _under_prefixes(place: str, state: State, dropped: tuple[str, ...], fits: Fi
 
 
 def _heads(state: State) -> list[str]:
-    """First parts of the names that have several, those of the rules first."""
+    """First parts of the names with several parts; those in the rules come first."""
     heads = list(dict.fromkeys(name.partition(".")[0] for name in state if "." in name))
     return sorted(heads, key=lambda head: head not in PREFIXES)[:_TRIED]
 
@@ -249,7 +249,7 @@ def _with_prefix(place: str, state: State, part: State, prefix: str, dropped: tu
 
 
 def _unwrapped(state: State) -> State | None:
-    """The names without the wrappers inside them; None where there are none, or two names would be the same."""
+    """The names without the wrappers inside them; None if there are no wrappers, or two names would be equal."""
     names = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in state}
     if len(set(names.values())) < len(names) or all(old == new for old, new in names.items()):
         return None
@@ -265,7 +265,7 @@ def _tensors_alone(state: State) -> tuple[State, tuple[str, ...]]:
 
 
 def _same_kind(state: State, entries: State, keep: bool = False) -> State:
-    """The entries in a dictionary that can hold the attribute in which torch keeps the versions of the layers."""
+    """The entries in a dictionary that can have the attribute in which torch keeps the versions of the layers."""
     from collections import OrderedDict
 
     metadata = getattr(state, "_metadata", None)
@@ -306,7 +306,7 @@ def _asked_for(contents: Contents, nests: Sequence[tuple[str, State]], fits: Fit
 
 
 def _found(value: Any, key: str) -> Any:
-    """What lies under a dotted key, which may end in the beginning of names; None: nothing."""
+    """The value under a dotted key, which may end with a prefix of names; None if there is none."""
     if not isinstance(value, Mapping):
         return None
     if key in value:
@@ -322,7 +322,7 @@ def _found(value: Any, key: str) -> Any:
     return None
 
 
-# --- where none or several fit
+# --- if none or several fit
 
 
 def _nearest(nests: Sequence[tuple[str, State]], fits: Fits) -> Choice:

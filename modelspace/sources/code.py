@@ -1,7 +1,6 @@
-"""The code that a model computes with, as a fingerprint: a mended forward pass is another model, with the same weights.
+"""Fingerprint of a model's code: with a corrected forward pass the same weights are another model.
 
-Only the user's own code counts. What an installed package computes is known by its version, and does not change under a
-user's hands.
+Only the user's own code counts: code in an installed package is identified by the version of the package.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def code_sha256(module: nn.Module, more: Iterable[ModuleType] = ()) -> str:
     """Fingerprint of the code of a model's own classes, and of the user's files that they import.
 
-    Comments, docstrings and layout play no part.
+    Comments, docstrings and formatting don't affect it.
 
     Args:
         module: the model; the classes of all of its parts are looked at.
         more: further Python modules that belong to it, such as that of the factory.
 
     Returns:
-        64 hexadecimal digits; "" where all of its classes are those of installed packages.
+        64 hexadecimal digits; "" if all of its classes are from installed packages.
     """
     start = {sys.modules.get(type(part).__module__) for part in module.modules()} | set(more)
     texts = {_spelled(path.read_bytes()) for path in _files({each for each in start if each is not None})}
@@ -45,7 +44,7 @@ def code_sha256(module: nn.Module, more: Iterable[ModuleType] = ()) -> str:
 
 
 def _files(modules: set[ModuleType]) -> set[Path]:
-    """The user's files among modules and all that they import by name."""
+    """The user's files among the modules and everything that they import by name."""
     seen: set[ModuleType] = set()
     files: set[Path] = set()
     stack = list(modules)
@@ -68,7 +67,7 @@ def _files(modules: set[ModuleType]) -> set[Path]:
 
 
 def _own_file(module: ModuleType) -> Path | None:
-    """The Python file of a module of the user's; None for others, and for what is typed in."""
+    """The Python file of one of the user's modules; None for other modules and for interactive input."""
     name = getattr(module, "__file__", None)
     if not isinstance(name, str) or not name.endswith(".py"):
         return None
@@ -94,7 +93,7 @@ def _typed(module: nn.Module) -> Iterator[str]:
 
 
 def _spelled(source: bytes) -> str:
-    """A spelling that changes with what the code does: its syntax tree without docstrings."""
+    """A text that changes only with what the code does: its syntax tree without docstrings."""
     try:
         tree = ast.parse(source)
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""Two lists of names that should be the same, as a short table: what is like what, what is on one side alone."""
+"""A short table of two lists of names that should be equal: similar names, and names on one side only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 #: Largest number of lines.
 LINES = 12
 
-#: Longest name that is shown whole.
+#: Longest name that is shown in full.
 _WIDTH = 44
 
-#: How alike two groups have to be to stand side by side, 0..1.
+#: Smallest similarity, 0..1, of two groups that are shown next to each other.
 _ALIKE = 0.55
 
-#: What a group is called, and its (name, shape)s.
+#: Label of a group, and its (name, shape) pairs.
 Group = tuple[str, list[tuple[str, str]]]
 
 
 def table(module: Mapping[str, str], file: Mapping[str, str]) -> list[str]:
-    """Lines that show names of the module and of the file side by side, in groups, with the size of each group.
+    """Lines with the names of the module and of the file side by side, in groups with their sizes.
 
     Args:
         module: names that the file lacks, with their shapes as text.
@@ -72,12 +72,12 @@ def _grouped(names: Mapping[str, str], spelled: Callable[[str], str]) -> list[Gr
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, shape in names.items():
         groups.setdefault(spelled(name), []).append((name, shape))
-    # A group of one is shown by its whole name.
+    # A group of one is shown by its full name.
     return [(entries[0][0] if len(entries) == 1 else group, entries) for group, entries in groups.items()]
 
 
 def _side_by_side(ours: Sequence[Group], theirs: Sequence[Group]) -> list[tuple[str, str, str]]:
-    """Rows of the module's group, a sign, and the file's group that is most like it."""
+    """Rows: the module's group, a sign, and the most similar group of the file."""
     scores = sorted(
         ((_likeness(a, b), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)),
         key=lambda s: (-s[0], *s[1:]),
@@ -94,7 +94,7 @@ def _side_by_side(ours: Sequence[Group], theirs: Sequence[Group]) -> list[tuple[
 
 
 def _likeness(a: Group, b: Group) -> float:
-    """0..1: the likeness of the names, of the number of entries, and of their last parts and shapes."""
+    """Similarity, 0..1, of the names, the numbers of entries, and their last parts and shapes."""
     names = difflib.SequenceMatcher(None, a[0], b[0]).ratio()
     ours, theirs = (Counter((n.rpartition(".")[2], s) for n, s in group[1]) for group in (a, b))
     entries = (ours & theirs).total() / max(ours.total(), theirs.total())

@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 State = dict[str, Any]
 
-#: Old names that the code of a model's builder translates, and no hook of a module: torchvision's DenseNet.
+#: Old names that are translated by a model's builder and not by a module's hook: torchvision's DenseNet.
 OLD_NAMES = ((re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"), r"\1\2"),)
 
-#: What torch says of a tensor of another shape.
+#: torch's message for a tensor of another shape.
 _SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): copying a param with shape .*?\[([\d, ]*)\].*?\[([\d, ]*)\]")
 
 
@@ -34,7 +34,7 @@ class Fit:
 
     Attributes:
         missing: names that the module needs and the state dict lacks.
-        strangers: names that the module has no use for.
+        strangers: names that the module does not have.
         shapes: name -> (shape in the file, shape in the module), where they differ.
         copies: (name, tensor of the module, tensor of the file) that would be copied.
         error: what the module's own code raised.
@@ -57,7 +57,7 @@ class Fit:
 def fit(state: State, module: nn.Module) -> tuple[Fit, State]:
     """How a state dict fits, and the state dict with the names and the versions of the layers under which it fits best.
 
-    A file that keeps no versions is taken for one of now, and, if it doesn't fit so, for one of the oldest version.
+    A file without versions is taken for a current one and, if it doesn't fit, for one of the oldest version.
     """
     if hasattr(state, "_metadata"):
         attempts = [state, _renamed(state)]
@@ -98,7 +98,7 @@ def _fit(state: State, module: nn.Module) -> Fit:
     own = module.state_dict()
     result = Fit()
     if any(is_lazy(tensor) for tensor in own.values()):
-        # The hook of a lazy layer sets memory aside, and can't be taken back.
+        # The hook of a lazy layer allocates memory, which can't be undone.
         result.missing = [name for name in own if name not in state]
         result.strangers = [name for name in state if name not in own]
         result.copies = [
@@ -107,7 +107,7 @@ def _fit(state: State, module: nn.Module) -> Fit:
     else:
         _rehearse(state, module, result)
         if result.error is not None:
-            # The module's own code stopped at what it did not expect; the names may say why.
+            # The module's own code raised an error; the names may show why.
             result.missing = [name for name in own if name not in state]
             result.strangers = [name for name in state if name not in own]
     result.missing = _needed(result.missing, own)
@@ -125,7 +125,7 @@ def _rehearse(state: State, module: nn.Module, result: Fit) -> None:
     rehearsal = _Rehearsal(names)
     try:
         with rehearsal, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Torch's remarks on copies that are not made here.
+            warnings.simplefilter("ignore")  # torch's warnings about copies that are not made here.
             module.load_state_dict(state, strict=False)
     except Exception as error:
         result.shapes = {name: (_shape(file), _shape(module)) for name, file, module in _mismatches(error)}
@@ -137,7 +137,7 @@ def _rehearse(state: State, module: nn.Module, result: Fit) -> None:
 
 
 class _Rehearsal(TorchFunctionMode):
-    """Notes what would be copied into the tensors of a module, and copies nothing."""
+    """Records what would be copied into the tensors of a module, and copies nothing."""
 
     def __init__(self, names: list[tuple[str, Tensor]]) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class _Rehearsal(TorchFunctionMode):
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Equal for two tensors over the same memory; of tensors without memory, for the same one."""
+    """Equal for two tensors that share memory; for tensors without memory, only for the same one."""
     if tensor.layout == torch.strided and tensor.device.type != "meta" and tensor.numel():
         return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
     return (id(tensor),)
@@ -169,7 +169,7 @@ def _shape(sides: str) -> str:
 
 
 def _needed(missing: list[str], own: Mapping[str, Any]) -> list[str]:
-    """The missing names without those that are there under another name, and without batch norm's counters.
+    """The missing names without those that exist under another name, and without batch norm's counters.
 
     A tensor that two names share may be stored under one of them; the counters came with torch 0.4.1.
     """
@@ -184,7 +184,7 @@ def _needed(missing: list[str], own: Mapping[str, Any]) -> list[str]:
 
 
 def _memory(value: Any) -> tuple[Any, ...] | None:
-    """Equal for two tensors that share the same elements; None where that can't be told."""
+    """Equal for two tensors that share the same elements; None if that can't be determined."""
     if not isinstance(value, Tensor) or is_lazy(value) or value.layout != torch.strided or not value.numel():
         return None
     return (value.device, value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
@@ -196,9 +196,9 @@ def _memory(value: Any) -> tuple[Any, ...] | None:
 def lossy(target: Tensor, value: Tensor) -> str:
     """Why a value of a file can't be taken as a weight of the module's type; "": it can.
 
-    Real numbers become whatever type of real numbers the module has, as long as none becomes infinite. Anything else is
-    taken only where no value changes, and integers never stand for real numbers: they are quantised weights without
-    their scale.
+    Floating-point values are converted to the module's floating-point type as long as none becomes infinite. Other
+    values are accepted only if none changes. Integers are never converted to floating-point weights: they are quantised
+    weights without their scale.
     """
     kinds = f"{_type(value)} in the file and {_type(target)} in the module"
     if value.layout != target.layout:
@@ -250,7 +250,7 @@ def _layout(tensor: Tensor) -> str:
 
 @contextmanager
 def writable(module: nn.Module) -> Iterator[None]:
-    """Allow writing into tensors that were made in inference mode, if the module has such."""
+    """Allow writing into tensors that were created in inference mode, if the module has any."""
     inference = any(
         tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor)
     )

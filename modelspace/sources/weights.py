@@ -1,4 +1,4 @@
-"""Files of weights: read without running code, checked against the module, then copied into it.
+"""Weights files: read without running code, checked against the module, then copied into it.
 
 `modelspace.sources.archives` reads the file, `modelspace.sources.checkpoints` finds the state dict in it,
 `modelspace.sources.fit` compares it with the module, and this module puts them together.
@@ -33,12 +33,12 @@ _LEAST = 1 / 3
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What was taken from a file of weights.
+    """What was loaded from a weights file.
 
     Attributes:
-        tags: "weights", the file as it was given, and "weights_key", the state dict in it, where it is not the whole
+        tags: "weights", the file as the user wrote it, and "weights_key", the state dict in it if it is not the whole
             file.
-        notes: remarks for the user: what was picked, and what was left out.
+        notes: for the user: what was chosen, and what was left out.
     """
 
     tags: dict[str, str] = field(default_factory=dict)
@@ -57,8 +57,8 @@ def with_versions(state: State, module: nn.Module) -> State:
 def load_weights(module: nn.Module, weights: str) -> LoadedWeights:
     """Copy the weights in a file into a module. Names and shapes must agree exactly.
 
-    The module's own hooks may rename what they are given. Which state dict of a checkpoint is taken follows
-    `modelspace.sources.checkpoints.RULES`; which types are converted, `modelspace.sources.fit.lossy`.
+    The module's own hooks may rename entries. `modelspace.sources.checkpoints.RULES` determines which state dict of a
+    checkpoint is loaded, and `modelspace.sources.fit.lossy` which types are converted.
 
     Args:
         module: changed in place. Tensors on the meta device are replaced by those of the file.
@@ -66,7 +66,7 @@ def load_weights(module: nn.Module, weights: str) -> LoadedWeights:
 
     Raises:
         NotFoundError: no such file, or nothing under the key that was asked for.
-        ModelspaceError: not a file of weights, one that would run code, one with several state dicts of which none is
+        ModelspaceError: not a weights file, one that would run code, one with several state dicts of which none is
             asked for, or one that doesn't fit the module. Nothing was copied.
     """
     place = _file(weights)
@@ -89,7 +89,7 @@ def load_weights(module: nn.Module, weights: str) -> LoadedWeights:
 
 
 def read_state(weights: str, module: nn.Module | None = None) -> tuple[State, LoadedWeights]:
-    """The state dict in a file, by name; its tensors may still lie in the file. And which it is, for tags and notes.
+    """The state dict in a file by name, with tensors that may be memory-mapped; and what it is, for tags and notes.
 
     Args:
         weights: as in `load_weights`.
@@ -113,14 +113,14 @@ def _file(weights: str) -> WeightsFile:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """The model inside wrappers whose prefix would stand before every name."""
+    """The model inside wrappers whose prefix would precede every name."""
     from modelspace.encoder.layers import unwrap
 
     return unwrap(module)
 
 
 def _chosen(contents: Contents, module: nn.Module, key: str | None) -> tuple[Choice, State, Fit]:
-    """The state dict that is meant, as the module takes it, and how it fits."""
+    """The chosen state dict, as the module accepts it, and how it fits."""
     results: dict[int, tuple[State, Fit, State]] = {}
     own = module.state_dict()
 
@@ -142,7 +142,7 @@ def _chosen(contents: Contents, module: nn.Module, key: str | None) -> tuple[Cho
 
 
 def _check_claims(state: State, own: Mapping[str, Any], contents: Contents) -> None:
-    """Refuse tensors that claim more than the file holds, where memory would be set aside for them."""
+    """Refuse tensors that claim more than the file contains, for which memory would be allocated."""
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.numel() * value.element_size() <= contents.size:
             continue

@@ -1,4 +1,4 @@
-"""What became of the mutants of a module, and the share that its tests kill."""
+"""The outcomes of the mutants of a module, and the share that its tests kill."""
 
 from __future__ import annotations
 

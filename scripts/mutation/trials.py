@@ -1,7 +1,7 @@
 """Running tests against mutants, each in a forked process that starts with the libraries imported.
 
 A fork costs milliseconds where a new process would import torch for seconds. The parent imports libraries but never
-modelspace, so that the child imports the module under test as it is changed.
+modelspace, so that the child imports the changed module.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:un
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant.
+    """The outcome of a mutant.
 
     Attributes:
         mutant: the change.
@@ -72,7 +72,7 @@ class Outcome:
 
     @property
     def is_killed(self) -> bool:
-        """Whether the tests notice."""
+        """Whether the tests detect the mutant."""
         return self.verdict in ("killed", "timeout")
 
 

@@ -299,7 +299,7 @@ def outputs() -> Iterator[tuple[str, Callable[[Tensor], Any], str]]:
     yield "meta", lambda y: y.to("meta"), "has no values: it is on the meta device"
     yield "empty", lambda y: y[:, :0], "has no elements: its shape is (2, 0)"
     yield "infinite", lambda y: y / 0, "is not finite"
-    yield "detached", lambda y: y.detach(), "does not depend on the input in a way that has a gradient"
+    yield "detached", lambda y: y.detach(), "has no gradient with respect to the input"
 
 
 @pytest.mark.parametrize(("name", "form", "words"), list(outputs()))

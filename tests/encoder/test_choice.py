@@ -375,7 +375,7 @@ def test_a_model_without_anything_to_explain_has_a_survey() -> None:
     assert [(row.name, row.refusal) for row in result.rows] == [("c", NO_GRADIENT), ("output", NO_GRADIENT)]
     assert (result.tap, result.candidates) == (None, ())
     assert result.refusal is not None
-    assert "does not depend on the input" in result.refusal.message
+    assert "has no gradient with respect to the input" in result.refusal.message
 
 
 # --- the tensor before the last squashing

@@ -1,7 +1,7 @@
 """Whether a converted ONNX file computes what the file says: one forward pass against onnxruntime or onnx's reference.
 
-A wrong conversion is another network, silently. Where the results differ, every node is given the reference's inputs,
-so that the first one that computes something else is found, however far behind it the difference grew.
+A wrong conversion is silently another network. If the results differ, every node is run on the reference's inputs,
+which identifies the first wrong node even if the difference becomes large only later.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from modelspace.sources.onnx.reference import evaluator, is_disputed
 
-#: Relative difference of an output from the reference's that is accepted: float32, added in another order.
+#: Accepted relative difference of an output from the reference's: float32 sums in another order.
 TOLERANCE = 1e-4
 
-#: The same of one node that is given the reference's inputs.
+#: Likewise for a single node that is run on the reference's inputs.
 NODE_TOLERANCE = 1e-3
 
 #: Operators that round: their results are not compared, since a rounded value that falls to the other side is no error.
@@ -38,9 +38,9 @@ class Comparison:
     """How a converted file compares with the reference.
 
     Attributes:
-        reference: which one, "onnxruntime 1.22" or "onnx 1.21"; "" where neither can run the file.
+        reference: "onnxruntime 1.22" or "onnx 1.21", for example; "" if neither can run the file.
         difference: largest relative difference of an output, by the length of the reference's.
-        node: the first node that computes something else, as "Conv conv1 (node 12)"; "" where none does.
+        node: the first node that differs, for example "Conv conv1 (node 12)"; "" if none does.
         node_difference: relative difference of that node's output.
     """
 
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the file is computed as it says: where no node differs, the difference is rounding that grew."""
+        """Whether the file is computed correctly: if no node differs, the difference is accumulated rounding."""
         return not self.node
 
 
@@ -80,7 +80,7 @@ def compare(model: onnx.ModelProto, net: Any, x: Tensor) -> Comparison:
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether values are rounded inside, which the conversion leaves out."""
+    """Whether the file rounds values internally, which the conversion omits."""
     return any(node.op_type in QUANTISED for node in model.graph.node)
 
 
@@ -104,7 +104,7 @@ def _reference(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str
         try:
             title, values = run(model, feed)
             return title, dict(zip(names, values, strict=True))
-        except Exception:  # not installed, an operator that it lacks, a file that it finds fault with
+        except Exception:  # not installed, an unsupported operator, a file that it rejects
             continue
     return "", None
 
@@ -128,13 +128,13 @@ def _evaluator(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> tuple[str
 def _differing(
     model: onnx.ModelProto, net: Any, feed: dict[str, np.ndarray], difference: float
 ) -> Iterator[tuple[str, float]]:
-    """Nodes that compute something else than the reference does of the same inputs: title and relative difference.
+    """Nodes whose results differ from the reference's for the same inputs: title and relative difference.
 
     Args:
         model: as for `compare`.
         net: as for `compare`.
         feed: as for `compare`.
-        difference: of the outputs, which is given where the reference can't be asked about single nodes.
+        difference: of the outputs; returned if the reference can't run single nodes.
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
-"""What of an ONNX graph does not depend on the image is computed once, when the file is read.
+"""Constant folding: the parts of an ONNX graph that don't depend on the image are computed once, on reading the file.
 
-Weights that are stored as integers, cast and scaled, become the float parameters that they stand for: they are
-fingerprinted, counted, and found as weights. An `If` whose condition is constant becomes the branch that is taken.
+Weights that are stored as integers, then cast and scaled, become the float parameters that they represent: they are
+fingerprinted, counted, and recognised as weights. An `If` whose condition is constant becomes the branch that is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelspace.sources.onnx.operators import OPERATORS, Node, Unsupported
 #: Operators that draw new random numbers in each pass; they are not supported, and never folded.
 _NEVER = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
-#: Makes of a node what `OPERATORS` take: (node, number of outputs) -> `Node`.
+#: Converts a node to the form that `OPERATORS` accept: (node, number of outputs) -> `Node`.
 Reader = Callable[[onnx.NodeProto], Node]
 
 
@@ -30,7 +30,7 @@ def folded(
     read_constant: Callable[[onnx.NodeProto], Tensor],
     read_tensor: Callable[[onnx.TensorProto], Tensor],
 ) -> list[onnx.NodeProto]:
-    """The nodes that depend on the image, in their order; results of the others are put among the constants.
+    """The nodes that depend on the image, in their order; results of the others are added to the constants.
 
     Args:
         nodes: in an order in which they can be run.
@@ -89,7 +89,7 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def _rename(graph: onnx.GraphProto, fresh: Mapping[str, str]) -> None:
-    """Rename tensors in place, also where graphs inside use them."""
+    """Rename tensors in place, including their uses in subgraphs."""
     for entry in (*graph.initializer, *graph.output):
         entry.name = fresh.get(entry.name, entry.name)
     for node in graph.node:
@@ -101,7 +101,7 @@ def _rename(graph: onnx.GraphProto, fresh: Mapping[str, str]) -> None:
 
 
 def _inlined(node: onnx.NodeProto, branch: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The branch's nodes, and its outputs under the names of the node's."""
+    """The nodes of the branch, whose outputs get the names of the node's outputs."""
     renamed = [
         onnx.helper.make_node("Identity", [inner.name], [outer], name=f"{node.name or 'If'}_{outer}")
         for inner, outer in zip(branch.output, node.output, strict=True)
@@ -115,7 +115,7 @@ def _is_constant(node: onnx.NodeProto, constants: Mapping[str, Tensor]) -> bool:
 
 
 def _computed(node: onnx.NodeProto, constants: Mapping[str, Tensor], read: Reader) -> dict[str, Tensor] | None:
-    """The outputs of a node of constants; None where it can't be computed, which shows when it is run."""
+    """The outputs of a node with constant inputs; None if it fails, which is reported when the model is run."""
     inputs = [constants[name].detach() if name else None for name in node.input]
     try:
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """ONNX's quantised operators, computed as float: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html.
 
-Rounding has no gradient, so a quantised model is explained as the float model that it stands for: values are scaled and
-clipped as the quantised ones are, and not rounded. Its output differs from that of the file by the rounding, which the
+Rounding has no gradient, so a quantised model is explained as the float model that it represents: values are scaled and
+clipped like the quantised ones, but not rounded. Its output differs from that of the file by the rounding, which the
 comparison with the reference takes into account.
 """
 
@@ -17,7 +17,7 @@ _RANGES = {torch.uint8: (0.0, 255.0), torch.int8: (-128.0, 127.0), torch.int16: 
 
 
 def _spread(values: Tensor, x: Tensor, axis: int) -> Tensor:
-    """A scale or zero point of one axis, so that it goes with all of `x`."""
+    """A scale or zero point of one axis, in a shape that broadcasts with `x`."""
     if values.numel() == 1:
         return values.reshape(())
     if values.dim() != 1:

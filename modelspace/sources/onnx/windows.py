@@ -1,8 +1,8 @@
 """ONNX convolutions and pooling: Conv, ConvTranspose, MaxPool, AveragePool, LpPool and their global versions.
 
 The operators' definitions: https://onnx.ai/onnx/operators/onnx__Conv.html and its neighbours.
-torch pads both sides of an axis alike, and ONNX each side by itself; with `ceil_mode` or an automatic padding the sides
-differ more often than not. Where they are alike, torch's own padding is used, and else the input is padded first.
+torch pads both sides of an axis equally, ONNX each side separately; with `ceil_mode` or automatic padding they usually
+differ. If they are equal, torch's own padding is used; otherwise the input is padded first.
 """
 
 from __future__ import annotations
