@@ -2,8 +2,8 @@
 
 The unit is one forward pass and the gradient of ΣT with respect to the input, per image, of the same network in the
 same run: what saliency needs at least. Loading includes the comparison of an ONNX file with its reference; the search
-is that for the encoder output. The networks are those of `scripts/check_real.py`, by default the three slowest; their packages
-must be installed (`make real`). Times are processor time.
+is that for the encoder output. The networks are those of `scripts/check_real.py`, by default the three slowest; their
+packages must be installed (`make real`). Times are processor time.
 
     OMP_NUM_THREADS=1 python scripts/bench_real.py [--images N] [--rounds R] [--only TEXT]
 """
