@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
     from modelspace.tasks.metrics import Kind
+    from modelspace.verbs.add import OnNote
     from modelspace.verbs.add_many import BulkProgress
     from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.manifest import Entry
@@ -210,6 +211,7 @@ class ModelSpace:
         stochastic: int | None = None,
         max_seconds: float | None = None,
         progress: Progress | None = None,
+        on_note: OnNote | None = None,
     ) -> Added:
         """Register a model: one embedding pass that fills every space of the registry.
 
@@ -234,6 +236,8 @@ class ModelSpace:
                 space's models are compared image by image, so a model can't be stored with fewer images than the
                 others.
             progress: called with (images done, total images).
+            on_note: called with a remark that can't wait for the result: after the first batch, the expected time of a
+                pass that takes more than half a minute.
 
         Returns:
             What was done; adding the same model again changes nothing.
@@ -264,7 +268,7 @@ class ModelSpace:
             weights_key,
             max_seconds,
         )
-        added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress)
+        added = add(self.path, request, batch_size=batch_size, replacing=replace, progress=progress, on_note=on_note)
         if added.status != "unchanged":
             # The model is stored; if interrupted from here on, the next query rebuilds the index.
             with suppress(KeyboardInterrupt, BusyError):
@@ -480,6 +484,7 @@ class ModelSpace:
         rerank: str | None = None,
         progress: Progress | None = None,
         batch_size: int | None = None,
+        on_note: OnNote | None = None,
         **options: Any,
     ) -> Neighbours:
         """The k best transfer sources of a model, nearest first.
@@ -495,6 +500,7 @@ class ModelSpace:
                 (`modelspace.spaces.predictability`); "none"; default: the space's own.
             progress: called with (images done, total images) while an unregistered model is embedded.
             batch_size: images per pass of an unregistered model.
+            on_note: as in `add`.
             options: how to load an unregistered model, as in `add`.
 
         Raises:
@@ -514,6 +520,7 @@ class ModelSpace:
             options=options,
             hub_correction=hubs,
             rerank=rerank,
+            on_note=on_note,
         )
 
     def evaluate(self, **options: Any) -> EvaluationReport:

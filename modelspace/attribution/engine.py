@@ -206,7 +206,7 @@ def check_independent(tap: Tap, x: Tensor) -> None:
         raise _dependent()
 
 
-def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
+def check_target(tap: Tap, x: Tensor, constant: bool = True) -> Tensor:
     """Check, once per model and with two images, that ΣT is worth explaining.
 
     Costs one forward and two backward passes. The gradient of ΣT is compared with that of a sum of T's elements with
@@ -217,6 +217,9 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
         tap: as for `attribute`.
         x: two images, as for `attribute`.
         constant: whether a constant ΣT is refused; it does no harm if only the energy is explained.
+
+    Returns:
+        The gradient of ΣT, of the shape of `x`.
 
     Raises:
         EmbeddingError: as `attribute`; also if ΣT is constant, or too coarse to tell, in half precision; or an image
@@ -248,6 +251,7 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> None:
             "elements",
             "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",
         )
+    return gradient.detach()
 
 
 def _dependent() -> EmbeddingError:

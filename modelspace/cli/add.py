@@ -12,7 +12,7 @@ from modelspace.cli import figures, options
 from modelspace.cli.cards import input_text
 from modelspace.cli.formats import Format, print_record
 from modelspace.cli.groups import Group, Loading, Metadata, grouped
-from modelspace.cli.messages import note, say, suggest
+from modelspace.cli.messages import note, now, say, suggest
 from modelspace.cli.opening import open_or_make, open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.cli.spelling import flag
@@ -98,6 +98,7 @@ def command(
     batch_size: options.BatchSize = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another model of the same name.")] = False,
     home: options.Home = None,
+    images: Annotated[int | None, typer.Option("--images", hidden=True)] = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
@@ -113,6 +114,12 @@ def command(
     If the registry is in use or the disk is full after the pass, the pass is saved next to the registry; the next
     model that is added, or --resume, stores it.
     """
+    if images is not None:
+        raise UsageError(
+            "models are compared image by image, so one is stored with all probe images of each space",
+            f"a registry with fewer images: modelspace init --home small --images {max(images, 3)}; then add to it "
+            "with --home small",
+        )
     run_options = {"device": device, "batch_size": batch_size, "replace": replace}
     names = [*options.given(name=name), *loading.as_typed(), *metadata.as_typed()]
     if many.resume:
@@ -133,7 +140,7 @@ def command(
     arguments = {**options.given(name=name), **loading.arguments(), **metadata.arguments(), **run_options}
     space = _open_or_make(home, quiet=quiet)
     with progress_bar(f"adding {uri}", "images", quiet=quiet) as progress:
-        added = space.add(uri, **arguments, progress=progress)
+        added = space.add(uri, **arguments, progress=progress, on_note=now(quiet=quiet))
     if format is not Format.table:
         print_record(added, format)
     elif not quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
@@ -24,6 +24,11 @@ def say_all(lines: Iterable[str], *, quiet: bool) -> None:
 def note(remarks: Iterable[str], *, quiet: bool) -> None:
     """Print notes of the library, one per line."""
     say_all((f"note: {in_flags(remark)}" for remark in remarks), quiet=quiet)
+
+
+def now(*, quiet: bool) -> Callable[[str], None]:
+    """A function that prints a note of the library at once, also while a progress bar is shown."""
+    return lambda remark: note([remark], quiet=quiet)
 
 
 def suggest(command: str, *, quiet: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.groups import Loading, grouped
-from modelspace.cli.messages import note, say
+from modelspace.cli.messages import note, now, say
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
@@ -66,7 +66,14 @@ def command(
     ranking_options = options.given(hubs=hubs, rerank=rerank)
     with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
         ranking = open_space(home).nearest(
-            model, k, where=where, space=space, progress=progress, **ranking_options, **run_options
+            model,
+            k,
+            where=where,
+            space=space,
+            progress=progress,
+            on_note=now(quiet=quiet),
+            **ranking_options,
+            **run_options,
         )
     note(ranking.notes, quiet=quiet)
     if format is not Format.table:

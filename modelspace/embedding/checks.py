@@ -9,14 +9,11 @@ import torch
 from modelspace.attribution.engine import MapRequest, check_target
 from modelspace.encoder.forward import check_forward
 from modelspace.encoder.layers import Tap, before_last
-from modelspace.encoder.precision import Precision, half_inside, measure
+from modelspace.encoder.precision import Gradients, Precision, half_inside, measure
 from modelspace.errors import EmbeddingError, NoisyTargetError
 
 #: Smallest accepted cosine of a map with that of a float64 pass.
 EXACT = 0.999
-
-#: Accepted relative difference of T between batch sizes for a model that computes in half precision.
-_ROUNDING_OF_HALF = 0.05
 
 #: Largest number of consecutive squashings or norms that are skipped.
 _STEPS_BACK = 4
@@ -35,14 +32,13 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
             explained sum is constant or saturated; or internal half precision makes the maps inaccurate.
     """
     sums = any(request.scalar == "sum" for request in requests)
-    half = half_inside(tap, x)
-    rounding = {} if half is None else {"rounding": _ROUNDING_OF_HALF}
-    check_forward(tap, x, gradients=bool(requests), **rounding)
-    if not requests:
+    seen = check_forward(tap, x, gradients=bool(requests))
+    if seen.gradient is None:
         return []
     try:
-        check_target(tap, x, constant=sums and half is None)
-        return judge(measure(tap, x), sums)
+        gradient = check_target(tap, x, constant=sums and seen.half is None)
+        plain = Gradients(gradient.flatten(1).cpu().double(), seen.gradient)
+        return judge(measure(tap, x, seen.half, plain), sums)
     except NoisyTargetError as error:
         better, _ = steadier(tap, x)
         if better.layer != tap.layer:
@@ -75,7 +71,7 @@ def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:
 def _noise(tap: Tap, x: torch.Tensor) -> str:
     """Why maps of ΣT would be rounding noise; empty if they are not, or if half precision is the cause."""
     try:
-        precision = measure(tap, x)
+        precision = measure(tap, x, half_inside(tap, x))
         if precision.half is None:
             judge(precision, sums=True)
             if precision.of_elements is None:

@@ -149,7 +149,7 @@ def embed(
     progress: Progress | None = None,
     passes: int = 1,
     check: bool = True,
-    on_first_batch: Callable[[float], None] | None = None,
+    on_first_batch: Callable[[float, int], None] | None = None,
 ) -> Embedding:
     """Embed one model in several spaces that use the same probe images.
 
@@ -165,8 +165,8 @@ def embed(
         passes: for a model with a random forward pass: the number of passes whose maps and outputs are averaged for
             each image; the random numbers depend only on the indices of the image and the pass.
         check: whether the model is first checked on two images (`modelspace.embedding.checks`); needed once per model.
-        on_first_batch: called after the first batch with the seconds per image that it took, without the check; may
-            raise, which ends the pass.
+        on_first_batch: called after the first batch with the seconds per image that it took, without the check, and its
+            number of images; may raise, which ends the pass.
 
     Raises:
         EmbeddingError: a gradient is zero, not finite or undefined; names the images. Nothing is stored.
@@ -205,7 +205,7 @@ def embed(
         if progress:
             progress(done, total)
         if on_first_batch and done == len(pixels):
-            on_first_batch((time.perf_counter() - batch_started) / done)
+            on_first_batch((time.perf_counter() - batch_started) / done, done)
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from modelspace.attribution.engine import encoder_output, gradient_of, ready
 from modelspace.attribution.tensors import Contents, contents
+from modelspace.encoder.batches import batch_size
 from modelspace.encoder.layers import Tap
+from modelspace.encoder.precision import Watch
 from modelspace.errors import EmbeddingError
 
 #: Accepted relative difference of T between two passes over the same batch: the results are equal except for the order
@@ -25,6 +27,9 @@ _REPEATED = 1e-4
 
 #: Accepted relative difference of T between batch sizes: other kernels are chosen, which round differently.
 _ROUNDING = 1e-3
+
+#: The same where a model computes in half precision.
+_ROUNDING_OF_HALF = 0.05
 
 #: The same for gradients, where rounding may switch a unit on or off.
 _ROUNDING_OF_GRADIENT = 0.05
@@ -39,69 +44,128 @@ _DRAWS, _COPIES = 12, 8
 
 @dataclass(frozen=True)
 class _Pass:
-    """The result of a pass over a batch, per image: T, and the gradient of a sum of its elements with random signs."""
+    """The result of a pass over a batch, per image: T, and the gradient of a sum of its elements with random signs.
+
+    `leak` is the share of the first image's gradient that the others get.
+    """
 
     output: Tensor
     gradient: Tensor | None
+    leak: float = 0.0
 
     def difference(self, other: _Pass) -> float:
         """Largest relative difference of T over the images."""
         return _relative(self.output, other.output)
 
 
-def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True, rounding: float = _ROUNDING) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """What the check found on the way, so that nothing is computed twice.
+
+    Attributes:
+        half: the half-precision type that the model computes T in, or None.
+        gradient: of a sum of T's elements with random signs, (B, elements) float64 on the CPU; None without gradients.
+    """
+
+    half: torch.dtype | None
+    gradient: Tensor | None
+
+
+def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True) -> Seen:
     """Refuse a model whose T depends on more than the image.
 
     Args:
         tap: the tapped model, frozen.
         x: (2, C, H, W), preprocessed; two different images.
         gradients: whether maps will be computed, so that gradients too must depend on the image alone.
-        rounding: accepted relative difference of T between batch sizes; larger for models that compute in half
-            precision.
 
     Raises:
         EmbeddingError: the forward pass is random, keeps state or depends on the batch; says by how much and what to
             do. Also as for `modelspace.attribution.engine.encoder_output`.
     """
     before, drawn_before = _buffers(tap.module), _generators()
-    together = _run(tap, x, gradients)
+    in_turn = batch_size(tap.module) == 1  # batches are taken apart, so images can't meet
+    together = _run(tap, x, gradients, crosstalk=gradients and not in_turn)
     draws = _generators() != drawn_before
-    size = together.difference(_run(tap, x, False))
+    with Watch() as watch:
+        repeated = _run(tap, x, False)
+    seen = Seen(watch.first, together.gradient)
+    size = together.difference(repeated)
     if draws:
         size = max(size, _spread(tap, x))
     changed = _changed(tap.module, before)
     if size > _REPEATED:
-        seen = f"the same images gave an encoder output that differs by {_percent(size)}"
-        raise _is_random(seen) if draws and not changed else _keeps_state(changed, seen)
+        text = f"the same images gave an encoder output that differs by {_percent(size)}"
+        raise _is_random(text) if draws and not changed else _keeps_state(changed, text)
+    if in_turn:
+        if changed:
+            raise _keeps_state(changed, "")
+        return seen
     alone = _joined([_run(tap, x[k : k + 1], gradients) for k in range(len(x))])
     # After passes over other images: the same images would leave the same statistics.
     changed = _changed(tap.module, before)
-    reversed_ = _run(tap, x.flip(0), gradients)
-    reordered = _Pass(reversed_.output.flip(0), None if reversed_.gradient is None else reversed_.gradient.flip(0))
-    longer = _run(tap, torch.cat([x, x.flip(0)]), gradients)
-    first = _Pass(longer.output[: len(x)], None if longer.gradient is None else longer.gradient[: len(x)])
+    # One pass for both: in another order, and with an image more.
+    longer = _reversed(_run(tap, torch.cat([x.flip(0), x[:1]]), gradients), len(x))
     if changed:
         # What it writes may not affect T now, but might after hundreds of images.
         raise _keeps_state(changed, "")
-    for other, situation in ((alone, "alone"), (reordered, "behind the other one"), (first, "in a longer batch")):
-        if (size := together.difference(other)) > rounding:
-            raise _depends_on_the_batch(f"the encoder output of an image differs by {_percent(size)} {situation}")
-        if together.gradient is not None and other.gradient is not None:
-            size = _relative(together.gradient, other.gradient)
-            if size > max(_ROUNDING_OF_GRADIENT, 10 * rounding):
-                raise _depends_on_the_batch(f"the gradient of an image differs by {_percent(size)} {situation}")
-    if gradients:
-        _check_crosstalk(tap, x)
+    rounding = _ROUNDING if seen.half is None else _ROUNDING_OF_HALF
+    if text := _difference(together, alone, rounding):
+        raise _depends_on_the_batch(f"{text} alone")
+    if text := _difference(together, longer, rounding):
+        reordered = _reversed(_run(tap, x.flip(0), gradients), len(x))
+        place = "behind the other one" if _difference(together, reordered, rounding) else "in a longer batch"
+        raise _depends_on_the_batch(f"{text} {place}")
+    if together.leak > _INDEPENDENT:
+        raise _depends_on_the_batch("the gradient of one image's output reaches the other image")
+    return seen
 
 
-def _run(tap: Tap, x: Tensor, gradients: bool) -> _Pass:
-    """One pass; signs are the same for every image and every batch."""
+def _difference(together: _Pass, other: _Pass, rounding: float) -> str:
+    """What differs by more than rounding, T or its gradient, and by how much; empty if nothing does."""
+    if (size := together.difference(other)) > rounding:
+        return f"the encoder output of an image differs by {_percent(size)}"
+    if together.gradient is not None and other.gradient is not None:
+        size = _relative(together.gradient, other.gradient)
+        if size > max(_ROUNDING_OF_GRADIENT, 10 * rounding):
+            return f"the gradient of an image differs by {_percent(size)}"
+    return ""
+
+
+def _run(tap: Tap, x: Tensor, gradients: bool, crosstalk: bool = False) -> _Pass:
+    """One pass; signs are the same for every image and every batch.
+
+    Args:
+        tap: as of `check_forward`.
+        x: likewise.
+        gradients: whether the gradient is taken.
+        crosstalk: whether it is also seen how much of the first image's gradient the others get.
+    """
+    leak = 0.0
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=gradients)
         if not gradients:
-            return _Pass(output.detach().flatten(1).double().cpu(), None)
-        gradient = gradient_of(output, source, _signs(output).expand_as(output))
-    return _Pass(output.detach().flatten(1).double().cpu(), gradient.detach().flatten(1).double().cpu())
+            return _Pass(_rows(output), None)
+        signs = _signs(output).expand_as(output)
+        gradient = gradient_of(output, source, signs, keep=crosstalk)
+        if crosstalk:
+            weights = torch.zeros_like(output)
+            weights[0] = signs[0]
+            first = gradient_of(output, source, weights)
+            own, rest = float(first[0].norm()), float(first[1:].norm())
+            leak = rest / own if own > 0 else (float("inf") if rest > 0 else 0.0)
+    return _Pass(_rows(output), _rows(gradient), leak)
+
+
+def _rows(values: Tensor) -> Tensor:
+    """One row per image, in float64 on the CPU."""
+    return values.detach().flatten(1).cpu().double()
+
+
+def _reversed(longer: _Pass, n: int) -> _Pass:
+    """The first n images of a pass, in reverse order."""
+    gradient = None if longer.gradient is None else longer.gradient[:n].flip(0)
+    return _Pass(longer.output[:n].flip(0), gradient)
 
 
 def _spread(tap: Tap, x: Tensor) -> float:
@@ -109,18 +173,6 @@ def _spread(tap: Tap, x: Tensor) -> float:
     many = x.repeat(_COPIES, *[1] * (x.dim() - 1))
     passes = [_run(tap, many, False) for _ in range(_DRAWS)]
     return max(passes[0].difference(each) for each in passes[1:])
-
-
-def _check_crosstalk(tap: Tap, x: Tensor) -> None:
-    """Refuse a T with a gradient with respect to another image, which comparing values would not reveal."""
-    with ready(tap, x) as source:
-        output = encoder_output(tap, source, graphical=True)
-        weights = torch.zeros_like(output)
-        weights[0] = _signs(output)[0]
-        gradient = gradient_of(output, source, weights)
-    own, rest = float(gradient[0].norm()), float(gradient[1:].norm())
-    if rest > _INDEPENDENT * own:
-        raise _depends_on_the_batch("the gradient of one image's output reaches the other image")
 
 
 def _signs(output: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class _Gradients:
-    """Gradients of ΣT and of the sum with random signs, (B, elements) float64 each."""
+class Gradients:
+    """Gradients of ΣT and of the sum with random signs, (B, elements) float64 each, on the CPU."""
 
     of_sum: Tensor
     of_elements: Tensor
@@ -58,41 +58,43 @@ class _Gradients:
 
 def half_inside(tap: Tap, x: Tensor) -> torch.dtype | None:
     """The half-precision dtype that the model computes T in although its input is float32; None if there is none."""
-    with _Watch() as watch, ready(tap, x) as source:
+    with Watch() as watch, ready(tap, x) as source:
         encoder_output(tap, source, graphical=False)
-    return next(iter(sorted(watch.half, key=str)), None)
+    first: torch.dtype | None = watch.first
+    return first
 
 
-def measure(tap: Tap, x: Tensor) -> Precision:
+def measure(tap: Tap, x: Tensor, half: torch.dtype | None, plain: Gradients | None = None) -> Precision:
     """Compare gradients with those of a float64 pass.
 
     Args:
         tap: the tapped model, frozen.
         x: (B, C, H, W) float32, preprocessed.
+        half: as `half_inside` says.
+        plain: the model's own gradients, where they are known.
     """
-    half = half_inside(tap, x)
-    plain = _gradients(tap, x)
-    exact = _attempt(tap, x, torch.float64)
+    plain = plain or _gradients(tap, x)
+    exact = _attempt(tap, x, torch.float64, half)
     if exact is None:
         return Precision(None, None, half)
     of_sum, of_elements = _cosine(plain.of_sum, exact.of_sum), _cosine(plain.of_elements, exact.of_elements)
     if half is None:
         return Precision(of_sum, of_elements)
-    full = _attempt(tap, x, torch.float32)
+    full = _attempt(tap, x, torch.float32, half)
     return Precision(of_sum, of_elements, half, None if full is None else _cosine(full.of_elements, exact.of_elements))
 
 
-def _gradients(tap: Tap, x: Tensor) -> _Gradients:
+def _gradients(tap: Tap, x: Tensor) -> Gradients:
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
         drawn = torch.randint(0, 2, output.shape[1:], generator=torch.Generator().manual_seed(0))
         signs = (drawn * 2 - 1).to(output)[None].expand_as(output)
         of_sum = gradient_of(output, source, torch.ones_like(output), keep=True)
         of_elements = gradient_of(output, source, signs)
-    return _Gradients(of_sum.detach().flatten(1).double(), of_elements.detach().flatten(1).double())
+    return Gradients(of_sum.detach().flatten(1).cpu().double(), of_elements.detach().flatten(1).cpu().double())
 
 
-def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
+def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype, half: torch.dtype | None) -> Gradients | None:
     """The gradients of a pass with all parameters and buffers in `dtype` and no autocast.
 
     None if the pass fails, or if the model computes in half precision nevertheless.
@@ -103,7 +105,10 @@ def _attempt(tap: Tap, x: Tensor, dtype: torch.dtype) -> _Gradients | None:
         return None
     try:
         with in_precision(module, dtype):
-            return None if half_inside(tap, x.to(dtype)) is not None else _gradients(tap, x.to(dtype))
+            # A model that doesn't compute in half precision in its own dtype doesn't in a wider one.
+            if half is not None and half_inside(tap, x.to(dtype)) is not None:
+                return None
+            return _gradients(tap, x.to(dtype))
     except Exception:  # a dtype fixed in the forward pass, an operation without a float64 kernel, too little memory
         return None
 
@@ -162,12 +167,17 @@ def _no_autocast() -> Iterator[None]:
         torch.amp.autocast.__init__ = before  # type: ignore[method-assign]
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
     """Records the half-precision dtypes of results."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
         self.half: set[torch.dtype] = set()
+
+    @property
+    def first(self) -> torch.dtype | None:
+        """One of the types that were seen, or None."""
+        return min(self.half, key=str) if self.half else None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

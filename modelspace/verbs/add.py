@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed
+from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NotFoundError
 from modelspace.registry import ProbeRow, Registry
@@ -18,17 +18,37 @@ from modelspace.types import ModelCard, SpaceSpec
 from modelspace.verbs import pending
 from modelspace.verbs.passes import Computed
 
+#: Called with a note that must be shown before the result.
+OnNote = Callable[[str], None]
 
-def add(path: Path, request: Request, *, batch_size: int | None, replacing: bool, progress: Progress | None) -> Added:
+#: The expected time of a pass is reported if at least this number of seconds is left after the first batch.
+LONG = 30
+
+
+def add(
+    path: Path,
+    request: Request,
+    *,
+    batch_size: int | None,
+    replacing: bool,
+    progress: Progress | None,
+    on_note: OnNote | None = None,
+) -> Added:
     """See `modelspace.workspace.ModelSpace.add`."""
     waited = pending.notes_of(pending.store_waiting(path, timeout=pending.SHORT_WAIT))
-    computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress)
+    computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress, on_note=on_note)
     added = pending.store_or_keep(path, computed, replacing)
     return replace(added, notes=tuple(dict.fromkeys((*waited, *added.notes))))
 
 
 def compute(
-    path: Path, request: Request, *, batch_size: int | None, replacing: bool, progress: Progress | None
+    path: Path,
+    request: Request,
+    *,
+    batch_size: int | None,
+    replacing: bool,
+    progress: Progress | None,
+    on_note: OnNote | None = None,
 ) -> Computed:
     """Load a model and embed it in the spaces that lack it. The registry is only read."""
     with Registry.open(path) as registry:
@@ -47,7 +67,7 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in missing if not space_of(row.spec).is_derived]
         if pairs:
-            blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress)
+            blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
             notes += pass_notes
     return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
 
@@ -79,8 +99,11 @@ def run_pass(
     spaces: Sequence[tuple[SpaceSpec, ProbeRow]],
     batch_size: int | None,
     progress: Progress | None,
+    on_note: OnNote | None = None,
 ) -> tuple[dict[str, list[MapBlock]], ModelCard, tuple[str, ...]]:
     """Embed a model in the given spaces, one pass per probe set.
+
+    After the first batch, `on_note` is called with the expected time if it is long.
 
     Returns:
         Blocks by space id, the card completed by the pass, and notes for the user.
@@ -102,7 +125,7 @@ def run_pass(
         if progress:
             progress(offset + done, total)
 
-    def limit(seconds_per_image: float) -> None:
+    def judge(seconds_per_image: float, done: int) -> None:
         expected = seconds_per_image * total
         if model.max_seconds is not None and expected > model.max_seconds:
             raise EmbeddingError(
@@ -111,6 +134,8 @@ def run_pass(
                 "allow more with `max_seconds=`, use another `device=`, or make a registry with fewer probe images: "
                 "`ModelSpace.create(images=50)`",
             )
+        if on_note and seconds_per_image * (total - done) > LONG:
+            on_note(_long_pass(model, expected, total))
 
     for probe_id, specs in groups.items():
         size = batch_size or DEFAULT_BATCH_SIZE
@@ -123,7 +148,7 @@ def run_pass(
             specs,
             device=model.device,
             progress=report,
-            on_first_batch=limit if offset == 0 else None,
+            on_first_batch=judge if offset == 0 else None,
             passes=int(model.card.options.get("stochastic", 1)),
             # One check on two images suffices for all probe sets, unless other spaces need other gradients.
             check=not checked or not set(map(_scalar, specs)) <= checked,
@@ -133,6 +158,30 @@ def run_pass(
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
     return blocks, replace(model.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
+
+
+def _long_pass(model: Prepared, expected: float, total: int) -> str:
+    """The remark on a pass that takes long, and what can be done about it."""
+    remedies = []
+    if model.max_seconds is None:
+        remedies.append("`max_seconds=` stops a pass that would take too long")
+    if model.device.type == "cpu" and (faster := pick_device().type) != "cpu":
+        remedies.append(f"`device={faster!r}` is faster")
+    lead = f"the pass will take about {_duration(expected)} for {total} images on {model.device}"
+    return "; ".join(filter(None, (lead, ", ".join(remedies))))
+
+
+def _duration(seconds: float) -> str:
+    """A rough duration.
+
+    >>> _duration(44), _duration(250), _duration(9000)
+    ('40 seconds', '4 minutes', '2.5 hours')
+    """
+    if seconds < 95:
+        return f"{round(seconds, -1):.0f} seconds"
+    if seconds < 95 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def _scalar(spec: SpaceSpec) -> str:

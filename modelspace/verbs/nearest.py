@@ -17,6 +17,7 @@ from modelspace.spaces.ranking import Ranking
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
+    from modelspace.verbs.add import OnNote
 
 
 def nearest(
@@ -31,6 +32,7 @@ def nearest(
     options: dict[str, Any],
     hub_correction: str | None = None,
     rerank: str | None = None,
+    on_note: OnNote | None = None,
 ) -> Neighbours:
     """See `modelspace.workspace.ModelSpace.nearest`."""
     if k < 1:
@@ -50,7 +52,7 @@ def nearest(
                     f"add it: `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
-    target, notes = _embedded(path, row, ranking, model, progress, batch_size, options)
+    target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
     with Registry.open(path) as registry:
         return _ranked(registry, row, ranking, target, k, where, notes)
 
@@ -63,6 +65,7 @@ def _embedded(
     progress: Progress | None,
     batch_size: int | None,
     options: dict[str, Any],
+    on_note: OnNote | None = None,
 ) -> tuple[Target, list[str]]:
     """An unregistered model embedded for this query, unless the registry has the same model; with notes."""
     from modelspace.embedding.prepare import Request, prepared
@@ -85,7 +88,7 @@ def _embedded(
         if copies:
             notes.append(f"this model is registered as {copies[0].card.name}, so no pass was needed")
             return Target(card.uri, copies[0].model_id), notes
-        blocks, _, pass_notes = run_pass(path, prepared_model, pairs, batch_size, progress)
+        blocks, _, pass_notes = run_pass(path, prepared_model, pairs, batch_size, progress, on_note)
         notes += pass_notes
     return Target(card.uri, blocks=blocks), notes
 

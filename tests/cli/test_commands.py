@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from cli_support import Layer, Line, card, fake_line, model, neighbour, space_row, survey
@@ -112,7 +113,16 @@ def test_add_passes_every_option(line: Line) -> None:
         "batch_size": 4,
         "replace": True,
         "progress": None,
+        "on_note": ANY,
     }
+
+
+def test_add_says_why_a_stored_model_needs_all_images(empty: Line) -> None:
+    result = empty("add", "zoo:depth", "--images", "50")
+    assert result.exit_code == 2
+    assert "models are compared image by image" in result.stderr
+    assert "modelspace init --home small --images 50" in result.stderr
+    assert not empty.calls
 
 
 def test_add_says_what_is_explained_where_and_what_comes_next(line: Line) -> None:
@@ -260,6 +270,7 @@ def test_nearest_passes_every_option(line: Line) -> None:
         "where": "task = 'x'",
         "space": "s",
         "progress": None,
+        "on_note": ANY,
         "layer": "l",
         "preprocessing": PreprocessingFlags(mean=(0.0,)),
     }
@@ -267,7 +278,8 @@ def test_nearest_passes_every_option(line: Line) -> None:
 
 def test_nearest_of_a_name_asks_for_five_and_nothing_else(line: Line) -> None:
     line("nearest", "depth")
-    assert only_call(line) == ("nearest", ("depth", 5), {"where": None, "space": None, "progress": None})
+    expected = {"where": None, "space": None, "progress": None, "on_note": ANY}
+    assert only_call(line) == ("nearest", ("depth", 5), expected)
 
 
 def test_nearest_refuses_loading_options_for_a_name(line: Line) -> None:

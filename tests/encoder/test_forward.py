@@ -207,3 +207,21 @@ def test_how_a_model_is_run_is_part_of_what_it_is(tmp_path: Path) -> None:
     assert space.add(Base(), name="net", preprocessing=PREPROCESSING, stochastic=2, replace=True).status == "replaced"
     with pytest.raises(UsageError, match="can't be averaged"):
         space.add(Base(), name="x", preprocessing=PREPROCESSING, stochastic=1)
+
+
+@pytest.mark.parametrize(("kind", "situation"), [(BatchStatistics, "alone"), (Longer, "in a longer batch")])
+def test_the_refusal_names_the_batch_that_shows_it(kind: type[nn.Module], situation: str) -> None:
+    with pytest.raises(EmbeddingError, match=rf"differs by [\d.]+% {situation}\n"):
+        check(kind())
+
+
+def test_images_that_are_run_one_by_one_are_not_checked_in_other_batches() -> None:
+    sizes: list[int] = []
+    net = Base()
+    net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with frozen(net):
+        tap = find_encoder_output(net, X)
+        net.modelspace_batch = 1  # type: ignore[assignment]
+        sizes.clear()
+        check_forward(tap, X)
+    assert sizes == [1] * 4

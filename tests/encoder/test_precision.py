@@ -11,7 +11,7 @@ from torch import nn
 from modelspace.attribution.state import frozen
 from modelspace.embedding.checks import check_model, judge
 from modelspace.encoder.layers import find_encoder_output
-from modelspace.encoder.precision import HALF, Precision, _Watch, half_inside, in_precision, measure
+from modelspace.encoder.precision import HALF, Precision, Watch, half_inside, in_precision, measure
 from modelspace.errors import EmbeddingError
 from modelspace.types import Preprocessing
 from modelspace.workspace import ModelSpace
@@ -69,7 +69,8 @@ class Saturated(nn.Module):
 
 def measured(net: nn.Module) -> Precision:
     with frozen(net):
-        return measure(find_encoder_output(net, X, "output"), X)
+        tap = find_encoder_output(net, X, "output")
+        return measure(tap, X, half_inside(tap, X))
 
 
 def test_a_plain_network_agrees_with_float64() -> None:
@@ -187,4 +188,4 @@ def test_a_model_with_half_parameters_is_run_in_float32(tmp_path: Path) -> None:
 
 def test_watching_a_pass_does_not_import_the_compiler_of_torch() -> None:
     """A dispatch mode that torch hides from its compiler imports it, for two seconds of each process that embeds."""
-    assert not hasattr(_Watch.__torch_dispatch__, "__wrapped__")
+    assert not hasattr(Watch.__torch_dispatch__, "__wrapped__")
