@@ -11,11 +11,11 @@ MODULES: dict[str, tuple[str, ...]] = {
         "spaces/test_kernel_spaces.py",
     ),
     "spaces/coordinates.py": ("spaces/test_coordinates.py",),
-    "spaces/affinity.py": ("spaces/test_affinity.py", "spaces/test_blends.py"),
+    "spaces/affinity.py": ("spaces/test_stored_affinities.py",),
     "spaces/hubness.py": ("spaces/test_hubness.py",),
     "spaces/predictability.py": ("spaces/test_predictability.py",),
     "spaces/bootstrap.py": ("spaces/test_bootstrap.py",),
-    "spaces/neighbours.py": ("verbs/test_nearest.py", "spaces/test_blends.py"),
+    "spaces/neighbours.py": ("spaces/test_ranker.py",),
     "verbs/verify.py": ("verbs/test_verify.py",),
     "evaluation/metrics.py": ("evaluation/test_metrics.py",),
 }
