@@ -37,6 +37,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("representations/kernels.py", "reduced", "1 → 2 in values.shape[1] (2)"): (
         "the number of tokens is never the smaller one: T is only averaged where it is larger than MOST"
     ),
+    (
+        "representations/kernels.py",
+        "reduced",
+        "1 → 2 in range(1, GRID + 1)",
+    ): "where a side of 1 fits and 2 does not, 1 is the default",
     ("spaces/hubness.py", "module", "1024 → 1025 in _ROWS = 1024"): "the size of a chunk changes memory, not results",
     ("spaces/bootstrap.py", "intervals", "n > 1 → n >= 1"): _SKIPPED,
     ("spaces/coordinates.py", "Factor.__init__", "0 → 1 in (0, 0)"): _REPLACED,

@@ -51,8 +51,8 @@ KILLED, SURVIVED = 1, 0
 PATIENCE, GRACE = 4.0, 15.0
 
 
-#: Stop at the first failure; no plugins but our own, no rewritten assertions, no collection of garbage at the end: nothing
-#: that takes time and finds no mutants.
+#: Stop at the first failure; no plugins but our own, no rewritten assertions, no collection of garbage at the end:
+#: nothing that takes time and finds no mutants.
 _OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 
 

@@ -139,13 +139,18 @@ def test_folding_deals_elements_with_random_signs_by_definition() -> None:
 
 
 def test_pixels_and_tokens_are_averaged_over_cells() -> None:
-    """A side of 5 fits 300 channels, of which a map of 3 rows has 3; 8 tokens of 3,000 numbers are averaged over two runs."""
+    """A side of 5 fits 300 channels; a map of 3 rows has 3 of them. 8 tokens of 3,000 numbers become two runs."""
     generator = torch.Generator().manual_seed(3)
     maps, tokens = torch.randn((2, 300, 3, 40), generator=generator), torch.randn((2, 8, 3000), generator=generator)
     cells = maps.double().reshape(2, 300, 3, 5, 8).mean(4).flatten(1)
     torch.testing.assert_close(kernels.reduced(maps).double(), cells, atol=1e-6, rtol=0)
     runs = tokens.double().reshape(2, 2, 4, 3000).mean(2).transpose(1, 2).flatten(1)
     torch.testing.assert_close(kernels.reduced(tokens).double(), runs, atol=1e-6, rtol=0)
+
+
+def test_tokens_that_are_larger_than_the_table_are_averaged_over_all_and_folded() -> None:
+    tokens = torch.randn((1, 4, 9000), generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(kernels.reduced(tokens), kernels.reduced(tokens.mean(1)))
 
 
 @pytest.mark.parametrize("n", [2, kernels.MAX_IMAGES + 1])
