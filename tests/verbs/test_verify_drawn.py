@@ -130,7 +130,7 @@ def test_an_empty_space_has_only_an_index_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_images_are_compared_with_their_fingerprint_if_deep(tmp_path: Path, deep: bool) -> None:
-    """Rendered ones are rendered again, stored ones read."""
+    """Of rendered images the version that renders them is compared, stored images are read."""
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for k in range(3):
