@@ -43,6 +43,8 @@ _ROUNDING = "they differ where a float is exactly the bound, and there the resul
 _REPLACED = "the array is replaced before a row of it is read"
 _UNREAD = "it adds zeros for models that own no axis, which are not read"
 _LENGTHS = "the sequences that are zipped are as long as each other, whatever the models"
+_CUT = "one more candidate is proposed, and cut off again"
+_EIGHT = "packing codes of 8 bits into bytes leaves them as they are"
 _SKIPPED = "what is skipped is empty, or fails the next condition"
 
 #: (Module, function, change) -> why the changed module does the same.
@@ -79,6 +81,18 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ),
     ("spaces/affinity.py", "_factorised", "True → False in strict=True"): _LENGTHS,
     ("spaces/neighbours.py", "Ranker.rank", "True → False in strict=True"): _LENGTHS,
+    ("spaces/neighbours.py", "Ranker._candidates", "1 → 2 in RERANKED + 1"): _CUT,
+    ("spaces/neighbours.py", "Ranker._candidates", "1 → 2 in 1 if self._is_exact else CANDIDATES"): _CUT,
+    ("spaces/neighbours.py", "Ranker._candidates", "1 → 2 in k + 1 (2)"): _CUT,
+    ("spaces/hubness.py", "Score.__call__", "1 → 2 in -1"): _NEGATIVE,
+    ("spaces/hubness.py", "corrected", "n - 1 → n + 1 (2)"): "there are no more than n - 1 columns to take",
+    ("spaces/bootstrap.py", "intervals", "lower <= ROUNDING → lower < ROUNDING"): _ROUNDING,
+    ("spaces/bootstrap.py", "intervals", "upper >= -ROUNDING → upper > -ROUNDING"): _ROUNDING,
+    ("representations/maps.py", "dequantise", "2 → 3 in 1:2"): "there are two columns",
+    ("representations/kernels.py", "reduced", "values * sign → values / sign"): "signs are 1 and -1",
+    ("representations/kernels.py", "to_block", "8 → 9 in bits >= 8"): _EIGHT,
+    ("representations/kernels.py", "from_block", "8 → 9 in bits >= 8"): _EIGHT,
+    ("representations/kernels.py", "from_block", "bits >= 8 → bits > 8"): _EIGHT,
     ("verbs/verify.py", "_images", "2 → 3 in row.n_images or 2"): "rendered sets are compared without their images",
     ("verbs/verify.py", "_Comparison.damaged", "1 → 2 in count > 1"): (
         "a model that is left with one disagreement is dropped in the next round, before it could be named"
