@@ -68,14 +68,20 @@ def _earlier(sample: int, seed: int) -> Iterator[str]:
         yield "Tests were written with survivors of this sample in view, so a new `--seed` gives the fairer estimate."
     else:
         yield f"Tests were written with survivors of the seeds {seen} in view; this sample was drawn afterwards."
-    yield from ("", "## Before tests were added", "", "What other samples gave when they were first drawn:", "")
+    yield from (
+        "",
+        "## Before tests were added",
+        "",
+        "What samples gave when they were first drawn, without mutants that were then found to be equivalent:",
+        "",
+    )
     yield from ("| seed | sample | module | share killed |", "|---:|---:|---|---:|")
     yield from (f"| {s} | {size} | `{module}` | {share:.0%} |" for s, size, module, share in FIRST_DRAWN)
     yield from (
         "",
         "All 104 mutants of `spaces/neighbours.py` were tried once. Of those that survived, `CANDIDATES = 9`,",
-        "`RERANKED = 201` and `k + 3` proposed neighbours are not equivalent: they change the time of a query, and hardly",
-        "ever its result.",
+        "`RERANKED = 201` and `k + 3` proposed neighbours are not equivalent: they change the time of a query,",
+        "and hardly ever its result.",
         "",
     )
 
