@@ -224,7 +224,7 @@ def _pytest(tests: Sequence[str], folder: Path, plugins: Sequence[object]) -> in
     import pytest
     from hypothesis import HealthCheck, Phase, settings
 
-    # The same examples for every mutant; what fails is not shrunk, since nobody reads it.
+    # The same examples for every mutant; what fails is not shrunk, since it is not read.
     phases = (Phase.explicit, Phase.generate)
     quiet = list(HealthCheck)
     profile = settings(deadline=None, database=None, derandomize=True, phases=phases, suppress_health_check=quiet)
