@@ -185,7 +185,7 @@ class Ranker:
         # Two more than k: the target itself, and one that may be tied with number k.
         reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
         if self._kernels is not None:
-            reach = max(reach, RERANKED)
+            reach = max(reach, RERANKED + 1)  # the target itself is found too
         if self._chosen is not None:
             reach = len(self._index.ids)
         query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)

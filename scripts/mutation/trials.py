@@ -1,7 +1,7 @@
 """Running tests against mutants, each in a forked process that starts with the libraries imported.
 
 A fork costs milliseconds where a new process would import torch for seconds. The parent imports libraries but never
-modelspace, so that the child imports the changed module.
+modelspace, so that the child imports the module under test as it is changed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:un
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a mutant.
+    """What became of a mutant.
 
     Attributes:
         mutant: the change.
@@ -72,7 +72,7 @@ class Outcome:
 
     @property
     def is_killed(self) -> bool:
-        """Whether the tests detect the mutant."""
+        """Whether the tests notice."""
         return self.verdict in ("killed", "timeout")
 
 
@@ -224,7 +224,7 @@ def _pytest(tests: Sequence[str], folder: Path, plugins: Sequence[object]) -> in
     import pytest
     from hypothesis import HealthCheck, Phase, settings
 
-    # The same examples for every mutant; failing examples are not shrunk, since they are not shown.
+    # The same examples for every mutant; what fails is not shrunk, since it is not read.
     phases = (Phase.explicit, Phase.generate)
     quiet = list(HealthCheck)
     profile = settings(deadline=None, database=None, derandomize=True, phases=phases, suppress_health_check=quiet)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -140,7 +141,10 @@ def test_bootstrap_coverage_is_about_the_nominal_level() -> None:
 def test_bootstrap_edges() -> None:
     single = metrics.bootstrap([0.5])
     assert (float(single.mean), float(single.low), float(single.high)) == (0.5, 0.5, 0.5)
-    assert np.isnan(metrics.bootstrap([NAN, NAN]).mean)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unknown = metrics.bootstrap([NAN, NAN])
+    assert np.isnan([unknown.mean, unknown.low, unknown.high]).all()
     with pytest.raises(UsageError, match="between 0 and 1"):
         metrics.bootstrap([0.5], confidence=1.0)
     with pytest.raises(UsageError, match="targets"):

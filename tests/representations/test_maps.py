@@ -164,3 +164,24 @@ def test_unit_maps_are_float64_and_of_length_one() -> None:
 def test_whole_rows_are_one_block(bits: int) -> None:
     values = heavy_tailed(5, signed=True)
     assert maps.whole_block(values.reshape(5, -1), bits) == write(values, bits)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_a_map_without_negative_values_has_no_negative_levels(bits: int) -> None:
+    """One bit marks values from the mean on, or those from zero on if some are negative."""
+    values = np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [-1.0, 0.0, 2.0, 3.0, 4.0]], dtype=np.float32)
+    codes, scales = maps.quantise(values, bits)
+    assert (scales[:, 0] < 0).tolist() == [False, True]
+    decoded = maps.dequantise(codes, scales, bits, 5)
+    assert decoded[0, 0] == 0
+    assert decoded[1, 0] < 0
+    if bits == 1:
+        np.testing.assert_array_equal(decoded, [[0, 0, 1, 1, 1], [-1, 1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_map_that_is_almost_all_zeros_keeps_its_one_value(bits: int) -> None:
+    values = np.zeros((1, 400), dtype=np.float32)
+    values[0, 7] = 3.0
+    codes, scales = maps.quantise(values, bits)
+    np.testing.assert_array_equal(maps.dequantise(codes, scales, bits, 400), values)

@@ -216,3 +216,13 @@ def test_copies_in_a_registry(tmp_path: Path, method: str) -> None:
         for each in others:
             assert each.low <= each.affinity <= each.high <= 1 + 1e-12
         assert not first.tied_with_next
+
+
+def test_ratios_are_clipped_to_what_is_possible() -> None:
+    """By default from -1 to 1; without norms of one of the two there is no ratio."""
+    weights, norms = np.full((1, 2), 0.5), np.ones(2)
+    products = np.array([[-0.4, -0.2], [-3.0, -1.0], [3.0, 1.0]])
+    member = Member(products, norms, np.ones((3, 2)))
+    np.testing.assert_allclose(member.replicates(weights), [[-0.3, -1.0, 1.0]])
+    for half in (Member(products, target=norms), Member(products, sources=np.ones((3, 2)))):
+        np.testing.assert_allclose(half.replicates(weights), [[-0.3, -2.0, 2.0]])

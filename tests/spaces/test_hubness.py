@@ -130,3 +130,10 @@ def test_a_model_equally_near_to_all_others_has_no_term_of_its_own() -> None:
     assert not np.any(
         hubness.corrected(np.array([[1.0, 0.3, 0.3 + 1e-15], [0.3, 1, 0.3], [0.3, 0.3, 1]]), "mutual")[0, 1:]
     )
+
+
+@pytest.mark.parametrize("correction", ["centred", "csls"])
+def test_of_two_models_each_is_the_only_neighbour_of_the_other(correction: str) -> None:
+    vectors = np.array([[1.0, 0.0], [0.6, 0.8]], dtype=np.float32)
+    np.testing.assert_allclose(hubness.items(vectors, correction), [[1, 0, 0.6], [0.6, 0.8, 0.6]], rtol=1e-6)
+    np.testing.assert_allclose(hubness.items(vectors[:1], correction), [[1, 0, 0]])

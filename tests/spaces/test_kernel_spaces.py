@@ -148,6 +148,24 @@ def test_pixels_and_tokens_are_averaged_over_cells() -> None:
     torch.testing.assert_close(kernels.reduced(tokens).double(), runs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(32, 16, 16), (64, 128), (8192,)])
+def test_a_t_of_exactly_the_size_of_the_table_is_flattened(shape: tuple[int, ...]) -> None:
+    values = torch.randn((1, *shape), generator=torch.Generator().manual_seed(5))
+    assert torch.equal(kernels.reduced(values), values.flatten(1))
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_whether_a_unit_is_constant_does_not_depend_on_its_scale(scale: float) -> None:
+    table = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    np.testing.assert_allclose(kernels.z_scored(table * scale), kernels.z_scored(table), rtol=1e-12)
+    assert kernels.z_scored(table * scale).shape == (3, 1)
+
+
+def test_tokens_that_are_larger_than_the_table_are_averaged_over_all_and_folded() -> None:
+    tokens = torch.randn((1, 4, 9000), generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(kernels.reduced(tokens), kernels.reduced(tokens.mean(1)))
+
+
 @pytest.mark.parametrize("n", [2, kernels.MAX_IMAGES + 1])
 def test_the_number_of_images_is_bounded(n: int) -> None:
     assert kernels.MAX_IMAGES == 4096
