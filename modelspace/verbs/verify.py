@@ -90,13 +90,13 @@ class _Comparison:
     Attributes:
         pairs: number of compared pairs.
         worst: largest difference of an affinity to its maps.
-        suspects: for each model, the number of pairs in which affinity and vectors contradict its maps. Where the
-            vectors agree with the maps, the affinity is damaged and no model is suspected.
+        contradicted: pairs of positions whose affinity and vectors both contradict the maps. If the vectors agree with
+            the maps, the affinity is damaged and the pair is not listed.
     """
 
     pairs: int = 0
     worst: float = 0.0
-    suspects: Counter[int] = field(default_factory=Counter)
+    contradicted: list[tuple[int, int]] = field(default_factory=list)
 
     def take(
         self, position: int, from_maps: NDArray[np.float64], stored: NDArray[np.float64], products: NDArray[np.float64]
@@ -108,19 +108,24 @@ class _Comparison:
         difference = np.abs(from_maps - stored)
         self.worst = max(self.worst, float(np.nan_to_num(difference, nan=np.inf).max()))
         contradicted = ~(difference <= TOLERANCE) & ~(np.abs(from_maps - products) <= TOLERANCE)
-        for other in np.flatnonzero(contradicted):
-            self.suspects[position] += 1
-            self.suspects[int(other)] += 1
+        self.contradicted += [(int(other), position) for other in np.flatnonzero(contradicted)]
 
     def damaged(self) -> list[int]:
-        """Positions of the models whose maps are damaged: of two that disagree, the one with more disagreements."""
-        remaining, out = Counter(self.suspects), []
-        while remaining and (most := remaining.most_common(1)[0])[1] > 1:
-            out.append(most[0])
-            del remaining[most[0]]
-            # Its disagreements are explained, so every other model loses the pair that it shared with it.
-            remaining = Counter({position: count - 1 for position, count in remaining.items() if count > 1})
-        return sorted(out or self.suspects)
+        """Positions of the models whose maps are damaged: of two that disagree, the one with more disagreements.
+
+        Two models that disagree with each other alone are both named.
+        """
+        pairs, positions = set(self.contradicted), set()
+        while pairs:
+            counts = Counter(position for pair in pairs for position in pair)
+            most, count = counts.most_common(1)[0]
+            if count == 1:
+                positions |= set(counts)
+                break
+            positions.add(most)
+            # Its disagreements explain those pairs.
+            pairs = {pair for pair in pairs if most not in pair}
+        return sorted(positions)
 
 
 def _affinities(
@@ -131,7 +136,10 @@ def _affinities(
     vectors = coordinates.matrix([embedding.vector for embedding in stored])
     off = _worst_product(stored, vectors)
     compared = _compared(registry, row, stored, vectors, deep, progress)
-    maps_hold = not compared.suspects
+    if compared.contradicted and not deep:
+        # A sample shows that maps are damaged, but only all pairs show whose.
+        compared = _compared(registry, row, stored, vectors, True, progress)
+    maps_hold = not compared.contradicted
     yield Check(
         f"{spec.name}: vectors",
         off <= TOLERANCE,
