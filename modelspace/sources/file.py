@@ -36,6 +36,7 @@ from modelspace.sources.base import (
     flags_of,
     merge_preprocessing,
 )
+from modelspace.sources.formats import other_format
 from modelspace.sources.recorded import check_shape, example, input_size
 from modelspace.sources.torchscript import UnsupportedScript, from_script
 from modelspace.sources.trust import FileBytes, read_once, require_trust
@@ -137,6 +138,8 @@ def _kind(file: FileBytes) -> str:
         with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        if (other := other_format(file.content)) is not None:
+            raise ModelspaceError(f"{file.path} is {other[0]}, not a torch archive", other[1]) from error
         problem = "is empty" if not file.content else "is not a torch archive"
         raise ModelspaceError(f"{file.path} {problem}, or is truncated", _FORMATS_HINT) from error
     entries = {name.partition("/")[2] if "/" in name else name for name in names}

@@ -31,6 +31,7 @@ from modelspace.errors import ModelspaceError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
+from modelspace.sources.formats import other_format
 from modelspace.sources.onnx.compare import compare, is_quantised
 from modelspace.sources.onnx.fold import as_constant, folded
 from modelspace.sources.onnx.fusion import fuse_gelu
@@ -262,6 +263,8 @@ def _compared(model: onnx.ModelProto, net: OnnxNet, preprocessing: Preprocessing
 
 
 def _parse(file: FileBytes) -> onnx.ModelProto:
+    if (other := other_format(file.content)) is not None:
+        raise ModelspaceError(f"{file.path} is {other[0]}, not ONNX", other[1])
     model = onnx.ModelProto()
     try:
         model.ParseFromString(file.content)
