@@ -431,7 +431,7 @@ def page(rows: dict[str, list[Row]]) -> str:
         "wrote this page (`scripts/check_support.py`). Each network is built with random weights, which are saved and",
         "loaded through the model's address; four images; the three attribution methods in float32; the ledger of",
         f"ε-LRP in float64, whose residual is below {CLOSED:g} if every rule fits",
-        "([Attribution](../reference/attribution.md#the-ledger)).",
+        "([Attribution](../reference/attribution.md#the-ledger)). Trained networks are in [another table](real.md).",
         "",
         f"torch {packages['torch']}, timm {packages['timm']}, torchvision {packages['torchvision']}, "
         f"transformers {packages['transformers']}, Python {platform.python_version()}, CPU, one thread.",
