@@ -98,7 +98,9 @@ def command(
     batch_size: options.BatchSize = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another model of the same name.")] = False,
     home: options.Home = None,
-    images: Annotated[int | None, typer.Option("--images", hidden=True)] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", hidden=True, help="Refused: a stored model needs all probe images.")
+    ] = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:

@@ -18,7 +18,10 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print everything known about a model; in a table also what was measured of it."""
+    """Print everything known about a model.
+
+    A table also says what was measured of it.
+    """
     space = open_space(home)
     model = space.show(name)
     if format is not Format.table:

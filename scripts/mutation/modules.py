@@ -104,9 +104,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("representations/kernels.py", "from_block", "8 → 9 in bits >= 8"): _EIGHT,
     ("representations/kernels.py", "from_block", "bits >= 8 → bits > 8"): _EIGHT,
     ("verbs/verify.py", "_images", "2 → 3 in row.n_images or 2"): "rendered sets are compared without their images",
-    ("verbs/verify.py", "_Comparison.damaged", "1 → 2 in count > 1"): (
-        "a model that is left with one disagreement is dropped in the next round, before it could be named"
-    ),
     ("evaluation/metrics.py", "bootstrap", "1 → 2 in -1"): _NEGATIVE,
     ("evaluation/metrics.py", "_per_target", "len(t) > 1 → len(t) >= 1"): _SKIPPED,
 }
