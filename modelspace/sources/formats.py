@@ -10,11 +10,11 @@ _FIRST = 4096
 #: (pattern at the beginning of the file, what it is, what to do).
 _FORMATS = (
     (rb"\x89HDF", "an HDF5 file, as Keras writes it", "convert the model to ONNX, for example with tf2onnx"),
-    (rb"....TFL3", "a TensorFlow Lite model", "convert it to ONNX with tf2onnx --tflite"),
+    (rb"....TFL3", "a TensorFlow Lite model", "convert it to ONNX, for example with tf2onnx"),
     (
         rb'\s*\{.*"(modelTopology|weightsManifest|format": *"(layers|graph)-model)"',
         "a TensorFlow.js model",
-        "convert it to ONNX with tf2onnx --tfjs, and add that as onnx:model.onnx",
+        "convert it to ONNX, for example with tf2onnx",
     ),
     (rb"GGUF", "a GGUF file", "it holds a language model; modelspace compares models of images"),
 )
