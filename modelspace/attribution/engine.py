@@ -38,9 +38,6 @@ _GRADIENT = "the gradient of the encoder output"
 #: Share of an image's gradient that may fall on another image: rounding, not a dependence.
 _INDEPENDENT = 1e-5
 
-#: Relative difference of T that rounding may cause between batch sizes.
-_INDEPENDENT_OUTPUT = 1e-3
-
 
 @dataclass(frozen=True)
 class Attribution:
@@ -187,23 +184,6 @@ def _seed(output: Tensor, request: MapRequest, centres: Mapping[int, Tensor]) ->
 
 def _label(request: MapRequest) -> str:
     return request.method if request.scalar == "sum" else f"{request.method} of the {request.scalar.replace('_', ' ')}"
-
-
-def check_independent(tap: Tap, x: Tensor) -> None:
-    """Check, once per model, that an image's T does not depend on the other images of its batch.
-
-    Costs three forward passes of one or two images and no backward pass: for kernel spaces, which need no gradient.
-
-    Raises:
-        EmbeddingError: it does depend on them, or the forward pass fails.
-    """
-    with ready(tap, x[:2]) as source:
-        together = encoder_output(tap, source, graphical=False)
-        alone = torch.cat([encoder_output(tap, source[k : k + 1], graphical=False) for k in range(len(source))])
-    _refuse({_OUTPUT: together.detach()})
-    # torch may choose its algorithm by batch size, so rounding differs; batch statistics differ by far more.
-    if float((together - alone).norm()) > _INDEPENDENT_OUTPUT * float(together.norm()):
-        raise _dependent()
 
 
 def check_target(tap: Tap, x: Tensor, constant: bool = True) -> Tensor:

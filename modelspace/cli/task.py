@@ -13,6 +13,7 @@ from modelspace.cli.formats import Format, print_record, print_records
 from modelspace.cli.messages import say, suggest
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
+from modelspace.tasks.metrics import METRICS
 
 ADD_EXAMPLES = """
 modelspace task add flowers data/flowers/
@@ -62,8 +63,7 @@ def add(
             "--metric",
             metavar="METRIC",
             show_default=False,
-            help="What scores mean: accuracy, balanced_accuracy, f1, auroc, loss, r2, rmse, mae, spearman, or any "
-            "other name. Default: accuracy, or r2 for regression.",
+            help=f"What scores mean: {', '.join(METRICS)}, or any other name. Default: accuracy, or r2 for regression.",
         ),
     ] = None,
     direction: Annotated[

@@ -132,7 +132,7 @@ def remove_task(registry: Registry, name: str) -> int:
     registry.require_transaction()
     row = task(registry, name)
     removed = registry.rows("DELETE FROM main.outcomes WHERE task_id = ? RETURNING outcome_id", [row.task_id])
-    registry.rows("DELETE FROM main.tasks WHERE task_id = ? RETURNING task_id", [row.task_id])
+    registry.execute("DELETE FROM main.tasks WHERE task_id = ?", [row.task_id])
     return len(removed)
 
 
@@ -149,7 +149,7 @@ def rename_task(registry: Registry, old: str, new: str) -> None:
     _check_name(new)
     if new != old and any(known.name == new for known in tasks(registry)):
         raise ConflictError(f"task {new!r} exists already", "choose another name")
-    registry.rows("UPDATE main.tasks SET name = ? WHERE task_id = ? RETURNING task_id", [new, row.task_id])
+    registry.execute("UPDATE main.tasks SET name = ? WHERE task_id = ?", [new, row.task_id])
 
 
 def add_outcomes(registry: Registry, rows: Sequence[OutcomeRow]) -> int:
@@ -162,19 +162,17 @@ def add_outcomes(registry: Registry, rows: Sequence[OutcomeRow]) -> int:
         UsageError: a score is not finite.
     """
     registry.require_transaction()
-    names = {row.name: row.task_id for row in tasks(registry)}
-    known = {_key(row) for row in outcomes(registry)}
+    task_ids = {row.name: row.task_id for row in tasks(registry)}
+    known = {_key(row) for name in dict.fromkeys(row.task for row in rows) for row in outcomes(registry, name)}
     added = 0
     for row in rows:
-        if row.task not in names:
-            task(registry, row.task)
         if row.score is not None and not math.isfinite(row.score):
             raise UsageError(f"the score {row.score} of {row.model} is not a number", "leave it out")
         if _key(row) in known:
             continue
         known.add(_key(row))
         values = [
-            names[row.task],
+            task_ids[row.task],
             row.model_id,
             row.model,
             row.weights_sha256,
@@ -187,10 +185,8 @@ def add_outcomes(registry: Registry, rows: Sequence[OutcomeRow]) -> int:
             row.measured_at.astimezone(UTC).replace(tzinfo=None),
             row.note,
         ]
-        registry.rows(
-            "INSERT INTO main.outcomes VALUES (nextval('main.outcome_ids'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " RETURNING outcome_id",
-            values,
+        registry.execute(
+            "INSERT INTO main.outcomes VALUES (nextval('main.outcome_ids'), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values
         )
         added += 1
     return added
@@ -204,15 +200,14 @@ def now() -> datetime:
 def detach(registry: Registry, model_id: int) -> None:
     """Keep the outcomes of a model that is being removed, by its weights."""
     if has_tables(registry):
-        registry.rows("UPDATE main.outcomes SET model_id = NULL WHERE model_id = ? RETURNING outcome_id", [model_id])
+        registry.execute("UPDATE main.outcomes SET model_id = NULL WHERE model_id = ?", [model_id])
 
 
 def attach(registry: Registry, model_id: int, name: str, weights_sha256: str) -> None:
     """Give a model the outcomes of its weights that belong to no model of the registry."""
     if has_tables(registry):
-        registry.rows(
-            "UPDATE main.outcomes SET model_id = ?, model = ? WHERE model_id IS NULL AND weights_sha256 = ?"
-            " RETURNING outcome_id",
+        registry.execute(
+            "UPDATE main.outcomes SET model_id = ?, model = ? WHERE model_id IS NULL AND weights_sha256 = ?",
             [model_id, name, weights_sha256],
         )
 
@@ -220,7 +215,7 @@ def attach(registry: Registry, model_id: int, name: str, weights_sha256: str) ->
 def rename_model(registry: Registry, model_id: int, name: str) -> None:
     """Give the outcomes of a model its new name."""
     if has_tables(registry):
-        registry.rows("UPDATE main.outcomes SET model = ? WHERE model_id = ? RETURNING outcome_id", [name, model_id])
+        registry.execute("UPDATE main.outcomes SET model = ? WHERE model_id = ?", [name, model_id])
 
 
 def _key(row: OutcomeRow) -> tuple[Any, ...]:

@@ -142,11 +142,11 @@ class Registry(Reader):
         """
         if not self._connection.write or self._in_transaction:
             raise RuntimeError("a transaction needs a registry that is open for writing, and can't be nested")
-        self._execute("BEGIN")
+        self.execute("BEGIN")
         self._in_transaction = True
         try:
             yield
-            self._execute("COMMIT")
+            self.execute("COMMIT")
         except BaseException:
             with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")
@@ -171,7 +171,7 @@ class Registry(Reader):
                 raise ConflictError(
                     f"probe set {known.name!r} exists already ({known.probe_id})", "choose another name"
                 )
-        self._execute(
+        self.execute(
             "INSERT INTO main.probe_sets VALUES (?, ?, ?, ?, ?, ?, ?)",
             [row.probe_id, row.name, row.kind, canonical_json(dict(row.spec)), row.n_images, row.size, schema.now()],
         )
@@ -179,7 +179,7 @@ class Registry(Reader):
             return
         n_images = 0
         for k, (name, png) in enumerate(images):
-            self._execute("INSERT INTO main.probe_images VALUES (?, ?, ?, ?)", [row.probe_id, k, name, png])
+            self.execute("INSERT INTO main.probe_images VALUES (?, ?, ?, ?)", [row.probe_id, k, name, png])
             n_images = k + 1
         if n_images != row.n_images:
             raise UsageError(f"probe set {row.name!r} has {row.n_images} images, but got {n_images}")
@@ -210,8 +210,8 @@ class Registry(Reader):
                 )
         default = default or not spaces
         if default:
-            self._execute("UPDATE main.spaces SET is_default = false WHERE is_default")
-        self._execute(
+            self.execute("UPDATE main.spaces SET is_default = false WHERE is_default")
+        self.execute(
             "INSERT INTO main.spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 spec.space_id,
@@ -238,7 +238,7 @@ class Registry(Reader):
         """
         self.require_transaction()
         space_id = self.space(name).spec.space_id
-        self._execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
+        self.execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
 
     def add_model(self, card: ModelCard) -> int:
         """Add a model, without embeddings, and return its id.
@@ -310,7 +310,7 @@ class Registry(Reader):
                 f"the next position in space {space.spec.name!r} is {space.n_models}, not {row.position}",
                 "another process has changed the registry: try again",
             )
-        self._execute(
+        self.execute(
             "INSERT INTO main.embeddings VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 space.spec.space_id,
@@ -335,7 +335,7 @@ class Registry(Reader):
     def _add_block(self, space_id: str, model_id: int, block: MapBlock) -> None:
         n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
         cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
-        self._execute(
+        self.execute(
             "INSERT INTO main.maps SELECT ?, ?, ?, ?, unnest(range(len(c))), unnest(c), unnest(s)"
             " FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s)",
             [
@@ -370,11 +370,11 @@ class Registry(Reader):
         for row in rows:
             _check_row(row)
         # A single UPDATE: one per model would read the whole table each time.
-        self._execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
+        self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
         try:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 chunk = rows[start : start + _ROWS_AT_ONCE]
-                self._execute(
+                self.execute(
                     "INSERT INTO temp.new_coordinates SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]),"
                     " unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[])",
                     [
@@ -387,7 +387,7 @@ class Registry(Reader):
                         [row.residual for row in chunk],
                     ],
                 )
-            self._execute(
+            self.execute(
                 "UPDATE main.embeddings SET position = n.position, vector = n.vector, affinities = n.affinities,"
                 " axis = n.axis, residual = n.residual FROM temp.new_coordinates n"
                 " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
@@ -409,9 +409,9 @@ class Registry(Reader):
         spaces = self.rows("SELECT space_id FROM main.embeddings WHERE model_id = ?", [model_id])
         if not self.rows("DELETE FROM main.models WHERE model_id = ? RETURNING model_id", [model_id]):
             raise NotFoundError(f"there is no model with id {model_id}")
-        self._execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
-        self._execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
-        self._execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
+        self.execute("DELETE FROM main.embeddings WHERE model_id = ?", [model_id])
+        self.execute("DELETE FROM main.maps WHERE model_id = ?", [model_id])
+        self.execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
         outcomes.detach(self, model_id)
         for (space_id,) in spaces:
             self._changed(space_id)
@@ -437,9 +437,9 @@ class Registry(Reader):
         stored = {row[0] for row in self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ?", [space_id])}
         if missing := set(ids) - stored:
             raise NotFoundError(f"model {min(missing)} is not in space {space_id}")
-        self._execute("DELETE FROM main.projections WHERE space_id = ?", [space_id])
-        self._execute("DELETE FROM main.projection_points WHERE space_id = ?", [space_id])
-        self._execute(
+        self.execute("DELETE FROM main.projections WHERE space_id = ?", [space_id])
+        self.execute("DELETE FROM main.projection_points WHERE space_id = ?", [space_id])
+        self.execute(
             "INSERT INTO main.projections VALUES (?, ?, ?, ?)",
             [
                 space_id,
@@ -448,7 +448,7 @@ class Registry(Reader):
                 row.made_at.astimezone(UTC).replace(tzinfo=None),
             ],
         )
-        self._execute(
+        self.execute(
             "INSERT INTO main.projection_points SELECT ?, unnest(?::BIGINT[]), unnest(?::DOUBLE[]),"
             " unnest(?::DOUBLE[]), unnest(?::BOOLEAN[])",
             [space_id, ids, row.coordinates[:, 0].tolist(), row.coordinates[:, 1].tolist(), row.placed.tolist()],
@@ -467,7 +467,7 @@ class Registry(Reader):
         if old == new:
             return
         self._check_free_name(new)
-        self._execute("UPDATE main.models SET name = ? WHERE model_id = ?", [new, model_id])
+        self.execute("UPDATE main.models SET name = ? WHERE model_id = ?", [new, model_id])
         outcomes.rename_model(self, model_id, new)
 
     def update_model(
@@ -487,11 +487,11 @@ class Registry(Reader):
         if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [model_id]):
             raise NotFoundError(f"there is no model with id {model_id}")
         if task is not KEEP:
-            self._execute("UPDATE main.models SET task = ? WHERE model_id = ?", [task, model_id])
+            self.execute("UPDATE main.models SET task = ? WHERE model_id = ?", [task, model_id])
         if data is not KEEP:
-            self._execute("UPDATE main.models SET data = ? WHERE model_id = ?", [data, model_id])
+            self.execute("UPDATE main.models SET data = ? WHERE model_id = ?", [data, model_id])
         if tags is not KEEP:
-            self._execute(
+            self.execute(
                 "UPDATE main.models SET tags = map(?::VARCHAR[], ?::VARCHAR[]) WHERE model_id = ?",
                 [[str(key) for key in tags], [str(value) for value in tags.values()], model_id],
             )
@@ -505,7 +505,7 @@ class Registry(Reader):
     # ---- internals
 
     def _changed(self, space_id: str) -> None:
-        self._execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
+        self.execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
 
     def require_transaction(self) -> None:
         """Raise RuntimeError outside of a transaction."""
@@ -520,7 +520,12 @@ class Registry(Reader):
         if self.rows("SELECT 1 FROM main.models WHERE name = ?", [name]):
             raise ConflictError(f"model {name!r} exists already", "choose another name, or remove it first")
 
-    def _execute(self, statement: str, values: list[Any] | None = None) -> None:
+    def execute(self, statement: str, values: list[Any] | None = None) -> None:
+        """Run a statement that returns no rows; for this package, inside a transaction.
+
+        Raises:
+            ModelspaceError: DuckDB could not.
+        """
         try:
             self._connection.duck.execute(statement, values)
         except duckdb.Error as error:

@@ -21,6 +21,7 @@ import torch
 
 from modelspace.errors import ModelspaceError, NotFoundError
 from modelspace.names import did_you_mean
+from modelspace.sources.formats import other_format
 
 #: Names of the index of a state dict in several files, the preferred one first; they may have a prefix.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -33,13 +34,6 @@ _SAVE_AGAIN = (
     "load it in a program of your own that you trust it in, and write its tensors alone: "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 )
-
-#: First bytes of files in unsupported formats.
-_OTHERS = {
-    b"\x89HDF": "an HDF5 file, as Keras writes it",
-    b"GGUF": "a GGUF file",
-    b"\x93NUMPY": "a single NumPy array",
-}
 
 
 @dataclass(frozen=True)
@@ -87,9 +81,10 @@ def _read_one(file: Path, head: bytes, size: int) -> Any:
         return _read_zip(file)
     if head.startswith(b"\x80"):
         return _unpickle(file, mmap=False)
-    other = next((f": it is {what}" for start, what in _OTHERS.items() if head.startswith(start)), "")
+    other = other_format(head)
+    format_name = other[0] if other is not None else "neither safetensors nor a state dict saved by torch"
     raise ModelspaceError(
-        f"{file} has no weights{other or ': it is neither safetensors nor a state dict saved by torch'}",
+        f"{file} has no weights: it is {format_name}",
         "the file is empty" if size == 0 else "write one with safetensors.torch.save_file(model.state_dict(), ...)",
     )
 

@@ -16,6 +16,7 @@ _FORMATS = (
         "a TensorFlow.js model",
         "convert it to ONNX, for example with tf2onnx",
     ),
+    (rb"\x93NUMPY", "a single NumPy array", "save the model, or its state dict, not one array"),
     (rb"GGUF", "a GGUF file", "it holds a language model; modelspace compares models of images"),
 )
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -182,23 +182,23 @@ def _check_names(fitted: Fit, choice: Choice, module: nn.Module, contents: Conte
 
 def _check_shapes(fitted: Fit, module: nn.Module, contents: Contents) -> None:
     wrong = [f"{name} is {file} in the file and {own} in the module" for name, (file, own) in fitted.shapes.items()]
-    if not wrong:
-        return
-    more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-    raise ModelspaceError(
-        f"the weights in {contents.path} don't fit {type(module).__name__}: {'; '.join(wrong[:_LISTED])}{more}",
-        "does the factory build the size of network, and the number of classes, that these weights have?",
-    )
+    hint = "does the factory build the size of network, and the number of classes, that these weights have?"
+    _refuse(wrong, module, contents, hint)
 
 
 def _check_types(fitted: Fit, module: nn.Module, contents: Contents) -> None:
     wrong = [f"{name} is {why}" for name, target, value in fitted.copies if (why := lossy(target, value))]
+    hint = "convert them where their scale or meaning is known, and save them as real numbers"
+    _refuse(wrong, module, contents, hint)
+
+
+def _refuse(wrong: Sequence[str], module: nn.Module, contents: Contents, hint: str) -> None:
+    """Raise ModelspaceError if anything is wrong, with the first few reasons."""
     if not wrong:
         return
     more = f", and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
     raise ModelspaceError(
-        f"the weights in {contents.path} don't fit {type(module).__name__}: {'; '.join(wrong[:_LISTED])}{more}",
-        "convert them where their scale or meaning is known, and save them as real numbers",
+        f"the weights in {contents.path} don't fit {type(module).__name__}: {'; '.join(wrong[:_LISTED])}{more}", hint
     )
 
 

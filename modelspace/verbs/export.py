@@ -86,7 +86,7 @@ def export(
         raise UsageError(f"numbers can't be written as {options.dtype!r}", f"use {' or '.join(DTYPES)}")
     if options.k < 1:
         raise UsageError(f"k must be at least 1, not {options.k}", "example: `k=5`")
-    files = _files(target, what, format, default_of(path))
+    files = _files(path, target, what, format)
     existing = [file for _, file, kind in files for file in _all_of(file, kind) if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(
@@ -106,9 +106,7 @@ def default_of(path: Path) -> tuple[str, ...]:
         return (*DEFAULT, "tasks", "outcomes") if outcomes.tasks(registry) else DEFAULT
 
 
-def _files(
-    target: Path, what: Sequence[str], format: str | None, default: Sequence[str]
-) -> list[tuple[str, Path, str]]:
+def _files(path: Path, target: Path, what: Sequence[str], format: str | None) -> list[tuple[str, Path, str]]:
     """(content, file, format) of each file to write.
 
     Raises:
@@ -122,7 +120,7 @@ def _files(
             f"unknown format {format!r}", did_you_mean(format, FORMATS, f"available: {', '.join(FORMATS)}")
         )
     if target.is_dir() or not target.suffix:
-        contents = list(dict.fromkeys(what or default))
+        contents = list(dict.fromkeys(what or default_of(path)))
         if what and format:
             for name in contents:
                 _check(name, format)

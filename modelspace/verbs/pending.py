@@ -15,7 +15,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _stored(path: Path, computed: Computed, replacing: bool, tries: int) -> Adde
 
 
 def _with_notes(added: Added, notes: tuple[str, ...]) -> Added:
-    return Added(added.name, added.status, added.spaces, added.card, (*notes, *added.notes))
+    return replace(added, notes=(*notes, *added.notes))
 
 
 def _kept(path: Path, computed: Computed, replacing: bool, error: Exception) -> Exception:

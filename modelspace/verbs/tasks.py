@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,10 +125,12 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
         NotFoundError: there is no such task or model.
     """
     with Registry.open(path, write=True) as registry, registry.transaction():
+        metrics = {row.name: row.metric for row in outcomes.tasks(registry)}
         models: dict[str, ModelRow] = {}
         rows = []
         for entry in observations:
-            outcomes.task(registry, entry.task)
+            if entry.task not in metrics:
+                outcomes.task(registry, entry.task)  # says which tasks there are
             model = models.get(entry.model) or models.setdefault(entry.model, registry.model(entry.model))
             rows.append(
                 OutcomeRow(
@@ -147,7 +150,6 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
                 )
             )
         outcomes.add_outcomes(registry, rows)
-        metrics = {row.name: row.metric for row in outcomes.tasks(registry)}
     return [_outcome_info(row, metrics) for row in rows]
 
 
@@ -275,33 +277,25 @@ def merge_tasks(path: Path, source: Path, names: Mapping[str, str], dry_run: boo
         their_tasks, their_outcomes = outcomes.tasks(theirs), outcomes.outcomes(theirs)
     if not their_tasks:
         return []
-    if dry_run:
-        with Registry.open(path) as registry:
-            known = {row.name: row for row in outcomes.tasks(registry)}
-        return [_would_merge(row, known.get(row.name)) for row in their_tasks]
-    with Registry.open(path, write=True) as registry, registry.transaction():
+    with Registry.open(path, write=not dry_run) as registry, nullcontext() if dry_run else registry.transaction():
+        known = {row.name: row for row in outcomes.tasks(registry)}
         models = {row.card.name: row for row in registry.models()}
         records = []
         for row in their_tasks:
             rows = [_translated(each, names, models) for each in their_outcomes if each.task == row.name]
-            records.append(_merge_task(registry, row, rows))
+            records.append(_merge_task(registry, row, known.get(row.name), rows, dry_run))
     return records
 
 
-def _would_merge(row: TaskRow, known: TaskRow | None) -> Merged:
+def _merge_task(
+    registry: Registry, row: TaskRow, known: TaskRow | None, rows: Sequence[OutcomeRow], dry_run: bool
+) -> Merged:
+    """Import one task with its outcomes; `known` is this registry's of the same name."""
     label = f"task {row.name}"
-    if known is None:
-        return Merged(label, label, "would add")
-    if _definition(known) != _definition(row):
-        return Merged(label, label, "skipped", (), _DIFFERENT, _RENAME)
-    return Merged(label, label, "would complete")
-
-
-def _merge_task(registry: Registry, row: TaskRow, rows: Sequence[OutcomeRow]) -> Merged:
-    label = f"task {row.name}"
-    known = next((each for each in outcomes.tasks(registry) if each.name == row.name), None)
     if known is not None and _definition(known) != _definition(row):
         return Merged(label, label, "skipped", (), _DIFFERENT, _RENAME)
+    if dry_run:
+        return Merged(label, label, "would add" if known is None else "would complete")
     if known is None:
         outcomes.add_task(registry, row)
     count = outcomes.add_outcomes(registry, rows)

@@ -21,6 +21,7 @@ TFJS = b'{"format":"layers-model","generatedBy":"keras","modelTopology":{"keras_
         (b"\x1c\x00\x00\x00TFL3\x14", "a TensorFlow Lite model"),
         (b"\x89HDF\r\n", "an HDF5 file, as Keras writes it"),
         (b"GGUF\x03", "a GGUF file"),
+        (b"\x93NUMPY\x01", "a single NumPy array"),
     ],
 )
 @pytest.mark.parametrize("scheme", ["onnx", "file"])

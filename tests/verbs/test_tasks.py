@@ -296,8 +296,8 @@ def test_a_registry_of_an_older_version_is_read(tmp_path: Path) -> None:
     shelf.filled(tmp_path / "registry.duckdb", 2)
     with Registry.open(tmp_path / "registry.duckdb", write=True) as registry, registry.transaction():
         for table in ("tasks", "outcomes"):
-            registry._execute(f"DROP TABLE main.{table}")
-        registry._execute("DELETE FROM main.migrations WHERE number >= 6")
+            registry.execute(f"DROP TABLE main.{table}")
+        registry.execute("DELETE FROM main.migrations WHERE number >= 6")
     space = ModelSpace(tmp_path)
     assert list(space.tasks()) == [] == list(space.outcomes())
     with Registry.open(space.path) as registry:
