@@ -212,6 +212,21 @@ def embed(
     return Embedding(blocks, output_shape, time.perf_counter() - started, tuple(notes))
 
 
+def outputs(tap: Tap, x: torch.Tensor, passes: int = 1, first: int = 0) -> torch.Tensor:
+    """T of a batch, (B, ...), detached, without a backward pass; the mean over the passes of a random model.
+
+    Args:
+        tap: as for `embed`.
+        x: (B, C, H, W), preprocessed.
+        passes: as for `embed`.
+        first: index of the first image, on which random numbers depend.
+
+    Raises:
+        EmbeddingError: the model fails, or T is not finite.
+    """
+    return _explained(tap, x, (), {}, passes, first)[1]
+
+
 def _explained(
     tap: Tap,
     x: torch.Tensor,

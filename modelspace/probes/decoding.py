@@ -1,9 +1,10 @@
-"""Decoding any image file to a square 8-bit RGB image in bounded memory."""
+"""Decoding image files to 8-bit RGB in bounded memory: squares for probe sets, whole images for tasks."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,11 +51,30 @@ def read_square(file: Path, size: int) -> np.ndarray:
         ProbeError: the file (named) can't be read. An image with more than `MAX_PIXELS` is refused after its header is
             read, before memory is allocated for it.
     """
+    return _read(file, lambda stream: _square(stream, size))
+
+
+def read_whole(file: Path) -> np.ndarray:
+    """Read an image file as it is: the first frame, upright, on white where transparent, neither cropped nor resized.
+
+    Args:
+        file: in any format that Pillow reads, recognised by its content.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        ProbeError: as `read_square`.
+    """
+    return _read(file, _whole)
+
+
+def _read(file: Path, decode: Callable[[BinaryIO], np.ndarray]) -> np.ndarray:
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
             # Pillow warns of broken metadata, and of sizes below its own limit; this module has its own limit.
             warnings.simplefilter("ignore")
-            return _square(stream, size)
+            return decode(stream)
     except ProbeError as error:
         raise ProbeError(f"the image {file} {error.message}", error.hint) from error
     except FileNotFoundError as error:
@@ -93,6 +113,14 @@ def _square(stream: BinaryIO, size: int) -> np.ndarray:
         left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
         square = rgb.crop((left, top, left + side, top + side))
         return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _whole(stream: BinaryIO) -> np.ndarray:
+    with Image.open(stream) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
+        image.load()
+        return np.asarray(_to_rgb(_upright(image)))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -40,31 +40,31 @@ MAX_IMAGES = 4096
 _CONSTANT = "the features are the same for every image, so the kernel is zero"
 
 
-def reduced(output: torch.Tensor) -> torch.Tensor:
-    """T with at most `MOST` numbers per image, (B, d) float32.
+def reduced(output: torch.Tensor, most: int = MOST) -> torch.Tensor:
+    """T with at most `most` numbers per image, (B, d) float32.
 
     A T that is small enough is flattened. A larger feature map (B, C, H, W) is averaged over the cells of the finest
     grid that fits, at most `GRID` x `GRID`; a larger T of tokens (B, L, D) over runs of neighbouring tokens. If the
-    result is still too large, its elements get random signs and are added up in `MOST` random groups (count sketch,
+    result is still too large, its elements get random signs and are added up in `most` random groups (count sketch,
     Charikar et al., ICALP 2002: inner products are preserved up to noise), the same for every model of that size.
     """
     import torch
     import torch.nn.functional as F
 
     values = output.detach().float()
-    if values[0].numel() > MOST and values.dim() == 4:
-        side = max((n for n in range(1, GRID + 1) if values.shape[1] * n * n <= MOST), default=1)
+    if values[0].numel() > most and values.dim() == 4:
+        side = max((n for n in range(1, GRID + 1) if values.shape[1] * n * n <= most), default=1)
         rows, columns = min(side, values.shape[2]), min(side, values.shape[3])
         values = F.adaptive_avg_pool2d(values, (rows, columns))
-    elif values[0].numel() > MOST and values.dim() == 3:
-        runs = max(1, min(MOST // values.shape[2], values.shape[1]))
+    elif values[0].numel() > most and values.dim() == 3:
+        runs = max(1, min(most // values.shape[2], values.shape[1]))
         values = F.adaptive_avg_pool1d(values.transpose(1, 2), runs)
     values = values.flatten(1)
-    if values.shape[1] > MOST:
+    if values.shape[1] > most:
         generator = torch.Generator().manual_seed(0)
-        bucket = torch.randint(MOST, (values.shape[1],), generator=generator).to(values.device)
+        bucket = torch.randint(most, (values.shape[1],), generator=generator).to(values.device)
         sign = (torch.randint(0, 2, (values.shape[1],), generator=generator) * 2 - 1).to(values)
-        values = values.new_zeros(len(values), MOST).index_add_(1, bucket, values * sign)
+        values = values.new_zeros(len(values), most).index_add_(1, bucket, values * sign)
     return values
 
 
