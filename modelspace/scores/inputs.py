@@ -116,6 +116,29 @@ def standardised(features: ArrayLike) -> Array:
     return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0)
 
 
+def standardised_with(features: ArrayLike, asked: ArrayLike) -> tuple[Array, Array]:
+    """Features standardised as by `standardised`, and new ones by the same means and deviations.
+
+    Args:
+        features: (n, d).
+        asked: (m, d); m may be 0.
+
+    Raises:
+        UsageError: as `checked`; the two have another number of columns.
+    """
+    values = checked(features)
+    new = np.asarray(asked, dtype=np.float64)
+    if new.ndim != 2 or new.shape[1] != values.shape[1]:
+        raise UsageError(f"features of shape {values.shape} say nothing about features of shape {new.shape}")
+    if not (np.abs(new) < LARGEST).all():
+        raise UsageError("features hold a value that is not finite", "look at the image and the layer that gave it")
+    mean = values.mean(axis=0)
+    deviation = np.sqrt(((values - mean) ** 2).mean(axis=0))
+    varies = deviation > CONSTANT * np.abs(values).max(axis=0)
+    scale = np.where(varies, deviation, 1.0)
+    return np.where(varies, (values - mean) / scale, 0.0), np.where(varies, (new - mean) / scale, 0.0)
+
+
 def centred(features: ArrayLike) -> Array:
     """(n, d) with mean 0 in each column; exactly 0 where a column is constant (see `CONSTANT`)."""
     values = checked(features)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
-from modelspace.scores.inputs import Array, Classes, classes, standardised
+from modelspace.scores.inputs import Array, Classes, classes, standardised, standardised_with
 from modelspace.scores.spectrum import spectrum
 
 #: Weight of the images against the penalty.
@@ -36,10 +36,12 @@ class HeldOut:
     Attributes:
         correct: (n,) bool, whether the most likely class is the image's.
         log_losses: (n,) -log p(y_i | x_i) in nats; p is at least 1e-12.
+        chances: (n, k) probabilities of the k classes that occur.
     """
 
     correct: NDArray[np.bool_]
     log_losses: Array
+    chances: Array
 
 
 def score(features: ArrayLike, labels: ArrayLike, *, c: float = C, folds: int = FOLDS, seed: int = 0) -> float:
@@ -73,7 +75,32 @@ def held_out(features: ArrayLike, labels: ArrayLike, *, c: float = C, folds: int
         out = fold == number
         chances[out] = _predict(coordinates[~out], numbers[~out], coordinates[out], chances.shape[1], c)
     own = chances[np.arange(len(table)), numbers]
-    return HeldOut(chances.argmax(axis=1) == numbers, -np.log(np.maximum(own, 1e-12)))
+    return HeldOut(chances.argmax(axis=1) == numbers, -np.log(np.maximum(own, 1e-12)), chances)
+
+
+def predict(features: ArrayLike, labels: ArrayLike, asked: ArrayLike, *, c: float = C) -> Array:
+    """Probabilities of the classes for new images, from a readout of all the images given.
+
+    Args:
+        features: (n, d).
+        labels: (n,) integers.
+        asked: (m, d), standardised as `features` are.
+        c: as in `held_out`.
+
+    Returns:
+        (m, k) for the k classes that occur in `labels`, in their order.
+
+    Raises:
+        UsageError: see `held_out`.
+    """
+    table, new = standardised_with(features, asked)
+    numbers = classes(labels, len(table))
+    scale = np.sqrt(max(int((table != 0).any(axis=0).sum()), 1))
+    left, values = spectrum(table)
+    if not len(values):
+        return _predict(np.zeros((len(table), 1)), numbers, np.zeros((len(new), 1)), int(numbers.max()) + 1, c)
+    directions = table.T @ (left / np.sqrt(values))
+    return _predict(table @ directions / scale, numbers, new @ directions / scale, int(numbers.max()) + 1, c)
 
 
 def stratified(numbers: Classes, folds: int, seed: int) -> Classes:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
-from modelspace.scores.inputs import Array, classes, kind, standardised, targets
+from modelspace.scores.inputs import Array, classes, kind, standardised, standardised_with, targets
 from modelspace.scores.spectrum import spectrum
 
 #: λ in units of the mean squared norm of the standardised features (the number of those that vary).
@@ -104,6 +104,36 @@ def leave_one_out(
         correct = predictions.argmax(axis=1) == classes(labels, len(table))
     value = 1.0 - float(errors.sum() / baseline.sum())
     return Readout(value, float(best), predictions, errors, baseline, weights, correct)
+
+
+def predict(features: ArrayLike, labels: ArrayLike, asked: ArrayLike, *, penalty: float) -> Array:
+    """Predictions of the readout of all images for new ones.
+
+    Args:
+        features: (n, d).
+        labels: (n,) integers for classes, floats for regression.
+        asked: (m, d), standardised as `features` are.
+        penalty: λ, above 0, in units of the mean squared norm of the features, as `Readout.penalty`.
+
+    Returns:
+        (m, k) for the k classes that occur in `labels`, in their order; (m, 1) for regression.
+
+    Raises:
+        UsageError: see `leave_one_out`; the new features have another width.
+    """
+    if not penalty > 0:
+        raise UsageError(f"ridge penalties must be above zero, not {penalty}")
+    table, new = standardised_with(features, asked)
+    expected = targets(labels, len(table))
+    mean = expected.mean(axis=0)
+    left, values = spectrum(table)
+    if math.isinf(penalty) or not len(values):
+        return np.tile(mean, (len(new), 1))
+    ridge = penalty * values.sum() / len(table)
+    # w = Xᵀ U diag(1 / (s² + λ)) Uᵀ (y - ȳ), with Xᵀ U = V diag(s).
+    weights = table.T @ (left @ ((left.T @ (expected - mean)) / (values + ridge)[:, None]))
+    result: Array = new @ weights + mean
+    return result
 
 
 @dataclass(frozen=True)

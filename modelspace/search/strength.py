@@ -14,8 +14,8 @@ was measured: with λ = σ_e² / σ_a² and n rows,
 
 Variances and row effects are found by expectation maximisation (Dempster, Laird & Rubin, JRSS B 1977). One training
 that broke down must not decide what a spread is: μ_r and s_r are the median and the interquartile range, and scores
-further than `FURTHEST` spreads from the median count as that far. On nine published tables this agrees with the held-out
-task better than the mean and the standard deviation do (docs/lab-book/search.md).
+further than `FURTHEST` spreads from the median count as that far. On nine published tables this agrees with the
+held-out task better than the mean and the standard deviation do (docs/lab-book/search.md).
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ _QUARTILES_NEED = 8
 #: Interquartile range of a normal distribution of standard deviation 1.
 _NORMAL_RANGE = 1.349
 
+#: Half-width of the 80% interval of a normal distribution, in standard deviations; what it is replaced by must be
+#: measured on at least so many scores, and stay in this range.
+_NORMAL_80, _RATIOS_NEED, _REACH = 1.2816, 30, (0.9, 2.0)
+
 #: Variances that are assumed as if they had been seen in this many measurements, so that few outcomes give neither 0
 #: nor infinity: strength and its deviation on a task explain half of the spread each.
 _PSEUDO, _HALF = 4.0, 0.5
@@ -56,6 +60,8 @@ class Strength:
         counts: (M,) rows in which the model was measured.
         row_means: (R,) score of a model of strength 0 in each row, in the row's unit; NaN in a row without a score.
         row_spreads: (R,) spread of the rows' models, in the row's unit; NaN with fewer than two scores.
+        reach: half-width of an 80% interval of a new score, in standard deviations: the quantile of the deviations of
+            each row's scores from what the other rows predict, 1.28 if there are too few.
     """
 
     mean: Array
@@ -64,6 +70,7 @@ class Strength:
     counts: NDArray[np.intp]
     row_means: Array
     row_spreads: Array
+    reach: float
 
     @property
     def is_informed(self) -> bool:
@@ -96,7 +103,8 @@ def strength(scores: ArrayLike, known: ArrayLike | None = None) -> Strength:
         z = np.where(inside, ((table - means[:, None]) / spreads[:, None]).clip(-FURTHEST, FURTHEST), 0.0)
     counts = inside.sum(axis=0)
     mean, variance, deviation, offsets = _expectation_maximisation(z, inside, hint)
-    return Strength(mean, variance, deviation, counts, means + offsets * np.where(usable, spreads, 0.0), spreads)
+    reach = _reach(np.where(inside, z - offsets[:, None], np.nan), mean, variance, deviation)
+    return Strength(mean, variance, deviation, counts, means + offsets * np.where(usable, spreads, 0.0), spreads, reach)
 
 
 def _expectation_maximisation(z: Array, inside: NDArray[np.bool_], hint: Array) -> tuple[Array, Array, float, Array]:
@@ -123,6 +131,19 @@ def _expectation_maximisation(z: Array, inside: NDArray[np.bool_], hint: Array) 
         targets = np.where(seen, mean, 0.0)
         slope = float(hint @ targets) / (float((hint**2)[seen].sum()) + _PSEUDO)
     return mean, variance, of_deviation, offsets
+
+
+def _reach(z: Array, mean: Array, variance: Array, deviation: float) -> float:
+    """See `Strength.reach`; z is NaN where not measured."""
+    # Without its own row, a mean over n rows with pseudo-count λ moves by the row's gap times 1 / (n + λ - 1).
+    weight = variance / deviation  # 1 / (n + λ)
+    gaps = (z - mean) / (1 - weight)
+    spread = np.sqrt(deviation + deviation * weight / (1 - weight))
+    ratios = np.abs(gaps / spread)
+    ratios = ratios[np.isfinite(ratios)]
+    if len(ratios) < _RATIOS_NEED:
+        return _NORMAL_80
+    return float(np.clip(np.quantile(ratios, 0.8), *_REACH))
 
 
 def _standardised(values: Array) -> Array:

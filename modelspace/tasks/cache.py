@@ -53,7 +53,7 @@ class FeatureCache:
 
     def put(self, images: Sequence[str], features: np.ndarray) -> None:
         """Keep the features of some images, (n, d), in a file of their own."""
-        self._rows |= {digest: row for digest, row in zip(images, features, strict=True)}
+        self._rows |= dict(zip(images, features, strict=True))
         if self._folder is None:
             return
         with contextlib.suppress(OSError):
