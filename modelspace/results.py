@@ -309,6 +309,101 @@ class OutcomeInfo:
 
 
 @dataclass(frozen=True)
+class Prospect:
+    """What to expect of a model on a task, as a flat record.
+
+    `score` is in the task's metric, with an 80% interval from `low` to `high`; all three are None where nothing tells
+    on which level the task's scores lie. `basis` says what that rests on: "measured", "held-out" (a readout on a few
+    images of the task), "outcomes" (of other tasks), "effective rank" (of the stored kernel) or "size", and `why` the
+    same in words. `stands_for` names near-copies that need no try of their own.
+    """
+
+    rank: int
+    name: str
+    score: float | None
+    low: float | None
+    high: float | None
+    basis: str
+    why: str
+    stands_for: tuple[str, ...]
+    task: str | None
+    architecture: str
+    parameters: int
+    uri: str
+
+
+class Prospects(Records[Prospect]):
+    """The models in the order in which they are worth trying, the most promising first.
+
+    Attributes:
+        target: name of the task.
+        metric: of its scores.
+        notes: for the user; the first says what the order rests on.
+    """
+
+    def __init__(self, records: Sequence[Prospect], target: str, metric: str, notes: Sequence[str] = ()) -> None:
+        super().__init__(records, Prospect)
+        self.target, self.metric, self.notes = target, metric, tuple(notes)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a model did in a search, as a flat record.
+
+    `stage` is "finalist" (it saw all training images), "dropped" (after a round) or "failed"; `images` counts the
+    training images that it saw. `held_out` is the task's metric on these, each predicted by a readout of the others;
+    `score` the metric on the test images, with a 95% interval from `low` to `high` over them. `tied`: the data do not
+    tell it apart from the winner. `seconds` is the wall time of all its measurements, and `note` says why it failed or
+    was dropped.
+    """
+
+    rank: int
+    name: str
+    stage: str
+    images: int
+    held_out: float | None
+    score: float | None
+    low: float | None
+    high: float | None
+    tied: bool
+    seconds: float
+    note: str
+
+
+class Trials(Records[Trial]):
+    """The result of a search, the best model first.
+
+    Attributes:
+        target: name of the task.
+        metric: of its scores.
+        how: how the finalists were measured.
+        n_forwarded: images that went through models, summed over models; those whose features were cached count.
+        n_test: number of test images.
+        notes: for the user.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Trial],
+        target: str,
+        metric: str,
+        how: str,
+        n_forwarded: int,
+        n_test: int,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(records, Trial)
+        self.target, self.metric, self.how, self.notes = target, metric, how, tuple(notes)
+        self.n_forwarded, self.n_test = n_forwarded, n_test
+
+    @property
+    def winner(self) -> Trial | None:
+        """The model to start from; None if all failed."""
+        first = self[0] if len(self) else None
+        return first if first is not None and first.stage == "finalist" else None
+
+
+@dataclass(frozen=True)
 class ProbeInfo:
     """A probe set, as a flat record. `n_images` is None for rendered sets, which have any number of images."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, NotFoundError
+from modelspace.errors import BusyError, NotFoundError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry
 from modelspace.results import (
@@ -31,9 +31,11 @@ from modelspace.results import (
     Outcome,
     OutcomeInfo,
     ProbeInfo,
+    Prospects,
     Records,
     SpaceInfo,
     TaskInfo,
+    Trials,
 )
 from modelspace.spaces import affinity as affinities
 from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_blend, create_spaces, create_standard
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.manifest import Entry
     from modelspace.verbs.pictures.figures import Clustered
+    from modelspace.verbs.try_task import OnStep
 
 
 class ModelSpace:
@@ -996,6 +999,88 @@ class ModelSpace:
         from modelspace.verbs import tasks
 
         return tasks.measured(self.path, task, model)
+
+    def prospects(self, task: str, k: int = 5, *, where: str | None = None, space: str | None = None) -> Prospects:
+        """What to expect of the models on a task, the most promising first; no model is run.
+
+        Measured scores stand as they are. Others are predicted with an 80% interval: from what was measured on this
+        task, and from the models' outcomes on other tasks (`modelspace.search.prediction`). Without any outcome the
+        order is that of the effective rank of the stored kernels, and there is no score.
+
+        Args:
+            task: name of the task.
+            k: how many models to return, at most.
+            where: SQL condition on the models, for example "parameters < 1e7".
+            space: whose affinities tell near-copies; default: the default space.
+
+        Raises:
+            NotFoundError: there is no such task or space.
+            UsageError: k is below 1, or no model meets the condition.
+        """
+        from modelspace.verbs import prospects
+
+        return prospects.prospects(self.path, task, k, where=where, space=space)
+
+    def suggest(self, task: str, n: int = 1, *, where: str | None = None, space: str | None = None) -> Prospects:
+        """The models to try next on a task, and why; then `observe` what came out.
+
+        As `prospects`, without the models that were measured on the task and without near-copies of others. In a
+        registry of 500 models or more without any outcome the middles of clusters come first, then the neighbours of
+        the best.
+
+        Args:
+            task: name of the task.
+            n: how many to suggest, at most.
+            where: as in `prospects`.
+            space: as in `prospects`.
+
+        Raises:
+            NotFoundError: there is no such task or space.
+            UsageError: n is below 1, or no model meets the condition.
+        """
+        from modelspace.verbs import prospects
+
+        return prospects.suggest(self.path, task, n, where=where, space=space)
+
+    def try_task(
+        self,
+        task: str,
+        *,
+        budget: int | None = None,
+        progress: Progress | None = None,
+        on_step: OnStep | None = None,
+        **options: Any,
+    ) -> Trials:
+        """Run models on a task's images and find the one to start from.
+
+        All models see the first 60 training images, the better half 120, and the last three all of them
+        (`modelspace.search.race`). A model's features are computed once and cached. Choices are made by held-out
+        predictions of training images; the score of a finalist is that on the test images, which no choice sees. What
+        is measured is stored as outcomes at once; an interrupted search goes on where it was.
+
+        Args:
+            task: name of the task; it needs data.
+            budget: how many models to run; default: all, at most 100.
+            progress: called with (images read, total images) while the data are read.
+            on_step: called before each measurement with (round, number of rounds, model, models done, models of the
+                round, images).
+            options: the other attributes of `modelspace.verbs.try_task.Search`.
+
+        Raises:
+            NotFoundError: there is no such task, or its data are gone.
+            UsageError: the task has no data, its metric can't be computed, or an option is out of range.
+            ConflictError: the data changed since the task was registered.
+            ModelspaceError: more than 1% of the images can't be read.
+        """
+        from modelspace.verbs.try_task import Search, try_task
+
+        try:
+            search = Search(budget=budget, **options)
+        except TypeError as error:
+            raise UsageError(
+                f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
+            ) from None
+        return try_task(self.path, task, search, progress=progress, on_step=on_step)
 
     def rebuild(
         self,

@@ -33,6 +33,8 @@ COMMANDS = (
     "rename",
     "tag",
     "task",
+    "suggest",
+    "try",
     "observe",
     "outcomes",
     "spaces",

@@ -10,7 +10,7 @@ import typer
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.groups import Loading, grouped
-from modelspace.cli.messages import note, now, say
+from modelspace.cli.messages import note, now, say, suggest
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
@@ -21,20 +21,33 @@ modelspace nearest curvature -k 10 --where "task <> 'curvature' AND parameters <
 modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5
 modelspace nearest curvature --space saliency --format json
 modelspace nearest curvature --space paper --hubs csls
+modelspace nearest --task flowers -k 10
 """
 
 
 @grouped
 def command(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="NAME_OR_URI",
+            metavar="[NAME_OR_URI]",
+            show_default=False,
             autocompletion=completion.models,
             help="Name of a registered model, or the address of another one.",
         ),
-    ],
+    ] = None,
     *,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            show_default=False,
+            autocompletion=completion.tasks,
+            help="Instead of a model, a task ('modelspace task add'): rank by the expected score, with an 80% "
+            "interval.",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", help="Number of neighbours.")] = 5,
     where: options.Where = None,
     space: options.Space = None,
@@ -58,12 +71,22 @@ def command(
         **loading.arguments(),
         **options.given(batch_size=batch_size, device=device if device != "auto" else None),
     }
+    ranking_options = options.given(hubs=hubs, rerank=rerank)
+    if task is not None:
+        if model is not None or run_options or ranking_options:
+            raise UsageError(
+                "--task ranks the registered models by what is known of them on a task",
+                f"modelspace nearest --task {task}",
+            )
+        _print_prospects(open_space(home).prospects(task, k, where=where, space=space), format, quiet)
+        return
+    if model is None:
+        raise UsageError("the name of a model is needed, or --task", "example: modelspace nearest curvature")
     if run_options and ":" not in model:
         raise UsageError(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",
             "these options are for loading a model from its address, for example zoo:curvature",
         )
-    ranking_options = options.given(hubs=hubs, rerank=rerank)
     with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
         ranking = open_space(home).nearest(
             model,
@@ -82,6 +105,17 @@ def command(
         say(f"no other model in space {ranking.space}" + (" matches the condition" if where else ""), quiet=quiet)
     else:
         _print_ranking(ranking)
+
+
+def _print_prospects(prospects: Any, format: Format, quiet: bool) -> None:
+    if format is not Format.table:
+        note(prospects.notes, quiet=quiet)
+        print_records(prospects, format)
+        return
+    from modelspace.cli.prospects import print_prospects
+
+    print_prospects(f"models for task {prospects.target}, the most promising first", prospects)
+    suggest(f"modelspace try {prospects.target} --budget 8", quiet=quiet)
 
 
 def _print_ranking(ranking: Any) -> None:

@@ -56,6 +56,23 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Readings:
+    """What models showed on the first images of a task.
+
+    Attributes:
+        values: (M,) held-out scores on the line, of a variance of `NOISE` / n around those on all images; NaN where
+            there is none.
+        n_images: number of images n.
+        counts: (M,) bool, whether the reading is the model's longest: a shorter one saw the first of the same images,
+            says nothing new of the model, but tells the others what its score means.
+    """
+
+    values: Array
+    n_images: int
+    counts: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Scores of M models on a task.
 
@@ -76,7 +93,7 @@ class Prediction:
 def predict(
     strength: Strength,
     measured: Array,
-    readings: Sequence[tuple[Array, int]] = (),
+    readings: Sequence[Readings] = (),
     comparable: NDArray[np.bool_] | None = None,
 ) -> Prediction:
     """Predict the score of every model.
@@ -84,13 +101,14 @@ def predict(
     Args:
         strength: of the M models, from other tasks.
         measured: (M,) scores on this task, on the line, NaN where not measured.
-        readings: what models showed on a few images of this task: (M,) held-out scores, NaN where none, with the number
-            of images.
+        readings: what models showed on a few images of this task.
         comparable: (R,) which rows of the strength's table are in this task's kind of unit; default: all.
     """
     order, variance = strength.mean.copy(), strength.variance + strength.deviation
-    for values, n_images in readings:
-        order, variance = _sharpened(order, variance, values, NOISE / max(n_images, 1))
+    first, around = order, variance
+    for each in readings:
+        sharper, certain = _sharpened(first, around, each)
+        order, variance = np.where(each.counts, sharper, order), np.where(each.counts, certain, variance)
     level = _level(strength, measured, order, variance, comparable)
     if level is None:
         nothing = np.full(len(order), np.nan)
@@ -107,14 +125,16 @@ def predict(
     return Prediction(order, variance, mean, mean - half, mean + half)
 
 
-def _sharpened(order: Array, variance: Array, values: Array, noise: float) -> tuple[Array, Array]:
-    """The expectation after a reading of variance `noise` around the truth, where there is one."""
-    seen = np.isfinite(values)
-    spread = float(values[seen].std()) if seen.sum() >= _FEWEST else 0.0
+def _sharpened(order: Array, variance: Array, readings: Readings) -> tuple[Array, Array]:
+    """The expectations of the models that were read, after the reading."""
+    seen = np.isfinite(readings.values)
+    spread = float(readings.values[seen].std()) if seen.sum() >= _FEWEST else 0.0
     if spread == 0.0:
         return order, variance
+    noise = NOISE / max(readings.n_images, 1)
     # The models that were read are taken to be as strong on average as expected.
-    shown = order[seen].mean() + (values - values[seen].mean()) / spread * math.sqrt(1 + noise)
+    middle = readings.values[seen].mean()
+    shown = order[seen].mean() + (readings.values - middle) / spread * math.sqrt(1 + noise)
     precision = 1 / variance + 1 / noise
     sharper = (order / variance + np.where(seen, shown, 0.0) / noise) / precision
     return np.where(seen, sharper, order), np.where(seen, 1 / precision, variance)

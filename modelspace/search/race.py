@@ -36,7 +36,15 @@ NOISE = 40.0
 
 
 class ModelFailedError(Exception):
-    """A measurement that failed because of the model; the search goes on without it."""
+    """A measurement that failed because of the model; the search goes on without it.
+
+    Attributes:
+        by_model: False if the model could not even be loaded, which says nothing of how it does on the data.
+    """
+
+    def __init__(self, message: str, by_model: bool = True) -> None:
+        super().__init__(message)
+        self.by_model = by_model
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,14 @@ class Reading:
 
     Attributes:
         value: higher is better; comparable between models on the same images.
-        errors: (n,) error of each image, lower is better.
-        seconds: that measuring it took.
+        errors: (n,) error of each image, lower is better, `value` falls with their mean; None if only a total is known.
+        mistakes: (n,) error of each image in the terms of the user: 1 if it is classified wrongly. Two finalists that
+            differ in `errors` alone can't be told apart. Default: as `errors`.
     """
 
     value: float
-    errors: Array
-    seconds: float = 0.0
+    errors: Array | None = None
+    mistakes: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Standing:
         model: its name.
         n_images: images that it has seen.
         reading: its last reading.
-        stage: "finalist"; "dropped" after a round; "failed".
+        stage: "finalist"; "dropped" after a round; "failed"; "not loaded".
         surely_worse: whether it was dropped because its errors are surely above the leader's.
         why: of a failure.
     """
@@ -95,7 +104,7 @@ class Race:
     Attributes:
         standings: all models that were run, the best first: finalists by their value on all images, then those that
             were dropped, the last to go first, then those that failed.
-        tied: names of finalists whose errors are not surely above the winner's.
+        tied: names of finalists whose mistakes are not surely more, or surely fewer, than the winner's.
         n_forwarded: images forwarded, summed over models.
     """
 
@@ -125,6 +134,7 @@ def race(
     rounds: Sequence[int] = ROUNDS,
     finalists: int = FINALISTS,
     expected: Mapping[str, Expected] | None = None,
+    final: Callable[[str], Reading] | None = None,
     on_step: OnStep | None = None,
 ) -> Race:
     """Find the best of some models.
@@ -136,6 +146,7 @@ def race(
         rounds: numbers of images of the rounds before the last, rising; those above half of `n_images` are left out.
         finalists: number of models that see all images.
         expected: what outcomes of other tasks let expect of each model.
+        final: measures a finalist; default: as `measure` does, on all images.
         on_step: called before each measurement.
 
     Raises:
@@ -162,18 +173,19 @@ def race(
         leader = order[0]
         left = []
         for place, model in enumerate(order):
-            worse = model != leader and is_surely_worse(readings[model].errors, readings[leader].errors)
+            worse = model != leader and _is_worse(readings[model], readings[leader])
             if place < kept and not (worse and not expected):
                 left.append(model)
             seen[model] = Standing(model, size, readings[model], "dropped", worse)
-    last = _round(left, measure, n_images, (len(sizes) + 1, len(sizes) + 1), seen, on_step) if left else {}
+    whole = measure if final is None else lambda model, _: final(model)
+    last = _round(left, whole, n_images, (len(sizes) + 1, len(sizes) + 1), seen, on_step) if left else {}
     result.n_forwarded += _new_images(last, n_images, sizes[-1] if sizes else 0)
-    final = _finalists(last, n_images)
-    result.tied = tuple(standing.model for standing in final[1:] if not standing.surely_worse)
+    ranked = _finalists(last, n_images)
+    result.tied = tuple(each.model for each in ranked[1:] if _is_tied(last[each.model], last[ranked[0].model]))
     dropped = [standing for standing in seen.values() if standing.stage == "dropped" and standing.model not in last]
     dropped.sort(key=lambda standing: (-standing.n_images, -(standing.reading.value if standing.reading else 0.0)))
-    failed = [standing for standing in seen.values() if standing.stage == "failed"]
-    result.standings = [*final, *dropped, *failed]
+    failed = [standing for standing in seen.values() if standing.stage in ("failed", "not loaded")]
+    result.standings = [*ranked, *dropped, *failed]
     return result
 
 
@@ -182,9 +194,19 @@ def _finalists(readings: Mapping[str, Reading], n_images: int) -> list[Standing]
     order = _order(readings, {model: reading.value for model, reading in readings.items()})
     standings = []
     for model in order:
-        worse = model != order[0] and is_surely_worse(readings[model].errors, readings[order[0]].errors)
+        worse = model != order[0] and _is_worse(readings[model], readings[order[0]])
         standings.append(Standing(model, n_images, readings[model], "finalist", worse))
     return standings
+
+
+def _is_worse(reading: Reading, leader: Reading) -> bool:
+    return reading.errors is not None and leader.errors is not None and is_surely_worse(reading.errors, leader.errors)
+
+
+def _is_tied(reading: Reading, winner: Reading) -> bool:
+    mistakes = reading.errors if reading.mistakes is None else reading.mistakes
+    others = winner.errors if winner.mistakes is None else winner.mistakes
+    return mistakes is not None and others is not None and difference_interval(mistakes, others)[0] <= 0
 
 
 def is_surely_worse(errors: Array, of_leader: Array, confidence: float = CONFIDENCE) -> bool:
@@ -226,11 +248,14 @@ def _round(
             on_step(*number, model, done, len(models), size)
         try:
             reading = measure(model, size)
-            if not (math.isfinite(reading.value) and np.isfinite(reading.errors).all()):
+            if not (
+                math.isfinite(reading.value) and np.isfinite(0.0 if reading.errors is None else reading.errors).all()
+            ):
                 raise ModelFailedError("its score is not finite")
         except ModelFailedError as error:
             before = seen.get(model)
-            seen[model] = Standing(model, before.n_images if before else 0, None, "failed", why=str(error))
+            stage = "failed" if error.by_model else "not loaded"
+            seen[model] = Standing(model, before.n_images if before else 0, None, stage, why=str(error))
         else:
             readings[model] = reading
     return readings

@@ -29,12 +29,14 @@ class HeldOut:
         value: of the readout, comparable between networks on the same images; higher is better.
         predictions: (n, k) scores of the classes, or (n, 1) numbers.
         errors: (n,) error of each image, lower is better; `value` falls with their mean.
+        mistakes: (n,) 1 for an image of another class than predicted, else 0; for regression as `errors`.
         fitted: settings that the held-out errors chose, for `Readout.test`.
     """
 
     value: float
     predictions: Array
     errors: Array
+    mistakes: Array
     fitted: Mapping[str, float]
 
 
@@ -59,7 +61,8 @@ class Readout:
 
 def _ridge_held_out(features: Array, labels: ArrayLike) -> HeldOut:
     left_out = ridge.leave_one_out(features, labels)
-    return HeldOut(left_out.score, left_out.predictions, left_out.errors, {"penalty": left_out.penalty})
+    mistakes = left_out.errors if left_out.correct is None else 1.0 - left_out.correct
+    return HeldOut(left_out.score, left_out.predictions, left_out.errors, mistakes, {"penalty": left_out.penalty})
 
 
 def _ridge_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mapping[str, float]) -> Array:
@@ -68,7 +71,7 @@ def _ridge_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mappin
 
 def _logistic_held_out(features: Array, labels: ArrayLike) -> HeldOut:
     folds = logistic.held_out(features, labels)
-    return HeldOut(-float(folds.log_losses.mean()), folds.chances, folds.log_losses, {})
+    return HeldOut(-float(folds.log_losses.mean()), folds.chances, folds.log_losses, 1.0 - folds.correct, {})
 
 
 def _logistic_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mapping[str, float]) -> Array:

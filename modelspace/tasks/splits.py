@@ -28,7 +28,7 @@ class Split:
     Attributes:
         train: numbers of the training images, in the order in which a search looks at them: every beginning of it is
             balanced over the classes (`spending_order`).
-        test: numbers of the held-out images, which no choice sees.
+        test: numbers of the held-out images, which no choice sees, in random order.
     """
 
     train: tuple[int, ...]
@@ -63,7 +63,10 @@ def split(images: LabelledImages, seed: int, first: int = 60, test_share: float 
         test += numbers[:held_out]
         train[label] = numbers[held_out:]
     order = sorted(train, key=lambda label: _place(seed, str(label)))
-    return Split(tuple(spending_order([train[label] for label in order], first)), tuple(sorted(test)))
+    return Split(
+        tuple(spending_order([train[label] for label in order], first)),
+        tuple(sorted(test, key=lambda k: _place(seed, images.hashes[k]))),
+    )
 
 
 def spending_order(members: Sequence[Sequence[int]], first: int) -> list[int]:

@@ -1,0 +1,145 @@
+"""The command ``modelspace try``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from modelspace.cli import completion, figures, options
+from modelspace.cli.formats import Format, print_records
+from modelspace.cli.messages import note, suggest
+from modelspace.cli.opening import open_space
+from modelspace.cli.progress import progress_bar
+from modelspace.cli.spelling import in_flags
+from modelspace.errors import UsageError
+
+EXAMPLES = """
+modelspace try flowers
+modelspace try flowers --budget 8
+modelspace try flowers --where "parameters < 3e7" --how logistic
+modelspace try flowers --rounds 120,240 --finalists 5 --format json
+"""
+
+
+def command(
+    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")],
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            "--budget",
+            metavar="N",
+            show_default=False,
+            help="Number of models to run, the most promising first. Default: all, at most 100.",
+        ),
+    ] = None,
+    how: Annotated[
+        str | None,
+        typer.Option(
+            "--how",
+            metavar="ridge|logistic",
+            show_default=False,
+            help="Readout that models are measured with. Default: ridge.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        str | None,
+        typer.Option(
+            "--rounds",
+            metavar="N,N",
+            show_default=False,
+            help="Training images that all models see, then the better half, before the last see all. Default: 60,120.",
+        ),
+    ] = None,
+    finalists: Annotated[
+        int | None,
+        typer.Option(
+            "--finalists", metavar="N", show_default=False, help="Models that see all training images. Default: 3."
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            metavar="N",
+            show_default=False,
+            help="At most so many training images, and test images; 0 for all. Default: 2000.",
+        ),
+    ] = None,
+    where: options.Where = None,
+    space: options.Space = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
+    home: options.Home = None,
+    format: options.FormatOption = Format.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run models on a task's images, and say which one to start from.
+
+    All models see a few training images, the better half more, the last three all of them; their readouts are then
+    tested on images that were held out. What was measured is kept ('modelspace outcomes'), features are cached, and
+    after an interruption the same command goes on.
+    """
+    arguments: dict[str, Any] = options.given(
+        budget=budget,
+        how=how,
+        rounds=None if rounds is None else _numbers(rounds),
+        finalists=finalists,
+        images=images,
+        where=where,
+        space=space,
+        batch_size=batch_size,
+        device=device if device != "auto" else None,
+    )
+    opened = open_space(home)
+    with progress_bar(f"trying models on {task}", "models", quiet=quiet) as progress:
+        trials = opened.try_task(task, on_step=None if progress is None else _step(progress), **arguments)
+    if format is not Format.table:
+        note(trials.notes, quiet=quiet)
+        print_records(trials, format)
+        return
+    _print(trials)
+    if trials.winner is not None:
+        suggest(f"modelspace show {trials.winner.name}", quiet=quiet)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--rounds {text} are not numbers of images", "example: --rounds 60,120") from None
+
+
+def _step(progress: Any) -> Any:
+    """One bar over all rounds would need the number of models of later rounds, so each round has its own."""
+
+    def step(number: int, rounds: int, model: str, done: int, total: int, n_images: int) -> None:
+        progress(done, total)
+
+    return step
+
+
+def _print(trials: Any) -> None:
+    from modelspace.cli import tables
+    from modelspace.cli.prospects import number
+    from modelspace.cli.tables import Column
+
+    mark = tables.tie()
+    metric = trials.metric
+    columns = [
+        Column("rank", lambda row: str(row.rank), right=True),
+        Column(" ", lambda row: mark if row.tied else ""),
+        Column("model", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column(metric, lambda row: number(row.score), right=True),
+        Column("95% interval", lambda row: "" if row.low is None else f"{number(row.low)}..{number(row.high)}", rank=1),
+        Column("held out", lambda row: number(row.held_out), right=True, rank=2),
+        Column("images", lambda row: str(row.images), right=True, rank=3),
+        Column("stage", lambda row: row.stage, rank=4),
+        Column("seconds", lambda row: figures.seconds(row.seconds), right=True, rank=5),
+        Column("note", lambda row: row.note, rank=6, optional=True, fold=True, least=20),
+    ]
+    footnotes = [f"{metric}: on {trials.n_test} test images that no choice has seen; held out: on the training images"]
+    if any(row.tied for row in trials):
+        footnotes.append(f"{mark} these data can't tell it apart from the first (95%)")
+    tables.print_line(f"task {trials.target}: {len(trials)} models, {trials.n_forwarded:,} images forwarded")
+    tables.print_table(columns, trials, footnotes=[*footnotes, *map(in_flags, trials.notes)])
