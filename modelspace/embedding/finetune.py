@@ -296,10 +296,10 @@ class _Network:
 
     def parameters(self) -> list[nn.Parameter]:
         """The model's parameters, with gradients on; none if T depends on none of them."""
-        found = [each for each in self.module.parameters() if each.is_floating_point() or each.is_complex()]
-        for parameter in found:
+        trainable = [each for each in self.module.parameters() if each.is_floating_point() or each.is_complex()]
+        for parameter in trainable:
             parameter.requires_grad_(True)
-        return found if found and self._pooled([0]).requires_grad else []
+        return trainable if trainable and self._pooled([0]).requires_grad else []
 
     def outputs(self, numbers: Sequence[int]) -> Tensor:
         """(b, n_outputs) of the head, in the caller's gradient mode."""

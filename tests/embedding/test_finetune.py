@@ -37,8 +37,8 @@ def colour_blind(seed: int = 0) -> nn.Module:
     """A small classifier that looks at red alone, with a batch norm that green images would upset."""
     net = tiny.net(seed)
     with torch.no_grad():
-        net.conv1.weight[:, 1:] = 0  # type: ignore[index, union-attr]
-    net.conv2 = nn.Sequential(net.conv2, nn.BatchNorm2d(6))  # type: ignore[arg-type]
+        net.conv1.weight[:, 1:] = 0
+    net.conv2 = nn.Sequential(net.conv2, nn.BatchNorm2d(6))
     return net
 
 
@@ -49,7 +49,7 @@ def tuned(module: nn.Module, labels: np.ndarray, images: object = None, **option
     with prepared(request, np.stack(known[:4:2])) as model:
         return finetune(
             model,
-            known if images is None else images,  # type: ignore[arg-type]
+            known if images is None else images,
             labels,
             **{"metric": "accuracy", **PARTS, **FAST, **options},
         )
@@ -103,10 +103,10 @@ def test_random_states_are_restored() -> None:
 
 def test_the_model_is_unchanged() -> None:
     net = colour_blind().train()
-    net.fc.weight.requires_grad_(False)  # type: ignore[union-attr, operator]
-    net.conv1.weight.grad = torch.ones_like(net.conv1.weight)  # type: ignore[arg-type, union-attr]
+    net.fc.weight.requires_grad_(False)
+    net.conv1.weight.grad = torch.ones_like(net.conv1.weight)
     calls: list[int] = []
-    hook = net.conv1.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
+    hook = net.conv1.register_forward_hook(lambda *_: calls.append(1))
 
     def state() -> list[object]:
         return [
@@ -123,7 +123,7 @@ def test_the_model_is_unchanged() -> None:
         finetune(model, task()[0], classes(), metric="accuracy", **PARTS, **FAST)
         assert_equal(inside, state())
     assert_equal(before, state())
-    assert torch.equal(net.conv1.weight.grad, torch.ones_like(net.conv1.weight))  # type: ignore[arg-type, union-attr]
+    assert torch.equal(net.conv1.weight.grad, torch.ones_like(net.conv1.weight))
     assert calls
     hook.remove()
 
@@ -145,7 +145,7 @@ def test_statistics_of_batch_norm_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module_under_test, "_Network", watched)
     net = colour_blind()
     tuned(net, classes())
-    before, after = net.conv2[1], copies[0].conv2[1]  # type: ignore[index, union-attr]
+    before, after = net.conv2[1], copies[0].conv2[1]
     assert torch.equal(before.running_mean, after.running_mean)
     assert torch.equal(before.running_var, after.running_var)
     assert not torch.equal(before.weight, after.weight)
@@ -223,8 +223,8 @@ class _Constants(nn.Module):
             self.register_buffer(f"value{number}", value.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(nn.functional.conv2d(x, self.value0, self.value1, 2, 1))  # type: ignore[arg-type]
-        return nn.functional.silu(nn.functional.conv2d(x, self.value2, self.value3, 2, 1)).mean((2, 3))  # type: ignore[arg-type]
+        x = torch.relu(nn.functional.conv2d(x, self.value0, self.value1, 2, 1))
+        return nn.functional.silu(nn.functional.conv2d(x, self.value2, self.value3, 2, 1)).mean((2, 3))
 
 
 class _WithoutGradient(nn.Module):
@@ -316,7 +316,7 @@ def test_a_model_without_a_backward_pass_is_refused() -> None:
             self.net = colour_blind()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = Forward.apply(self.net(x))  # type: ignore[no-untyped-call]
+            result: torch.Tensor = Forward.apply(self.net(x))
             return result
 
     with pytest.raises(EmbeddingError, match="can't be trained: inference only"):
@@ -326,7 +326,7 @@ def test_a_model_without_a_backward_pass_is_refused() -> None:
 def test_constant_features_are_refused() -> None:
     net = colour_blind()
     with torch.no_grad():
-        net.conv1.weight.zero_()  # type: ignore[union-attr, operator]
+        net.conv1.weight.zero_()
     with pytest.raises(EmbeddingError, match="the same for every training image"):
         tuned(net, classes(), layer="fc:in")
 
