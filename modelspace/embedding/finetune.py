@@ -4,8 +4,9 @@ The recipe is plain, the same for every model, and changes nothing in the model 
 
 1. The module is copied. The copy stays in evaluation mode: dropout is off, and batch norm keeps its stored statistics
    while its weights are trained, since those of a batch of 32 out of a few hundred images are noise.
-2. T is averaged over positions or tokens and standardised with the mean and deviation of the training images under the
-   untrained model, so that one learning rate serves models of every scale.
+2. T is reduced to at most 2,048 numbers as it is for readouts (`modelspace.representations.kernels.condensed`), and
+   standardised with the mean and deviation of the training images under the untrained model, so that one learning rate
+   serves models of every scale. An average over all positions would lose where things are.
 3. A fresh linear head is fitted to these features with a small penalty on its weights, the model untouched; then head
    and model are trained together (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022). From a head
    that knows nothing, the first steps spoil the features, and a few hundred images are too few steps to mend them.
@@ -37,11 +38,12 @@ from torch import Tensor, nn
 
 from modelspace.attribution.engine import explained
 from modelspace.embedding.embed import Progress, seeded
-from modelspace.embedding.features import to_inputs
+from modelspace.embedding.features import MOST, to_inputs
 from modelspace.embedding.prepare import Prepared
 from modelspace.encoder.layers import Tap
 from modelspace.encoder.precision import in_precision
 from modelspace.errors import EmbeddingError, UsageError
+from modelspace.representations.kernels import condensed
 from modelspace.scores.inputs import check_range, kind
 from modelspace.tasks.measuring import computable, measured
 from modelspace.tasks.metrics import METRICS
@@ -272,7 +274,7 @@ class _Network:
         Raises:
             EmbeddingError: T is not finite, or the same for all images.
         """
-        table = self._over(train, self._pooled)
+        table = self._over(train, self._features)
         if not torch.isfinite(table).all():
             raise EmbeddingError("T is not finite for a training image", "choose another `layer=`")
         deviation = table.std(dim=0, correction=0)
@@ -299,11 +301,11 @@ class _Network:
         trainable = [each for each in self.module.parameters() if each.is_floating_point() or each.is_complex()]
         for parameter in trainable:
             parameter.requires_grad_(True)
-        return trainable if trainable and self._pooled([0]).requires_grad else []
+        return trainable if trainable and self._features([0]).requires_grad else []
 
     def outputs(self, numbers: Sequence[int]) -> Tensor:
         """(b, n_outputs) of the head, in the caller's gradient mode."""
-        outputs: Tensor = self.head((self._pooled(numbers) - self._mean) / self._scale)
+        outputs: Tensor = self.head((self._features(numbers) - self._mean) / self._scale)
         return outputs
 
     def predict(self, numbers: Sequence[int]) -> Tensor:
@@ -315,7 +317,7 @@ class _Network:
             size = self._batch_size
             return torch.cat([run(numbers[start : start + size]) for start in range(0, len(numbers), size)])
 
-    def _pooled(self, numbers: Sequence[int]) -> Tensor:
+    def _features(self, numbers: Sequence[int]) -> Tensor:
         arrays = self._images.take(numbers) if hasattr(self._images, "take") else [self._images[k] for k in numbers]
         x = to_inputs(arrays, self._model)
         with explained(x):
@@ -325,23 +327,7 @@ class _Network:
                 f"T has shape {tuple(output.shape)} for {len(x)} images: its first axis is not the batch",
                 "choose a `layer=` whose first axis is the batch",
             )
-        return pooled(output)
-
-
-def pooled(output: Tensor) -> Tensor:
-    """T averaged over positions or tokens, (B, C) float32.
-
-    A feature map is (B, C, H, W); (B, H, W, C) if H = W and C is larger. Tokens are (B, L, C).
-
-    >>> pooled(torch.ones(2, 7, 7, 96)).shape, pooled(torch.ones(2, 50, 384)).shape
-    (torch.Size([2, 96]), torch.Size([2, 384]))
-    """
-    values = output.float()
-    if values.dim() == 3:
-        return values.mean(dim=1)
-    if values.dim() == 4 and values.shape[1] == values.shape[2] < values.shape[3]:
-        return values.mean(dim=(1, 2))
-    return values.flatten(2).mean(dim=2) if values.dim() > 3 else values
+        return condensed(output, MOST)
 
 
 @contextmanager

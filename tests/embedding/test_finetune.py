@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from modelspace.embedding import finetune as module_under_test
-from modelspace.embedding.finetune import FineTuned, finetune, pooled, rate
+from modelspace.embedding.finetune import FineTuned, finetune, rate
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import EmbeddingError, UsageError
 
@@ -353,16 +353,31 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 # --- parts of the recipe
 
 
-def test_pooling_keeps_the_channels() -> None:
-    values = torch.randn(2, 5, 3, 4)
-    assert torch.allclose(pooled(values), values.mean((2, 3)))
-    last = torch.randn(2, 7, 7, 12)
-    assert torch.allclose(pooled(last), last.mean((1, 2)))
-    tokens = torch.randn(2, 9, 5)
-    assert torch.allclose(pooled(tokens), tokens.mean(1))
-    video = torch.randn(2, 5, 2, 3, 4)
-    assert torch.allclose(pooled(video), video.mean((2, 3, 4)))
-    assert torch.equal(pooled(values[:, :, 0, 0]), values[:, :, 0, 0])
+class _Grid(nn.Module):
+    """A trainable feature map of 32 x 16 x 16 numbers: more than a head gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 32, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.conv(x).relu()
+        return result
+
+
+def test_a_large_feature_map_keeps_where_things_are() -> None:
+    """Label: the side of a bright square, which an average over all positions doesn't hold."""
+    images = [np.zeros((16, 16, 3), np.uint8) for _ in range(N)]
+    for number, image in enumerate(images):
+        left, top = 8 * (number % 2) + number % 5, number % 11
+        image[top : top + 4, left : left + 4] = 200
+    labels = np.arange(N) % 2
+    head = tuned(_Grid(), labels, images, layer="output", epochs=0)
+    assert head.test == 1
+    result = tuned(_Grid(), labels, images, layer="output", epochs=1, learning_rate=1e-4)
+    assert result.test == 1
+    assert result.settings["trained"] == "all"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 200])
