@@ -246,7 +246,7 @@ def _explained(
     for k in range(len(x)):
         draws = []
         for number in range(passes):
-            with _seeded(passes * (first + k) + number, x.device):
+            with seeded(passes * (first + k) + number, x.device):
                 draws.append(explain(tap, x[k : k + 1], requests, centres))
         mean = {request: torch.stack([maps[request] for maps, _ in draws]).mean(0) for request in requests}
         images.append((mean, torch.stack([output for _, output in draws]).mean(0)))
@@ -283,7 +283,7 @@ def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch, numpy and Python, and restore their random states afterwards."""
     import torch
 

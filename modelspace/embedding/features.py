@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, outputs
 from modelspace.embedding.prepare import Prepared
 from modelspace.probes.preprocess import to_input
 from modelspace.representations import kernels
+
+if TYPE_CHECKING:
+    import torch
 
 #: T is reduced to at most this many numbers per image (`modelspace.representations.kernels.reduced`): with a hundred
 #: images a linear readout gains nothing from more.
@@ -43,17 +47,27 @@ def features(
     Raises:
         EmbeddingError: the model fails on an image, or T is not finite.
     """
-    import torch
-
     passes = int(model.card.options.get("stochastic", 1))
     size = batch_size or DEFAULT_BATCH_SIZE
     parts = []
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        # Images of one size are preprocessed together.
-        runs = [np.stack(list(run)) for _, run in groupby(batch, key=lambda image: image.shape)]
-        x = torch.cat([to_input(run, model.card.preprocessing, model.device) for run in runs])
+        x = to_inputs(batch, model)
         parts.append(kernels.reduced(outputs(model.tap, x, passes, first + start), MOST).cpu().numpy())
         if on_batch is not None:
             on_batch(start + len(batch))
     return np.concatenate(parts)
+
+
+def to_inputs(images: Sequence[np.ndarray], model: Prepared) -> torch.Tensor:
+    """A model's input for a batch of images of any sizes; see `modelspace.probes.preprocess.to_input`.
+
+    Args:
+        images: arrays (height, width, 3) uint8.
+        model: whose preprocessing and device are used.
+    """
+    import torch
+
+    # Neighbours of one size are preprocessed together.
+    runs = [np.stack(list(run)) for _, run in groupby(images, key=lambda image: image.shape)]
+    return torch.cat([to_input(run, model.card.preprocessing, model.device) for run in runs])

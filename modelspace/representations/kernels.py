@@ -41,7 +41,12 @@ _CONSTANT = "the features are the same for every image, so the kernel is zero"
 
 
 def reduced(output: torch.Tensor, most: int = MOST) -> torch.Tensor:
-    """T with at most `most` numbers per image, (B, d) float32.
+    """T with at most `most` numbers per image, (B, d) float32, detached; see `condensed`."""
+    return condensed(output.detach(), most)
+
+
+def condensed(output: torch.Tensor, most: int = MOST) -> torch.Tensor:
+    """T with at most `most` numbers per image, (B, d) float32, through which gradients flow.
 
     A T that is small enough is flattened. A larger feature map (B, C, H, W) is averaged over the cells of the finest
     grid that fits, at most `GRID` x `GRID`; a larger T of tokens (B, L, D) over runs of neighbouring tokens. If the
@@ -51,7 +56,7 @@ def reduced(output: torch.Tensor, most: int = MOST) -> torch.Tensor:
     import torch
     import torch.nn.functional as F
 
-    values = output.detach().float()
+    values = output.float()
     if values[0].numel() > most and values.dim() == 4:
         side = max((n for n in range(1, GRID + 1) if values.shape[1] * n * n <= most), default=1)
         rows, columns = min(side, values.shape[2]), min(side, values.shape[3])

@@ -21,6 +21,7 @@ defined for the scores of a ridge readout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -129,7 +130,7 @@ def _mean_squared_error(predictions: Array, labels: Array) -> float:
 
 
 def _rmse(predictions: Array, labels: Array) -> float:
-    return _mean_squared_error(predictions, labels) ** 0.5
+    return math.sqrt(_mean_squared_error(predictions, labels))
 
 
 def _mae(predictions: Array, labels: Array) -> float:

@@ -128,4 +128,4 @@ def test_constant_predictions_know_nothing() -> None:
 )
 def test_refusals(metric: str, predictions: object, labels: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        measured(metric, predictions, labels)  # type: ignore[arg-type]
+        measured(metric, predictions, labels)
