@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from modelspace.search.race import NOISE
 from modelspace.search.strength import Strength
 
 Array = NDArray[np.float64]
@@ -33,6 +32,15 @@ _TAILS = 6.0
 
 #: Half-width of an 80% interval of a normal distribution, in standard deviations.
 _NORMAL_80 = 1.2816
+
+#: From a few images to all of them, scores rise by about so many spreads, and the logarithm of the spread changes with
+#: this variance; at least so many models must have been read. Chosen, like `NOISE`, on digits, clothing and rendered
+#: scenes (docs/lab-book/search.md).
+_RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
+
+#: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
+#: between models: twice the noise of the readout's error (`modelspace.search.race.NOISE`), which is a finer measure.
+NOISE = 80.0
 
 #: The median of few readings is too uncertain to compare a model with.
 _FEWEST = 3
@@ -109,7 +117,7 @@ def predict(
     for each in readings:
         sharper, certain = _sharpened(first, around, each)
         order, variance = np.where(each.counts, sharper, order), np.where(each.counts, certain, variance)
-    level = _level(strength, measured, order, variance, comparable)
+    level = _level(strength, measured, order, variance, comparable, readings)
     if level is None:
         nothing = np.full(len(order), np.nan)
         return Prediction(order, variance, nothing, nothing, nothing)
@@ -141,12 +149,17 @@ def _sharpened(order: Array, variance: Array, readings: Readings) -> tuple[Array
 
 
 def _level(
-    strength: Strength, measured: Array, order: Array, variance: Array, comparable: NDArray[np.bool_] | None
+    strength: Strength,
+    measured: Array,
+    order: Array,
+    variance: Array,
+    comparable: NDArray[np.bool_] | None,
+    readings: Sequence[Readings],
 ) -> Level | None:
-    """Level and spread of the task; None if neither other tasks nor measurements tell them."""
+    """Level and spread of the task; None if neither readings, other tasks nor measurements tell them."""
     known = np.isfinite(measured)
     scores, expected, around = measured[known], order[known], variance[known]
-    level = _level_of_others(strength, comparable)
+    level = _level_of_readings(readings) or _level_of_others(strength, comparable)
     if level is None:
         if len(scores) < 2 or np.ptp(scores) == 0:
             return None
@@ -161,6 +174,20 @@ def _level(
         mean = (float((precisions * gaps).sum()) + prior * level.mean) / total
         level = Level(mean, 1 / total, level.spread, level.log_variance)
     return level
+
+
+def _level_of_readings(readings: Sequence[Readings]) -> Level | None:
+    """Level and spread by the readings of the most models; None if there are too few.
+
+    With more images scores rise, by an amount that only the measured models tell.
+    """
+    counts = [int(np.isfinite(each.values).sum()) for each in readings]
+    if not counts or max(counts) < _SPREAD_NEEDS:
+        return None
+    best = readings[int(np.argmax(counts))]
+    values = best.values[np.isfinite(best.values)]
+    spread = float(values.std()) / math.sqrt(1 + NOISE / max(best.n_images, 1))
+    return Level(float(values.mean()), (_RISE * spread) ** 2, spread, _CHANGE) if spread > 0 else None
 
 
 def _level_of_others(strength: Strength, comparable: NDArray[np.bool_] | None) -> Level | None:

@@ -61,7 +61,7 @@ class Readout:
 
 def _ridge_held_out(features: Array, labels: ArrayLike) -> HeldOut:
     left_out = ridge.leave_one_out(features, labels)
-    mistakes = left_out.errors if left_out.correct is None else 1.0 - left_out.correct
+    mistakes = left_out.errors if left_out.correct is None else (~left_out.correct).astype(np.float64)
     return HeldOut(left_out.score, left_out.predictions, left_out.errors, mistakes, {"penalty": left_out.penalty})
 
 
@@ -71,7 +71,9 @@ def _ridge_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mappin
 
 def _logistic_held_out(features: Array, labels: ArrayLike) -> HeldOut:
     folds = logistic.held_out(features, labels)
-    return HeldOut(-float(folds.log_losses.mean()), folds.chances, folds.log_losses, 1.0 - folds.correct, {})
+    return HeldOut(
+        -float(folds.log_losses.mean()), folds.chances, folds.log_losses, (~folds.correct).astype(np.float64), {}
+    )
 
 
 def _logistic_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mapping[str, float]) -> Array:
