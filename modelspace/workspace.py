@@ -1049,6 +1049,7 @@ class ModelSpace:
         budget: int | None = None,
         progress: Progress | None = None,
         on_step: OnStep | None = None,
+        on_line: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Trials:
         """Run models on a task's images and find the one to start from.
@@ -1064,6 +1065,7 @@ class ModelSpace:
             progress: called with (images read, total images) while the data are read.
             on_step: called before each measurement with (round, number of rounds, model, models done, models of the
                 round, images).
+            on_line: called with each line that a program given by `run=` prints.
             options: the other attributes of `modelspace.verbs.try_task.Search`.
 
         Raises:
@@ -1080,7 +1082,7 @@ class ModelSpace:
             raise UsageError(
                 f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
             ) from None
-        return try_task(self.path, task, search, progress=progress, on_step=on_step)
+        return try_task(self.path, task, search, progress=progress, on_step=on_step, on_line=on_line)
 
     def rebuild(
         self,
