@@ -989,6 +989,8 @@ class ModelSpace:
     def outcomes(self, task: str | None = None, *, model: str | None = None) -> Records[OutcomeInfo]:
         """What was measured; of one task the best first, else in the order in which it was stored.
 
+        Held-out scores of `try_task`, on a few training images, come after the others.
+
         Args:
             task: only of this task.
             model: only of this model.

@@ -15,8 +15,8 @@ from modelspace.search.race import ModelFailedError, Reading
 from modelspace.types import ModelCard
 from modelspace.verbs.bench import Bench, Score, as_failure, sentence
 
-#: Every so many training images, one is for choosing the epoch of a fine-tuned model.
-VALIDATION = 5
+#: Share of the training images of each class that choose the epoch of a fine-tuned model.
+VALIDATION = 0.2
 
 #: Quantile of the normal distribution for 95% intervals.
 _NORMAL_95 = 1.959964
@@ -114,10 +114,7 @@ class FineTuning(Final):
     def __init__(self, bench: Bench, epochs: int) -> None:
         super().__init__(bench)
         self._epochs = epochs
-        train = bench.split.train
-        self._validation = train[VALIDATION - 1 :: VALIDATION] or train[-1:]
-        held = set(self._validation)
-        self._train = tuple(number for number in train if number not in held)
+        self._train, self._validation = _parts(bench)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -188,5 +185,19 @@ class Script(Final):
             except (NotFoundError, UsageError):
                 raise  # there is no such program, for no model
             except ModelspaceError as error:
-                raise ModelFailedError(sentence(error)) from error
+                raise ModelFailedError(" ".join(sentence(error).split())) from error
         return Result(Reading(self._sign * result.score), self._of_share(result.score))
+
+
+def _parts(bench: Bench) -> tuple[list[int], list[int]]:
+    """The training images in two parts, to train on and to choose the epoch by; each class is in both if it can be."""
+    classes = bench.labels.tolist() if bench.images.classes else [0] * len(bench.labels)
+    members: dict[int, list[int]] = {}
+    for number in bench.split.train:
+        members.setdefault(classes[number], []).append(number)
+    train, validation = [], []
+    for numbers in members.values():
+        count = round(VALIDATION * len(numbers)) or (1 if len(numbers) > 2 else 0)
+        train += numbers[: len(numbers) - count]
+        validation += numbers[len(numbers) - count :]
+    return train, validation or train[-1:]

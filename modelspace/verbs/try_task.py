@@ -16,9 +16,9 @@ from modelspace.search.race import FINALISTS, ROUNDS, ModelFailedError, Reading,
 from modelspace.types import ModelCard
 from modelspace.verbs.bench import Bench
 from modelspace.verbs.finals import Final, FineTuning, ReadoutFinal, Result, Script
-from modelspace.verbs.knowledge import HELD_OUT, Knowledge, knowledge
+from modelspace.verbs.knowledge import Knowledge, knowledge
 from modelspace.verbs.prospects import basis_note, trying_order
-from modelspace.verbs.tasks import Observation, observe
+from modelspace.verbs.tasks import HELD_OUT, Observation, observe
 
 #: Largest number of models that are run if no budget is given.
 BUDGET = 100
@@ -154,7 +154,7 @@ class _Runner:
     def measure(self, model: str, n_images: int) -> Reading:
         """A readout on the first images."""
         card = self.cards[model]
-        with self._failures(card):
+        with self._failures(card, self.bench.readout.name, {"readout": self.bench.readout.name}):
             reading, metric = self.bench.reading(card, n_images)
         self.metrics[model] = metric
         if metric is not None and n_images < self.bench.n_train:
@@ -169,20 +169,20 @@ class _Runner:
         if earlier is not None and not last.is_cheap:
             result = last.recalled(earlier)
         else:
-            with self._failures(card):
+            with self._failures(card, last.how, last.settings):
                 result = last.measure(card)
             self._store(card, result.score.value, last.how, self.bench.n_train, last.settings, result.note)
         self.results[model], self.metrics[model] = result, result.held_out
         return result.reading
 
     @contextmanager
-    def _failures(self, card: ModelCard) -> Iterator[None]:
+    def _failures(self, card: ModelCard, how: str, settings: Mapping[str, Any]) -> Iterator[None]:
         """Store a model's failure on the data as an outcome, and pass it on."""
         try:
             yield
         except ModelFailedError as error:
             if error.by_model:
-                self._store(card, None, self.last.how, 0, self.last.settings, str(error))
+                self._store(card, None, how, 0, settings, str(error))
             raise
 
     def _store(
@@ -215,8 +215,6 @@ def _field(known: Knowledge, runner: _Runner, search: Search) -> list[str]:
     count = search.budget or BUDGET
     # Models that were measured before take part as well: the best of all is asked for.
     order = [number for number in known.order() if known.twins.get(names[number]) is None]
-    failed = {name for name, row in known.measured.items() if row.score is None}
-    order = [number for number in order if names[number] not in failed]
     if len(names) >= MANY and not known.n_tasks and len(order) > count:
         order = _spread(known, runner, search, order, count)
     if not order:
@@ -279,9 +277,6 @@ def _left(known: Knowledge, names: list[str], search: Search) -> list[str]:
     twins = [f"{name} (near-copy of {other})" for name, other in known.twins.items() if other in names]
     if twins:
         notes.append(f"not run: {', '.join(twins)}")
-    failed = sum(row.score is None for row in known.measured.values())
-    if failed:
-        notes.append(f"{failed} models that failed on these data before were not run again")
     if search.budget is None and len(known.models) - len(known.twins) > BUDGET:
         notes.append(f"the {BUDGET} most promising models were run; run more with `budget=`")
     return notes
