@@ -91,7 +91,7 @@ class Knowledge:
             promise = np.where(
                 np.isin(self.names, list(self.measured)), promise, [float(m.card.parameters) for m in self.models]
             )
-        failed = [name in self.measured and self.measured[name].score is None for name in self.names]
+        failed = np.array([name in self.measured and self.measured[name].score is None for name in self.names])
         return [int(number) for number in np.lexsort((-promise, failed))]
 
     def expected(self) -> dict[str, Expected]:

@@ -118,8 +118,9 @@ def try_task(
         final=runner.final,
         on_step=on_step,
     )
+    tied = {*result.tied, *_within_interval(runner, result.winner)}
     records = [
-        _trial(rank, standing, runner, standing.model in result.tied)
+        _trial(rank, standing, runner, standing.model in tied)
         for rank, standing in enumerate(result.standings, start=1)
     ]
     notes = [*bench.images.notes, basis_note(known), *_verdict(records), *_left(known, names, search)]
@@ -259,6 +260,20 @@ def _trial(rank: int, standing: Standing, runner: _Runner, is_tied: bool) -> Tri
         seconds=runner.bench.seconds.get(standing.model, 0.0),
         note=note,
     )
+
+
+def _within_interval(runner: _Runner, winner: str | None) -> set[str]:
+    """Finalists of which no single image's error is known, with a score inside the interval of the winner's."""
+    if winner is None or runner.results[winner].reading.errors is not None:
+        return set()
+    score = runner.results[winner].score
+    if score.low is None or score.high is None:
+        return set()
+    return {
+        name
+        for name, result in runner.results.items()
+        if name != winner and score.low <= result.score.value <= score.high
+    }
 
 
 def _verdict(records: list[Trial]) -> list[str]:
