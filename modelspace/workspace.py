@@ -1082,7 +1082,8 @@ class ModelSpace:
             search = Search(budget=budget, **options)
         except TypeError as error:
             raise UsageError(
-                f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
+                f"try_task got an unknown option: {error}",
+                "its options are the attributes of modelspace.verbs.try_task.Search",
             ) from None
         return try_task(self.path, task, search, progress=progress, on_step=on_step, on_line=on_line)
 

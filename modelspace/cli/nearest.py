@@ -81,7 +81,7 @@ def command(
         _print_prospects(open_space(home).prospects(task, k, where=where, space=space), format, quiet)
         return
     if model is None:
-        raise UsageError("the name of a model is needed, or --task", "example: modelspace nearest curvature")
+        raise UsageError("missing argument 'NAME_OR_URI'", "see 'modelspace nearest --help'")
     if run_options and ":" not in model:
         raise UsageError(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",

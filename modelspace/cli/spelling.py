@@ -49,6 +49,8 @@ VERBS = {
     "task": Verb("task show"),
     "rename_task": Verb("task rename"),
     "remove_task": Verb("task remove"),
+    "prospects": Verb("nearest", ("--task",)),
+    "try_task": Verb("try"),
     "observe_file": Verb("observe", ("--from",)),
 }
 

@@ -78,7 +78,7 @@ def command(
             "--images",
             metavar="N",
             show_default=False,
-            help="At most so many training images, and test images; 0 for all. Default: 2000.",
+            help="Largest number of training images, and of test images; 0 for all. Default: 2000.",
         ),
     ] = None,
     where: options.Where = None,

@@ -216,14 +216,14 @@ def _unit(task: TaskRow, own: Sequence[Series]) -> Unit:
 
 def _measured(task: str, rows: Sequence[OutcomeRow], names: Sequence[str]) -> dict[str, OutcomeRow]:
     """The latest outcome of each model on the task that is no held-out hint; a score is preferred to a failure."""
-    found: dict[str, OutcomeRow] = {}
+    latest: dict[str, OutcomeRow] = {}
     known = set(names)
     for row in sorted(rows, key=lambda row: row.measured_at):
         if row.task != task or row.how == HELD_OUT or row.model not in known:
             continue
-        if row.score is not None or row.model not in found:
-            found[row.model] = row
-    return found
+        if row.score is not None or row.model not in latest:
+            latest[row.model] = row
+    return latest
 
 
 def _readings(

@@ -646,6 +646,8 @@ REQUIRED = {
     "rename": ["depth", "deep"],
     "tag": ["depth", "a=b"],
     "task": ["list"],
+    "suggest": ["flowers"],
+    "try": ["flowers"],
     "observe": ["flowers", "depth", "0.9"],
     "outcomes": [],
     "spaces": [],
