@@ -108,7 +108,7 @@ _SPIDER_METHODS = {
     "LFC": "LFC",
 }
 
-#: Names, without the owner, of models that were plainly trained on the target: a pattern for each target, in lower case.
+#: Names, without the owner, of models that were plainly trained on the target: a pattern per target, in lower case.
 OWN = {
     "caltech101": "caltech-?101",
     "cifar10": r"cifar-?10(?!\d)",
@@ -243,7 +243,8 @@ TABLES: dict[str, Table] = {
         target=column("Target Dataset"),
         source=_architecture_at("Architecture", "Source Dataset"),
         keep=lambda row: float(row["Oracle"]) != -1,
-        notes="A source is architecture@data set or detector. -1 is read as not measured. Models on their own data set are not in the table.",
+        notes="A source is architecture@data set or detector. -1 is read as not measured. Models on their own data set "
+        "are not in the table.",
     ),
     "parc-controlled": Table(
         "parc_controlled.csv",

@@ -197,7 +197,7 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
 
     Args:
         name_or_path: one of `available()`, or the path of a CSV file.
-        column: the column with the measurements, if not one of the three; higher is better.
+        column: the column with the measurements, if not one of the three; higher is better. Not for published tables.
 
     Raises:
         NotFoundError: there is no oracle and no file of that name.
@@ -214,7 +214,7 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
         return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out, entry.only)
     if (table := published.tables().get(str(name_or_path))) is not None:
         if column is not None:
-            raise UsageError(f"oracle {table.name} has no column {column}", "load it without `column=`")
+            raise UsageError(f"oracle {table.name} has no column {column}", "it has one figure, accuracy in percent")
         return _of_table(table)
     path = Path(name_or_path)
     if not path.is_file():
