@@ -65,6 +65,7 @@ class Table:
         notes: what a reader should know.
         reported: weighted Kendall of published methods on this table, as their papers give it.
         method_columns: columns with the scores of published methods.
+        repeats: another table that has all of these figures too, or "".
         method_file: another file with scores of methods, its columns "Dataset" and "Model".
     """
 
@@ -83,6 +84,7 @@ class Table:
     reported: Mapping[str, float] = field(default_factory=dict)
     method_columns: tuple[str, ...] = ()
     method_file: str = ""
+    repeats: str = ""
 
 
 #: TLL's spellings, as torchvision's.
@@ -169,6 +171,7 @@ TABLES: dict[str, Table] = {
         "3b7edf7",
         "none stated",
         checkpoints="torchvision",
+        notes="The code names torchvision's first checkpoints (resnet50-19c8e357 and others).",
         reported={"SFDA": 0.710, "NLEEP": 0.611, "LogME": 0.509, "PARC": 0.467, "LEEP": 0.410},
     ),
     "ncti-selfsup": Table(
@@ -203,10 +206,11 @@ TABLES: dict[str, Table] = {
         "c4aa59e",
         "MIT",
         source=lambda row: _TLL_MODELS[row["model"]],
-        checkpoints="torchvision",
         notes="Models by torchvision's names. HScore, LEEP, LogME and NCE are TLL's; NLEEP, OTCE, PACTran-Dirichlet, "
-        "GBC and LFC are from github.com/zhangyikaii/Model-Spider, assests/baseline_results.csv, commit d2a53e4 (MIT).",
-        reported={"Model Spider": 0.800, "NCE": 0.687, "LogME": 0.670},
+        "GBC and LFC are from github.com/zhangyikaii/Model-Spider, assests/baseline_results.csv, commit d2a53e4 (MIT). "
+        "TLL's NCE on DTD repeats its LogME digit for digit, and Model Spider's is used instead: with TLL's own column "
+        "NCE has a mean tau_w of 0.687.",
+        reported={"Model Spider": 0.800},
         method_columns=("HScore", "LEEP", "LogME", "NCE"),
         method_file="modelspider_baseline_scores.csv",
     ),
@@ -255,7 +259,9 @@ TABLES: dict[str, Table] = {
         score="Oracle",
         target=column("Target Dataset"),
         source=_architecture_at("Architecture", "Source Dataset"),
-        notes="A source is architecture@data set. Models on their own data set are not in the table.",
+        notes="A source is architecture@data set. Models on their own data set are not in the table. All figures are in "
+        "parc too.",
+        repeats="parc",
     ),
     "stm32": Table(
         "stm32_modelzoo_readme_top1.csv",
@@ -326,7 +332,8 @@ def read(folder: Path, table: Table) -> Cells:
         percent = float(row[table.score]) * (100 if table.unit == "share" else 1)
         if not 0 <= percent <= 100:
             raise ValueError(f"{table.file}: {pair} has {percent}")
-        more = [row[name] for name in table.method_columns] + methods.get(pair, [])
+        other = methods.get(pair, {})
+        more = [*_own_methods(row, table, other), *(other[name] for name in other if name in _SPIDER_METHODS)]
         cells[pair] = [f"{percent:.4f}".rstrip("0").rstrip("."), "1" if is_own(*pair) else "", *more]
     return cells
 
@@ -361,6 +368,7 @@ def entry(table: Table, cells: Cells, file: str) -> dict[str, object]:
         "commit": table.commit,
         "licence": table.licence,
         "checkpoints": table.checkpoints,
+        "repeats": table.repeats,
         "notes": table.notes,
         "methods": method_names(table),
         "reported": dict(table.reported),
@@ -402,14 +410,24 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _methods(folder: Path, table: Table) -> dict[tuple[str, str], list[str]]:
+def _methods(folder: Path, table: Table) -> dict[tuple[str, str], Row]:
+    """(target, source) -> the row of the other file with methods' scores; empty without such a file."""
     if not table.method_file:
         return {}
     rows = _rows(folder / table.method_file)
-    return {
-        (_SPIDER_TARGETS.get(row["Dataset"], row["Dataset"]), row["Model"]): [row[name] for name in _SPIDER_METHODS]
-        for row in rows
-    }
+    return {(_SPIDER_TARGETS.get(row["Dataset"], row["Dataset"]), row["Model"]): row for row in rows}
+
+
+def _own_methods(row: Row, table: Table, other: Row) -> list[str]:
+    """The scores of methods in the table itself; one that repeats another's on the data set is of the other file."""
+    return [other[name] if name == "NCE" and row["target"] == "DTD" else row[name] for name in table.method_columns]
+
+
+def _check_repeated(folder: Path) -> None:
+    """NCE must be a copy of LogME on DTD, and nowhere else."""
+    for row in _rows(folder / TABLES["tll-cnn"].file):
+        if (row["NCE"] == row["LogME"]) != (row["target"] == "DTD"):
+            raise ValueError(f"NCE of {row['model']} on {row['target']}")
 
 
 def _check_view(folder: Path, view: str, cells: Cells) -> None:
@@ -421,6 +439,12 @@ def _check_view(folder: Path, view: str, cells: Cells) -> None:
     theirs = {(row["target"], row["model"]): float(row["accuracy"]) for row in rows}
     if ours != theirs:
         raise ValueError(f"{view} differs from {VIEWS[view]['part_of']}")
+
+
+def _check_repeats(name: str, cells: Cells, others: Cells) -> None:
+    """All figures must be in the other table."""
+    if any(others.get(pair) != values for pair, values in cells.items()):
+        raise ValueError(f"{name} has other figures than the table that it repeats")
 
 
 def _check_amounts(folder: Path) -> None:
@@ -437,9 +461,12 @@ def convert(folder: Path, output: Path) -> dict[str, dict[str, object]]:
     """Write all tables and the index, and return the index."""
     output.mkdir(parents=True, exist_ok=True)
     _check_amounts(folder)
+    _check_repeated(folder)
     index: dict[str, dict[str, object]] = {}
     for name, table in TABLES.items():
         cells = read(folder, table)
+        if table.repeats:
+            _check_repeats(name, cells, read(folder, TABLES[table.repeats]))
         data = to_csv(cells, method_names(table)).encode()
         file = f"{name}.csv"
         if len(data) > MOST_BYTES:

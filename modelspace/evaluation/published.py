@@ -43,6 +43,7 @@ class Table:
         reported: weighted Kendall of published methods as their papers give it, where the scores do not come along.
         part_of: the table that has the same figures, or "".
         without: targets of that table which this one lacks.
+        repeats: a table with further figures that has all of these, or "".
     """
 
     name: str
@@ -62,6 +63,7 @@ class Table:
     reported: Mapping[str, float] = field(default_factory=dict)
     part_of: str = ""
     without: tuple[str, ...] = ()
+    repeats: str = ""
 
     @property
     def source(self) -> str:
