@@ -259,8 +259,8 @@ TABLES: dict[str, Table] = {
         score="Oracle",
         target=column("Target Dataset"),
         source=_architecture_at("Architecture", "Source Dataset"),
-        notes="A source is architecture@data set. Models on their own data set are not in the table. All figures are in "
-        "parc too.",
+        notes="A source is architecture@data set. Models on their own data set are not in the table. All figures "
+        "are in parc too.",
         repeats="parc",
     ),
     "stm32": Table(

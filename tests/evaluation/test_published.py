@@ -90,7 +90,7 @@ def test_the_static_order_reaches_what_was_reported(name: str) -> None:
 def test_methods_that_come_along_reach_what_was_reported() -> None:
     outcome = evaluate({}, load("tll-cnn"))
     # 0.687 with the column as TLL prints it, which on DTD is a copy of LogME's.
-    assert outcome.row("NCE (published)").summary["weighted_kendall"].mean == pytest.approx(0.658, abs=0.001)
+    assert outcome.row("NCE (published)").summary["weighted_kendall"].mean == pytest.approx(0.659, abs=0.001)
     assert outcome.row("LogME (published)").summary["weighted_kendall"].mean == pytest.approx(0.670, abs=0.001)
     assert len([row for row in outcome.rows if row.method.endswith("(published)")]) == 9
     assert outcome.reported == {"Model Spider": 0.8}
