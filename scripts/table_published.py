@@ -61,13 +61,16 @@ Static differs little between mean rank and mean score where models are few, and
 are close: on `transfergraph-vtab1k` its regret@1 hangs on a handful of data sets, as the interval that `evaluate`
 prints says. There no order of all models is good for every task.
 
+`modelspace outcomes --import published` stores the accuracies of checkpoints that a registry holds as outcomes of
+tasks ([Keep what was measured](../how-to/tasks-and-outcomes.md#4-import-what-was-published)).
+
 ## Sources
 
 | oracle | what | source | licence stated | unit there |
 |---|---|---|---|---|
 {sources}
 
-Names with the same figures share one file; the rows are listed once as facts, and each name keeps its own source.
+Names with the same figures share one file, and each name keeps its own source.
 
 {notes}
 
@@ -83,7 +86,8 @@ Names with the same figures share one file; the rows are listed once as facts, a
   VOC on VOC. The patterns are `OWN` in `scripts/import_published.py`. `--with-self` counts these pairs. It matters:
   on `transfergraph-records` static tau_w is {without:.3f} without the {n_own} marked pairs and {counted:.3f} with them.
   A model that was trained on the target under a name that hides it is not recognised.
-- The scores of published methods are compared as they are, higher is better.
+- The scores of published methods are compared as they are, higher is better. One column was wrong in its source: TLL's
+  NCE on DTD.
 
 What is not here: NCTI's and EMMS's figures beyond these tables, Model Spider's ranks of 42 models on 96 mixed tasks
 (which have no accuracies), and Taskonomy's affinities, which are oracles of their own ([Evaluation](evaluation.md)).

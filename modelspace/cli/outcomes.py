@@ -58,7 +58,7 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """List what was measured of models on tasks, or import what was published.
+    """List what was measured of models on tasks, or import it.
 
     Of one task the best come first. Outcomes of a removed model stay, and belong to it again if its weights are added
     again. A published figure is of one checkpoint: only models with its address or full name are given it.

@@ -119,24 +119,27 @@ def _match(table: Table, models: Sequence[ModelRow]) -> _Match:
     for model in models:
         by_address.setdefault(_address(model), []).append(model)
         by_name.setdefault(model.card.name.lower(), []).append(model)
-    found = _Match({}, {})
+    match = _Match({}, {})
     for source in dict.fromkeys(row.source for row in published.measurements(table)):
         places = [place.lower() for place in addresses(table, source)]
         candidates = [model for place in places for model in by_address.get(place, [])]
         candidates = candidates or [model for name in _full_names(places) for model in by_name.get(name, [])]
         if len(candidates) == 1:
-            found.models[source] = candidates[0]
+            match.models[source] = candidates[0]
         elif candidates:
-            found.ambiguous[source] = [model.card.name for model in candidates]
-    return found
+            match.ambiguous[source] = [model.card.name for model in candidates]
+    return match
 
 
 def _address(model: ModelRow) -> str:
-    """A model's address without a revision, in lower case; "" if it was loaded with other weights than the hub's."""
+    """A model's address in lower case, without a revision of the hub; "" if its weights are from a file.
+
+    A file given for torchvision's NAME/WEIGHTS has those weights by definition; for other addresses it can have any.
+    """
     uri = model.card.uri.lower()
-    if not uri.startswith("hf-hub:"):
-        return uri
-    return "" if model.card.tags.get("weights") else uri.partition("@")[0]
+    if model.card.tags.get("weights") and not uri.startswith("torchvision:"):
+        return ""
+    return uri.partition("@")[0] if uri.startswith("hf-hub:") else uri
 
 
 def _full_names(places: Sequence[str]) -> list[str]:
@@ -252,9 +255,9 @@ def _nothing(tables: Sequence[Table]) -> str:
     count = 0
     for table in tables:
         sources = dict.fromkeys(row.source for row in published.measurements(table))
-        found = [place for source in sources for place in addresses(table, source)]
-        count += len(found)
-        places += found[: _EXAMPLES // 2]
+        checkpoints = [place for source in sources for place in addresses(table, source)]
+        count += len(checkpoints)
+        places += checkpoints[: _EXAMPLES // 2]
     if not places:
         return f"no name in {', '.join(table.name for table in tables)} says which checkpoint it is"
     shown = ", ".join(places[:_EXAMPLES])
