@@ -411,7 +411,7 @@ def test_published_outcomes_are_imported(line: Line) -> None:
     assert only_call(line) == ("import_published", (["published"],), {"all_models": True, "dry_run": False})
     assert result.stdout.splitlines()[1].split()[:5] == ["sfda-cnn", "11", "1", "11", "0"]
     assert "note: resnet34 could be a or b" in result.stderr
-    assert "stored 11 outcomes of 1 tables" in result.stderr
+    assert "stored 11 outcomes (sfda-cnn)" in result.stderr
 
 
 # ---- list, show, remove, rename, tag
