@@ -34,8 +34,8 @@ _TAILS = 6.0
 _NORMAL_80 = 1.2816
 
 #: From a few images to all of them, scores rise by about this number of spreads, and the logarithm of the spread
-#: changes with this variance; at least this number of models must have been read. Chosen, like `NOISE`, on digits, clothing and rendered
-#: scenes (docs/lab-book/search.md).
+#: changes with this variance; at least this number of models must have been read. Chosen, like `NOISE`, on digits,
+#: clothing and rendered scenes (docs/lab-book/search.md).
 _RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
 
 #: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
