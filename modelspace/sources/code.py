@@ -77,7 +77,9 @@ def _own_file(module: ModuleType) -> Path | None:
 
 
 def _is_installed(path: Path) -> bool:
-    installed = any(root in path.parents for root in _installation()) or {"site-packages", "dist-packages"} & set(path.parts)
+    installed = any(root in path.parents for root in _installation()) or {"site-packages", "dist-packages"} & set(
+        path.parts
+    )
     return bool(installed) or _PACKAGE in path.parents
 
 
