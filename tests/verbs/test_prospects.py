@@ -37,8 +37,9 @@ def observe_others(space: ModelSpace, scores: list[float], tasks: int = 4) -> No
 
 
 def test_without_kernels_and_outcomes_the_order_is_that_of_size_and_says_so(space: ModelSpace) -> None:
+    listed = names(space)
     with Registry.open(space.path, write=True) as registry, registry.transaction():
-        for number, name in enumerate(names(space)):
+        for number, name in enumerate(listed):
             registry.execute("UPDATE main.models SET parameters = ? WHERE name = ?", [100 + number % 4, name])
     prospects = space.prospects("flowers", 6)
     assert [row.parameters for row in prospects] == sorted((row.parameters for row in prospects), reverse=True)
