@@ -19,7 +19,7 @@ from modelspace import names
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import BusyError, NotFoundError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
-from modelspace.registry import Registry
+from modelspace.registry import Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
@@ -773,12 +773,15 @@ class ModelSpace:
     def list(self, where: str | None = None) -> Records[ModelInfo]:
         """The registered models, in the order they were added; `where` is an SQL condition on the table `models`."""
         with Registry.open(self.path) as registry:
-            return Records([_model_info(row) for row in registry.models(where)], ModelInfo)
+            counts = outcomes.counts(registry)
+            rows = registry.models(where)
+            return Records([_model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
         """Everything known about a model."""
         with Registry.open(self.path) as registry:
-            return _model_info(registry.model(name))
+            row = registry.model(name)
+            return _model_info(row, outcomes.counts(registry).get(row.model_id, 0))
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
@@ -1175,7 +1178,7 @@ def _probe_info(row: ProbeRow) -> ProbeInfo:
     return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
 
 
-def _model_info(row: ModelRow) -> ModelInfo:
+def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
     card = row.card
     return ModelInfo(
         name=card.name,
@@ -1193,4 +1196,5 @@ def _model_info(row: ModelRow) -> ModelInfo:
         added_at=row.added_at.isoformat(timespec="seconds"),
         spaces=row.spaces,
         tags=dict(card.tags),
+        outcomes=n_outcomes,
     )
