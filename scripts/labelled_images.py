@@ -4,8 +4,8 @@
     python scripts/labelled_images.py clothing FOLDER [--per-class N]
 
 digits: handwritten digits of scikit-learn (`sklearn.datasets.load_digits`, the test part of UCI's "Optical Recognition
-of Handwritten Digits"), 8 x 8 pixels, enlarged to 64 x 64. clothing: photographs from Fashion-MNIST, 28 x 28 pixels, out
-of `scripts/data/clothing.png` (licence and source: `scripts/data/README.md`).
+of Handwritten Digits"), 8 x 8 pixels, enlarged to 64 x 64. clothing: photographs from Fashion-MNIST, 28 x 28 pixels,
+cut out of `scripts/data/clothing.png` (licence and source: `scripts/data/README.md`).
 
 The examples of docs/how-to/try-models.md, `make try-demo` and tests use them.
 """
@@ -53,9 +53,7 @@ def clothing() -> Pictures:
     with Image.open(SHEET) as sheet:
         table = np.asarray(sheet.convert("L"), dtype=np.uint8)
     rows = np.split(table, len(CLOTHING))
-    return {
-        name: np.split(row, row.shape[1] // SIDE, axis=1) for name, row in zip(CLOTHING, rows, strict=True)
-    }
+    return {name: np.split(row, row.shape[1] // SIDE, axis=1) for name, row in zip(CLOTHING, rows, strict=True)}
 
 
 #: Name of a set -> what reads it.
