@@ -47,7 +47,7 @@ try-demo: $(READY)
 test: check
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
 	@test -n "$(RAY)" || echo "no Ray: its tests are skipped (they run with: make test EXTRAS=dev,ray)"
-	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make check  lint and types only
 check: $(READY)

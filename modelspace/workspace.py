@@ -32,6 +32,7 @@ from modelspace.results import (
     OutcomeInfo,
     ProbeInfo,
     Prospects,
+    PublishedInfo,
     Records,
     SpaceInfo,
     TaskInfo,
@@ -989,6 +990,8 @@ class ModelSpace:
     def outcomes(self, task: str | None = None, *, model: str | None = None) -> Records[OutcomeInfo]:
         """What was measured; of one task the best first, else in the order in which it was stored.
 
+        Held-out scores of `try_task`, on a few training images, come after the others.
+
         Args:
             task: only of this task.
             model: only of this model.
@@ -1049,6 +1052,7 @@ class ModelSpace:
         budget: int | None = None,
         progress: Progress | None = None,
         on_step: OnStep | None = None,
+        on_line: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Trials:
         """Run models on a task's images and find the one to start from.
@@ -1064,6 +1068,7 @@ class ModelSpace:
             progress: called with (images read, total images) while the data are read.
             on_step: called before each measurement with (round, number of rounds, model, models done, models of the
                 round, images).
+            on_line: called with each line that a program given by `run=` prints.
             options: the other attributes of `modelspace.verbs.try_task.Search`.
 
         Raises:
@@ -1078,9 +1083,36 @@ class ModelSpace:
             search = Search(budget=budget, **options)
         except TypeError as error:
             raise UsageError(
-                f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
+                f"try_task got an unknown option: {error}",
+                "its options are the attributes of modelspace.verbs.try_task.Search",
             ) from None
-        return try_task(self.path, task, search, progress=progress, on_step=on_step)
+        return try_task(self.path, task, search, progress=progress, on_step=on_step, on_line=on_line)
+
+    def import_published(
+        self, tables: str | Sequence[str] = "published", *, all_models: bool = False, dry_run: bool = False
+    ) -> tuple[Records[PublishedInfo], tuple[str, ...]]:
+        """Store published accuracies of the registry's models as outcomes; what is stored already is skipped.
+
+        A data set of a table becomes a task without data, such as "published.sfda-cnn.aircraft". A model has the
+        outcomes of a table if it is the same checkpoint: its address, or a name that has all of it, says so. Pairs of
+        a model with the data set that it was trained on are left out.
+
+        Args:
+            tables: names of tables (`modelspace.evaluation.published.tables`), or "published" for all of them.
+            all_models: also store the outcomes of models that are not in the registry, by the table's names, so that
+                it is known how hard a data set is. A model that is added later is given them by the next call.
+            dry_run: only report what would be stored.
+
+        Returns:
+            One record per table, and notes: which models are ambiguous, or what was looked for in vain.
+
+        Raises:
+            NotFoundError: there is no such table.
+            ConflictError: a task of such a name exists and is another one.
+        """
+        from modelspace.verbs.published import import_published
+
+        return import_published(self.path, tables, all_models=all_models, dry_run=dry_run)
 
     def rebuild(
         self,

@@ -84,7 +84,7 @@ def command(
             suggest(f"modelspace try {task} --budget 8", quiet=quiet)
         return
     if model is None:
-        raise UsageError("the name of a model is needed, or --task", "example: modelspace nearest curvature")
+        raise UsageError("missing argument 'NAME_OR_URI'", "see 'modelspace nearest --help'")
     if run_options and ":" not in model:
         raise UsageError(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",

@@ -17,7 +17,8 @@ from modelspace.errors import UsageError
 EXAMPLES = """
 modelspace try flowers
 modelspace try flowers --budget 8
-modelspace try flowers --where "parameters < 3e7" --how logistic
+modelspace try flowers --where "parameters < 3e7" --how finetune --epochs 10
+modelspace try flowers --run "python finetune.py {uri} {train} {test} {seed}"
 modelspace try flowers --rounds 120,240 --finalists 5 --format json
 """
 
@@ -37,9 +38,23 @@ def command(
         str | None,
         typer.Option(
             "--how",
-            metavar="ridge|logistic",
+            metavar="ridge|logistic|finetune",
             show_default=False,
-            help="Readout that models are measured with. Default: ridge.",
+            help="How the last models are measured: by a readout, or by training them. Default: ridge.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", show_default=False, help="Of --how finetune. Default: 5."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="COMMAND",
+            show_default=False,
+            help="Instead of --how, a program of yours that measures the last models; its last line of output is the "
+            "score. {uri}, {train}, {test} and others stand for what they name.",
         ),
     ] = None,
     rounds: Annotated[
@@ -63,7 +78,7 @@ def command(
             "--images",
             metavar="N",
             show_default=False,
-            help="At most so many training images, and test images; 0 for all. Default: 2000.",
+            help="Largest number of training images, and of test images; 0 for all. Default: 2000.",
         ),
     ] = None,
     where: options.Where = None,
@@ -83,6 +98,8 @@ def command(
     arguments: dict[str, Any] = options.given(
         budget=budget,
         how=how,
+        epochs=epochs,
+        run=run,
         rounds=None if rounds is None else _numbers(rounds),
         finalists=finalists,
         images=images,
@@ -93,7 +110,12 @@ def command(
     )
     opened = open_space(home)
     with progress_bar(f"trying models on {task}", "models", quiet=quiet) as progress:
-        trials = opened.try_task(task, on_step=None if progress is None else _step(progress), **arguments)
+        trials = opened.try_task(
+            task,
+            on_step=None if progress is None else _step(progress),
+            on_line=None if quiet else _print_line,
+            **arguments,
+        )
     if format is not Format.table:
         note(trials.notes, quiet=quiet)
         print_records(trials, format)
@@ -101,6 +123,11 @@ def command(
     _print(trials)
     if trials.winner is not None:
         suggest(f"modelspace show {trials.winner.name}", quiet=quiet)
+
+
+def _print_line(line: str) -> None:
+    """A line of the user's program, among the messages."""
+    typer.echo(line, err=True)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -33,9 +33,9 @@ _TAILS = 6.0
 #: Half-width of an 80% interval of a normal distribution, in standard deviations.
 _NORMAL_80 = 1.2816
 
-#: From a few images to all of them, scores rise by about so many spreads, and the logarithm of the spread changes with
-#: this variance; at least so many models must have been read. Chosen, like `NOISE`, on digits, clothing and rendered
-#: scenes (docs/lab-book/search.md).
+#: From a few images to all of them, scores rise by about this number of spreads, and the logarithm of the spread
+#: changes with this variance; at least this number of models must have been read. Chosen, like `NOISE`, on digits,
+#: clothing and rendered scenes (docs/lab-book/search.md).
 _RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
 
 #: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
