@@ -1,11 +1,13 @@
 """From two folders of labelled images to the models to start from, on the shipped registry; and how good that was.
 
-    python scripts/try_demo.py [--home DIR] [--digits N] [--clothing N] [--budget N] [--where SQL]
+    python scripts/try_demo.py [--home DIR] [--digits N] [--clothing N] [--budget N] [--where SQL] [--splits N]
 
 `make try-demo` runs it. Handwritten digits come first, as a task that leaves outcomes behind; photographs of clothing
 second (`scripts/labelled_images.py`). Each command is printed before its output. Everything is written to DIR, which
 is emptied first: a copy of the shipped registry, the images, and the features that are cached. At last all models are
 measured in full, and a table compares the model that the search picked with the best of them and with a random one.
+`--splits 10` repeats the second task with ten other splits of the clothing into training and test images, and prints
+how far behind each way to choose was on average.
 """
 
 from __future__ import annotations
@@ -28,8 +30,19 @@ from modelspace.home import INDEX, REGISTRY
 
 TOP = Path(__file__).resolve().parent.parent
 
+#: Copy of the registry that knows the outcomes of the digits alone.
+AFTER_DIGITS = "after-digits.duckdb"
+
 #: More finalists than there are models: all are measured on all images.
 ALL = 1_000_000
+
+#: Ways to choose a model, as the tables name them.
+COLD, BY_DIGITS, ANY = "first before anything was tried", "first by the outcomes of the digits", "any model, on average"
+
+
+def by_budget(budget: int | None) -> str:
+    """The same, for a search."""
+    return "picked by try" if budget is None else f"picked by try --budget {budget}"
 
 
 @dataclass(frozen=True)
@@ -94,21 +107,22 @@ def ask(budget: int, condition: list[str]) -> tuple[dict[str, str], float]:
     begun = time.perf_counter()
     say("1. A folder with one subfolder per class becomes a task. Nothing was tried yet, and that is what it says.")
     run("task", "add", "digits", "digits")
-    recommended = {"first before anything was tried": first(run("nearest", "--task", "digits", *condition))}
+    recommended = {COLD: first(run("nearest", "--task", "digits", *condition))}
     say("2. All models see 60 images, the better ones 120, the last three all of them.")
     run("try", "digits", *condition)
+    shutil.copy(REGISTRY, AFTER_DIGITS)
     say("3. Another task. What was measured on the digits now tells which models are generally strong.")
     run("task", "add", "clothing", "clothing")
-    recommended["first by the outcomes of the digits"] = first(run("nearest", "--task", "clothing", *condition))
+    recommended[BY_DIGITS] = first(run("nearest", "--task", "clothing", *condition))
     run("suggest", "clothing", "-n", "3", *condition)
-    recommended[f"picked by try --budget {budget}"] = first(run("try", "clothing", "--budget", str(budget), *condition))
+    recommended[by_budget(budget)] = first(run("try", "clothing", "--budget", str(budget), *condition))
     run("outcomes", "clothing")
     return recommended, time.perf_counter() - begun
 
 
-def measure_all(where: str | None) -> dict[str, Measured]:
-    """Every model with a readout of all training images of the clothing."""
-    trials = ModelSpace.open(".").try_task("clothing", rounds=(), finalists=ALL, images=0, where=where)
+def measure_all(where: str | None, folder: str = ".") -> dict[str, Measured]:
+    """Every model of the registry in a folder with a readout of all training images of the clothing."""
+    trials = ModelSpace.open(folder).try_task("clothing", rounds=(), finalists=ALL, images=0, where=where)
     n_train = max(trial.images for trial in trials)
     result = {}
     for trial in trials:
@@ -123,8 +137,8 @@ def print_table(recommended: dict[str, str], measured: dict[str, Measured]) -> N
     best = {part: max(getattr(each, part) for each in measured.values()) for part in ("test", "every")}
     winner = max(measured, key=lambda name: measured[name].every)
     rows = {way: [measured[name]] for way, name in {f"best of {len(measured)}": winner, **recommended}.items()}
-    rows["any model, on average"] = list(measured.values())
-    names = {"any model, on average": "", f"best of {len(measured)}": winner, **recommended}
+    rows[ANY] = list(measured.values())
+    names = {ANY: "", f"best of {len(measured)}": winner, **recommended}
     print(f"\n{'start from':<36}  {'model':<24}  {'test':>5}  {'behind':>6}  {'all':>5}  {'behind':>6}")
     for way, models in rows.items():
         figures = []
@@ -134,6 +148,47 @@ def print_table(recommended: dict[str, str], measured: dict[str, Measured]) -> N
         print(f"{way:<36}  {names[way]:<24}  {'  '.join(figures)}")
 
 
+def repeat(n_splits: int, budget: int, where: str | None, cold: str) -> dict[str, list[float]]:
+    """Points behind the best on all images, for each way to choose and each of some further splits of the clothing.
+
+    Every split starts from a registry that knows the outcomes of the digits alone; features come from the cache.
+    """
+    behind: dict[str, list[float]] = {}
+    for seed in range(1, n_splits + 1):
+        chosen = {COLD: cold}
+        for search in (budget, None):
+            space = _after_digits(Path(f"split-{seed}"), seed)
+            chosen[BY_DIGITS] = space.prospects("clothing", 1, where=where)[0].name
+            winner = space.try_task("clothing", budget=search, where=where).winner
+            assert winner is not None
+            chosen[by_budget(search)] = winner.name
+        measured = {name: each.every for name, each in measure_all(where, f"split-{seed}").items()}
+        values = {way: measured[name] for way, name in chosen.items()}
+        values[ANY] = sum(measured.values()) / len(measured)
+        for way, value in values.items():
+            behind.setdefault(way, []).append(100 * (max(measured.values()) - value))
+    return behind
+
+
+def _after_digits(folder: Path, seed: int) -> ModelSpace:
+    """A new registry in a folder: the one after the digits, and the clothing as a task with a seed of its own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copy(AFTER_DIGITS, folder / REGISTRY)
+    shutil.copytree(INDEX, folder / INDEX)
+    space = ModelSpace.open(folder)
+    space.add_task("clothing", "clothing", seed=seed)
+    return space
+
+
+def print_splits(behind: dict[str, list[float]]) -> None:
+    """Mean and largest of the points behind the best, over splits."""
+    count = len(next(iter(behind.values())))
+    print(f"\n{f'points behind, {count} other splits':<36}  {'mean':>5}  {'most':>5}")
+    for way, points in behind.items():
+        print(f"{way:<36}  {sum(points) / count:5.1f}  {max(points):5.1f}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=TOP / ".demo" / "try", metavar="DIR")
@@ -141,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clothing", type=int, default=70, metavar="N", help="images per class (default: %(default)s)")
     parser.add_argument("--budget", type=int, default=8, metavar="N", help="models to run (default: %(default)s)")
     parser.add_argument("--where", metavar="SQL", help="condition on the models")
+    parser.add_argument("--splits", type=int, default=0, metavar="N", help="further splits (default: none)")
     options = parser.parse_args(arguments)
     set_up(options.home, options.digits, options.clothing)
     condition = [] if options.where is None else ["--where", options.where]
@@ -157,6 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"images by leave-one-out;\nbehind: points below the best. Measuring all of them took "
         f"{time.perf_counter() - begun:.0f} s."
     )
+    if options.splits:
+        print_splits(repeat(options.splits, options.budget, options.where, recommended[COLD]))
     return 0
 
 

@@ -29,6 +29,7 @@ MODELS = ("edge2d", "curvature", "class_places", "mobilenet_025_objects")
 def test_the_demo_goes_from_folders_to_a_checked_answer(tmp_path: Path) -> None:
     where = f"name IN ({', '.join(map(repr, MODELS))})"
     words = ["--home", str(tmp_path / "home"), "--digits", "20", "--clothing", "20", "--budget", "3", "--where", where]
+    words += ["--splits", "2"]
     before = {file: file.stat().st_mtime_ns for file in (ROOT / "registry.duckdb", *(ROOT / "index").rglob("*"))}
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "try_demo.py"), *words],
@@ -50,6 +51,16 @@ def test_the_demo_goes_from_folders_to_a_checked_answer(tmp_path: Path) -> None:
     assert "no outcome of any task is registered" in done.stdout
     assert "ranked by outcomes of 1 other task" in done.stdout
     check_table(done.stdout)
+    splits = re.findall(r"^(\w.+?)  +(\d+\.\d)  +(\d+\.\d)$", done.stdout, re.MULTILINE)
+    assert [way for way, _, _ in splits] == [
+        "first before anything was tried",
+        "first by the outcomes of the digits",
+        "picked by try --budget 3",
+        "picked by try",
+        "any model, on average",
+    ]
+    assert all(0 <= float(mean) <= float(most) for _, mean, most in splits)
+    assert float(splits[-1][1]) > 0
 
 
 def check_table(printed: str) -> None:
