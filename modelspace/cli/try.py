@@ -165,7 +165,11 @@ def _print(trials: Any) -> None:
         Column("seconds", lambda row: figures.seconds(row.seconds), right=True, rank=5),
         Column("note", lambda row: row.note, rank=6, optional=True, fold=True, least=20),
     ]
-    footnotes = [f"{metric}: on {trials.n_test} test images that no choice has seen; held out: on the training images"]
+    footnotes = [
+        f"{metric}: on {trials.n_test} test images; they say what to expect of a model, and choose nothing",
+        "held out: the same on as many training images as stand in 'images', each predicted without itself; the rank "
+        "follows the readout's errors there",
+    ]
     if any(row.tied for row in trials):
         footnotes.append(f"{mark} these data can't tell it apart from the first (95%)")
     tables.print_line(f"task {trials.target}: {len(trials)} models, {trials.n_forwarded:,} images forwarded")
