@@ -404,6 +404,29 @@ class Trials(Records[Trial]):
 
 
 @dataclass(frozen=True)
+class PublishedInfo:
+    """What one table of published accuracies brings to a registry.
+
+    Attributes:
+        table: its name, also that of the oracle.
+        tasks: number of its data sets, each a task "published.TABLE.DATA_SET".
+        matched: the table's name of a model to the registry's, for models that are the same checkpoint.
+        added: number of outcomes stored; in a dry run that would be.
+        known: number of outcomes that were stored already.
+        ambiguous: the table's name of a model to several models of the registry that could be it; none has outcomes.
+        origin: where the figures are from, and under which licence.
+    """
+
+    table: str
+    tasks: int
+    matched: dict[str, str]
+    added: int
+    known: int
+    ambiguous: dict[str, list[str]]
+    origin: str
+
+
+@dataclass(frozen=True)
 class ProbeInfo:
     """A probe set, as a flat record. `n_images` is None for rendered sets, which have any number of images."""
 

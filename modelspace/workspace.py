@@ -32,6 +32,7 @@ from modelspace.results import (
     OutcomeInfo,
     ProbeInfo,
     Prospects,
+    PublishedInfo,
     Records,
     SpaceInfo,
     TaskInfo,
@@ -1081,6 +1082,32 @@ class ModelSpace:
                 f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
             ) from None
         return try_task(self.path, task, search, progress=progress, on_step=on_step)
+
+    def import_published(
+        self, tables: str | Sequence[str] = "published", *, all_models: bool = False, dry_run: bool = False
+    ) -> tuple[Records[PublishedInfo], tuple[str, ...]]:
+        """Store published accuracies of the registry's models as outcomes; what is stored already is skipped.
+
+        A data set of a table becomes a task without data, such as "published.sfda-cnn.aircraft". A model has the
+        outcomes of a table if it is the same checkpoint: its address, or a name that has all of it, says so. Pairs of
+        a model with the data set that it was trained on are left out.
+
+        Args:
+            tables: names of tables (`modelspace.evaluation.published.tables`), or "published" for all of them.
+            all_models: also store the outcomes of models that are not in the registry, by the table's names, so that
+                it is known how hard a data set is. A model that is added later is given them by the next call.
+            dry_run: only report what would be stored.
+
+        Returns:
+            One record per table, and notes: which models are ambiguous, or what was looked for in vain.
+
+        Raises:
+            NotFoundError: there is no such table.
+            ConflictError: a task of such a name exists and is another one.
+        """
+        from modelspace.verbs.published import import_published
+
+        return import_published(self.path, tables, all_models=all_models, dry_run=dry_run)
 
     def rebuild(
         self,

@@ -23,6 +23,7 @@ modelspace evaluate --space all --out table.md
 modelspace evaluate --space all --targets kept --oracle rooms
 modelspace evaluate --where "task <> 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
+modelspace evaluate --oracle sfda-cnn
 modelspace evaluate --oracle measured.csv --matrix affinities.npy --names models.txt --space gradient_x_input
 """
 
@@ -36,7 +37,8 @@ def command(
             "--oracle",
             metavar="NAME_OR_CSV",
             help="Measured transfer: rooms, rooms-all, taskonomy, taskonomy-affinity and others in "
-            "docs/lab-book/evaluation.md, or a CSV file with columns target, source and score, loss or rank.",
+            "docs/lab-book/evaluation.md; sfda-cnn, tll-cnn and other published accuracies in "
+            "docs/lab-book/published.md; or a CSV file with columns target, source and score, loss or rank.",
         ),
     ] = "rooms",
     space: Annotated[
@@ -99,7 +101,8 @@ def command(
     """Evaluate the registry's rankings against measured transfer.
 
     For every target of the oracle, how well do the affinities rank the sources? Random order, popularity and the stored
-    feature similarities are evaluated on the same pairs. Intervals are 95% bootstraps over targets.
+    feature similarities are evaluated on the same pairs. Published accuracies need no registry: they are evaluated with
+    static order (models by the other data sets) and a matrix, if any. Intervals are 95% bootstraps over targets.
     """
     if out is not None and Path(out).suffix.lower() not in WRITERS:
         raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
@@ -131,11 +134,12 @@ def _evaluate(
     home: str | None,
     extra: dict[str, Any],
 ) -> Any:
+    from modelspace.evaluation.published import tables
     from modelspace.verbs.evaluate import evaluate, read_matrices
 
     matrices = read_matrices(matrix, names) if matrix else {}
     arguments = {**options.given(space=space or None, where=where), **extra}
-    if matrices and not space:
+    if (matrices or oracle in tables()) and not space:
         return evaluate(None, oracle=oracle, matrices=matrices, with_self=with_self, **arguments)
     return open_space(home).evaluate(oracle=oracle, matrices=matrices, with_self=with_self, **arguments)
 
@@ -155,13 +159,13 @@ def _text(report: Any, suffix: str) -> str:
 def _print(report: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
+    from modelspace.evaluation.comparison import TITLES
 
     retrieval = report.retrieval
     figures: list[tuple[str, str, int | None]] = [
         *((f"P@{k}", "precision", k) for k in (1, 3, 5) if k in report.ks),
-        ("Spearman", "spearman", None),
-        ("Kendall", "kendall", None),
-        *((f"regret@{k}", "relative_regret", k) for k in (1, 5) if k in report.ks),
+        *((TITLES[metric], metric, None) for metric in report.shown),
+        *((f"regret@{k}", report.regret, k) for k in ((1, 3, 5) if report.is_accuracy else (1, 5)) if k in report.ks),
     ]
     columns = [Column("method", lambda row: row.method, least=16, fold=True, style="bold")]
     for place, (header, figure, k) in enumerate(figures, start=1):
@@ -192,6 +196,8 @@ def _print(report: Any) -> None:
 
 def _footnotes(report: Any) -> list[str]:
     lines = ["regret@K: extra loss of the best source among the first K; 1 is that of one random source"]
+    if report.is_accuracy:
+        lines = [report.explanation, report.origin, *([report.report] if report.reported else [])]
     if report.with_self:
         lines.append("pairs of a model with itself are included, so these are not only predictions")
     if report.reliability is not None:

@@ -8,13 +8,16 @@ import typer
 
 from modelspace.cli import completion, figures, options
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.messages import suggest
+from modelspace.cli.messages import note, say, suggest
 from modelspace.cli.opening import open_space
+from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace outcomes
 modelspace outcomes flowers
 modelspace outcomes --model resnet50 --format csv
+modelspace outcomes --import published --dry-run
+modelspace outcomes --import sfda-cnn --all-models
 """
 
 
@@ -35,15 +38,38 @@ def command(
             help="Only outcomes of this model.",
         ),
     ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="published|TABLE",
+            show_default=False,
+            help="Store published accuracies of the registry's models as outcomes: 'published' for all tables, or the "
+            "name of one (docs/lab-book/published.md); may be given several times.",
+        ),
+    ] = None,
+    all_models: Annotated[
+        bool, typer.Option("--all-models", help="With --import: also of models that the registry doesn't have.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --import: report what would be stored, and store nothing.")
+    ] = False,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """List what was measured of models on tasks.
+    """List what was measured of models on tasks, or import it.
 
     Of one task the best come first. Outcomes of a removed model stay, and belong to it again if its weights are added
-    again.
+    again. A published figure is of one checkpoint: only models with its address or full name are given it.
     """
+    if published:
+        if task is not None or model is not None:
+            raise UsageError("--import takes no task and no model", "leave them out, or leave out --import")
+        _import(published, home, format, all_models=all_models, dry_run=dry_run, quiet=quiet)
+        return
+    if all_models or dry_run:
+        raise UsageError("--all-models and --dry-run are for --import", "add --import published, or leave them out")
     records = open_space(home).outcomes(task, model=model)
     if format is not Format.table:
         print_records(records, format)
@@ -73,6 +99,34 @@ def command(
     print_table(columns, records)
     if not records:
         suggest("modelspace observe TASK MODEL SCORE", quiet=quiet)
+
+
+def _import(
+    names: list[str], home: str | None, format: Format, *, all_models: bool, dry_run: bool, quiet: bool
+) -> None:
+    records, notes = open_space(home).import_published(names, **options.given(all_models=all_models, dry_run=dry_run))
+    if format is not Format.table:
+        print_records(records, format)
+    else:
+        from modelspace.cli.tables import Column, print_table
+
+        columns = [
+            Column("table", lambda row: row.table, least=20, style="bold"),
+            Column("tasks", lambda row: str(row.tasks), right=True, rank=2),
+            Column("models", lambda row: str(len(row.matched)), right=True),
+            Column("would add" if dry_run else "added", lambda row: f"{row.added:,}", right=True),
+            Column("known", lambda row: f"{row.known:,}", right=True),
+            Column("from", lambda row: row.origin, least=20, fold=True, rank=3, optional=True),
+        ]
+        print_table(columns, records)
+    note(notes, quiet=quiet)
+    models = {name for row in records for name in row.matched.values()}
+    added, tables = sum(row.added for row in records), sum(bool(row.added) for row in records)
+    say(
+        f"{'would store' if dry_run else 'stored'} {added:,} outcomes of {tables} tables; {len(models)} models of the "
+        "registry are in them",
+        quiet=quiet,
+    )
 
 
 def _score(row: Any) -> str:

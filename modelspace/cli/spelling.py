@@ -50,6 +50,7 @@ VERBS = {
     "rename_task": Verb("task rename"),
     "remove_task": Verb("task remove"),
     "observe_file": Verb("observe", ("--from",)),
+    "import_published": Verb("outcomes", ("--import",)),
 }
 
 #: Parameters whose flag differs from their name with dashes.
@@ -63,7 +64,11 @@ FLAGS = {
 }
 
 #: Python expressions with a translation of their own.
-EXPRESSIONS = {"space.evaluate().to_dict()": "evaluate --out evaluation.json", "space.resume()": "add --resume"}
+EXPRESSIONS = {
+    "space.evaluate().to_dict()": "evaluate --out evaluation.json",
+    "space.resume()": "add --resume",
+    "space.import_published()": "outcomes --import published",
+}
 
 #: Values whose flag has another form.
 VALUES = {"higher_is_better=True": "--direction higher", "higher_is_better=False": "--direction lower"}

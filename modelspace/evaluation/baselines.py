@@ -87,6 +87,52 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
     return result
 
 
+def static(truth: ArrayLike, by: str = "rank") -> Array:
+    """How good each source is on the *other* targets, one order for all: what no measurement of the target can beat.
+
+    Args:
+        truth: (targets, sources) the oracle's scores, higher is better; NaN for missing pairs, which are ignored.
+        by: "rank", minus the mean of (rank - 1) / (number of sources - 1); or "score", the mean of the scores
+            standardised per target.
+
+    Returns:
+        (targets, sources) scores, NaN where `truth` is NaN. A source that no other target has is the last.
+
+    Raises:
+        UsageError: `by` is unknown, or there is only one target.
+    """
+    truth = np.asarray(truth, dtype=np.float64)
+    if by not in ("rank", "score"):
+        raise UsageError(f"a static order by {by!r} is not known", "use rank or score")
+    if len(truth) < 2:
+        raise UsageError("a static order needs two or more targets: a target's own row is excluded")
+    known = np.isfinite(truth)
+    strength = np.full(truth.shape, np.nan)
+    for row in range(len(truth)):
+        columns = np.flatnonzero(known[row])
+        if len(columns):
+            strength[row, columns] = (_relative_rank if by == "rank" else _standardised)(truth[row, columns])
+    result = np.full(truth.shape, np.nan)
+    for row in range(len(truth)):
+        others = np.arange(len(truth)) != row
+        n_known = known[others].sum(axis=0)
+        mean = np.nansum(strength[others], axis=0) / np.maximum(n_known, 1)
+        # Rounding makes equal means equal regardless of summation order.
+        mean = np.round(np.where(n_known > 0, mean, mean.min() - 1.0), 12)
+        result[row, known[row]] = mean[known[row]]
+    return result
+
+
+def _relative_rank(values: Array) -> Array:
+    ranks: Array = -(rankdata(-values) - 1) / max(len(values) - 1, 1)
+    return ranks
+
+
+def _standardised(values: Array) -> Array:
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 0 else np.zeros(len(values))
+
+
 def _share(n_sources: int, n_relevant: int) -> float:
     if n_relevant < 1 or n_sources < 1:
         raise UsageError(f"at least one source must be relevant, not {n_relevant} of {n_sources}")

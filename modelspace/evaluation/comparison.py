@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +18,12 @@ from modelspace.evaluation.oracles import Oracle, Reliability
 from modelspace.evaluation.rankings import Array
 
 RANDOM, POPULARITY, MEAN_RANK = BASELINES = "random", "popularity", "popularity by mean rank"
+#: The baselines of oracles of accuracies.
+RANDOM, STATIC, STATIC_BY_SCORE = ACCURACY_BASELINES = "random", "static", "static by score"
 CURVES = ("precision", "recall", "regret", "relative_regret")
-CORRELATIONS = ("spearman", "kendall")
+CORRELATIONS = ("spearman", "kendall", "weighted_kendall")
+#: The correlations' names in tables; tau_w is the literature's.
+TITLES = {"spearman": "Spearman", "kendall": "Kendall", "weighted_kendall": "tau_w"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Evaluation:
         confidence: of the intervals.
         n_resamples: of the bootstrap.
         seed: of the bootstrap.
+        is_accuracy: whether the oracle has accuracies in percent, so that regret is in points.
+        reported: published method -> weighted Kendall on the whole oracle, as its paper gives it.
     """
 
     oracle: str
@@ -87,6 +93,23 @@ class Evaluation:
     confidence: float
     n_resamples: int
     seed: int
+    is_accuracy: bool = False
+    reported: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The correlations that tables show: weighted Kendall where the literature reports it."""
+        return CORRELATIONS if self.is_accuracy else CORRELATIONS[:2]
+
+    @property
+    def regret(self) -> str:
+        """The regret that tables show: in accuracy points, or relative to one random pick."""
+        return "regret" if self.is_accuracy else "relative_regret"
+
+    @property
+    def static(self) -> tuple[str, str]:
+        """The baselines that use no model, to beat on P@K and on correlations."""
+        return (STATIC, STATIC) if self.is_accuracy else (POPULARITY, MEAN_RANK)
 
     @property
     def ks(self) -> tuple[int, ...]:
@@ -111,17 +134,18 @@ class Evaluation:
             raise UsageError(f"there is no curve of {figure!r}", f"use {', '.join(CURVES)}")
         return {row.method: row.summary[figure] for row in self.rows}
 
-    def difference(self, method: str, reference: str = POPULARITY, figure: str = "spearman", k: int = 5) -> Interval:
+    def difference(self, method: str, reference: str | None = None, figure: str = "spearman", k: int = 5) -> Interval:
         """Mean paired difference, method minus reference, with its bootstrap interval over targets.
 
         Args:
             method: one of the methods.
-            reference: another one.
+            reference: another one; default: popularity, or static if the oracle has accuracies.
             figure: the metric, one of `CURVES` or `CORRELATIONS`.
             k: which K, for a curve.
         """
         if figure not in (*CURVES, *CORRELATIONS):
             raise UsageError(f"there is no metric {figure!r}", f"use {', '.join((*CORRELATIONS, *CURVES))}")
+        reference = self.static[0] if reference is None else reference
         a, b = self.row(method).per_target[figure], self.row(reference).per_target[figure]
         gap = a - b
         if figure in CURVES:
@@ -165,6 +189,8 @@ class Evaluation:
             "confidence": self.confidence,
             "resamples": self.n_resamples,
             "seed": self.seed,
+            "is_accuracy": self.is_accuracy,
+            "reported": dict(self.reported),
             "k": list(self.ks),
             "reliability": None if self.reliability is None else plain(vars(self.reliability)),
             "methods": [
@@ -186,14 +212,15 @@ class Evaluation:
         """
         ks = [k for k in ks if k in self.ks]
         is_timed = any(row.cost is not None for row in self.rows)
-        head = ["method", *(f"P@{k}" for k in ks), "Spearman", "Kendall", *(f"regret@{k}" for k in ks)]
+        head = ["method", *(f"P@{k}" for k in ks), *(TITLES[metric] for metric in self.shown)]
+        head += [f"regret@{k}" for k in ks]
         head += ["seconds", "forward", "backward"] if is_timed else []
         lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         for row in self.rows:
             cells = [row.method.replace("|", "\\|")]
             cells += [cell(row.summary["precision"], k - 1) for k in ks]
-            cells += [cell(row.summary[metric]) for metric in CORRELATIONS]
-            cells += [cell(row.summary["relative_regret"], k - 1) for k in ks]
+            cells += [cell(row.summary[metric]) for metric in self.shown]
+            cells += [cell(row.summary[self.regret], k - 1) for k in ks]
             if is_timed:
                 cost = row.cost or Cost()
                 seconds = "" if math.isnan(cost.seconds) else f"{cost.seconds:.3g}"
@@ -201,13 +228,29 @@ class Evaluation:
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join([*lines, "", *self._notes(ks)]) + "\n"
 
+    @property
+    def explanation(self) -> str:
+        """What the figures of a table mean; a part of a sentence."""
+        if self.is_accuracy:
+            return (
+                "regret@K: accuracy points between the best of the first K and the best source; tau_w: weighted Kendall"
+            )
+        return "regret@K: extra loss of the best of the first K over the best source, relative to one random pick"
+
+    @property
+    def report(self) -> str:
+        """What published methods reach on the whole oracle, in words; empty if nothing is known."""
+        figures = ", ".join(f"{method} {value:.3f}" for method, value in self.reported.items())
+        return f"tau_w in papers, on the whole table: {figures}." if figures else ""
+
     def _notes(self, ks: Sequence[int]) -> list[str]:
         notes = [
             f"Oracle {self.oracle} ({self.origin}): {len(self.targets)} targets, {len(self.sources)} sources, first "
             f"{self.n_relevant} relevant. Mean over targets [{self.confidence:.0%} bootstrap interval over targets, "
-            f"{self.n_resamples} resamples, seed {self.seed}]. regret@K: extra loss of the best of the first K over "
-            "the best source, relative to one random pick."
+            f"{self.n_resamples} resamples, seed {self.seed}]. {self.explanation}."
         ]
+        if self.reported:
+            notes.append(self.report)
         if self.with_self:
             notes.append("Pairs of a model with itself count.")
         if self.unmeasured:
@@ -252,7 +295,9 @@ def evaluate(
             predictions.
         n_relevant: number of the oracle's first sources that are relevant to a target; 5 in the paper.
         include_baselines: add the rows `BASELINES`: random (closed form), and the popularity of a source with the
-            other targets, by first places (to beat on P@K) and by mean rank (to beat on Spearman).
+            other targets, by first places (to beat on P@K) and by mean rank (to beat on Spearman). If the oracle has
+            accuracies add `ACCURACY_BASELINES` instead: random, and static order by mean rank and by mean standardised
+            score on the other targets; and the scores of published methods that come with the oracle.
         models: restrict the evaluation to these models, by the oracle's names or other spellings.
         costs: method -> its cost, shown next to the metrics.
         n_resamples: of the bootstrap over targets.
@@ -266,7 +311,7 @@ def evaluate(
         NotFoundError: a model of `models` is not in the oracle.
     """
     tables = {method: _table(method, *pair) for method, pair in affinity_by_method.items()}
-    if include_baselines and (conflicts := set(BASELINES) & set(tables)):
+    if include_baselines and (conflicts := _reserved(oracle) & set(tables)):
         raise ConflictError(f"a method has the name of a baseline, {conflicts.pop()}", "give it another name")
     everything = tuple(dict.fromkeys((*oracle.targets, *oracle.sources)))
     common, index_of = _common(everything, tables, oracle, models)
@@ -286,7 +331,7 @@ def evaluate(
     truth, gain = part.truth(with_self), part.gain(with_self)
     scores = _scores(tables, index_of, targets, sources, truth)
     if include_baselines:
-        scores |= _baseline_scores(truth, n_relevant)
+        scores |= _accuracy_scores(part, truth) if oracle.is_accuracy else _baseline_scores(truth, n_relevant)
     if unknown := sorted(set(costs or {}) - set(scores)):
         raise NotFoundError(f"costs are given for {unknown[0]}, which is not evaluated")
     rows = []
@@ -311,7 +356,18 @@ def evaluate(
         confidence=confidence,
         n_resamples=n_resamples,
         seed=seed,
+        is_accuracy=oracle.is_accuracy,
+        reported=dict(oracle.reported),
     )
+
+
+def _reserved(oracle: Oracle) -> set[str]:
+    """The names of methods that `evaluate` adds itself."""
+    return {*(ACCURACY_BASELINES if oracle.is_accuracy else BASELINES), *map(_published, oracle.methods)}
+
+
+def _published(method: str) -> str:
+    return f"{method} (published)"
 
 
 def _scores(
@@ -345,6 +401,15 @@ def _baseline_scores(truth: Array, n_relevant: int) -> dict[str, Array]:
     return scores
 
 
+def _accuracy_scores(oracle: Oracle, truth: Array) -> dict[str, Array]:
+    scores = {_published(method): table for method, table in oracle.methods.items()}
+    return scores | {
+        RANDOM: np.zeros_like(truth),
+        STATIC: baselines.static(truth, "rank"),
+        STATIC_BY_SCORE: baselines.static(truth, "score"),
+    }
+
+
 def _metrics(scores: Array, truth: Array, gain: Array, n_relevant: int) -> dict[str, Array]:
     return {
         "precision": metrics.precision_at_k(scores, truth, n_relevant),
@@ -353,6 +418,7 @@ def _metrics(scores: Array, truth: Array, gain: Array, n_relevant: int) -> dict[
         "relative_regret": metrics.regret_at_k(scores, gain, relative=True),
         "spearman": metrics.spearman(scores, truth),
         "kendall": metrics.kendall(scores, truth),
+        "weighted_kendall": metrics.weighted_kendall(scores, truth),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau, rankdata, weightedtau
 
 from modelspace.errors import UsageError
 from modelspace.evaluation.rankings import Array, best_of_first, inclusion
@@ -63,6 +63,16 @@ def spearman(scores: ArrayLike, truth: ArrayLike) -> Array:
 def kendall(scores: ArrayLike, truth: ArrayLike) -> Array:
     """Kendall's tau-b per target (Kendall 1945), which corrects for ties on both sides; shape as in `spearman`."""
     return _per_target(scores, truth, lambda s, t: float(kendalltau(s, t, variant="b").statistic))
+
+
+def weighted_kendall(scores: ArrayLike, truth: ArrayLike) -> Array:
+    """Weighted Kendall's tau per target (Vigna 2015): exchanges among the first places count most.
+
+    Hyperbolic, additive weights 1 / (1 + rank), averaged over the order by truth and the order by scores: the default
+    of `scipy.stats.weightedtau`, and what papers on model selection report (You et al. 2021, LogME; Shao et al. 2022,
+    SFDA). Shape as in `spearman`.
+    """
+    return _per_target(scores, truth, lambda s, t: float(weightedtau(s, t).statistic))
 
 
 def regret_at_k(scores: ArrayLike, truth: ArrayLike, relative: bool = False) -> Array:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
-from modelspace.evaluation import metrics
+from modelspace.evaluation import metrics, published
 from modelspace.evaluation.names import SPELLINGS
 from modelspace.evaluation.rankings import Array
 
@@ -58,6 +58,10 @@ class Oracle:
         loss: (T, S) mean test loss over the seeds, in the target's own unit, or None.
         seed_losses: (seeds, T, S) or None; NaN if not measured.
         origin: where the measurements come from.
+        own: (T, S) bool, pairs of a source with a target that it was trained on under another name, or None.
+        is_accuracy: whether scores are accuracies in percent, of models (sources) on data sets (targets).
+        methods: published method -> (T, S) its scores, higher is better.
+        reported: published method -> its weighted Kendall on this table, as its paper gives it.
     """
 
     name: str
@@ -67,6 +71,10 @@ class Oracle:
     loss: Array | None = None
     seed_losses: Array | None = None
     origin: str = ""
+    own: np.ndarray | None = None
+    is_accuracy: bool = False
+    methods: Mapping[str, Array] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.targets), len(self.sources))
@@ -82,8 +90,9 @@ class Oracle:
             )
 
     def self_pairs(self) -> np.ndarray:
-        """(T, S) bool: whether target and source are the same model."""
-        return np.array([[target == source for source in self.sources] for target in self.targets], dtype=bool)
+        """(T, S) bool: whether the source is the target's own model, by its name or because `own` says so."""
+        same = np.array([[target == source for source in self.sources] for target in self.targets], dtype=bool)
+        return same if self.own is None else same | self.own
 
     def truth(self, with_self: bool = False) -> Array:
         """(T, S) scores; a model paired with itself is NaN unless `with_self`."""
@@ -99,14 +108,15 @@ class Oracle:
         rows = [self.targets.index(name) for name in targets]
         columns = [self.sources.index(name) for name in sources]
         block = np.ix_(rows, columns)
-        return Oracle(
-            name=self.name,
+        return replace(
+            self,
             targets=tuple(targets),
             sources=tuple(sources),
             score=self.score[block],
             loss=None if self.loss is None else self.loss[block],
             seed_losses=None if self.seed_losses is None else self.seed_losses[:, rows][:, :, columns],
-            origin=self.origin,
+            own=None if self.own is None else self.own[block],
+            methods={method: scores[block] for method, scores in self.methods.items()},
         )
 
     def reliability(self, with_self: bool = False, n_relevant: int = 5) -> Reliability | None:
@@ -173,8 +183,9 @@ _SHIPPED = {
 
 
 def available() -> dict[str, str]:
-    """Names of the oracles that ship with the package, each with its origin."""
-    return {name: entry.origin for name, entry in _SHIPPED.items() if _data(entry.file).is_file()}
+    """Names of the oracles that ship with the package, each with its origin; those of published tables come last."""
+    measured = {name: entry.origin for name, entry in _SHIPPED.items() if _data(entry.file).is_file()}
+    return measured | {name: _origin(table) for name, table in published.tables().items()}
 
 
 def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
@@ -186,7 +197,7 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
 
     Args:
         name_or_path: one of `available()`, or the path of a CSV file.
-        column: the column with the measurements, if not one of the three; higher is better.
+        column: the column with the measurements, if not one of the three; higher is better. Not for published tables.
 
     Raises:
         NotFoundError: there is no oracle and no file of that name.
@@ -201,11 +212,44 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
                 f"oracle {name_or_path} has no data in this installation", "measure it: scripts/measure_transfer.py"
             )
         return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out, entry.only)
+    if (table := published.tables().get(str(name_or_path))) is not None:
+        if column is not None:
+            raise UsageError(f"oracle {table.name} has no column {column}", "it has one figure, accuracy in percent")
+        return _of_table(table)
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(available())
         raise NotFoundError(f"there is no oracle {name_or_path}", f"use one of {known}, or the path of a CSV file")
     return _read(path, path.stem, column, str(path.name))
+
+
+def _origin(table: published.Table) -> str:
+    return f"{table.title}; {table.source}"
+
+
+def _of_table(table: published.Table) -> Oracle:
+    rows = published.measurements(table)
+    targets, sources = dict.fromkeys(row.target for row in rows), dict.fromkeys(row.source for row in rows)
+    target_at, source_at = ({name: i for i, name in enumerate(names)} for names in (targets, sources))
+    shape = (len(targets), len(sources))
+    score, own = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+    methods = {method: np.full(shape, np.nan) for method in table.methods}
+    for row in rows:
+        pair = target_at[row.target], source_at[row.source]
+        score[pair], own[pair] = row.score, row.own
+        for method, value in row.methods.items():
+            methods[method][pair] = value
+    return Oracle(
+        name=table.name,
+        targets=tuple(targets),
+        sources=tuple(sources),
+        score=score,
+        origin=_origin(table),
+        own=own,
+        is_accuracy=True,
+        methods=methods,
+        reported=table.reported,
+    )
 
 
 def _data(file: str) -> Path:

@@ -18,7 +18,7 @@ from modelspace import evaluation
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.evaluation import Cost, Evaluation, Oracle, splits, stored
-from modelspace.evaluation.comparison import CORRELATIONS, CURVES, MEAN_RANK, POPULARITY, cell, plain
+from modelspace.evaluation.comparison import CORRELATIONS, CURVES, cell, plain
 from modelspace.evaluation.names import match
 from modelspace.evaluation.rankings import Array
 from modelspace.evaluation.retrieval import Retrieval, same_task
@@ -132,7 +132,8 @@ def evaluate(
     """Evaluate spaces and matrices against an oracle.
 
     Args:
-        path: file of the registry; None to evaluate only matrices.
+        path: file of the registry; None to evaluate only matrices. Not used if the oracle has accuracies of models on
+            data sets: spaces rank models.
         oracle: one of `evaluation.available()`, the path of a CSV file (`evaluation.load`), or an oracle.
         space: one name or several; "all" for every space; default: the registry's default space.
         matrices: name to (names (n,), matrix (n, n)): row = target, column = source, higher = nearer.
@@ -155,10 +156,17 @@ def evaluate(
     retrieval: dict[str, Retrieval] = {}
     notes: list[str] = []
     everything = tuple(dict.fromkeys((*truth.targets, *truth.sources)))
-    if path is None:
-        if where is not None or space is not None or not matrices:
-            raise UsageError("a condition or a space needs a registry, and none is given", "name a space with `space=`")
-    else:
+    if truth.is_accuracy:
+        # Targets are data sets, which no space has.
+        if space is not None or where is not None:
+            raise UsageError(
+                f"the targets of oracle {truth.name} are data sets, and spaces rank models",
+                "evaluate without `space=` and `where=`; a matrix may have scores of models on data sets",
+            )
+        path = None
+    elif path is None and (where is not None or space is not None or not matrices):
+        raise UsageError("a condition or a space needs a registry, and none is given", "name a space with `space=`")
+    if path is not None:
         spaces = _spaces(path, space, where, everything, hubs, rerank)
         _put(methods, {entry.label: entry.table for entry in spaces})
         for entry in spaces:
@@ -188,7 +196,11 @@ def evaluate(
             f"{'' if same_images else ', not those of every space'}; {similarities.features}"
         )
     outcome = evaluation.evaluate(methods, truth, with_self=with_self, costs=costs)
-    if missing := [name for name in everything if name not in {*outcome.targets, *outcome.sources}]:
+    missing = [name for name in everything if name not in {*outcome.targets, *outcome.sources}]
+    if missing and truth.is_accuracy:
+        listing = f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}"
+        notes.append(f"not evaluated: {listing}; a matrix lacks them, or they have a single model")
+    elif missing:
         notes.append(f"oracle {truth.name} also has {', '.join(missing)}, which the registry or a matrix lacks")
     if targets is not None:
         outcome = outcome.over(splits.select(outcome.targets, targets))
@@ -328,10 +340,13 @@ def _costs(
 def _gap(outcome: Evaluation, method: str) -> str:
     """The paired difference to the baselines that use no model."""
     k = min(5, len(outcome.ks))
-    gaps = (
-        (f"{POPULARITY} in P@{k}", outcome.difference(method, POPULARITY, "precision", k)),
-        (f"{MEAN_RANK} in Spearman", outcome.difference(method, MEAN_RANK, "spearman")),
-    )
+    first, order = outcome.static
+    gaps = [
+        (f"{first} in P@{k}", outcome.difference(method, first, "precision", k)),
+        (f"{order} in Spearman", outcome.difference(method, order, "spearman")),
+    ]
+    if outcome.is_accuracy:
+        gaps.append((f"{order} in tau_w", outcome.difference(method, order, "weighted_kendall")))
     differences = [f"{label} {_signed(gap.mean)} [{_signed(gap.low)}, {_signed(gap.high)}]" for label, gap in gaps]
     return f"{method} minus {' and minus '.join(differences)}"
 

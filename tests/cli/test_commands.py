@@ -406,6 +406,14 @@ def test_outcomes_are_listed(line: Line) -> None:
     assert "out of memory" in lines[2]
 
 
+def test_published_outcomes_are_imported(line: Line) -> None:
+    result = line("outcomes", "--import", "published", "--all-models")
+    assert only_call(line) == ("import_published", (["published"],), {"all_models": True, "dry_run": False})
+    assert result.stdout.splitlines()[1].split()[:5] == ["sfda-cnn", "11", "1", "11", "0"]
+    assert "note: resnet34 could be a or b" in result.stderr
+    assert "stored 11 outcomes of 1 tables" in result.stderr
+
+
 # ---- list, show, remove, rename, tag
 
 

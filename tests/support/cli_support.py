@@ -29,6 +29,7 @@ from modelspace.results import (
     Outcome,
     OutcomeInfo,
     ProbeInfo,
+    PublishedInfo,
     Records,
     SpaceInfo,
     TaskInfo,
@@ -288,6 +289,10 @@ def answers() -> dict[str, Any]:
         "observe": outcome("depth", 0.875),
         "observe_file": Records([outcome("depth", 0.9), outcome("normals", 0.8)], OutcomeInfo),
         "outcomes": Records([outcome("depth", 0.9), outcome("normals", None, note="out of memory")], OutcomeInfo),
+        "import_published": (
+            Records([PublishedInfo("sfda-cnn", 11, {"resnet50": "depth"}, 11, 0, {}, "a repository")], PublishedInfo),
+            ("resnet34 could be a or b",),
+        ),
         "spaces": Records([space_row(), space_row("saliency", is_default=False, method="saliency")], SpaceInfo),
         "probe_sets": Records(
             [ProbeInfo("rooms", "rooms", None, 256, "ab" * 8, {"kind": "rooms", "seed": 0})], ProbeInfo

@@ -461,3 +461,46 @@ def test_notes_of_data_formats_go_to_standard_error(home: Path, truth: Path) -> 
     words = ("--oracle", truth, "--home", home, *JSON)
     assert "note: " in run(*words).stderr
     assert run(*words, "-q").stderr == ""
+
+
+# ---- published accuracies
+
+
+def test_published_accuracies_need_no_registry(tmp_path: Path) -> None:
+    done = run("--oracle", "sfda-cnn", "--home", tmp_path / "nowhere", "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [row["method"] for row in report["methods"]] == ["random", "static", "static by score"]
+    assert report["methods"][1]["summary"]["weighted_kendall"]["mean"] == pytest.approx(0.837, abs=0.001)
+    assert report["reported"]["SFDA"] == 0.71
+    table = run("--oracle", "sfda-cnn").stdout
+    for text in ("tau_w", "0.837", "github.com/TencentARC/SFDA", "accuracy points", "SFDA 0.710", "regret@3"):
+        assert text in table
+
+
+def test_a_registry_in_reach_changes_nothing_and_its_spaces_are_refused(home: Path) -> None:
+    assert run("--oracle", "emms-vit", "--home", home).stdout == run("--oracle", "emms-vit").stdout
+    for words in (("--space", "all"), ("--where", "name <> 'm1'")):
+        done = run("--oracle", "emms-vit", "--home", home, *words)
+        assert done.exit_code == 2
+        assert "the targets of oracle emms-vit are data sets" in done.stderr
+        assert "--space" in done.stderr
+
+
+def test_a_matrix_of_models_on_data_sets_is_evaluated_beside_static(tmp_path: Path) -> None:
+    oracle = evaluation.load("sfda-selfsup")
+    rows = [
+        f"{target},{source},{oracle.score[i, j]}"
+        for i, target in enumerate(oracle.targets)
+        for j, source in enumerate(oracle.sources[:6])
+    ]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("\n".join(["target,source,score", *rows]) + "\n")
+    report = evaluate(None, oracle="sfda-selfsup", matrices=read_matrices([scores]))
+    assert methods(report) == ["scores", "random", "static", "static by score"]
+    assert report.row("scores").summary["weighted_kendall"].mean == pytest.approx(1.0)
+    assert len(report.sources) == 6
+    assert any(note.startswith("scores minus static in P@5") and "static in tau_w" in note for note in report.notes)
+    assert any(note.startswith("not evaluated: ") and "and others" in note for note in report.notes)
+    figures = {(row[0], row[1]) for row in report.to_rows()}
+    assert ("static", "weighted_kendall") in figures

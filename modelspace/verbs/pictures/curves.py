@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import NotFoundError, UsageError
-from modelspace.evaluation.comparison import BASELINES, RANDOM
+from modelspace.evaluation.comparison import ACCURACY_BASELINES, BASELINES, RANDOM
 
 if TYPE_CHECKING:
     from modelspace.plots import Picture
@@ -40,7 +40,7 @@ def curves_picture(source: str | Path, title: str = "") -> Picture:
         {method: figures["precision"] for method, figures in drawn.items()},
         {method: figures["recall"] for method, figures in drawn.items()},
         chance=chance[0] if chance else None,
-        baselines=[method for method in drawn if method in BASELINES],
+        baselines=[method for method in drawn if method in (*BASELINES, *ACCURACY_BASELINES)],
         title=title,
     )
     picture.facts["curves"] = curves
