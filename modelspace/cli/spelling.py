@@ -57,6 +57,8 @@ VERBS = {
 FLAGS = {
     "k": "-k",
     "matrices": "--matrix",
+    "oracles": "--oracle",
+    "tasks": "--task",
     "members": "--blend",
     "methods": "--method",
     "tags": "--tag",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -121,6 +121,7 @@ def measure(
     sizes: Sequence[int] = ROUNDS,
     names: Iterable[str] | None = None,
     forward_seconds: Mapping[str, float] | None = None,
+    own: Collection[str] = (),
     on_model: Callable[[int, int, str], None] | None = None,
 ) -> Measured:
     """Measure models on a task.
@@ -132,6 +133,7 @@ def measure(
         sizes: numbers of first images, besides all; those above half of the training images are left out, as in a race.
         names: label scores; default: all that handle the labels.
         forward_seconds: model -> seconds of one image; looked up once all features are known.
+        own: models that were trained for the task; they can't be chosen, and are not measured.
         on_model: called before each model with (models done, models, name).
     """
     kept = tuple(scores.applicable(task.train) if names is None else names)
@@ -141,6 +143,8 @@ def measure(
     for number, model in enumerate(models):
         if on_model is not None:
             on_model(number, len(models), model)
+        if model in own:
+            continue
         try:
             train, test = features(model)
             truth[number], shown[model] = _measured(task, train, test, sizes, kept)
@@ -199,6 +203,7 @@ class _Known:
         cold: the same without any other task: by effective rank, or nothing.
         static: (M,) minus the mean rank on the other tasks; None if there are none.
         ranks: (M,) effective rank of the stored kernel, or None.
+        comparable: (tasks - 1,) bool, which other tasks are in the same kind of unit.
     """
 
     measured: Measured
@@ -206,6 +211,7 @@ class _Known:
     cold: Strength
     static: Array | None
     ranks: Array | None
+    comparable: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -286,7 +292,9 @@ def _known(tasks: Sequence[Measured], row: int, ranks: Array | None) -> _Known:
         table = truths(tasks)
         table[row] = np.where(np.isfinite(table[row]), 0.0, np.nan)
         static = static_order(table)[row]
-    return _Known(tasks[row], strength(rest, hint), cold, static, ranks)
+    kinds = np.array([task.task.unit.kind for task in tasks])
+    comparable = np.delete(kinds, row) == kinds[row]
+    return _Known(tasks[row], strength(rest, hint), cold, static, ranks, comparable)
 
 
 def _policies(tasks: Sequence[Measured], ranks: Array | None, rounds: Sequence[int]) -> dict[str, _Run]:
@@ -392,7 +400,8 @@ def _raced(known: _Known, order: int, strong: Strength, result: Race) -> _Outcom
     tried = [place[each.model] for each in result.standings if each.stage == "finalist"]
     outcomes = np.full(len(line), np.nan)
     outcomes[tried] = line[tried]
-    expected = predict(strong, outcomes, _readings(measured, order, result, place))
+    comparable = known.comparable if strong is known.strength else None
+    expected = predict(strong, outcomes, _readings(measured, order, result, place), comparable)
     asked = np.isfinite(line) & np.isnan(outcomes)
     intervals = interval_figures(expected.low, expected.high, line, asked, measured.task.unit)
     seconds = sum(_seconds(measured, order, place[each.model], each.n_images) for each in result.standings)
