@@ -221,6 +221,7 @@ class _Outcome:
     Attributes:
         regret: points.
         order: (candidates,) its ranking of the candidates, higher is better; None if it ranks only some.
+        expected: (candidates,) the same by the scores expected afterwards; None if nothing was measured.
         images: forwarded, summed over models; test images don't count.
         tries: models measured on all training images.
         seconds: of forward passes, readouts and scores.
@@ -232,17 +233,34 @@ class _Outcome:
     images: float
     tries: float
     seconds: float
+    expected: Array | None = None
     intervals: Mapping[str, float] = field(default_factory=dict)
 
 
 _Run = Callable[[_Known, int], _Outcome]
 
 #: Figures of each policy, in points of the metric, images per model, and numbers.
-FIGURES = ("regret@1", "weighted_tau", "images", "tries", "seconds", "coverage", "above", "width", "width_in_spreads")
+FIGURES = (
+    "regret@1",
+    "weighted_tau",
+    "tau_expected",
+    "images",
+    "tries",
+    "seconds",
+    "coverage",
+    "above",
+    "width",
+    "width_in_spreads",
+)
 
 
 def replay_measured(
-    tasks: Sequence[Measured], ranks: Array | None = None, *, rounds: Sequence[int] = ROUNDS, name: str = "tasks"
+    tasks: Sequence[Measured],
+    ranks: Array | None = None,
+    *,
+    rounds: Sequence[int] = ROUNDS,
+    finalists: int = FINALISTS,
+    name: str = "tasks",
 ) -> Replay:
     """Replay every policy on every task and order.
 
@@ -250,6 +268,7 @@ def replay_measured(
         tasks: measured with the same models, in the same order.
         ranks: (M,) effective rank of the models' stored kernels, NaN where unknown.
         rounds: of the race.
+        finalists: models that a race measures in full.
         name: of the replay.
 
     Raises:
@@ -264,7 +283,7 @@ def replay_measured(
         )
     known = [_known(tasks, row, ranks) for row in range(len(tasks))]
     policies = []
-    for policy, run in _policies(tasks, ranks, rounds).items():
+    for policy, run in _policies(tasks, ranks, rounds, finalists).items():
         rows = [[run(each, order) for order in range(len(each.measured.task.orders))] for each in known]
         policies.append(Policy(policy, _figures(known, rows)))
     return Replay(name, tuple(task.task.name for task in tasks), len(tasks[0].models), False, tuple(policies))
@@ -297,7 +316,7 @@ def _known(tasks: Sequence[Measured], row: int, ranks: Array | None) -> _Known:
     return _Known(tasks[row], strength(rest, hint), cold, static, ranks, comparable)
 
 
-def _policies(tasks: Sequence[Measured], ranks: Array | None, rounds: Sequence[int]) -> dict[str, _Run]:
+def _policies(tasks: Sequence[Measured], ranks: Array | None, rounds: Sequence[int], finalists: int) -> dict[str, _Run]:
     """The policies by name."""
     has_others, n_train = len(tasks) > 1, min(task.n_train for task in tasks)
     result: dict[str, _Run] = {"random": _random}
@@ -314,16 +333,16 @@ def _policies(tasks: Sequence[Measured], ranks: Array | None, rounds: Sequence[i
         for size in (*sizes, None):
             result[f"{score}, {'all' if size is None else size} images"] = _by_score(score, size)
     if has_others:
-        result["search order, 3 in full"] = _race((), warm=True)
+        result[f"search order, {finalists} in full"] = _race((), finalists, warm=True)
     for each in (sizes[:1], sizes) if len(sizes) > 1 else (sizes,) if sizes else ():
         label = ", ".join(map(str, each))
-        result[f"race ({label}), nothing known"] = _race(each, warm=False)
+        result[f"race ({label}), nothing known"] = _race(each, finalists, warm=False)
         if has_others:
-            result[f"race ({label}), other tasks known"] = _race(each, warm=True)
+            result[f"race ({label}), other tasks known"] = _race(each, finalists, warm=True)
     if ranks is not None:
-        result["race of a quarter by effective rank"] = _race(sizes, warm=False, part=True)
+        result["race of a quarter by effective rank"] = _race(sizes, finalists, warm=False, part=True)
     if has_others:
-        result["race of a quarter by search order"] = _race(sizes, warm=True, part=True)
+        result["race of a quarter by search order"] = _race(sizes, finalists, warm=True, part=True)
     return result
 
 
@@ -365,7 +384,7 @@ def _by_score(score: str, size: int | None) -> _Run:
     return run
 
 
-def _race(rounds: Sequence[int], *, warm: bool, part: bool = False) -> _Run:
+def _race(rounds: Sequence[int], finalists: int, *, warm: bool, part: bool = False) -> _Run:
     """The search itself, on all candidates or on the first quarter of them, with or without outcomes of other tasks."""
 
     def run(known: _Known, order: int) -> _Outcome:
@@ -380,10 +399,11 @@ def _race(rounds: Sequence[int], *, warm: bool, part: bool = False) -> _Run:
         }
         # Without a round before, only the first are measured in full.
         result = race(
-            names if rounds else names[:FINALISTS],
+            names if rounds else names[:finalists],
             lambda model, n_images: measured.shown[model][order, n_images].reading,
             measured.n_train,
             rounds=rounds,
+            finalists=finalists,
             expected=expected if warm else None,
         )
         return _raced(known, order, strong, result)
@@ -405,8 +425,18 @@ def _raced(known: _Known, order: int, strong: Strength, result: Race) -> _Outcom
     asked = np.isfinite(line) & np.isnan(outcomes)
     intervals = interval_figures(expected.low, expected.high, line, asked, measured.task.unit)
     seconds = sum(_seconds(measured, order, place[each.model], each.n_images) for each in result.standings)
-    ranking = expected.order[measured.candidates]
-    return _Outcome(regret, ranking, result.n_forwarded, len(tried), seconds, intervals)
+    ranking = np.full(len(line), np.nan)
+    ranking[[place[each.model] for each in result.standings]] = -np.arange(len(result.standings), dtype=np.float64)
+    ranking = ranking[measured.candidates]
+    return _Outcome(
+        regret,
+        ranking if np.isfinite(ranking).all() else None,
+        result.n_forwarded,
+        len(tried),
+        seconds,
+        expected.order[measured.candidates],
+        intervals,
+    )
 
 
 def _seconds(measured: Measured, order: int, number: int, n_images: int) -> float:
@@ -445,6 +475,7 @@ def _figures(known: Sequence[_Known], rows: Sequence[Sequence[_Outcome]]) -> dic
         columns = {
             "regret@1": [outcome.regret for outcome in outcomes],
             "weighted_tau": taus,
+            "tau_expected": [_tau(outcome.expected, truth) for outcome in outcomes],
             "images": [outcome.images / count for outcome in outcomes],
             "tries": [outcome.tries for outcome in outcomes],
             "seconds": [outcome.seconds for outcome in outcomes],

@@ -43,7 +43,7 @@ ALL, PUBLISHED = "all", "published"
 _SHIPPED = ("taskonomy", "rooms-all", "yards-all")
 
 #: Label scores that are replayed: logistic regression takes as long as all others together.
-_SCORES = ("ridge", "logme", "knn", "parc", "hscore", "gbc", "transrate", "alignment")
+LABEL_SCORES = ("ridge", "logme", "knn", "parc", "hscore", "gbc", "transrate", "alignment")
 
 COLUMNS = ("table", "policy", "figure", "mean", "low", "high", "targets")
 
@@ -53,6 +53,7 @@ TITLES: Mapping[str, str] = {
     "regret@quarter": "regret@¼",
     "weighted_tau": "tau_w",
     "spearman": "Spearman",
+    "tau_expected": "tau_w expected",
     "images": "images",
     "tries": "tries",
     "seconds": "seconds",
@@ -335,7 +336,7 @@ def _measure(
         table = _timed(bench, cards[name], [*bench.split.train, *test], seconds)
         return table[: bench.n_train], table[bench.n_train :]
 
-    names = _SCORES if task.train.dtype.kind in "iub" else None
+    names = LABEL_SCORES if task.train.dtype.kind in "iub" else None
     entry = measure(task, list(cards), features, names=names, forward_seconds=seconds, own=own, on_model=on_model)
     return entry, _task_notes(known.task, task, entry, own, bench.n_test - len(test))
 
