@@ -193,7 +193,8 @@ def interval_figures(low: Array, high: Array, line: Array, asked: NDArray[np.boo
     if not usable.any():
         return dict.fromkeys(("coverage", "above", "width", "width_in_spreads"), math.nan)
     low, high, values = low[usable], high[usable], line[usable]
-    spread = float(line[np.isfinite(line)].std())
+    scores = line[np.isfinite(line)]
+    spread = float(scores.std()) if np.ptp(scores) > 0 else 0.0
     points = (unit.from_line(high) - unit.from_line(low)) * 100.0 / unit.full
     return {
         "coverage": float(((low <= values) & (values <= high)).mean()),
