@@ -78,18 +78,18 @@ def _noise_text(tasks: Sequence[Measured]) -> str:
             whole = [task.shown[model][0, task.n_train] for model in models]
             for order in range(len(task.task.orders)):
                 few = [task.shown[model][order, size] for model in models]
-                values, accuracy = [one.reading.value for one in few], line([one.metric for one in few])
-                noise["value"].append(_noise(values, [one.reading.value for one in whole]))
-                noise["accuracy"].append(_noise(accuracy, line([one.metric for one in whole])))
+                values, accuracy = [each.reading.value for each in few], line([each.metric for each in few])
+                noise["value"].append(_noise(values, [each.reading.value for each in whole]))
+                noise["accuracy"].append(_noise(accuracy, line([each.metric for each in whole])))
                 noise["value, of the test"].append(_noise(values, truth))
                 noise["accuracy, of the test"].append(_noise(accuracy, truth))
         rows.append([size, *(f"{np.median(each):.2f} ({np.median(each) * size:.0f})" for each in noise.values())])
     text = (
         "**Noise of a reading.** The variance of a reading on the first images around the same reading on all training "
-        "images, or around the score on the test images, in units of the variance between models: 1 / r² - 1, with r "
-        "their correlation over models; the median over sets and orders. In parentheses, times the number of images, "
-        f"what `race.NOISE` = {races.NOISE:.0f} (values) and `prediction.NOISE` = {prediction.NOISE:.0f} (accuracies on "
-        "the line of log odds) stand for.\n\n"
+        "images, or around the score on the test images, in units of the variance between models: 1 / r² - 1, with "
+        "r their correlation over models; the median over sets and orders. In parentheses, times the number of images, "
+        f"which `race.NOISE` = {races.NOISE:.0f} (values) and `prediction.NOISE` = {prediction.NOISE:.0f} (accuracies "
+        "on the line of log odds) stand for.\n\n"
     )
     return text + table(("images", "value", "accuracy", "value, of the test", "accuracy, of the test"), rows)
 
@@ -152,7 +152,7 @@ def _spread_text(accuracies: Sequence[Oracle]) -> str:
             ]
         )
     text = (
-        f"**Spread of a row** (`strength.FURTHEST` and the quartiles), means over the {len(accuracies)} published tables "
+        f"**Spread of a row** (`strength.FURTHEST` and the quartiles), means over {len(accuracies)} published tables "
         f"({', '.join(oracle.name for oracle in accuracies)}).\n\n"
     )
     return text + table(
@@ -172,7 +172,7 @@ def _plain_spread(row: np.ndarray) -> float:
 
 def _slope_text(tasks: Sequence[Measured], ranks: np.ndarray) -> str:
     rows: list[list[object]] = []
-    for slope in (0.0, strength._SLOPE, 0.6):
+    for slope in (0.0, 0.3, 0.6):
         with changed(strength, _SLOPE=slope):
             replay = replay_measured(tasks, ranks)
         rows.append(

@@ -55,7 +55,7 @@ def expected(strong: Strength, measured: np.ndarray, kernel: np.ndarray, share: 
         share: ρ; with 0 the result is that of `prediction.predict` for the models that were not measured.
     """
     spread_of = strong.variance + strong.deviation
-    level = prediction._level(strong, measured, strong.mean, spread_of, None, ())
+    level = prediction._level(strong, measured, strong.mean, spread_of, None, ())  # noqa: SLF001
     assert level is not None, "other tasks tell the level"
     known = np.isfinite(measured)
     covariance = share * kernel + (1 - share) * np.eye(len(kernel))

@@ -158,7 +158,7 @@ def _rows(values: Array, table: Array) -> list[tuple[Array, NDArray[np.bool_]]]:
 
 
 def _at(regret: Array, tries: NDArray[np.intp], counts: NDArray[np.intp]) -> Array:
-    """Regret of each target after so many tries, or after as many as it has models."""
+    """Regret of each target after its number of tries, or after as many as it has models."""
     last = np.minimum(tries, counts) - 1
     return np.array([row[place] if place >= 0 else np.nan for row, place in zip(regret, last, strict=True)])
 

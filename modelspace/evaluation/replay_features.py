@@ -327,7 +327,11 @@ def _policies(tasks: Sequence[Measured], ranks: Array | None, rounds: Sequence[i
         result["search order"] = lambda known, order: _picked(known, known.strength.mean)
     sizes = [size for size in rounds if 2 * size <= n_train]
     every = {
-        score: None for task in tasks for shown in task.shown.values() for one in shown.values() for score in one.scores
+        score: None
+        for task in tasks
+        for shown in task.shown.values()
+        for each in shown.values()
+        for score in each.scores
     }
     for score in every:
         for size in (*sizes, None):
@@ -443,7 +447,7 @@ def _seconds(measured: Measured, order: int, number: int, n_images: int) -> floa
     """Of one model up to its last round: forward passes, and the readout of each round."""
     shown = measured.shown[measured.models[number]]
     readouts = sum(
-        one.seconds["readout"] for (which, size), one in shown.items() if which == order and size <= n_images
+        each.seconds["readout"] for (which, size), each in shown.items() if which == order and size <= n_images
     )
     return readouts + float(measured.forward_seconds[number]) * n_images
 

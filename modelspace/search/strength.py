@@ -41,7 +41,7 @@ _QUARTILES_NEED = 8
 _NORMAL_RANGE = 1.349
 
 #: Half-width of the 80% interval of a normal distribution, in standard deviations; what it is replaced by must be
-#: measured on at least so many scores, and stay in this range.
+#: measured on at least this number of scores, and stay in this range.
 _NORMAL_80, _RATIOS_NEED, _REACH = 1.2816, 30, (0.9, 2.0)
 
 #: Variances that are assumed as if they had been seen in this many measurements, so that few outcomes give neither 0

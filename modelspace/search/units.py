@@ -36,7 +36,7 @@ class Unit:
 
     @classmethod
     def of(cls, metric: str, higher_is_better: bool, scores: ArrayLike) -> Unit:
-        """The unit of a task, told by its metric and the scores measured so far."""
+        """The unit of a task, by its metric and the scores measured so far."""
         values = np.asarray(scores, dtype=np.float64)
         values = values[np.isfinite(values)]
         largest = float(values.max(initial=0.0))

@@ -203,7 +203,7 @@ def evaluate_search(
     tables, notes = _replayed(asked)
     if tasks is not None:
         if path is None:
-            raise UsageError("tasks need a registry", "call it of a `ModelSpace`")
+            raise UsageError("tasks need a registry", "open a registry, and ask it")
         more, further = _on_tasks(path, _with_data(path, _listed(tasks)), options, progress)
         tables, notes = [*more, *tables], [*further, *notes]
     elif path is not None and oracles is None:
@@ -262,12 +262,12 @@ def _with_data(path: Path, names: Sequence[str]) -> list[str]:
     with Registry.open(path) as registry:
         if ALL not in names:
             return [outcomes.task(registry, name).name for name in dict.fromkeys(names)]
-        found = [row.name for row in outcomes.tasks(registry) if row.location]
-    if not found:
+        names = [row.name for row in outcomes.tasks(registry) if row.location]
+    if not names:
         raise UsageError(
             "the registry has no task with data", "register one with its images: `space.add_task('name', 'folder')`"
         )
-    return found
+    return names
 
 
 def _not_replayed(path: Path) -> list[str]:

@@ -36,6 +36,7 @@ from modelspace.results import (
 )
 from modelspace.types import ModelCard, Preprocessing
 from modelspace.verbs.evaluate import evaluate
+from modelspace.verbs.evaluate_search import evaluate_search
 from modelspace.workspace import ModelSpace, home_for_new
 
 PREPROCESSING = Preprocessing((64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -260,6 +261,9 @@ def answers() -> dict[str, Any]:
         names = evaluation.load("taskonomy").sources
         return evaluate(None, oracle="taskonomy", matrices={"gradient_x_input": (names, np.eye(len(names)))})
 
+    def searched(*_: Any, **__: Any) -> Any:
+        return evaluate_search(None, oracles=["tll-cnn"])
+
     return {
         "init": Records([space_row()], SpaceInfo),
         "add": lambda uri, **_: Added("depth", "added", ("gradient_x_input",), card("depth"), ()),
@@ -273,6 +277,7 @@ def answers() -> dict[str, Any]:
             "gradient_x_input",
         ),
         "evaluate": judged,
+        "evaluate_search": searched,
         "list": models,
         "resume": Records([Outcome(1, "depth", "added", "zoo:depth", ("gradient_x_input",), 3.25)], Outcome),
         "waiting": (),
