@@ -1111,6 +1111,7 @@ class ModelSpace:
         budget: int | None = None,
         progress: Progress | None = None,
         on_step: OnStep | None = None,
+        on_images: Progress | None = None,
         on_line: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Trials:
@@ -1127,6 +1128,7 @@ class ModelSpace:
             progress: called with (images read, total images) while the data are read.
             on_step: called before each measurement with (round, number of rounds, model, models done, models of the
                 round, images).
+            on_images: called with (images done, images of this measurement) while a model runs.
             on_line: called with each line that a program given by `run=` prints.
             options: the other attributes of `modelspace.verbs.try_task.Search`.
 
@@ -1145,7 +1147,9 @@ class ModelSpace:
                 f"try_task got an unknown option: {error}",
                 "its options are the attributes of modelspace.verbs.try_task.Search",
             ) from None
-        return try_task(self.path, task, search, progress=progress, on_step=on_step, on_line=on_line)
+        return try_task(
+            self.path, task, search, progress=progress, on_step=on_step, on_images=on_images, on_line=on_line
+        )
 
     def import_published(
         self, tables: str | Sequence[str] = "published", *, all_models: bool = False, dry_run: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from modelspace.cli import completion, figures, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import note, suggest
 from modelspace.cli.opening import open_space
-from modelspace.cli.progress import progress_bar
+from modelspace.cli.progress import named_progress_bar
 from modelspace.cli.spelling import in_flags
 from modelspace.errors import UsageError
 
@@ -109,10 +110,12 @@ def command(
         device=device if device != "auto" else None,
     )
     opened = open_space(home)
-    with progress_bar(f"trying models on {task}", "models", quiet=quiet) as progress:
+    with named_progress_bar(f"reading the images of {task}", "models", quiet=quiet) as report:
+        steps = _Steps(report) if report is not None else None
         trials = opened.try_task(
             task,
-            on_step=None if progress is None else _step(progress),
+            on_step=steps.step if steps else None,
+            on_images=steps.images if steps else None,
             on_line=None if quiet else _print_line,
             **arguments,
         )
@@ -137,13 +140,22 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise UsageError(f"--rounds {text} are not numbers of images", "example: --rounds 60,120") from None
 
 
-def _step(progress: Any) -> Any:
-    """One bar over all rounds would need the number of models of later rounds, so each round has its own."""
+class _Steps:
+    """Progress of a search. Each round has its own bar, since nobody knows how many models later rounds will have."""
 
-    def step(number: int, rounds: int, model: str, done: int, total: int, n_images: int) -> None:
-        progress(done, total)
+    def __init__(self, report: Callable[[float, int, str], None]) -> None:
+        self._report = report
+        self._done, self._total, self._what = 0, 1, ""
 
-    return step
+    def step(self, number: int, rounds: int, model: str, done: int, total: int, n_images: int) -> None:
+        """Another model begins."""
+        self._done, self._total = done, total
+        self._what = f"round {number} of {rounds}, {n_images} images: {model}"
+        self._report(done, total, self._what)
+
+    def images(self, done: int, total: int) -> None:
+        """Images went through the model."""
+        self._report(self._done + done / max(total, 1), self._total, self._what)
 
 
 def _print(trials: Any) -> None:

@@ -91,6 +91,7 @@ def try_task(
     *,
     progress: Callable[[int, int], None] | None = None,
     on_step: OnStep | None = None,
+    on_images: Callable[[int, int], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Trials:
     """See `modelspace.workspace.ModelSpace.try_task`."""
@@ -106,6 +107,7 @@ def try_task(
         needs_metric=search.run is None,
         progress=progress,
     )
+    bench.on_images = on_images
     runner = _Runner(path, bench, known, _final(bench, search, on_line))
     names = _field(known, runner, search)
     result = race(
