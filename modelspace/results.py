@@ -406,6 +406,23 @@ class Trials(Records[Trial]):
 
 
 @dataclass(frozen=True)
+class LabelScore:
+    """A score from labels (`modelspace.scores`) of one model on a task, as a flat record.
+
+    `value` is higher for the better model and None if the model failed or has not what the score needs; `note` says
+    which. `seconds` is the wall time of the score alone, `pass_seconds` that of getting the features of all images.
+    """
+
+    model: str
+    score: str
+    value: float | None
+    n_images: int
+    seconds: float
+    pass_seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class PublishedInfo:
     """What one table of published accuracies brings to a registry.
 

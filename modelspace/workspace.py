@@ -25,6 +25,7 @@ from modelspace.results import (
     AffinityMatrix,
     Check,
     Exported,
+    LabelScore,
     Merged,
     ModelInfo,
     Neighbours,
@@ -1149,6 +1150,56 @@ class ModelSpace:
             ) from None
         return try_task(
             self.path, task, search, progress=progress, on_step=on_step, on_images=on_images, on_line=on_line
+        )
+
+    def label_scores(
+        self,
+        task: str,
+        models: Sequence[str] = (),
+        *,
+        names: Sequence[str] = (),
+        images: int = 120,
+        where: str | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Records[LabelScore]:
+        """Scores from labels (`modelspace.scores`) of models on the first training images of a task.
+
+        They say how well a model's features tell the labels apart, without training. `try_task` ranks by one of them,
+        the error of a ridge readout. LEEP and NCE need a model with a classifier of its own. Nothing is stored, except
+        features in the cache.
+
+        Args:
+            task: name of the task; it needs data.
+            models: names; default: all models.
+            names: of scores; default: all that are defined for such labels.
+            images: number of training images, balanced over the classes.
+            where: SQL condition on the models, if none are named.
+            device: as in `add`.
+            batch_size: images per forward pass.
+            progress: called with (models done, total models).
+
+        Returns:
+            A record for each model and score.
+
+        Raises:
+            NotFoundError: there is no such task, model or score, or the data are gone.
+            UsageError: the task has no data, or a score is not for such labels.
+            ConflictError: the data changed since the task was registered.
+        """
+        from modelspace.verbs.label_scores import label_scores
+
+        return label_scores(
+            self.path,
+            task,
+            models,
+            names=names,
+            images=images,
+            where=where,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
         )
 
     def import_published(

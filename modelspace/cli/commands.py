@@ -35,6 +35,7 @@ COMMANDS = (
     "task",
     "suggest",
     "try",
+    "scores",
     "observe",
     "outcomes",
     "spaces",

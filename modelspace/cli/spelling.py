@@ -52,6 +52,7 @@ VERBS = {
     "remove_task": Verb("task remove"),
     "prospects": Verb("nearest", ("--task",)),
     "try_task": Verb("try"),
+    "label_scores": Verb("scores", (), {"names": "--score"}),
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
 }

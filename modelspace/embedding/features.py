@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modelspace.attribution.engine import explained
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, outputs
 from modelspace.embedding.prepare import Prepared
+from modelspace.encoder.batches import in_batches
+from modelspace.encoder.outputs import first_tensor
 from modelspace.probes.preprocess import to_input
 from modelspace.representations import kernels
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 #: T is reduced to at most this many numbers per image (`modelspace.representations.kernels.reduced`): with a hundred
 #: images a linear readout gains nothing from more.
 MOST = 2048
+
+#: The layer that is the model's output itself.
+OUTPUT = "output"
 
 #: Changes whenever the features of the same model and images would change; part of the key under which they are cached.
 VERSION = 1
@@ -57,6 +63,44 @@ def features(
         if on_batch is not None:
             on_batch(start + len(batch))
     return np.concatenate(parts)
+
+
+def class_outputs(model: Prepared, images: Sequence[np.ndarray], *, batch_size: int | None = None) -> np.ndarray | None:
+    """The class probabilities that the model's own classifier gives, for scores from labels that need them.
+
+    The model's output is taken for that of a classifier if T lies before it, and it is one number per class and image.
+
+    Args:
+        model: prepared and frozen.
+        images: n arrays (height, width, 3) uint8, of any sizes.
+        batch_size: images per forward pass.
+
+    Returns:
+        (n, k) float32, rows of sum 1: the softmax of the output, or the output itself if it is one; None if the model
+        has no classifier.
+
+    Raises:
+        EmbeddingError: the model fails on an image.
+    """
+    import torch
+
+    if model.tap.layer == OUTPUT or int(model.card.options.get("stochastic", 1)) > 1:
+        return None
+    size = batch_size or DEFAULT_BATCH_SIZE
+    parts = []
+    for start in range(0, len(images), size):
+        x = to_inputs(images[start : start + size], model)
+        with explained(x), torch.no_grad():
+            output = in_batches(model.tap.module, lambda batch: first_tensor(model.tap.module(batch)), x)
+        if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():
+            return None
+        values = output.float()
+        sums = values.sum(dim=1)
+        if (values < 0).any() or ((sums - 1).abs() > 1e-3).any():
+            values = values.softmax(dim=1)
+        parts.append(values.cpu().numpy())
+    table = np.concatenate(parts)
+    return table if np.isfinite(table).all() else None
 
 
 def to_inputs(images: Sequence[np.ndarray], model: Prepared) -> torch.Tensor:

@@ -464,6 +464,16 @@ def test_trials_as_data(line: Line) -> None:
     assert rows[2]["score"] is None
 
 
+def test_scores_from_labels(line: Line) -> None:
+    result = line("scores", "flowers", "depth", "edges", "--score", "ridge", "--score", "leep", "--images", "60")
+    options = {"names": ["ridge", "leep"], "images": 60, "progress": None}
+    assert only_call(line) == ("label_scores", ("flowers", ["depth", "edges"]), options)
+    lines = [words.split() for words in result.stdout.splitlines()]
+    assert lines[1:5] == [["model", "ridge", "leep"], ["edges", "0.500", "-1.250"], ["depth", "0.250"], ["floor"]]
+    assert lines[5] == "milliseconds for each model: ridge 5, leep 1".split()
+    assert result.stderr == "floor: out of memory\n"
+
+
 def test_rounds_are_numbers(line: Line) -> None:
     result = line("try", "flowers", "--rounds", "many")
     assert result.exit_code == 2
@@ -712,6 +722,7 @@ REQUIRED = {
     "task": ["list"],
     "suggest": ["flowers"],
     "try": ["flowers"],
+    "scores": ["flowers"],
     "observe": ["flowers", "depth", "0.9"],
     "outcomes": [],
     "spaces": [],
