@@ -19,7 +19,7 @@ from modelspace import names
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import BusyError, NotFoundError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
-from modelspace.registry import Registry
+from modelspace.registry import Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
@@ -47,6 +47,7 @@ from modelspace.spaces.ranking import Ranking
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
     from modelspace.encoder.layers import LayerRow, Survey
+    from modelspace.evaluation import Oracle
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from modelspace.verbs.add import OnNote
     from modelspace.verbs.add_many import BulkProgress
     from modelspace.verbs.evaluate import EvaluationReport
+    from modelspace.verbs.evaluate_search import SearchReport
     from modelspace.verbs.manifest import Entry
     from modelspace.verbs.pictures.figures import Clustered
     from modelspace.verbs.try_task import OnStep
@@ -533,6 +535,60 @@ class ModelSpace:
 
         return evaluate(self.path, **options)
 
+    def evaluate_search(
+        self,
+        tasks: str | Sequence[str] | None = None,
+        oracles: str | Oracle | Sequence[str | Oracle] | None = None,
+        *,
+        where: str | None = None,
+        space: str | None = None,
+        images: int = 400,
+        repeats: int = 3,
+        device: str = "auto",
+        batch_size: int | None = None,
+        models: Mapping[str, Any] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> SearchReport:
+        """How good the search is: replayed on measured outcomes, and on the images of registered tasks.
+
+        On an oracle, models are tried in the order of `suggest`, of their mean rank, or at random, with the other
+        targets' outcomes as what is known. On tasks, all models are measured in full, and every policy is replayed:
+        the race of `try`, the order of each label score, and orders that need no image, with what they cost.
+
+        Args:
+            tasks: names of tasks that have data, or "all" of those.
+            oracles: names of oracles or CSV files, or oracles; "published" for all published tables, "all" for these
+                and the measured ones. Default: all, if no task is given.
+            where: SQL condition on the models.
+            space: whose kernels give effective ranks; default: the default space.
+            images: largest number of training images, and of test images.
+            repeats: number of orders in which training images are spent; their results are averaged.
+            device: of the models.
+            batch_size: images per forward pass.
+            models: as for `try_task`.
+            progress: called with (models measured, models to measure) over all tasks.
+
+        Raises:
+            NotFoundError: there is no such task or oracle.
+            UsageError: a task has no data, or fewer than three models can be measured on it.
+            ConflictError: the data of a task changed since it was registered.
+        """
+        from modelspace.verbs.evaluate_search import evaluate_search
+
+        return evaluate_search(
+            self.path,
+            tasks,
+            oracles,
+            where=where,
+            space=space,
+            images=images,
+            repeats=repeats,
+            device=device,
+            batch_size=batch_size,
+            models=models,
+            progress=progress,
+        )
+
     def affinity(self, space: str | None = None, *, where: str | None = None) -> AffinityMatrix:
         """Affinities of all pairs of a space's models.
 
@@ -773,12 +829,15 @@ class ModelSpace:
     def list(self, where: str | None = None) -> Records[ModelInfo]:
         """The registered models, in the order they were added; `where` is an SQL condition on the table `models`."""
         with Registry.open(self.path) as registry:
-            return Records([_model_info(row) for row in registry.models(where)], ModelInfo)
+            counts = outcomes.counts(registry)
+            rows = registry.models(where)
+            return Records([_model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
         """Everything known about a model."""
         with Registry.open(self.path) as registry:
-            return _model_info(registry.model(name))
+            row = registry.model(name)
+            return _model_info(row, outcomes.counts(registry).get(row.model_id, 0))
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
@@ -1175,7 +1234,7 @@ def _probe_info(row: ProbeRow) -> ProbeInfo:
     return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
 
 
-def _model_info(row: ModelRow) -> ModelInfo:
+def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
     card = row.card
     return ModelInfo(
         name=card.name,
@@ -1193,4 +1252,5 @@ def _model_info(row: ModelRow) -> ModelInfo:
         added_at=row.added_at.isoformat(timespec="seconds"),
         spaces=row.spaces,
         tags=dict(card.tags),
+        outcomes=n_outcomes,
     )

@@ -14,7 +14,8 @@ from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_csv, print_json, to_csv, to_json
 from modelspace.cli.messages import note, say
 from modelspace.cli.opening import open_space
-from modelspace.cli.spelling import in_flags, record_in_flags
+from modelspace.cli.progress import progress_bar
+from modelspace.cli.spelling import flag, in_flags, record_in_flags
 from modelspace.errors import UsageError
 
 EXAMPLES = """
@@ -24,6 +25,9 @@ modelspace evaluate --space all --targets kept --oracle rooms
 modelspace evaluate --where "task <> 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
 modelspace evaluate --oracle sfda-cnn
+modelspace evaluate --search
+modelspace evaluate --search --oracle sfda-cnn --oracle tll-cnn --format json
+modelspace evaluate --search --task flowers --task birds --out search.md
 modelspace evaluate --oracle measured.csv --matrix affinities.npy --names models.txt --space gradient_x_input
 """
 
@@ -32,15 +36,35 @@ WRITERS = (".json", ".csv", ".md")
 
 def command(
     oracle: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--oracle",
             metavar="NAME_OR_CSV",
+            show_default=False,
             help="Measured transfer: rooms, rooms-all, taskonomy, taskonomy-affinity and others in "
             "docs/lab-book/evaluation.md; sfda-cnn, tll-cnn and other published accuracies in "
-            "docs/lab-book/published.md; or a CSV file with columns target, source and score, loss or rank.",
+            "docs/lab-book/published.md; or a CSV file with columns target, source and score, loss or rank. With "
+            "--search several, or 'published', or 'all'. Default: rooms; with --search all.",
         ),
-    ] = "rooms",
+    ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Evaluate the search of 'suggest' and 'try': replay it on oracles, or on tasks (--task).",
+        ),
+    ] = False,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            show_default=False,
+            autocompletion=completion.tasks,
+            help="With --search: run all models on this task's images; may be given several times, so that each is "
+            "known to the others. 'all' for all tasks with data.",
+        ),
+    ] = None,
     space: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,25 +127,58 @@ def command(
     For every target of the oracle, how well do the affinities rank the sources? Random order, popularity and the stored
     feature similarities are evaluated on the same pairs. Published accuracies need no registry: they are evaluated with
     static order (models by the other data sets) and a matrix, if any. Intervals are 95% bootstraps over targets.
+
+    With --search: how good is the model that a search finds, after how many tries, and how often do its intervals
+    cover? On tasks: at what cost in images, beside the order of each label score.
     """
     if out is not None and Path(out).suffix.lower() not in WRITERS:
         raise UsageError(f"can't tell how to write {out}", f"end its name in {', '.join(WRITERS)}")
-    if names is not None and not matrix:
-        raise UsageError("--names needs a matrix, and none is given", "add --matrix FILE")
-    report = _evaluate(
-        oracle, space, matrix, names, where, with_self, home, options.given(targets=targets, hubs=hubs, rerank=rerank)
-    )
+    extra = options.given(targets=targets, hubs=hubs, rerank=rerank)
+    if search:
+        unused = {**options.given(space=space or None, matrix=matrix or None, names=names), **extra}
+        _refuse([flag(name) for name in unused] + (["--with-self"] if with_self else []))
+        report = _evaluate_search(task, oracle, where, home, quiet)
+    else:
+        if task:
+            raise UsageError("--task is for the search", "add --search")
+        if names is not None and not matrix:
+            raise UsageError("--names needs a matrix, and none is given", "add --matrix FILE")
+        report = _evaluate(_one(oracle), space, matrix, names, where, with_self, home, extra)
+    columns = _columns(search)
     if out is not None:
-        Path(out).write_text(_text(report, Path(out).suffix.lower()), "utf-8")
+        Path(out).write_text(_text(report, columns, Path(out).suffix.lower()), "utf-8")
         say(f"wrote {out}", quiet=quiet)
     if format is Format.json:
         print_json(record_in_flags(report.to_dict()))
     elif format is Format.csv:
-        print_csv(_columns(), report.to_rows())
+        print_csv(columns, report.to_rows())
     else:
-        _print(report)
+        (_print_search if search else _print)(report)
         return
     note(report.notes, quiet=quiet)
+
+
+def _one(oracle: list[str] | None) -> str:
+    if oracle and len(oracle) > 1:
+        raise UsageError(f"{len(oracle)} oracles are given, and one is evaluated at a time", "give one --oracle")
+    return oracle[0] if oracle else "rooms"
+
+
+def _refuse(flags: Sequence[str]) -> None:
+    if flags:
+        raise UsageError(f"{' and '.join(flags)}: not for --search", "it evaluates no rankings; see the options above")
+
+
+def _evaluate_search(
+    task: list[str] | None, oracle: list[str] | None, where: str | None, home: str | None, quiet: bool
+) -> Any:
+    from modelspace.verbs.evaluate_search import evaluate_search
+
+    if not task:
+        return evaluate_search(None, None, oracle or None)
+    opened = open_space(home)
+    with progress_bar("measuring models", "models", quiet=quiet) as progress:
+        return opened.evaluate_search(task, oracle or None, where=where, progress=progress)
 
 
 def _evaluate(
@@ -144,16 +201,16 @@ def _evaluate(
     return open_space(home).evaluate(oracle=oracle, matrices=matrices, with_self=with_self, **arguments)
 
 
-def _columns() -> Sequence[str]:
-    from modelspace.verbs.evaluate import COLUMNS
+def _columns(search: bool) -> Sequence[str]:
+    from modelspace.verbs import evaluate, evaluate_search
 
-    return COLUMNS
+    return evaluate_search.COLUMNS if search else evaluate.COLUMNS
 
 
-def _text(report: Any, suffix: str) -> str:
+def _text(report: Any, columns: Sequence[str], suffix: str) -> str:
     if suffix == ".json":
         return to_json(record_in_flags(report.to_dict())) + "\n"
-    return to_csv(_columns(), report.to_rows()) if suffix == ".csv" else str(report.to_markdown())
+    return to_csv(columns, report.to_rows()) if suffix == ".csv" else str(report.to_markdown())
 
 
 def _print(report: Any) -> None:
@@ -192,6 +249,27 @@ def _print(report: Any) -> None:
         f"the first {report.n_relevant} of a target are relevant"
     )
     tables.print_table(columns, report.rows, footnotes=_footnotes(report))
+
+
+def _print_search(report: Any) -> None:
+    from modelspace.cli import tables
+    from modelspace.cli.tables import Column
+    from modelspace.verbs.evaluate_search import TITLES, headline, shown
+
+    for number, table in enumerate(report.tables, start=1):
+        figures = [figure for figure in TITLES if any(figure in shown(policy) for policy in table.policies)]
+        columns = [Column("policy", lambda row: row.name, least=16, fold=True, style="bold")]
+        for place, figure in enumerate(figures, start=1):
+            columns.append(Column(TITLES[figure], partial(_search_cell, figure), right=True, rank=place))
+        tables.print_line(headline(table))
+        notes = list(map(in_flags, report.notes)) if number == len(report.tables) else []
+        tables.print_table(columns, table.policies, footnotes=notes)
+
+
+def _search_cell(figure: str, row: Any) -> str:
+    from modelspace.verbs.evaluate_search import cell, shown
+
+    return cell(row, figure) if figure in shown(row) else ""
 
 
 def _footnotes(report: Any) -> list[str]:

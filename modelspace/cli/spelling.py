@@ -39,6 +39,7 @@ VERBS = {
     "create": Verb("init", ("--home",), {"name": "--space"}),
     "init": Verb("init", (), {"name": "--space"}),
     "blend": Verb("init", ("--space", "--blend"), {"name": "--space"}),
+    "evaluate_search": Verb("evaluate", ("--task", "--oracle")),
     "create_probes": Verb("probes create"),
     "probe_sets": Verb("probes list"),
     "add_all": Verb("add", ("--manifest",)),
@@ -59,6 +60,8 @@ VERBS = {
 FLAGS = {
     "k": "-k",
     "matrices": "--matrix",
+    "oracles": "--oracle",
+    "tasks": "--task",
     "members": "--blend",
     "methods": "--method",
     "tags": "--tag",

@@ -41,7 +41,7 @@ _QUARTILES_NEED = 8
 _NORMAL_RANGE = 1.349
 
 #: Half-width of the 80% interval of a normal distribution, in standard deviations; what it is replaced by must be
-#: measured on at least that many scores, and stay in this range.
+#: measured on at least this number of scores, and stay in this range.
 _NORMAL_80, _RATIOS_NEED, _REACH = 1.2816, 30, (0.9, 2.0)
 
 #: Variances that are assumed as if they had been seen in this many measurements, so that few outcomes give neither 0
@@ -63,7 +63,8 @@ class Strength:
         deviation: variance of a model's score on one task around its general strength.
         counts: (M,) rows in which the model was measured.
         row_means: (R,) score of a model of strength 0 in each row, in the row's unit; NaN in a row without a score.
-        row_spreads: (R,) spread of the rows' models, in the row's unit; NaN with fewer than two scores.
+        row_spreads: (R,) spread of the rows' models, in the row's unit; 0 if all scores are equal, NaN with fewer than
+            two.
         reach: half-width of an 80% interval of a new score, in standard deviations: the quantile of the deviations of
             each row's scores from what the other rows predict, 1.28 if there are too few.
     """
@@ -168,6 +169,8 @@ def _middle(row: Array) -> float:
 
 def _spread(row: Array) -> float:
     values = row[np.isfinite(row)]
+    if len(values) > 1 and np.ptp(values) == 0:
+        return 0.0  # the deviation of equal numbers from their mean is a rounding error
     if len(values) >= _QUARTILES_NEED:
         low, high = np.quantile(values, [0.25, 0.75])
         if high > low:

@@ -50,7 +50,8 @@ def test_measurements_stand_as_they_are_and_move_the_others() -> None:
 
 def test_without_anything_known_there_is_no_score() -> None:
     result = predict(strength(np.zeros((0, 4)), np.arange(4.0)), np.full(4, np.nan))
-    assert np.isnan(result.mean).all() and np.isnan(result.low).all()
+    assert np.isnan(result.mean).all()
+    assert np.isnan(result.low).all()
     assert (np.diff(result.order) > 0).all()
     one = np.array([0.5, np.nan, np.nan, np.nan])
     assert np.isnan(predict(strength(np.zeros((0, 4))), one).mean).all()

@@ -143,7 +143,8 @@ def test_steps_are_announced() -> None:
     steps = []
     race(list(MANY), Field(MANY, noise=3.0), 400, on_step=lambda *step: steps.append(step))
     assert steps[0] == (1, 3, "m0", 0, 12, 60)
-    assert steps[-1][0:2] == (3, 3) and steps[-1][5] == 400
+    assert steps[-1][0:2] == (3, 3)
+    assert steps[-1][5] == 400
 
 
 @settings(max_examples=40, deadline=None)

@@ -48,7 +48,8 @@ def test_a_model_that_was_seldom_measured_is_nearer_to_the_average() -> None:
     seldom[1:, best] = np.nan
     seldom[0, best] = scores[0].max() + scores[0].std()
     result = strength(seldom)
-    assert result.counts[best] == 1 and np.delete(result.counts, best).tolist() == [6] * 19
+    assert result.counts[best] == 1
+    assert np.delete(result.counts, best).tolist() == [6] * 19
     assert result.variance[best] > 2 * np.delete(result.variance, best).max()
     z = (seldom[0, best] - result.row_means[0]) / result.row_spreads[0]
     assert 0 < result.mean[best] < 0.6 * z

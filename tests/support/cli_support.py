@@ -40,6 +40,7 @@ from modelspace.results import (
 )
 from modelspace.types import ModelCard, Preprocessing
 from modelspace.verbs.evaluate import evaluate
+from modelspace.verbs.evaluate_search import evaluate_search
 from modelspace.verbs.try_task import Search
 from modelspace.workspace import ModelSpace, home_for_new
 
@@ -281,6 +282,9 @@ def answers() -> dict[str, Any]:
         names = evaluation.load("taskonomy").sources
         return evaluate(None, oracle="taskonomy", matrices={"gradient_x_input": (names, np.eye(len(names)))})
 
+    def searched(*_: Any, **__: Any) -> Any:
+        return evaluate_search(None, oracles=["tll-cnn"])
+
     return {
         "init": Records([space_row()], SpaceInfo),
         "add": lambda uri, **_: Added("depth", "added", ("gradient_x_input",), card("depth"), ()),
@@ -294,6 +298,7 @@ def answers() -> dict[str, Any]:
             "gradient_x_input",
         ),
         "evaluate": judged,
+        "evaluate_search": searched,
         "list": models,
         "resume": Records([Outcome(1, "depth", "added", "zoo:depth", ("gradient_x_input",), 3.25)], Outcome),
         "waiting": (),
