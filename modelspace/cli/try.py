@@ -177,12 +177,21 @@ def _print(trials: Any) -> None:
         Column("seconds", lambda row: figures.seconds(row.seconds), right=True, rank=5),
         Column("note", lambda row: row.note, rank=6, optional=True, fold=True, least=20),
     ]
-    footnotes = [
-        f"{metric}: on {trials.n_test} test images; they say what to expect of a model, and choose nothing",
-        "held out: the same on as many training images as stand in 'images', each predicted without itself; the rank "
-        "follows the readout's errors there",
-    ]
+    footnotes = _legend(trials)
     if any(row.tied for row in trials):
         footnotes.append(f"{mark} these data can't tell it apart from the first (95%)")
     tables.print_line(f"task {trials.target}: {len(trials)} models, {trials.n_forwarded:,} images forwarded")
     tables.print_table(columns, trials, footnotes=[*footnotes, *map(in_flags, trials.notes)])
+
+
+def _legend(trials: Any) -> list[str]:
+    """What the scores were measured on, and which of them decided the rank: see `modelspace.verbs.finals`."""
+    lines = [
+        "held out: on as many training images as in 'images', each predicted by a readout without it; ranks follow the "
+        "readout's errors there"
+    ]
+    if trials.how == "script":
+        return [f"{trials.metric}: what the program printed, which ranks the finalists", *lines]
+    if trials.how == "finetune":
+        lines[0] += ", those of finalists the part of the training images that chose the epoch"
+    return [f"{trials.metric}: on {trials.n_test} test images, which say what to expect and choose nothing", *lines]

@@ -24,6 +24,7 @@ LONGEST = (
     "scripts/test_build_registry.py",
     "docs/test_how_to.py",
     "docs/test_readme.py",
+    "scripts/test_try_demo.py",
     "scripts/test_shipped.py",
     "zoo/test_weights.py",
     "lab/test_sealing.py",

@@ -1,10 +1,12 @@
-"""What the commands about tasks tell to type next can be done: only a task with images can be tried."""
+"""What the commands about tasks print below a table: what to type next can be done, and what scores are of."""
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 
+import cli_support
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,3 +46,21 @@ def test_a_task_with_images_is_tried(home: Path) -> None:
 def test_a_task_without_images_is_only_observed(home: Path) -> None:
     assert "next: modelspace observe private MODEL SCORE\n" in printed(home, "task", "add", "private")
     assert "next:" not in printed(home, "nearest", "--task", "private", "-k", "1")
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [
+        ("ridge", "accuracy: on 120 test images, which say what to expect and choose nothing"),
+        ("finetune", "that chose the epoch"),
+        ("script", "accuracy: what the program printed, which ranks the finalists"),
+    ],
+)
+def test_try_says_what_the_scores_are_of(how: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = cli_support.trials()
+    trials.how = how
+    importlib.import_module("modelspace.cli.try")._print(trials)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert shown in printed
+    assert ("choose nothing" in printed) == (how != "script")
+    assert ("chose the epoch" in printed) == (how == "finetune")
