@@ -51,9 +51,10 @@ def command(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score how well models' features tell the labels of a task apart, without training.
+    """Score how well models' features tell a task's labels apart.
 
-    Every score is higher for the better model. 'modelspace try' goes by one of them, ridge, on few images first.
+    No model is trained. Every score is higher for the better model. 'modelspace try' goes by one of them, ridge, on few
+    images first.
     """
     arguments = options.given(where=where, batch_size=batch_size, device=device if device != "auto" else None)
     with progress_bar(f"scoring models on {task}", "models", quiet=quiet) as progress:

@@ -77,7 +77,11 @@ EXPRESSIONS = {
 }
 
 #: Values whose flag has another form.
-VALUES = {"higher_is_better=True": "--direction higher", "higher_is_better=False": "--direction lower"}
+VALUES = {
+    "rounds=(60, 120)": "--rounds 60,120",
+    "higher_is_better=True": "--direction higher",
+    "higher_is_better=False": "--direction lower",
+}
 
 #: Arguments whose name in messages differs from the one in the help texts.
 METAVARS = {"model": "URI"}

@@ -141,7 +141,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 class _Steps:
-    """Progress of a search. Each round has its own bar, since nobody knows how many models later rounds will have."""
+    """Progress of a search. Each round has its own bar, since the number of models of later rounds is not known."""
 
     def __init__(self, report: Callable[[float, int, str], None]) -> None:
         self._report = report

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modelspace.search.strength import Strength
 
@@ -204,7 +204,7 @@ def _level_of_others(strength: Strength, comparable: NDArray[np.bool_] | None) -
         # One task says nothing of how tasks differ: then by four spreads between models, and by a factor of two.
         return Level(float(means[0]), (4 * spread) ** 2, spread, math.log(2.0) ** 2)
     # Few tasks leave their variance uncertain: Student's distribution instead of the normal one.
-    tails = (float(student.ppf(0.9, count - 1)) / _NORMAL_80) ** 2
+    tails = (float(stdtrit(count - 1, 0.9)) / _NORMAL_80) ** 2
     among = 1 + 1 / count
     return Level(
         float(means.mean()),

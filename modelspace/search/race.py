@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modelspace.errors import UsageError
 
@@ -229,7 +229,7 @@ def difference_interval(errors: Array, others: Array, confidence: float = CONFID
     mean = float(gaps.mean())
     if len(gaps) < 2:
         return -math.inf, math.inf
-    half = float(student.ppf((1 + confidence) / 2, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps)))
+    half = float(stdtrit(len(gaps) - 1, (1 + confidence) / 2) * gaps.std(ddof=1) / math.sqrt(len(gaps)))
     return mean - half, mean + half
 
 

@@ -6,7 +6,7 @@ import math
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from modelspace.verbs.bench import Bench, Score, as_failure, sentence
 
 #: Share of the training images of each class that choose the epoch of a fine-tuned model.
 VALIDATION = 0.2
+
+#: Setting of an outcome: the score on the images that chose the epoch, by which models are put in order.
+VALIDATED = "validation"
 
 #: Quantile of the normal distribution for 95% intervals.
 _NORMAL_95 = 1.959964
@@ -31,12 +34,14 @@ class Result:
         score: on the test images.
         held_out: the metric on training or validation images; None if there is none.
         note: for the outcome.
+        further: settings of the outcome that were found while measuring; values of JSON.
     """
 
     reading: Reading
     score: Score
     held_out: float | None = None
     note: str = ""
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Final(ABC):
@@ -66,9 +71,11 @@ class Final(ABC):
             ModelFailedError: it can't be loaded, or fails on the data.
         """
 
-    def recalled(self, score: float) -> Result:
-        """The result of an earlier search, of which only the score is known."""
-        return Result(Reading(self._sign * score), self._of_share(score), note="measured before")
+    def recalled(self, score: float, settings: Mapping[str, Any]) -> Result:
+        """The result of an earlier search, from its outcome."""
+        held_out = settings.get(VALIDATED)
+        value = score if held_out is None else float(held_out)
+        return Result(Reading(self._sign * value), self._of_share(score), held_out, "measured before")
 
     @property
     def _sign(self) -> float:
@@ -143,7 +150,7 @@ class FineTuning(Final):
             )
         note = "; ".join([f"epoch {tuned.best_epoch} of {tuned.epochs} was the best", *tuned.notes])
         reading = Reading(self._sign * tuned.validation)
-        return Result(reading, self._of_share(tuned.test), tuned.validation, note)
+        return Result(reading, self._of_share(tuned.test), tuned.validation, note, {VALIDATED: tuned.validation})
 
 
 class Script(Final):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from scipy.special import ndtr
+
 from modelspace.errors import UsageError
 from modelspace.results import Prospect, Prospects
 from modelspace.search.coverage import MANY, medoids, neighbourhood
@@ -71,16 +73,17 @@ def _records(known: Knowledge, numbers: list[int]) -> Prospects:
     return Prospects(records, known.task.name, known.task.metric, [basis_note(known)])
 
 
-def basis_note(known: Knowledge) -> str:
-    """What the order of the models rests on, in words."""
+def basis_note(known: Knowledge, lead: str = "ranked by") -> str:
+    """What the order of the models rests on, in words that begin with `lead`."""
     own = len(known.hints) + sum(name not in known.hints for name in known.measured)
-    own_part = f"{own} models measured on {known.task.name!r}" if own else ""
+    own_part = f"{own} model{'s' if own > 1 else ''} measured on {known.task.name!r}" if own else ""
     if known.n_tasks:
         tasks = f"outcomes of {known.n_tasks} other task{'s' if known.n_tasks > 1 else ''}"
-        return "ranked by " + " and ".join(filter(None, (tasks, own_part)))
+        return f"{lead} " + " and ".join(filter(None, (tasks, own_part)))
     if own_part:
-        return f"ranked by {own_part}; no outcome of any other task is registered"
-    nothing = "no outcome of any task is registered: this is the order of "
+        return f"{lead} {own_part}; no outcome of any other task is registered"
+    order = "this is the order of" if lead == "ranked by" else lead
+    nothing = f"no outcome of any task is registered: {order} "
     if known.basis == "effective rank":
         return f"{nothing}the effective rank of the kernels in space {known.rank_space!r}, a weak hint"
     return f"{nothing}the number of parameters, which says next to nothing"
@@ -128,7 +131,7 @@ def _basis(known: Knowledge, number: int) -> tuple[str, str]:
     count = int(known.strength.counts[number])
     if count:
         level = float(known.strength.mean[number])
-        parts.append(f"{level:+.1f} spreads from the average model in {count} outcome{'s' if count > 1 else ''}")
+        parts.append(f"better than {float(ndtr(level)):.0%} of models in {count} outcome{'s' if count > 1 else ''}")
     if parts:
         return ("held-out" if name in known.hints else "outcomes"), "; ".join(parts)
     rank = float(known.ranks[number])

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelspace.errors import UsageError
 from modelspace.registry import Registry, outcomes
+from modelspace.registry.rows import OutcomeRow
 from modelspace.results import Trial, Trials
 from modelspace.search.coverage import MANY, neighbourhood
 from modelspace.search.race import FINALISTS, ROUNDS, ModelFailedError, Reading, Standing, race
@@ -125,7 +126,13 @@ def try_task(
         _trial(rank, standing, runner, standing.model in tied)
         for rank, standing in enumerate(result.standings, start=1)
     ]
-    notes = [*bench.images.notes, basis_note(known), *_verdict(records), *_left(known, names, search)]
+    notes = [
+        *bench.images.notes,
+        basis_note(known, "run in the order of"),
+        *_verdict(records),
+        *_chosen_by_score(runner),
+        *_left(known, names, search),
+    ]
     how = runner.last.how
     return Trials(records, task_name, known.task.metric, how, result.n_forwarded, bench.n_test, notes)
 
@@ -148,11 +155,8 @@ class _Runner:
         self.results: dict[str, Result] = {}
         with Registry.open(path) as registry:
             rows = outcomes.outcomes(registry, known.task.name)
-        self._stored = {
-            _key(row.model, row.weights_sha256, row.how, row.n_train, row.settings): row.score
-            for row in rows
-            if row.seed == known.task.seed
-        }
+        self._new: set[tuple[str, str, int]] = set()
+        self._stored = [row for row in rows if row.seed == known.task.seed]
 
     def measure(self, model: str, n_images: int) -> Reading:
         """A readout on the first images."""
@@ -167,14 +171,14 @@ class _Runner:
     def final(self, model: str) -> Reading:
         """The measurement of a finalist, on all training images and the test images."""
         card, last = self.cards[model], self.last
-        key = _key(card.name, card.weights_sha256, last.how, self.bench.n_train, last.settings)
-        earlier = self._stored.get(key)
-        if earlier is not None and not last.is_cheap:
-            result = last.recalled(earlier)
+        earlier = self._earlier(card, last.how, self.bench.n_train, last.settings)
+        if earlier is not None and earlier.score is not None and not last.is_cheap:
+            result = last.recalled(earlier.score, earlier.settings)
         else:
             with self._failures(card, last.how, last.settings):
                 result = last.measure(card)
-            self._store(card, result.score.value, last.how, self.bench.n_train, last.settings, result.note)
+            settings = {**last.settings, **result.further}
+            self._store(card, result.score.value, last.how, self.bench.n_train, settings, result.note)
         self.results[model], self.metrics[model] = result, result.held_out
         return result.reading
 
@@ -197,19 +201,22 @@ class _Runner:
         settings: Mapping[str, Any],
         note: str = "",
     ) -> None:
-        key = _key(card.name, card.weights_sha256, how, n_train, settings)
-        if key in self._stored:
+        if (card.name, how, n_train) in self._new or self._earlier(card, how, n_train, settings) is not None:
             return
+        self._new.add((card.name, how, n_train))
         task, seconds = self.bench.task, self.bench.seconds.get(card.name)
         observe(
             self.path,
             [Observation(task.name, card.name, score, how, n_train, task.seed, seconds, note, settings=settings)],
         )
-        self._stored[key] = score
 
-
-def _key(model: str, weights: str, how: str, n_train: int | None, settings: Mapping[str, Any]) -> tuple[object, ...]:
-    return model, weights, how, n_train, tuple(sorted(settings.items()))
+    def _earlier(self, card: ModelCard, how: str, n_train: int, settings: Mapping[str, Any]) -> OutcomeRow | None:
+        """The outcome of an earlier search that was measured in the same way; its settings may hold more."""
+        for row in self._stored:
+            same = (row.model, row.weights_sha256, row.how) == (card.name, card.weights_sha256, how)
+            if same and row.n_train == n_train and settings.items() <= dict(row.settings).items():
+                return row
+        return None
 
 
 def _field(known: Knowledge, runner: _Runner, search: Search) -> list[str]:
@@ -248,7 +255,7 @@ def _trial(rank: int, standing: Standing, runner: _Runner, is_tied: bool) -> Tri
     score = None if result is None else result.score
     note = standing.why if result is None else result.note
     if standing.stage == "dropped" and standing.surely_worse:
-        note = "surely worse than the leader"
+        note = "its errors are surely larger than the leader's"
     return Trial(
         rank=rank,
         name=standing.model,
@@ -287,6 +294,13 @@ def _verdict(records: list[Trial]) -> list[str]:
     if not tied:
         return [f"start from {best}"]
     return [f"start from {best}; {' and '.join(tied)} can't be told apart from it with these data"]
+
+
+def _chosen_by_score(runner: _Runner) -> list[str]:
+    """A warning where the scores that are shown chose the winner."""
+    if not isinstance(runner.last, Script) or len(runner.results) < 2:
+        return []
+    return ["the program's scores chose the winner, so its own is a little too good to be expected again"]
 
 
 def _left(known: Knowledge, names: list[str], search: Search) -> list[str]:

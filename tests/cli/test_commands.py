@@ -470,7 +470,7 @@ def test_scores_from_labels(line: Line) -> None:
     assert only_call(line) == ("label_scores", ("flowers", ["depth", "edges"]), options)
     lines = [words.split() for words in result.stdout.splitlines()]
     assert lines[1:5] == [["model", "ridge", "leep"], ["edges", "0.500", "-1.250"], ["depth", "0.250"], ["floor"]]
-    assert lines[5] == "milliseconds for each model: ridge 5, leep 1".split()
+    assert lines[5] == ["milliseconds", "for", "each", "model:", "ridge", "5,", "leep", "1"]
     assert result.stderr == "floor: out of memory\n"
 
 

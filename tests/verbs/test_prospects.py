@@ -79,7 +79,7 @@ def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
     # The task is easier than the others were, for all models.
     for name, row in prospects.items():
         assert name == worst or row.score > before[name].score  # type: ignore[operator]
-    assert space.prospects("flowers", 1).notes[0].endswith("and 1 models measured on 'flowers'")
+    assert space.prospects("flowers", 1).notes[0].endswith("and 1 model measured on 'flowers'")
 
 
 def test_measured_models_are_not_suggested(space: ModelSpace) -> None:

@@ -112,7 +112,7 @@ def test_the_budget_runs_the_most_promising_models(space: ModelSpace) -> None:
             space.observe(task, name, score)
     trials = space.try_task("colours", budget=1)
     assert [trial.name for trial in trials] == ["colour"]
-    assert trials.notes[0].startswith("ranked by outcomes of 2 other tasks")
+    assert trials.notes[0].startswith("run in the order of outcomes of 2 other tasks")
 
 
 def test_labels_of_test_images_change_scores_and_nothing_else(
