@@ -33,13 +33,14 @@ _TAILS = 6.0
 #: Half-width of an 80% interval of a normal distribution, in standard deviations.
 _NORMAL_80 = 1.2816
 
-#: From a few images to all of them, scores rise by about so many spreads, and the logarithm of the spread changes with
-#: this variance; at least so many models must have been read. Chosen, like `NOISE`, on digits, clothing and rendered
-#: scenes (docs/lab-book/search.md).
+#: From a few images to all of them, scores rise by about this number of spreads, and the logarithm of the spread
+#: changes with this variance; at least this number of models must have been read. Chosen, like `NOISE`, on digits,
+#: clothing and rendered scenes (docs/lab-book/search.md).
 _RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
 
 #: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
 #: between models: twice the noise of the readout's error (`modelspace.search.race.NOISE`), which is a finer measure.
+#: Measured are 36 to 40; twice that keeps intervals from being too wide (docs/lab-book/search.md).
 NOISE = 80.0
 
 #: The median of few readings is too uncertain to compare a model with.
