@@ -1,4 +1,5 @@
 # make demo   set up, register trained models, ask for transfer sources, query with SQL
+# make try-demo   set up, ask with two folders of labelled images which models to start from, and check the answer (3 minutes)
 # make test   set up, lint, type check, run the tests
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +26,7 @@ REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingf
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants clean
+.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -40,10 +41,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
+try-demo: $(READY)
+	@$(BIN)/python scripts/try_demo.py
+
 test: check
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
 	@test -n "$(RAY)" || echo "no Ray: its tests are skipped (they run with: make test EXTRAS=dev,ray)"
-	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make check  lint and types only
 check: $(READY)

@@ -226,7 +226,8 @@ class Exported:
 class ModelInfo:
     """A registered model, as a flat record.
 
-    `preprocessing` is `modelspace.types.Preprocessing` as a dictionary; `seconds` is the wall time of the embedding.
+    `preprocessing` is `modelspace.types.Preprocessing` as a dictionary, `seconds` the wall time of the embedding, and
+    `outcomes` the number of measurements on tasks, failures included.
     """
 
     name: str
@@ -244,6 +245,7 @@ class ModelInfo:
     added_at: str
     spaces: tuple[str, ...]
     tags: dict[str, str]
+    outcomes: int = 0
 
 
 @dataclass(frozen=True)

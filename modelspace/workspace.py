@@ -19,7 +19,7 @@ from modelspace import names
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import BusyError, NotFoundError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
-from modelspace.registry import Registry
+from modelspace.registry import Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
@@ -829,12 +829,15 @@ class ModelSpace:
     def list(self, where: str | None = None) -> Records[ModelInfo]:
         """The registered models, in the order they were added; `where` is an SQL condition on the table `models`."""
         with Registry.open(self.path) as registry:
-            return Records([_model_info(row) for row in registry.models(where)], ModelInfo)
+            counts = outcomes.counts(registry)
+            rows = registry.models(where)
+            return Records([_model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
         """Everything known about a model."""
         with Registry.open(self.path) as registry:
-            return _model_info(registry.model(name))
+            row = registry.model(name)
+            return _model_info(row, outcomes.counts(registry).get(row.model_id, 0))
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
@@ -1046,6 +1049,8 @@ class ModelSpace:
     def outcomes(self, task: str | None = None, *, model: str | None = None) -> Records[OutcomeInfo]:
         """What was measured; of one task the best first, else in the order in which it was stored.
 
+        Held-out scores of `try_task`, on a few training images, come after the others.
+
         Args:
             task: only of this task.
             model: only of this model.
@@ -1106,6 +1111,8 @@ class ModelSpace:
         budget: int | None = None,
         progress: Progress | None = None,
         on_step: OnStep | None = None,
+        on_images: Progress | None = None,
+        on_line: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Trials:
         """Run models on a task's images and find the one to start from.
@@ -1121,6 +1128,8 @@ class ModelSpace:
             progress: called with (images read, total images) while the data are read.
             on_step: called before each measurement with (round, number of rounds, model, models done, models of the
                 round, images).
+            on_images: called with (images done, images of this measurement) while a model runs.
+            on_line: called with each line that a program given by `run=` prints.
             options: the other attributes of `modelspace.verbs.try_task.Search`.
 
         Raises:
@@ -1135,9 +1144,12 @@ class ModelSpace:
             search = Search(budget=budget, **options)
         except TypeError as error:
             raise UsageError(
-                f"try_task got an unknown option: {error}", "see `help(modelspace.ModelSpace.try_task)`"
+                f"try_task got an unknown option: {error}",
+                "its options are the attributes of modelspace.verbs.try_task.Search",
             ) from None
-        return try_task(self.path, task, search, progress=progress, on_step=on_step)
+        return try_task(
+            self.path, task, search, progress=progress, on_step=on_step, on_images=on_images, on_line=on_line
+        )
 
     def import_published(
         self, tables: str | Sequence[str] = "published", *, all_models: bool = False, dry_run: bool = False
@@ -1226,7 +1238,7 @@ def _probe_info(row: ProbeRow) -> ProbeInfo:
     return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
 
 
-def _model_info(row: ModelRow) -> ModelInfo:
+def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
     card = row.card
     return ModelInfo(
         name=card.name,
@@ -1244,4 +1256,5 @@ def _model_info(row: ModelRow) -> ModelInfo:
         added_at=row.added_at.isoformat(timespec="seconds"),
         spaces=row.spaces,
         tags=dict(card.tags),
+        outcomes=n_outcomes,
     )

@@ -1,13 +1,20 @@
-"""For the whole run: a cache of rendered rooms separate from the user's; required tests are not skipped."""
+"""For the whole run: a cache of rendered rooms separate from the user's; the longest files come first; required tests
+are not skipped."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from file_order import pytest_collection_modifyitems
 from required_parts import pytest_configure, pytest_make_collect_report, pytest_runtest_makereport
 
-__all__ = ["pytest_configure", "pytest_make_collect_report", "pytest_runtest_makereport"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,9 +45,11 @@ def run(folder: Path, required: str | None, *options: str) -> tuple[int, str]:
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MODELSPACE"))}
     environment["PYTHONPATH"] = str(ROOT / "tests" / "support")
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of all installed plugins, only those named below
     if required is not None:
         environment[required_parts.VARIABLE] = required
-    command = [sys.executable, "-m", "pytest", "-p", "required_parts", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", "-p", "required_parts", "-p", "no:cacheprovider"]
+    command += [*(["-p", "xdist"] if "-n" in options else []), *options]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 

@@ -102,7 +102,8 @@ class _Module:
     def __init__(self, name: str, module: nn.Module) -> None:
         self._module = module
         self.lost: list[str] = []
-        self._training = module.training
+        # torch.jit.freeze removes the mode.
+        self._training = getattr(module, "training", None)
         # A scripted module stores its attributes in C++; only its mode and buffers can change.
         self._scripted = isinstance(module, torch.jit.ScriptModule)
         self._attributes = {} if self._scripted else dict(module.__dict__)
@@ -128,7 +129,10 @@ class _Module:
 
     def restore(self) -> None:
         if self._scripted:
-            self._module.training = self._training
+            if self._training is None:
+                self._module.__dict__.pop("training", None)
+            else:
+                self._module.training = self._training
         else:
             self._restore_attributes()
         for name, tensor, before, requires_grad in self._contents:

@@ -43,6 +43,7 @@ def command(
         Column("parameters", lambda row: figures.count(row.parameters), right=True, rank=3),
         Column("layer", lambda row: row.layer, rank=2, least=12),
         Column("input", lambda row: size_text(row.preprocessing), rank=4),
+        Column("outcomes", lambda row: str(row.outcomes or ""), right=True, rank=4, optional=True),
         Column("data", lambda row: row.data or "", rank=6, least=8, optional=True),
         Column("seconds", lambda row: f"{row.seconds:.1f}", right=True, rank=5),
         Column("uri", lambda row: row.uri, rank=7, least=16),

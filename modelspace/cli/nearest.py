@@ -78,10 +78,13 @@ def command(
                 "--task ranks the registered models by what is known of them on a task",
                 f"modelspace nearest --task {task}",
             )
-        _print_prospects(open_space(home).prospects(task, k, where=where, space=space), format, quiet)
+        opened = open_space(home)
+        _print_prospects(opened.prospects(task, k, where=where, space=space), format, quiet)
+        if format is Format.table and opened.task(task).location:
+            suggest(f"modelspace try {task} --budget 8", quiet=quiet)
         return
     if model is None:
-        raise UsageError("the name of a model is needed, or --task", "example: modelspace nearest curvature")
+        raise UsageError("missing argument 'NAME_OR_URI'", "see 'modelspace nearest --help'")
     if run_options and ":" not in model:
         raise UsageError(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",
@@ -115,7 +118,6 @@ def _print_prospects(prospects: Any, format: Format, quiet: bool) -> None:
     from modelspace.cli.prospects import print_prospects
 
     print_prospects(f"models for task {prospects.target}, the most promising first", prospects)
-    suggest(f"modelspace try {prospects.target} --budget 8", quiet=quiet)
 
 
 def _print_ranking(ranking: Any) -> None:

@@ -121,10 +121,10 @@ def _import(
         print_table(columns, records)
     note(notes, quiet=quiet)
     models = {name for row in records for name in row.matched.values()}
-    added, tables = sum(row.added for row in records), sum(bool(row.added) for row in records)
+    tables = ", ".join(row.table for row in records if row.added)
     say(
-        f"{'would store' if dry_run else 'stored'} {added:,} outcomes of {tables} tables; {len(models)} models of the "
-        "registry are in them",
+        f"{'would store' if dry_run else 'stored'} {sum(row.added for row in records):,} outcomes"
+        f"{f' ({tables})' if tables else ''}; models of the registry in these tables: {len(models)}",
         quiet=quiet,
     )
 

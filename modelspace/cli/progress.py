@@ -11,6 +11,13 @@ from modelspace.cli.screen import is_terminal, printable, wants_colour
 
 @contextmanager
 def progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that shows activity from the start, and progress once it is reported; see `named_progress_bar`."""
+    with named_progress_bar(what, unit, quiet=quiet) as report:
+        yield None if report is None else lambda done, total: report(done, total, what)
+
+
+@contextmanager
+def named_progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[float, int, str], None] | None]:
     """A bar that shows activity from the start, and progress once it is reported.
 
     Args:
@@ -19,7 +26,7 @@ def progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int
         quiet: show no bar.
 
     Yields:
-        A function to call with (done, total); None if there is no bar.
+        A function to call with (done, total, description of the work at hand); None if there is no bar.
     """
     if quiet or not is_terminal(sys.stderr):
         yield None
@@ -40,7 +47,13 @@ def progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(printable(what), total=None, count="")
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, count=f"{done}/{total} {unit}")
+        def report(done: float, total: int, at_hand: str) -> None:
+            bar.update(
+                task,
+                completed=done,
+                total=total,
+                count=f"{int(done)}/{total} {unit}",
+                description=printable(at_hand),
+            )
 
         yield report

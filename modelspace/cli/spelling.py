@@ -50,6 +50,8 @@ VERBS = {
     "task": Verb("task show"),
     "rename_task": Verb("task rename"),
     "remove_task": Verb("task remove"),
+    "prospects": Verb("nearest", ("--task",)),
+    "try_task": Verb("try"),
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
 }

@@ -107,7 +107,7 @@ def add(
         _print_card(record)
     for note in notes:
         say(f"note: {note}", quiet=quiet)
-    suggest(f"modelspace observe {name} MODEL SCORE", quiet=quiet)
+    suggest(f"modelspace observe {name} MODEL SCORE" if data is None else f"modelspace try {name}", quiet=quiet)
 
 
 @group.command("list", epilog=epilog(LIST_EXAMPLES), context_settings=SETTINGS)

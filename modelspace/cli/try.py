@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,14 +11,15 @@ from modelspace.cli import completion, figures, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import note, suggest
 from modelspace.cli.opening import open_space
-from modelspace.cli.progress import progress_bar
+from modelspace.cli.progress import named_progress_bar
 from modelspace.cli.spelling import in_flags
 from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace try flowers
 modelspace try flowers --budget 8
-modelspace try flowers --where "parameters < 3e7" --how logistic
+modelspace try flowers --where "parameters < 3e7" --how finetune --epochs 10
+modelspace try flowers --run "python finetune.py {uri} {train} {test} {seed}"
 modelspace try flowers --rounds 120,240 --finalists 5 --format json
 """
 
@@ -37,9 +39,23 @@ def command(
         str | None,
         typer.Option(
             "--how",
-            metavar="ridge|logistic",
+            metavar="ridge|logistic|finetune",
             show_default=False,
-            help="Readout that models are measured with. Default: ridge.",
+            help="How the last models are measured: by a readout, or by training them. Default: ridge.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", show_default=False, help="Of --how finetune. Default: 5."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="COMMAND",
+            show_default=False,
+            help="Instead of --how, a program of yours that measures the last models; its last line of output is the "
+            "score. {uri}, {train}, {test} and others stand for what they name.",
         ),
     ] = None,
     rounds: Annotated[
@@ -63,7 +79,7 @@ def command(
             "--images",
             metavar="N",
             show_default=False,
-            help="At most so many training images, and test images; 0 for all. Default: 2000.",
+            help="Largest number of training images, and of test images; 0 for all. Default: 2000.",
         ),
     ] = None,
     where: options.Where = None,
@@ -83,6 +99,8 @@ def command(
     arguments: dict[str, Any] = options.given(
         budget=budget,
         how=how,
+        epochs=epochs,
+        run=run,
         rounds=None if rounds is None else _numbers(rounds),
         finalists=finalists,
         images=images,
@@ -92,8 +110,15 @@ def command(
         device=device if device != "auto" else None,
     )
     opened = open_space(home)
-    with progress_bar(f"trying models on {task}", "models", quiet=quiet) as progress:
-        trials = opened.try_task(task, on_step=None if progress is None else _step(progress), **arguments)
+    with named_progress_bar(f"reading the images of {task}", "models", quiet=quiet) as report:
+        steps = _Steps(report) if report is not None else None
+        trials = opened.try_task(
+            task,
+            on_step=steps.step if steps else None,
+            on_images=steps.images if steps else None,
+            on_line=None if quiet else _print_line,
+            **arguments,
+        )
     if format is not Format.table:
         note(trials.notes, quiet=quiet)
         print_records(trials, format)
@@ -103,6 +128,11 @@ def command(
         suggest(f"modelspace show {trials.winner.name}", quiet=quiet)
 
 
+def _print_line(line: str) -> None:
+    """A line of the user's program, among the messages."""
+    typer.echo(line, err=True)
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
@@ -110,13 +140,22 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise UsageError(f"--rounds {text} are not numbers of images", "example: --rounds 60,120") from None
 
 
-def _step(progress: Any) -> Any:
-    """One bar over all rounds would need the number of models of later rounds, so each round has its own."""
+class _Steps:
+    """Progress of a search. Each round has its own bar, since nobody knows how many models later rounds will have."""
 
-    def step(number: int, rounds: int, model: str, done: int, total: int, n_images: int) -> None:
-        progress(done, total)
+    def __init__(self, report: Callable[[float, int, str], None]) -> None:
+        self._report = report
+        self._done, self._total, self._what = 0, 1, ""
 
-    return step
+    def step(self, number: int, rounds: int, model: str, done: int, total: int, n_images: int) -> None:
+        """Another model begins."""
+        self._done, self._total = done, total
+        self._what = f"round {number} of {rounds}, {n_images} images: {model}"
+        self._report(done, total, self._what)
+
+    def images(self, done: int, total: int) -> None:
+        """Images went through the model."""
+        self._report(self._done + done / max(total, 1), self._total, self._what)
 
 
 def _print(trials: Any) -> None:
@@ -138,7 +177,11 @@ def _print(trials: Any) -> None:
         Column("seconds", lambda row: figures.seconds(row.seconds), right=True, rank=5),
         Column("note", lambda row: row.note, rank=6, optional=True, fold=True, least=20),
     ]
-    footnotes = [f"{metric}: on {trials.n_test} test images that no choice has seen; held out: on the training images"]
+    footnotes = [
+        f"{metric}: on {trials.n_test} test images; they say what to expect of a model, and choose nothing",
+        "held out: the same on as many training images as stand in 'images', each predicted without itself; the rank "
+        "follows the readout's errors there",
+    ]
     if any(row.tied for row in trials):
         footnotes.append(f"{mark} these data can't tell it apart from the first (95%)")
     tables.print_line(f"task {trials.target}: {len(trials)} models, {trials.n_forwarded:,} images forwarded")

@@ -23,7 +23,7 @@ def request_for(card: ModelCard, **changes: Any) -> Request:
     if not is_uri(card.uri):
         raise NotFoundError(
             f"model {card.name!r} was added as a module in memory, so it can't be loaded again",
-            f"pass the module: `models={{{card.name!r}: module}}`",
+            f"in Python, give the module itself: models={{{card.name!r}: module}}",
         )
     known: dict[str, Any] = {
         "name": card.name,

@@ -92,6 +92,15 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
 # --- changes
 
 
+def counts(registry: Reader) -> dict[int, int]:
+    """Model id -> number of its outcomes; models without any are missing."""
+    if not has_tables(registry):
+        return {}
+    return dict(
+        registry.rows("SELECT model_id, count(*) FROM main.outcomes WHERE model_id IS NOT NULL GROUP BY model_id")
+    )
+
+
 def add_task(registry: Registry, row: TaskRow) -> TaskRow:
     """Store a task; its number and time are given here.
 

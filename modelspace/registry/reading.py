@@ -187,12 +187,9 @@ class Reader:
 
     def _knows_code(self) -> bool:
         if self._has_code is None:
-            self._has_code = bool(
-                self.rows(
-                    "SELECT 1 FROM duckdb_columns() WHERE table_name = 'models' AND column_name = 'code_sha256'"
-                    " AND NOT internal"
-                )
-            )
+            # Asking the catalog (duckdb_columns) takes thirty times as long.
+            columns = self._connection.duck.execute("SELECT * FROM main.models LIMIT 0").description
+            self._has_code = "code_sha256" in {column[0] for column in columns}
         return self._has_code
 
     def _matching(self, where: str) -> set[int]:

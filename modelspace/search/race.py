@@ -158,7 +158,7 @@ def race(
     if finalists < 1 or n_images < 2 or any(b <= a for a, b in pairwise(rounds)):
         raise UsageError(
             f"a race can't have {finalists} finalists, {n_images} images and rounds of {tuple(rounds)}",
-            "example: `rounds=(60, 120), finalists=3`",
+            "example: `rounds=(60, 120)`, `finalists=3`",
         )
     sizes = [size for size in rounds if 2 * size <= n_images and len(models) > finalists]
     result = Race()

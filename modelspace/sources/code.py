@@ -11,6 +11,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -76,9 +77,16 @@ def _own_file(module: ModuleType) -> Path | None:
 
 
 def _is_installed(path: Path) -> bool:
-    roots = {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed = any(root in path.parents for root in roots) or {"site-packages", "dist-packages"} & set(path.parts)
+    installed = any(root in path.parents for root in _installation()) or {"site-packages", "dist-packages"} & set(
+        path.parts
+    )
     return bool(installed) or _PACKAGE in path.parents
+
+
+@cache
+def _installation() -> frozenset[Path]:
+    """The folders of the standard library and of installed packages."""
+    return frozenset(Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _typed(module: nn.Module) -> Iterator[str]:

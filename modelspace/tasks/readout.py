@@ -111,10 +111,10 @@ def readout_for(name: str, labels: ArrayLike) -> Readout:
         NotFoundError: there is no such readout.
         UsageError: it is not for such labels.
     """
-    found = READOUTS.get(name)
-    if found is None:
+    readout = READOUTS.get(name)
+    if readout is None:
         raise NotFoundError(f"there is no readout {name!r}", f"use one of {', '.join(READOUTS)}")
-    if kind(labels) not in found.kinds:
+    if kind(labels) not in readout.kinds:
         usable = [other.name for other in READOUTS.values() if kind(labels) in other.kinds]
         raise UsageError(f"the readout {name} is not made for {kind(labels)}", f"use {' or '.join(usable)}")
-    return found
+    return readout

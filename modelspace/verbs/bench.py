@@ -46,12 +46,12 @@ class Score:
 
     Attributes:
         value: in the task's metric.
-        low, high: 95% bootstrap interval over the test images.
+        low, high: 95% interval over the test images; None if there is none.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Bench:
@@ -119,7 +119,7 @@ class Bench:
         Raises:
             ModelFailedError: the model can't be loaded, or fails on an image.
         """
-        with self._timed(card):
+        with self.timed(card):
             held_out, labels = self._held_out(card, self.split.train[:n_images])
             known = measuring.computable(self.task.metric)
             metric = measuring.measured(self.task.metric, held_out.predictions, labels) if known else None
@@ -131,7 +131,7 @@ class Bench:
         Raises:
             ModelFailedError: the model can't be loaded, or fails on an image.
         """
-        with self._timed(card):
+        with self.timed(card):
             held_out, labels = self._held_out(card, self.split.train)
             known = self.features(card, self.split.train)
             asked = self.features(card, self.split.test)
@@ -183,12 +183,12 @@ class Bench:
             context = prepared(request, self._example())
             model = context.__enter__()
         except ModelspaceError as error:
-            raise ModelFailedError(_sentence(error), by_model=isinstance(error, EmbeddingError)) from error
+            raise ModelFailedError(sentence(error), by_model=isinstance(error, EmbeddingError)) from error
         try:
             try:
                 check_same(card, model.card)
             except ConflictError as error:
-                raise ModelFailedError(_sentence(error), by_model=False) from error
+                raise ModelFailedError(sentence(error), by_model=False) from error
             yield model
         finally:
             context.__exit__(None, None, None)
@@ -205,7 +205,7 @@ class Bench:
         try:
             self._seen = {key: (self.readout.held_out(features, labels), labels)}
         except UsageError as error:
-            raise ModelFailedError(_sentence(error)) from error
+            raise ModelFailedError(sentence(error)) from error
         return self._seen[key]
 
     def _extract(self, card: ModelCard, cache: FeatureCache, numbers: Sequence[int]) -> None:
@@ -220,7 +220,7 @@ class Bench:
                     if self.on_images is not None:
                         self.on_images(done + count, len(numbers))
 
-                with _as_failure():
+                with as_failure():
                     table = features(
                         model,
                         self.pixels.take(part),
@@ -245,7 +245,8 @@ class Bench:
         return np.stack([image, other if other.shape == image.shape else image[::-1, ::-1]])
 
     @contextmanager
-    def _timed(self, card: ModelCard) -> Iterator[None]:
+    def timed(self, card: ModelCard) -> Iterator[None]:
+        """Count the wall time of a measurement of the model."""
         start = time.perf_counter()
         try:
             yield
@@ -254,14 +255,14 @@ class Bench:
 
 
 @contextmanager
-def _as_failure() -> Iterator[None]:
+def as_failure() -> Iterator[None]:
     """Turn the errors of a model in a forward pass into a failure of that model alone."""
     import torch
 
     try:
         yield
     except EmbeddingError as error:
-        raise ModelFailedError(_sentence(error)) from error
+        raise ModelFailedError(sentence(error)) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise ModelFailedError("out of memory (give fewer images per pass with `batch_size=`)") from error
 
@@ -293,5 +294,6 @@ def _request(card: ModelCard, module: Any) -> Any:
     return Request(module, name=card.name, layer=card.layer, preprocessing=card.preprocessing, **card.options)
 
 
-def _sentence(error: ModelspaceError) -> str:
+def sentence(error: ModelspaceError) -> str:
+    """An error and its hint in one line."""
     return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -158,10 +158,10 @@ def evaluate(
     everything = tuple(dict.fromkeys((*truth.targets, *truth.sources)))
     if truth.is_accuracy:
         # Targets are data sets, which no space has.
-        if space is not None or where is not None:
+        if any(option is not None for option in (space, where, hubs, rerank)):
             raise UsageError(
                 f"the targets of oracle {truth.name} are data sets, and spaces rank models",
-                "evaluate without `space=` and `where=`; a matrix may have scores of models on data sets",
+                "evaluate without `space=`, `where=`, `hubs=` and `rerank=`; a matrix may have scores on data sets",
             )
         path = None
     elif path is None and (where is not None or space is not None or not matrices):

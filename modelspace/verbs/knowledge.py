@@ -19,11 +19,9 @@ from modelspace.search.strength import Strength, strength
 from modelspace.search.units import Unit
 from modelspace.spaces import affinity
 from modelspace.spaces.neighbours import kernel_space
+from modelspace.verbs.tasks import HELD_OUT
 
 Array = NDArray[np.float64]
-
-#: How outcomes are called that are held-out scores on a few training images: a hint at the score, not the score.
-HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,14 @@ class Knowledge:
         return "effective rank" if np.isfinite(self.ranks).any() else "size"
 
     def order(self) -> list[int]:
-        """Numbers of the models, the most promising first."""
+        """Numbers of the models, the most promising first; those that failed on the task last."""
         promise = self.prediction.order
         if self.basis == "size":
             promise = np.where(
                 np.isin(self.names, list(self.measured)), promise, [float(m.card.parameters) for m in self.models]
             )
-        return [int(number) for number in np.argsort(-promise, kind="stable")]
+        failed = np.array([name in self.measured and self.measured[name].score is None for name in self.names])
+        return [int(number) for number in np.lexsort((-promise, failed))]
 
     def expected(self) -> dict[str, Expected]:
         """For a race: what outcomes let expect of each model; empty if there are none."""
@@ -217,14 +216,14 @@ def _unit(task: TaskRow, own: Sequence[Series]) -> Unit:
 
 def _measured(task: str, rows: Sequence[OutcomeRow], names: Sequence[str]) -> dict[str, OutcomeRow]:
     """The latest outcome of each model on the task that is no held-out hint; a score is preferred to a failure."""
-    found: dict[str, OutcomeRow] = {}
+    latest: dict[str, OutcomeRow] = {}
     known = set(names)
     for row in sorted(rows, key=lambda row: row.measured_at):
         if row.task != task or row.how == HELD_OUT or row.model not in known:
             continue
-        if row.score is not None or row.model not in found:
-            found[row.model] = row
-    return found
+        if row.score is not None or row.model not in latest:
+            latest[row.model] = row
+    return latest
 
 
 def _readings(

@@ -20,6 +20,9 @@ from modelspace.tasks.metrics import DEFAULTS, KINDS, Kind, direction
 #: How a score was measured by default: elsewhere, by the user.
 OBSERVED = "observed"
 
+#: How outcomes are called that are held-out scores on a few training images: a hint at the score, not the score.
+HELD_OUT = "held-out"
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -154,7 +157,7 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
 
 
 def measured(path: Path, task_name: str | None = None, model: str | None = None) -> Records[OutcomeInfo]:
-    """Outcomes; of one task the best first, else in the order in which they were stored.
+    """Outcomes; of one task the best first and held-out scores last, else in the order in which they were stored.
 
     Raises:
         NotFoundError: there is no such task, or neither a model nor an outcome of that name.
@@ -166,7 +169,7 @@ def measured(path: Path, task_name: str | None = None, model: str | None = None)
             registry.model(model)
     if task_name is not None:
         sign = -1.0 if by_name[task_name].higher_is_better else 1.0
-        rows.sort(key=lambda row: math.inf if row.score is None else sign * row.score)
+        rows.sort(key=lambda row: (row.how == HELD_OUT, math.inf if row.score is None else sign * row.score))
     metrics = {name: row.metric for name, row in by_name.items()}
     return Records([_outcome_info(row, metrics) for row in rows], OutcomeInfo)
 

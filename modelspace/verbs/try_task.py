@@ -14,16 +14,20 @@ from modelspace.results import Trial, Trials
 from modelspace.search.coverage import MANY, neighbourhood
 from modelspace.search.race import FINALISTS, ROUNDS, ModelFailedError, Reading, Standing, race
 from modelspace.types import ModelCard
-from modelspace.verbs.bench import Bench, Score
-from modelspace.verbs.knowledge import HELD_OUT, Knowledge, knowledge
+from modelspace.verbs.bench import Bench
+from modelspace.verbs.finals import Final, FineTuning, ReadoutFinal, Result, Script
+from modelspace.verbs.knowledge import Knowledge, knowledge
 from modelspace.verbs.prospects import basis_note, trying_order
-from modelspace.verbs.tasks import Observation, observe
+from modelspace.verbs.tasks import HELD_OUT, Observation, observe
 
 #: Largest number of models that are run if no budget is given.
 BUDGET = 100
 
 #: Largest number of training images, and of test images, that a finalist sees.
 MOST_IMAGES = 2000
+
+#: Name of fine-tuning among the ways to measure finalists, and its number of epochs.
+FINETUNE, EPOCHS = "finetune", 5
 
 #: Called before each measurement with (round, rounds, model, models done, models of the round, images).
 OnStep = Callable[[int, int, str, int, int, int], None]
@@ -35,7 +39,10 @@ class Search:
 
     Attributes:
         budget: number of models that are run; default: all, at most `BUDGET`.
-        how: readout of the finalists (`modelspace.tasks.readout.READOUTS`).
+        how: how finalists are measured: a readout (`modelspace.tasks.readout.READOUTS`), by which the rounds go too, or
+            "finetune", before which the rounds go by the ridge readout.
+        epochs: of fine-tuning.
+        run: command line of a program that measures finalists (`modelspace.tasks.script`), instead of `how`.
         rounds: numbers of images of the rounds before the last.
         finalists: number of models that see all images.
         images: largest number of training images, and of test images; 0 for all.
@@ -47,7 +54,9 @@ class Search:
     """
 
     budget: int | None = None
-    how: str = "ridge"
+    how: str | None = None
+    epochs: int | None = None
+    run: str | None = None
     rounds: tuple[int, ...] = ROUNDS
     finalists: int = FINALISTS
     images: int = MOST_IMAGES
@@ -58,12 +67,21 @@ class Search:
     models: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.run is not None and self.how is not None:
+            raise UsageError(f"a program measures the finalists, not {self.how}", "give either `run=` or `how=`")
+        if self.epochs is not None and self.how != FINETUNE:
+            raise UsageError("epochs are of fine-tuning", "add `how='finetune'`")
         if self.budget is not None and self.budget < 1:
             raise UsageError(f"a budget of {self.budget} models runs none", "example: `budget=8`")
         if self.finalists < 1:
             raise UsageError(f"a search needs at least one finalist, not {self.finalists}", "example: `finalists=3`")
         if self.images < 0 or 0 < self.images < 10:
             raise UsageError(f"{self.images} images are too few to learn from", "use 0 for all, or hundreds")
+
+    @property
+    def readout(self) -> str:
+        """Name of the readout of the rounds."""
+        return self.how if self.how not in (None, FINETUNE) else "ridge"
 
 
 def try_task(
@@ -73,20 +91,24 @@ def try_task(
     *,
     progress: Callable[[int, int], None] | None = None,
     on_step: OnStep | None = None,
+    on_images: Callable[[int, int], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> Trials:
     """See `modelspace.workspace.ModelSpace.try_task`."""
     known = knowledge(path, task_name, search.where, search.space)
     bench = Bench(
         known.task,
-        search.how,
+        search.readout,
         first=search.rounds[0] if search.rounds else ROUNDS[0],
         most=search.images or None,
         device=search.device,
         batch_size=search.batch_size,
         models=search.models,
+        needs_metric=search.run is None,
         progress=progress,
     )
-    runner = _Runner(path, bench, known)
+    bench.on_images = on_images
+    runner = _Runner(path, bench, known, _final(bench, search, on_line))
     names = _field(known, runner, search)
     result = race(
         names,
@@ -98,67 +120,92 @@ def try_task(
         final=runner.final,
         on_step=on_step,
     )
+    tied = {*result.tied, *_within_interval(runner, result.winner)}
     records = [
-        _trial(rank, standing, runner, standing.model in result.tied)
+        _trial(rank, standing, runner, standing.model in tied)
         for rank, standing in enumerate(result.standings, start=1)
     ]
     notes = [*bench.images.notes, basis_note(known), *_verdict(records), *_left(known, names, search)]
-    return Trials(records, task_name, known.task.metric, search.how, result.n_forwarded, bench.n_test, notes)
+    how = runner.last.how
+    return Trials(records, task_name, known.task.metric, how, result.n_forwarded, bench.n_test, notes)
+
+
+def _final(bench: Bench, search: Search, on_line: Callable[[str], None] | None) -> Final:
+    if search.run is not None:
+        return Script(bench, search.run, on_line)
+    if search.how == FINETUNE:
+        return FineTuning(bench, EPOCHS if search.epochs is None else search.epochs)
+    return ReadoutFinal(bench)
 
 
 class _Runner:
     """Measures models on a bench, and stores what was measured at once, so that an interruption loses nothing."""
 
-    def __init__(self, path: Path, bench: Bench, known: Knowledge) -> None:
-        self.path, self.bench = path, bench
+    def __init__(self, path: Path, bench: Bench, known: Knowledge, last: Final) -> None:
+        self.path, self.bench, self.last = path, bench, last
         self.cards: dict[str, ModelCard] = {model.card.name: model.card for model in known.models}
         self.metrics: dict[str, float | None] = {}
-        self.scores: dict[str, Score] = {}
+        self.results: dict[str, Result] = {}
         with Registry.open(path) as registry:
             rows = outcomes.outcomes(registry, known.task.name)
-        self._stored = {_key(row.model, row.weights_sha256, row.how, row.n_train, row.settings) for row in rows}
+        self._stored = {
+            _key(row.model, row.weights_sha256, row.how, row.n_train, row.settings): row.score
+            for row in rows
+            if row.seed == known.task.seed
+        }
 
     def measure(self, model: str, n_images: int) -> Reading:
         """A readout on the first images."""
         card = self.cards[model]
-        with self._failures(card):
+        with self._failures(card, self.bench.readout.name, {"readout": self.bench.readout.name}):
             reading, metric = self.bench.reading(card, n_images)
         self.metrics[model] = metric
         if metric is not None and n_images < self.bench.n_train:
-            self._store(card, metric, HELD_OUT, n_images)
+            self._store(card, metric, HELD_OUT, n_images, {"readout": self.bench.readout.name})
         return reading
 
     def final(self, model: str) -> Reading:
-        """A readout on all training images, and its score on the test images."""
-        card = self.cards[model]
-        with self._failures(card):
-            reading, self.metrics[model] = self.bench.reading(card, self.bench.n_train)
-            self.scores[model] = self.bench.score(card)
-        self._store(card, self.scores[model].value, self.bench.readout.name, self.bench.n_train)
-        return reading
+        """The measurement of a finalist, on all training images and the test images."""
+        card, last = self.cards[model], self.last
+        key = _key(card.name, card.weights_sha256, last.how, self.bench.n_train, last.settings)
+        earlier = self._stored.get(key)
+        if earlier is not None and not last.is_cheap:
+            result = last.recalled(earlier)
+        else:
+            with self._failures(card, last.how, last.settings):
+                result = last.measure(card)
+            self._store(card, result.score.value, last.how, self.bench.n_train, last.settings, result.note)
+        self.results[model], self.metrics[model] = result, result.held_out
+        return result.reading
 
     @contextmanager
-    def _failures(self, card: ModelCard) -> Iterator[None]:
+    def _failures(self, card: ModelCard, how: str, settings: Mapping[str, Any]) -> Iterator[None]:
         """Store a model's failure on the data as an outcome, and pass it on."""
         try:
             yield
         except ModelFailedError as error:
             if error.by_model:
-                self._store(card, None, self.bench.readout.name, 0, str(error))
+                self._store(card, None, how, 0, settings, str(error))
             raise
 
-    def _store(self, card: ModelCard, score: float | None, how: str, n_train: int, note: str = "") -> None:
-        bench = self.bench
-        settings = {"readout": bench.readout.name, "n_test": bench.n_test if how != HELD_OUT else 0}
+    def _store(
+        self,
+        card: ModelCard,
+        score: float | None,
+        how: str,
+        n_train: int,
+        settings: Mapping[str, Any],
+        note: str = "",
+    ) -> None:
         key = _key(card.name, card.weights_sha256, how, n_train, settings)
         if key in self._stored:
             return
-        seconds = bench.seconds.get(card.name)
-        observation = Observation(
-            bench.task.name, card.name, score, how, n_train, bench.task.seed, seconds, note, settings=settings
+        task, seconds = self.bench.task, self.bench.seconds.get(card.name)
+        observe(
+            self.path,
+            [Observation(task.name, card.name, score, how, n_train, task.seed, seconds, note, settings=settings)],
         )
-        observe(self.path, [observation])
-        self._stored.add(key)
+        self._stored[key] = score
 
 
 def _key(model: str, weights: str, how: str, n_train: int | None, settings: Mapping[str, Any]) -> tuple[object, ...]:
@@ -171,8 +218,6 @@ def _field(known: Knowledge, runner: _Runner, search: Search) -> list[str]:
     count = search.budget or BUDGET
     # Models that were measured before take part as well: the best of all is asked for.
     order = [number for number in known.order() if known.twins.get(names[number]) is None]
-    failed = {name for name, row in known.measured.items() if row.score is None}
-    order = [number for number in order if names[number] not in failed]
     if len(names) >= MANY and not known.n_tasks and len(order) > count:
         order = _spread(known, runner, search, order, count)
     if not order:
@@ -199,8 +244,9 @@ def _spread(known: Knowledge, runner: _Runner, search: Search, order: list[int],
 
 
 def _trial(rank: int, standing: Standing, runner: _Runner, is_tied: bool) -> Trial:
-    score = runner.scores.get(standing.model) if standing.stage == "finalist" else None
-    note = standing.why
+    result = runner.results.get(standing.model) if standing.stage == "finalist" else None
+    score = None if result is None else result.score
+    note = standing.why if result is None else result.note
     if standing.stage == "dropped" and standing.surely_worse:
         note = "surely worse than the leader"
     return Trial(
@@ -216,6 +262,20 @@ def _trial(rank: int, standing: Standing, runner: _Runner, is_tied: bool) -> Tri
         seconds=runner.bench.seconds.get(standing.model, 0.0),
         note=note,
     )
+
+
+def _within_interval(runner: _Runner, winner: str | None) -> set[str]:
+    """Finalists of which no single image's error is known, with a score inside the interval of the winner's."""
+    if winner is None or runner.results[winner].reading.errors is not None:
+        return set()
+    score = runner.results[winner].score
+    if score.low is None or score.high is None:
+        return set()
+    return {
+        name
+        for name, result in runner.results.items()
+        if name != winner and score.low <= result.score.value <= score.high
+    }
 
 
 def _verdict(records: list[Trial]) -> list[str]:
@@ -234,9 +294,6 @@ def _left(known: Knowledge, names: list[str], search: Search) -> list[str]:
     twins = [f"{name} (near-copy of {other})" for name, other in known.twins.items() if other in names]
     if twins:
         notes.append(f"not run: {', '.join(twins)}")
-    failed = sum(row.score is None for row in known.measured.values())
-    if failed:
-        notes.append(f"{failed} models that failed on these data before were not run again")
     if search.budget is None and len(known.models) - len(known.twins) > BUDGET:
         notes.append(f"the {BUDGET} most promising models were run; run more with `budget=`")
     return notes

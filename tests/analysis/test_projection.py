@@ -1,9 +1,11 @@
-"""Projections: UMAP in few runs (its first import compiles for half a minute), and placing new models without it."""
+"""Projections: UMAP in few runs (the first one compiles for half a minute), and placing new models without it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from synthetic_space import make_space
 
 from modelspace.analysis import distance_matrix, fit_projection, place_new
-from modelspace.analysis.projection import _membership, _scaling
+from modelspace.analysis.projection import _membership, _scaling, _store_compiled
 from modelspace.errors import UsageError
 
 
@@ -25,6 +27,37 @@ def test_importing_analysis_loads_nothing_heavy() -> None:
     heavy = {"matplotlib", "umap", "sklearn", "numba", "torch", "duckdb", "faiss", "pandas"}
     assert not heavy & loaded_by("import modelspace.analysis")
     assert "sklearn" in loaded_by("import modelspace.analysis, sklearn"), "this test can fail"
+
+
+def test_what_is_compiled_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small function with the decorator of UMAP's functions; where nothing can be written, nothing fails."""
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    module = ModuleType("small")
+    module.doubled = numba.njit(_doubled)  # type: ignore[attr-defined]
+    _store_compiled(module)
+    assert module.doubled(2.0) == 4.0
+    assert list(tmp_path.rglob("*doubled*.nbc"))
+
+    def nowhere(self: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(type(module.doubled), "enable_caching", nowhere)
+    _store_compiled(module)
+
+
+def _doubled(number: float) -> float:
+    return 2 * number
+
+
+def test_umap_computes_with_stored_functions() -> None:
+    space = make_space(8)
+    fit_projection(space.names, space.affinity)
+    from umap import layouts, umap_
+
+    for function in (layouts._nb_optimize_layout_euclidean_single_epoch, umap_.smooth_knn_dist):
+        assert sum((function.stats.cache_hits + function.stats.cache_misses).values()) == 1
 
 
 @pytest.mark.slow

@@ -323,3 +323,10 @@ def test_an_expanded_constant_of_one_number_or_none_stays(count: int) -> None:
         net(images(2, dtype=torch.float32))
     assert net.scale is scale
     assert scale.tolist() == [2.0] * count
+
+
+def test_a_frozen_script_has_no_mode_to_restore() -> None:
+    script = torch.jit.freeze(torch.jit.trace(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).eval(), torch.rand(1, 3)))
+    with frozen(script):
+        assert script(torch.ones(1, 3)).shape == (1, 2)
+    assert not hasattr(script, "training")

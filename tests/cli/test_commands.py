@@ -411,7 +411,63 @@ def test_published_outcomes_are_imported(line: Line) -> None:
     assert only_call(line) == ("import_published", (["published"],), {"all_models": True, "dry_run": False})
     assert result.stdout.splitlines()[1].split()[:5] == ["sfda-cnn", "11", "1", "11", "0"]
     assert "note: resnet34 could be a or b" in result.stderr
-    assert "stored 11 outcomes of 1 tables" in result.stderr
+    assert "stored 11 outcomes (sfda-cnn)" in result.stderr
+
+
+# ---- nearest --task, suggest, try
+
+
+def test_prospects_for_a_task(line: Line) -> None:
+    result = line("nearest", "--task", "flowers", "-k", "7", "--where", "parameters < 9")
+    assert line.calls[0] == ("prospects", ("flowers", 7), {"where": "parameters < 9", "space": None})
+    lines = result.stdout.splitlines()
+    assert lines[0] == "models for task flowers, the most promising first"
+    assert lines[1].split()[:5] == ["rank", "model", "accuracy", "80%", "interval"]
+    assert lines[2].split()[:4] == ["1", "depth", "0.875", "0.775..0.975"]
+    assert lines[3].split()[:2] == ["2", "edges"]
+    assert lines[-1] == "ranked by outcomes"
+
+
+def test_prospects_without_scores_have_no_columns_for_them(line: Line) -> None:
+    lines = line("suggest", "flowers", "-n", "2").stdout.splitlines()
+    assert only_call(line) == ("suggest", ("flowers", 2), {"where": None, "space": None})
+    assert "accuracy" not in lines[1]
+    assert lines[-1] == "no outcome of any task is registered"
+
+
+@pytest.mark.parametrize("words", [["depth", "--task", "flowers"], ["--task", "flowers", "--hubs", "csls"]])
+def test_a_task_takes_no_options_of_models(line: Line, words: list[str]) -> None:
+    result = line("nearest", *words)
+    assert result.exit_code == 2
+    assert "modelspace nearest --task flowers" in result.stderr
+    assert not line.calls
+
+
+def test_trials(line: Line) -> None:
+    words = ["--budget", "8", "--rounds", "30,90", "--how", "logistic", "--images", "0", "--device", "cpu"]
+    result = line("try", "flowers", *words)
+    verb, arguments, options = only_call(line)
+    assert (verb, arguments) == ("try_task", ("flowers",))
+    given = {key: value for key, value in options.items() if not key.startswith("on_")}
+    assert given == {"budget": 8, "rounds": (30, 90), "how": "logistic", "images": 0, "device": "cpu"}
+    lines = result.stdout.splitlines()
+    assert lines[0] == "task flowers: 4 models, 1,200 images forwarded"
+    assert lines[2].split()[:4] == ["1", "depth", "0.975", "0.950..0.990"]
+    assert lines[3].split()[1] == "≈"
+    assert "start from depth; normals can't be told apart" in lines[-1]
+    assert "next: modelspace show depth" in result.stderr
+
+
+def test_trials_as_data(line: Line) -> None:
+    rows = json.loads(line("try", "flowers", "--format", "json").stdout)
+    assert [row["stage"] for row in rows] == ["finalist", "finalist", "dropped", "failed"]
+    assert rows[2]["score"] is None
+
+
+def test_rounds_are_numbers(line: Line) -> None:
+    result = line("try", "flowers", "--rounds", "many")
+    assert result.exit_code == 2
+    assert "--rounds many are not numbers of images" in result.stderr
 
 
 # ---- list, show, remove, rename, tag
@@ -654,6 +710,8 @@ REQUIRED = {
     "rename": ["depth", "deep"],
     "tag": ["depth", "a=b"],
     "task": ["list"],
+    "suggest": ["flowers"],
+    "try": ["flowers"],
     "observe": ["flowers", "depth", "0.9"],
     "outcomes": [],
     "spaces": [],

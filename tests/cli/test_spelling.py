@@ -36,12 +36,14 @@ def keywords() -> dict[str, frozenset[str]]:
     """The parameters of each public method of `ModelSpace`, including those passed on as `**options`."""
     from modelspace.embedding.prepare import Request
     from modelspace.verbs.evaluate import evaluate
+    from modelspace.verbs.try_task import Search
     from modelspace.workspace import ModelSpace
 
     loading = {entry.name for entry in fields(Request)} - {"model", "name"}
     passed_on = {
         "create": set(inspect.signature(ModelSpace.init).parameters),
         "evaluate": set(inspect.signature(evaluate).parameters) - {"path"},
+        "try_task": {entry.name for entry in fields(Search)},
         **dict.fromkeys(("layers", "nearest", "gallery"), loading),
     }
     verbs = {name: verb for name, verb in inspect.getmembers(ModelSpace, callable) if not name.startswith("_")}

@@ -70,6 +70,16 @@ def test_it_learns_what_the_frozen_features_lack() -> None:
     assert result.notes == ()
 
 
+def test_the_best_epoch_is_tested() -> None:
+    """Training that does harm leaves the weights from before it."""
+    images = [image[..., [1, 0, 2]] for image in task()[0]]
+    readout = tuned(colour_blind(), classes(), images, metric="loss", epochs=0)
+    harmed = tuned(colour_blind(), classes(), images, metric="loss", epochs=2, learning_rate=3.0)
+    assert harmed.validation_scores[2] > harmed.validation_scores[0] == readout.validation
+    assert harmed.best_epoch == 0
+    assert (harmed.validation, harmed.test) == (readout.validation, readout.test)
+
+
 def test_numbers_are_learnt_in_their_own_unit() -> None:
     labels = 5000 + 300 * task()[1]
     assert tuned(colour_blind(), labels, metric="r2", epochs=0).test < 0.2
@@ -279,6 +289,36 @@ def test_parameters_in_half_precision_are_trained_in_single() -> None:
             return result
 
     assert tuned(Half(), classes(), layer="net.fc:in").test >= 0.9
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_a_module_computes_are_trained() -> None:
+    """The old weight norm keeps a computed tensor, which torch refuses to copy."""
+    net = colour_blind()
+    net.conv1 = torch.nn.utils.weight_norm(net.conv1)
+    net(torch.zeros(1, 3, 16, 16))
+    assert not net.conv1.weight.is_leaf
+    before = net.conv1.weight.detach().clone()
+    result = tuned(net, classes(), layer="fc:in")
+    assert result.notes == ()
+    assert result.test >= 0.9
+    assert torch.equal(net.conv1.weight, before)
+
+
+def test_recurrent_layers_are_trained() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cells = nn.LSTM(48, 8, num_layers=2, dropout=0.5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.cells(x.flatten(1, 2).transpose(1, 2))[0][:, -1]
+            return result
+
+    first, second = (tuned(Recurrent(), classes(), metric="loss", layer="output", seed=seed) for seed in (1, 1))
+    assert first.validation_scores == second.validation_scores
+    assert first.validation < first.validation_scores[0]
 
 
 # --- refusals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,18 @@ def filled(folder: Path, names: str = "cab") -> ModelSpace:
         tiny.add(space, name, tiny.net(seed))
     space.map()
     return space
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a filled registry, which tests copy."""
+    return filled(tmp_path_factory.mktemp("original")).home
+
+
+@pytest.fixture
+def space(original: Path, tmp_path: Path) -> ModelSpace:
+    """A copy, in a folder with nothing else."""
+    return ModelSpace.open(shutil.copytree(original, tmp_path / "home"))
 
 
 @pytest.fixture
@@ -65,9 +78,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_query_results_do_not_change(tmp_path: Path) -> None:
-    space = filled(tmp_path)
-
+def test_query_results_do_not_change(space: ModelSpace) -> None:
     def answers() -> list[object]:
         cards = [{**vars(space.show(name)), "seconds": 0, "added_at": ""} for name in "cab"]
         lists = [row.name for row in space.list()], [info.name for info in space.spaces()]
@@ -81,12 +92,11 @@ def test_query_results_do_not_change(tmp_path: Path) -> None:
     space.rebuild()
     assert answers() == before
     assert all(check.ok for check in space.verify(deep=True))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["index", REGISTRY]
+    assert sorted(file.name for file in space.home.iterdir()) == ["index", REGISTRY]
 
 
 @pytest.mark.usefixtures("zeros")
-def test_times_follow_from_the_moment_and_the_order(tmp_path: Path) -> None:
-    space = filled(tmp_path)
+def test_times_follow_from_the_moment_and_the_order(space: ModelSpace) -> None:
     sealing.seal(space.path, MOMENT)
     with Registry.open(space.path) as registry:
         assert [row.added_at for row in registry.models()] == [MOMENT + timedelta(seconds=k) for k in range(3)]
@@ -96,8 +106,7 @@ def test_times_follow_from_the_moment_and_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_models_can_be_added_removed_and_sealed_again(tmp_path: Path) -> None:
-    space = filled(tmp_path)
+def test_models_can_be_added_removed_and_sealed_again(space: ModelSpace) -> None:
     sealing.seal(space.path, MOMENT)
     with Registry.open(space.path) as registry:
         used, generation = {row.model_id for row in registry.models()}, registry.space().generation
@@ -113,18 +122,18 @@ def test_models_can_be_added_removed_and_sealed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_the_id_depends_only_on_the_content(tmp_path: Path) -> None:
-    def sealed(folder: str, names: str = "cab", moment: datetime = MOMENT) -> tuple[str, str]:
-        space = filled(tmp_path / folder, names)
+def test_the_id_depends_only_on_the_content(space: ModelSpace, original: Path, tmp_path: Path) -> None:
+    def sealed(space: ModelSpace, moment: datetime = MOMENT) -> tuple[str, str]:
         digest = sealing.seal(space.path, moment)
         with Registry.open(space.path) as registry:
             return digest, registry.registry_id
 
+    copy = ModelSpace.open(shutil.copytree(original, tmp_path / "later"))
     first, same, renamed, later = (
-        sealed("1"),
-        sealed("2"),
-        sealed("3", "cad"),
-        sealed("4", moment=MOMENT + timedelta(1)),
+        sealed(space),
+        sealed(filled(tmp_path / "same")),
+        sealed(filled(tmp_path / "renamed", "cad")),
+        sealed(copy, moment=MOMENT + timedelta(1)),
     )
     assert first == same
     assert len({first[0], renamed[0], later[0]}) == len({first[1], renamed[1], later[1]}) == 3
@@ -138,8 +147,7 @@ def test_a_process_without_zeroed_memory_is_refused(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("zeros")
-def test_an_unexpected_time_column_is_refused(tmp_path: Path) -> None:
-    space = filled(tmp_path, "ab")
+def test_an_unexpected_time_column_is_refused(space: ModelSpace) -> None:
     duck = duckdb.connect(str(space.path))
     duck.execute("CREATE TABLE more (id INTEGER, seen_at TIMESTAMP)")
     duck.close()
@@ -149,9 +157,8 @@ def test_an_unexpected_time_column_is_refused(tmp_path: Path) -> None:
     assert space.path.read_bytes() == before
 
 
-def test_an_unknown_file_format_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_file_format_is_refused(space: ModelSpace, tmp_path: Path) -> None:
     file = tmp_path / "file"
-    space = filled(tmp_path / "home", "ab")
     content = bytearray(space.path.read_bytes())
     content[4096 + 100] ^= 1
     file.write_bytes(content)

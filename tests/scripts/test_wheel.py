@@ -68,7 +68,8 @@ def test_it_is_small_and_holds_the_whole_package_and_nothing_else(wheel: Path) -
         "METADATA", "RECORD", "WHEEL", "entry_points.txt", "LICENSE", "top_level.txt",
     }  # fmt: skip
     suffixes = {Path(name).suffix for name in package}
-    assert suffixes == {".py", ".typed", ".sql", ".json", ".csv", ".safetensors", ".toml", ".html", ".css", ".js"}
+    data = {".sql", ".json", ".csv", ".gz", ".safetensors", ".toml", ".html", ".css", ".js"}
+    assert suffixes == {".py", ".typed", *data}
 
 
 def test_the_list_of_files_can_fail(wheel: Path) -> None:

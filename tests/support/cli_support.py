@@ -29,14 +29,19 @@ from modelspace.results import (
     Outcome,
     OutcomeInfo,
     ProbeInfo,
+    Prospect,
+    Prospects,
     PublishedInfo,
     Records,
     SpaceInfo,
     TaskInfo,
+    Trial,
+    Trials,
 )
 from modelspace.types import ModelCard, Preprocessing
 from modelspace.verbs.evaluate import evaluate
 from modelspace.verbs.evaluate_search import evaluate_search
+from modelspace.verbs.try_task import Search
 from modelspace.workspace import ModelSpace, home_for_new
 
 PREPROCESSING = Preprocessing((64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -157,6 +162,7 @@ def survey(**changes: Any) -> SimpleNamespace:
 FORWARDED: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("nearest", "layers", "survey", "gallery"), ModelSpace.add),
     "evaluate": evaluate,
+    "try_task": Search,
 }
 
 
@@ -180,6 +186,21 @@ def outcome(model: str, score: float | None, note: str = "") -> OutcomeInfo:
     return OutcomeInfo(
         "flowers", model, score, "accuracy", "observed", None, None, None, time, note, {}, True, "cd" * 32
     )
+
+
+def prospect(rank: int, name: str, score: float | None = None, basis: str = "outcomes") -> Prospect:
+    low, high = (None, None) if score is None else (score - 0.1, score + 0.1)
+    return Prospect(rank, name, score, low, high, basis, "known so", (), "depth", "net", 7, f"zoo:{name}")
+
+
+def trials() -> Trials:
+    records = [
+        Trial(1, "depth", "finalist", 480, 0.99, 0.975, 0.95, 0.99, False, 1.5, ""),
+        Trial(2, "normals", "finalist", 480, 0.98, 0.97, 0.94, 0.99, True, 1.5, ""),
+        Trial(3, "edges", "dropped", 60, 0.61, None, None, None, False, 0.5, "surely worse than the leader"),
+        Trial(4, "floor", "failed", 0, None, None, None, None, False, 0.5, "out of memory"),
+    ]
+    return Trials(records, "flowers", "accuracy", "ridge", 1200, 120, ["start from depth; normals can't be told apart"])
 
 
 class FakeSpace:
@@ -291,6 +312,11 @@ def answers() -> dict[str, Any]:
         "task": task_row(),
         "remove_task": 4,
         "rename_task": None,
+        "prospects": Prospects(
+            [prospect(1, "depth", 0.875), prospect(2, "edges")], "flowers", "accuracy", ["ranked by outcomes"]
+        ),
+        "suggest": Prospects([prospect(1, "edges")], "flowers", "accuracy", ["no outcome of any task is registered"]),
+        "try_task": trials(),
         "observe": outcome("depth", 0.875),
         "observe_file": Records([outcome("depth", 0.9), outcome("normals", 0.8)], OutcomeInfo),
         "outcomes": Records([outcome("depth", 0.9), outcome("normals", None, note="out of memory")], OutcomeInfo),

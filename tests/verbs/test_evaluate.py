@@ -480,7 +480,7 @@ def test_published_accuracies_need_no_registry(tmp_path: Path) -> None:
 
 def test_a_registry_in_reach_changes_nothing_and_its_spaces_are_refused(home: Path) -> None:
     assert run("--oracle", "emms-vit", "--home", home).stdout == run("--oracle", "emms-vit").stdout
-    for words in (("--space", "all"), ("--where", "name <> 'm1'")):
+    for words in (("--space", "all"), ("--where", "name <> 'm1'"), ("--hubs", "csls")):
         done = run("--oracle", "emms-vit", "--home", home, *words)
         assert done.exit_code == 2
         assert "the targets of oracle emms-vit are data sets" in done.stderr

@@ -37,11 +37,18 @@ def names(space: ModelSpace) -> list[str]:
     return [info.name for info in space.list()]
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry with model "a", which each test copies."""
+    space = zoo_files.home(tmp_path_factory.mktemp("original"))
+    add(space, "a", net(0))
+    return space.home
+
+
 @pytest.fixture
-def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpace:
+def space(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpace:
     """A registry with model "a", and short waits for other processes."""
-    out = zoo_files.home(tmp_path)
-    add(out, "a", net(0))
+    out = ModelSpace.open(shutil.copytree(original, tmp_path / "home"))
     real = passes.Registry.open.__func__  # type: ignore[attr-defined]
 
     def impatient(cls: Any, path: Path, *, write: bool = False, timeout: float = 10.0) -> Any:

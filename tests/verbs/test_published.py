@@ -230,13 +230,13 @@ def test_the_command_says_what_it_did(space: ModelSpace, add: Add) -> None:
     none = run(space, "--import", "published")
     assert none.exit_code == 0
     assert "looked for, such as torchvision:resnet34/IMAGENET1K_V1" in none.stderr
-    assert "stored 0 outcomes of 0 tables; 0 models of the registry are in them" in none.stderr
+    assert "stored 0 outcomes; models of the registry in these tables: 0" in none.stderr
     add("mine", "torchvision:resnet50/IMAGENET1K_V1")
     dry = run(space, "--import", "published", "--dry-run")
     assert "would add" in dry.stdout
-    assert "would store 11 outcomes of 1 tables; 1 models" in dry.stderr
+    assert "would store 11 outcomes (sfda-cnn); models of the registry in these tables: 1" in dry.stderr
     done = run(space, "--import", "sfda-cnn", "--import", "stm32")
-    assert "stored 11 outcomes of 1 tables; 1 models" in done.stderr
+    assert "stored 11 outcomes (sfda-cnn); models of the registry in these tables: 1" in done.stderr
     assert done.stdout.splitlines()[1].split()[:5] == ["sfda-cnn", "11", "1", "11", "0"]
     rows = json.loads(run(space, "--import", "sfda-cnn", "--format", "json").stdout)
     assert (rows[0]["known"], rows[0]["matched"]) == (11, {"resnet50": "mine"})

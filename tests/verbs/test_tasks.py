@@ -303,3 +303,14 @@ def test_a_registry_of_an_older_version_is_read(tmp_path: Path) -> None:
     with Registry.open(space.path) as registry:
         assert registry.check() == []
         assert not outcomes.has_tables(registry)
+
+
+def test_models_know_how_many_outcomes_they_have(flowers: ModelSpace) -> None:
+    first, second, *others = [row.name for row in flowers.list()]
+    flowers.observe("flowers", first, 0.9)
+    flowers.observe("flowers", first, failed="out of memory")
+    flowers.observe("flowers", second, 0.8)
+    assert {row.name: row.outcomes for row in flowers.list()} == {first: 2, second: 1, **dict.fromkeys(others, 0)}
+    assert flowers.show(first).outcomes == 2
+    flowers.remove(second)
+    assert [row.outcomes for row in flowers.list()] == [2, 0, 0]
