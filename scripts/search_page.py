@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import pickle
+import textwrap
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -65,7 +66,7 @@ def sets(fashion: Path | None) -> Iterator[Set]:
         tops = np.flatnonzero(np.isin(labels[4000:8000], TOPS)) + 4000
         yield "tops", images[tops], labels[tops]
         turns = np.arange(2000) % 4
-        turned = np.stack([np.rot90(image, turn) for image, turn in zip(images[8000:10_000], turns, strict=True)])
+        turned = np.stack([np.rot90(image, int(turn)) for image, turn in zip(images[8000:10_000], turns, strict=True)])
         yield "clothing, turned", turned, turns
     yield from _rendered()
 
@@ -73,10 +74,11 @@ def sets(fashion: Path | None) -> Iterator[Set]:
 def _rendered() -> Iterator[Set]:
     from modelspace.worlds import room_scenes, rooms, yard_scenes, yards
 
-    for world, render, sample in (
+    worlds: tuple[tuple[str, Any, Any], ...] = (
         ("rooms", rooms.render, room_scenes.sample_scenes),
         ("yards", yards.render, yard_scenes.sample_scenes),
-    ):
+    )
+    for world, render, sample in worlds:
         images, objects, places = [], [], []
         for first in range(0, N_SCENES, 60):
             scene = render(sample(first, 60, SCENES), 64)
@@ -189,6 +191,15 @@ def per_task_text(replay: Replay) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wrapped(text: str) -> str:
+    """The text with its paragraphs in lines of 120; tables and headings stay as they are."""
+    blocks = [
+        block if block.startswith(("|", "#")) else textwrap.fill(block, 120, break_on_hyphens=False)
+        for block in text.strip().split("\n\n")
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps what was measured")
@@ -218,7 +229,7 @@ def main() -> None:
         "## A Gaussian process over affinities\n",
         process_text(tasks, matrix),
     ]
-    text = "\n".join(parts)
+    text = wrapped("\n".join(parts))
     print(text)
     if arguments.page:
         before, rest = PAGE.read_text("utf-8").split(BEGIN)

@@ -254,7 +254,7 @@ def _print(report: Any) -> None:
 def _print_search(report: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
-    from modelspace.verbs.evaluate_search import TITLES, headline, shown
+    from modelspace.verbs.evaluate_search import TITLES, headline, rows, shown
 
     for number, table in enumerate(report.tables, start=1):
         figures = [figure for figure in TITLES if any(figure in shown(policy) for policy in table.policies)]
@@ -263,7 +263,7 @@ def _print_search(report: Any) -> None:
             columns.append(Column(TITLES[figure], partial(_search_cell, figure), right=True, rank=place))
         tables.print_line(headline(table))
         notes = list(map(in_flags, report.notes)) if number == len(report.tables) else []
-        tables.print_table(columns, table.policies, footnotes=notes)
+        tables.print_table(columns, rows(table), footnotes=notes)
 
 
 def _search_cell(figure: str, row: Any) -> str:

@@ -40,6 +40,7 @@ _RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
 
 #: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
 #: between models: twice the noise of the readout's error (`modelspace.search.race.NOISE`), which is a finer measure.
+#: Measured are 36 to 40; twice that keeps intervals from being too wide (docs/lab-book/search.md).
 NOISE = 80.0
 
 #: The median of few readings is too uncertain to compare a model with.

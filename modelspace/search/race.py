@@ -30,8 +30,9 @@ FINALISTS = 3
 #: Confidence of the paired comparison of two models.
 CONFIDENCE = 0.95
 
-#: The value of a readout on n images deviates from that on all images with a variance of this / n, in units of the
-#: variance between models: about 0.7 at 60 images (docs/lab-book/search.md).
+#: The value of a readout on n images is taken to deviate from that on all images with a variance of this / n, in units
+#: of the variance between models: 0.7 at 60 images. Measured are 0.2 to 0.3; the result of a race hardly depends on it
+#: between 10 and 80 (docs/lab-book/search.md).
 NOISE = 40.0
 
 

@@ -14,8 +14,8 @@ was measured: with λ = σ_e² / σ_a² and n rows,
 
 Variances and row effects are found by expectation maximisation (Dempster, Laird & Rubin, JRSS B 1977). One training
 that broke down must not decide what a spread is: μ_r and s_r are the median and the interquartile range, and scores
-further than `FURTHEST` spreads from the median count as that far. On nine published tables this agrees with the
-held-out task better than the mean and the standard deviation do (docs/lab-book/search.md).
+further than `FURTHEST` spreads from the median count as that far. On nine published tables the cut matters; median and
+range instead of mean and standard deviation make no clear difference (docs/lab-book/search.md).
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _NORMAL_80, _RATIOS_NEED, _REACH = 1.2816, 30, (0.9, 2.0)
 _PSEUDO, _HALF = 4.0, 0.5
 
 #: Slope of the strength on what is known without outcomes, as if seen in as many measurements. The effective rank of a
-#: kernel agreed with measured transfer at a weighted τ of 0.41 (docs/lab-book/search.md).
+#: kernel agreed with readouts of the zoo's networks at a weighted τ of 0.14; once there are outcomes, the slope has no
+#: effect (docs/lab-book/search.md).
 _SLOPE = 0.3
 
 

@@ -108,6 +108,11 @@ def shown(policy: Policy) -> list[str]:
     return [figure for figure in TITLES if np.isfinite(policy.figures.get(figure, np.array([]))).any()]
 
 
+def rows(table: Replay) -> list[Policy]:
+    """The policies that have any figure."""
+    return [policy for policy in table.policies if shown(policy)]
+
+
 def headline(table: Replay) -> str:
     """What a table is about, in one line."""
     unit = "regret divided by that of one random model" if table.is_relative else "regret and width in points"
@@ -121,7 +126,7 @@ def table_markdown(table: Replay) -> str:
         "| policy | " + " | ".join(TITLES[figure] for figure in figures) + " |",
         "| --- |" + " --- |" * len(figures),
     ]
-    for policy in table.policies:
+    for policy in rows(table):
         cells = [cell(policy, figure) if figure in shown(policy) else "" for figure in figures]
         lines.append(f"| {policy.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -305,7 +310,7 @@ def _on_tasks(
     notes.append(
         f"{len(names)} tasks, at most {options.images} training and test images, {options.repeats} orders in which "
         "training images are spent; truth is a ridge readout on the test images; a model whose task has the name of "
-        "the target is left out, others by the condition alone (`where=`)"
+        "the target is left out, others by a condition on the models alone"
     )
     return tables, notes
 

@@ -149,3 +149,23 @@ def test_a_target_with_two_models_is_left_out() -> None:
 def test_refusals(table: np.ndarray) -> None:
     with pytest.raises(UsageError, match="is a table of shape"):
         replay_outcomes("wrong", names(len(table) if table.shape != (3, 4) else 2), table)
+
+
+def test_coverage_is_of_the_models_that_were_not_tried() -> None:
+    table = accuracies(6, 12, seed=7)
+    table[0, 3] = np.nan
+    line = PERCENT.to_line(table)
+    slow: dict[str, list[float]] = {"coverage": [], "above": [], "width": []}
+    for row, scores in enumerate(line):
+        strong = strength(np.delete(line, row, axis=0))
+        order = [number for number in np.argsort(-strong.mean) if np.isfinite(scores[number])]
+        measured = np.full(12, np.nan)
+        measured[order[:3]] = scores[order[:3]]
+        expected, rest = predict(strong, measured), order[3:]
+        slow["coverage"].append(np.mean([expected.low[m] <= scores[m] <= expected.high[m] for m in rest]))
+        slow["above"].append(np.mean([scores[m] > expected.high[m] for m in rest]))
+        ends = [(PERCENT.from_line(expected.low[m]), PERCENT.from_line(expected.high[m])) for m in rest]
+        slow["width"].append(np.mean([high - low for low, high in ends]))
+    figures = replay_outcomes("slow", names(6), table, PERCENT).policy("expected after 3 tries").figures
+    for figure, values in slow.items():
+        assert figures[figure] == pytest.approx(values), figure

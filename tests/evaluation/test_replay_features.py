@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from modelspace.errors import UsageError
 from modelspace.evaluation.replay import Replay
 from modelspace.evaluation.replay_features import Labelled, Measured, measure, replay_measured, truths
 from modelspace.scores import ridge
-from modelspace.search.race import ModelFailedError
+from modelspace.search.prediction import Readings, predict
+from modelspace.search.race import Expected, ModelFailedError, Reading, race
+from modelspace.search.strength import strength
 from modelspace.search.units import Unit
 from modelspace.tasks import measuring
 
@@ -167,3 +170,50 @@ def test_refusals(tasks: list[Measured]) -> None:
         Labelled("gap", entry.train * 2, entry.test, entry.orders, entry.metric, entry.unit)
     with pytest.raises(UsageError, match="no training image"):
         Labelled("new", entry.train, entry.test + 1, entry.orders, entry.metric, entry.unit)
+
+
+def test_where_nothing_is_known_other_tasks_change_nothing(tasks: list[Measured]) -> None:
+    one, two = replay_measured([tasks[0], tasks[1]]), replay_measured([tasks[0], tasks[2], tasks[3]])
+    differ = []
+    for figure in ("regret@1", "weighted_tau", "tau_expected", "images", "coverage", "width"):
+        cold, warm = (
+            [each.policy(f"race (60, 120), {kind}").figures[figure][0] for each in (one, two)]
+            for kind in ("nothing known", "other tasks known")
+        )
+        assert cold[0] == cold[1]
+        differ.append(warm[0] != warm[1])
+    assert any(differ)
+
+
+def test_intervals_after_a_race_are_those_of_the_prediction(tasks: list[Measured]) -> None:
+    """The race again by hand, with other tasks known: readings at 60, at 120 of the better six, three outcomes."""
+    figures = replay_measured(tasks).policy("race (60, 120), other tasks known").figures
+    line = np.stack([task.task.unit.to_line(task.truth) for task in tasks])
+    strong = strength(line[1:])
+    order = np.argsort(-strong.mean)
+    variance = strong.variance + strong.deviation
+    expected = {MODELS[m]: Expected(float(strong.mean[m]), float(variance[m])) for m in order}
+    covered, widths = [], []
+    for which in range(2):
+        shown = {model: tasks[0].shown[model] for model in MODELS}
+
+        def reading(model: str, size: int, which: int = which, shown: dict[str, Any] = shown) -> Reading:
+            result: Reading = shown[model][which, size].reading
+            return result
+
+        result = race([MODELS[m] for m in order], reading, N_TRAIN, expected=expected)
+        images = np.array([{each.model: each.n_images for each in result.standings}[model] for model in MODELS])
+        outcomes = np.where(images == N_TRAIN, line[0], np.nan)
+        at = {
+            size: np.array([float(tasks[0].task.unit.to_line(shown[model][which, size].metric)) for model in MODELS])
+            for size in (60, 120)
+        }
+        later = np.where(images >= 120, at[120], np.nan)
+        told = [Readings(at[60], 60, images == 60), Readings(later, 120, images >= 120)]
+        after = predict(strong, outcomes, told)
+        rest = images < N_TRAIN
+        covered.append(((after.low <= line[0]) & (line[0] <= after.high))[rest].mean())
+        unit = tasks[0].task.unit
+        widths.append(100 * (unit.from_line(after.high) - unit.from_line(after.low))[rest].mean())
+    assert figures["coverage"][0] == pytest.approx(np.mean(covered))
+    assert figures["width"][0] == pytest.approx(np.mean(widths))

@@ -94,7 +94,13 @@ def test_all_tasks_a_table_in_the_terminal_and_files(home: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     assert "tasks: 8 models, 2 targets; regret and width in points" in done.stdout
     assert "sfda-cnn: 11 models, 11 targets" in done.stdout
-    assert "| race (60), nothing known |" in (tmp_path / "search.md").read_text("utf-8")
+    text = (tmp_path / "search.md").read_text("utf-8")
+    assert "| race (60), nothing known |" in text
+    assert "`" not in text
+    # Seven models can be measured, so none is left to be expected after eight tries.
+    for table in (text.split("outcomes of the tasks")[1].split("sfda-cnn")[0], done.stdout.split("sfda-cnn")[0]):
+        assert "expected after 3 tries" in table
+        assert "expected after 8 tries" not in table
 
 
 def test_where_chooses_models(home: Path) -> None:
