@@ -457,15 +457,16 @@ def _readings(measured: Measured, order: int, result: Race, place: Mapping[str, 
     sizes = sorted({size for shown in measured.shown.values() for which, size in shown if size < measured.n_train})
     readings = []
     for size in sizes:
-        values = np.full(len(measured.models), np.nan)
+        values, finer = np.full(len(measured.models), np.nan), np.full(len(measured.models), np.nan)
         counts = np.zeros(len(measured.models), dtype=bool)
         for each in result.standings:
             if each.n_images >= size and each.reading is not None:
                 shown = measured.shown[each.model][order, size]
                 values[place[each.model]] = float(measured.task.unit.to_line(shown.metric))
+                finer[place[each.model]] = shown.reading.value
                 counts[place[each.model]] = size == max(other for other in sizes if other <= each.n_images)
         if np.isfinite(values).any():
-            readings.append(Readings(values, size, counts))
+            readings.append(Readings(values, size, counts, finer))
     return readings
 
 

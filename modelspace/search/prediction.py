@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from modelspace.search.race import NOISE as NOISE_OF_VALUES
 from modelspace.search.strength import Strength
 
 Array = NDArray[np.float64]
@@ -36,7 +37,7 @@ _NORMAL_80 = 1.2816
 #: From a few images to all of them, scores rise by about this number of spreads, and the logarithm of the spread
 #: changes with this variance; at least this number of models must have been read. Chosen, like `NOISE`, on digits,
 #: clothing and rendered scenes (docs/lab-book/search.md).
-_RISE, _CHANGE, _SPREAD_NEEDS = 3.0, 0.3, 8
+_RISE, _CHANGE, _SPREAD_NEEDS = 1.0, 0.3, 8
 
 #: A held-out score on n images deviates from that on all of them with a variance of this / n, in units of the variance
 #: between models: twice the noise of the readout's error (`modelspace.search.race.NOISE`), which is a finer measure.
@@ -74,11 +75,14 @@ class Readings:
         n_images: number of images n.
         counts: (M,) bool, whether the reading is the model's longest: a shorter one saw the first of the same images,
             says nothing new of the model, but tells the others what its score means.
+        finer: (M,) the values of the readouts behind the scores, higher is better (`modelspace.search.race.Reading`),
+            NaN where unknown: they order models better than scores do, which count mistakes.
     """
 
     values: Array
     n_images: int
     counts: NDArray[np.bool_]
+    finer: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -137,13 +141,15 @@ def predict(
 def _sharpened(order: Array, variance: Array, readings: Readings) -> tuple[Array, Array]:
     """The expectations of the models that were read, after the reading."""
     seen = np.isfinite(readings.values)
-    spread = float(readings.values[seen].std()) if seen.sum() >= _FEWEST else 0.0
+    values, noise = readings.values, NOISE / max(readings.n_images, 1)
+    if readings.finer is not None and np.isfinite(readings.finer[seen]).all():
+        values, noise = readings.finer, NOISE_OF_VALUES / max(readings.n_images, 1)
+    spread = float(values[seen].std()) if seen.sum() >= _FEWEST else 0.0
     if spread == 0.0:
         return order, variance
-    noise = NOISE / max(readings.n_images, 1)
     # The models that were read are taken to be as strong on average as expected.
-    middle = readings.values[seen].mean()
-    shown = order[seen].mean() + (readings.values - middle) / spread * math.sqrt(1 + noise)
+    middle = values[seen].mean()
+    shown = order[seen].mean() + (values - middle) / spread * math.sqrt(1 + noise)
     precision = 1 / variance + 1 / noise
     sharper = (order / variance + np.where(seen, shown, 0.0) / noise) / precision
     return np.where(seen, sharper, order), np.where(seen, 1 / precision, variance)

@@ -19,7 +19,7 @@ from modelspace.search.strength import Strength, strength
 from modelspace.search.units import Unit
 from modelspace.spaces import affinity
 from modelspace.spaces.neighbours import kernel_space
-from modelspace.verbs.tasks import HELD_OUT
+from modelspace.verbs.tasks import HELD_OUT, VALUE
 
 Array = NDArray[np.float64]
 
@@ -33,12 +33,15 @@ class Series:
         how: how it was measured.
         n_train: number of training images of held-out scores; 0 for others.
         scores: name of the model -> score, in the task's metric; the mean of several.
+        values: name of the model -> value of the readout behind a held-out score; models of which it is not known are
+            missing.
     """
 
     task: str
     how: str
     n_train: int
     scores: Mapping[str, float]
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,16 @@ def knowledge(path: Path, task_name: str, where: str | None = None, space: str |
 def series(rows: Iterable[OutcomeRow]) -> list[Series]:
     """The outcomes grouped into series; failures have no score and are left out."""
     groups: dict[tuple[str, str, int], dict[str, list[float]]] = {}
+    values: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in rows:
         if row.score is not None:
             key = (row.task, row.how, (row.n_train or 0) if row.how == HELD_OUT else 0)
             groups.setdefault(key, {}).setdefault(row.model, []).append(row.score)
+            value = row.settings.get(VALUE)
+            if isinstance(value, float):
+                values.setdefault(key, {})[row.model] = value
     return [
-        Series(*key, {model: float(np.mean(scores)) for model, scores in group.items()})
+        Series(*key, {model: float(np.mean(scores)) for model, scores in group.items()}, values.get(key, {}))
         for key, group in groups.items()
     ]
 
@@ -237,13 +244,14 @@ def _readings(
         best |= {name: entry.n_train for name in entry.scores if name in column}
     readings = []
     for entry in held_out:
-        values = np.full(width, np.nan)
+        values, finer = np.full(width, np.nan), np.full(width, np.nan)
         counts = np.zeros(width, dtype=bool)
         for name, score in entry.scores.items():
             if name in column:
                 values[column[name]] = unit.to_line(score)
+                finer[column[name]] = entry.values.get(name, np.nan)
                 counts[column[name]] = best[name] == entry.n_train
-        readings.append(Readings(values, entry.n_train, counts))
+        readings.append(Readings(values, entry.n_train, counts, finer))
     return readings, best
 
 

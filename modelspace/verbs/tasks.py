@@ -23,6 +23,9 @@ OBSERVED = "observed"
 #: How outcomes are called that are held-out scores on a few training images: a hint at the score, not the score.
 HELD_OUT = "held-out"
 
+#: Setting of a held-out score: the value of the readout behind it, a finer measure than the score.
+VALUE = "value"
+
 
 @dataclass(frozen=True)
 class Observation:

@@ -19,7 +19,7 @@ from modelspace.verbs.bench import Bench
 from modelspace.verbs.finals import Final, FineTuning, ReadoutFinal, Result, Script
 from modelspace.verbs.knowledge import Knowledge, knowledge
 from modelspace.verbs.prospects import basis_note, trying_order
-from modelspace.verbs.tasks import HELD_OUT, Observation, observe
+from modelspace.verbs.tasks import HELD_OUT, VALUE, Observation, observe
 
 #: Largest number of models that are run if no budget is given.
 BUDGET = 100
@@ -165,7 +165,8 @@ class _Runner:
             reading, metric = self.bench.reading(card, n_images)
         self.metrics[model] = metric
         if metric is not None and n_images < self.bench.n_train:
-            self._store(card, metric, HELD_OUT, n_images, {"readout": self.bench.readout.name})
+            settings = {"readout": self.bench.readout.name}
+            self._store(card, metric, HELD_OUT, n_images, settings, further={VALUE: reading.value})
         return reading
 
     def final(self, model: str) -> Reading:
@@ -177,8 +178,8 @@ class _Runner:
         else:
             with self._failures(card, last.how, last.settings):
                 result = last.measure(card)
-            settings = {**last.settings, **result.further}
-            self._store(card, result.score.value, last.how, self.bench.n_train, settings, result.note)
+            score, n_train = result.score.value, self.bench.n_train
+            self._store(card, score, last.how, n_train, last.settings, result.note, result.further)
         self.results[model], self.metrics[model] = result, result.held_out
         return result.reading
 
@@ -200,14 +201,28 @@ class _Runner:
         n_train: int,
         settings: Mapping[str, Any],
         note: str = "",
+        further: Mapping[str, Any] | None = None,
     ) -> None:
+        """Store an outcome, unless one of the same settings is known; `further` settings are kept and not compared."""
         if (card.name, how, n_train) in self._new or self._earlier(card, how, n_train, settings) is not None:
             return
         self._new.add((card.name, how, n_train))
         task, seconds = self.bench.task, self.bench.seconds.get(card.name)
         observe(
             self.path,
-            [Observation(task.name, card.name, score, how, n_train, task.seed, seconds, note, settings=settings)],
+            [
+                Observation(
+                    task.name,
+                    card.name,
+                    score,
+                    how,
+                    n_train,
+                    task.seed,
+                    seconds,
+                    note,
+                    settings={**settings, **(further or {})},
+                )
+            ],
         )
 
     def _earlier(self, card: ModelCard, how: str, n_train: int, settings: Mapping[str, Any]) -> OutcomeRow | None:

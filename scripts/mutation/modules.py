@@ -65,12 +65,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("representations/maps.py", "dequantise", "1 → 2 in -1"): _NEGATIVE,
     ("representations/maps.py", "pack", "1 → 2 in -1"): _NEGATIVE,
     ("representations/maps.py", "MapWriter.write", "1 → 2 in -1"): _NEGATIVE,
-    ("representations/kernels.py", "reduced", "1 → 2 in values.shape[1] (2)"): (
+    ("representations/kernels.py", "condensed", "1 → 2 in values.shape[1] (2)"): (
         "the number of tokens is never the smaller one: T is only averaged where it is larger than MOST"
     ),
     (
         "representations/kernels.py",
-        "reduced",
+        "condensed",
         "1 → 2 in range(1, GRID + 1)",
     ): "where a side of 1 fits and 2 does not, 1 is the default",
     ("spaces/hubness.py", "module", "1024 → 1025 in _ROWS = 1024"): "the size of a chunk changes memory, not results",
@@ -99,7 +99,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("spaces/bootstrap.py", "intervals", "lower <= ROUNDING → lower < ROUNDING"): _ROUNDING,
     ("spaces/bootstrap.py", "intervals", "upper >= -ROUNDING → upper > -ROUNDING"): _ROUNDING,
     ("representations/maps.py", "dequantise", "2 → 3 in 1:2"): "there are two columns",
-    ("representations/kernels.py", "reduced", "values * sign → values / sign"): "signs are 1 and -1",
+    ("representations/kernels.py", "condensed", "values * sign → values / sign"): "signs are 1 and -1",
     ("representations/kernels.py", "to_block", "8 → 9 in bits >= 8"): _EIGHT,
     ("representations/kernels.py", "from_block", "8 → 9 in bits >= 8"): _EIGHT,
     ("representations/kernels.py", "from_block", "bits >= 8 → bits > 8"): _EIGHT,

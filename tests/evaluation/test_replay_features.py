@@ -208,8 +208,9 @@ def test_intervals_after_a_race_are_those_of_the_prediction(tasks: list[Measured
             size: np.array([float(tasks[0].task.unit.to_line(shown[model][which, size].metric)) for model in MODELS])
             for size in (60, 120)
         }
-        later = np.where(images >= 120, at[120], np.nan)
-        told = [Readings(at[60], 60, images == 60), Readings(later, 120, images >= 120)]
+        values = {size: np.array([shown[model][which, size].reading.value for model in MODELS]) for size in (60, 120)}
+        later, finer = (np.where(images >= 120, each[120], np.nan) for each in (at, values))
+        told = [Readings(at[60], 60, images == 60, values[60]), Readings(later, 120, images >= 120, finer)]
         after = predict(strong, outcomes, told)
         rest = images < N_TRAIN
         covered.append(((after.low <= line[0]) & (line[0] <= after.high))[rest].mean())

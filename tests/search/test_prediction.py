@@ -76,6 +76,23 @@ def test_readings_sharpen_the_models_that_were_read() -> None:
     assert np.isfinite(result.mean).all()
 
 
+def test_the_values_of_readouts_order_models_and_their_scores_give_the_level() -> None:
+    scores = np.array([0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0])
+    finer = np.arange(10.0)[::-1]
+    everyone = np.ones(10, dtype=bool)
+    known = strength(np.zeros((0, 10)))
+    nothing = np.full(10, np.nan)
+    rough = predict(known, nothing, [Readings(scores, 60, everyone)])
+    exact = predict(known, nothing, [Readings(scores, 60, everyone, finer)])
+    assert rough.order.argmax() == 9
+    assert (np.diff(exact.order) < 0).all()
+    assert (exact.variance < rough.variance).all()
+    assert np.isclose(np.median(exact.mean), np.median(rough.mean), atol=0.2)
+    # Where a value is missing, the scores are what there is.
+    partly = predict(known, nothing, [Readings(scores, 60, everyone, np.where(finer == 3, np.nan, finer))])
+    assert np.array_equal(partly.order, rough.order)
+
+
 def test_a_short_reading_counts_for_models_that_have_no_longer_one() -> None:
     # Models 0..4 saw 120 images, all saw 60: the scores of the short reading say where model 5 stands among all.
     short = np.linspace(0.0, 0.9, 10)

@@ -85,6 +85,7 @@ def test_what_was_measured_is_stored_as_outcomes(space: ModelSpace) -> None:
         assert row.seconds is not None
         assert row.settings == {"readout": "ridge", "n_test": 36}
     hints = {(row.model, row.n_train) for row in outcomes if row.how == "held-out"}
+    assert all(row.settings.keys() == {"readout", "value"} for row in outcomes if row.how == "held-out")
     assert {("brightness", 15), ("colour", 15)} <= hints
 
 
