@@ -986,6 +986,8 @@ class ModelSpace:
     def remove_task(self, name: str) -> int:
         """Remove a task with its outcomes, and return their number; its images stay where they are.
 
+        Features of its images that `try_task` cached are deleted.
+
         Raises:
             NotFoundError: there is no such task.
         """

@@ -78,11 +78,6 @@ class Strength:
     row_spreads: Array
     reach: float
 
-    @property
-    def is_informed(self) -> bool:
-        """Whether any model was measured."""
-        return bool(self.counts.any())
-
 
 def strength(scores: ArrayLike, known: ArrayLike | None = None) -> Strength:
     """Estimate the strength of every model.

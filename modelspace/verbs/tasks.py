@@ -178,9 +178,16 @@ def measured(path: Path, task_name: str | None = None, model: str | None = None)
 
 
 def remove_task(path: Path, name: str) -> int:
-    """Remove a task with its outcomes, and return their number."""
+    """Remove a task with its outcomes, and return their number; the cached features of its images go too."""
     with Registry.open(path, write=True) as registry, registry.transaction():
-        return outcomes.remove_task(registry, name)
+        data = outcomes.task(registry, name).data_sha256
+        count = outcomes.remove_task(registry, name)
+        others = {row.data_sha256 for row in outcomes.tasks(registry)}
+    if data and data not in others:
+        from modelspace.tasks.cache import forget
+
+        forget(data)
+    return count
 
 
 def rename_task(path: Path, old: str, new: str) -> None:

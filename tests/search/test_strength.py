@@ -67,7 +67,7 @@ def test_what_is_known_without_outcomes_orders_models_until_there_are_some() -> 
     known = np.arange(30.0)
     cold = strength(np.zeros((0, 30)), known)
     assert (np.diff(cold.mean) > 0).all()
-    assert not cold.is_informed
+    assert not cold.counts.any()
     scores, _ = drawn(15, 30, seed=2)
     warm = strength(scores, known)
     assert np.corrcoef(warm.mean, strength(scores).mean)[0, 1] > 0.97

@@ -98,6 +98,21 @@ def test_a_second_search_runs_no_model_and_stores_nothing_twice(space: ModelSpac
     assert len(space.outcomes("colours")) == count
 
 
+def test_removing_the_task_frees_its_cache_unless_another_has_the_same_images(
+    space: ModelSpace, prepared_home: Path, passes: list[int]
+) -> None:
+    space.add_task("same", prepared_home / "data")
+    space.try_task("colours", **ROUNDS)
+    n_passes = len(passes)
+    space.remove_task("colours")
+    space.try_task("same", **ROUNDS)
+    assert len(passes) == n_passes
+    space.remove_task("same")
+    space.add_task("colours", prepared_home / "data")
+    space.try_task("colours", **ROUNDS)
+    assert len(passes) == 2 * n_passes
+
+
 def test_more_images_cost_only_the_new_ones(space: ModelSpace, passes: list[int]) -> None:
     space.try_task("colours", where="name = 'colour'", rounds=(), images=20)
     assert sum(passes) == 20 + 20
