@@ -41,6 +41,7 @@ Space = Annotated[
         help="Space to compare in. Default: the registry's default space.",
     ),
 ]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")]
 Where = Annotated[
     str | None,
     typer.Option(

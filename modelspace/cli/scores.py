@@ -22,7 +22,7 @@ modelspace scores flowers --score logme --score ridge --format csv
 
 
 def command(
-    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")],
+    task: options.TaskName,
     models: Annotated[
         list[str] | None,
         typer.Argument(

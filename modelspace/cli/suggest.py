@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelspace.cli import completion, messages, options
+from modelspace.cli import messages, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.opening import open_space
 
@@ -18,7 +18,7 @@ modelspace suggest flowers -n 8 --format csv
 
 
 def command(
-    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")],
+    task: options.TaskName,
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of models.")] = 3,
     where: options.Where = None,
     space: options.Space = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelspace.cli import completion, options
+from modelspace.cli import options
 from modelspace.cli.commands import SETTINGS
 from modelspace.cli.examples import epilog
 from modelspace.cli.formats import Format, print_record, print_records
@@ -32,8 +32,6 @@ modelspace task remove flowers
 RENAME_EXAMPLES = """
 modelspace task rename flowers flowers-2026
 """
-
-Task = Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")]
 
 group = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
 
@@ -137,7 +135,7 @@ def list_tasks(
 
 
 @group.command("show", epilog=epilog(SHOW_EXAMPLES), context_settings=SETTINGS)
-def show(name: Task, home: options.Home = None, format: options.FormatOption = Format.table) -> None:
+def show(name: options.TaskName, home: options.Home = None, format: options.FormatOption = Format.table) -> None:
     """Show everything known of a task.
 
     'modelspace outcomes TASK' lists what was measured.
@@ -150,7 +148,7 @@ def show(name: Task, home: options.Home = None, format: options.FormatOption = F
 
 
 @group.command("remove", epilog=epilog(REMOVE_EXAMPLES), context_settings=SETTINGS)
-def remove(name: Task, home: options.Home = None, quiet: options.Quiet = False) -> None:
+def remove(name: options.TaskName, home: options.Home = None, quiet: options.Quiet = False) -> None:
     """Remove a task with its outcomes. The images stay where they are."""
     n_outcomes = open_space(home).remove_task(name)
     say(f"removed the task {name} and {n_outcomes} outcomes", quiet=quiet)
@@ -158,7 +156,7 @@ def remove(name: Task, home: options.Home = None, quiet: options.Quiet = False) 
 
 @group.command("rename", epilog=epilog(RENAME_EXAMPLES), context_settings=SETTINGS)
 def rename(
-    name: Task,
+    name: options.TaskName,
     new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="New name.")],
     home: options.Home = None,
     quiet: options.Quiet = False,

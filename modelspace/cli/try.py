@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelspace.cli import completion, figures, options
+from modelspace.cli import figures, options
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import note, suggest
 from modelspace.cli.opening import open_space
@@ -25,7 +25,7 @@ modelspace try flowers --rounds 120,240 --finalists 5 --format json
 
 
 def command(
-    task: Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")],
+    task: options.TaskName,
     budget: Annotated[
         int | None,
         typer.Option(

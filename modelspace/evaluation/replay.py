@@ -8,7 +8,7 @@ counts: its cell is NaN (`Oracle.truth`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,21 +140,10 @@ def order_figures(order: Array, table: Array, points: float | None) -> dict[str,
     counts = np.isfinite(table).sum(axis=1)
     figures = {f"regret@{tries}": _at(regret, np.full(len(table), tries), counts) for tries in TRIES}
     figures["regret@quarter"] = _at(regret, np.array([quarter(int(count)) for count in counts]), counts)
-    for figure, agreement in (("weighted_tau", metrics.weighted_kendall), ("spearman", metrics.spearman)):
-        figures[figure] = _agreement(order, table, agreement)
-    return figures
-
-
-def _agreement(order: Array, table: Array, agreement: Callable[[Array, Array], Array]) -> Array:
-    """The agreement per target; 0 if the order is none, NaN if there is nothing to order."""
-    ordered = np.array([np.ptp(row[known]) > 0 if known.any() else True for row, known in _rows(order, table)])
-    varied = np.array([known.any() and np.ptp(row[known]) > 0 for row, known in _rows(table, table)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(ordered, agreement(order, table), np.where(varied, 0.0, np.nan))
-
-
-def _rows(values: Array, table: Array) -> list[tuple[Array, NDArray[np.bool_]]]:
-    return list(zip(values, np.isfinite(table), strict=True))
+    return figures | {
+        "weighted_tau": metrics.weighted_kendall(order, table),
+        "spearman": metrics.spearman(order, table),
+    }
 
 
 def _at(regret: Array, tries: NDArray[np.intp], counts: NDArray[np.intp]) -> Array:

@@ -179,8 +179,7 @@ def _shown(
     start = time.perf_counter()
     left_out = ridge.leave_one_out(features, labels)
     seconds = {"readout": time.perf_counter() - start}
-    mistakes = left_out.errors if left_out.correct is None else (~left_out.correct).astype(np.float64)
-    reading = Reading(left_out.score, left_out.errors, mistakes)
+    reading = Reading(left_out.score, left_out.errors, left_out.mistakes)
     values = {}
     for name in names:
         start = time.perf_counter()
@@ -397,7 +396,7 @@ def _race(rounds: Sequence[int], finalists: int, *, warm: bool, part: bool = Fal
         places = sorted(measured.candidates, key=lambda number: -strong.mean[number])
         places = places[: quarter(len(places))] if part else places
         names = [measured.models[number] for number in places]
-        variance = strong.variance + strong.deviation
+        variance = strong.score_variance
         expected = {
             measured.models[number]: Expected(float(strong.mean[number]), float(variance[number])) for number in places
         }
@@ -492,6 +491,4 @@ def _figures(known: Sequence[_Known], rows: Sequence[Sequence[_Outcome]]) -> dic
 
 
 def _tau(order: Array | None, truth: Array) -> float:
-    if order is None or np.ptp(truth) == 0:
-        return math.nan
-    return float(weighted_kendall(order[None], truth[None])[0]) if np.ptp(order) > 0 else 0.0
+    return math.nan if order is None else float(weighted_kendall(order[None], truth[None])[0])

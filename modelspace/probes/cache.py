@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -19,6 +20,9 @@ import numpy as np
 CHUNK = 16
 
 VARIABLE = "MODELSPACE_CACHE"
+
+#: What reading a missing or damaged file of arrays raises.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def folder() -> Path | None:
@@ -61,21 +65,26 @@ def _chunk(file: Path, start: int, shape: tuple[int, int, int], render: Callable
             cached: np.ndarray = stored["images"]
         if cached.shape == (CHUNK, *shape) and cached.dtype == np.uint8:
             return cached
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         pass
     rendered = render(start, CHUNK)
-    _store(file, rendered)
+    store(file, lambda out: np.savez_compressed(out, images=rendered))
     return rendered
 
 
-def _store(file: Path, pixels: np.ndarray) -> None:
-    """Write a temporary file and rename it, so that another process never reads a partial file."""
+def store(file: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file under a temporary name and rename it, so that another process never reads a part of it.
+
+    Args:
+        file: of a cache; if it can't be written, no error is raised.
+        write: writes the content.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as out:
-                np.savez_compressed(out, images=pixels)
+                write(out)
             os.replace(temporary, file)
         except BaseException:
             os.unlink(temporary)

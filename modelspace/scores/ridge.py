@@ -58,6 +58,11 @@ class Readout:
     correct: NDArray[np.bool_] | None
 
     @property
+    def mistakes(self) -> Array:
+        """(n,) 1 for an image of another class than predicted, else 0; `errors` for regression."""
+        return self.errors if self.correct is None else (~self.correct).astype(np.float64)
+
+    @property
     def accuracy(self) -> float:
         """Share of the images predicted correctly, weighted as the errors are; NaN for regression."""
         return math.nan if self.correct is None else float(np.average(self.correct, weights=self.weights))

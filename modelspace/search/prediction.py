@@ -117,7 +117,7 @@ def predict(
         readings: what models showed on a few images of this task.
         comparable: (R,) which rows of the strength's table are in this task's kind of unit; default: all.
     """
-    order, variance = strength.mean.copy(), strength.variance + strength.deviation
+    order, variance = strength.mean.copy(), strength.score_variance
     first, around = order, variance
     for each in readings:
         sharper, certain = _sharpened(first, around, each)

@@ -78,6 +78,11 @@ class Strength:
     row_spreads: Array
     reach: float
 
+    @property
+    def score_variance(self) -> Array:
+        """(M,) of a model's score on a new task around `mean`."""
+        return self.variance + self.deviation
+
 
 def strength(scores: ArrayLike, known: ArrayLike | None = None) -> Strength:
     """Estimate the strength of every model.

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from modelspace.probes.cache import folder
+from modelspace.probes.cache import DAMAGED, folder, store
 
 _SUFFIX = ".npz"
 
@@ -56,19 +52,9 @@ class FeatureCache:
         self._rows |= dict(zip(images, features, strict=True))
         if self._folder is None:
             return
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as out:
-                    np.savez(out, images=np.array(images), features=features)
-                # The name tells the content, so two processes that compute the same write the same file.
-                name = hashlib.sha256("".join(images).encode()).hexdigest()[:32]
-                os.replace(temporary, self._folder / f"{name}{_SUFFIX}")
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+        # The name tells the content, so two processes that compute the same write the same file.
+        name = hashlib.sha256("".join(images).encode()).hexdigest()[:32]
+        store(self._folder / f"{name}{_SUFFIX}", lambda out: np.savez(out, images=np.array(images), features=features))
 
     def _read(self) -> None:
         if self._folder is None or not self._folder.is_dir():
@@ -78,7 +64,7 @@ class FeatureCache:
             try:
                 with np.load(file, allow_pickle=False) as stored:
                     names, features = stored["images"], stored["features"]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            except DAMAGED:
                 continue  # damaged: computed again
             width = width or features.shape[-1]
             if features.ndim == 2 and features.shape == (len(names), width) and np.isfinite(features).all():

@@ -61,8 +61,9 @@ class Readout:
 
 def _ridge_held_out(features: Array, labels: ArrayLike) -> HeldOut:
     left_out = ridge.leave_one_out(features, labels)
-    mistakes = left_out.errors if left_out.correct is None else (~left_out.correct).astype(np.float64)
-    return HeldOut(left_out.score, left_out.predictions, left_out.errors, mistakes, {"penalty": left_out.penalty})
+    return HeldOut(
+        left_out.score, left_out.predictions, left_out.errors, left_out.mistakes, {"penalty": left_out.penalty}
+    )
 
 
 def _ridge_test(features: Array, labels: ArrayLike, asked: Array, fitted: Mapping[str, float]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -180,18 +180,14 @@ class Bench:
             changes = self._models.get(card.name, {})
             request = request_for(card, **changes) if isinstance(changes, Mapping) else _request(card, changes)
             request = replace(request, device=self._device)
-            context = prepared(request, self._example())
-            model = context.__enter__()
+            with ExitStack() as opened:
+                model = opened.enter_context(prepared(request, self._example()))
+                check_same(card, model.card)
+                stack = opened.pop_all()
         except ModelspaceError as error:
             raise ModelFailedError(sentence(error), by_model=isinstance(error, EmbeddingError)) from error
-        try:
-            try:
-                check_same(card, model.card)
-            except ConflictError as error:
-                raise ModelFailedError(sentence(error), by_model=False) from error
+        with stack:
             yield model
-        finally:
-            context.__exit__(None, None, None)
 
     def _held_out(self, card: ModelCard, numbers: Sequence[int]) -> tuple[HeldOut, NDArray[Any]]:
         """Held-out predictions, and the labels in their numbering, which is of the classes that occur."""

@@ -228,8 +228,7 @@ def _listed(names: Any) -> list[Any]:
 
 def distinct() -> list[str]:
     """Names of the oracles that don't repeat another one's measurements; published tables come last."""
-    tables = published.tables().values()
-    return [*_SHIPPED, *_published()] if tables else list(_SHIPPED)
+    return [*_SHIPPED, *_published()]
 
 
 def _published() -> list[str]:
@@ -286,16 +285,17 @@ def _not_replayed(path: Path) -> list[str]:
 def _on_tasks(
     path: Path, names: Sequence[str], options: _Options, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Replay], list[str]]:
-    measured, notes, ranks = [], [], None
-    for number, name in enumerate(names):
-        known = knowledge(path, name, options.where, options.space)
-        if not known.names:
-            raise UsageError("no model meets the condition", "see `space.list()`")
+    measured, notes = [], []
+    # Models and the effective ranks of their kernels are the same for every task.
+    known = knowledge(path, names[0], options.where, options.space)
+    ranks = known.ranks if np.isfinite(known.ranks).any() else None
+    with Registry.open(path) as registry:
+        rows = [outcomes.task(registry, name) for name in names]
+    for number, row in enumerate(rows):
         report = None if progress is None else partial(_report, progress, number, len(names))
-        entry, further = _measure(known, options, report)
+        entry, further = _measure(row, known, options, report)
         measured.append(entry)
         notes += further
-        ranks = known.ranks if np.isfinite(known.ranks).any() else None
     if progress is not None:
         progress(1, 1)
     tables = [replay_measured(measured, ranks)]
@@ -320,11 +320,11 @@ def _report(progress: Callable[[int, int], None], number: int, count: int, done:
 
 
 def _measure(
-    known: Knowledge, options: _Options, on_model: Callable[[int, int, str], None] | None
+    row: TaskRow, known: Knowledge, options: _Options, on_model: Callable[[int, int, str], None] | None
 ) -> tuple[Measured, list[str]]:
     """All models measured on a task, and what to note of that."""
     bench = Bench(
-        known.task,
+        row,
         first=ROUNDS[0],
         most=options.images,
         device=options.device,
@@ -334,7 +334,7 @@ def _measure(
     )
     task, test = labelled(bench, options.repeats)
     cards = {model.card.name: model.card for model in known.models}
-    own = {name for name, card in cards.items() if card.task == known.task.name}
+    own = {name for name, card in cards.items() if card.task == row.name}
     seconds: dict[str, float] = {}
 
     def features(name: str) -> tuple[Any, Any]:
@@ -343,7 +343,7 @@ def _measure(
 
     names = LABEL_SCORES if task.train.dtype.kind in "iub" else None
     entry = measure(task, list(cards), features, names=names, forward_seconds=seconds, own=own, on_model=on_model)
-    return entry, _task_notes(known.task, task, entry, own, bench.n_test - len(test))
+    return entry, _task_notes(row, task, entry, own, bench.n_test - len(test))
 
 
 def labelled(bench: Bench, repeats: int) -> tuple[Labelled, list[int]]:

@@ -54,6 +54,7 @@ class Knowledge:
         prediction: of their scores, on the line of `unit`; arrays in the order of `models`.
         strength: of the models, from other tasks.
         unit: of the task's scores.
+        outcomes: of the task, all of them.
         measured: name -> the outcome that is taken for its score on this task; failed ones have no score.
         hints: name -> number of images of the held-out score that the prediction rests on.
         ranks: (M,) effective rank of each model's stored kernel, NaN where there is none.
@@ -67,6 +68,7 @@ class Knowledge:
     prediction: Prediction
     strength: Strength
     unit: Unit
+    outcomes: tuple[OutcomeRow, ...]
     measured: Mapping[str, OutcomeRow]
     hints: Mapping[str, int]
     ranks: Array
@@ -101,8 +103,7 @@ class Knowledge:
         """For a race: what outcomes let expect of each model; empty if there are none."""
         if not self.n_tasks:
             return {}
-        mean = self.strength.mean
-        variance = self.strength.variance + self.strength.deviation
+        mean, variance = self.strength.mean, self.strength.score_variance
         return {name: Expected(float(m), float(v)) for name, m, v in zip(self.names, mean, variance, strict=True)}
 
 
@@ -162,7 +163,19 @@ def knowledge(path: Path, task_name: str, where: str | None = None, space: str |
         entry.task for entry in others if len(set(entry.scores.values())) > 1 and set(entry.scores) & set(names)
     }
     return Knowledge(
-        task, models, predicted, own_strength, unit, measured, hints, ranks, rank_space, twins, len(informed), similar
+        task,
+        models,
+        predicted,
+        own_strength,
+        unit,
+        tuple(row for row in rows if row.task == task_name),
+        measured,
+        hints,
+        ranks,
+        rank_space,
+        twins,
+        len(informed),
+        similar,
     )
 
 

@@ -13,7 +13,7 @@ from modelspace.search.coverage import MANY, medoids, neighbourhood
 from modelspace.verbs.knowledge import Knowledge, knowledge
 
 #: Around how many of the best models of a large registry a search looks for more.
-_BEST = 3
+BEST = 3
 
 
 def prospects(path: Path, task: str, k: int, *, where: str | None = None, space: str | None = None) -> Prospects:
@@ -54,7 +54,7 @@ def trying_order(known: Knowledge, count: int) -> list[int]:
         return order
     scored = [number for number, name in enumerate(names) if name in done and known.measured[name].score is not None]
     if scored:
-        best = sorted(scored, key=lambda number: -known.prediction.order[number])[:_BEST]
+        best = sorted(scored, key=lambda number: -known.prediction.order[number])[:BEST]
         first = [n for n in neighbourhood(known.affinity, best, [*map(names.index, done)], len(names)) if n in order]
         first = first[:count]
     else:
@@ -75,7 +75,7 @@ def _records(known: Knowledge, numbers: list[int]) -> Prospects:
 
 def basis_note(known: Knowledge, lead: str = "ranked by") -> str:
     """What the order of the models rests on, in words that begin with `lead`."""
-    own = len(known.hints) + sum(name not in known.hints for name in known.measured)
+    own = len(known.hints.keys() | known.measured.keys())
     own_part = f"{own} model{'s' if own > 1 else ''} measured on {known.task.name!r}" if own else ""
     if known.n_tasks:
         tasks = f"outcomes of {known.n_tasks} other task{'s' if known.n_tasks > 1 else ''}"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import UsageError
-from modelspace.registry import Registry, outcomes
 from modelspace.registry.rows import OutcomeRow
 from modelspace.results import Trial, Trials
 from modelspace.search.coverage import MANY, neighbourhood
@@ -18,7 +17,7 @@ from modelspace.types import ModelCard
 from modelspace.verbs.bench import Bench
 from modelspace.verbs.finals import Final, FineTuning, ReadoutFinal, Result, Script
 from modelspace.verbs.knowledge import Knowledge, knowledge
-from modelspace.verbs.prospects import basis_note, trying_order
+from modelspace.verbs.prospects import BEST, basis_note, trying_order
 from modelspace.verbs.tasks import HELD_OUT, VALUE, Observation, observe
 
 #: Largest number of models that are run if no budget is given.
@@ -153,19 +152,17 @@ class _Runner:
         self.cards: dict[str, ModelCard] = {model.card.name: model.card for model in known.models}
         self.metrics: dict[str, float | None] = {}
         self.results: dict[str, Result] = {}
-        with Registry.open(path) as registry:
-            rows = outcomes.outcomes(registry, known.task.name)
         self._new: set[tuple[str, str, int]] = set()
-        self._stored = [row for row in rows if row.seed == known.task.seed]
+        self._stored = [row for row in known.outcomes if row.seed == known.task.seed]
 
     def measure(self, model: str, n_images: int) -> Reading:
         """A readout on the first images."""
         card = self.cards[model]
-        with self._failures(card, self.bench.readout.name, {"readout": self.bench.readout.name}):
+        settings = {"readout": self.bench.readout.name}
+        with self._failures(card, self.bench.readout.name, settings):
             reading, metric = self.bench.reading(card, n_images)
         self.metrics[model] = metric
         if metric is not None and n_images < self.bench.n_train:
-            settings = {"readout": self.bench.readout.name}
             self._store(card, metric, HELD_OUT, n_images, settings, further={VALUE: reading.value})
         return reading
 
@@ -242,16 +239,13 @@ def _field(known: Knowledge, runner: _Runner, search: Search) -> list[str]:
     order = [number for number in known.order() if known.twins.get(names[number]) is None]
     if len(names) >= MANY and not known.n_tasks and len(order) > count:
         order = _spread(known, runner, search, order, count)
-    if not order:
-        raise UsageError(
-            "all models failed on this task before", "see `space.outcomes(task)`; remove the task to retry"
-        )
     return [names[number] for number in order[:count]]
 
 
 def _spread(known: Knowledge, runner: _Runner, search: Search, order: list[int], count: int) -> list[int]:
     """In a large registry of which nothing is known: the middles of clusters, then the neighbours of the best."""
-    first = trying_order(known, max(1, count // 2))[: max(1, count // 2)]
+    half = max(1, count // 2)
+    first = trying_order(known, half)[:half]
     size = min(search.rounds[0] if search.rounds else ROUNDS[0], runner.bench.n_train)
     values: dict[int, float] = {}
     for number in first:
@@ -259,7 +253,7 @@ def _spread(known: Knowledge, runner: _Runner, search: Search, order: list[int],
             values[number] = runner.measure(known.names[number], size).value
         except ModelFailedError:
             continue
-    best = sorted(values, key=lambda number: -values[number])[:3]
+    best = sorted(values, key=lambda number: -values[number])[:BEST]
     near = neighbourhood(known.affinity, best, first, len(known.names)) if best else []
     allowed = set(order)
     return [*first, *(number for number in near if number in allowed)][:count]
