@@ -35,10 +35,11 @@ STORAGE_VERSION = "v1.4.0"
 #: adding a model writes beyond its own bytes: 2,048 parts of maps are 8 MB.
 ROW_GROUP_SIZE = 2048
 
-MEMORY_LIMIT = "2GB"
+#: Bytes that DuckDB may use.
+MEMORY_BYTES = 2_000_000_000
 
 _LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": MEMORY_LIMIT,
+    "memory_limit": f"{MEMORY_BYTES}B",
     "temp_directory": "",  # a query that spills to disk would write next to the registry
     "python_enable_replacements": "false",  # an unknown table name would be read as a Python variable
     "autoinstall_known_extensions": "false",
@@ -99,12 +100,13 @@ class Connection:
                 _unlock(self.path, self._lock)
 
 
-def open_reading(path: Path, timeout: float = 10.0) -> Connection:
+def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_BYTES) -> Connection:
     """Open a registry file for reading.
 
     Args:
         path: the file.
         timeout: seconds to wait for a writer to finish.
+        memory_bytes: what DuckDB may use. All readers of a process share one database, and the first one decides.
 
     Raises:
         NotFoundError: the file does not exist.
@@ -115,7 +117,7 @@ def open_reading(path: Path, timeout: float = 10.0) -> Connection:
     deadline = time.monotonic() + timeout
     _enter(path, write=False, deadline=deadline)
     try:
-        duck = _retry(lambda: _connect(path), path, deadline)
+        duck = _retry(lambda: _connect(path, memory_bytes), path, deadline)
     except BaseException:
         _leave(path, write=False)
         raise
@@ -257,8 +259,15 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
     if "Is a directory" in text:
         return UsageError(f"{path} is a folder", "name the file, for example registry.duckdb")
     if isinstance(error, duckdb.OutOfMemoryException):
-        return ModelspaceError(f"the query needs more than {MEMORY_LIMIT} of memory", "ask for fewer rows or columns")
+        return out_of_memory()
     return ModelspaceError(f"{path}: {first_line}")
+
+
+def out_of_memory() -> ModelspaceError:
+    """The error for a query that can't be answered within the memory it may use."""
+    return ModelspaceError(
+        f"the query needs more than {MEMORY_BYTES / 1e9:g} GB of memory", "ask for fewer rows or columns"
+    )
 
 
 def _resolve(path: Path) -> Path:
@@ -269,8 +278,9 @@ def _resolve(path: Path) -> Path:
     return path.resolve()
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    duck = duckdb.connect(str(path), read_only=True, config=_LOCKED_DOWN)
+def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+    config = {**_LOCKED_DOWN, "memory_limit": f"{memory_bytes}B"}
+    duck = duckdb.connect(str(path), read_only=True, config=config)
     try:
         duck.execute(_LOCK)
     except BaseException as error:

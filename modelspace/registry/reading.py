@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from modelspace.errors import NotFoundError, UsageError
+from modelspace.errors import NotFoundError
 from modelspace.registry import sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
@@ -133,7 +133,7 @@ class Reader:
         """
         if where is None:
             return self._models("true", [])
-        ids = self._matching(where)
+        ids = sql.matching(self._connection, where)
         return [row for row in self._models("true", []) if row.model_id in ids]
 
     def model(self, name: str) -> ModelRow:
@@ -191,20 +191,6 @@ class Reader:
             columns = self._connection.duck.execute("SELECT * FROM main.models LIMIT 0").description
             self._has_code = "code_sha256" in {column[0] for column in columns}
         return self._has_code
-
-    def _matching(self, where: str) -> set[int]:
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
-            # The line break ends a comment in the condition. A condition that closes the parenthesis and goes on is
-            # still only a query; numbers in its result that are not ids of models are ignored.
-            text = f"SELECT model_id FROM main.models WHERE (\n{where}\n)"
-            table = sql.run(cursor, text, self.path, most_statements=1)
-        except UsageError as error:
-            raise UsageError(f"`where={where!r}`: {error.message}", "for example: `where=\"task = 'depth'\"`") from None
-        finally:
-            cursor.close()
-        return {row[0] for row in table.rows if row and isinstance(row[0], int)}
 
     # ---- embeddings and maps
 

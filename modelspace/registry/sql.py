@@ -1,18 +1,28 @@
-"""User SQL: read-only, sandboxed, with a time-out."""
+"""User SQL: read-only, sandboxed, bounded in memory and time."""
 
 from __future__ import annotations
 
-import threading
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from modelspace.errors import ModelspaceError, UsageError
-from modelspace.registry.connection import open_reading, translated
+from modelspace.errors import UsageError
+from modelspace.registry import sandbox, statements
+from modelspace.registry.connection import Connection
 
-_BATCH = 4096
+#: Seconds that a condition may take.
+CONDITION_S = 30.0
+
+#: What a plain condition is made of, as DuckDB's parser names it. Calls of functions are left out, and the operators
+#: that are functions: a registry can hold a macro of any function's name.
+_PLAIN = frozenset({"COMPARISON", "CONJUNCTION", "CONSTANT", "COLUMN_REF", "BETWEEN"})
+_PLAIN_OPERATORS = frozenset(
+    {"COMPARE_IN", "COMPARE_NOT_IN", "OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"}
+)
 
 
 @dataclass(frozen=True)
@@ -33,94 +43,94 @@ class Table:
 def query(path: Path, sql: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
     """Run a user's SQL on a registry. It can change nothing, and read nothing but the registry.
 
+    It runs in a process of its own (`modelspace.registry.sandbox`), so that its memory and time are bounded whatever
+    it does.
+
     Args:
         path: the registry file.
         sql: one or more SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN statements.
-        timeout_s: seconds until the query is interrupted. DuckDB checks for interruption between work units, so a
-            single function call on a very long value can exceed it.
+        timeout_s: seconds until the query is interrupted.
         max_rows: maximum number of rows of the result.
 
     Returns:
-        The result of the last statement.
+        The result of the last statement. Values of types that Python lacks are texts.
 
     Raises:
-        UsageError: the SQL is wrong, does more than read, or takes too long.
+        UsageError: the SQL is wrong, does more than read, takes too long, or its result is too large.
+        ModelspaceError: it needs too much memory.
         NotFoundError: the file does not exist.
         BusyError: another process is writing.
         DamagedError: the file is damaged.
     """
-    connection = open_reading(path)
+    return Table(*sandbox.run(path, sql, timeout_s=timeout_s, max_rows=max_rows))
+
+
+def matching(connection: Connection, condition: str) -> set[int]:
+    """Ids of the models that meet a user's condition on the table `models`.
+
+    A condition that only compares columns with constants runs here; any other in a process of its own, which opens
+    the registry again, so it sees only what is committed. With the registry open for writing no other process may
+    open it, and every condition runs here.
+
+    Raises:
+        UsageError: the condition is wrong, or takes too long.
+        ModelspaceError: as `query`.
+    """
+    # The line break ends a comment in the condition. A condition that closes the parenthesis and goes on is still
+    # only a query; numbers in its result that are not ids of models are ignored.
+    text = f"SELECT model_id FROM main.models WHERE (\n{condition}\n)"
     try:
-        return run(connection.duck, sql, connection.path, timeout_s=timeout_s, max_rows=max_rows)
-    finally:
-        connection.close()
+        if connection.write or _is_plain(connection.duck, text):
+            rows = _rows_here(connection, text)
+        else:
+            _, _, rows = sandbox.run(connection.path, text, timeout_s=CONDITION_S, most_statements=1)
+    except UsageError as error:
+        raise UsageError(f"`where={condition!r}`: {error.message}", "for example: `where=\"task = 'depth'\"`") from None
+    return {row[0] for row in rows if row and isinstance(row[0], int)}
 
 
-def run(
-    duck: duckdb.DuckDBPyConnection,
-    sql: str,
-    path: Path,
-    *,
-    timeout_s: float = 30.0,
-    max_rows: int | None = None,
-    most_statements: int | None = None,
-) -> Table:
-    """`query` on a connection that is locked down already, in a read-only transaction."""
-    timed_out = threading.Event()
-
-    def interrupt() -> None:
-        timed_out.set()
-        duck.interrupt()
-
-    timer = threading.Timer(timeout_s, interrupt)
-    timer.daemon = True
-    timer.start()
+def _rows_here(connection: Connection, text: str) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor()
     try:
-        return _last_result(duck, sql, max_rows, most_statements)
-    except duckdb.Error as error:
-        if timed_out.is_set():
-            raise _too_long(timeout_s) from None
-        raise _explained(error, path) from None
+        cursor.execute("BEGIN TRANSACTION READ ONLY")
+        parts = statements.parts(cursor, text, connection.path, timeout_s=CONDITION_S, most_statements=1)
+        return [row for kind, *content in parts if kind == "rows" for row in content[0]]
     finally:
-        timer.cancel()
+        cursor.close()
 
 
-def _last_result(duck: duckdb.DuckDBPyConnection, sql: str, max_rows: int | None, most_statements: int | None) -> Table:
-    statements = duck.extract_statements(sql)
-    if most_statements is not None and len(statements) > most_statements:
-        raise UsageError("there is more than one statement")
-    if not statements:
-        raise UsageError("there is no SQL statement", "for example: FROM catalog")
-    readable = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
-    for statement in statements:
-        # The connection already refuses writes. This refuses what DuckDB considers harmless: settings and
-        # profiles (1.4 writes them to any file), temporary tables, and open transactions.
-        if statement.type not in readable:
-            name = getattr(statement.type, "name", str(statement.type))
-            raise UsageError(
-                f"{name} is not a query: with SQL the registry can only be read", "use SELECT, FROM or WITH"
-            )
-    for statement in statements[:-1]:
-        duck.execute(statement).fetchall()
-    cursor = duck.execute(statements[-1])
-    columns = [column[0] for column in cursor.description or ()]
-    types = [str(column[1]) for column in cursor.description or ()]
-    rows: list[tuple[Any, ...]] = []
-    while max_rows is None or len(rows) < max_rows:
-        batch = cursor.fetchmany(_BATCH if max_rows is None else min(_BATCH, max_rows - len(rows)))
-        if not batch:
-            break
-        rows += batch
-    return Table(columns, types, rows)
-
-
-def _explained(error: duckdb.Error, path: Path) -> ModelspaceError:
-    if isinstance(error, (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.IOException)):
-        return translated(error, path)
-    return UsageError(
-        str(error).split("\n", 1)[0], "tables and macros: FROM duckdb_tables(), or docs/reference/schema.md"
+def _is_plain(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Whether a query is `SELECT model_id FROM main.models WHERE` with comparisons of columns and constants alone."""
+    try:
+        (parsed,) = duck.execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0]
+        tree = json.loads(parsed)
+        (statement,) = tree["statements"]
+        node = statement["node"]
+        table = node["from_table"]
+    except (duckdb.Error, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    known = {"type", "modifiers", "cte_map", "select_list", "from_table", "where_clause", "aggregate_handling"}
+    others = (value for name, value in node.items() if name not in known)
+    return (
+        (node["type"], table.get("type"), table.get("table_name")) == ("SELECT_NODE", "BASE_TABLE", "models")
+        and not node["modifiers"]
+        and not any(others)
+        and all(map(_is_plain_part, _expressions(node["where_clause"])))
     )
 
 
-def _too_long(timeout_s: float) -> UsageError:
-    return UsageError(f"the query was interrupted after {timeout_s:g} s", "narrow it, or allow more time: `timeout_s=`")
+def _is_plain_part(part: dict[str, Any]) -> bool:
+    return part["class"] in _PLAIN or (part["class"] == "OPERATOR" and part["type"] in _PLAIN_OPERATORS)
+
+
+def _expressions(tree: Any) -> Iterable[dict[str, Any]]:
+    """The expressions in a parsed query: all objects that have a class."""
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "class" in value:
+                yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value

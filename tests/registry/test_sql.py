@@ -10,7 +10,7 @@ import pytest
 import shelf
 
 from modelspace.errors import DamagedError, ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import Registry, connection
+from modelspace.registry import Registry, sandbox
 from modelspace.registry import sql as sql_module
 from modelspace.registry.sql import query
 
@@ -202,7 +202,7 @@ def test_an_endless_result_is_interrupted(path: Path) -> None:
 
 
 def test_memory_is_bounded_and_nothing_is_spilled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection._LOCKED_DOWN, "memory_limit", "50MB")
+    monkeypatch.setattr(sandbox, "MEMORY_BYTES", 50_000_000)
     with pytest.raises(ModelspaceError, match="of memory"):
         query(path, "SELECT list(range) FROM range(1000000000)")
     assert sorted(file.name for file in path.parent.iterdir()) == ["registry.duckdb", "secret.csv"]
