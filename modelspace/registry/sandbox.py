@@ -65,10 +65,10 @@ class _Process:
     """One running process."""
 
     def __init__(self) -> None:
-        # -I: no module of the current folder, no environment variable. The paths are this interpreter's.
+        # I: no module of the current folder, no environment variable; S: no site. The paths are this interpreter's.
         paths = json.dumps([os.path.abspath(place) for place in (*sys.path, *map(str, _FOLDERS))])
         self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _CODE, paths],
+            [sys.executable, "-ISc", _CODE, paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

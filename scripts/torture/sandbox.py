@@ -340,13 +340,13 @@ def run(every: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
             sandbox.end_idle()
             chosen = attempts(path.parent)[seed % every :: every]
             counts["attempts"] = len(chosen)
-            found = list(faults(path, chosen, counts))
+            problems = list(faults(path, chosen, counts))
         finally:
             sandbox.MEMORY_BYTES, sql.CONDITION_S = old
             sandbox.end_idle()
             if home is not None:
                 os.environ["HOME"] = home
-    return counts, found
+    return counts, problems
 
 
 def main() -> None:
@@ -357,21 +357,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     start = time.monotonic()
-    counts, found = run(1 if arguments.full else arguments.every, arguments.seed)
-    for fault in found:
+    counts, problems = run(1 if arguments.full else arguments.every, arguments.seed)
+    for fault in problems:
         print(fault, file=sys.stderr)
     figures = {
         "attempts": counts["attempts"],
         "refused": counts["refused"],
         "answered, giving nothing away": counts["answered"],
-        "faults": len(found),
+        "faults": len(problems),
         "longest, seconds": counts["longest ms"] / 1000,
         "largest process, MB": counts["peak MB"],
     }
     if arguments.out:
         arguments.out.write_text(json.dumps({"figures": figures, "seconds": time.monotonic() - start}))
     print("SQL sandbox: " + ", ".join(f"{label} {value}" for label, value in figures.items()))
-    sys.exit(bool(found))
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":

@@ -126,13 +126,13 @@ def test_an_interruption_ends_the_query_at_once(path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     deadline = time.monotonic() + 60
-    while not (found := of_parent(process.pid)) and time.monotonic() < deadline:
+    while not (pids := of_parent(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=30)[0] == b"interrupted\n"
-    assert found
-    assert not any(map(is_running, found))
+    assert pids
+    assert not any(map(is_running, pids))
 
 
 def test_the_process_does_not_survive_its_parent(path: Path) -> None:
@@ -142,29 +142,29 @@ def test_the_process_does_not_survive_its_parent(path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)])
     deadline = time.monotonic() + 60
-    while not (found := of_parent(process.pid)) and time.monotonic() < deadline:
+    while not (pids := of_parent(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while any(map(is_running, found)) and time.monotonic() < deadline:
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert found
-    assert not any(map(is_running, found))
+    assert pids
+    assert not any(map(is_running, pids))
 
 
 def of_parent(pid: int) -> list[int]:
     """Processes that a process started."""
-    found = []
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
         if parent == pid:
-            found.append(int(folder.name))
-    return found
+            pids.append(int(folder.name))
+    return pids
 
 
 def test_one_process_answers_many_queries_and_keeps_no_writer_waiting(path: Path) -> None:

@@ -32,6 +32,6 @@ def test_a_sample_of_the_attempts_is_refused_or_harmless() -> None:
 def test_a_leak_is_seen(answer: object, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torture, "ask", answer)
     path = torture.make(tmp_path)
-    found = list(torture.faults(path, [torture.Attempt("DROP TABLE models", False, "write")], Counter()))
-    assert len(found) == 1
-    assert fault in found[0]
+    problems = list(torture.faults(path, [torture.Attempt("DROP TABLE models", False, "write")], Counter()))
+    assert len(problems) == 1
+    assert fault in problems[0]
