@@ -226,8 +226,9 @@ class Exported:
 class ModelInfo:
     """A registered model, as a flat record.
 
-    `preprocessing` is `modelspace.types.Preprocessing` as a dictionary, `seconds` the wall time of the embedding, and
-    `outcomes` the number of measurements on tasks, failures included.
+    `preprocessing` is `modelspace.types.Preprocessing` as a dictionary, `seconds` the wall time of the embedding,
+    `outcomes` the number of measurements on tasks, failures included, and `torch` the version that ran the embedding
+    ("" if unknown).
     """
 
     name: str
@@ -246,6 +247,7 @@ class ModelInfo:
     spaces: tuple[str, ...]
     tags: dict[str, str]
     outcomes: int = 0
+    torch: str = ""
 
 
 @dataclass(frozen=True)

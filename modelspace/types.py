@@ -397,6 +397,7 @@ class ModelCard:
             installed packages.
         options: how the model was run, if not as loaded: "float32" (true: half-precision parts run in float32) and
             "stochastic" (number of random passes that were averaged).
+        torch: version of torch that ran the embedding pass; "" if unknown.
     """
 
     name: str
@@ -414,6 +415,7 @@ class ModelCard:
     seconds: float = 0.0
     code_sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    torch: str = ""
 
     @property
     def layer_choice(self) -> LayerChoice:

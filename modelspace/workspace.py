@@ -1310,4 +1310,5 @@ def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
         spaces=row.spaces,
         tags=dict(card.tags),
         outcomes=n_outcomes,
+        torch=card.torch,
     )

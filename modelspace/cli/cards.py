@@ -60,6 +60,7 @@ def lines(model: Any) -> list[tuple[str, str]]:
         ("input", input_text(model.preprocessing)),
         ("weights", f"sha256 {model.weights_sha256}"),
         ("seconds", figures.seconds(model.seconds)),
+        ("torch", model.torch or "unknown"),
         ("added", model.added_at),
         ("spaces", ", ".join(model.spaces) or "none"),
         ("tags", ", ".join(f"{key}={value}" for key, value in model.tags.items())),

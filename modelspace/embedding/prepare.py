@@ -192,6 +192,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             data=request.data if request.data is not None else loaded.data,
             tags={**loaded.tags, **(request.tags or {})},
             code_sha256=loaded.code_sha256,
+            torch=str(torch.__version__),
             options=request.options,
         )
         yield Prepared(tap, card, device, (*loaded.notes, *notes), request.max_seconds)

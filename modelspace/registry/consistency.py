@@ -176,6 +176,10 @@ def problems(registry: Reader) -> list[Problem]:
         for message, query in checks
         for subject, detail in registry.rows(query)
     ]
+    out += [
+        Problem(f"outcome {row.outcome_id}", f"of model {row.model} on the task {row.task}: it is not what was stored")
+        for row in outcomes.changed(registry)
+    ]
     for space in registry.spaces():
         (stored,) = registry.rows("SELECT space_id FROM main.spaces WHERE name = ?", [space.spec.name])[0]
         if stored != space.spec.space_id:

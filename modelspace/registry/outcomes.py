@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.registry import schema
+from modelspace.errors import ConflictError, DamagedError, NotFoundError, UsageError
+from modelspace.registry import checksums, schema
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import OutcomeRow, TaskRow
 from modelspace.types import canonical_json
@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 200
 
 def has_tables(registry: Reader) -> bool:
     """Whether the registry has tables of tasks; one of an older version can be read without them."""
-    return bool(registry.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'tasks' AND NOT internal"))
+    return registry.schema_number >= schema.TASKS
 
 
 def tasks(registry: Reader) -> list[TaskRow]:
@@ -79,14 +79,45 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
     """
     if task_name is not None:
         task(registry, task_name)
+    stored = _stored(registry, task_name, model_name)
+    for row, is_changed in stored:
+        if is_changed and registry.checks_rows:
+            raise DamagedError(
+                f"outcome {row.outcome_id}, of model {row.model!r} on the task {row.task!r}, is not what was stored",
+                "`space.verify()` says what is damaged, and what to do",
+            )
+    return [row for row, _ in stored]
+
+
+def changed(registry: Reader) -> list[OutcomeRow]:
+    """Outcomes that don't match their checksums: they were changed by something else."""
+    return [row for row, is_changed in _stored(registry) if is_changed]
+
+
+def _stored(
+    registry: Reader, task_name: str | None = None, model_name: str | None = None
+) -> list[tuple[OutcomeRow, bool]]:
+    """Outcomes as stored, and whether each differs from its checksum."""
     if not has_tables(registry):
         return []
+    checksum = "o.checksum" if registry.schema_number >= schema.CHECKSUMS else "NULL"
     rows = registry.rows(
-        f"SELECT {_OUTCOME_COLUMNS} FROM main.outcomes o JOIN main.tasks t ON t.task_id = o.task_id"
+        f"SELECT t.task_id, {checksum}, {_OUTCOME_COLUMNS} FROM main.outcomes o"
+        " JOIN main.tasks t ON t.task_id = o.task_id"
         " WHERE (?::VARCHAR IS NULL OR t.name = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
         [task_name, task_name, model_name, model_name],
     )
-    return [_outcome_row(row) for row in rows]
+    out = []
+    for task_id, known, *columns in rows:
+        row = _outcome_row(columns)
+        out.append((row, known is not None and known != _checksum(_values(row, task_id))))
+    return out
+
+
+def _checksum(values: Sequence[Any]) -> int:
+    """Of an outcome's values as stored, without the model's number and name, which may change."""
+    task_id, _, _, *others = values
+    return checksums.of_outcome([task_id, *others])
 
 
 # --- changes
@@ -185,8 +216,11 @@ def add_outcomes(registry: Registry, rows: Sequence[OutcomeRow]) -> int:
             new.append(_values(row, task_ids[row.task]))
     for start in range(0, len(new), _ROWS_AT_ONCE):
         part = new[start : start + _ROWS_AT_ONCE]
-        places = ", ".join([f"(nextval('main.outcome_ids'){', ?' * len(part[0])})"] * len(part))
-        registry.execute(f"INSERT INTO main.outcomes VALUES {places}", [value for values in part for value in values])
+        places = ", ".join([f"(nextval('main.outcome_ids'){', ?' * (len(part[0]) + 1)})"] * len(part))
+        registry.execute(
+            f"INSERT INTO main.outcomes VALUES {places}",
+            [value for values in part for value in (*values, _checksum(values))],
+        )
     return len(new)
 
 
@@ -211,11 +245,17 @@ def _values(row: OutcomeRow, task_id: int) -> list[Any]:
 def claim(registry: Registry, outcome_id: int, model_id: int, name: str, weights_sha256: str) -> None:
     """Give an outcome without weights, of a model that never was in the registry, to a model."""
     registry.require_transaction()
-    registry.execute(
-        "UPDATE main.outcomes SET model_id = ?, model = ?, weights_sha256 = ?"
-        " WHERE outcome_id = ? AND weights_sha256 = ''",
-        [model_id, name, weights_sha256, outcome_id],
+    rows = registry.rows(
+        f"SELECT t.task_id, {_OUTCOME_COLUMNS} FROM main.outcomes o JOIN main.tasks t ON t.task_id = o.task_id"
+        " WHERE o.outcome_id = ? AND o.weights_sha256 = ''",
+        [outcome_id],
     )
+    for task_id, *columns in rows:
+        values = _values(replace(_outcome_row(columns), weights_sha256=weights_sha256), task_id)
+        registry.execute(
+            "UPDATE main.outcomes SET model_id = ?, model = ?, weights_sha256 = ?, checksum = ? WHERE outcome_id = ?",
+            [model_id, name, weights_sha256, _checksum(values), outcome_id],
+        )
 
 
 def now() -> datetime:

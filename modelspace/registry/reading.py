@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from modelspace.errors import NotFoundError
-from modelspace.registry import sql
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.registry import checksums, schema, sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
@@ -28,6 +28,9 @@ _CARD_COLUMNS = (
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
 
+#: A checksum of a row that was written before there were any; no CRC-32 is negative.
+_UNKNOWN = -1
+
 #: Alias for the first space of the published method (Song et al., NeurIPS 2019).
 PAPER = "paper"
 
@@ -38,14 +41,17 @@ class Reader:
     Attributes:
         path: the file.
         registry_id: a UUID assigned when the registry was created.
+        schema_number: the number of its last migration. One of an earlier version can be read without what it lacks.
+        checks_rows: whether rows are compared with their checksums as they are read. `verify` turns it off to say more.
     """
 
-    def __init__(self, connection: Connection, registry_id: str) -> None:
+    def __init__(self, connection: Connection, registry_id: str, schema_number: int) -> None:
         self._connection = connection
         self.path = connection.path
         self.registry_id = registry_id
+        self.schema_number = schema_number
+        self.checks_rows = True
         self._spaces: list[SpaceRow] | None = None
-        self._has_code: bool | None = None
 
     # ---- spaces and probe sets
 
@@ -155,10 +161,11 @@ class Reader:
         return self._models("identity = ?", [identity])
 
     def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
-        # A registry that an earlier version made may be read without these columns.
-        code = "code_sha256, options" if self._knows_code() else "'' AS code_sha256, '{}' AS options"
+        # A registry of an earlier version lacks these columns.
+        code = "code_sha256, options" if self.schema_number >= schema.CODE else "'' AS code_sha256, '{}' AS options"
+        torch = "torch" if self.schema_number >= schema.CHECKSUMS else "'' AS torch"
         rows = self.rows(
-            f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {', '.join(_CARD_COLUMNS)}"
+            f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {torch}, {', '.join(_CARD_COLUMNS)}"
             f" FROM main.models WHERE {condition} ORDER BY model_id",
             values,
         )
@@ -177,42 +184,90 @@ class Reader:
                     output_shape=tuple(output_shape),
                     code_sha256=code_sha256,
                     options=json.loads(options),
+                    torch=torch_version,
                     **dict(zip(_CARD_COLUMNS, card, strict=True)),
                 ),
                 added_at.replace(tzinfo=UTC),
                 tuple(sorted(spaces.get(model_id, ()))),
             )
-            for model_id, added_at, preprocessing, output_shape, code_sha256, options, *card in rows
+            for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *card in rows
         ]
-
-    def _knows_code(self) -> bool:
-        if self._has_code is None:
-            # Asking the catalog (duckdb_columns) takes thirty times as long.
-            columns = self._connection.duck.execute("SELECT * FROM main.models LIMIT 0").description
-            self._has_code = "code_sha256" in {column[0] for column in columns}
-        return self._has_code
 
     # ---- embeddings and maps
 
     def embeddings(self, space_id: str) -> list[EmbeddingRow]:
-        """All embeddings of a space, by position."""
-        table = self._columns(
-            "SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual"
+        """All embeddings of a space, by position.
+
+        Raises:
+            DamagedError: a row does not match its checksums.
+        """
+        table = self._embedding_columns(space_id)
+        rows, changed = self._embeddings(table, space_id)
+        if self.checks_rows:
+            for model_id, what in changed:
+                raise self._changed_since(what, space_id, model_id)
+        return rows
+
+    def changed_embeddings(self, space_id: str) -> list[int]:
+        """The models whose rows in a space don't match their checksums: they were changed by something else."""
+        return sorted({model_id for model_id, _ in self._embeddings(self._embedding_columns(space_id), space_id)[1]})
+
+    def changed_maps(self, space_id: str, model_ids: Sequence[int]) -> list[int]:
+        """Those of the models whose maps in a space don't match their checksums."""
+        changed = []
+        for model_id in model_ids:
+            try:
+                for _ in self.map_blocks(space_id, model_id, check=True):
+                    pass
+            except DamagedError:
+                changed.append(model_id)
+        return changed
+
+    def _embedding_columns(self, space_id: str) -> dict[str, np.ndarray]:
+        return self._columns(
+            f"SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual, {self._sums()}"
             " FROM main.embeddings WHERE space_id = ? ORDER BY position",
             [space_id],
         )
-        return [
-            EmbeddingRow(model_id, position, vector, affinities, axis if axis >= 0 else None, residual)
-            for model_id, position, vector, affinities, axis, residual in zip(
-                table["model_id"].tolist(),
-                table["position"].tolist(),
-                table["vector"],
-                table["affinities"],
-                table["axis"].tolist(),
-                table["residual"].tolist(),
-                strict=True,
-            )
-        ]
+
+    def _embeddings(
+        self, table: dict[str, np.ndarray], space_id: str
+    ) -> tuple[list[EmbeddingRow], list[tuple[int, str]]]:
+        """The rows, and (model id, part) of each part that does not match its checksum."""
+        rows: list[EmbeddingRow] = []
+        changed: list[tuple[int, str]] = []
+        names = ("model_id", "position", "axis", "residual", "of_vector", "of_affinities")
+        plain = (table[name].tolist() for name in names)
+        for vector, affinities, model_id, position, axis, residual, of_vector, of_affinities in zip(
+            table["vector"], table["affinities"], *plain, strict=True
+        ):
+            row = EmbeddingRow(model_id, position, vector, affinities, axis if axis >= 0 else None, residual)
+            rows.append(row)
+            if of_vector not in (checksums.of_vector(space_id, model_id, vector, row.axis, residual), _UNKNOWN):
+                changed.append((model_id, "vector"))
+            if of_affinities not in (checksums.of_affinities(space_id, model_id, position, affinities), _UNKNOWN):
+                changed.append((model_id, "row of affinities"))
+        return rows, changed
+
+    def _sums(self) -> str:
+        """The columns of an embedding's checksums, which rows of an earlier version lack."""
+        if self.schema_number < schema.CHECKSUMS:
+            return f"{_UNKNOWN} AS of_vector, {_UNKNOWN} AS of_affinities"
+        return (
+            f"coalesce(vector_checksum::BIGINT, {_UNKNOWN}) AS of_vector,"
+            f" coalesce(affinities_checksum::BIGINT, {_UNKNOWN}) AS of_affinities"
+        )
+
+    def _changed_since(self, what: str, space_id: str, model_id: int) -> DamagedError:
+        """The error for a part of a model's data that does not match its checksum."""
+        names = self.rows("SELECT name FROM main.models WHERE model_id = ?", [model_id])
+        spaces = self.rows("SELECT name FROM main.spaces WHERE space_id = ?", [space_id])
+        model = repr(names[0][0]) if names else str(model_id)
+        space = repr(spaces[0][0]) if spaces else space_id
+        return DamagedError(
+            f"the {what} of model {model} in the space {space} is not what was stored",
+            "`space.verify()` says what is damaged, and what to do",
+        )
 
     def model_ids(self, space_id: str) -> list[int]:
         """The ids of a space's models, by position."""
@@ -220,11 +275,23 @@ class Reader:
         return [model_id for (model_id,) in rows]
 
     def vectors(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """All vectors of a space, by position: model ids (n,) int64 and a zero-padded matrix (n, d) float32."""
+        """All vectors of a space, by position: model ids (n,) int64 and a zero-padded matrix (n, d) float32.
+
+        Raises:
+            DamagedError: a row does not match its checksum.
+        """
         table = self._columns(
-            "SELECT model_id, vector FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id]
+            f"SELECT model_id, vector, coalesce(axis, -1) AS axis, residual, {self._sums()} FROM main.embeddings"
+            " WHERE space_id = ? ORDER BY position",
+            [space_id],
         )
         vectors = table["vector"]
+        if self.checks_rows:
+            owners = (table[name].tolist() for name in ("model_id", "axis", "residual", "of_vector"))
+            for vector, model_id, axis, residual, stored in zip(vectors, *owners, strict=True):
+                expected = checksums.of_vector(space_id, model_id, vector, axis if axis >= 0 else None, residual)
+                if stored not in (expected, _UNKNOWN):
+                    raise self._changed_since("vector", space_id, model_id)
         matrix = np.zeros((len(vectors), max(map(len, vectors), default=0)), dtype=np.float32)
         for row, vector in zip(matrix, vectors, strict=True):
             row[: len(vector)] = vector
@@ -238,14 +305,23 @@ class Reader:
         )
         return int(rows[0][0]) == 0
 
-    def map_blocks(self, space_id: str, model_id: int) -> Iterator[MapBlock]:
-        """The blocks of a model, by first image."""
+    def map_blocks(self, space_id: str, model_id: int, *, check: bool | None = None) -> Iterator[MapBlock]:
+        """The blocks of a model, by first image.
+
+        Args:
+            space_id: the space.
+            model_id: the model.
+            check: whether they are compared with their checksums; by default as `checks_rows` says.
+
+        Raises:
+            DamagedError: they don't match.
+        """
         rows = self.rows(
             "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
             [space_id, model_id],
         )
         for (first_image,) in rows:
-            for _, block in self._blocks(space_id, first_image, [model_id]):
+            for _, block in self._blocks(space_id, first_image, [model_id], check):
                 yield block
 
     def block_starts(self, space_id: str) -> list[int]:
@@ -282,9 +358,14 @@ class Reader:
         if batch:
             yield from self._blocks(space_id, first_image, batch)
 
-    def _blocks(self, space_id: str, first_image: int, model_ids: list[int]) -> Iterator[tuple[int, MapBlock]]:
+    def _blocks(
+        self, space_id: str, first_image: int, model_ids: list[int], check: bool | None = None
+    ) -> Iterator[tuple[int, MapBlock]]:
+        check = self.checks_rows if check is None else check
+        checksum = "checksum" if self.schema_number >= schema.CHECKSUMS else "NULL"
         rows = self.rows(
-            "SELECT model_id, n_images, codes, scales FROM main.maps WHERE space_id = ? AND first_image = ?"
+            f"SELECT model_id, n_images, codes, scales, {checksum}, part FROM main.maps"
+            " WHERE space_id = ? AND first_image = ?"
             f" AND model_id BETWEEN ? AND ? AND model_id IN ({', '.join(map(str, map(int, model_ids)))})"
             " ORDER BY model_id, part",
             [space_id, first_image, min(model_ids), max(model_ids)],
@@ -296,14 +377,23 @@ class Reader:
                 end += 1
             codes = b"".join([row[2] for row in rows[start:end]])
             scales = b"".join([row[3] for row in rows[start:end]])
+            if check:
+                self._check_parts(space_id, first_image, rows[start:end])
             yield rows[start][0], MapBlock(first_image, rows[start][1], codes, scales)
             start = end
+
+    def _check_parts(self, space_id: str, first_image: int, parts: Sequence[tuple[Any, ...]]) -> None:
+        model_id, n_images = parts[0][:2]
+        owner = checksums.of_owner(space_id, model_id, first_image, n_images)
+        for _, _, codes, scales, checksum, part in parts:
+            if checksum is not None and checksum != checksums.of_part(owner, part, codes, scales):
+                raise self._changed_since("data of the images", space_id, model_id)
 
     # ---- projections
 
     def has_projections(self) -> bool:
         """Whether the registry has tables for projections; one of an older version can be read without them."""
-        return bool(self.rows("SELECT 1 FROM duckdb_tables() WHERE table_name = 'projections'"))
+        return self.schema_number >= schema.PROJECTIONS
 
     def projection(self, space_id: str) -> ProjectionRow | None:
         """The stored projection of a space, or None."""

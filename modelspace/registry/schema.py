@@ -17,6 +17,9 @@ FOLDER = Path(__file__).parent / "migrations"
 #: Queries work on registries migrated at least to this number.
 OLDEST_READABLE = 2
 
+#: What each later migration added, for queries on registries that lack it.
+PROJECTIONS, CODE, TASKS, CHECKSUMS = 3, 5, 6, 7
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -73,8 +76,8 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
     return row[0], [(int(number), sha256) for number, sha256 in row[1]]
 
 
-def check_readable(connection: Connection) -> str:
-    """Check that this version can read the registry, and return the registry's id.
+def check_readable(connection: Connection) -> tuple[str, int]:
+    """Check that this version can read the registry, and return the registry's id and its last migration's number.
 
     Raises:
         ModelspaceError: the registry is too new or too old.
@@ -88,11 +91,11 @@ def check_readable(connection: Connection) -> str:
             f"{connection.path} was created by an older version of modelspace",
             "any change migrates it, for example `space.rebuild(coordinates=True)`",
         )
-    return registry_id
+    return registry_id, len(rows)
 
 
-def migrate(connection: Connection) -> str:
-    """Apply missing migrations to a registry that is open for writing, and return the registry's id.
+def migrate(connection: Connection) -> tuple[str, int]:
+    """Apply missing migrations to a registry that is open for writing, and return its id and the last one's number.
 
     Raises:
         ModelspaceError: the registry is too new.
@@ -102,7 +105,7 @@ def migrate(connection: Connection) -> str:
     registry_id, rows = applied(connection)
     missing = _compare(rows, connection.path)
     _apply(connection, missing)
-    return registry_id
+    return registry_id, len(rows) + len(missing)
 
 
 def initialise(connection: Connection) -> None:

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import outcomes, schema
+from modelspace.registry import checksums, outcomes, schema
 from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
@@ -24,6 +24,10 @@ from modelspace.types import ModelCard, SpaceSpec, canonical_json
 
 #: Rows of new coordinates per INSERT.
 _ROWS_AT_ONCE = 256
+
+_EMBEDDING_COLUMNS = (
+    "space_id, model_id, position, vector, affinities, axis, residual, vector_checksum, affinities_checksum"
+)
 
 #: DuckDB would take files of these names for its own schemas.
 _RESERVED_STEMS = ("main", "temp", "system")
@@ -49,8 +53,8 @@ class Registry(Reader):
         registry_id: a UUID assigned when the registry was created.
     """
 
-    def __init__(self, connection: Connection, registry_id: str) -> None:
-        super().__init__(connection, registry_id)
+    def __init__(self, connection: Connection, registry_id: str, schema_number: int) -> None:
+        super().__init__(connection, registry_id, schema_number)
         self._in_transaction = False
 
     @staticmethod
@@ -112,14 +116,14 @@ class Registry(Reader):
         """
         connection = open_writing(path, timeout) if write else open_reading(path, timeout)
         try:
-            registry_id = schema.migrate(connection) if write else schema.check_readable(connection)
+            registry_id, number = schema.migrate(connection) if write else schema.check_readable(connection)
         except duckdb.Error as error:
             connection.close()
             raise translated(error, connection.path) from None
         except BaseException:
             connection.close()
             raise
-        return cls(connection, registry_id)
+        return cls(connection, registry_id, number)
 
     def close(self) -> None:
         """Release the file. May be called twice."""
@@ -269,8 +273,10 @@ class Registry(Reader):
             "seconds": card.seconds,
             "added_at": schema.now(),
         }
-        if self._knows_code():
+        if self.schema_number >= schema.CODE:
             values |= {"code_sha256": card.code_sha256, "options": canonical_json(dict(card.options))}
+        if self.schema_number >= schema.CHECKSUMS:
+            values["torch"] = card.torch
         (model_id,) = self.rows(
             f"INSERT INTO main.models (model_id, tags, {', '.join(values)})"
             " VALUES (nextval('main.model_ids'), map(?::VARCHAR[], ?::VARCHAR[]),"
@@ -310,17 +316,20 @@ class Registry(Reader):
                 f"the next position in space {space.spec.name!r} is {space.n_models}, not {row.position}",
                 "another process has changed the registry: try again",
             )
+        values: dict[str, Any] = {
+            "space_id": space.spec.space_id,
+            "model_id": row.model_id,
+            "position": row.position,
+            "vector": row.vector.tolist(),
+            "affinities": row.affinities.tolist(),
+            "axis": row.axis,
+            "residual": row.residual,
+        }
+        if self.schema_number >= schema.CHECKSUMS:
+            values["vector_checksum"], values["affinities_checksum"] = _checksums(space.spec.space_id, row)
         self.execute(
-            "INSERT INTO main.embeddings VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                space.spec.space_id,
-                row.model_id,
-                row.position,
-                row.vector.tolist(),
-                row.affinities.tolist(),
-                row.axis,
-                row.residual,
-            ],
+            f"INSERT INTO main.embeddings ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+            list(values.values()),
         )
         next_image = 0
         for block in blocks:
@@ -335,17 +344,17 @@ class Registry(Reader):
     def _add_block(self, space_id: str, model_id: int, block: MapBlock) -> None:
         n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
         cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
+        codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
+        scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
+        owner = checksums.of_owner(space_id, model_id, block.first_image, block.n_images)
+        sums = [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
+        names, parts = "space_id, model_id, first_image, n_images, part, codes, scales", "unnest(c), unnest(s)"
+        if self.schema_number >= schema.CHECKSUMS:
+            names, parts = f"{names}, checksum", f"{parts}, unnest(k)"
         self.execute(
-            "INSERT INTO main.maps SELECT ?, ?, ?, ?, unnest(range(len(c))), unnest(c), unnest(s)"
-            " FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s)",
-            [
-                space_id,
-                model_id,
-                block.first_image,
-                block.n_images,
-                [block.codes[cut : cut + PART_BYTES] for cut in cuts],
-                [block.scales[cut : cut + PART_BYTES] for cut in cuts],
-            ],
+            f"INSERT INTO main.maps ({names}) SELECT ?, ?, ?, ?, unnest(range(len(c))), {parts}"
+            " FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s, ?::UINTEGER[] AS k)",
+            [space_id, model_id, block.first_image, block.n_images, codes, scales, sums],
         )
 
     def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
@@ -374,9 +383,12 @@ class Registry(Reader):
         try:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 chunk = rows[start : start + _ROWS_AT_ONCE]
+                sums = [_checksums(space_id, row) for row in chunk]
                 self.execute(
-                    "INSERT INTO temp.new_coordinates SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]),"
-                    " unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[])",
+                    f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
+                    " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]),"
+                    " unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]),"
+                    " unnest(?::UINTEGER[])",
                     [
                         space_id,
                         [row.model_id for row in chunk],
@@ -385,11 +397,14 @@ class Registry(Reader):
                         [row.affinities.tolist() for row in chunk],
                         [row.axis for row in chunk],
                         [row.residual for row in chunk],
+                        [of_vector for of_vector, _ in sums],
+                        [of_affinities for _, of_affinities in sums],
                     ],
                 )
             self.execute(
                 "UPDATE main.embeddings SET position = n.position, vector = n.vector, affinities = n.affinities,"
-                " axis = n.axis, residual = n.residual FROM temp.new_coordinates n"
+                " axis = n.axis, residual = n.residual, vector_checksum = n.vector_checksum,"
+                " affinities_checksum = n.affinities_checksum FROM temp.new_coordinates n"
                 " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
             )
         finally:
@@ -535,6 +550,14 @@ class Registry(Reader):
 def _step() -> int:
     """The increment of a generation: see `SpaceRow.generation`."""
     return random.SystemRandom().randrange(1, 1 << 20)
+
+
+def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int]:
+    """Of an embedding's vector, and of its affinities."""
+    return (
+        checksums.of_vector(space_id, row.model_id, row.vector, row.axis, row.residual),
+        checksums.of_affinities(space_id, row.model_id, row.position, row.affinities),
+    )
 
 
 def _check_row(row: EmbeddingRow) -> None:

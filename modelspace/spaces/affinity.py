@@ -171,8 +171,13 @@ def remove(registry: Registry, model_id: int) -> None:
 
 
 def rebuild(registry: Registry, spec: SpaceSpec, progress: Callable[[int, int], None] | None = None) -> None:
-    """Recompute a space's affinities and coordinates from the stored maps."""
-    ids = [row.model_id for row in registry.embeddings(spec.space_id)]
+    """Recompute a space's affinities and coordinates from the stored maps.
+
+    Raises:
+        DamagedError: stored maps don't match their checksums. Nothing is changed then: affinities computed from damaged
+            maps would make the damage permanent.
+    """
+    ids = registry.model_ids(spec.space_id)
     affinities: list[np.ndarray] = []
     for position, model_id in enumerate(ids):
         blocks = stored_blocks(registry, spec, model_id)

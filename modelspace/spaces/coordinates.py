@@ -127,8 +127,7 @@ class Factor:
                 raise DamagedError(
                     f"a model's affinities to {self._n_rows} others contradict the affinities among those "
                     f"(|v|² = {1 - residual:.6g})",
-                    "the stored maps or vectors are damaged: run `space.verify()`, then "
-                    "`space.rebuild(coordinates=True)`",
+                    "the stored maps or vectors are damaged: `space.verify()` says which, and what to do",
                 )
             # A copy, up to rounding. If its vector were longer than 1, it would be nearer to the original than the
             # original itself.

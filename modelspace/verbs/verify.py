@@ -39,6 +39,7 @@ def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
     """All checks, in order; see `modelspace.workspace.ModelSpace.verify`."""
     checks: list[Check] = []
     with Registry.open(home / REGISTRY) as registry:
+        registry.checks_rows = False  # to say what is damaged, not only that something is
         problems = registry.check()
         checks += [
             Check(problem.subject, False, problem.message, "restore a copy of the registry") for problem in problems
@@ -135,32 +136,51 @@ def _affinities(
     spec = row.spec
     vectors = coordinates.matrix([embedding.vector for embedding in stored])
     off = _worst_product(stored, vectors)
+    names = {model.model_id: model.card.name for model in registry.models()}
+    changed = [names.get(i, str(i)) for i in registry.changed_embeddings(spec.space_id)]
     compared = _compared(registry, row, stored, vectors, deep, progress)
     if compared.contradicted and not deep:
         # A sample shows that maps are damaged, but only all pairs show whose.
         compared = _compared(registry, row, stored, vectors, True, progress)
-    maps_hold = not compared.contradicted
+    spoiled = [names.get(i, str(i)) for i in _changed_maps(registry, row, stored, deep or bool(compared.contradicted))]
+    maps_hold = not compared.contradicted and not spoiled
+    whole = off <= TOLERANCE and not changed
     yield Check(
         f"{spec.name}: vectors",
-        off <= TOLERANCE,
-        f"{len(stored)} models; largest error of an inner product {off:.1e}",
-        "" if off <= TOLERANCE else _REBUILD if maps_hold else "restore a copy of the registry",
+        whole,
+        f"{len(stored)} models; largest error of an inner product {off:.1e}"
+        + (f"; not what was stored: those of {_some(changed)}" if changed else ""),
+        "" if whole else _REBUILD if maps_hold else "restore a copy of the registry",
     )
     detail = f"{compared.pairs} affinities recomputed; largest difference {compared.worst:.1e}"
     if maps_hold:
         agrees = compared.worst <= TOLERANCE
         yield Check(f"{spec.name}: maps", agrees, detail, "" if agrees else _REBUILD)
         return
-    names = {model.model_id: model.card.name for model in registry.models()}
-    damaged = [names[stored[position].model_id] for position in compared.damaged()]
-    shown = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+    damaged = dict.fromkeys([*spoiled, *(names[stored[position].model_id] for position in compared.damaged())])
+    reason = "the affinities were not computed from the stored maps of"
     yield Check(
         f"{spec.name}: maps",
         False,
-        f"{detail}; the affinities were not computed from the stored maps of {shown}",
+        f"{detail}; {reason if compared.contradicted else 'not what was stored: those of'} {_some(list(damaged))}",
         "restore a copy of the registry, or remove the model and add it again; "
         "don't use `space.rebuild(coordinates=True)`, which would rely on the damaged maps",
     )
+
+
+def _changed_maps(registry: Registry, row: SpaceRow, stored: Sequence[EmbeddingRow], deep: bool) -> list[int]:
+    """Models whose stored maps or kernels don't match their checksums: of all models if `deep`, else of a few."""
+    ids = [stored[position].model_id for position in _positions(len(stored), deep)]
+    return registry.changed_maps(row.spec.space_id, ids)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _positions(count: int, deep: bool) -> list[int]:
+    """Of the models that are looked at: all if `deep`, else a few, evenly spaced."""
+    return list(range(count)) if deep else [int(i) for i in np.unique(np.linspace(0, count - 1, SAMPLE).astype(int))]
 
 
 def _worst_product(stored: Sequence[EmbeddingRow], vectors: NDArray[np.float64]) -> float:
@@ -185,9 +205,9 @@ def _compared(
 ) -> _Comparison:
     """Stored affinities against the maps: of all models if `deep`, else of a few, evenly spaced."""
     spec = row.spec
-    chosen = range(len(stored)) if deep else np.unique(np.linspace(0, len(stored) - 1, SAMPLE).astype(int))
+    chosen = _positions(len(stored), deep)
     out = _Comparison()
-    for done, position in enumerate(map(int, chosen)):
+    for done, position in enumerate(chosen):
         embedding = stored[position]
         blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
         count = len(embedding.affinities)

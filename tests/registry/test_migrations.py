@@ -48,6 +48,7 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
         "task_group",
         "code_and_options",
         "tasks_and_outcomes",
+        "checksums",
     ]
 
 

@@ -51,9 +51,11 @@ def by_name(records: object) -> dict[str, str]:
 
 
 def spoil(where: ModelSpace, statement: str) -> None:
-    """Change a registry's tables directly."""
+    """Change a registry's tables directly, as if it had been made so: without checksums that would tell."""
     duck = duckdb.connect(str(where.path))
     duck.execute(statement)
+    duck.execute("UPDATE main.embeddings SET vector_checksum = NULL, affinities_checksum = NULL")
+    duck.execute("UPDATE main.maps SET checksum = NULL")
     duck.close()
 
 

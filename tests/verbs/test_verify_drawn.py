@@ -65,9 +65,12 @@ def failures(home: Path, deep: bool = True) -> dict[str, Check]:
 
 
 def change(home: Path, statement: str, *values: object) -> None:
+    """Change a row, and drop the checksums, which would tell: here the numbers alone must."""
     with duckdb.connect(str(home / REGISTRY)) as db:
         (count,) = db.execute(statement, list(values)).fetchall()[0]
         assert count >= 1
+        db.execute("UPDATE embeddings SET vector_checksum = NULL, affinities_checksum = NULL")
+        db.execute("UPDATE maps SET checksum = NULL")
 
 
 def edit(home: Path, model_id: int, column: str, change_of: Callable[[Any], Any], table: str = "embeddings") -> None:
