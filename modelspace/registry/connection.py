@@ -21,6 +21,7 @@ from pathlib import Path
 
 import duckdb
 
+from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
 
 try:
@@ -139,6 +140,8 @@ def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> 
     path = path if create else _resolve(path)
     deadline = time.monotonic() + timeout
     lock = _lock(path, deadline)
+    if not create:
+        remove_left(path)
     try:
         _enter(path, write=True, deadline=deadline)
         try:
@@ -221,6 +224,11 @@ def remove(path: Path) -> None:
     for name in (str(path), f"{path}.wal"):
         with suppress(OSError):
             os.unlink(name)
+
+
+def remove_left(path: Path) -> None:
+    """Remove the new files, next to a registry, that a killed creation or compaction left."""
+    temporary.remove_left(path.parent, re.escape(path.name), r"\.lock|\.wal(?:\.[a-z]+)?")
 
 
 def translated(error: duckdb.Error, path: Path) -> ModelspaceError:

@@ -17,7 +17,15 @@ import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import outcomes, schema
-from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
+from modelspace.registry.connection import (
+    Connection,
+    flush,
+    open_reading,
+    open_writing,
+    remove,
+    remove_left,
+    translated,
+)
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
@@ -68,6 +76,7 @@ class Registry(Reader):
         if path.stem in _RESERVED_STEMS:
             raise UsageError(f"a registry can't be called {path.name}", "for example: registry.duckdb")
         _check_free(path)
+        remove_left(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         remove(temporary)
         try:
