@@ -67,7 +67,7 @@ def rewrite(
             duck = opener.attach(temporary, settings, block_size)
             try:
                 # Empty the log first: the new file takes the registry's name, and must not find the old log.
-                duck.execute("CHECKPOINT registry")
+                opener.checkpoint(duck)
                 copy(duck)
                 duck.execute("CHECKPOINT target")
             finally:

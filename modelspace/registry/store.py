@@ -15,7 +15,7 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 
-from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.registry import outcomes, schema
 from modelspace.registry.connection import (
     Connection,
@@ -155,13 +155,21 @@ class Registry(Reader):
         self._in_transaction = True
         try:
             yield
-            self.execute("COMMIT")
+            self._commit()
         except BaseException:
             with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")
             raise
         finally:
             self._in_transaction = False
+
+    def _commit(self) -> None:
+        try:
+            self._connection.commit()
+        except OSError as error:
+            raise StorageError(f"{self.path} can't be written: {error.strerror}", "free space on that disk") from None
+        except duckdb.Error as error:
+            raise translated(error, self.path) from None
 
     def add_probe_set(self, row: ProbeRow, images: Iterable[tuple[str, bytes]] | None) -> None:
         """Add a probe set.

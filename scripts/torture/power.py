@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
+import itertools
 import os
 import random
 import re
@@ -23,7 +23,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,9 +117,8 @@ class _Reader:
         self.home = str(home.resolve())
         self.names = dict(recording.names)
         self.lengths = {number: len(content) for number, content in recording.files.items()}
-        self.open: dict[tuple[str, int], tuple[int, bool]] = {}  # (path when opened, descriptor) -> file, appends
         self.positions: dict[int, int] = {}  # by descriptor
-        self.by_descriptor: dict[int, tuple[int, bool]] = {}
+        self.by_descriptor: dict[int, tuple[int, bool]] = {}  # -> number of the file, and whether it appends
 
     def read(self, log: Path) -> None:
         unfinished: dict[str, str] = {}
@@ -206,7 +204,8 @@ class _Reader:
             self._add(Step("sync folder", name=self._relative(opened) or ""))
 
     def _entry(self, call: str, arguments: str) -> None:
-        paths = [self._relative(os.path.join(self.home, path)) for path in map(_text, re.findall(r'"([^"]*)"', arguments))]
+        words = map(_text, re.findall(r'"([^"]*)"', arguments))
+        paths = [self._relative(os.path.join(self.home, word)) for word in words]
         if any(path is None for path in paths) or call.startswith(("mkdir", "rmdir")) or "AT_REMOVEDIR" in arguments:
             return  # folders are taken to exist
         name = str(paths[0])
@@ -269,9 +268,7 @@ class Disk:
         names = dict(self.names)
         _renamed(names, entries(self.entries))
         pending = {number: writes(steps) for number, steps in self.writes.items()}
-        return {
-            name: _written(self.files.get(number, b""), pending.get(number, [])) for name, number in names.items()
-        }
+        return {name: _written(self.files.get(number, b""), pending.get(number, [])) for name, number in names.items()}
 
 
 def _folders(entry: Step) -> set[str]:
@@ -317,7 +314,9 @@ def drawn_writes(rng: random.Random) -> Chooser:
     def choose(steps: list[Step]) -> list[Step]:
         survivors = []
         for step in steps:
-            fate = rng.choice(("lost", "complete", "partly")) if step.kind == "write" else rng.choice(("lost", "complete"))
+            fate = (
+                rng.choice(("lost", "complete", "partly")) if step.kind == "write" else rng.choice(("lost", "complete"))
+            )
             if fate == "complete":
                 survivors.append(step)
             elif fate == "partly":
@@ -331,7 +330,7 @@ def _parts(step: Step, rng: random.Random) -> Iterator[Step]:
     """The sectors of a write that reach the disk: its beginning, its end, or any of them."""
     first = step.offset // SECTOR * SECTOR
     cuts = [step.offset, *range(first + SECTOR, step.offset + len(step.data), SECTOR), step.offset + len(step.data)]
-    sectors = [(start, end) for start, end in zip(cuts, cuts[1:], strict=False) if end > start]
+    sectors = [(start, end) for start, end in itertools.pairwise(cuts) if end > start]
     cut, shape = rng.randrange(len(sectors) + 1), rng.choice(("beginning", "end", "any"))
     for number, (start, end) in enumerate(sectors):
         if (number < cut) if shape == "beginning" else (number >= cut) if shape == "end" else rng.random() < 0.5:
@@ -442,7 +441,7 @@ def cut(verb: verbs.Verb, prepared: verbs.Verbs, draws: int, seed: int, limit: i
     last = len(recording.steps)
     tried = list(states(recording, draws, random.Random(f"{seed} {verb.name}")))
     history, result = [_before(recording, prepared)], Result()
-    for number, label, state in tried:
+    for _, label, state in tried:
         if label == "all":
             put(state, work)
             kept = _safe_digest(work)
@@ -454,7 +453,7 @@ def cut(verb: verbs.Verb, prepared: verbs.Verbs, draws: int, seed: int, limit: i
         tried = random.Random(seed).sample(tried, limit)
     for number, label, state in tried:
         put(state, work)
-        legal = {history[-1]} if number == last and label != "durable" or number == last else set(history)
+        legal = {history[-1]} if number == last else set(history)
         result.states += 1
         if what := trouble(work, legal, repeat=result.states):
             step = recording.steps[number - 1] if number else None
