@@ -23,6 +23,7 @@ import duckdb
 
 from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
+from modelspace.home import INDEX, INDEX_FILES
 from modelspace.registry import undo
 
 try:
@@ -287,8 +288,9 @@ def remove(path: Path) -> None:
 
 
 def remove_left(path: Path) -> None:
-    """Remove the new files, next to a registry, that a killed creation or compaction left."""
+    """Remove what a killed creation or compaction left next to a registry, and a killed process in its index."""
     temporary.remove_left(path.parent, re.escape(path.name), r"\.lock|\.wal(?:\.[a-z]+)?")
+    temporary.remove_left(path.parent / INDEX, INDEX_FILES)
 
 
 def translated(error: duckdb.Error, path: Path) -> ModelspaceError:

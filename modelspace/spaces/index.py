@@ -31,6 +31,7 @@ import numpy as np
 
 from modelspace import temporary
 from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.home import INDEX_FILES
 from modelspace.spaces import hubness
 from modelspace.types import canonical_json
 
@@ -42,9 +43,6 @@ EXACT_BELOW = 20_000
 
 _EXACT, _APPROXIMATE = "Flat", "SQ8"
 
-
-#: Regular expression of the names of an index, without suffix: the space's id, and a correction for hubs.
-_NAME = r"[0-9a-f]{16}(?:\.[\w-]+)?"
 
 #: What every manifest holds.
 _KEYS = frozenset(("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256"))
@@ -178,7 +176,7 @@ def remove(folder: Path, keep: Collection[str]) -> None:
     also some that end alike. The files with hubness corrections are kept or removed with their space; stale ones are
     replaced on next use.
     """
-    temporary.remove_left(folder, rf"{_NAME}\.(?:faiss|json)")
+    temporary.remove_left(folder, INDEX_FILES)
     with suppress(OSError):
         for manifest in sorted(folder.glob("*.json")):
             if (space_id := _owner(manifest)) is not None and space_id not in keep:
@@ -189,7 +187,7 @@ def remove(folder: Path, keep: Collection[str]) -> None:
 
 def _owner(manifest: Path) -> str | None:
     """Id of the space whose index a manifest describes; None if it is not a manifest of this module."""
-    if not re.fullmatch(_NAME, manifest.stem) or not stat.S_ISREG(manifest.lstat().st_mode):
+    if not re.fullmatch(INDEX_FILES, manifest.name) or not stat.S_ISREG(manifest.lstat().st_mode):
         return None
     try:
         content = json.loads(manifest.read_bytes())

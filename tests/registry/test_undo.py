@@ -74,15 +74,39 @@ def test_a_header_that_was_half_written(path: Path) -> None:
 
 
 def test_a_complete_checkpoint_is_kept(path: Path) -> None:
-    finished, log = path.parents[1] / path.name, f"{path}.wal"
-    for with_log in (True, False):  # the log is removed after the header is written
-        copy = path.with_name(f"{with_log}.duckdb")
-        shutil.copy(finished, copy)
-        shutil.copy(undo.file_of(path), undo.file_of(copy))
-        if with_log:
-            shutil.copy(log, f"{copy}.wal")
-        assert names(copy) == ["n0", "m1", "m2"]
-        assert not undo.exists(copy)
+    finished, log = path.parents[1] / path.name, Path(f"{path}.wal")
+    shutil.copy(finished, path)
+    log.unlink()
+    assert names(path) == ["n0", "m1", "m2"]
+    assert not undo.exists(path)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_change_that_is_half_in_the_log_is_dropped(path: Path, write: bool) -> None:
+    log = Path(f"{path}.wal")
+    overwrite(log, log.stat().st_size // 2, bytes(20))
+    assert names(path, write=write) == ["m0", "m1", "m2"]
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.rename_model("m1", "n1")
+    assert names(path) == ["m0", "n1", "m2"]
+
+
+def test_damage_in_acknowledged_changes_of_the_log_is_reported(path: Path) -> None:
+    """They were on disk before the checkpoint began, so no power cut can have damaged them."""
+    registry = Registry.open(path, write=True)
+    with registry.transaction():
+        registry.rename_model("m1", "n1")
+    acknowledged = Path(f"{path}.wal").stat().st_size
+    with registry.transaction():
+        registry.rename_model("m2", "n2")
+    copy = path.parents[1] / "copy"
+    shutil.copytree(path.parent, copy)
+    registry.close()
+    overwrite(log := copy / f"{path.name}.wal", acknowledged - 30, bytes(20))
+    content = log.read_bytes()
+    with pytest.raises(DamagedError, match="the log"):
+        names(copy / path.name)
+    assert log.read_bytes() == content
 
 
 @pytest.mark.parametrize("length", [0, 17, 20_000, -1])
