@@ -9,6 +9,8 @@ from modelspace.errors import NotFoundError
 
 REGISTRY = "registry.duckdb"
 INDEX = "index"
+#: Regular expression of the names of index files: a space's id, perhaps a correction for hubs, and a suffix.
+INDEX_FILES = r"[0-9a-f]{16}(?:\.[\w-]+)?\.(?:faiss|json)"
 VARIABLE = "MODELSPACE_HOME"
 
 

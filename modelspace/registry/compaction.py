@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from modelspace.registry.connection import exclusive, flush, remove, translated
+from modelspace.registry.connection import exclusive, flush, remove, remove_left, translated
 
 
 def compact(path: Path, timeout: float = 10.0) -> tuple[int, int]:
@@ -59,13 +59,15 @@ def rewrite(
     """
     with exclusive(path, timeout) as opener:
         path = opener.path
+        remove_left(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        remove(temporary)
         try:
             before = path.stat().st_size
             duck = opener.attach(temporary, settings, block_size)
             try:
                 # Empty the log first: the new file takes the registry's name, and must not find the old log.
-                duck.execute("CHECKPOINT registry")
+                opener.checkpoint(duck)
                 copy(duck)
                 duck.execute("CHECKPOINT target")
             finally:

@@ -21,7 +21,10 @@ from pathlib import Path
 
 import duckdb
 
+from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
+from modelspace.home import INDEX, INDEX_FILES
+from modelspace.registry import undo
 
 try:
     import fcntl
@@ -69,11 +72,18 @@ class Connection:
         write: whether it may write.
     """
 
-    def __init__(self, duck: duckdb.DuckDBPyConnection, path: Path, lock: int | None) -> None:
+    def __init__(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        path: Path,
+        lock: int | None,
+        keeper: undo.Keeper | None = None,
+    ) -> None:
         self.duck = duck
         self.path = path
         self.write = lock is not None
         self._lock = lock
+        self._keeper = keeper
         self._closed = False
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -83,18 +93,46 @@ class Connection:
             cursor.execute("USE registry")
         return cursor
 
+    def commit(self) -> None:
+        """Commit the transaction, so that a power cut does not lose it.
+
+        Raises:
+            OSError: the folder can't be written to, for example on a full disk.
+            duckdb.Error: DuckDB could not commit.
+        """
+        if self._keeper is not None:
+            self._keeper.keep(self.duck)  # DuckDB writes a long change into the file at once
+        self.duck.execute("COMMIT")
+        temporary.sync(self.path.parent)  # the log is a new file
+
+    def checkpoint(self) -> None:
+        """Write the log into the file.
+
+        Raises:
+            OSError: the folder can't be written to, for example on a full disk.
+            duckdb.Error: the file can't be written; the changes stay in the log.
+        """
+        if self._keeper is not None:
+            self._keeper.keep(self.duck)
+        self.duck.execute("CHECKPOINT")
+
     def close(self) -> None:
         """Write the log into the file, and release the file. May be called twice."""
         if self._closed:
             return
         self._closed = True
+        complete = False
         try:
             if self.write:
                 # Committed changes are safe in the log, but reading is faster without one.
-                with suppress(duckdb.Error):
-                    self.duck.execute("CHECKPOINT")
+                with suppress(duckdb.Error, OSError):
+                    if _has_log(self.path):
+                        self.checkpoint()
+                    complete = True
             self.duck.close()
         finally:
+            if self._keeper is not None:
+                self._keeper.close(complete=complete)
             _leave(self.path, write=self.write)
             if self._lock is not None:
                 _unlock(self.path, self._lock)
@@ -115,6 +153,7 @@ def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_B
     """
     path = _resolve(path)
     deadline = time.monotonic() + timeout
+    _restore_to_read(path, deadline)
     _enter(path, write=False, deadline=deadline)
     try:
         duck = _retry(lambda: _connect(path, memory_bytes), path, deadline)
@@ -141,17 +180,25 @@ def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> 
     path = path if create else _resolve(path)
     deadline = time.monotonic() + timeout
     lock = _lock(path, deadline)
+    if not create:
+        remove_left(path)
     try:
         _enter(path, write=True, deadline=deadline)
+        keeper = None
         try:
+            if not create:
+                _restore(path, deadline)
+                keeper = undo.Keeper(path)
             duck = _retry(lambda: _attach(path), path, deadline)
         except BaseException:
+            if keeper is not None:
+                keeper.close(complete=False)
             _leave(path, write=True)
             raise
     except BaseException:
         _unlock(path, lock)
         raise
-    return Connection(duck, path, lock)
+    return Connection(duck, path, lock, keeper)
 
 
 @contextmanager
@@ -175,7 +222,13 @@ def exclusive(path: Path, timeout: float) -> Iterator[Opener]:
     try:
         _enter(path, write=True, deadline=deadline)
         try:
-            yield Opener(path, deadline)
+            _restore(path, deadline)
+            keeper, complete = undo.Keeper(path), False
+            try:
+                yield Opener(path, deadline, keeper)
+                complete = True
+            finally:
+                keeper.close(complete=complete)
         finally:
             _leave(path, write=True)
     finally:
@@ -189,10 +242,12 @@ class Opener:
     Attributes:
         path: the file, with links resolved.
         deadline: when to give up, on the monotonic clock.
+        keeper: keeps what a checkpoint of the file overwrites.
     """
 
     path: Path
     deadline: float
+    keeper: undo.Keeper
 
     def attach(
         self, target: Path, settings: Mapping[str, str] | None, block_size: int | None
@@ -207,6 +262,15 @@ class Opener:
         return _retry(
             lambda: _attach(self.path, target, settings=settings, block_size=block_size), self.path, self.deadline
         )
+
+    def checkpoint(self, duck: duckdb.DuckDBPyConnection) -> None:
+        """Write the log of the registry into its file.
+
+        Args:
+            duck: a connection from `attach`.
+        """
+        self.keeper.keep(duck)
+        duck.execute("CHECKPOINT registry")
 
 
 def flush(path: Path) -> None:
@@ -223,6 +287,12 @@ def remove(path: Path) -> None:
     for name in (str(path), f"{path}.wal"):
         with suppress(OSError):
             os.unlink(name)
+
+
+def remove_left(path: Path) -> None:
+    """Remove what a killed creation or compaction left next to a registry, and a killed process in its index."""
+    temporary.remove_left(path.parent, re.escape(path.name), r"\.lock|\.wal(?:\.[a-z]+)?")
+    temporary.remove_left(path.parent / INDEX, INDEX_FILES)
 
 
 def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
@@ -270,6 +340,40 @@ def out_of_memory() -> ModelspaceError:
     )
 
 
+def _restore(path: Path, deadline: float) -> None:
+    """Undo the checkpoint of a writer that was interrupted, if there was one; the locks of a writer are held."""
+    wait = _FIRST_WAIT
+    while True:
+        try:
+            return undo.restore(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BusyError(f"another process is reading {path}", "try again when it has finished") from None
+        except OSError as error:
+            message = f"{path} can't be repaired after an interruption: {error.strerror}"
+            raise StorageError(message, "open it once where it can be written to") from None
+        wait = _pause(wait, deadline)
+
+
+def _restore_to_read(path: Path, deadline: float) -> None:
+    """The same before reading. A folder that can't be written to is no error: the file may be complete."""
+    with _open_files_lock:
+        in_use = str(path) in _open_files
+    if in_use or not undo.exists(path):
+        return
+    try:
+        with exclusive(path, deadline - time.monotonic()):
+            pass
+    except BusyError:
+        raise
+    except ModelspaceError:
+        pass
+
+
+def _has_log(path: Path) -> bool:
+    return os.path.exists(f"{path}.wal")
+
+
 def _resolve(path: Path) -> Path:
     """An existing registry's path without links, under which DuckDB and this module lock it."""
     if not path.exists():
@@ -308,6 +412,7 @@ def _attach(
     """
     duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **(settings or {})})
     try:
+        duck.execute("PRAGMA disable_checkpoint_on_shutdown")  # `undo` must come first
         # The row group size can only be set in ATTACH.
         for file, name in ((path, "registry"), (target, "target")):
             if file is not None:

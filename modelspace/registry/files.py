@@ -39,7 +39,7 @@ def write_parquet(columns: Mapping[str, tuple[str, Sequence[Any]]], path: Path) 
                 f"INSERT INTO t SELECT {values}", [list(column[start : start + step]) for _, column in columns.values()]
             )
         quoted = str(path).replace("'", "''")
-        duck.execute(f"COPY t TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
+        duck.execute(f"COPY t TO '{quoted}' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)")
     except duckdb.IOException as error:
         raise ModelspaceError(f"{path} can't be written: {str(error).splitlines()[0]}") from None
     finally:

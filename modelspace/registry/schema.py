@@ -130,12 +130,12 @@ def _apply(connection: Connection, migrations: list[Migration]) -> None:
                 "INSERT INTO main.migrations VALUES (?, ?, ?, ?)",
                 [migration.number, migration.name, migration.sha256, now()],
             )
-            duck.execute("COMMIT")
+            connection.commit()
         except BaseException:
             duck.execute("ROLLBACK")
             raise
         # The log replays schema changes less reliably than changes of rows, so don't leave them in it.
-        duck.execute("CHECKPOINT")
+        connection.checkpoint()
 
 
 def _compare(rows: list[tuple[int, str]], path: Path) -> list[Migration]:

@@ -15,9 +15,17 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 
-from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.registry import checksums, outcomes, schema
-from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
+from modelspace.registry.connection import (
+    Connection,
+    flush,
+    open_reading,
+    open_writing,
+    remove,
+    remove_left,
+    translated,
+)
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
@@ -72,6 +80,7 @@ class Registry(Reader):
         if path.stem in _RESERVED_STEMS:
             raise UsageError(f"a registry can't be called {path.name}", "for example: registry.duckdb")
         _check_free(path)
+        remove_left(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         remove(temporary)
         try:
@@ -150,13 +159,21 @@ class Registry(Reader):
         self._in_transaction = True
         try:
             yield
-            self.execute("COMMIT")
+            self._commit()
         except BaseException:
             with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")
             raise
         finally:
             self._in_transaction = False
+
+    def _commit(self) -> None:
+        try:
+            self._connection.commit()
+        except OSError as error:
+            raise StorageError(f"{self.path} can't be written: {error.strerror}", "free space on that disk") from None
+        except duckdb.Error as error:
+            raise translated(error, self.path) from None
 
     def add_probe_set(self, row: ProbeRow, images: Iterable[tuple[str, bytes]] | None) -> None:
         """Add a probe set.

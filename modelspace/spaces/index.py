@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
+import stat
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelspace import temporary
 from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.home import INDEX_FILES
 from modelspace.spaces import hubness
 from modelspace.types import canonical_json
 
@@ -39,6 +42,10 @@ FORMAT = 1
 EXACT_BELOW = 20_000
 
 _EXACT, _APPROXIMATE = "Flat", "SQ8"
+
+
+#: What every manifest holds.
+_KEYS = frozenset(("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256"))
 
 
 class Status(NamedTuple):
@@ -153,7 +160,6 @@ def load(
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / f"{name}.faiss", data)
             _write(folder / f"{name}.json", (canonical_json(manifest) + "\n").encode())
-            _sync(folder)
     return index
 
 
@@ -164,18 +170,34 @@ def status(folder: Path, space_id: str, registry_id: str, generation: int) -> St
 
 
 def remove(folder: Path, keep: Collection[str]) -> None:
-    """Remove the files of all spaces except those in `keep`, and temporary files of interrupted writes.
+    """Remove the files of all spaces except those in `keep`, and what killed processes left unfinished.
 
-    The files with hubness corrections are kept or removed with their space; stale ones are replaced on next use.
+    Only a manifest of this module and the index file that it describes are removed: the folder may hold other files,
+    also some that end alike. The files with hubness corrections are kept or removed with their space; stale ones are
+    replaced on next use.
     """
-    if not folder.is_dir():
-        return
-    for file in sorted(folder.iterdir()):
-        is_hidden = file.name.startswith(".")
-        is_unused = file.suffix in (".faiss", ".json") and file.name.partition(".")[0] not in keep
-        if (is_unused and not is_hidden) or (is_hidden and file.suffix == ".tmp"):
-            with suppress(OSError):
-                file.unlink()
+    temporary.remove_left(folder, INDEX_FILES)
+    with suppress(OSError):
+        for manifest in sorted(folder.glob("*.json")):
+            if (space_id := _owner(manifest)) is not None and space_id not in keep:
+                for file in (manifest.with_suffix(".faiss"), manifest):  # the manifest last: without it the other stays
+                    with suppress(FileNotFoundError):
+                        file.unlink()
+
+
+def _owner(manifest: Path) -> str | None:
+    """Id of the space whose index a manifest describes; None if it is not a manifest of this module."""
+    if not re.fullmatch(INDEX_FILES, manifest.name) or not stat.S_ISREG(manifest.lstat().st_mode):
+        return None
+    try:
+        content = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not content.keys() >= _KEYS:
+        return None
+    correction = content.get("correction")
+    name = content["space_id"] if correction is None else f"{content['space_id']}.{correction}"
+    return str(content["space_id"]) if name == manifest.stem else None
 
 
 def _expected(space_id: str, registry_id: str, generation: int) -> dict[str, Any]:
@@ -255,22 +277,5 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with temporary.replacing(path) as file:
+        file.write_bytes(data)

@@ -24,6 +24,7 @@ from modelspace.spaces import affinity, coordinates
 from modelspace.spaces.kinds import MapSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
+from modelspace.temporary import replacing
 
 #: What can be exported, and its formats; the first is the default in a folder.
 WHAT: dict[str, tuple[str, ...]] = {
@@ -163,19 +164,11 @@ def _names_file(file: Path) -> Path:
 
 
 def _write(file: Path, write: Callable[[Path], None]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, file)
+        with replacing(file) as temporary:
+            write(temporary)
     except OSError as error:
         raise ModelspaceError(f"{file} can't be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_text(file: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modelspace import temporary
 from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, StorageError, UsageError
 from modelspace.names import check_name
 from modelspace.probes import cache
@@ -128,16 +130,16 @@ def keep(registry: Path, computed: Computed, replacing: bool) -> Path:
 
 def _write(folder: Path, name: str, data: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _remove_left(folder)
+    with temporary.replacing(folder / name) as file:
+        file.write_bytes(data)
+    temporary.sync(folder.parent)  # the folder itself may be new
     return folder / name
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what killed processes left unfinished."""
+    temporary.remove_left(folder, rf"[^/]+{re.escape(_SUFFIX)}")
 
 
 def _folders(registry: Path) -> list[Path]:
@@ -274,6 +276,7 @@ def store_waiting(registry: Path, timeout: float = _WAIT) -> list[Outcome]:
             card = added.card
             outcomes.append(Outcome(number, card.name, added.status, card.uri, added.spaces, card.seconds))
     for folder in _folders(registry):
+        _remove_left(folder)
         with suppress(OSError):
             folder.rmdir()  # only if it is empty
     return outcomes

@@ -73,3 +73,57 @@ def test_the_log_of_a_killed_migration_is_replayed(tmp_path: Path, write: bool) 
         assert registry.check() == []
         with pytest.raises(duckdb.Error, match="no space yet"):
             registry._connection.duck.execute("FROM nearest('a')")
+
+
+#: Processes that are killed while they write a new registry file, by what they do; the last names the file.
+KILLED = {
+    "creation": "path.unlink(); Registry.create(path)",
+    "compaction": "compaction.compact(path)",
+}
+
+
+@pytest.mark.parametrize("work", KILLED)
+@pytest.mark.parametrize("moment", ["full", "flushed"])
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, work: str, moment: str) -> None:
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 2)
+    code = (
+        "import os, sys; from pathlib import Path; import modelspace.registry.connection as connection\n"
+        "from modelspace.registry import Registry, compaction, schema, store\n"
+        "def die(*anything): os.kill(os.getpid(), 9)\n"
+        + ("compaction.flush = store.flush = die\n" if moment == "flushed" else "")
+        + ("connection.Connection.close = die; compaction.flush = die\n" if moment == "full" else "")
+        + f"path = Path(sys.argv[1]); {KILLED[work]}\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])}
+    assert subprocess.run([sys.executable, "-c", code, str(path)], env=environment).returncode == -9
+    left = set(os.listdir(tmp_path))
+    assert any(name.endswith(".tmp") for name in left)
+    assert any(name.endswith(".lock") for name in left) or (work, moment) == ("creation", "flushed")
+    if work == "creation":
+        Registry.create(path)
+    with Registry.open(path, write=True) as registry:
+        assert registry.check() == []
+    assert os.listdir(tmp_path) == ["registry.duckdb"]
+
+
+def test_what_a_running_creation_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "registry.duckdb"
+    code = (
+        "import sys; from pathlib import Path; from modelspace.registry import Registry, schema\n"
+        "initialise = schema.initialise\n"
+        "def slow(connection): initialise(connection); print('x', flush=True); sys.stdin.read()\n"
+        "schema.initialise = slow; Registry.create(Path(sys.argv[1]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"x\n"
+        Registry.create(path)
+        with Registry.open(path, write=True) as registry:
+            assert registry.check() == []
+        assert {f".registry.duckdb.{process.pid}.tmp{ending}" for ending in ("", ".lock")} <= set(os.listdir(tmp_path))
+        _, errors = process.communicate(timeout=30)
+    assert b"ConflictError" in errors  # the other was faster, and nothing of it was replaced
+    assert os.listdir(tmp_path) == ["registry.duckdb"]

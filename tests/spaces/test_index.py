@@ -246,14 +246,51 @@ def test_a_read_only_folder_is_no_error(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def test_removing_keeps_the_named_spaces(tmp_path: Path) -> None:
-    for space in ("a" * 16, "b" * 16):
-        index.load(tmp_path, space, registry_id=REGISTRY, generation=1, fetch=Source(3))
-    (tmp_path / f".{'a' * 16}.faiss.123.tmp").write_text("left by an interruption")
+    for space, correction in (("a" * 16, "none"), ("b" * 16, "none"), ("b" * 16, "csls")):
+        index.load(tmp_path, space, registry_id=REGISTRY, generation=1, fetch=Source(30), correction=correction)
+    (tmp_path / f".{'a' * 16}.faiss.{dead()}.tmp").write_text("left by a killed process")
+    (tmp_path / f".{'b' * 16}.csls.json.{dead()}.tmp").write_text("left by a killed process")
     (tmp_path / "README.md").write_text("a user's file")
+    assert len(list(tmp_path.iterdir())) == 9
     index.remove(tmp_path, {"a" * 16})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", f"{'a' * 16}.faiss", f"{'a' * 16}.json"]
     index.remove(tmp_path / "none", set())
+
+
+def test_removing_keeps_the_files_of_others(tmp_path: Path) -> None:
+    """Only a manifest of ours, and the file that it describes: not the suffix, nor even a space's id as a name."""
+    index.load(tmp_path, SPACE, registry_id=REGISTRY, generation=1, fetch=Source(3))
+    manifest = json.loads((tmp_path / f"{SPACE}.json").read_text())
+    other = "c" * 16
+    without = {key: value for key, value in manifest.items() if key != "sha256"}
+    for name, content in (
+        ("search.json", '{"mine": 1}'),
+        ("own.faiss", "x"),
+        (f"{other}.json", '{"space_id": "' + other + '"}'),  # a name like ours, another's content
+        (f"{other}.faiss", "x"),
+        ("d" * 16 + ".json", json.dumps(manifest)),  # a copy that describes another file
+        ("d" * 16 + ".faiss", "x"),
+        (f"{SPACE}.csls.json", json.dumps(without | {"correction": "csls"})),
+        ("e" * 16 + ".faiss", "x"),  # without a manifest
+        ("f" * 16 + ".json", "[" * 100_000),
+        (f".{SPACE}.faiss.tmp", "x"),
+        (f".notes.{dead()}.tmp", "x"),
+        ("manifest.json", json.dumps(manifest)),
+    ):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / f"{'0' * 16}.json").symlink_to(tmp_path / f"{SPACE}.json")
+    names = {file.name for file in tmp_path.iterdir()}
+    index.remove(tmp_path, set())
+    assert names - {file.name for file in tmp_path.iterdir()} == {f"{SPACE}.json", f"{SPACE}.faiss"}
 
 
 def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,6 +304,19 @@ def test_a_half_written_file_is_no_pass(space: ModelSpace) -> None:
     assert kept(space) == []
 
 
+def test_what_a_killed_process_left_of_a_pass_goes_with_the_next(space: ModelSpace) -> None:
+    file = pending.keep(space.path, computed(space, "b", 1), False)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = file.with_name(f".c-0.pass.{process.pid}.tmp")
+    running = file.with_name(f".d-0.pass.{os.getppid()}.tmp")
+    for unfinished in (left, running):
+        unfinished.write_bytes(file.read_bytes()[:100])
+    space.resume()
+    assert os.listdir(file.parent) == [running.name]
+    assert names(space) == ["a", "b"]
+
+
 # ---- conflicts
 
 

@@ -1,0 +1,132 @@
+"""Files that appear complete or not at all, and what a killed process left of them.
+
+A file is written under the temporary name `.NAME.PID.tmp` in the same folder, flushed, and renamed. A process that is
+killed while it writes leaves the temporary file, which the next one that writes the same file removes. A temporary file
+is left over if the process of its name no longer runs and its `flock` is free: process numbers alone mean nothing where
+the folder is shared between machines or containers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: temporary files of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
+#: The end of a temporary name; a second number tells two threads apart that write the same file.
+_ENDING = r"\.(\d{1,9})(?:\.\d+)?\.tmp"
+
+#: Temporary files that this process is writing.
+_in_progress: set[Path] = set()
+_in_progress_lock = threading.Lock()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file under a temporary name; at the end of the block it replaces `path`, unless an exception leaves it.
+
+    The block must write into the existing, empty temporary file and not put another in its place.
+
+    Args:
+        path: the file. Left-over temporary files of it are removed first.
+
+    Yields:
+        The temporary file.
+
+    Raises:
+        OSError: the folder is missing or can't be written to, or the disk is full.
+    """
+    remove_left(path.parent, re.escape(path.name))
+    temporary = _name_for(path)
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield temporary
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+            os.close(descriptor)
+    finally:
+        with _in_progress_lock:
+            _in_progress.discard(temporary)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the entries of a folder are on disk; where that can't be asked for, do nothing."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_left(folder: Path, names: str, companions: str = "") -> None:
+    """Remove the temporary files in a folder that belong to no running process.
+
+    Args:
+        folder: the folder; it may be missing, or forbid changes.
+        names: regular expression of the names of the files that were to be written.
+        companions: regular expression of what may follow a temporary name: the log of a database, for example.
+    """
+    if fcntl is None:
+        return
+    pattern = re.compile(rf"(\.(?:{names}){_ENDING})(?:{companions})?")
+    with suppress(OSError):
+        for name in sorted(os.listdir(folder), reverse=True):  # a database's log and lock file before the database
+            match = pattern.fullmatch(name)
+            if match and not _is_used(folder / match[1], folder / name, int(match[2])):
+                with suppress(OSError):
+                    os.unlink(folder / name)
+
+
+def _name_for(path: Path) -> Path:
+    """A temporary name that no other thread of this process uses."""
+    with _in_progress_lock:
+        serial, ending = 0, f"{os.getpid()}.tmp"
+        while (temporary := path.with_name(f".{path.name}.{ending}")) in _in_progress:
+            serial += 1
+            ending = f"{os.getpid()}.{serial}.tmp"
+        _in_progress.add(temporary)
+    return temporary
+
+
+def _is_used(temporary: Path, file: Path, process: int) -> bool:
+    """Whether a process that runs may still write a temporary file, or a file that belongs to it."""
+    if process == os.getpid():
+        return True  # it will use the name again, or does so now
+    with suppress(ProcessLookupError):
+        with suppress(PermissionError):
+            os.kill(process, 0)
+        return True
+    return any(_is_locked(path) for path in {temporary, file, temporary.with_name(f"{temporary.name}.lock")})
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process, perhaps of another machine, holds the file's lock. Links and devices count as held."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

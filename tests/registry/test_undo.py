@@ -1,0 +1,183 @@
+"""A checkpoint that a power cut interrupts is undone on the next opening; the change is still in the log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import shelf
+
+from modelspace.errors import BusyError, DamagedError
+from modelspace.registry import Registry, undo
+
+BLOCK = 262144
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A registry with a change in its log, next to the undo file, as left by a process that was killed."""
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 3)
+    registry = Registry.open(path, write=True)
+    with registry.transaction():
+        registry.rename_model("m0", "n0")
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path, kept)
+    registry.close()
+    assert sorted(os.listdir(tmp_path)) == ["kept", "registry.duckdb"]
+    assert sorted(os.listdir(kept)) == [f"registry.duckdb{end}" for end in ("", ".lock", ".undo", ".wal")]
+    return kept / "registry.duckdb"
+
+
+def names(path: Path, *, write: bool = False) -> list[str]:
+    with Registry.open(path, write=write) as registry:
+        assert registry.check() == []
+        return [row.card.name for row in registry.models()]
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_block_of_metadata_that_was_half_written(path: Path, write: bool) -> None:
+    overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
+    assert names(path, write=write) == ["n0", "m1", "m2"]
+    assert not undo.exists(path)
+    assert names(path, write=True) == ["n0", "m1", "m2"]
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_without_the_undo_file_such_a_registry_is_lost(path: Path) -> None:
+    overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
+    undo.file_of(path).unlink()
+    with pytest.raises(DamagedError, match="checksum"):
+        names(path)
+
+
+def test_a_header_that_was_half_written(path: Path) -> None:
+    """The newest header is that of a complete checkpoint, with a sector of something else."""
+    finished = path.parents[1] / path.name
+    older = path.read_bytes()[: undo.HEADERS]
+    newer = finished.read_bytes()
+    assert older != newer[: undo.HEADERS]
+    path.write_bytes(newer)
+    slot = next(at for at in (4096, 8192) if older[at : at + 4096] != newer[at : at + 4096])
+    overwrite(path, slot, os.urandom(512))
+    assert names(path) == ["n0", "m1", "m2"]
+
+
+def test_a_complete_checkpoint_is_kept(path: Path) -> None:
+    finished, log = path.parents[1] / path.name, Path(f"{path}.wal")
+    shutil.copy(finished, path)
+    log.unlink()
+    assert names(path) == ["n0", "m1", "m2"]
+    assert not undo.exists(path)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_change_that_is_half_in_the_log_is_dropped(path: Path, write: bool) -> None:
+    log = Path(f"{path}.wal")
+    overwrite(log, log.stat().st_size // 2, bytes(20))
+    assert names(path, write=write) == ["m0", "m1", "m2"]
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.rename_model("m1", "n1")
+    assert names(path) == ["m0", "n1", "m2"]
+
+
+def test_damage_in_acknowledged_changes_of_the_log_is_reported(path: Path) -> None:
+    """They were on disk before the checkpoint began, so no power cut can have damaged them."""
+    registry = Registry.open(path, write=True)
+    with registry.transaction():
+        registry.rename_model("m1", "n1")
+    acknowledged = Path(f"{path}.wal").stat().st_size
+    with registry.transaction():
+        registry.rename_model("m2", "n2")
+    copy = path.parents[1] / "copy"
+    shutil.copytree(path.parent, copy)
+    registry.close()
+    overwrite(log := copy / f"{path.name}.wal", acknowledged - 30, bytes(20))
+    content = log.read_bytes()
+    with pytest.raises(DamagedError, match="the log"):
+        names(copy / path.name)
+    assert log.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [0, 17, 20_000, -1])
+def test_an_incomplete_undo_file_changes_nothing(path: Path, length: int) -> None:
+    """It is complete before the checkpoint begins."""
+    before = path.read_bytes()
+    undo.file_of(path).write_bytes(undo.file_of(path).read_bytes()[:length])
+    assert names(path) == ["n0", "m1", "m2"]
+    assert path.read_bytes() == before
+    assert not undo.exists(path)
+
+
+def test_the_undo_file_of_another_registry_changes_nothing(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.duckdb"
+    Registry.create(other)
+    shutil.copy(undo.file_of(path), undo.file_of(other))
+    before = other.read_bytes()
+    assert names(other) == []
+    assert other.read_bytes() == before
+    assert not undo.exists(other)
+
+
+def test_a_folder_that_cannot_be_written_to_can_still_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refused(name: object, flags: int, *more: int) -> int:
+        if str(name).endswith(".lock"):
+            raise PermissionError(13, "Permission denied")
+        return opened(name, flags, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refused)
+    assert names(path) == ["n0", "m1", "m2"]
+    assert undo.exists(path)
+
+
+def test_it_is_not_undone_while_another_process_reads(path: Path) -> None:
+    code = (
+        "import duckdb, sys\n"
+        "duck = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
+        with pytest.raises(BusyError, match="another process is reading"):
+            Registry.open(path, timeout=0.2)
+        process.communicate()
+    assert names(path) == ["n0", "m1", "m2"]
+
+
+def test_the_lock_of_duckdb_outlives_the_copying(tmp_path: Path) -> None:
+    """It would vanish if this process closed any descriptor of the file."""
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 1)
+    code = "import duckdb, sys; duckdb.connect(sys.argv[1], read_only=True)"
+    command = [sys.executable, "-c", code, str(path)]
+    with Registry.open(path, write=True) as registry:
+        for name in ("a", "b"):
+            with registry.transaction():
+                registry.rename_model(registry.models()[0].card.name, name)
+            registry._connection.checkpoint()
+            process = subprocess.run(command, capture_output=True, text=True)
+            assert "Could not set lock" in process.stderr
+    assert subprocess.run(command).returncode == 0
+
+
+def test_nothing_is_kept_where_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "registry.duckdb"
+    shelf.filled(path, 1)
+    monkeypatch.setattr(undo, "_write", lambda *anything: pytest.fail("an undo file was written"))
+    before = path.read_bytes()
+    with Registry.open(path, write=True):
+        pass
+    assert path.read_bytes() == before
