@@ -78,9 +78,17 @@ class Connection:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same database, outside this one's transaction."""
         cursor = self.duck.cursor()
-        if self.write:
-            cursor.execute("USE registry")
+        prefer_builtins(cursor, self.write)
         return cursor
+
+    @contextmanager
+    def defining(self) -> Iterator[None]:
+        """In the block, new tables, views and macros go to the registry."""
+        self.duck.execute("USE registry")
+        try:
+            yield
+        finally:
+            prefer_builtins(self.duck, self.write)
 
     def close(self) -> None:
         """Write the log into the file, and release the file. May be called twice."""
@@ -91,12 +99,27 @@ class Connection:
             if self.write:
                 # Committed changes are safe in the log, but reading is faster without one.
                 with suppress(duckdb.Error):
-                    self.duck.execute("CHECKPOINT")
+                    self.duck.execute("CHECKPOINT registry")
             self.duck.close()
         finally:
             _leave(self.path, write=self.write)
             if self._lock is not None:
                 _unlock(self.path, self._lock)
+
+
+def prefer_builtins(duck: duckdb.DuckDBPyConnection, write: bool) -> None:
+    """Make the names of functions mean DuckDB's own.
+
+    A registry file may hold a macro called `count` or `isfinite`, which would otherwise replace the function of that
+    name in every query, ours included.
+    """
+    if write:
+        database = "registry"
+    else:
+        row = duck.execute("SELECT system.main.current_database()").fetchone()
+        assert row is not None  # one row
+        database = row[0].replace('"', '""').replace("'", "''")
+    duck.execute(f"SET search_path = 'system.main,\"{database}\".main'")
 
 
 def open_reading(path: Path, timeout: float = 10.0) -> Connection:
@@ -149,6 +172,7 @@ def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> 
     except BaseException:
         _unlock(path, lock)
         raise
+    prefer_builtins(duck, write=True)
     return Connection(duck, path, lock)
 
 
@@ -278,6 +302,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         if "configuration has been locked" not in str(error):
             duck.close()
             raise
+    prefer_builtins(duck, write=False)
     return duck
 
 

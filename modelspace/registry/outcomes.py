@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.names import check_name, did_you_mean, readable_name
 from modelspace.registry import schema
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import OutcomeRow, TaskRow
@@ -48,7 +49,7 @@ def tasks(registry: Reader) -> list[TaskRow]:
 
 
 def task(registry: Reader, name: str) -> TaskRow:
-    """A task by its name.
+    """A task by its name, as it is shown (`modelspace.names.readable_name`).
 
     Raises:
         NotFoundError: there is no such task.
@@ -57,10 +58,8 @@ def task(registry: Reader, name: str) -> TaskRow:
     for row in rows:
         if row.name == name:
             return row
-    from modelspace.names import did_you_mean  # imports difflib, which only typos need
-
     names = [row.name for row in rows]
-    hint = did_you_mean(name, names, f"tasks: {', '.join(names[:8])}")
+    hint = did_you_mean(readable_name(name), names, f"tasks: {', '.join(names[:8])}")
     if not names:
         hint = "add one: `space.add_task(name, data)`"
     raise NotFoundError(f"there is no task {name!r}", hint)
@@ -77,14 +76,13 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
     Raises:
         NotFoundError: there is no such task.
     """
-    if task_name is not None:
-        task(registry, task_name)
+    task_id = None if task_name is None else task(registry, task_name).task_id
     if not has_tables(registry):
         return []
     rows = registry.rows(
         f"SELECT {_OUTCOME_COLUMNS} FROM main.outcomes o JOIN main.tasks t ON t.task_id = o.task_id"
-        " WHERE (?::VARCHAR IS NULL OR t.name = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
-        [task_name, task_name, model_name, model_name],
+        " WHERE (?::BIGINT IS NULL OR t.task_id = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
+        [task_id, task_id, model_name, None if model_name is None else registry.stored_name(model_name) or model_name],
     )
     return [_outcome_row(row) for row in rows]
 
@@ -109,7 +107,7 @@ def add_task(registry: Registry, row: TaskRow) -> TaskRow:
         UsageError: the name has characters that names can't have.
     """
     registry.require_transaction()
-    _check_name(row.name)
+    check_name(row.name, "task")
     if any(known.name == row.name for known in tasks(registry)):
         raise ConflictError(
             f"task {row.name!r} exists already", "choose another name, or remove it first: `space.remove_task(name)`"
@@ -158,7 +156,7 @@ def rename_task(registry: Registry, old: str, new: str) -> None:
     """
     registry.require_transaction()
     row = task(registry, old)
-    _check_name(new)
+    check_name(new, "task")
     if new != old and any(known.name == new for known in tasks(registry)):
         raise ConflictError(f"task {new!r} exists already", "choose another name")
     registry.execute("UPDATE main.tasks SET name = ? WHERE task_id = ?", [new, row.task_id])
@@ -251,14 +249,9 @@ def _key(row: OutcomeRow) -> tuple[Any, ...]:
     )
 
 
-def _check_name(name: str) -> None:
-    from modelspace.names import check_name  # likewise
-
-    check_name(name, "task")
-
-
 def _task_row(columns: Sequence[Any]) -> TaskRow:
     values = dict(zip((entry.name for entry in fields(TaskRow)), columns, strict=True))
+    values["name"] = readable_name(values["name"])
     return TaskRow(
         **{**values, "classes": tuple(values["classes"]), "added_at": values["added_at"].replace(tzinfo=UTC)}
     )
@@ -267,4 +260,7 @@ def _task_row(columns: Sequence[Any]) -> TaskRow:
 def _outcome_row(columns: Sequence[Any]) -> OutcomeRow:
     values = dict(zip((entry.name for entry in fields(OutcomeRow)), columns, strict=True))
     settings, measured_at = json.loads(values["settings"]), values["measured_at"].replace(tzinfo=UTC)
+    values["task"] = readable_name(values["task"])
+    if values["model_id"] is not None:  # without an id, it is what a published table calls the model: any text
+        values["model"] = readable_name(values["model"])
     return OutcomeRow(**{**values, "settings": settings, "measured_at": measured_at})

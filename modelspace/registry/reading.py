@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 
 from modelspace.errors import NotFoundError, UsageError
+from modelspace.names import readable_name
 from modelspace.registry import sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
@@ -60,7 +61,9 @@ class Reader:
         counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
         for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
-            spec = SpaceSpec(name, probe_id, method, n_images, canvas, bits, scalar, json.loads(parameters), version)
+            spec = SpaceSpec(
+                readable_name(name), probe_id, method, n_images, canvas, bits, scalar, json.loads(parameters), version
+            )
             spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
         if not self._connection.write:
             self._spaces = list(spaces)  # no process can write while this connection is open
@@ -93,7 +96,7 @@ class Reader:
             "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name"
         )
         return [
-            ProbeRow(probe_id, name, kind, json.loads(spec), n_images, size)
+            ProbeRow(probe_id, readable_name(name), kind, json.loads(spec), n_images, size)
             for probe_id, name, kind, spec, n_images, size in rows
         ]
 
@@ -137,17 +140,18 @@ class Reader:
         return [row for row in self._models("true", []) if row.model_id in ids]
 
     def model(self, name: str) -> ModelRow:
-        """A model by its name.
+        """A model by its name, as it is shown (`modelspace.names.readable_name`).
 
         Raises:
             NotFoundError: there is no such model.
         """
-        rows = self._models("name = ?", [name])
+        rows = self._models("name = ?", [self.stored_name(name)])
         if rows:
             return rows[0]
-        names = [row[0] for row in self.rows("SELECT name FROM main.models")]
+        names = [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models")]
         raise NotFoundError(
-            f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: `space.add(model)`"
+            f"there is no model {name!r}",
+            _did_you_mean(readable_name(name), names) if names else "add one: `space.add(model)`",
         )
 
     def find_identity(self, identity: str) -> list[ModelRow]:
@@ -163,7 +167,9 @@ class Reader:
             values,
         )
         # For few models, two plain queries and a dictionary are faster than a join.
-        names = dict(self.rows("SELECT space_id, name FROM main.spaces"))
+        names = {
+            space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
+        }
         spaces: dict[int, list[str]] = {}
         for model_id, space_id in self.rows("SELECT model_id, space_id FROM main.embeddings"):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
@@ -177,7 +183,7 @@ class Reader:
                     output_shape=tuple(output_shape),
                     code_sha256=code_sha256,
                     options=json.loads(options),
-                    **dict(zip(_CARD_COLUMNS, card, strict=True)),
+                    **{**dict(zip(_CARD_COLUMNS, card, strict=True)), "name": readable_name(card[0])},
                 ),
                 added_at.replace(tzinfo=UTC),
                 tuple(sorted(spaces.get(model_id, ()))),
@@ -205,6 +211,13 @@ class Reader:
         finally:
             cursor.close()
         return {row[0] for row in table.rows if row and isinstance(row[0], int)}
+
+    def stored_name(self, name: str) -> str | None:
+        """The name in the table `models` of what is shown as `name`; None if there can't be such a model."""
+        if readable_name(name) == name:  # no other stored name is shown as this one
+            return name
+        stored = [row[0] for row in self.rows("SELECT name FROM main.models")]
+        return next((other for other in stored if readable_name(other) == name), None)
 
     # ---- embeddings and maps
 

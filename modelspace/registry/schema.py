@@ -109,7 +109,7 @@ def initialise(connection: Connection) -> None:
     """Apply all migrations to an empty file that is open for writing, and assign the registry's id."""
     _apply(connection, known())
     connection.duck.execute("INSERT INTO main.meta VALUES (uuid(), ?)", [now()])
-    connection.duck.execute("CHECKPOINT")
+    connection.duck.execute("CHECKPOINT registry")
 
 
 def now() -> datetime:
@@ -120,19 +120,20 @@ def now() -> datetime:
 def _apply(connection: Connection, migrations: list[Migration]) -> None:
     duck = connection.duck
     for migration in migrations:
-        duck.execute("BEGIN")
-        try:
-            duck.execute(migration.sql)
-            duck.execute(
-                "INSERT INTO main.migrations VALUES (?, ?, ?, ?)",
-                [migration.number, migration.name, migration.sha256, now()],
-            )
-            duck.execute("COMMIT")
-        except BaseException:
-            duck.execute("ROLLBACK")
-            raise
+        with connection.defining():
+            duck.execute("BEGIN")
+            try:
+                duck.execute(migration.sql)
+                duck.execute(
+                    "INSERT INTO main.migrations VALUES (?, ?, ?, ?)",
+                    [migration.number, migration.name, migration.sha256, now()],
+                )
+                duck.execute("COMMIT")
+            except BaseException:
+                duck.execute("ROLLBACK")
+                raise
         # The log replays schema changes less reliably than changes of rows, so don't leave them in it.
-        duck.execute("CHECKPOINT")
+        duck.execute("CHECKPOINT registry")
 
 
 def _compare(rows: list[tuple[int, str]], path: Path) -> list[Migration]:

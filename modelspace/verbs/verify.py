@@ -40,9 +40,7 @@ def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
     checks: list[Check] = []
     with Registry.open(home / REGISTRY) as registry:
         problems = registry.check()
-        checks += [
-            Check(problem.subject, False, problem.message, "restore a copy of the registry") for problem in problems
-        ]
+        checks += [Check(problem.subject, False, problem.message, problem.hint) for problem in problems]
         if not problems:
             checks.append(Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces"))
         if deep:
