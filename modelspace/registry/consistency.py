@@ -191,8 +191,10 @@ def problems(registry: Reader) -> list[Problem]:
     return out
 
 
-def _readable(subject: str) -> str:
+def _readable(subject: str | None) -> str:
     """The subject of a problem, for example "model " and a name, with that name as it is shown."""
+    if subject is None:
+        return "a row without a name"
     kind = next((kind for kind in ("model ", "space ", "probe set ", "task ") if subject.startswith(kind)), subject)
     name = subject[len(kind) :]
     return kind + readable_name(name) if name else kind

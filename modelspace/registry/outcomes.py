@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.names import check_name, did_you_mean, readable_name
 from modelspace.registry import schema
-from modelspace.registry.reading import Reader
+from modelspace.registry.reading import Reader, in_utc, json_object
 from modelspace.registry.rows import OutcomeRow, TaskRow
 from modelspace.types import canonical_json
 
@@ -45,7 +44,11 @@ def tasks(registry: Reader) -> list[TaskRow]:
         f"SELECT {_TASK_COLUMNS}, (SELECT count(*) FROM main.outcomes o WHERE o.task_id = t.task_id)"
         " FROM main.tasks t ORDER BY t.task_id"
     )
-    return [_task_row(row) for row in rows]
+    read = []
+    for row in rows:
+        with registry.reading(f"the task {readable_name(row[1])!r}"):
+            read.append(_task_row(row))
+    return read
 
 
 def task(registry: Reader, name: str) -> TaskRow:
@@ -84,7 +87,11 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
         " WHERE (?::BIGINT IS NULL OR t.task_id = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
         [task_id, task_id, model_name, None if model_name is None else registry.stored_name(model_name) or model_name],
     )
-    return [_outcome_row(row) for row in rows]
+    read = []
+    for row in rows:
+        with registry.reading(f"the outcome {row[0]}"):
+            read.append(_outcome_row(row))
+    return read
 
 
 # --- changes
@@ -253,14 +260,22 @@ def _task_row(columns: Sequence[Any]) -> TaskRow:
     values = dict(zip((entry.name for entry in fields(TaskRow)), columns, strict=True))
     values["name"] = readable_name(values["name"])
     return TaskRow(
-        **{**values, "classes": tuple(values["classes"]), "added_at": values["added_at"].replace(tzinfo=UTC)}
+        **{**values, "classes": tuple(map(_text, values["classes"])), "added_at": in_utc(values["added_at"])}
     )
 
 
 def _outcome_row(columns: Sequence[Any]) -> OutcomeRow:
     values = dict(zip((entry.name for entry in fields(OutcomeRow)), columns, strict=True))
-    settings, measured_at = json.loads(values["settings"]), values["measured_at"].replace(tzinfo=UTC)
+    settings, measured_at = json_object(values["settings"]), in_utc(values["measured_at"])
+    if any(values[name] is not None and not math.isfinite(values[name]) for name in ("score", "seconds")):
+        raise ValueError("its score or its seconds are not finite")
     values["task"] = readable_name(values["task"])
     if values["model_id"] is not None:  # without an id, it is what a published table calls the model: any text
         values["model"] = readable_name(values["model"])
     return OutcomeRow(**{**values, "settings": settings, "measured_at": measured_at})
+
+
+def _text(value: str | None) -> str:
+    if value is None:
+        raise ValueError("a class without a name")
+    return value
