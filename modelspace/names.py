@@ -1,8 +1,8 @@
-"""User-given names: which are allowed, and which existing name was probably meant."""
+"""User-given names: which are allowed, how stored texts become names of files, and which name was probably meant."""
 
 from __future__ import annotations
 
-import difflib
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -10,7 +10,16 @@ from modelspace.errors import UsageError
 
 MAX_LENGTH = 128
 
+#: Length of the longest file name in bytes, suffix included: file systems allow 255, and temporary names are longer.
+MAX_FILE_NAME = 200
+
 _ALLOWED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+#: Names that are read as they are stored: letters and digits of any script, '.', '_', '-', and single spaces inside.
+_PLAIN = re.compile(r"\w[\w.-]*(?: [\w.-]+)*")
+
+#: Files that Windows takes for devices, whatever their suffix.
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
 
 def check_name(name: str, what: str = "model") -> str:
@@ -48,6 +57,59 @@ def to_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:MAX_LENGTH].rstrip(".-")
 
 
+def readable_name(text: str) -> str:
+    """A stored name as it is shown and used: a name that this program can't have written is percent-escaped.
+
+    A registry file is somebody's data until proven otherwise, and a name in it may be any text. Names of letters and
+    digits (of any script), '.', '_', '-' and single inner spaces stay as they are, up to 128 characters. In all others,
+    every other character is escaped, and a long one is cut, with a hash of the whole. So no name has a separator of
+    paths, a control character, a quote or markup; different texts have different names; and a valid name stays itself.
+
+    >>> readable_name("resnet18-v1.5"), readable_name("../../etc"), readable_name("a%2Fb")
+    ('resnet18-v1.5', '%2E.%2F..%2Fetc', 'a%252Fb')
+    >>> readable_name("x" * 1000)[100:]
+    'xxxxxxxxxxx~44f8354494a5ba03'
+    """
+    if len(text) <= MAX_LENGTH and _PLAIN.fullmatch(text):
+        return text
+    return _cut(_escaped(text, r"[^\w. -]|^[. -]|  +| $") or "%", text, MAX_LENGTH)
+
+
+def file_name(text: str, suffix: str = "") -> str:
+    """A file name for a text, in one folder and on any file system: the text itself if it is harmless.
+
+    Every character but ASCII letters, digits, '.', '_' and '-' is percent-escaped, and so are a first '.' or '-' and
+    names that Windows takes for devices. A long name is cut, with a hash of the whole text. Names of different texts
+    differ, but a file system that ignores case may take some for one.
+
+    Args:
+        text: for example a model's name.
+        suffix: of the file; not escaped.
+
+    >>> file_name("curvature", ".npy"), file_name("../../etc/passwd", ".npy")
+    ('curvature.npy', '%2E.%2F..%2Fetc%2Fpasswd.npy')
+    >>> file_name(".."), file_name(""), file_name("nul.txt")
+    ('%2E%2E', '%', '%6Eul.txt')
+    """
+    escaped = _escaped(text, r"[^A-Za-z0-9._-]|^[.-]|\.$")
+    if _DEVICES.fullmatch(escaped):
+        escaped = f"%{ord(escaped[0]):02X}{escaped[1:]}"
+    return _cut(escaped or "%", text, MAX_FILE_NAME - len(suffix.encode())) + suffix
+
+
+def _escaped(text: str, pattern: str) -> str:
+    """The text with what matches the pattern, and lone surrogates, percent-escaped as in URIs (UTF-8)."""
+    return re.sub(pattern, lambda match: "".join(f"%{b:02X}" for b in match[0].encode("utf-8", "surrogatepass")), text)
+
+
+def _cut(escaped: str, text: str, length: int) -> str:
+    """The escaped text, or its beginning and a hash of the text if it is longer than `length`."""
+    if len(escaped) <= length:
+        return escaped
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{escaped[: length - 17]}~{digest}"
+
+
 def near_matches(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` of `names` that look like `name`, most similar first, ignoring case.
 
@@ -56,6 +118,8 @@ def near_matches(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     >>> near_matches("ResNet", ["resnet18", "vgg"])
     ['resnet18']
     """
+    import difflib  # slow to import, and needed only for typos
+
     lower = name.lower()
     candidates = sorted(set(names))
     by_lower: dict[str, list[str]] = {}

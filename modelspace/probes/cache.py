@@ -16,6 +16,8 @@ from typing import IO
 
 import numpy as np
 
+from modelspace.names import file_name
+
 #: Images per file. Image k is in file k // CHUNK, whichever images are requested.
 CHUNK = 16
 
@@ -54,7 +56,7 @@ def images(
     slices = []
     for chunk in range(first // CHUNK, (first + count - 1) // CHUNK + 1):
         start = chunk * CHUNK
-        chunk_images = _chunk(directory / f"{key}-{start}.npz", start, shape, render)
+        chunk_images = _chunk(directory / file_name(f"{key}-{start}", ".npz"), start, shape, render)
         slices.append(chunk_images[max(first - start, 0) : first + count - start])
     return np.concatenate(slices)
 

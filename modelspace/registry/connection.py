@@ -89,8 +89,7 @@ class Connection:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same database, outside this one's transaction."""
         cursor = self.duck.cursor()
-        if self.write:
-            cursor.execute("USE registry")
+        prefer_builtins(cursor, self.write)
         return cursor
 
     def commit(self) -> None:
@@ -114,7 +113,16 @@ class Connection:
         """
         if self._keeper is not None:
             self._keeper.keep(self.duck)
-        self.duck.execute("CHECKPOINT")
+        self.duck.execute("CHECKPOINT registry")
+
+    @contextmanager
+    def defining(self) -> Iterator[None]:
+        """In the block, new tables, views and macros go to the registry."""
+        self.duck.execute("USE registry")
+        try:
+            yield
+        finally:
+            prefer_builtins(self.duck, self.write)
 
     def close(self) -> None:
         """Write the log into the file, and release the file. May be called twice."""
@@ -138,6 +146,21 @@ class Connection:
                 _unlock(self.path, self._lock)
 
 
+def prefer_builtins(duck: duckdb.DuckDBPyConnection, write: bool) -> None:
+    """Make the names of functions mean DuckDB's own.
+
+    A registry file may hold a macro called `count` or `isfinite`, which would otherwise replace the function of that
+    name in every query, ours included.
+    """
+    if write:
+        database = "registry"
+    else:
+        row = duck.execute("SELECT system.main.current_database()").fetchone()
+        assert row is not None  # one row
+        database = row[0].replace('"', '""').replace("'", "''")
+    duck.execute(f"SET search_path = 'system.main,\"{database}\".main'")
+
+
 def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_BYTES) -> Connection:
     """Open a registry file for reading.
 
@@ -153,7 +176,7 @@ def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_B
     """
     path = _resolve(path)
     deadline = time.monotonic() + timeout
-    _restore_to_read(path, deadline)
+    restore_to_read(path, deadline)
     _enter(path, write=False, deadline=deadline)
     try:
         duck = _retry(lambda: _connect(path, memory_bytes), path, deadline)
@@ -198,6 +221,7 @@ def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> 
     except BaseException:
         _unlock(path, lock)
         raise
+    prefer_builtins(duck, write=True)
     return Connection(duck, path, lock, keeper)
 
 
@@ -355,7 +379,7 @@ def _restore(path: Path, deadline: float) -> None:
         wait = _pause(wait, deadline)
 
 
-def _restore_to_read(path: Path, deadline: float) -> None:
+def restore_to_read(path: Path, deadline: float) -> None:
     """The same before reading. A folder that can't be written to is no error: the file may be complete."""
     with _open_files_lock:
         in_use = str(path) in _open_files
@@ -392,6 +416,7 @@ def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
         if "configuration has been locked" not in str(error):
             duck.close()
             raise
+    prefer_builtins(duck, write=False)
     return duck
 
 

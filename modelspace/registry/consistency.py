@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelspace.names import readable_name
 from modelspace.registry import outcomes
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import Problem
@@ -172,7 +173,7 @@ def problems(registry: Reader) -> list[Problem]:
     if outcomes.has_tables(registry):
         checks += _TASK_CHECKS
     out = [
-        Problem(subject, message.format(detail))
+        Problem(_readable(subject), message.format(readable_name(detail) if isinstance(detail, str) else detail))
         for message, query in checks
         for subject, detail in registry.rows(query)
     ]
@@ -180,8 +181,9 @@ def problems(registry: Reader) -> list[Problem]:
         Problem(f"outcome {row.outcome_id}", f"of model {row.model} on the task {row.task}: it is not what was stored")
         for row in outcomes.changed(registry)
     ]
-    for space in registry.spaces():
-        (stored,) = registry.rows("SELECT space_id FROM main.spaces WHERE name = ?", [space.spec.name])[0]
+    out += _names(registry)
+    ids = registry.rows("SELECT space_id FROM main.spaces ORDER BY created_at, name")
+    for space, (stored,) in zip(registry.spaces(), ids, strict=True):
         if stored != space.spec.space_id:
             out.append(Problem(f"space {space.spec.name}", f"its id {stored} is not that of its definition"))
     identities = dict(registry.rows("SELECT model_id, identity FROM main.models"))
@@ -191,3 +193,30 @@ def problems(registry: Reader) -> list[Problem]:
                 Problem(f"model {row.card.name}", "its identity is not that of its weights, layer and preprocessing")
             )
     return out
+
+
+def _readable(subject: str | None) -> str:
+    """The subject of a problem, for example "model " and a name, with that name as it is shown."""
+    if subject is None:
+        return "a row without a name"
+    kind = next((kind for kind in ("model ", "space ", "probe set ", "task ") if subject.startswith(kind)), subject)
+    name = subject[len(kind) :]
+    return kind + readable_name(name) if name else kind
+
+
+def _names(registry: Reader) -> list[Problem]:
+    """Names that are not shown as they are stored, since this program can't have written them."""
+    tables = {"model": "models", "space": "spaces", "probe set": "probe_sets"}
+    if outcomes.has_tables(registry):
+        tables["task"] = "tasks"
+    hints = {
+        "model": "`space.rename(name, new)` gives it another",
+        "task": "`space.rename_task(name, new)` gives it another",
+    }
+    other = "it can be used under this name"
+    return [
+        Problem(f"{kind} {shown}", "its stored name can't be a name, so it is escaped", hints.get(kind, other))
+        for kind, table in tables.items()
+        for (name,) in registry.rows(f"SELECT name FROM main.{table}")
+        if (shown := readable_name(name)) != name
+    ]

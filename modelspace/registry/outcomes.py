@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -10,8 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ConflictError, DamagedError, NotFoundError, UsageError
+from modelspace.names import check_name, did_you_mean, readable_name
 from modelspace.registry import checksums, schema
-from modelspace.registry.reading import Reader
+from modelspace.registry.reading import Reader, in_utc, json_object
 from modelspace.registry.rows import OutcomeRow, TaskRow
 from modelspace.types import canonical_json
 
@@ -44,11 +44,15 @@ def tasks(registry: Reader) -> list[TaskRow]:
         f"SELECT {_TASK_COLUMNS}, (SELECT count(*) FROM main.outcomes o WHERE o.task_id = t.task_id)"
         " FROM main.tasks t ORDER BY t.task_id"
     )
-    return [_task_row(row) for row in rows]
+    read = []
+    for row in rows:
+        with registry.reading(f"the task {readable_name(row[1])!r}"):
+            read.append(_task_row(row))
+    return read
 
 
 def task(registry: Reader, name: str) -> TaskRow:
-    """A task by its name.
+    """A task by its name, as it is shown (`modelspace.names.readable_name`).
 
     Raises:
         NotFoundError: there is no such task.
@@ -57,10 +61,8 @@ def task(registry: Reader, name: str) -> TaskRow:
     for row in rows:
         if row.name == name:
             return row
-    from modelspace.names import did_you_mean  # imports difflib, which only typos need
-
     names = [row.name for row in rows]
-    hint = did_you_mean(name, names, f"tasks: {', '.join(names[:8])}")
+    hint = did_you_mean(readable_name(name), names, f"tasks: {', '.join(names[:8])}")
     if not names:
         hint = "add one: `space.add_task(name, data)`"
     raise NotFoundError(f"there is no task {name!r}", hint)
@@ -77,9 +79,9 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
     Raises:
         NotFoundError: there is no such task.
     """
-    if task_name is not None:
-        task(registry, task_name)
-    stored = _stored(registry, task_name, model_name)
+    task_id = None if task_name is None else task(registry, task_name).task_id
+    name = None if model_name is None else registry.stored_name(model_name) or model_name
+    stored = _stored(registry, task_id, name)
     for row, is_changed in stored:
         if is_changed and registry.checks_rows:
             raise DamagedError(
@@ -95,7 +97,7 @@ def changed(registry: Reader) -> list[OutcomeRow]:
 
 
 def _stored(
-    registry: Reader, task_name: str | None = None, model_name: str | None = None
+    registry: Reader, task_id: int | None = None, model_name: str | None = None
 ) -> list[tuple[OutcomeRow, bool]]:
     """Outcomes as stored, and whether each differs from its checksum."""
     if not has_tables(registry):
@@ -104,13 +106,14 @@ def _stored(
     rows = registry.rows(
         f"SELECT t.task_id, {checksum}, {_OUTCOME_COLUMNS} FROM main.outcomes o"
         " JOIN main.tasks t ON t.task_id = o.task_id"
-        " WHERE (?::VARCHAR IS NULL OR t.name = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
-        [task_name, task_name, model_name, model_name],
+        " WHERE (?::BIGINT IS NULL OR t.task_id = ?) AND (?::VARCHAR IS NULL OR o.model = ?) ORDER BY o.outcome_id",
+        [task_id, task_id, model_name, model_name],
     )
     out = []
-    for task_id, known, *columns in rows:
-        row = _outcome_row(columns)
-        out.append((row, known is not None and known != _checksum(_values(row, task_id))))
+    for number, known, *columns in rows:
+        with registry.reading(f"the outcome {columns[0]}"):
+            row = _outcome_row(columns)
+            out.append((row, known is not None and known != _checksum(_values(row, number))))
     return out
 
 
@@ -140,7 +143,7 @@ def add_task(registry: Registry, row: TaskRow) -> TaskRow:
         UsageError: the name has characters that names can't have.
     """
     registry.require_transaction()
-    _check_name(row.name)
+    check_name(row.name, "task")
     if any(known.name == row.name for known in tasks(registry)):
         raise ConflictError(
             f"task {row.name!r} exists already", "choose another name, or remove it first: `space.remove_task(name)`"
@@ -189,7 +192,7 @@ def rename_task(registry: Registry, old: str, new: str) -> None:
     """
     registry.require_transaction()
     row = task(registry, old)
-    _check_name(new)
+    check_name(new, "task")
     if new != old and any(known.name == new for known in tasks(registry)):
         raise ConflictError(f"task {new!r} exists already", "choose another name")
     registry.execute("UPDATE main.tasks SET name = ? WHERE task_id = ?", [new, row.task_id])
@@ -291,20 +294,26 @@ def _key(row: OutcomeRow) -> tuple[Any, ...]:
     )
 
 
-def _check_name(name: str) -> None:
-    from modelspace.names import check_name  # likewise
-
-    check_name(name, "task")
-
-
 def _task_row(columns: Sequence[Any]) -> TaskRow:
     values = dict(zip((entry.name for entry in fields(TaskRow)), columns, strict=True))
+    values["name"] = readable_name(values["name"])
     return TaskRow(
-        **{**values, "classes": tuple(values["classes"]), "added_at": values["added_at"].replace(tzinfo=UTC)}
+        **{**values, "classes": tuple(map(_text, values["classes"])), "added_at": in_utc(values["added_at"])}
     )
 
 
 def _outcome_row(columns: Sequence[Any]) -> OutcomeRow:
     values = dict(zip((entry.name for entry in fields(OutcomeRow)), columns, strict=True))
-    settings, measured_at = json.loads(values["settings"]), values["measured_at"].replace(tzinfo=UTC)
+    settings, measured_at = json_object(values["settings"]), in_utc(values["measured_at"])
+    if any(values[name] is not None and not math.isfinite(values[name]) for name in ("score", "seconds")):
+        raise ValueError("its score or its seconds are not finite")
+    values["task"] = readable_name(values["task"])
+    if values["model_id"] is not None:  # without an id, it is what a published table calls the model: any text
+        values["model"] = readable_name(values["model"])
     return OutcomeRow(**{**values, "settings": settings, "measured_at": measured_at})
+
+
+def _text(value: str | None) -> str:
+    if value is None:
+        raise ValueError("a class without a name")
+    return value

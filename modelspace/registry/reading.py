@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from modelspace.errors import DamagedError, NotFoundError
+from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.names import readable_name
 from modelspace.registry import checksums, schema, sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
@@ -30,6 +32,9 @@ _FETCH_BYTES = 16 << 20
 
 #: A checksum of a row that was written before there were any; no CRC-32 is negative.
 _UNKNOWN = -1
+
+#: Limits of what is read, so that a number in a file can't fill the memory: probe images, and pixels of a side.
+_MOST_IMAGES, _LARGEST_CANVAS = 1_000_000, 4096
 
 #: Alias for the first space of the published method (Song et al., NeurIPS 2019).
 PAPER = "paper"
@@ -66,8 +71,14 @@ class Reader:
         counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
         for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
-            spec = SpaceSpec(name, probe_id, method, n_images, canvas, bits, scalar, json.loads(parameters), version)
-            spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
+            name = readable_name(name)
+            with self.reading(f"the space {name!r}"):
+                if n_images > _MOST_IMAGES or canvas > _LARGEST_CANVAS:
+                    raise ValueError(f"{n_images} images on a canvas of {canvas}")
+                spec = SpaceSpec(
+                    name, probe_id, method, n_images, canvas, bits, scalar, json_object(parameters), version
+                )
+                spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
         if not self._connection.write:
             self._spaces = list(spaces)  # no process can write while this connection is open
         return spaces
@@ -98,10 +109,14 @@ class Reader:
         rows = self.rows(
             "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name"
         )
-        return [
-            ProbeRow(probe_id, name, kind, json.loads(spec), n_images, size)
-            for probe_id, name, kind, spec, n_images, size in rows
-        ]
+        sets = []
+        for probe_id, name, kind, spec, n_images, size in rows:
+            name = readable_name(name)
+            with self.reading(f"the probe set {name!r}"):
+                if not 1 <= size <= _LARGEST_CANVAS or (n_images is not None and not 1 <= n_images <= _MOST_IMAGES):
+                    raise ValueError(f"{n_images} images of {size} pixels")
+                sets.append(ProbeRow(probe_id, name, kind, json_object(spec), n_images, size))
+        return sets
 
     def probe_set(self, id_or_name: str) -> ProbeRow:
         """A probe set by its id or name.
@@ -143,17 +158,18 @@ class Reader:
         return [row for row in self._models("true", []) if row.model_id in ids]
 
     def model(self, name: str) -> ModelRow:
-        """A model by its name.
+        """A model by its name, as it is shown (`modelspace.names.readable_name`).
 
         Raises:
             NotFoundError: there is no such model.
         """
-        rows = self._models("name = ?", [name])
+        rows = self._models("name = ?", [self.stored_name(name)])
         if rows:
             return rows[0]
-        names = [row[0] for row in self.rows("SELECT name FROM main.models")]
+        names = [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models")]
         raise NotFoundError(
-            f"there is no model {name!r}", _did_you_mean(name, names) if names else "add one: `space.add(model)`"
+            f"there is no model {name!r}",
+            _did_you_mean(readable_name(name), names) if names else "add one: `space.add(model)`",
         )
 
     def find_identity(self, identity: str) -> list[ModelRow]:
@@ -170,28 +186,36 @@ class Reader:
             values,
         )
         # For few models, two plain queries and a dictionary are faster than a join.
-        names = dict(self.rows("SELECT space_id, name FROM main.spaces"))
+        names = {
+            space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
+        }
         spaces: dict[int, list[str]] = {}
         for model_id, space_id in self.rows("SELECT model_id, space_id FROM main.embeddings"):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
         # Many models share a preprocessing, and validating one takes longer than the rest of a row.
-        parsed = {text: Preprocessing.from_dict(json.loads(text)) for text in {row[2] for row in rows}}
-        return [
-            ModelRow(
-                model_id,
-                ModelCard(
-                    preprocessing=parsed[preprocessing],
-                    output_shape=tuple(output_shape),
-                    code_sha256=code_sha256,
-                    options=json.loads(options),
-                    torch=torch_version,
-                    **dict(zip(_CARD_COLUMNS, card, strict=True)),
-                ),
-                added_at.replace(tzinfo=UTC),
-                tuple(sorted(spaces.get(model_id, ()))),
-            )
-            for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *card in rows
-        ]
+        parsed: dict[str, Preprocessing] = {}
+        models = []
+        for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *columns in rows:
+            card = dict(zip(_CARD_COLUMNS, columns, strict=True))
+            name = card["name"] = readable_name(card["name"])
+            with self.reading(f"the model {name!r}"):
+                if preprocessing not in parsed:
+                    parsed[preprocessing] = Preprocessing.from_dict(json_object(preprocessing))
+                card |= {"output_shape": tuple(map(int, output_shape)), "code_sha256": code_sha256 or ""}
+                card |= {"preprocessing": parsed[preprocessing], "options": json_object(options or "{}")}
+                # A text that is missing is not None, except where a model need not have one.
+                card["tags"] = {key: str(value) for key, value in card["tags"].items()}
+                names_of_spaces = tuple(sorted(spaces.get(model_id, ())))
+                card["torch"] = torch_version or ""
+                models.append(ModelRow(model_id, ModelCard(**card), in_utc(added_at), names_of_spaces))
+        return models
+
+    def stored_name(self, name: str) -> str | None:
+        """The name in the table `models` of what is shown as `name`; None if there can't be such a model."""
+        if readable_name(name) == name:  # no other stored name is shown as this one
+            return name
+        stored = [row[0] for row in self.rows("SELECT name FROM main.models")]
+        return next((other for other in stored if readable_name(other) == name), None)
 
     # ---- embeddings and maps
 
@@ -239,7 +263,7 @@ class Reader:
         names = ("model_id", "position", "axis", "residual", "of_vector", "of_affinities")
         plain = (table[name].tolist() for name in names)
         for vector, affinities, model_id, position, axis, residual, of_vector, of_affinities in zip(
-            table["vector"], table["affinities"], *plain, strict=True
+            self._numbers(table["vector"]), self._numbers(table["affinities"]), *plain, strict=True
         ):
             row = EmbeddingRow(model_id, position, vector, affinities, axis if axis >= 0 else None, residual)
             rows.append(row)
@@ -285,7 +309,7 @@ class Reader:
             " WHERE space_id = ? ORDER BY position",
             [space_id],
         )
-        vectors = table["vector"]
+        vectors = self._numbers(table["vector"])
         if self.checks_rows:
             owners = (table[name].tolist() for name in ("model_id", "axis", "residual", "of_vector"))
             for vector, model_id, axis, residual, stored in zip(vectors, *owners, strict=True):
@@ -406,30 +430,90 @@ class Reader:
             "SELECT model_id, x, y, placed FROM main.projection_points WHERE space_id = ? ORDER BY model_id", [space_id]
         )
         parameters, seed, made_at = rows[0]
-        return ProjectionRow(
-            points["model_id"].astype(np.int64, copy=False),
-            np.column_stack([points["x"], points["y"]]).astype(np.float64, copy=False),
-            points["placed"].astype(bool, copy=False),
-            json.loads(parameters),
-            int(seed),
-            made_at.replace(tzinfo=UTC),
-        )
+        with self.reading("a projection"):
+            return ProjectionRow(
+                points["model_id"].astype(np.int64, copy=False),
+                np.column_stack([points["x"], points["y"]]).astype(np.float64, copy=False),
+                points["placed"].astype(bool, copy=False),
+                json_object(parameters),
+                int(seed),
+                in_utc(made_at),
+            )
 
     # ---- internals
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """In the block, stored values become objects; ones that can't, since no command wrote them, are an error.
+
+        Args:
+            what: the row that is read, for the message.
+
+        Raises:
+            DamagedError: the block raised an error of a value, or a UsageError.
+        """
+        try:
+            yield
+        except (*UNREADABLE, UsageError) as error:
+            reason = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"[:200]
+            hint = "restore a copy of the registry, or correct the row in SQL"
+            raise DamagedError(f"{what} in {self.path} can't be read ({reason})", hint) from None
 
     def rows(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of the package's own SQL; user SQL goes through `modelspace.registry.sql`."""
         try:
-            return self._connection.duck.execute(statement, values).fetchall()
+            with self.reading("a value"):
+                return self._connection.duck.execute(statement, values).fetchall()
         except duckdb.Error as error:
             raise translated(error, self.path) from None
 
     def _columns(self, statement: str, values: list[Any]) -> dict[str, np.ndarray]:
         # Ten times as fast as fetchall: lists become arrays, not Python floats.
         try:
-            return self._connection.duck.execute(statement, values).fetchnumpy()
+            with self.reading("a value"):
+                columns = self._connection.duck.execute(statement, values).fetchnumpy()
         except duckdb.Error as error:
             raise translated(error, self.path) from None
+        if any(np.ma.is_masked(column) for column in columns.values()):
+            raise DamagedError(f"a number in {self.path} is NULL", "see: `space.verify()`")
+        return columns
+
+    def _numbers(self, column: np.ndarray) -> np.ndarray:
+        """A column of lists of numbers, unless one is NULL."""
+        if any(np.ma.is_masked(row) or getattr(row, "dtype", None) != np.float64 for row in column):
+            raise DamagedError(f"a vector in {self.path} has an entry that is no number", "see: `space.verify()`")
+        return column
+
+
+#: What values that no command wrote raise where they are converted.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A stored JSON object.
+
+    Raises:
+        ValueError: the text is something else, or has NaN or infinity in it.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} in JSON")
+
+    value = json.loads(text, parse_constant=refuse)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def in_utc(time: datetime) -> datetime:
+    """A stored time, with time zone UTC.
+
+    Raises:
+        ValueError: it is infinite, or before or after the years that Python knows.
+    """
+    if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
+        raise ValueError(f"{time} is no time")
+    return time.replace(tzinfo=UTC)
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:

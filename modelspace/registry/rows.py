@@ -186,7 +186,9 @@ class Problem:
     Attributes:
         subject: what it concerns, for example "space gradient*input" or "model depth".
         message: what is wrong with it.
+        hint: what to do.
     """
 
     subject: str
     message: str
+    hint: str = "restore a copy of the registry"

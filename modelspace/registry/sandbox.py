@@ -27,7 +27,7 @@ import duckdb
 from modelspace import errors
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.registry import statements
-from modelspace.registry.connection import MEMORY_BYTES, out_of_memory
+from modelspace.registry.connection import MEMORY_BYTES, out_of_memory, restore_to_read
 from modelspace.registry.sql_process import HEADER, VALUE_TYPES, packed
 
 #: Bytes of a result, as they cross the pipe. In Python they take several times as much.
@@ -43,6 +43,8 @@ _FOLDERS = (Path(errors.__file__).parents[1], Path(duckdb.__file__).parents[1])
 
 #: Seconds to start the process and to open the registry, in addition to waiting for a writer.
 _START_S = 60.0
+#: Seconds to wait for other processes before that.
+_WAIT_S = 10.0
 #: Seconds after the time-out, in which DuckDB may still stop by itself.
 _GRACE_S = 0.5
 #: Processes kept while no query runs.
@@ -186,6 +188,7 @@ def run(
         "most_statements": most_statements,
         "memory_bytes": MEMORY_BYTES,
     }
+    restore_to_read(Path(os.path.abspath(path)), time.monotonic() + _WAIT_S)  # the process may not write
     process = _take()
     try:
         process.ask(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,43 @@ OLDEST_READABLE = 2
 
 #: What each later migration added, for queries on registries that lack it.
 PROJECTIONS, CODE, TASKS, CHECKSUMS = 3, 5, 6, 7
+
+
+#: Table -> its columns and their types ("?": may be NULL), as migration 7 leaves them. Later ones may add to it.
+COLUMNS = {
+    "embeddings": "space_id VARCHAR, model_id BIGINT, position INTEGER, vector DOUBLE[], affinities DOUBLE[],"
+    " axis INTEGER?, residual DOUBLE, vector_checksum UINTEGER?, affinities_checksum UINTEGER?",
+    "maps": "space_id VARCHAR, model_id BIGINT, first_image INTEGER, n_images INTEGER, part INTEGER, codes BLOB,"
+    " scales BLOB, checksum UINTEGER?",
+    "meta": "registry_id UUID, created_at TIMESTAMP",
+    "migrations": "number INTEGER, name VARCHAR, sha256 VARCHAR, applied_at TIMESTAMP",
+    "models": "model_id BIGINT, name VARCHAR, uri VARCHAR, weights_sha256 VARCHAR, identity VARCHAR,"
+    " architecture VARCHAR, task VARCHAR?, data VARCHAR?, layer VARCHAR, layer_found_by VARCHAR,"
+    " output_shape INTEGER[], input_height INTEGER, input_width INTEGER, preprocessing VARCHAR, parameters BIGINT,"
+    " seconds DOUBLE, tags MAP(VARCHAR, VARCHAR), added_at TIMESTAMP, code_sha256 VARCHAR?, options VARCHAR?,"
+    " torch VARCHAR?",
+    "outcomes": "outcome_id BIGINT, task_id BIGINT, model_id BIGINT?, model VARCHAR, weights_sha256 VARCHAR,"
+    " score DOUBLE?, how VARCHAR, settings VARCHAR, n_train BIGINT?, seed BIGINT?, seconds DOUBLE?,"
+    " measured_at TIMESTAMP, note VARCHAR, checksum UINTEGER?",
+    "probe_images": "probe_id VARCHAR, k INTEGER, name VARCHAR, png BLOB",
+    "probe_sets": "probe_id VARCHAR, name VARCHAR, kind VARCHAR, spec VARCHAR, n_images INTEGER?, size INTEGER,"
+    " created_at TIMESTAMP",
+    "projections": "space_id VARCHAR, parameters VARCHAR, seed BIGINT, made_at TIMESTAMP",
+    "projection_points": "space_id VARCHAR, model_id BIGINT, x DOUBLE, y DOUBLE, placed BOOLEAN",
+    "spaces": "space_id VARCHAR, name VARCHAR, probe_id VARCHAR, method VARCHAR, scalar VARCHAR, canvas INTEGER,"
+    " n_images INTEGER, bits INTEGER, parameters VARCHAR, version INTEGER, is_default BOOLEAN, generation BIGINT,"
+    " created_at TIMESTAMP",
+    "tasks": "task_id BIGINT, name VARCHAR, location VARCHAR, data_sha256 VARCHAR, kind VARCHAR, metric VARCHAR,"
+    " higher_is_better BOOLEAN, n_images BIGINT?, classes VARCHAR[], seed BIGINT, added_at TIMESTAMP",
+}
+
+#: Number of the migration that created a table or a column; 1 where it is not listed.
+SINCE = {
+    **dict.fromkeys(("projections", "projection_points"), 3),
+    **dict.fromkeys(("code_sha256", "options"), 5),
+    **dict.fromkeys(("tasks", "outcomes"), 6),
+    **dict.fromkeys(("vector_checksum", "affinities_checksum", "checksum", "torch"), 7),
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +103,7 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
             "SELECT registry_id::VARCHAR, (SELECT list([number::VARCHAR, sha256] ORDER BY number) FROM main.migrations)"
             " FROM main.meta"
         ).fetchone()
-    except duckdb.CatalogException:
+    except (duckdb.CatalogException, duckdb.BinderException):
         row = None
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
@@ -73,7 +111,10 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
         raise DamagedError(
             f"{connection.path} is a DuckDB file, but not a registry", "create one: `ModelSpace.create()`"
         )
-    return row[0], [(int(number), sha256) for number, sha256 in row[1]]
+    try:
+        return str(row[0]), [(int(number), sha256) for number, sha256 in row[1] or ()]
+    except (TypeError, ValueError):
+        raise DamagedError(f"{connection.path} has migrations that no modelspace wrote", _FOREIGN) from None
 
 
 def check_readable(connection: Connection) -> tuple[str, int]:
@@ -91,6 +132,7 @@ def check_readable(connection: Connection) -> tuple[str, int]:
             f"{connection.path} was created by an older version of modelspace",
             "any change migrates it, for example `space.rebuild(coordinates=True)`",
         )
+    _check_columns(connection, len(rows))
     return registry_id, len(rows)
 
 
@@ -104,6 +146,7 @@ def migrate(connection: Connection) -> tuple[str, int]:
     """
     registry_id, rows = applied(connection)
     missing = _compare(rows, connection.path)
+    _check_tables(connection, len(rows))
     _apply(connection, missing)
     return registry_id, len(rows) + len(missing)
 
@@ -112,7 +155,7 @@ def initialise(connection: Connection) -> None:
     """Apply all migrations to an empty file that is open for writing, and assign the registry's id."""
     _apply(connection, known())
     connection.duck.execute("INSERT INTO main.meta VALUES (uuid(), ?)", [now()])
-    connection.duck.execute("CHECKPOINT")
+    connection.duck.execute("CHECKPOINT registry")
 
 
 def now() -> datetime:
@@ -120,20 +163,115 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
+def _check_columns(connection: Connection, number: int) -> None:
+    """Check that the tables of a registry are tables, with the columns that its migrations made.
+
+    A file from elsewhere may hold a view in place of a table, or columns of other types. One statement that is bound
+    and returns nothing: the functions that list a catalog take twenty times as long.
+
+    Raises:
+        DamagedError: a table or column is missing, has another type, or is part of a view.
+    """
+    tables = [table for table in COLUMNS if SINCE.get(table, 1) <= number]
+    # Only a table has row numbers; a view that has a column of that name shows it.
+    columns = ", ".join(f"t{i}.rowid, t{i}.*" for i in range(len(tables)))
+    sources = ", ".join(f"main.{table} t{i}" for i, table in enumerate(tables))
+    try:
+        description = connection.duck.execute(f"SELECT {columns} FROM {sources} LIMIT 0").description
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        reason = str(error).split("\n", 1)[0].partition(": ")[2]
+        raise DamagedError(f"{connection.path} lacks a table, or has a view in its place: {reason}", _FOREIGN) from None
+    except duckdb.Error as error:
+        raise translated(error, connection.path) from None
+    stored: list[dict[str, str]] = []
+    for name, kind, *_ in description or ():
+        if name == "rowid":
+            stored.append({})
+        else:
+            stored[-1][name] = str(kind)
+    if len(stored) != len(tables):
+        raise DamagedError(f"{connection.path} has a view in place of a table", _FOREIGN)
+    _compare_columns(connection.path, number, dict(zip(tables, stored, strict=True)), nullable=False)
+
+
+def _check_tables(connection: Connection, number: int) -> None:
+    """`_check_columns` before changes: also which columns may be NULL, and that there are no triggers.
+
+    Raises:
+        DamagedError: as `_check_columns`, and where a change would do more than it says.
+    """
+    _check_columns(connection, number)
+    duck = connection.duck
+    try:
+        rows = duck.execute(
+            "SELECT table_name, column_name, data_type, is_nullable FROM system.main.duckdb_columns()"
+            " WHERE NOT internal AND schema_name = 'main' AND database_name = 'registry'"
+        ).fetchall()
+        triggers = _triggers(duck)
+    except duckdb.Error as error:
+        raise translated(error, connection.path) from None
+    if triggers:
+        raise DamagedError(f"{connection.path} has triggers, which no modelspace makes", _FOREIGN)
+    stored: dict[str, dict[str, str]] = {}
+    for table, column, kind, is_nullable in rows:
+        stored.setdefault(table, {})[column] = f"{kind}?" if is_nullable else kind
+    _compare_columns(connection.path, number, stored, nullable=True)
+
+
+def _compare_columns(path: Path, number: int, stored: dict[str, dict[str, str]], *, nullable: bool) -> None:
+    """Compare the columns of a file, table -> column -> type, with `COLUMNS`."""
+    for table, columns in COLUMNS.items():
+        if SINCE.get(table, 1) > number:
+            continue
+        for column, kind in _columns_of(columns):
+            if SINCE.get(column, 1) > number:
+                continue
+            expected = kind if nullable else kind.rstrip("?")
+            if (actual := stored[table].get(column)) != expected:
+                reason = f"is {_in_words(actual)}, not {_in_words(expected)}"
+                raise DamagedError(f"{path}: column {column!r} of {table!r} {reason}", _FOREIGN)
+
+
+_FOREIGN = "no modelspace wrote this file as it is: restore a copy, or ask where it came from"
+
+
+def _columns_of(columns: str) -> list[tuple[str, str]]:
+    """(name, type) of each column in an entry of `COLUMNS`.
+
+    >>> _columns_of("name VARCHAR, tags MAP(VARCHAR, VARCHAR), axis INTEGER?")
+    [('name', 'VARCHAR'), ('tags', 'MAP(VARCHAR, VARCHAR)'), ('axis', 'INTEGER?')]
+    """
+    return [(name, kind) for name, kind in re.findall(r"([a-z_0-9]+) ([A-Z]+(?:\(.*?\)|\[\])?\??)", columns)]
+
+
+def _in_words(kind: str | None) -> str:
+    return "missing" if kind is None else kind.replace("?", " (may be NULL)")
+
+
+def _triggers(duck: duckdb.DuckDBPyConnection) -> int:
+    """Number of triggers; versions of DuckDB before 2.0 have none."""
+    try:
+        row = duck.execute("SELECT system.main.count(*) FROM system.main.duckdb_triggers()").fetchone()
+    except duckdb.CatalogException:
+        return 0
+    return int(row[0]) if row else 0
+
+
 def _apply(connection: Connection, migrations: list[Migration]) -> None:
     duck = connection.duck
     for migration in migrations:
-        duck.execute("BEGIN")
-        try:
-            duck.execute(migration.sql)
-            duck.execute(
-                "INSERT INTO main.migrations VALUES (?, ?, ?, ?)",
-                [migration.number, migration.name, migration.sha256, now()],
-            )
-            connection.commit()
-        except BaseException:
-            duck.execute("ROLLBACK")
-            raise
+        with connection.defining():
+            duck.execute("BEGIN")
+            try:
+                duck.execute(migration.sql)
+                duck.execute(
+                    "INSERT INTO main.migrations VALUES (?, ?, ?, ?)",
+                    [migration.number, migration.name, migration.sha256, now()],
+                )
+                connection.commit()
+            except BaseException:
+                duck.execute("ROLLBACK")
+                raise
         # The log replays schema changes less reliably than changes of rows, so don't leave them in it.
         connection.checkpoint()
 

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, StorageError, UsageError
+from modelspace.names import readable_name
 from modelspace.registry import checksums, outcomes, schema
 from modelspace.registry.connection import (
     Connection,
@@ -215,10 +216,14 @@ class Registry(Reader):
         Raises:
             ConflictError: a space of that name or definition exists.
             NotFoundError: its probe set is not in the registry.
-            UsageError: its name looks like a space id.
+            UsageError: its name looks like a space id, or would not be read as it is stored.
         """
         self.require_transaction()
-        if not spec.name.strip() or re.fullmatch("[0-9a-f]{16}", spec.name):
+        if readable_name(spec.name) != spec.name:
+            raise UsageError(
+                f"a space can't be called {spec.name!r}", "use up to 128 letters, digits, '.', '_' and '-'"
+            )
+        if re.fullmatch("[0-9a-f]{16}", spec.name):
             raise UsageError(f"a space can't be called {spec.name!r}: it looks like a space id", "choose another name")
         self.probe_set(spec.probe_id)
         spaces = self.spaces()
@@ -266,7 +271,7 @@ class Registry(Reader):
 
         Raises:
             ConflictError: a model of that name exists.
-            UsageError: the name is empty, has a control character, or starts or ends with a space.
+            UsageError: the name would not be read as it is stored (`modelspace.names.readable_name`).
         """
         self.require_transaction()
         self._check_free_name(card.name)
@@ -492,7 +497,7 @@ class Registry(Reader):
         Raises:
             NotFoundError: no model has the old name.
             ConflictError: a model has the new name.
-            UsageError: the new name is empty, has a control character, or starts or ends with a space.
+            UsageError: the new name would not be read as it is stored.
         """
         self.require_transaction()
         model_id = self.model(old).model_id
@@ -545,10 +550,8 @@ class Registry(Reader):
             raise RuntimeError("changes to a registry need a transaction: with registry.transaction(): ...")
 
     def _check_free_name(self, name: str) -> None:
-        if not name or name != name.strip() or not name.isprintable():
-            raise UsageError(
-                f"a model can't be called {name!r}", "use printable characters, without a space at either end"
-            )
+        if readable_name(name) != name:
+            raise UsageError(f"a model can't be called {name!r}", "use up to 128 letters, digits, '.', '_' and '-'")
         if self.rows("SELECT 1 FROM main.models WHERE name = ?", [name]):
             raise ConflictError(f"model {name!r} exists already", "choose another name, or remove it first")
 

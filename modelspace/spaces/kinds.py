@@ -156,6 +156,8 @@ class StoredSpace(Space):
             rows = self.unit_rows(block)
             images = slice(block.first_image, block.first_image + block.n_images)
             for model_id, other in registry.map_blocks_at(self.spec.space_id, block.first_image, list(out)):
+                if other.n_images != block.n_images:
+                    raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
                 out[model_id][images] = maps.cosines(rows, self.unit_rows(other))
         for model_id, values in out.items():
             if np.isnan(values).any():
@@ -172,13 +174,28 @@ class StoredSpace(Space):
             rows: NDArray[np.float32] | None = None
             for model_id, block in registry.map_blocks_at(self.spec.space_id, first, list(column)):
                 if rows is None:
+                    self.require_size(block)
                     rows = np.full((block.n_images, n, self.row_length), np.nan, dtype=np.float32)
+                if block.n_images != len(rows):
+                    raise self._damaged(f"are cut into blocks of {block.n_images} and of {len(rows)} images")
                 rows[:, column[model_id]] = self.unit_rows(block)
             if rows is not None:
                 out[first : first + len(rows)] = rows @ rows.transpose(0, 2, 1)
         if np.isnan(out).any():
             raise self._missing("a model")
         return out
+
+    def require_size(self, block: MapBlock) -> None:
+        """Check that a stored block can hold the rows it should.
+
+        Raises:
+            DamagedError: it covers images that the space lacks, or its codes or scales have another length.
+        """
+        first, n = block.first_image, block.n_images
+        if n < 1 or first < 0 or first + n > self.spec.n_images:
+            raise self._damaged(f"have a block of {n} images from image {first} on")
+        if len(block.codes) != self.code_bytes(n) or len(block.scales) != n * 8:
+            raise self._damaged(f"have the wrong size for {self.spec.n_images} images of {self.spec.bits} bits")
 
     def checked(self, blocks: Sequence[MapBlock]) -> list[MapBlock]:
         """One model's blocks from another registry, validated and re-cut at this version's block size.
@@ -189,10 +206,9 @@ class StoredSpace(Space):
         spec = self.spec
         covered = 0
         for block in blocks:
-            if block.first_image != covered or block.n_images < 1:
+            if block.first_image != covered:
                 raise self._damaged(f"have a gap at image {covered}")
-            if len(block.codes) != self.code_bytes(block.n_images) or len(block.scales) != block.n_images * 8:
-                raise self._damaged(f"have the wrong size for {spec.n_images} images of {spec.bits} bits")
+            self.require_size(block)
             covered += block.n_images
         if covered != spec.n_images:
             raise self._damaged(f"cover {covered} of {spec.n_images} images")
@@ -264,6 +280,7 @@ class MapSpace(StoredSpace):
 
     def unit_rows(self, block: MapBlock) -> Array:
         """The maps, flattened, each of unit norm."""
+        self.require_size(block)
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
 
     def unit_maps(self, block: MapBlock) -> Array:
@@ -330,6 +347,9 @@ class KernelSpace(StoredSpace):
 
     def unit_rows(self, block: MapBlock) -> Array:
         """The kernel, scaled so that the mean squared norm of its rows is 1."""
+        self.require_size(block)
+        if block.n_images != self.spec.n_images:
+            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
         rows: Array
         if self.is_packed:
             rows = kernels.from_block(block, self.spec.bits)
@@ -379,6 +399,15 @@ class BlendSpace(Space):
     kind = "blend"
     default_bits = 32
     is_derived = True
+
+    def __init__(self, spec: SpaceSpec) -> None:
+        super().__init__(spec)
+        members = spec.parameters.get("members")
+        if not isinstance(members, Mapping) or not members:
+            raise DamagedError(f"the blend {spec.name!r} names no spaces", _DEFINITION)
+        for weight in members.values():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1 + 1e-9:
+                raise DamagedError(f"the blend {spec.name!r} has a weight that is not from 0 to 1", _DEFINITION)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -436,8 +465,18 @@ class BlendSpace(Space):
         return 0
 
     def sources(self, registry: Registry) -> list[Space]:
-        """Its members."""
-        return [space_of(registry.space(space_id).spec) for space_id in self.weights]
+        """Its members.
+
+        Raises:
+            DamagedError: a member is missing, or is itself a blend.
+        """
+        specs = {row.spec.space_id: row.spec for row in registry.spaces()}
+        if missing := set(self.weights) - set(specs):
+            raise DamagedError(f"the space {min(missing)} of the blend {self.spec.name!r} is missing", _DEFINITION)
+        spaces = [space_of(specs[space_id]) for space_id in self.weights]
+        if any(space.is_derived or space.spec.n_images != self.spec.n_images for space in spaces):
+            raise DamagedError(f"the blend {self.spec.name!r} is of spaces that can't be blended", _DEFINITION)
+        return spaces
 
     def follows_from(self, space_ids: Collection[str]) -> bool:
         """Whether a model in these spaces is also in this one."""
@@ -488,6 +527,10 @@ class BlendSpace(Space):
         """Weights and names of the members."""
         members = (f"{self.weights[member.spec.space_id]:.2g} {member.spec.name}" for member in self.sources(registry))
         return {"blend of": ", ".join(members)}
+
+
+#: What to do about a space whose definition no command can have written.
+_DEFINITION = "restore a copy of the registry; `space.verify()` checks it"
 
 
 def _no_scalar(method: str) -> UsageError:

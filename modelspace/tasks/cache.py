@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from modelspace.names import file_name
 from modelspace.probes.cache import DAMAGED, folder, store
 
 _SUFFIX = ".npz"
@@ -31,7 +32,7 @@ class FeatureCache:
     def __init__(self, data: str, model: str, root: Path | None = None) -> None:
         root = root or folder()
         key = hashlib.sha256(model.encode()).hexdigest()[:32]
-        self._folder = None if root is None else root / "features" / data[:32] / key
+        self._folder = None if root is None else _folder_of(root, data) / key
         self._rows: dict[str, np.ndarray] = {}
         self._read()
 
@@ -78,11 +79,16 @@ def forget(data: str) -> int:
     if root is None or not data:
         return count
     with contextlib.suppress(OSError):
-        for file in sorted((root / "features" / data[:32]).rglob("*"), reverse=True):
+        for file in sorted(_folder_of(root, data).rglob("*"), reverse=True):
             if file.is_dir():
                 file.rmdir()
             else:
                 file.unlink()
                 count += 1
-        (root / "features" / data[:32]).rmdir()
+        _folder_of(root, data).rmdir()
     return count
+
+
+def _folder_of(root: Path, data: str) -> Path:
+    """Where the features for a data set are; its fingerprint is what a registry file says, so it may be any text."""
+    return root / "features" / file_name(data[:32])

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.names import did_you_mean
+from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
+from modelspace.names import did_you_mean, file_name
 from modelspace.registry import ModelRow, Registry, SpaceRow, outcomes
 from modelspace.results import Exported
 from modelspace.spaces import affinity, coordinates
@@ -359,16 +359,20 @@ def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) ->
     space = space_of(row.spec)
     if not isinstance(space, MapSpace):
         raise NotFoundError(f"the space {row.spec.name!r} has no maps", "choose another one with `space=`")
-    existing = [folder / f"{name}.npy" for name in names.values() if (folder / f"{name}.npy").exists()]
+    files = {model_id: folder / file_name(name, ".npy") for model_id, name in names.items()}
+    if len(set(files.values())) < len(files):
+        raise DamagedError(
+            "several models have one name, so that one's maps would replace the other's", "`space.verify()`"
+        )
+    existing = [file for file in files.values() if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(f"{existing[0]} exists already", "choose another folder, or `force=True` to overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     exported = []
-    for model_id, name in names.items():
+    for model_id, file in files.items():
         with Registry.open(path) as registry:
             blocks = list(registry.map_blocks(row.spec.space_id, model_id))
         maps = np.concatenate([space.unit_maps(block) for block in blocks])
-        file = folder / f"{name}.npy"
         # float32, as from `ModelSpace.maps`: maps are stored with 8 bits, so float64 adds nothing but size.
         _write_array(file, maps.astype(np.float32), None)
         exported.append(_done(file, "maps", kind, len(maps)))

@@ -22,7 +22,7 @@ from typing import Any
 
 from modelspace import temporary
 from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, StorageError, UsageError
-from modelspace.names import check_name
+from modelspace.names import check_name, file_name
 from modelspace.probes import cache
 from modelspace.registry import Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
@@ -120,7 +120,7 @@ def keep(registry: Path, computed: Computed, replacing: bool) -> Path:
         OSError: neither folder is writable.
     """
     data = _to_bytes(computed, replacing)
-    name = f"{computed.card.name}-{hashlib.sha256(data).hexdigest()[:8]}{_SUFFIX}"
+    name = file_name(computed.card.name, f"-{hashlib.sha256(data).hexdigest()[:8]}{_SUFFIX}")
     *others, last = _folders(registry)
     for folder in others:
         with suppress(OSError):

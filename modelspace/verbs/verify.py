@@ -41,9 +41,7 @@ def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
     with Registry.open(home / REGISTRY) as registry:
         registry.checks_rows = False  # to say what is damaged, not only that something is
         problems = registry.check()
-        checks += [
-            Check(problem.subject, False, problem.message, "restore a copy of the registry") for problem in problems
-        ]
+        checks += [Check(problem.subject, False, problem.message, problem.hint) for problem in problems]
         if not problems:
             checks.append(Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces"))
         if deep:

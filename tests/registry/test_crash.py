@@ -39,7 +39,7 @@ def test_a_committed_update_survives_where_an_index_would_lose_it(tmp_path: Path
         "import os, sys; from pathlib import Path; import shelf; from modelspace.registry import Registry\n"
         "registry = Registry.open(Path(sys.argv[1]), write=True)\n"
         "with registry.transaction(): registry.update_model(1, task='first')\n"
-        "registry.execute('CHECKPOINT')\n"
+        "registry.execute('CHECKPOINT registry')\n"
         "with registry.transaction(): registry.add_model(shelf.card('late'))\n"
         "with registry.transaction(): registry.update_model(2, task='second')\n"
         "os.kill(os.getpid(), 9)\n"

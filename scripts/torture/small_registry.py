@@ -1,0 +1,107 @@
+"""A small registry with a space of maps, one of kernels and a blend, tasks and outcomes, to be changed by the programs.
+
+It is filled with drawn numbers instead of nets, by the code that registers models, so it passes `verify --deep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelspace import probes
+from modelspace.registry import ProbeRow, ProjectionRow, Registry
+from modelspace.registry.schema import now
+from modelspace.representations import kernels, maps
+from modelspace.spaces import affinity
+from modelspace.spaces.kinds import BlendSpace, Blocks, KernelSpace
+from modelspace.types import ModelCard, Preprocessing, SpaceSpec
+from modelspace.workspace import ModelSpace
+
+#: Names of its models, of which the oracle `rooms` knows all.
+NAMES = ("curvature", "denoise", "edge2d", "edge3d", "reshade")
+
+N, SIDE = 12, 4
+PROBES = probes.rooms(n_images=N, size=64, seed=1)
+MAPS = SpaceSpec("gradient_x_input", PROBES.probe_id, "gradient_x_input", N, SIDE, 32)
+KERNELS = KernelSpace.define("dds", "dds", PROBES.probe_id, N, 0, 32, "sum")
+BLEND = BlendSpace.of("transfer", [(MAPS, 1.0), (KERNELS, 3.0)], "none", "none")
+SPACES = (MAPS, KERNELS, BLEND)
+
+
+def create(home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, **texts: Any) -> Path:
+    """Create the registry in a new folder, and return the folder.
+
+    Args:
+        home: the folder.
+        names: of the models.
+        tasks: whether it has the tasks flowers and birds, with outcomes.
+        texts: further fields of the models' cards.
+    """
+    home.mkdir(parents=True)
+    Registry.create(home / "registry.duckdb")
+    with Registry.open(home / "registry.duckdb", write=True) as registry:
+        with registry.transaction():
+            registry.add_probe_set(
+                ProbeRow(PROBES.probe_id, PROBES.name, PROBES.kind, PROBES.spec, None, PROBES.size), None
+            )
+            for spec in SPACES:
+                registry.add_space(spec, default=spec is BLEND)
+        for seed, name in enumerate(names):
+            _add(registry, seed, name, texts)
+        _project(registry)
+    if tasks:
+        space = ModelSpace.open(home)
+        for task in ("flowers", "birds"):
+            space.add_task(task)
+            for name in names[:3]:
+                space.observe(task, name, 0.5)
+    return home
+
+
+def _add(registry: Registry, seed: int, name: str, texts: Mapping[str, Any]) -> None:
+    card = ModelCard(
+        name,
+        f"zoo:{name}",
+        f"{seed:064x}",
+        "fc:in",
+        "stated by zoo",
+        (2, 3),
+        Preprocessing((8, 6)),
+        7,
+        **{"task": name, "data": "rooms", "tags": {"group": "2D"}, "architecture": "net", **texts},
+    )
+    with registry.transaction():
+        model_id = registry.add_model(card)
+        for spec in SPACES:
+            affinity.append(registry, spec, model_id, _blocks(seed), {})
+
+
+def _blocks(seed: int) -> Blocks:
+    """What a pass over a model could give: its maps and its kernel."""
+    shared, own = np.random.default_rng(1000), np.random.default_rng(seed)
+    amount = 0.4 + 0.15 * seed
+    pixels = maps.unit(shared.normal(size=(N, SIDE**2)) + amount * own.normal(size=(N, SIDE**2)))
+    features = shared.normal(size=(N, 6)) + amount * own.normal(size=(N, 6))
+    writer = maps.MapWriter(SIDE, 32)
+    writer.write(pixels.astype(np.float32).reshape(N, SIDE, SIDE))
+    kernel = kernels.kernel("dds", features).astype(np.float32)
+    return {MAPS.space_id: writer.close(), KERNELS.space_id: [kernels.to_block(kernel, 32)]}
+
+
+def _project(registry: Registry) -> None:
+    """Store coordinates, so that an atlas does not need UMAP, which takes long to import."""
+    ids = np.array(registry.model_ids(BLEND.space_id), np.int64)
+    angles = np.linspace(0.0, 5.0, len(ids))
+    row = ProjectionRow(
+        ids,
+        np.column_stack([np.cos(angles), np.sin(angles)]),
+        np.zeros(len(ids), bool),
+        {"input": "distances", "method": "umap", "min_dist": 0.3, "n_neighbors": 4, "umap": "0"},
+        0,
+        now().astimezone(),
+    )
+    with registry.transaction():
+        registry.set_projection(BLEND.space_id, row)
