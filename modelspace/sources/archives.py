@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from modelspace.errors import ModelspaceError, NotFoundError
+from modelspace.files import open_regular, read_text, special_kind
 from modelspace.names import did_you_mean
 from modelspace.sources.formats import other_format
 
@@ -63,7 +64,7 @@ def read(place: Path) -> Contents:
         raise _absent(file)
     try:
         size = file.stat().st_size
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             head = stream.read(64)
     except OSError as error:
         raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
@@ -105,6 +106,8 @@ def _indexed(place: Path) -> Path:
 
 
 def _absent(file: Path) -> NotFoundError:
+    if (kind := special_kind(file)) and not file.is_dir():
+        return NotFoundError(f"{file} is {kind}, not a file of weights", "name the file itself")
     if not file.is_dir():
         siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
         return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, siblings))
@@ -117,9 +120,9 @@ def _read_parts(index: Path, size: int) -> Contents:
     """The state dict whose tensors an index distributes over other files in its folder."""
     places = _placed(index, size)
     parts = list(dict.fromkeys(places.values()))
-    if absent := [part for part in parts if not (index.parent / part).is_file()]:
+    if missing := [part for part in parts if not (index.parent / part).is_file()]:
         raise NotFoundError(
-            f"{index} names {len(parts)} files, and {len(absent)} of them are missing: {_some(absent)}",
+            f"{index} names {len(parts)} files, and {len(missing)} of them are missing: {_some(missing)}",
             "fetch them into the folder of the index",
         )
     state: dict[str, Any] = {}
@@ -146,7 +149,7 @@ def _placed(index: Path, size: int) -> dict[str, str]:
     if size > _LARGEST_INDEX:
         raise ModelspaceError(f"{index} has {size:,} bytes, too many for the index of parts", hint)
     try:
-        places = json.loads(index.read_text("utf-8")).get("weight_map")
+        places = json.loads(read_text(index)).get("weight_map")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelspaceError(f"{index} can't be read as an index of parts: {line(error)}", hint) from error
     if not isinstance(places, dict) or not places or not all(isinstance(part, str) for part in places.values()):
@@ -283,7 +286,7 @@ def _unpickle(file: Path, mmap: bool) -> Any:
             warnings.simplefilter("ignore")  # torch's warnings about old formats; an unreadable file raises an error.
             if file.suffix == ".safetensors":
                 # torch.load would go by the suffix, which the content contradicts.
-                with file.open("rb") as stream:
+                with open_regular(file) as stream:
                     return torch.load(stream, map_location="cpu", weights_only=True)
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import open_regular, special_kind
 from modelspace.names import did_you_mean
 
 #: Largest file that is read. Its bytes are in memory together with the weights parsed from them.
@@ -39,14 +40,14 @@ def read_once(location: str, kind: str) -> FileBytes:
         ModelspaceError: it can't be read, or is too large.
     """
     path = Path(location).expanduser()
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, not {kind}", "name the file in it")
+    if special := special_kind(path):
+        raise UsageError(f"{path} is {special}, not {kind}", f"name the file{' in it' if path.is_dir() else ' itself'}")
     if not path.is_file():
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
         neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelspaceError(f"{path} can't be read: {error.strerror}") from error

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.files import open_new, read_regular
 from modelspace.spaces import hubness
 from modelspace.types import canonical_json
 
@@ -188,8 +189,8 @@ def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tu
     The file is read only once, so the bytes checked are the bytes used.
     """
     try:
-        manifest = json.loads((folder / f"{space_id}.json").read_bytes())
-        data = (folder / f"{space_id}.faiss").read_bytes()
+        manifest = json.loads(read_regular(folder / f"{space_id}.json"))
+        data = read_regular(folder / f"{space_id}.faiss")
     except OSError as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Status("missing", "the file does not exist")
@@ -257,7 +258,7 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open_new(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

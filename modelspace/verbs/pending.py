@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, StorageError, UsageError
+from modelspace.files import NotRegularError, open_new, open_regular
 from modelspace.names import check_name
 from modelspace.probes import cache
 from modelspace.registry import Registry, SpaceRow
@@ -130,7 +131,7 @@ def _write(folder: Path, name: str, data: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{name}.{os.getpid()}.tmp"
     try:
-        with temporary.open("wb") as out:
+        with open_new(temporary) as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
@@ -175,7 +176,7 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
         BusyError: another process was still writing the registry after `timeout` seconds.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
             # Nothing is compressed, so a small file can't fill the memory.
             if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
                 raise ValueError("its sizes are wrong")
@@ -202,6 +203,7 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
         UsageError,
     ) as error:
         detail = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        detail = str(error.strerror) if isinstance(error, NotRegularError) else detail
         raise DamagedError(f"{file} is not a saved pass ({detail})", _REMOVE) from None
     with Registry.open(registry, timeout=timeout) as connection:
         _check(pending, connection)

@@ -28,6 +28,7 @@ from onnx import external_data_helper, numpy_helper
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, UsageError
+from modelspace.files import absent, read_regular
 from modelspace.names import did_you_mean
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
@@ -343,8 +344,10 @@ def _inside(path: Path, location: str, name: str) -> Path:
             "export it again with the data file next to the model",
         )
     if data.is_symlink() or not data.is_file():
+        message = f"{path} needs the file {location} next to it"
         raise ModelspaceError(
-            f"{path} needs the file {location} next to it", "download it too, or export to a single file"
+            message if data.is_symlink() else absent(data, message),
+            "download it too, or export to a single file",
         )
     return data
 
@@ -449,7 +452,7 @@ class _Graph:
                 location = next(entry.value for entry in tensor.external_data if entry.key == "location")
                 data = _inside(self._path, location, tensor.name)
                 if location not in files:
-                    files[location] = hashlib.sha256(data.read_bytes()).hexdigest()
+                    files[location] = hashlib.sha256(read_regular(data)).hexdigest()
                 external_data_helper.load_external_data_for_tensor(tensor, str(self._path.resolve().parent))
             self._constants[tensor.name] = _weight(tensor)
         if files:
