@@ -214,9 +214,9 @@ def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
     if isinstance(value, torch.Tensor):
         plain = value.layout == torch.strided and value.device.type == "cpu"
         return [value.untyped_storage()] if plain else []
-    if isinstance(value, Mapping) and depth < 8:
+    if isinstance(value, Mapping) and depth < _DEEPEST:
         return [storage for inner in value.values() for storage in _storages(inner, depth + 1)]
-    if isinstance(value, list | tuple) and depth < 8:
+    if isinstance(value, list | tuple) and depth < _DEEPEST:
         return [storage for inner in value for storage in _storages(inner, depth + 1)]
     return []
 
@@ -287,8 +287,9 @@ def _unpickle(file: Path, mmap: bool) -> Any:
             if file.suffix == ".safetensors":
                 # torch.load would go by the suffix, which the content contradicts.
                 with open_regular(file) as stream:
-                    return torch.load(stream, map_location="cpu", weights_only=True)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+                    value = torch.load(stream, map_location="cpu", weights_only=True)
+            else:
+                value = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         text = str(error)
         if "unsupported global" in text.lower() or "unsupported class" in text.lower():
@@ -300,6 +301,38 @@ def _unpickle(file: Path, mmap: bool) -> Any:
         raise ModelspaceError(
             f"{file} can't be read as weights: {line(error)}", "it may be damaged or truncated"
         ) from error
+    _check_paths(value, file)
+    return value
+
+
+#: How deep the containers of a checkpoint are looked into, here and in `modelspace.sources.checkpoints`.
+_DEEPEST = 8
+
+#: Largest number of entries, counted once for each path that leads to them, that need not be as many in the file.
+_MOST_PATHS = 1_000_000
+
+
+def _check_paths(value: Any, file: Path) -> None:
+    """Refuse containers that hold the same containers many times: a few bytes would be walked through for years."""
+    counted: dict[tuple[int, int], int] = {}
+    lengths: dict[int, int] = {}
+    n_entries = _count_paths(value, 0, counted, lengths)
+    if n_entries > max(_MOST_PATHS, 4 * sum(lengths.values())):
+        raise ModelspaceError(
+            f"{file} is refused: {n_entries:.0e} paths lead to its {sum(lengths.values()):,} entries",
+            "no training program writes such a file",
+        )
+
+
+def _count_paths(value: Any, depth: int, counted: dict[tuple[int, int], int], lengths: dict[int, int]) -> int:
+    """Number of entries in a container, once for each path to them; each container is looked at once per depth."""
+    key = id(value), depth
+    if key not in counted:
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        lengths[id(value)] = len(inner)
+        containers = (each for each in inner if isinstance(each, Mapping | list | tuple)) if depth < _DEEPEST else ()
+        counted[key] = len(inner) + sum(_count_paths(each, depth + 1, counted, lengths) for each in containers)
+    return counted[key]
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

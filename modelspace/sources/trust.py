@@ -7,6 +7,7 @@ and the loading has no effect.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,13 @@ class FileBytes:
     sha256: str
 
 
-def read_once(location: str, kind: str) -> FileBytes:
+def read_once(location: str, kind: str, largest: int = MAX_BYTES) -> FileBytes:
     """Read a whole file.
 
     Args:
         location: its path; a relative one is resolved against the current folder.
         kind: what it should be, for error messages: "an ONNX file".
+        largest: number of bytes that are read at most.
 
     Raises:
         NotFoundError: there is no such file; the hint has similar names.
@@ -48,11 +50,13 @@ def read_once(location: str, kind: str) -> FileBytes:
         raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
     try:
         with open_regular(path) as stream:
-            content = stream.read(MAX_BYTES + 1)
+            # Not `read(largest + 1)`, which sets aside as much memory as it may read.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read() if size <= largest else b""
     except OSError as error:
         raise ModelspaceError(f"{path} can't be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ModelspaceError(f"{path} is larger than {MAX_BYTES >> 30} GB", "load it in Python and pass the module")
+    if size > largest:
+        raise ModelspaceError(f"{path} is larger than {largest >> 30} GB", "load it in Python and pass the module")
     if content.startswith(b"version https://git-lfs"):
         raise ModelspaceError(f"{path} is a Git LFS pointer, not {kind}", "run git lfs pull first")
     return FileBytes(path, content, hashlib.sha256(content).hexdigest())

@@ -174,6 +174,10 @@ def unsupported(node: Node, detail: str) -> ModelspaceError:
     )
 
 
+#: Protocol buffers have at most 2 GB; larger models keep their weights in other files.
+_LARGEST = 2 << 30
+
+
 def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Load an ONNX file.
 
@@ -190,7 +194,7 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
             f"onnx {onnx.__version__} reads external data unsafely (CVE-2026-27489, CVE-2026-34445)",
             "pip install 'modelspace[onnx]' installs a safe version",
         )
-    file = read_once(path, "an ONNX file")
+    file = read_once(path, "an ONNX file", _LARGEST)
     model = _parse(file)
     metadata = _metadata(model, file.path)
     graph = _Graph(model, file.path)
