@@ -25,7 +25,7 @@ from typing import Any
 #: Seconds after which an input counts as one that never ends.
 SECONDS = 60.0
 
-#: MB by which the memory of the process may grow for one input.
+#: MB by which the memory of the process may grow for one input, if the program does not say otherwise.
 GROWTH = 512
 
 #: GB of addresses that the child may use in addition to what it uses at first: the machine is never at risk.
@@ -80,7 +80,7 @@ class State:
     largest: tuple[float, str] = (0.0, "")
     seconds: float = 0.0
 
-    def take(self, row: dict[str, Any], seed: int) -> None:
+    def take(self, row: dict[str, Any], seed: int, growth: float = GROWTH) -> None:
         """Count the result of one input."""
         group, label = row["group"], f"{row['group']}: {row['name']}"
         self.next = row["number"] + 1
@@ -88,7 +88,7 @@ class State:
         self.refused[group] = self.refused.get(group, 0) + (row["result"] == "refused")
         self.slowest = max(self.slowest, (row["seconds"], label), key=lambda entry: entry[0])
         self.largest = max(self.largest, (row["growth"], label), key=lambda entry: entry[0])
-        if problem := problem_of(row):
+        if problem := problem_of(row, growth):
             self.failures.append(f"{label} (--only {row['number']} --seed {seed}): {problem}")
 
     def report(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class State:
         return {"figures": figures, "seconds": round(self.seconds, 1), "state": vars(self)}
 
 
-def problem_of(row: dict[str, Any]) -> str:
+def problem_of(row: dict[str, Any], growth: float = GROWTH) -> str:
     """What is wrong with the result of an input; "" if nothing is."""
     if row["ran_code"]:
         return "its code ran"
@@ -115,7 +115,7 @@ def problem_of(row: dict[str, Any]) -> str:
         return "was not refused"
     if row["must"] == "load" and row["result"] == "refused":
         return f"was refused: {row['said']}"
-    if row["growth"] > GROWTH:
+    if row["growth"] > growth:
         return f"took {row['growth']:.0f} MB"
     if "\n" in row["said"] or len(row["said"]) > LONGEST:
         return f"the message is no sentence: {row['said'][:300]!r}"
@@ -241,7 +241,7 @@ def _rows_of_child(command: Sequence[str], inputs: Sequence[Input], first: int) 
         yield {"number": number, "group": each.group, "name": each.name, "must": each.must, "ran_code": False, **facts}
 
 
-def main(file: str, title: str, inputs: Inputs, short: int, full: int) -> None:
+def main(file: str, title: str, inputs: Inputs, short: int, full: int, growth: float = GROWTH) -> None:
     """The command line of a program.
 
     Args:
@@ -250,6 +250,7 @@ def main(file: str, title: str, inputs: Inputs, short: int, full: int) -> None:
         inputs: (number of random ones, seed) -> the inputs, always the same.
         short: number of random ones by default.
         full: with `--full`.
+        growth: MB by which the memory of the process may grow for one input.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--count", type=int, default=short, help="random inputs, in addition to those that are listed")
@@ -273,7 +274,7 @@ def main(file: str, title: str, inputs: Inputs, short: int, full: int) -> None:
     command = [sys.executable, file, "--count", str(count), "--seed", str(options.seed)]
     start, before = time.monotonic(), state.seconds
     for row in _rows(command, listed, state.next):
-        state.take(row, options.seed)
+        state.take(row, options.seed, growth)
         state.seconds = before + time.monotonic() - start
         if options.out and (state.next % 100 == 0 or state.next == len(listed)):
             _store(options.out, key, state)
