@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from modelspace.errors import NotFoundError
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.files import absent, special_kind
 
 REGISTRY = "registry.duckdb"
 INDEX = "index"
@@ -29,7 +30,7 @@ def find_home(start: str | Path | None = None) -> Path | None:
     if folder := os.environ.get(VARIABLE):
         return Path(folder)
     current = Path.cwd()
-    return next((folder for folder in (current, *current.parents) if (folder / REGISTRY).is_file()), None)
+    return next((folder for folder in (current, *current.parents) if (folder / REGISTRY).exists()), None)
 
 
 def require_home(start: str | Path | None = None) -> Path:
@@ -37,6 +38,7 @@ def require_home(start: str | Path | None = None) -> Path:
 
     Raises:
         NotFoundError: there is none; the hint says how to create one.
+        DamagedError: something else than a file has its name.
     """
     home = find_home(start)
     if home is None:
@@ -44,6 +46,8 @@ def require_home(start: str | Path | None = None) -> Path:
             "there is no registry.duckdb in this folder or above it",
             "make one with `ModelSpace.create()`, or name its folder with `home=folder` or MODELSPACE_HOME",
         )
+    if special_kind(home / REGISTRY):
+        raise DamagedError(absent(home / REGISTRY), "move it away, and restore the registry from a copy")
     if not (home / REGISTRY).is_file():
         raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with `ModelSpace.create({str(home)!r})`")
     return home

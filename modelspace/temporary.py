@@ -46,7 +46,9 @@ def replacing(path: Path) -> Iterator[Path]:
     remove_left(path.parent, re.escape(path.name))
     temporary = _name_for(path)
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        # A name of this process can only be left over from one with the same number, or be somebody's trap.
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             if fcntl is not None:
                 with suppress(OSError):  # a file system without locks

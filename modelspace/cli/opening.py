@@ -25,6 +25,6 @@ def open_or_make(home: str | None) -> tuple[ModelSpace, bool]:
     from modelspace.workspace import ModelSpace
 
     folder = find_home(home)
-    if folder is not None and (folder / REGISTRY).is_file():
+    if folder is not None and (folder / REGISTRY).exists():
         return ModelSpace.open(home), False
     return ModelSpace.create(home), True

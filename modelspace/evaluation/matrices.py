@@ -11,6 +11,7 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation.rankings import Array
+from modelspace.files import absent
 
 
 def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = None) -> tuple[tuple[str, ...], Array]:
@@ -34,7 +35,7 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
     """
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"there is no file {path}")
+        raise NotFoundError(absent(path))
     if path.suffix.lower() == ".npy":
         try:
             matrix = np.load(path, allow_pickle=False)

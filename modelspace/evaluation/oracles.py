@@ -19,6 +19,7 @@ from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation import metrics, published
 from modelspace.evaluation.names import SPELLINGS
 from modelspace.evaluation.rankings import Array
+from modelspace.files import absent
 
 #: Columns with measurements, in order of preference, with the sign that makes higher better.
 FIGURES = {"score": 1.0, "loss": -1.0, "rank": -1.0}
@@ -219,7 +220,8 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(available())
-        raise NotFoundError(f"there is no oracle {name_or_path}", f"use one of {known}, or the path of a CSV file")
+        message = absent(path, f"there is no oracle {name_or_path}")
+        raise NotFoundError(message, f"use one of {known}, or the path of a CSV file")
     return _read(path, path.stem, column, str(path.name))
 
 

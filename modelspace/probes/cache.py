@@ -16,6 +16,7 @@ from typing import IO
 
 import numpy as np
 
+from modelspace.files import open_regular
 from modelspace.names import file_name
 
 #: Images per file. Image k is in file k // CHUNK, whichever images are requested.
@@ -63,7 +64,7 @@ def images(
 
 def _chunk(file: Path, start: int, shape: tuple[int, int, int], render: Callable[[int, int], np.ndarray]) -> np.ndarray:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with open_regular(file) as stream, np.load(stream, allow_pickle=False) as stored:
             cached: np.ndarray = stored["images"]
         if cached.shape == (CHUNK, *shape) and cached.dtype == np.uint8:
             return cached

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from modelspace.errors import DamagedError, ProbeError, UsageError
+from modelspace.files import NotRegularError, open_regular
 
 #: Largest number of pixels of a decoded image; each takes up to four bytes in each of a few copies.
 MAX_PIXELS = 64_000_000
@@ -19,7 +20,11 @@ MAX_PIXELS = 64_000_000
 #: Background of transparent pixels.
 BACKGROUND = (255, 255, 255)
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
+#: Formats of images of probe sets.
+_PROBE_FORMATS = ("PNG", "JPEG", "WEBP")
+
+#: Formats of images of tasks. Pillow reads more, some of them by other programs (PostScript).
+FORMATS = (*_PROBE_FORMATS, "BMP", "GIF", "TIFF", "PPM")
 
 #: EXIF orientation (TIFF tag 274) -> the transposition that turns the image upright.
 _ORIENTATION_TAG = 0x0112
@@ -58,7 +63,7 @@ def read_whole(file: Path) -> np.ndarray:
     """Read an image file as it is: the first frame, upright, on white where transparent, neither cropped nor resized.
 
     Args:
-        file: in any format that Pillow reads, recognised by its content.
+        file: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, recognised by its content.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -71,7 +76,7 @@ def read_whole(file: Path) -> np.ndarray:
 
 def _read(file: Path, decode: Callable[[BinaryIO], np.ndarray]) -> np.ndarray:
     try:
-        with file.open("rb") as stream, warnings.catch_warnings():
+        with open_regular(file) as stream, warnings.catch_warnings():
             # Pillow warns of broken metadata, and of sizes below its own limit; this module has its own limit.
             warnings.simplefilter("ignore")
             return decode(stream)
@@ -79,7 +84,7 @@ def _read(file: Path, decode: Callable[[BinaryIO], np.ndarray]) -> np.ndarray:
         raise ProbeError(f"the image {file} {error.message}", error.hint) from error
     except FileNotFoundError as error:
         raise ProbeError(f"the image {file} does not exist", "is it a link to a missing file?") from error
-    except PermissionError as error:
+    except (PermissionError, NotRegularError) as error:
         raise ProbeError(f"the image {file} can't be read: {error.strerror}") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise ProbeError(f"the image {file} {_TOO_LARGE}", _SMALLER) from error
@@ -97,7 +102,7 @@ _SMALLER = "make it smaller or remove it from the folder"
 
 def _square(stream: BinaryIO, size: int) -> np.ndarray:
     try:
-        image: Image.Image = Image.open(stream, formats=_FORMATS)
+        image: Image.Image = Image.open(stream, formats=_PROBE_FORMATS)
     except UnidentifiedImageError as error:
         raise ProbeError("is not a PNG, JPEG or WebP image, despite its name") from error
     with image:
@@ -116,7 +121,7 @@ def _square(stream: BinaryIO, size: int) -> np.ndarray:
 
 
 def _whole(stream: BinaryIO) -> np.ndarray:
-    with Image.open(stream) as image:
+    with Image.open(stream, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
         image.load()

@@ -23,6 +23,7 @@ import duckdb
 
 from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
+from modelspace.files import NotRegularError, absent, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
 from modelspace.registry import undo
 
@@ -55,6 +56,8 @@ _LOCK = "SET enable_external_access = false; SET lock_configuration = true"
 
 #: What the system says of a write that fails, as DuckDB quotes it.
 _UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Input/output error")
+
+_NAME_THE_FILE = "name the file, for example registry.duckdb"
 
 #: Files that this process has open: n > 0 for n readers, -1 for the writer.
 _open_files: dict[str, int] = {}
@@ -172,7 +175,7 @@ def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_B
     Raises:
         NotFoundError: the file does not exist.
         BusyError: another process was still writing after `timeout`.
-        DamagedError: the file is not a DuckDB file, or damaged.
+        DamagedError: the file is not a DuckDB file, or damaged; it or its log is a pipe, a socket or a device.
     """
     path = _resolve(path)
     deadline = time.monotonic() + timeout
@@ -351,7 +354,7 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
     if "Permission denied" in text:
         return ModelspaceError(f"{path} can't be opened: permission denied", "ask its owner, or copy it")
     if "Is a directory" in text:
-        return UsageError(f"{path} is a folder", "name the file, for example registry.duckdb")
+        return UsageError(f"{path} is a folder", _NAME_THE_FILE)
     if isinstance(error, duckdb.OutOfMemoryException):
         return out_of_memory()
     return ModelspaceError(f"{path}: {first_line}")
@@ -403,7 +406,14 @@ def _resolve(path: Path) -> Path:
     if not path.exists():
         raise NotFoundError(f"there is no registry {path}", "create one: `ModelSpace.create()`")
     # DuckDB locks per process, not per connection, and would treat two names of one file as two files.
-    return path.resolve()
+    file = path.resolve()
+    # Neither is opened to ask: closing it again would release DuckDB's lock.
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", _NAME_THE_FILE)
+    for each in (path, file.with_name(f"{file.name}.wal")):
+        if special_kind(each):
+            raise DamagedError(absent(each), "move it away, and restore the registry from a copy")
+    return file
 
 
 def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
@@ -503,7 +513,9 @@ def _lock(path: Path, deadline: float) -> int:
     name, wait = f"{path}.lock", _FIRST_WAIT
     while True:
         try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = open_or_create(name)
+        except NotRegularError as error:
+            raise DamagedError(f"{name} can't be locked: {error.strerror}", "move it away") from None
         except OSError as error:
             raise ModelspaceError(
                 f"{path} can't be changed: {error.strerror} ({name})",

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from modelspace.errors import ModelspaceError, UsageError
+from modelspace.files import check_regular
 
 #: Rows per INSERT.
 _ROWS_AT_ONCE = 50_000
@@ -53,6 +54,10 @@ def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         UsageError: a column is missing.
         ModelspaceError: the file can't be read.
     """
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise ModelspaceError(f"{path} can't be read: {error.strerror}", "is it a Parquet file?") from None
     duck = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
     try:
         quoted = str(path).replace("'", "''")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from modelspace.errors import ModelspaceError, NotFoundError
+from modelspace.files import open_regular, read_text, special_kind
 from modelspace.names import did_you_mean
 from modelspace.sources.formats import other_format
 
@@ -63,7 +64,7 @@ def read(place: Path) -> Contents:
         raise _absent(file)
     try:
         size = file.stat().st_size
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             head = stream.read(64)
     except OSError as error:
         raise ModelspaceError(f"the weights file {file} can't be read: {error.strerror}") from error
@@ -105,6 +106,8 @@ def _indexed(place: Path) -> Path:
 
 
 def _absent(file: Path) -> NotFoundError:
+    if (kind := special_kind(file)) and not file.is_dir():
+        return NotFoundError(f"{file} is {kind}, not a file of weights", "name the file itself")
     if not file.is_dir():
         siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
         return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, siblings))
@@ -117,9 +120,9 @@ def _read_parts(index: Path, size: int) -> Contents:
     """The state dict whose tensors an index distributes over other files in its folder."""
     places = _placed(index, size)
     parts = list(dict.fromkeys(places.values()))
-    if absent := [part for part in parts if not (index.parent / part).is_file()]:
+    if missing := [part for part in parts if not (index.parent / part).is_file()]:
         raise NotFoundError(
-            f"{index} names {len(parts)} files, and {len(absent)} of them are missing: {_some(absent)}",
+            f"{index} names {len(parts)} files, and {len(missing)} of them are missing: {_some(missing)}",
             "fetch them into the folder of the index",
         )
     state: dict[str, Any] = {}
@@ -146,7 +149,7 @@ def _placed(index: Path, size: int) -> dict[str, str]:
     if size > _LARGEST_INDEX:
         raise ModelspaceError(f"{index} has {size:,} bytes, too many for the index of parts", hint)
     try:
-        places = json.loads(index.read_text("utf-8")).get("weight_map")
+        places = json.loads(read_text(index)).get("weight_map")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelspaceError(f"{index} can't be read as an index of parts: {line(error)}", hint) from error
     if not isinstance(places, dict) or not places or not all(isinstance(part, str) for part in places.values()):
@@ -211,9 +214,9 @@ def _storages(value: Any, depth: int = 0) -> list[torch.UntypedStorage]:
     if isinstance(value, torch.Tensor):
         plain = value.layout == torch.strided and value.device.type == "cpu"
         return [value.untyped_storage()] if plain else []
-    if isinstance(value, Mapping) and depth < 8:
+    if isinstance(value, Mapping) and depth < _DEEPEST:
         return [storage for inner in value.values() for storage in _storages(inner, depth + 1)]
-    if isinstance(value, list | tuple) and depth < 8:
+    if isinstance(value, list | tuple) and depth < _DEEPEST:
         return [storage for inner in value for storage in _storages(inner, depth + 1)]
     return []
 
@@ -283,9 +286,10 @@ def _unpickle(file: Path, mmap: bool) -> Any:
             warnings.simplefilter("ignore")  # torch's warnings about old formats; an unreadable file raises an error.
             if file.suffix == ".safetensors":
                 # torch.load would go by the suffix, which the content contradicts.
-                with file.open("rb") as stream:
-                    return torch.load(stream, map_location="cpu", weights_only=True)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+                with open_regular(file) as stream:
+                    value = torch.load(stream, map_location="cpu", weights_only=True)
+            else:
+                value = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         text = str(error)
         if "unsupported global" in text.lower() or "unsupported class" in text.lower():
@@ -297,6 +301,38 @@ def _unpickle(file: Path, mmap: bool) -> Any:
         raise ModelspaceError(
             f"{file} can't be read as weights: {line(error)}", "it may be damaged or truncated"
         ) from error
+    _check_paths(value, file)
+    return value
+
+
+#: How deep the containers of a checkpoint are looked into, here and in `modelspace.sources.checkpoints`.
+_DEEPEST = 8
+
+#: Largest number of entries, counted once for each path that leads to them, that need not be as many in the file.
+_MOST_PATHS = 1_000_000
+
+
+def _check_paths(value: Any, file: Path) -> None:
+    """Refuse containers that hold the same containers many times: a few bytes would be walked through for years."""
+    counted: dict[tuple[int, int], int] = {}
+    lengths: dict[int, int] = {}
+    n_entries = _count_paths(value, 0, counted, lengths)
+    if n_entries > max(_MOST_PATHS, 4 * sum(lengths.values())):
+        raise ModelspaceError(
+            f"{file} is refused: {n_entries:.0e} paths lead to its {sum(lengths.values()):,} entries",
+            "no training program writes such a file",
+        )
+
+
+def _count_paths(value: Any, depth: int, counted: dict[tuple[int, int], int], lengths: dict[int, int]) -> int:
+    """Number of entries in a container, once for each path to them; each container is looked at once per depth."""
+    key = id(value), depth
+    if key not in counted:
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        lengths[id(value)] = len(inner)
+        containers = (each for each in inner if isinstance(each, Mapping | list | tuple)) if depth < _DEEPEST else ()
+        counted[key] = len(inner) + sum(_count_paths(each, depth + 1, counted, lengths) for each in containers)
+    return counted[key]
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import read_text
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import broken_package, download_errors, line, package
 from modelspace.sources.processors import preprocessing_of
@@ -143,7 +144,7 @@ def _fetch(name: str, revision: str | None, config_only: bool) -> tuple[Path, st
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(read_text(file))
     except (OSError, ValueError) as error:
         raise ModelspaceError(f"{file} can't be read: {line(error)}", "download it again") from error
     if not isinstance(value, dict):

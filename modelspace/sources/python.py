@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import absent
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import LoadedWeights, load_weights
@@ -99,7 +100,7 @@ def _run_file(path: Path) -> ModuleType:
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
         if path.is_dir():
             raise UsageError(f"{path} is a folder, not a Python file", _FORM)
-        raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
+        raise NotFoundError(absent(path, f"there is no file {path}{folder}"), did_you_mean(path.name, neighbours))
     if path.suffix != ".py":
         raise UsageError(f"{path} is not a Python file: its name does not end in .py", _FORM)
     digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]

@@ -74,8 +74,13 @@ def _text(shape: Shape) -> str:
 
 def example(shape: Shape, preprocessing: Preprocessing, batch: int = 1) -> Tensor:
     """An input of fixed random values in 0..1, with `batch` images if the model takes any number."""
+    return torch.rand(sides(shape, preprocessing, batch), generator=_generator())
+
+
+def sides(shape: Shape, preprocessing: Preprocessing, batch: int = 1) -> list[int]:
+    """The shape of `example`."""
     fixed = shape[0] if shape else None
-    return torch.rand([int(side or 1) for side in _sides(preprocessing, fixed or batch)], generator=_generator())
+    return [int(side or 1) for side in _sides(preprocessing, fixed or batch)]
 
 
 def _generator() -> torch.Generator:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, DamagedError, NotFoundError
 from modelspace.evaluation.names import match
+from modelspace.files import open_regular
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import load_weights
@@ -159,7 +160,7 @@ def check_name(file: Path) -> str:
         DamagedError: they differ.
     """
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     suffix = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", os.fspath(file.name))

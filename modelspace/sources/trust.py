@@ -7,11 +7,13 @@ and the loading has no effect.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import open_regular, special_kind
 from modelspace.names import did_you_mean
 
 #: Largest file that is read. Its bytes are in memory together with the weights parsed from them.
@@ -27,31 +29,34 @@ class FileBytes:
     sha256: str
 
 
-def read_once(location: str, kind: str) -> FileBytes:
+def read_once(location: str, kind: str, largest: int = MAX_BYTES) -> FileBytes:
     """Read a whole file.
 
     Args:
         location: its path; a relative one is resolved against the current folder.
         kind: what it should be, for error messages: "an ONNX file".
+        largest: number of bytes that are read at most.
 
     Raises:
         NotFoundError: there is no such file; the hint has similar names.
         ModelspaceError: it can't be read, or is too large.
     """
     path = Path(location).expanduser()
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, not {kind}", "name the file in it")
+    if special := special_kind(path):
+        raise UsageError(f"{path} is {special}, not {kind}", f"name the file{' in it' if path.is_dir() else ' itself'}")
     if not path.is_file():
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
         neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        with open_regular(path) as stream:
+            # Not `read(largest + 1)`, which sets aside as much memory as it may read.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read() if size <= largest else b""
     except OSError as error:
         raise ModelspaceError(f"{path} can't be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ModelspaceError(f"{path} is larger than {MAX_BYTES >> 30} GB", "load it in Python and pass the module")
+    if size > largest:
+        raise ModelspaceError(f"{path} is larger than {largest >> 30} GB", "load it in Python and pass the module")
     if content.startswith(b"version https://git-lfs"):
         raise ModelspaceError(f"{path} is a Git LFS pointer, not {kind}", "run git lfs pull first")
     return FileBytes(path, content, hashlib.sha256(content).hexdigest())

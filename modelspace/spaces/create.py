@@ -103,7 +103,7 @@ def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | No
     transfer on data not used to choose it, and it retrieves models of the same task as well as gradient*input
     (docs/lab-book/evaluation.md). With too few images for it, gradient*input is the default.
     """
-    new = not path.is_file()
+    new = not path.exists()
     if not new:
         with Registry.open(path) as registry:
             new = not registry.spaces()

@@ -31,6 +31,7 @@ import numpy as np
 
 from modelspace import temporary
 from modelspace.errors import DamagedError, NotFoundError, UsageError
+from modelspace.files import read_regular
 from modelspace.home import INDEX_FILES
 from modelspace.spaces import hubness
 from modelspace.types import canonical_json
@@ -210,8 +211,8 @@ def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tu
     The file is read only once, so the bytes checked are the bytes used.
     """
     try:
-        manifest = json.loads((folder / f"{space_id}.json").read_bytes())
-        data = (folder / f"{space_id}.faiss").read_bytes()
+        manifest = json.loads(read_regular(folder / f"{space_id}.json"))
+        data = read_regular(folder / f"{space_id}.faiss")
     except OSError as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Status("missing", "the file does not exist")

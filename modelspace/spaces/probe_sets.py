@@ -122,7 +122,7 @@ def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
 
 def ensure_registry(path: Path) -> None:
     """Create an empty registry if there is none."""
-    if not path.is_file():
+    if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         Registry.create(path)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from modelspace.files import open_regular
 from modelspace.names import file_name
 from modelspace.probes.cache import DAMAGED, folder, store
 
@@ -63,7 +64,7 @@ class FeatureCache:
         width: int | None = None
         for file in sorted(self._folder.glob(f"*{_SUFFIX}")):
             try:
-                with np.load(file, allow_pickle=False) as stored:
+                with open_regular(file) as stream, np.load(stream, allow_pickle=False) as stored:
                     names, features = stored["images"], stored["features"]
             except DAMAGED:
                 continue  # damaged: computed again

@@ -13,7 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import open_regular, special_kind
 from modelspace.names import did_you_mean
+from modelspace.probes.decoding import FORMATS
 from modelspace.tasks.metrics import KINDS, Kind
 
 #: Suffixes of files that are taken for images.
@@ -102,6 +104,8 @@ def read(location: str | Path, kind: Kind | None = None, progress: Progress | No
         entries = _in_table(place)
         kind = kind or _kind(entries)
     else:
+        if special := special_kind(place):
+            raise UsageError(f"{location} is {special}", "give a folder of images, or a CSV or Parquet file")
         names = [other.name for other in place.parent.iterdir()] if place.parent.is_dir() else []
         raise NotFoundError(f"there is no data set {location}", did_you_mean(place.name, names))
     if not entries:
@@ -213,12 +217,14 @@ def _readable(
 def _hash_of_image(file: Path) -> str | None:
     """SHA-256 of a file, or None if it is not an image."""
     try:
-        content = file.read_bytes()
-        with Image.open(file) as image:
-            image.verify()
+        with open_regular(file) as stream:
+            digest = hashlib.file_digest(stream, "sha256")
+            stream.seek(0)
+            with Image.open(stream, formats=FORMATS) as image:
+                image.verify()
     except Exception:  # Pillow's decoders raise many kinds of errors on damaged files
         return None
-    return hashlib.sha256(content).hexdigest()
+    return digest.hexdigest()
 
 
 def _unique(entries: Sequence[_Entry], hashes: Sequence[str]) -> tuple[list[_Entry], list[str], list[str]]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import ModelspaceError, NotFoundError
+from modelspace.files import absent
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.results import PLANNED, Outcome
@@ -223,7 +224,7 @@ def _checked(entry: Entry, outcome: Outcome) -> Outcome:
         for file in _files(entry):
             if not file.is_file():
                 siblings = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
-                raise NotFoundError(f"there is no file {file}", did_you_mean(file.name, siblings))
+                raise NotFoundError(absent(file), did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
             _check_address(entry.model, entry.options.get("weights"))
     except ModelspaceError as error:

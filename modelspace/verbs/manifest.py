@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
+from modelspace.files import special_kind
 from modelspace.names import check_name, did_you_mean, near_matches
 from modelspace.sources import PreprocessingFlags, parse_uri
 from modelspace.sources.fields import FIELDS
@@ -109,8 +110,8 @@ def find(name: str | Path) -> Path:
         return path
     if str(name) in catalogs():
         return CATALOGS / f"{name}.toml"
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, not a manifest", "name the file, for example zoo.toml")
+    if kind := special_kind(path):
+        raise UsageError(f"{path} is {kind}, not a manifest", "name the file, for example zoo.toml")
     siblings = [other.name for other in path.parent.glob("*") if other.suffix in (".toml", ".csv")]
     available = f"catalogs that come with modelspace: {', '.join(catalogs())}"
     suggestion = did_you_mean(str(name), [*catalogs(), *siblings])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelspace import probes
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.files import absent
 from modelspace.home import REGISTRY
 from modelspace.names import check_name
 from modelspace.registry import ModelRow, ProbeRow, Registry, SpaceRow
@@ -82,7 +83,7 @@ def _registry_file(path: Path, other: Path) -> Path:
     """The file of the other registry, from its path or its folder."""
     file = other / REGISTRY if other.is_dir() else other
     if not file.is_file():
-        raise NotFoundError(f"there is no {REGISTRY} in {other}", "name the folder of the other registry")
+        raise NotFoundError(absent(file, f"there is no {REGISTRY} in {other}"), "name the folder of the other registry")
     if os.path.samefile(file, path):
         raise UsageError(f"{other} is this registry itself", "name the folder of another registry")
     return file

@@ -22,6 +22,7 @@ from typing import Any
 
 from modelspace import temporary
 from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, StorageError, UsageError
+from modelspace.files import NotRegularError, open_regular
 from modelspace.names import check_name, file_name
 from modelspace.probes import cache
 from modelspace.registry import Registry, SpaceRow
@@ -177,7 +178,7 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
         BusyError: another process was still writing the registry after `timeout` seconds.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
             # Nothing is compressed, so a small file can't fill the memory.
             if sum(entry.file_size for entry in archive.infolist()) > file.stat().st_size:
                 raise ValueError("its sizes are wrong")
@@ -204,6 +205,7 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
         UsageError,
     ) as error:
         detail = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        detail = str(error.strerror) if isinstance(error, NotRegularError) else detail
         raise DamagedError(f"{file} is not a saved pass ({detail})", _REMOVE) from None
     with Registry.open(registry, timeout=timeout) as connection:
         _check(pending, connection)

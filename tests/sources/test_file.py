@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from modelspace.errors import EmbeddingError, ModelspaceError, NotFoundError, Us
 from modelspace.sources import file as file_source
 from modelspace.sources.base import LoadedModel, flags_of
 from modelspace.sources.torchscript import ScriptNet
+from modelspace.sources.trust import read_once
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
@@ -408,3 +412,22 @@ def test_in_place_changes_of_a_view_are_followed_in_an_exported_program(tmp_path
     for kind in ("export", "trace"):
         loaded = load(write(model, kind, tmp_path / kind))
         assert_same_maps(maps(loaded.module, x), expected)
+
+
+def test_a_file_is_read_in_no_more_memory_than_it_has_bytes(tmp_path):
+    (tmp_path / "net.pt2").write_bytes(b"no program")
+    code = """
+        import resource, sys
+        from modelspace.sources.trust import read_once
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        print(read_once(sys.argv[1], "a program").content)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "net.pt2")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "b'no program'"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "net.onnx").open("wb") as out:
+        out.truncate((2 << 30) + 1)
+    with pytest.raises(ModelspaceError, match=r"net\.onnx is larger than 2 GB"):
+        read_once(str(tmp_path / "net.onnx"), "an ONNX file", 2 << 30)

@@ -281,3 +281,21 @@ def test_a_module_that_refuses_its_weights_is_reported(tmp_path):
     assert refused(tmp_path / "w", Picky(2, 2)).message.endswith(
         "can't be loaded into Picky: ValueError: I only take my own"
     )
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_containers_that_hold_each_other_over_and_over_are_refused_at_once(tmp_path, kind):
+    inner = torch.zeros(2)
+    for _ in range(8):
+        inner = {str(i): inner for i in range(100)} if kind == "dict" else [inner] * 100
+    torch.save({"model": inner}, tmp_path / "w.pt")
+    assert (tmp_path / "w.pt").stat().st_size < 20_000
+    assert "is refused: 1e+16 paths lead to its 801 entries" in refused(tmp_path / "w.pt").message
+
+
+def test_a_container_that_is_shared_a_few_times_is_fine(trained, tmp_path):
+    history = {"loss": [float(i) for i in range(1000)]}
+    torch.save({"model": trained.state_dict(), "epochs": [history] * 100, "last": history}, tmp_path / "w.pt")
+    module = net()
+    load_weights(module, str(tmp_path / "w.pt"))
+    assert equal(module, trained)

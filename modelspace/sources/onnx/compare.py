@@ -6,6 +6,7 @@ which identifies the first wrong node even if the difference becomes large only 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ TOLERANCE = 1e-4
 
 #: Likewise for a single node that is run on the reference's inputs.
 NODE_TOLERANCE = 1e-3
+
+#: Elements of an output that are compared at a time.
+_PIECE = 1 << 20
 
 #: Operators that round: their results are not compared, since a rounded value that falls to the other side is no error.
 ROUNDING = {
@@ -89,12 +93,15 @@ def relative(value: Tensor, expected: np.ndarray) -> float:
     got = value.detach().cpu().numpy()
     if got.shape != expected.shape:
         return float("inf")
-    wide, reference = got.astype(np.float64), expected.astype(np.float64)
-    if not np.array_equal(np.isfinite(wide), np.isfinite(reference)):
-        return float("inf")
-    finite = np.isfinite(reference)
-    length = float(np.linalg.norm(reference[finite]))
-    difference = float(np.linalg.norm(wide[finite] - reference[finite]))
+    length = difference = 0.0
+    # In pieces, since copies in float64 of a large output would take many times its memory.
+    for start in range(0, expected.size, _PIECE):
+        wide, reference = (array.reshape(-1)[start : start + _PIECE].astype(np.float64) for array in (got, expected))
+        finite = np.isfinite(reference)
+        if not np.array_equal(np.isfinite(wide), finite):
+            return float("inf")
+        length = math.hypot(length, float(np.linalg.norm(reference[finite])))
+        difference = math.hypot(difference, float(np.linalg.norm(wide[finite] - reference[finite])))
     return difference / length if length > 0 else difference
 
 

@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from onnx import external_data_helper, numpy_helper
 from torch import Tensor, nn
 
 from modelspace.errors import ModelspaceError, UsageError
+from modelspace.files import absent, read_regular
 from modelspace.names import did_you_mean
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe, merge_preprocessing
@@ -35,9 +36,10 @@ from modelspace.sources.formats import other_format
 from modelspace.sources.onnx.compare import compare, is_quantised
 from modelspace.sources.onnx.fold import as_constant, folded
 from modelspace.sources.onnx.fusion import fuse_gelu
+from modelspace.sources.onnx.limits import LARGEST_RESULT, LARGEST_TOTAL, Limited, check_size, constant_limit
 from modelspace.sources.onnx.nodes import DOMAINS
 from modelspace.sources.onnx.operators import DTYPES, OPERATORS, Node, Unsupported
-from modelspace.sources.recorded import check_shape, example, input_size
+from modelspace.sources.recorded import check_shape, example, input_size, sides
 from modelspace.sources.trust import FileBytes, read_once
 from modelspace.types import Preprocessing
 
@@ -173,6 +175,10 @@ def unsupported(node: Node, detail: str) -> ModelspaceError:
     )
 
 
+#: Protocol buffers have at most 2 GB; larger models keep their weights in other files.
+_LARGEST = 2 << 30
+
+
 def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedModel:
     """Load an ONNX file.
 
@@ -189,10 +195,10 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
             f"onnx {onnx.__version__} reads external data unsafely (CVE-2026-27489, CVE-2026-34445)",
             "pip install 'modelspace[onnx]' installs a safe version",
         )
-    file = read_once(path, "an ONNX file")
+    file = read_once(path, "an ONNX file", _LARGEST)
     model = _parse(file)
     metadata = _metadata(model, file.path)
-    graph = _Graph(model, file.path)
+    graph = _Graph(model, file.path, len(file.content))
     texts = {key: metadata.pop(key, None) for key in TEXTS}
     defaults = PreprocessingFlags.parse(**metadata).stated()
     if graph.channels_last:
@@ -220,9 +226,11 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
 
 def _try(net: OnnxNet, graph: _Graph, preprocessing: Preprocessing) -> None:
     """Run the model once, so that unsupported nodes are reported when it is loaded."""
+    shape = sides(graph.shape, preprocessing)
+    check_size(shape, 4 * math.prod(shape), LARGEST_RESULT)
     x = example(graph.shape, preprocessing)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Limited(LARGEST_RESULT, LARGEST_TOTAL):
             net(x)
     except ModelspaceError:
         raise
@@ -280,8 +288,50 @@ def _parse(file: FileBytes) -> onnx.ModelProto:
         text = (str(error).strip().splitlines() or [""])[0]
         raise ModelspaceError(f"{file.path} is not a valid ONNX model: {text[:200]}", "export it again") from error
     if model.functions:
+        _check_functions(model, file.path)
         model = onnx.inliner.inline_local_functions(model)
     return model
+
+
+#: Most nodes of a graph, once the calls of functions are replaced by their nodes.
+_MOST_NODES = 200_000
+
+Key = tuple[str, str, str]
+
+
+def _check_functions(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse functions that call functions that call functions: a few lines would become more nodes than fit."""
+    functions = {(each.domain, each.name, each.overload): each for each in model.functions}
+    sizes: dict[Key, int] = {}
+    for start in functions:
+        pending = [start]
+        while pending:
+            key = pending[-1]
+            calls = [call for call in _calls(functions[key].node) if call in functions]
+            if missing := [call for call in calls if call not in sizes]:
+                if missing[0] in pending:
+                    raise ModelspaceError(
+                        f"{path} is refused: the function {missing[0][1]} calls itself", "export it again"
+                    )
+                pending.append(missing[0])
+                continue
+            sizes[key] = len(functions[key].node) + sum(sizes[call] for call in calls)
+            pending.pop()
+    n_nodes = len(model.graph.node) + sum(sizes.get(call, 0) for call in _calls(model.graph.node))
+    if n_nodes > _MOST_NODES:
+        raise ModelspaceError(
+            f"{path} is refused: its functions stand for {n_nodes:,} nodes, more than {_MOST_NODES:,}",
+            "export it again",
+        )
+
+
+def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[Key]:
+    """What may be calls of functions: domain, name and overload of all nodes, including those of subgraphs."""
+    for node in nodes:
+        yield node.domain, node.op_type, node.overload
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _calls(inner.node)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -300,12 +350,23 @@ def _is_external(model: onnx.ModelProto) -> bool:
     return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph))
 
 
+def _type_name(number: int) -> str:
+    known: dict[int, str] = {value: name for name, value in onnx.TensorProto.DataType.items()}
+    return known.get(number, f"number {number}")
+
+
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     """Refuse a constant whose size doesn't match its shape, or whose data is outside the file's folder."""
     name = tensor.name or "a constant"
     if tensor.data_type not in DTYPES and tensor.data_type != onnx.TensorProto.STRING:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        kind = _type_name(tensor.data_type)
         raise ModelspaceError(f"{path}: {name} is of type {kind}, which has no gradient here", "export it in float32")
+    # numpy has no more axes; and a huge axis next to an empty one is no array of numpy either.
+    if len(tensor.dims) > _MOST_AXES or any(side < 0 for side in tensor.dims) or _span(tensor.dims) >= 1 << 60:
+        raise ModelspaceError(
+            f"{path} is refused: {name} has the impossible shape {[*tensor.dims[:4]]}{_more(tensor.dims[4:])}",
+            "download it again",
+        )
     size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -333,18 +394,38 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
             )
 
 
+#: Axes that a tensor can have.
+_MOST_AXES = 64
+
+
+def _span(dims: Sequence[int]) -> int:
+    """Number of elements, where empty axes count as one."""
+    return math.prod(side or 1 for side in dims)
+
+
+def _more(dims: Sequence[int]) -> str:
+    return f" and {len(dims)} more axes" if dims else ""
+
+
 def _inside(path: Path, location: str, name: str) -> Path:
     """The file with a tensor's data. It must be in the model's folder, after resolving links and dots."""
     folder = path.resolve().parent
     data = folder / location
-    if not location or Path(location).is_absolute() or not data.resolve().is_relative_to(folder):
+    try:
+        is_inside = bool(location) and not Path(location).is_absolute() and data.resolve().is_relative_to(folder)
+        is_file = data.is_file() and not data.is_symlink()
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a name that no file can have
+        is_inside = is_file = False
+    if not is_inside:
         raise ModelspaceError(
-            f"{path} is refused: {name} is in {location or 'no file'!r}, outside the model's folder",
+            f"{path} is refused: {name} is in {location[:200] or 'no file'!r}, outside the model's folder",
             "export it again with the data file next to the model",
         )
-    if data.is_symlink() or not data.is_file():
+    if not is_file:
+        message = f"{path} needs the file {location} next to it"
         raise ModelspaceError(
-            f"{path} needs the file {location} next to it", "download it too, or export to a single file"
+            message if data.is_symlink() else absent(data, message),
+            "download it too, or export to a single file",
         )
     return data
 
@@ -388,8 +469,9 @@ class _Graph:
         external: tags with the hashes of external data files.
     """
 
-    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
+    def __init__(self, model: onnx.ModelProto, path: Path, n_bytes: int) -> None:
         self._path = path
+        self._n_bytes = n_bytes
         self._versions = {entry.domain: entry.version for entry in model.opset_import}
         version = next((self._versions[domain] for domain in DOMAINS if domain in self._versions), 0)
         self._nodes = fuse_gelu(list(model.graph.node), model.graph)
@@ -418,7 +500,7 @@ class _Graph:
             )
         kind = inputs[0].type.tensor_type
         if kind.elem_type not in (1, 11):
-            name = onnx.TensorProto.DataType.Name(kind.elem_type)
+            name = _type_name(kind.elem_type)
             raise ModelspaceError(
                 f"{path} takes an input of type {name}, and gradients need float32", "export it with a float32 input"
             )
@@ -449,12 +531,15 @@ class _Graph:
                 location = next(entry.value for entry in tensor.external_data if entry.key == "location")
                 data = _inside(self._path, location, tensor.name)
                 if location not in files:
-                    files[location] = hashlib.sha256(data.read_bytes()).hexdigest()
+                    files[location] = hashlib.sha256(read_regular(data)).hexdigest()
                 external_data_helper.load_external_data_for_tensor(tensor, str(self._path.resolve().parent))
             self._constants[tensor.name] = _weight(tensor)
         if files:
             self.external["data_sha256"] = ",".join(files.values())
-        self._nodes = folded(self._nodes, self._constants, self._read, _constant, _weight)
+        n_bytes = self._n_bytes + sum(value.nbytes for value in self._constants.values())
+        limit = constant_limit(n_bytes)
+        with Limited(limit, 2 * limit):
+            self._nodes = folded(self._nodes, self._constants, self._read, _constant, _weight)
         if undecided := [node.name or node.output[0] for node in self._nodes if node.op_type == "If"]:
             raise ModelspaceError(
                 f"{self._path} decides by the image what it computes: "

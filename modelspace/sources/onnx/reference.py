@@ -39,6 +39,12 @@ TIME_LIMIT = 30.0
 #: Largest input, in elements, of operators that loop over every element in Python.
 LOOPED = {"GridSample": 50_000}
 
+#: Largest window, in places, of operators that loop over it in Python.
+MOST_PLACES = 100_000
+
+#: Bytes of results after which no further node is begun.
+MOST_BYTES = 4 << 30
+
 Array = np.ndarray
 
 
@@ -50,19 +56,38 @@ def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
     """The reference of a model, which raises `TooCostly` before a node that begins after the time limit."""
     reference = ReferenceEvaluator(model, new_ops=OPERATORS)
     deadline = time.monotonic() + TIME_LIMIT
+    budget = _Budget()
     for node in reference.rt_nodes_:
-        node.run = _bounded(node, node.run, deadline)
+        node.run = _bounded(node, node.run, deadline, budget)
     return reference
 
 
-def _bounded(node: OpRun, run: Any, deadline: float) -> Any:
+class _Budget:
+    """Bytes of all results of a run, none of which the reference frees before its end."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
+def _bounded(node: OpRun, run: Any, deadline: float, budget: _Budget) -> Any:
+    is_large = _window(node.onnx_node) > MOST_PLACES
+
     def bounded(*inputs: Any, **options: Any) -> Any:
         size = max((value.size for value in inputs if isinstance(value, np.ndarray)), default=0)
-        if time.monotonic() > deadline or size > LOOPED.get(node.onnx_node.op_type, math.inf):
+        is_slow = is_large or size > LOOPED.get(node.onnx_node.op_type, math.inf)
+        if is_slow or time.monotonic() > deadline or budget.used > MOST_BYTES:
             raise TooCostly(node.onnx_node.op_type)
-        return run(*inputs, **options)
+        results = run(*inputs, **options)
+        budget.used += sum(value.nbytes for value in results if isinstance(value, np.ndarray))
+        return results
 
     return bounded
+
+
+def _window(node: onnx.NodeProto) -> int:
+    """Number of places of a window, which some operators loop over in Python."""
+    sides = next((entry.ints for entry in node.attribute if entry.name == "kernel_shape"), ())
+    return math.prod(abs(side) for side in sides)
 
 
 def is_disputed(node: Node) -> bool:
