@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, NotFoundError, UsageError
+from modelspace.errors import BusyError, NotFoundError, StorageError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
@@ -1243,6 +1243,9 @@ class ModelSpace:
             coordinates: first recompute affinities and vectors from the stored maps.
             compact: first rewrite the registry without the unused space that removed and changed rows left in its file.
             progress: called with (models done, total models) for each space.
+
+        Raises:
+            StorageError: an index file can't be written. Everything before that is done, and queries work without it.
         """
         from modelspace.spaces import index
 
@@ -1256,19 +1259,49 @@ class ModelSpace:
 
             compaction.compact(self.path)
         index.remove(self.home / INDEX, set())
-        self._refresh_index()
+        self._renew_index("the vectors are recomputed, but " if coordinates else "")
         return self.spaces()
 
-    def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Check]:
+    def verify(
+        self,
+        *,
+        deep: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        on_check: Callable[[Check], None] | None = None,
+    ) -> Records[Check]:
         """Check the consistency of the registry and its index.
 
         Args:
             deep: recompute the affinities of all pairs from the stored maps, not just a sample.
             progress: called with (models done, total models).
+            on_check: called with each check as soon as it is finished.
         """
         from modelspace.verbs.verify import verify
 
-        return Records(verify(self.home, deep=deep, progress=progress), Check)
+        return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def _renew_index(self, so_far: str) -> None:
+        """Write all index files.
+
+        Args:
+            so_far: what was done before, as the first part of an error's sentence.
+
+        Raises:
+            StorageError: one can't be written.
+        """
+        from modelspace.spaces.neighbours import load_index
+
+        with Registry.open(self.path) as registry:
+            rows = registry.spaces()
+            for done, row in enumerate(rows):
+                try:
+                    load_index(registry, row, renew=True)
+                except OSError as error:
+                    names = ", ".join(other.spec.name for other in rows[done:])
+                    raise StorageError(
+                        f"{so_far}the index files of {names} were not written: {self.home / INDEX}: {error.strerror}",
+                        "queries work without them, more slowly; make that folder writable, then `space.rebuild()`",
+                    ) from None
 
     def _refresh_index(self) -> None:
         """Write the index files that are missing or stale, and remove those of deleted spaces."""

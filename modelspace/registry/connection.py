@@ -22,6 +22,7 @@ from pathlib import Path
 import duckdb
 
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
+from modelspace.registry.interrupts import deferred
 
 try:
     import fcntl
@@ -59,6 +60,20 @@ _open_files_lock = threading.Lock()
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 
 
+@dataclass
+class Changes:
+    """What this process has changed in registries.
+
+    Attributes:
+        committed: number of transactions.
+    """
+
+    committed: int = 0
+
+
+changes = Changes()
+
+
 class Connection:
     """A DuckDB connection to a registry, and the locks that go with it.
 
@@ -88,11 +103,13 @@ class Connection:
             return
         self._closed = True
         try:
-            if self.write:
-                # Committed changes are safe in the log, but reading is faster without one.
-                with suppress(duckdb.Error):
-                    self.duck.execute("CHECKPOINT")
-            self.duck.close()
+            try:
+                if self.write:
+                    # Committed changes are safe in the log, but reading is faster without one.
+                    with suppress(duckdb.Error), deferred():
+                        self.duck.execute("CHECKPOINT")
+            finally:
+                self.duck.close()
         finally:
             _leave(self.path, write=self.write)
             if self._lock is not None:

@@ -17,7 +17,8 @@ import numpy as np
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import outcomes, schema
-from modelspace.registry.connection import Connection, flush, open_reading, open_writing, remove, translated
+from modelspace.registry.connection import Connection, changes, flush, open_reading, open_writing, remove, translated
+from modelspace.registry.interrupts import deferred
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
@@ -146,7 +147,9 @@ class Registry(Reader):
         self._in_transaction = True
         try:
             yield
-            self.execute("COMMIT")
+            with deferred():
+                self.execute("COMMIT")
+                changes.committed += 1
         except BaseException:
             with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")
