@@ -239,9 +239,9 @@ class ModelSpace:
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
             float32: run the model in float32, including its half-precision parts.
             stochastic: number of passes to average, for a model with a random forward pass.
-            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer. All of a
-                space's models are compared image by image, so a model can't be stored with fewer images than the
-                others.
+            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer; and stop
+                Python code that does not end, half a minute after that. All of a space's models are compared image by
+                image, so a model can't be stored with fewer images than the others.
             progress: called with (images done, total images).
             on_note: called with a remark that can't wait for the result: after the first batch, the expected time of a
                 pass that takes more than half a minute.
