@@ -35,6 +35,7 @@ from modelspace.results import (
     Prospects,
     PublishedInfo,
     Records,
+    Reembedding,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -1279,6 +1280,41 @@ class ModelSpace:
         from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def reembed(
+        self,
+        name: str,
+        *,
+        module: Any = None,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reembedding:
+        """Run a registered model once more, and say how far its maps, kernels and affinities are from the stored ones.
+
+        It is loaded from its address with the same weights, layer, preprocessing and options. Nothing is changed. On
+        the machine that stored it, with the same versions and batch size, the result is the same bits.
+
+        Args:
+            name: of the model.
+            module: the module itself, for a model that was added as a module in memory.
+            weights: where its weights are now, if they were moved.
+            device: as in `add`.
+            batch_size: as in `add`.
+            progress: called with (images done, total images).
+
+        Raises:
+            NotFoundError: there is no such model, or it was a module in memory and `module` is missing.
+            ConflictError: the weights differ from those that were registered.
+            ModelspaceError: the model can't be loaded or run.
+        """
+        from modelspace.verbs.reembed import reembed
+
+        file = str(weights) if weights is not None else None
+        return reembed(
+            self.path, name, module=module, weights=file, device=device, batch_size=batch_size, progress=progress
+        )
 
     def _renew_index(self, so_far: str) -> None:
         """Write all index files.
