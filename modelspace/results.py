@@ -470,6 +470,43 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Reembedded:
+    """How far a fresh pass of a model is from what is stored, in one space.
+
+    Attributes:
+        space: name of the space.
+        same_bits: whether the maps or the kernel are equal bit for bit; None in a blend, which stores none.
+        largest: largest distance, over the probe images, of a fresh map or row of the kernel from the stored one, both
+            of unit norm; None in a blend.
+        mean: their mean.
+        n_affinities: number of other models in the space.
+        largest_affinity: largest difference of an affinity with one of them.
+        mean_affinity: their mean.
+    """
+
+    space: str
+    same_bits: bool | None
+    largest: float | None
+    mean: float | None
+    n_affinities: int
+    largest_affinity: float
+    mean_affinity: float
+
+
+class Reembedding(Records[Reembedded]):
+    """A fresh pass of a model against what is stored, space by space.
+
+    Attributes:
+        name: of the model.
+        notes: for the user.
+    """
+
+    def __init__(self, records: Sequence[Reembedded], name: str, notes: Sequence[str] = ()) -> None:
+        super().__init__(records, Reembedded)
+        self.name, self.notes = name, tuple(notes)
+
+
+@dataclass(frozen=True)
 class AffinityMatrix:
     """Affinities of all pairs of models in a space.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, NotFoundError, UsageError
+from modelspace.errors import BusyError, NotFoundError, StorageError, UsageError
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
@@ -35,6 +35,7 @@ from modelspace.results import (
     Prospects,
     PublishedInfo,
     Records,
+    Reembedding,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -239,9 +240,9 @@ class ModelSpace:
             trust_code: SHA-256 of the one file whose code may run, for a "file:" address.
             float32: run the model in float32, including its half-precision parts.
             stochastic: number of passes to average, for a model with a random forward pass.
-            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer. All of a
-                space's models are compared image by image, so a model can't be stored with fewer images than the
-                others.
+            max_seconds: stop after the first batch, with an error, if the pass is expected to take longer; and stop
+                Python code that does not end, half a minute after that. All of a space's models are compared image by
+                image, so a model can't be stored with fewer images than the others.
             progress: called with (images done, total images).
             on_note: called with a remark that can't wait for the result: after the first batch, the expected time of a
                 pass that takes more than half a minute.
@@ -1243,6 +1244,9 @@ class ModelSpace:
             coordinates: first recompute affinities and vectors from the stored maps.
             compact: first rewrite the registry without the unused space that removed and changed rows left in its file.
             progress: called with (models done, total models) for each space.
+
+        Raises:
+            StorageError: an index file can't be written. Everything before that is done, and queries work without it.
         """
         from modelspace.spaces import index
 
@@ -1256,19 +1260,84 @@ class ModelSpace:
 
             compaction.compact(self.path)
         index.remove(self.home / INDEX, set())
-        self._refresh_index()
+        self._renew_index("the vectors are recomputed, but " if coordinates else "")
         return self.spaces()
 
-    def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Check]:
+    def verify(
+        self,
+        *,
+        deep: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        on_check: Callable[[Check], None] | None = None,
+    ) -> Records[Check]:
         """Check the consistency of the registry and its index.
 
         Args:
             deep: recompute the affinities of all pairs from the stored maps, not just a sample.
             progress: called with (models done, total models).
+            on_check: called with each check as soon as it is finished.
         """
         from modelspace.verbs.verify import verify
 
-        return Records(verify(self.home, deep=deep, progress=progress), Check)
+        return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def reembed(
+        self,
+        name: str,
+        *,
+        module: Any = None,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reembedding:
+        """Run a registered model once more, and say how far its maps, kernels and affinities are from the stored ones.
+
+        It is loaded from its address with the same weights, layer, preprocessing and options. Nothing is changed. On
+        the machine that stored it, with the same versions and batch size, the result is the same bits.
+
+        Args:
+            name: of the model.
+            module: the module itself, for a model that was added as a module in memory.
+            weights: where its weights are now, if they were moved.
+            device: as in `add`.
+            batch_size: as in `add`.
+            progress: called with (images done, total images).
+
+        Raises:
+            NotFoundError: there is no such model, or it was a module in memory and `module` is missing.
+            ConflictError: the weights differ from those that were registered.
+            ModelspaceError: the model can't be loaded or run.
+        """
+        from modelspace.verbs.reembed import reembed
+
+        file = str(weights) if weights is not None else None
+        return reembed(
+            self.path, name, module=module, weights=file, device=device, batch_size=batch_size, progress=progress
+        )
+
+    def _renew_index(self, so_far: str) -> None:
+        """Write all index files.
+
+        Args:
+            so_far: what was done before, as the first part of an error's sentence.
+
+        Raises:
+            StorageError: one can't be written.
+        """
+        from modelspace.spaces.neighbours import load_index
+
+        with Registry.open(self.path) as registry:
+            rows = registry.spaces()
+            for done, row in enumerate(rows):
+                try:
+                    load_index(registry, row, renew=True)
+                except OSError as error:
+                    names = ", ".join(other.spec.name for other in rows[done:])
+                    raise StorageError(
+                        f"{so_far}the index files of {names} were not written: {self.home / INDEX}: {error.strerror}",
+                        "queries work without them, more slowly; make that folder writable, then `space.rebuild()`",
+                    ) from None
 
     def _refresh_index(self) -> None:
         """Write the index files that are missing or stale, and remove those of deleted spaces."""

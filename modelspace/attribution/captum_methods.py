@@ -7,10 +7,13 @@ batched. The noise is the same for every image and model: each time it is drawn 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 from torch import Tensor
+
+from modelspace.attribution.memory import is_out_of_memory
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -28,11 +31,27 @@ def integrated_gradients(forward: Forward, x: Tensor, n_steps: int, baseline: fl
         (B, C, H, W)
     """
     method = IntegratedGradients(forward)
-    maps = [
-        method.attribute(_leaf(image), baselines=baseline, n_steps=n_steps, method="gausslegendre")
-        for image in torch.split(x, 1)
-    ]
+
+    def attribute(image: Tensor, at_once: int | None) -> Tensor:
+        maps: Tensor = method.attribute(
+            _leaf(image), baselines=baseline, n_steps=n_steps, method="gausslegendre", internal_batch_size=at_once
+        )
+        return maps
+
+    maps = [_in_memory(partial(attribute, image), n_steps) for image in torch.split(x, 1)]
     return torch.cat(maps).detach().to(x.dtype)
+
+
+def _in_memory(attribute: Callable[[int | None], Tensor], n_steps: int) -> Tensor:
+    """Run a method with all its steps at once (None) or, whenever memory runs out, with half as many."""
+    at_once: int | None = None
+    while True:
+        try:
+            return attribute(at_once)
+        except Exception as error:
+            if at_once == 1 or not is_out_of_memory(error):
+                raise
+        at_once = ((at_once or n_steps) + 1) // 2
 
 
 def noise_tunnel(forward: Forward, x: Tensor, base: str, n_samples: int, noise: float, seed: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from modelspace.attribution import METHODS, Value, method_parameters
 from modelspace.attribution.graph import Graph, Node, align_batch_norm, kinds_below
+from modelspace.attribution.memory import is_out_of_memory
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
 from modelspace.attribution.state import frozen, is_frozen
 from modelspace.attribution.views import VisibleInPlace
@@ -30,6 +31,9 @@ Tap = Callable[[Tensor], Tensor]
 #: ΣT counts as constant if its gradient is below this many rounding units of the gradient of a sum with random signs.
 #: In 15 timm architectures a constant ΣT had up to 3 units of noise, a usable gradient 7 million or more (float32).
 _CONSTANT_ROUNDINGS = 1000.0
+
+#: What the code of a model may raise: it may also try to end the program, or a generator.
+CODE_FAILURES = (Exception, SystemExit, GeneratorExit)
 
 #: Names, in messages, of what is checked besides the maps.
 _OUTPUT = "the encoder output"
@@ -150,10 +154,22 @@ def explain(
     return {request: maps[request] for request in requests}, output
 
 
-def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
+Run = Callable[[Callable[[Tensor, int], Tensor], Tensor], list[Tensor]]
+
+
+def _at_once(function: Callable[[Tensor, int], Tensor], x: Tensor) -> list[Tensor]:
+    return [function(x, 0)]
+
+
+def mean_output(tap: Tap, batches: Iterable[Tensor], run: Run = _at_once) -> Tensor:
     """Mean of T over images, and also over positions if T is (B, C, H, W): the centred energy subtracts it.
 
     Costs a forward pass per batch.
+
+    Args:
+        tap: as for `attribute`.
+        batches: of all images.
+        run: runs a function of (part of the batch, index of its first image) on a batch, in parts if need be.
 
     Returns:
         (1, C, 1, 1) or (1, ...), on the device of T.
@@ -161,16 +177,19 @@ def mean_output(tap: Tap, batches: Iterable[Tensor]) -> Tensor:
     total: Tensor | None = None
     n_images = 0
     for x in batches:
-        with ready(tap, x) as source:
-            output = encoder_output(tap, source, graphical=False).detach()
-        output = output.mean(dim=(2, 3), keepdim=True) if output.dim() == 4 else output
-        summed = (
-            output.double().sum(dim=0, keepdim=True) if output.device.type != "mps" else output.sum(0, keepdim=True)
-        )
-        total = summed if total is None else total + summed
-        n_images += len(output)
+        for summed in run(lambda part, _: _summed_output(tap, part), x):
+            total = summed if total is None else total + summed
+        n_images += len(x)
     assert total is not None
     return total / n_images
+
+
+def _summed_output(tap: Tap, x: Tensor) -> Tensor:
+    """What `mean_output` averages, summed over the images of one batch, (1, C, 1, 1) or (1, ...)."""
+    with ready(tap, x) as source:
+        output = encoder_output(tap, source, graphical=False).detach()
+    output = output.mean(dim=(2, 3), keepdim=True) if output.dim() == 4 else output
+    return output.double().sum(dim=0, keepdim=True) if output.device.type != "mps" else output.sum(0, keepdim=True)
 
 
 def _seed(output: Tensor, request: MapRequest, centres: Mapping[int, Tensor]) -> Tensor:
@@ -265,14 +284,21 @@ def ready(tap: Tap, x: Tensor) -> Iterator[Tensor]:
         yield (x.clone() if x.is_inference() else x).detach().requires_grad_(True)
 
 
+def as_exception(error: BaseException) -> Exception:
+    """What model code raised, as an exception that ends no program."""
+    return error if isinstance(error, Exception) else RuntimeError(f"it raises {type(error).__name__}")
+
+
 @contextmanager
 def explained(x: Tensor) -> Iterator[None]:
     """Turn an error in a model's forward pass on `x` into an EmbeddingError of one sentence, unless memory ran out."""
     try:
         yield
-    except (ModelspaceError, torch.OutOfMemoryError):
+    except ModelspaceError:
         raise
-    except Exception as error:
+    except CODE_FAILURES as error:
+        if is_out_of_memory(error):
+            raise
         raise EmbeddingError(
             f"the forward pass fails on an input of {tuple(x.shape)} {_type_name(x)}: {_first_line(error)}",
             "check the input size, channels and layout; values 0..255 come as floats, since bytes have no gradient",
@@ -371,9 +397,9 @@ def _captum_maps(tap: Tap, x: Tensor, requests: Sequence[MapRequest]) -> dict[Ma
     for request in requests:
         try:
             maps[request] = captum_methods.COMPUTE[request.method](forward, x, **dict(request.parameters))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise EmbeddingError(
                 f"{request.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
             ) from error
@@ -447,9 +473,11 @@ def backward(
             "epsilon_lrp can't look into checkpointed blocks, which are recomputed during the backward pass",
             opaque_hint(["Checkpoint"]) or "",
         ) from error
-    except torch.OutOfMemoryError:
+    except ModelspaceError:
         raise
-    except RuntimeError as error:
+    except CODE_FAILURES as error:
+        if is_out_of_memory(error):
+            raise
         opaque = sorted({node.name() for node in graph.inputs if opaque_hint([node.name()]) is not None})
         description = f"opaque node {', '.join(opaque)}" if opaque else _first_line(error)
         hint = opaque_hint(opaque) or "choose another `layer=`, or fix the model's forward pass"
@@ -524,6 +552,6 @@ def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+def _first_line(error: BaseException) -> str:
+    lines = str(as_exception(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelspace.attribution.tensors import Contents, contents
+from modelspace.attribution.tensors import Contents, checksums, contents
 from modelspace.errors import EmbeddingError
 
 _FROZEN: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+#: Parameters of more bytes are not copied: memory for the model twice may be missing.
+COPIED = 2**31
 
 #: Dictionaries of a module that are restored entry by entry, since other objects hold the dictionary itself.
 _TABLES = (
@@ -33,21 +36,27 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[nn.Module]:
+def frozen(module: nn.Module, *, copied: bool = False) -> Iterator[nn.Module]:
     """Put `module` into eval mode with requires_grad off, and restore it at the end, even after an error.
 
     Restored: train/eval flags of every submodule, requires_grad and .grad of parameters, contents of buffers and of
     tensors held as plain attributes, attributes that the forward pass set, and hooks. A block inside another block of
     the same module, or of a module that contains it, does nothing.
 
+    Args:
+        module: the module.
+        copied: copy the parameters too, up to `COPIED` bytes, so that what a forward pass writes into them is restored.
+
     Raises:
-        EmbeddingError: the block wrote into a parameter. Parameters are not copied, so it can't be restored.
+        EmbeddingError: the block wrote into a parameter, also past autograd (`parameter.data`).
     """
     if module in _FROZEN:
         yield module
         return
     states = [_Module(name, part) for name, part in module.named_modules()]
-    parameters = [_Parameter(name, parameter) for name, parameter in module.named_parameters()]
+    named = list(module.named_parameters())
+    copied = copied and sum(parameter.numel() * parameter.element_size() for _, parameter in named) <= COPIED
+    parameters = [_Parameter(name, parameter, copied) for name, parameter in named]
     parts = list(module.modules())
     _FROZEN.update(parts)
     try:
@@ -65,10 +74,12 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
             state.restore()
         for parameter in parameters:
             parameter.restore()
-    if overwritten := [parameter.name for parameter in parameters if parameter.written()]:
+    if overwritten := [parameter for parameter in parameters if parameter.written]:
         raise EmbeddingError(
-            f"the model overwrites its own parameter {overwritten[0]} in the forward pass",
-            "reload it: its weights are no longer those of the file",
+            f"the model overwrites its own parameter {overwritten[0].name} in the forward pass",
+            "its weights were put back; a model whose weights change has no maps of its own"
+            if all(parameter.restored for parameter in overwritten)
+            else "reload it: its weights are no longer those of the file",
         )
     if lost := [name for state in states for name in state.lost]:
         raise EmbeddingError(
@@ -78,22 +89,32 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
 
 
 class _Parameter:
-    """requires_grad and .grad of one parameter."""
+    """requires_grad, .grad and values of one parameter.
 
-    def __init__(self, name: str, tensor: Tensor) -> None:
+    `written` is known after `restore`: whether the values were changed. `restored`: whether they were put back.
+    """
+
+    def __init__(self, name: str, tensor: Tensor, copied: bool) -> None:
         self.name = name
         self.tensor = tensor
+        self.written = self.restored = False
         self._requires_grad = tensor.requires_grad
         self._grad = tensor.grad
         self._version = _version(tensor)
+        self._copy = _contents(tensor) if copied else None
+        # Writes into `tensor.data` are not counted as a version.
+        self._checksum = None if self._copy else _checksum(tensor)
 
     def restore(self) -> None:
+        is_new_version = _version(self.tensor) != self._version
+        if self._copy is not None:
+            self.written = is_new_version or not self._copy.is_unmoved(self.tensor)
+            self.restored = _is_restored(self.tensor, self._copy)
+        else:
+            self.written = is_new_version or _checksum(self.tensor) != self._checksum
         _set_requires_grad(self.tensor, self._requires_grad)
         if self.tensor.grad is not self._grad:
             self.tensor.grad = self._grad
-
-    def written(self) -> bool:
-        return _version(self.tensor) != self._version
 
 
 class _Module:
@@ -171,6 +192,15 @@ def _plain(tensor: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         copy = tensor.clone()
     return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
+
+
+def _checksum(tensor: Tensor) -> tuple[int, ...] | None:
+    """A number for each part of what a tensor holds, that a write into it changes; None for a kind torch can't read."""
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            return checksums(tensor)
+    except (NotImplementedError, RuntimeError, AttributeError):
+        return None
 
 
 def _contents(tensor: Tensor) -> Contents | None:

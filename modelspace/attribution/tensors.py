@@ -150,6 +150,22 @@ class Contents:
                 integers(part).copy_(before)
 
 
+def checksums(tensor: Tensor) -> tuple[int, ...]:
+    """The sum of the bits of each dense part, read as integers.
+
+    Raises:
+        NotImplementedError, RuntimeError: torch can't take this kind of tensor apart.
+    """
+    if not has_values(tensor):
+        return ()
+    sums = []
+    for part in _bits(tensor):
+        # Wider integers are added faster.
+        wide = part.is_contiguous() and part.numel() * part.element_size() % 8 == 0 and part.storage_offset() == 0
+        sums.append(int((part.reshape(-1).view(torch.int64) if wide else part).sum(dtype=torch.int64)))
+    return tuple(sums)
+
+
 def contents(tensor: Tensor) -> Contents:
     """A copy of what a tensor holds.
 

@@ -6,7 +6,6 @@ everything else to standard error. `modelspace.cli.failures` turns exceptions in
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -17,13 +16,22 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     Args:
         words: the arguments; default: those of the process.
     """
+    from modelspace.cli import signals, streams
+
+    streams.occupy()
+    signals.install()
+    code = 0
     try:
         from modelspace.cli.app import app
 
         app(args=None if words is None else list(words), prog_name="modelspace")
-        sys.exit(0)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt as error:
-        # Only reached when interrupted while the command line itself is being imported.
+        # Only reached when interrupted while the command line itself is being imported, or while it reports.
         from modelspace.cli.failures import report
 
-        sys.exit(report(error))
+        code = report(error)
+    finally:
+        signals.uninstall()
+    signals.leave(code)

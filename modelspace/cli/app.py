@@ -54,7 +54,9 @@ class Program(TyperGroup):
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except Exception as error:
-            code = failures.report(error)
+            # click turns an interruption while it parses into an error of its own.
+            cause = error.__cause__ or error.__context__
+            code = failures.report(cause if isinstance(cause, KeyboardInterrupt) else error)
         sys.exit(code if isinstance(code, int) else 0)
 
 

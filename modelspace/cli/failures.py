@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import typer
 
+from modelspace.cli import signals
 from modelspace.cli.screen import printable, wants_colour
 from modelspace.cli.spelling import in_flags
 from modelspace.errors import ModelspaceError, UsageError
@@ -18,9 +20,13 @@ DEBUG = "MODELSPACE_DEBUG"
 
 #: sysexits.h: an error inside the program.
 INTERNAL = 70
-#: 128 + SIGINT and 128 + SIGPIPE, what a shell reports for a program ended by these signals.
-INTERRUPTED = 130
+#: 128 + SIGPIPE, what a shell reports for a program ended by this signal.
 OUTPUT_CLOSED = 141
+
+#: What to do when memory is used up.
+OUT_OF_MEMORY = (
+    "close other programs or raise the limit (ulimit -v); of a model, run fewer images at once: --batch-size 1"
+)
 
 
 class UnknownCommandError(UsageError):
@@ -38,9 +44,9 @@ def report(error: BaseException) -> int:
         # The reader closed the pipe (`modelspace list | head -1`). Flushing the rest at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OUTPUT_CLOSED
-    if isinstance(error, KeyboardInterrupt):
-        _print("", "interrupted; the registry is unchanged")
-        return INTERRUPTED
+    if signals.is_interruption(error):
+        _print("", f"{signals.word()}; {_state()}")
+        return signals.exit_code()
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         import traceback
 
@@ -52,10 +58,20 @@ def report(error: BaseException) -> int:
     return code
 
 
+def _state() -> str:
+    """What an interrupted command has changed; the module is only loaded by a command that opened a registry."""
+    connection = sys.modules.get("modelspace.registry.connection")
+    if connection is None or not connection.changes.committed:
+        return "the registry is unchanged"
+    return "what was finished until then is stored in the registry"
+
+
 def _describe(error: BaseException) -> tuple[str, str, int]:
     """Message, hint and exit code."""
     if isinstance(error, ModelspaceError):
         return in_flags(error.message), in_flags(error.hint), error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return "the memory of this machine, or what is allowed of it, is used up", OUT_OF_MEMORY, 1
     if isinstance(error, typer.Abort):
         return "aborted", "", 1
     # Parsing errors are typer's own class or click's, depending on the version of typer; both have this method.
@@ -96,4 +112,5 @@ def _print(label: str, text: str) -> None:
             ("\033[1;31m" if label == "error" else "\033[1m", "\033[0m") if wants_colour(sys.stderr) else ("", "")
         )
         text = f"{start}{label}:{end} {text}"
-    print(text, file=sys.stderr)
+    with suppress(OSError):  # a full disk behind standard error must not hide the exit code
+        print(text, file=sys.stderr)

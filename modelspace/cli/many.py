@@ -10,8 +10,7 @@ from typing import Any
 
 import typer
 
-from modelspace.cli import figures
-from modelspace.cli.failures import INTERRUPTED
+from modelspace.cli import figures, signals
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say, suggest
 from modelspace.cli.screen import is_terminal, printable, wants_colour
@@ -46,8 +45,8 @@ def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options
             outcomes, interrupted = Records(stopped.outcomes, Outcome), True
     if interrupted:
         _print(outcomes, format, quiet=quiet)
-        say("interrupted; finished models are stored, run the same command again to resume", quiet=False)
-        raise typer.Exit(INTERRUPTED)
+        say(f"{signals.word()}; finished models are stored, run the same command again to resume", quiet=False)
+        raise typer.Exit(signals.exit_code())
     print_outcomes(outcomes, format, quiet=quiet, complete=dry_run)
     if not dry_run:
         suggest("modelspace nearest NAME", quiet=quiet)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelspace.cli import options
-from modelspace.cli.failures import INTERRUPTED
+from modelspace.cli import options, signals
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say
 from modelspace.cli.opening import open_space
@@ -82,8 +81,8 @@ def command(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        say("interrupted; merged models are stored, run the same command again to resume", quiet=False)
-        raise typer.Exit(INTERRUPTED) from None
+        say(f"{signals.word()}; merged models are stored, run the same command again to resume", quiet=False)
+        raise typer.Exit(signals.exit_code()) from None
     if format is not Format.table:
         print_records(merged, format)
     elif not quiet:

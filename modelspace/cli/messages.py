@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
@@ -12,7 +13,9 @@ from modelspace.cli.spelling import in_flags
 def say(text: str, *, quiet: bool) -> None:
     """Print one line, unless `quiet`."""
     if not quiet:
-        print(printable(text), file=sys.stderr)
+        # What a command did and its exit code don't depend on whether a message can be shown.
+        with suppress(OSError):
+            print(printable(text), file=sys.stderr)
 
 
 def say_all(lines: Iterable[str], *, quiet: bool) -> None:

@@ -96,7 +96,7 @@ MaxSeconds = Annotated[
         "--max-seconds",
         metavar="S",
         show_default=False,
-        help="Stop after the first batch if the whole pass is expected to take longer.",
+        help="Stop after the first batch if the whole pass is expected to take longer, and code that does not end.",
     ),
 ]
 Layer = Annotated[

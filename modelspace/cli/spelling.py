@@ -55,6 +55,7 @@ VERBS = {
     "label_scores": Verb("scores", (), {"names": "--score"}),
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
+    "reembed": Verb("verify", ("--reembed",)),
 }
 
 #: Parameters whose flag differs from their name with dashes.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from modelspace.cli import options
+from modelspace.cli import completion, options, signals
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.messages import say
+from modelspace.cli.messages import note, say
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
-from modelspace.cli.spelling import in_flags
+from modelspace.cli.spelling import flag, in_flags
+from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace verify
 modelspace verify --deep --format json
+modelspace verify --reembed curvature
 """
 
 
@@ -23,17 +26,62 @@ def command(
     deep: Annotated[
         bool, typer.Option("--deep", help="Recompute the affinities of all pairs from the maps, not just a sample.")
     ] = False,
+    reembed: Annotated[
+        str | None,
+        typer.Option(
+            "--reembed",
+            metavar="NAME",
+            show_default=False,
+            autocompletion=completion.models,
+            help="Instead: run this model once more, and print how far the result is from what is stored.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="FILE", show_default=False, help="With --reembed: where the model's weights are now."
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = None,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
     """Check the registry, and the index files against it.
 
-    The exit code is 1 if a check failed.
+    The exit code is 1 if a check failed. Ctrl-C prints the checks that were finished.
+
+    With --reembed, the model is loaded from its address with the weights, layer, preprocessing and options that are
+    stored, and nothing is changed. Distances are those of maps, or rows of a kernel, of unit norm.
     """
-    with progress_bar("verifying", "models", quiet=quiet) as progress:
-        checks = open_space(home).verify(deep=deep, progress=progress)
-    failed = [check for check in checks if not check.ok]
+    if reembed is not None:
+        if deep:
+            raise UsageError("--deep checks what is stored, and --reembed a model", "give one of them")
+        _reembed(reembed, {"weights": weights, "device": device, "batch_size": batch_size}, home, format, quiet=quiet)
+        return
+    if given := options.given(weights=weights, device=None if device == "auto" else device, batch_size=batch_size):
+        raise UsageError(f"{flag(next(iter(given)))} is for the model of --reembed", "give its name, or leave it out")
+    finished: list[Any] = []
+    try:
+        with progress_bar("verifying", "models", quiet=quiet) as progress:
+            checks = open_space(home).verify(deep=deep, progress=progress, on_check=finished.append)
+    except BaseException as error:
+        if signals.is_interruption(error):
+            # Finished checks of an hour are worth having.
+            _print(finished, format, quiet=quiet)
+        raise
+    failed = _print(checks, format, quiet=quiet)
+    say(f"{failed} of {len(checks)} checks FAILED" if failed else "all checks passed", quiet=quiet)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(finished: Sequence[Any], format: Format, *, quiet: bool) -> int:
+    """Print checks, and how to fix those that failed; returns the number of these."""
+    from modelspace.results import Check, Records
+
+    checks = Records(finished, Check)
     if format is not Format.table:
         print_records(checks, format)
     else:
@@ -49,6 +97,38 @@ def command(
         if check.hint:
             label = "hint" if check.ok else "to fix"
             say(f"{label}: {check.what}: {in_flags(check.hint)}", quiet=quiet and check.ok)
-    say(f"{len(failed)} of {len(checks)} checks FAILED" if failed else "all checks passed", quiet=quiet)
-    if failed:
-        raise typer.Exit(1)
+    return sum(not check.ok for check in checks)
+
+
+def _reembed(name: str, run_options: dict[str, Any], home: str | None, format: Format, *, quiet: bool) -> None:
+    """Run a model once more, and print how far the result is from what is stored."""
+    with progress_bar(f"running {name}", "images", quiet=quiet) as progress:
+        spaces = open_space(home).reembed(name, **run_options, progress=progress)
+    if format is not Format.table:
+        print_records(spaces, format)
+    else:
+        from modelspace.cli.tables import Column, print_table
+
+        columns = [
+            Column("space", lambda row: row.space, least=12, fold=True),
+            Column("maps or kernel", _stored_difference),
+            Column("affinities", _affinity_difference),
+        ]
+        print_table(columns, spaces)
+    note(spaces.notes, quiet=quiet)
+    kept = [row for row in spaces if row.same_bits is not None]
+    same = sum(bool(row.same_bits) for row in kept)
+    worst = max(row.largest_affinity for row in spaces)
+    say(f"{name}: the same bits in {same} of {len(kept)} spaces; affinities differ by at most {worst:.1e}", quiet=quiet)
+
+
+def _stored_difference(row: Any) -> str:
+    if row.same_bits is None:
+        return "none stored"
+    return "the same bits" if row.same_bits else f"largest distance {row.largest:.1e}, mean {row.mean:.1e}"
+
+
+def _affinity_difference(row: Any) -> str:
+    if not row.n_affinities:
+        return "no other model"
+    return f"largest difference {row.largest_affinity:.1e}, mean {row.mean_affinity:.1e}, of {row.n_affinities}"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from modelspace.attribution.engine import MapRequest
     from modelspace.encoder.layers import Tap
+
+T = TypeVar("T")
 
 #: Called with (images done, total images).
 Progress = Callable[[int, int], None]
@@ -180,7 +182,8 @@ def embed(
     requests = [collector.request for collector in collectors.values() if collector.request]
     if passes > 1 and any(request.images for request in requests):
         raise UsageError("a space of the centred energy can't average random passes", "leave `stochastic=` out")
-    centres = _centres(tap, preprocessing, images, requests, device)
+    memory = _Memory(tap.module)
+    centres = _centres(tap, preprocessing, images, requests, device, memory)
     done = 0
     output_shape: tuple[int, ...] = ()
     notes: list[str] = []
@@ -193,7 +196,7 @@ def embed(
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
         batch_requests = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
         try:
-            attribution, output = _explained(tap, x, batch_requests, centres, passes, done)
+            attribution, output = memory.explained(tap, x, batch_requests, centres, passes, done)
         except EmbeddingError as error:
             error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
             raise
@@ -209,7 +212,7 @@ def embed(
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}
-    return Embedding(blocks, output_shape, time.perf_counter() - started, tuple(notes))
+    return Embedding(blocks, output_shape, time.perf_counter() - started, (*notes, *memory.notes()))
 
 
 def outputs(tap: Tap, x: torch.Tensor, passes: int = 1, first: int = 0) -> torch.Tensor:
@@ -224,7 +227,70 @@ def outputs(tap: Tap, x: torch.Tensor, passes: int = 1, first: int = 0) -> torch
     Raises:
         EmbeddingError: the model fails, or T is not finite.
     """
-    return _explained(tap, x, (), {}, passes, first)[1]
+    return _Memory(tap.module).explained(tap, x, (), {}, passes, first)[1]
+
+
+class _Memory:
+    """The number of images that fit into memory at once; it shrinks when memory runs out.
+
+    Attributes:
+        size: the number; None: more than any batch so far.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.size: int | None = None
+        self._fixed = getattr(module, "modelspace_batch", None) is not None
+
+    def explained(
+        self,
+        tap: Tap,
+        x: torch.Tensor,
+        requests: tuple[MapRequest, ...],
+        centres: Mapping[int, torch.Tensor],
+        passes: int,
+        first: int,
+    ) -> tuple[dict[MapRequest, torch.Tensor], torch.Tensor]:
+        """Attribution maps and T of a batch, whose first image has the index `first`.
+
+        Raises:
+            EmbeddingError: memory runs out for a single image; also as `modelspace.attribution.engine.attribute`.
+        """
+        import torch
+
+        parts = self.run(lambda part, offset: _explained(tap, part, requests, centres, passes, first + offset), x)
+        if len(parts) == 1:
+            return parts[0]
+        joined = {request: torch.cat([maps[request] for maps, _ in parts]) for request in requests}
+        return joined, torch.cat([output for _, output in parts])
+
+    def run(self, run: Callable[[torch.Tensor, int], T], x: torch.Tensor) -> list[T]:
+        """Results of the parts of a batch (`modelspace.attribution.memory.in_parts`).
+
+        Raises:
+            EmbeddingError: memory runs out for a single image.
+        """
+        from modelspace.attribution.memory import in_parts, is_out_of_memory
+
+        size = self.size or len(x)
+        try:
+            parts, fits = in_parts(run, x, size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise EmbeddingError(
+                f"memory ran out for {'a single image' if not self._fixed else 'the only batch size of the model'}",
+                "free memory, use another `device=`, or a smaller `preprocessing={'input_size': 224}`",
+            ) from error
+        if fits < size:
+            self.size = fits
+        return parts
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if self.size is None:
+            return ()
+        fits = f"`batch_size={self.size}`"
+        return (f"memory ran out, so the images were run {self.size} at a time; {fits} does so from the start",)
 
 
 def _explained(
@@ -260,6 +326,7 @@ def _centres(
     images: Iterable[np.ndarray],
     requests: Iterable[MapRequest],
     device: torch.device,
+    memory: _Memory,
 ) -> dict[int, torch.Tensor]:
     """Number of images -> the mean of T over them, which the centred energy subtracts; a forward pass for each."""
     from modelspace.attribution.engine import mean_output
@@ -269,7 +336,8 @@ def _centres(
     for count in sorted({request.images for request in requests} - {0}):
         if iter(images) is images:
             raise UsageError("a space of the centred energy reads the images twice", "pass a list, not an iterator")
-        centres[count] = mean_output(tap, (to_input(batch, preprocessing, device) for batch in _first(images, count)))
+        batches = (to_input(batch, preprocessing, device) for batch in _first(images, count))
+        centres[count] = mean_output(tap, batches, memory.run)
     return centres
 
 

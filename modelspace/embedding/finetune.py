@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from modelspace.attribution.engine import explained
+from modelspace.attribution.memory import is_out_of_memory
 from modelspace.embedding.embed import Progress, seeded
 from modelspace.embedding.features import MOST, to_inputs
 from modelspace.embedding.prepare import Prepared
@@ -342,9 +343,9 @@ def _copied(model: Prepared) -> Iterator[tuple[Tap, tuple[str, ...]]]:
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
         try:
             module = _duplicate(model.tap.module)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever the attributes of somebody's module raise
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
             yield model.tap, (f"the model can't be copied, so the head alone was trained: {reason}",)
             return
@@ -454,9 +455,9 @@ def rate(step: int, steps: int) -> float:
 def _backward(loss: Tensor) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise EmbeddingError(
             f"the model can't be trained: {reason}", "use a readout of its features instead"
@@ -477,6 +478,8 @@ def _in_memory(batch_size: int) -> Iterator[None]:
     """Turn running out of memory into one sentence."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         hint = f"use `batch_size={max(1, batch_size // 4)}`" if batch_size > 1 else "use `device='cpu'`"
         raise EmbeddingError(f"memory ran out while training on batches of {batch_size} images", hint) from error

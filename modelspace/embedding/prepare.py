@@ -17,13 +17,16 @@ from torch import nn
 
 from modelspace import sources
 from modelspace.attribution.engine import frozen
+from modelspace.attribution.memory import is_out_of_memory
 from modelspace.embedding.checks import steadier
 from modelspace.embedding.embed import pick_device
+from modelspace.embedding.limits import PATIENCE, time_limit
+from modelspace.embedding.process_state import process_state_kept
 from modelspace.encoder import layers as encoder_layers
 from modelspace.encoder.inputs import fed
 from modelspace.encoder.layers import Candidate, LayerRow, Survey, Tap, executed_layers, find_encoder_output
 from modelspace.encoder.precision import in_precision
-from modelspace.errors import UsageError
+from modelspace.errors import EmbeddingError, UsageError
 from modelspace.names import check_name
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import flags_of
@@ -49,7 +52,8 @@ class Request:
         trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
         float32: run the model in float32, even if it computes in half precision internally.
         stochastic: number of passes to average, for a model whose forward pass is random.
-        max_seconds: largest estimate, after the first batch, of the time that the pass takes.
+        max_seconds: largest estimate, after the first batch, of the time that the pass takes; what takes `PATIENCE`
+            longer is stopped.
     """
 
     model: str | nn.Module
@@ -155,12 +159,35 @@ def _device(request: Request, module: nn.Module) -> torch.device:
 
 @contextmanager
 def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, nn.Module, torch.Tensor, torch.device]]:
-    loaded = load(request)
-    device = _device(request, loaded.module)
-    inputs = loaded.preprocessing.inputs
-    full = in_precision(loaded.module, torch.float32) if request.float32 else nullcontext()
-    with on_device(loaded.module, device) as module, full, frozen(module), fed(module, inputs):
-        yield loaded, module, to_input(images[:2], loaded.preprocessing, device), device
+    limit = None if request.max_seconds is None else request.max_seconds + PATIENCE
+    with process_state_kept(), _memory_named():
+        with time_limit(limit, "loading the model"):
+            loaded = load(request)
+        device = _device(request, loaded.module)
+        full = in_precision(loaded.module, torch.float32) if request.float32 else nullcontext()
+        kept = frozen(loaded.module, copied=isinstance(request.model, nn.Module))
+        with (
+            on_device(loaded.module, device) as module,
+            full,
+            kept,
+            fed(module, loaded.preprocessing.inputs),
+            time_limit(limit, "the pass"),
+        ):
+            yield loaded, module, to_input(images[:2], loaded.preprocessing, device), device
+
+
+@contextmanager
+def _memory_named() -> Iterator[None]:
+    """Turn running out of memory into one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EmbeddingError(
+            "memory ran out while the model was loaded or run",
+            "free memory, use another `device=`, or a smaller `preprocessing={'input_size': 224}`",
+        ) from error
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelspace.attribution.engine import ready
+from modelspace.attribution.engine import CODE_FAILURES, as_exception, ready
 from modelspace.attribution.graph import Graph, Node
+from modelspace.attribution.memory import is_out_of_memory
 from modelspace.encoder import outputs
 from modelspace.encoder.batches import batch_size, filled
 
@@ -192,10 +193,10 @@ def trace(module: nn.Module, example: Tensor, *, weights: bool = False) -> Trace
         with _watched(record):
             try:
                 record.keep("", module(x), given=False)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                record.error = error
+            except CODE_FAILURES as error:
+                if is_out_of_memory(error):
+                    raise
+                record.error = as_exception(error)
             else:
                 record.inside.clear()
     return record

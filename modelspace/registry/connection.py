@@ -26,6 +26,7 @@ from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFound
 from modelspace.files import NotRegularError, absent, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
 from modelspace.registry import undo
+from modelspace.registry.interrupts import deferred
 
 try:
     import fcntl
@@ -64,6 +65,20 @@ _open_files: dict[str, int] = {}
 _open_files_lock = threading.Lock()
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
+
+
+@dataclass
+class Changes:
+    """What this process has changed in registries.
+
+    Attributes:
+        committed: number of transactions.
+    """
+
+    committed: int = 0
+
+
+changes = Changes()
 
 
 class Connection:
@@ -134,13 +149,15 @@ class Connection:
         self._closed = True
         complete = False
         try:
-            if self.write:
-                # Committed changes are safe in the log, but reading is faster without one.
-                with suppress(duckdb.Error, OSError):
-                    if _has_log(self.path):
-                        self.checkpoint()
-                    complete = True
-            self.duck.close()
+            try:
+                if self.write:
+                    # Committed changes are safe in the log, but reading is faster without one.
+                    with suppress(duckdb.Error, OSError), deferred():
+                        if _has_log(self.path):
+                            self.checkpoint()
+                        complete = True
+            finally:
+                self.duck.close()
         finally:
             if self._keeper is not None:
                 self._keeper.close(complete=complete)

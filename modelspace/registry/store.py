@@ -20,6 +20,7 @@ from modelspace.names import readable_name
 from modelspace.registry import checksums, outcomes, schema
 from modelspace.registry.connection import (
     Connection,
+    changes,
     flush,
     open_reading,
     open_writing,
@@ -27,6 +28,7 @@ from modelspace.registry.connection import (
     remove_left,
     translated,
 )
+from modelspace.registry.interrupts import deferred
 from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
@@ -160,7 +162,9 @@ class Registry(Reader):
         self._in_transaction = True
         try:
             yield
-            self._commit()
+            with deferred():
+                self._commit()
+                changes.committed += 1
         except BaseException:
             with suppress(duckdb.Error):  # DuckDB has already rolled back if the COMMIT failed
                 self._connection.duck.execute("ROLLBACK")

@@ -23,7 +23,7 @@ import json
 import re
 import stat
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +121,7 @@ def load(
     fetch: Callable[[], tuple[np.ndarray, np.ndarray]],
     write: bool = True,
     correction: str = hubness.NONE,
+    renew: bool = False,
 ) -> SpaceIndex:
     """Load the index of a space from its file if that is fresh; otherwise build it from the registry.
 
@@ -133,15 +134,17 @@ def load(
         write: whether to write a newly built index. A read-only folder is not an error.
         correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
             vectors, in a separate file.
+        renew: build and write it even if its file is fresh, and raise an error if it can't be written.
 
     Raises:
+        OSError: as for `renew`.
         DamagedError: the registry's ids are not unique, or its vectors not finite.
     """
     expected = _expected(space_id, registry_id, generation)
     if correction != hubness.NONE:
         expected |= {"correction": correction, "neighbours": hubness.NEIGHBOURS}
     name = space_id if correction == hubness.NONE else f"{space_id}.{correction}"
-    stored = _read(folder, name, expected)
+    stored = None if renew else _read(folder, name, expected)
     if stored is not None:
         return stored
     ids, vectors = fetch()
@@ -157,7 +160,8 @@ def load(
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        with suppress(OSError):  # a read-only folder or a full disk does not affect the result
+        # A read-only folder or a full disk does not affect the result.
+        with nullcontext() if renew else suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / f"{name}.faiss", data)
             _write(folder / f"{name}.json", (canonical_json(manifest) + "\n").encode())

@@ -222,8 +222,12 @@ class Ranker:
         }
 
 
-def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE) -> SpaceIndex:
-    """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable."""
+def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:
+    """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable.
+
+    Raises:
+        OSError: with `renew`, which builds it in any case: its file can't be written.
+    """
     return index.load(
         registry.path.parent / INDEX,
         row.spec.space_id,
@@ -231,6 +235,7 @@ def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
         generation=row.generation,
         fetch=lambda: registry.vectors(row.spec.space_id),
         correction=correction,
+        renew=renew,
     )
 
 

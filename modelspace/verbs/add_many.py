@@ -11,12 +11,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import signal
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +25,7 @@ from modelspace.errors import ModelspaceError, NotFoundError
 from modelspace.files import absent
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
+from modelspace.registry.interrupts import deferred
 from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
@@ -313,33 +312,6 @@ def _check_installed(scheme: str) -> None:
 # ---- the run
 
 
-@contextmanager
-def _defer_interrupt() -> Iterator[None]:
-    """Delay a first Ctrl-C until the end of the block; a second one takes effect at once.
-
-    DuckDB checks for it while working, and would abort the writing of a finished model with its own error.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if handler in (None, signal.SIG_IGN) or threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C is not handled by Python, is ignored, or never reaches this thread
-        return
-    interrupted = False
-
-    def note_interrupt(*_: object) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-
-    signal.signal(signal.SIGINT, note_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupted:
-        raise KeyboardInterrupt
-
-
 class _Run:
     """One run over a manifest; see `add_all`."""
 
@@ -385,7 +357,7 @@ class _Run:
                     continue
                 waiting[position[result.number]] = result
                 while stored in waiting:
-                    with _defer_interrupt():
+                    with deferred():
                         self.store(waiting[stored])
                     # Deleted only now, so that after an interruption it is still stored below.
                     del waiting[stored]
@@ -395,7 +367,7 @@ class _Run:
             pool.close()
             for i in sorted(waiting):
                 if self.order[i] not in self.outcomes:
-                    with suppress(KeyboardInterrupt), _defer_interrupt():
+                    with suppress(KeyboardInterrupt), deferred():
                         self.store(waiting[i])
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(self.finish()) from None

@@ -253,13 +253,15 @@ class Bench:
 @contextmanager
 def as_failure() -> Iterator[None]:
     """Turn the errors of a model in a forward pass into a failure of that model alone."""
-    import torch
+    from modelspace.attribution.memory import is_out_of_memory
 
     try:
         yield
     except EmbeddingError as error:
         raise ModelFailedError(sentence(error)) from error
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise ModelFailedError("out of memory (give fewer images per pass with `batch_size=`)") from error
 
 

@@ -35,20 +35,32 @@ _REBUILD = "run `space.rebuild(coordinates=True)`"
 Progress = Callable[[int, int], None]
 
 
-def verify(home: Path, *, deep: bool, progress: Progress | None) -> list[Check]:
+def verify(
+    home: Path, *, deep: bool, progress: Progress | None, on_check: Callable[[Check], None] | None = None
+) -> list[Check]:
     """All checks, in order; see `modelspace.workspace.ModelSpace.verify`."""
     checks: list[Check] = []
+    for check in _checks(home, deep, progress):
+        checks.append(check)
+        if on_check:
+            on_check(check)
+    return checks
+
+
+def _checks(home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     with Registry.open(home / REGISTRY) as registry:
         registry.checks_rows = False  # to say what is damaged, not only that something is
         problems = registry.check()
-        checks += [Check(problem.subject, False, problem.message, problem.hint) for problem in problems]
+        for problem in problems:
+            yield Check(problem.subject, False, problem.message, problem.hint)
         if not problems:
-            checks.append(Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces"))
+            yield Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces")
         if deep:
-            checks += [_images(registry, row) for row in registry.probe_sets()]
+            for probe_row in registry.probe_sets():
+                yield _images(registry, probe_row)
         for row in registry.spaces():
-            checks += _space(registry, row, home, deep, progress)
-    return [*checks, *pending.checks(home / REGISTRY)]
+            yield from _space(registry, row, home, deep, progress)
+    yield from pending.checks(home / REGISTRY)
 
 
 def _images(registry: Registry, row: ProbeRow) -> Check:

@@ -298,3 +298,25 @@ def test_wrong_arguments_are_refused() -> None:
         attribute(F.gelu, x, [])
     with pytest.raises(UsageError, match="parameters for epsilon_lrp, which is not among the methods"):
         attribute(F.gelu, x, ["saliency"], {"epsilon_lrp": {"epsilon": 0.1}})
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), KeyError(), ValueError("of no use")])
+@pytest.mark.parametrize("backward", [False, True])
+def test_whatever_a_model_raises_is_one_sentence(error: BaseException, backward: bool) -> None:
+    """`sys.exit()` in a model would end the program with exit code 0, as if all were well."""
+
+    class Raising(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+            if not backward:
+                raise error
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+            raise error
+
+    text = refused(lambda x: Raising.apply(x).flatten(1), images(2), ["saliency"])
+    assert f"the {'backward' if backward else 'forward'} pass fails" in text
+    if not isinstance(error, Exception):
+        assert f"it raises {type(error).__name__}" in text

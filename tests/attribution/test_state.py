@@ -330,3 +330,46 @@ def test_a_frozen_script_has_no_mode_to_restore() -> None:
     with frozen(script):
         assert script(torch.ones(1, 3)).shape == (1, 2)
     assert not hasattr(script, "training")
+
+
+class Drifting(nn.Linear):
+    """Changes its weights in ways that autograd does not count."""
+
+    way = "add"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "add":
+            self.weight.data.add_(1e-7)
+        else:
+            self.weight.data = self.weight.data * (1 + 1e-6)
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.parametrize("way", ["add", "exchange"])
+@pytest.mark.parametrize("copied", [False, True])
+def test_writes_past_autograd_are_refused_and_put_back_where_copied(way: str, copied: bool) -> None:
+    net = Drifting(192, 2)
+    net.way = way
+    before = net.weight.detach().clone()
+
+    def run() -> None:
+        with frozen(net, copied=copied):
+            net(images(2, dtype=torch.float32))
+
+    with pytest.raises(EmbeddingError, match="overwrites its own parameter weight") as raised:
+        run()
+    assert torch.equal(net.weight, before) is copied
+    assert ("were put back" in raised.value.hint) is copied
+
+
+def test_large_parameters_are_checked_but_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelspace.attribution.state.COPIED", 100)
+    net = Drifting(192, 2)
+
+    def run() -> None:
+        with frozen(net, copied=True):
+            net(images(2, dtype=torch.float32))
+
+    with pytest.raises(EmbeddingError) as raised:
+        run()
+    assert raised.value.hint.startswith("reload it")

@@ -678,7 +678,7 @@ def test_sql_json(line: Line) -> None:
 def test_verify_that_passes(line: Line) -> None:
     result = line("verify", "--deep")
     assert result.exit_code == 0
-    assert only_call(line) == ("verify", (), {"deep": True, "progress": None})
+    assert only_call(line) == ("verify", (), {"deep": True, "progress": None, "on_check": ANY})
     assert "ok" in result.stdout
     assert "all checks passed" in result.stderr
 

@@ -45,7 +45,10 @@ def test_quiet_does_not_silence_errors(line: Line) -> None:
     assert line("list", "-q").stderr == "error: broken\nhint: fix it\n"
 
 
-def test_interruption(line: Line) -> None:
+def test_interruption(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelspace.registry import connection
+
+    monkeypatch.setattr(connection, "changes", connection.Changes())
     line.answer("add", KeyboardInterrupt())
     result = line("add", "zoo:depth")
     assert (result.exit_code, result.stderr) == (130, "interrupted; the registry is unchanged\n")
@@ -154,3 +157,22 @@ def test_a_full_disk_is_reported() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == b"error: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["MemoryError", "OutOfMemoryError"])
+def test_used_up_memory_is_no_bug(line: Line, name: str) -> None:
+    error = MemoryError() if name == "MemoryError" else type(name, (RuntimeError,), {})("CUDA out of memory")
+    line.answer("list", error)
+    result = line("list")
+    assert result.exit_code == 1
+    first, second = result.stderr.splitlines()
+    assert first == "error: the memory of this machine, or what is allowed of it, is used up"
+    assert "--batch-size 1" in second
+
+
+def test_an_interruption_says_what_was_stored(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelspace.registry import connection
+
+    monkeypatch.setattr(connection, "changes", connection.Changes(1))
+    line.answer("add", KeyboardInterrupt())
+    assert line("add", "zoo:depth").stderr == "interrupted; what was finished until then is stored in the registry\n"

@@ -311,3 +311,28 @@ def test_the_examples_in_docstrings(name: str) -> None:
     outcome = doctest.testmod(import_module(f"modelspace.cli.{name}"))
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+def test_a_fresh_pass_is_printed_space_by_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    line = fake_line(monkeypatch, tmp_path)
+    result = line("verify", "--reembed", "depth", "--batch-size", "7")
+    name, arguments, options = line.calls[-1]
+    assert (name, arguments) == ("reembed", ("depth",))
+    assert options == {"weights": None, "device": "auto", "batch_size": 7, "progress": None}
+    lines = [" ".join(row.split()) for row in result.stdout.splitlines()[1:]]
+    assert lines == [
+        "gradient_x_input the same bits largest difference 0.0e+00, mean 0.0e+00, of 2",
+        "dds largest distance 2.5e-07, mean 1.0e-08 largest difference 1.5e-09, mean 5.0e-10, of 2",
+        "transfer none stored no other model",
+    ]
+    assert result.stderr == (
+        "note: its code changed since it was registered\n"
+        "depth: the same bits in 1 of 2 spaces; affinities differ by at most 1.5e-09\n"
+    )
+    assert '"same_bits": true' in line("verify", "--reembed", "depth", "--format", "json").stdout
+    assert line("verify", "--reembed", "depth", "--deep").exit_code == 2
+    refused = line("verify", "--batch-size", "7")
+    assert (refused.exit_code, refused.stderr.splitlines()[0]) == (
+        2,
+        "error: --batch-size is for the model of --reembed",
+    )

@@ -1,0 +1,76 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: files and locks are cleaned up, and one line says what happened."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from modelspace.errors import ModelspaceError
+
+#: What a command says that was ended by each signal.
+WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+
+#: Seconds that a thread that was started by a model may take to end.
+GRACE = 1.0
+
+_received: list[int] = []
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end; handled like Ctrl-C."""
+
+
+def install() -> None:
+    """Turn the signals into exceptions. One that the caller ignores, as `nohup` does, stays ignored."""
+    for name in WORDS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+
+
+def uninstall() -> None:
+    """Let the signals end the process at once: all that is left to do is to exit."""
+    for name in WORDS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _end:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether an exception is one of ours, or what a library made of it: DuckDB raises an error of its own."""
+    return isinstance(error, KeyboardInterrupt) or bool(_received and not isinstance(error, ModelspaceError))
+
+
+def word() -> str:
+    """What ended the command, "interrupted" for example."""
+    return WORDS[signal.Signals(_received[0]).name] if _received else "interrupted"
+
+
+def exit_code() -> int:
+    """128 + the signal's number, what a shell reports for a program that it ended."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit, also if a model has started threads that never end, for which Python would wait."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in (thread for thread in others if not thread.daemon):
+        thread.join(GRACE)
+        if thread.is_alive():
+            atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would do, without waiting for threads
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+    sys.exit(code)
