@@ -223,6 +223,25 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class BackupInfo:
+    """A copy of the registry: its file, when it was made (ISO 8601, UTC), its number of models, and its size."""
+
+    file: str
+    made_at: str
+    models: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did: the copy that was put in place, where the former file is ("" if none), number of models."""
+
+    file: str
+    former: str
+    models: int
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """A registered model, as a flat record.
 

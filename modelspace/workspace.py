@@ -23,6 +23,7 @@ from modelspace.registry import Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
+    BackupInfo,
     Check,
     Exported,
     LabelScore,
@@ -36,6 +37,7 @@ from modelspace.results import (
     PublishedInfo,
     Records,
     Reembedding,
+    Restored,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -1338,6 +1340,60 @@ class ModelSpace:
                         f"{so_far}the index files of {names} were not written: {self.home / INDEX}: {error.strerror}",
                         "queries work without them, more slowly; make that folder writable, then `space.rebuild()`",
                     ) from None
+
+    def backup(
+        self,
+        file: str | Path | None = None,
+        *,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> BackupInfo:
+        """Copy the registry, complete with its log, and read all of the copy to see that it is intact.
+
+        Writers wait in the meantime; readers don't. The copy is listed next to the registry, so that an error about a
+        damaged registry names the last one.
+
+        Args:
+            file: the copy, or a folder for it. Default: a file named by the time in the folder `backups` of the home.
+            force: replace an existing file.
+            progress: called with (spaces checked, total spaces).
+
+        Raises:
+            ConflictError: the file exists.
+            DamagedError: the registry is damaged. No copy is kept, and existing ones stay.
+            BusyError: another process was still writing after ten seconds.
+            ModelspaceError: the file can't be written.
+        """
+        from modelspace.verbs import backup as verb
+
+        return verb.backup(self.path, None if file is None else Path(file), force=force, progress=progress)
+
+    def backups(self) -> Records[BackupInfo]:
+        """The backups that are listed next to the registry and still exist, oldest first."""
+        from modelspace.verbs.backup import known
+
+        return Records(known(self.home), BackupInfo)
+
+    def restore(self, file: str | Path | None = None, *, force: bool = False) -> Restored:
+        """Put a backup in the place of the registry, which is moved aside and not deleted.
+
+        Args:
+            file: the backup; default: the last one that is listed.
+            force: also if the backup is of another registry.
+
+        Raises:
+            NotFoundError: there is no such file, or none is listed.
+            DamagedError: the backup is damaged. The registry stays as it is.
+            ConflictError: the backup is of another registry.
+            BusyError: another process was still writing after ten seconds.
+        """
+        from modelspace.spaces import index
+        from modelspace.verbs import backup as verb
+
+        restored = verb.restore(self.path, None if file is None else Path(file), force=force)
+        index.remove(self.home / INDEX, set())
+        self._refresh_index()
+        return restored
 
     def _refresh_index(self) -> None:
         """Write the index files that are missing or stale, and remove those of deleted spaces."""

@@ -46,6 +46,8 @@ COMMANDS = (
     "merge",
     "verify",
     "rebuild",
+    "backup",
+    "restore",
 )
 
 

@@ -260,19 +260,39 @@ def exclusive(path: Path, timeout: float) -> Iterator[Opener]:
         NotFoundError: the file does not exist.
         BusyError: another process was still reading or writing after `timeout`.
     """
+    deadline = time.monotonic() + timeout
+    with locked(path, timeout) as file:
+        _restore(file, deadline)
+        keeper, complete = undo.Keeper(file), False
+        try:
+            yield Opener(file, deadline, keeper)
+            complete = True
+        finally:
+            keeper.close(complete=complete)
+
+
+@contextmanager
+def locked(path: Path, timeout: float) -> Iterator[Path]:
+    """Hold the writer's locks on a registry file, which need not be intact and is not opened.
+
+    Args:
+        path: the file.
+        timeout: seconds to wait for other writers, and for the readers of this process.
+
+    Yields:
+        The file, with links resolved.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        BusyError: they had not finished after `timeout`.
+    """
     path = _resolve(path)
     deadline = time.monotonic() + timeout
     lock = _lock(path, deadline)
     try:
         _enter(path, write=True, deadline=deadline)
         try:
-            _restore(path, deadline)
-            keeper, complete = undo.Keeper(path), False
-            try:
-                yield Opener(path, deadline, keeper)
-                complete = True
-            finally:
-                keeper.close(complete=complete)
+            yield path
         finally:
             _leave(path, write=True)
     finally:
@@ -367,7 +387,9 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
         sign in text
         for sign in ("not a valid DuckDB", "Corrupt", "Could not read enough bytes", "database has been invalidated")
     ):
-        return DamagedError(f"{path} is not a registry, or is damaged ({first_line})", "restore it from a copy")
+        from modelspace.registry import backups
+
+        return DamagedError(f"{path} is not a registry, or is damaged ({first_line})", backups.advice(path))
     if "Permission denied" in text:
         return ModelspaceError(f"{path} can't be opened: permission denied", "ask its owner, or copy it")
     if "Is a directory" in text:

@@ -49,8 +49,18 @@ _EXACT, _APPROXIMATE = "Flat", "SQ8"
 _KEYS = frozenset(("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256"))
 
 
+#: What a user is told of a registry whose index is of a later state.
+OLDER = (
+    "this registry is older than its index (restored from a copy?), so models may be missing; "
+    "if it is the right one, `space.rebuild()` says so"
+)
+
+
 class Status(NamedTuple):
-    """Whether a space's file can be used ("fresh"), and why not ("stale", "missing" or "damaged")."""
+    """Whether a space's file can be used ("fresh"), and why not ("stale", "missing", "damaged" or "newer").
+
+    "newer" is a file of a later state of the registry: the registry was replaced by an older copy.
+    """
 
     state: str
     reason: str
@@ -64,9 +74,11 @@ class SpaceIndex:
         dimension: length of a vector.
         exact: whether scores are inner products up to float32 rounding. If not, they are approximate: ask for more
             neighbours than needed, and re-rank them.
+        note: a remark for the user, or "".
     """
 
     def __init__(self, ids: np.ndarray, dimension: int, exact: bool, faiss_index: Any) -> None:
+        self.note = ""
         self.ids = ids
         self.dimension = dimension
         self.exact = exact
@@ -144,14 +156,17 @@ def load(
     if correction != hubness.NONE:
         expected |= {"correction": correction, "neighbours": hubness.NEIGHBOURS}
     name = space_id if correction == hubness.NONE else f"{space_id}.{correction}"
-    stored = None if renew else _read(folder, name, expected)
-    if stored is not None:
+    checked = None if renew else _check(folder, name, expected)
+    if checked is not None and not isinstance(checked, Status) and (stored := _read(*checked)) is not None:
         return stored
+    is_older = isinstance(checked, Status) and checked.state == "newer"
     ids, vectors = fetch()
     if np.isfinite(vectors).all():
         vectors = hubness.items(vectors, correction)
     index, data = _build(np.asarray(ids, dtype=np.int64), np.ascontiguousarray(vectors, dtype=np.float32))
-    if write:
+    if is_older:
+        index.note = OLDER  # and the file, which is all that tells, stays until the user has decided
+    elif write:
         manifest = {
             **expected,
             "count": len(index.ids),
@@ -206,6 +221,7 @@ def _owner(manifest: Path) -> str | None:
 
 
 def _expected(space_id: str, registry_id: str, generation: int) -> dict[str, Any]:
+    # The generation last: where the others agree, a larger one is of a later state.
     return {"format": FORMAT, "space_id": space_id, "registry_id": registry_id, "generation": generation}
 
 
@@ -226,18 +242,16 @@ def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tu
     if not isinstance(manifest, dict):
         return Status("damaged", "the manifest is not a JSON object")
     for key, value in expected.items():
-        if manifest.get(key) != value:
-            return Status("stale", f"{key} is {manifest.get(key)!r}, not {value!r}")
+        if (known := manifest.get(key)) != value:
+            if key == "generation" and isinstance(known, int) and known > value:
+                return Status("newer", "it is of a later state of this registry")
+            return Status("stale", f"{key} is {known!r}, not {value!r}")
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
         return Status("damaged", "its checksum does not match the manifest's")
     return manifest, data
 
 
-def _read(folder: Path, space_id: str, expected: dict[str, Any]) -> SpaceIndex | None:
-    checked = _check(folder, space_id, expected)
-    if isinstance(checked, Status):
-        return None
-    manifest, data = checked
+def _read(manifest: dict[str, Any], data: bytes) -> SpaceIndex | None:
     count, dimension, kind = manifest.get("count"), manifest.get("dimension"), manifest.get("kind")
     if count == 0 and not data:
         return SpaceIndex(np.zeros(0, np.int64), 0, True, None)

@@ -129,6 +129,11 @@ class Ranker:
         self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
         self._predictors: dict[int, Array] = {}
 
+    @property
+    def note(self) -> str:
+        """A remark for the user on the state of the registry, or ""."""
+        return self._index.note
+
     def rank(self, target: Target, k: int) -> Ranked:
         """The k + 1 best sources, or fewer if there are no more; the extra one may be tied with number k.
 

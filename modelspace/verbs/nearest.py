@@ -104,8 +104,10 @@ def _ranked(
 ) -> Neighbours:
     """The neighbours of a target as records."""
     rows = {model.model_id: model for model in registry.models(where)}
-    neighbours = Ranker(registry, row, ranking, rows if where else None).rank(target, k)
-    return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, notes or (), ranking.label)
+    ranker = Ranker(registry, row, ranking, rows if where else None)
+    neighbours = ranker.rank(target, k)
+    remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
+    return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
 
 
 __getattr__ = renamed(

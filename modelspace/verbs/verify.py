@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from modelspace import probes
 from modelspace.errors import ModelspaceError
 from modelspace.home import INDEX, REGISTRY
-from modelspace.registry import EmbeddingRow, ProbeRow, Registry, SpaceRow
+from modelspace.registry import EmbeddingRow, ProbeRow, Problem, Registry, SpaceRow, backups
 from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
 from modelspace.spaces.probe_sets import described
@@ -52,7 +52,7 @@ def _checks(home: Path, deep: bool, progress: Progress | None) -> Iterator[Check
         registry.checks_rows = False  # to say what is damaged, not only that something is
         problems = registry.check()
         for problem in problems:
-            yield Check(problem.subject, False, problem.message, problem.hint)
+            yield Check(problem.subject, False, problem.message, _hint(problem.hint, registry))
         if not problems:
             yield Check("tables", True, f"{len(registry.models())} models, {len(registry.spaces())} spaces")
         if deep:
@@ -61,6 +61,11 @@ def _checks(home: Path, deep: bool, progress: Progress | None) -> Iterator[Check
         for row in registry.spaces():
             yield from _space(registry, row, home, deep, progress)
     yield from pending.checks(home / REGISTRY)
+
+
+def _hint(hint: str, registry: Registry) -> str:
+    """A problem's hint; in place of the general one, the last backup."""
+    return backups.advice(registry.path) if hint == Problem.hint else hint
 
 
 def _images(registry: Registry, row: ProbeRow) -> Check:
@@ -72,7 +77,7 @@ def _images(registry: Registry, row: ProbeRow) -> Check:
     try:
         kind.require_same(probe_set, map(probes.decode_png, pngs))
     except ModelspaceError as error:
-        return Check(what, False, error.message, error.hint if kind.is_rendered else "restore a copy of the registry")
+        return Check(what, False, error.message, error.hint if kind.is_rendered else backups.advice(registry.path))
     return Check(what, True, "renders the same images" if kind.is_rendered else f"{len(pngs)} stored images")
 
 
@@ -85,6 +90,14 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
+    if state == "newer":
+        yield Check(
+            f"{name}: index file",
+            False,
+            f"{reason}: the registry was replaced by an older copy",
+            "put the newer registry back, or accept this one: `space.rebuild()`",
+        )
+        return
     # A stale or missing file is not an error: the next query builds it.
     yield Check(
         f"{name}: index file",
@@ -160,7 +173,7 @@ def _affinities(
         whole,
         f"{len(stored)} models; largest error of an inner product {off:.1e}"
         + (f"; not what was stored: those of {_some(changed)}" if changed else ""),
-        "" if whole else _REBUILD if maps_hold else "restore a copy of the registry",
+        "" if whole else _REBUILD if maps_hold else backups.advice(registry.path),
     )
     detail = f"{compared.pairs} affinities recomputed; largest difference {compared.worst:.1e}"
     if maps_hold:
@@ -173,7 +186,7 @@ def _affinities(
         f"{spec.name}: maps",
         False,
         f"{detail}; {reason if compared.contradicted else 'not what was stored: those of'} {_some(list(damaged))}",
-        "restore a copy of the registry, or remove the model and add it again; "
+        f"{backups.advice(registry.path)}; or remove the model and add it again; "
         "don't use `space.rebuild(coordinates=True)`, which would rely on the damaged maps",
     )
 

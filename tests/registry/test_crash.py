@@ -57,6 +57,7 @@ def test_the_log_of_a_killed_migration_is_replayed(tmp_path: Path, write: bool) 
     code = (
         "import os, sys; from pathlib import Path; from modelspace.registry import connection, schema\n"
         "opened = connection.open_writing(Path(sys.argv[1]), create=True)\n"
+        "opened.duck.execute('USE registry')\n"
         "opened.duck.execute('BEGIN')\n"
         "for migration in schema.known(): opened.duck.execute(migration.sql)\n"
         "opened.duck.execute('INSERT INTO main.meta VALUES (uuid(), now()::TIMESTAMP)')\n"

@@ -55,7 +55,7 @@ class RegistryMachine(RuleBasedStateMachine):
         for space in SPACES:
             self.registry.replace_coordinates(space.space_id, self.coordinates())
 
-    names = st.sampled_from(["a", "b", "c", "d", "e", "f", "o'g", 'h"i', "ж"])
+    names = st.sampled_from(["a", "b", "c", "d", "e", "f", "g.g", "h_i", "J-"])
 
     @rule(name=names)
     def add(self, name: str) -> None:

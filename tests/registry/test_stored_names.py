@@ -74,7 +74,7 @@ def test_names_of_spaces_probe_sets_and_tasks(tmp_path: Path) -> None:
         "UPDATE spaces SET name = '../s'",
         "UPDATE probe_sets SET name = 'p' || chr(27) || '[2J'",
         "INSERT INTO tasks VALUES (1, 't/../t', '', '', 'classification', 'accuracy', true, 3, [], 0, '2026-01-01')",
-        "INSERT INTO outcomes SELECT 1, 1, 1, 'm0', '', 0.5, 'observed', '{}', 1, 0, 0.1, now()::TIMESTAMP, ''",
+        "INSERT INTO outcomes SELECT 1, 1, 1, 'm0', '', 0.5, 'observed', '{}', 1, 0, 0.1, now()::TIMESTAMP, '', NULL",
     )
     assert [row.name for row in space.spaces()] == ["%2E.%2Fs"]
     assert [row.name for row in space.probe_sets()] == ["p%1B%5B2J"]
