@@ -49,8 +49,8 @@ def command(
         rows = space.backups()
     else:
         with progress_bar("checking the copy", "spaces", quiet=quiet) as progress:
-            made = space.backup(file, force=force, progress=progress)
-        rows = Records([made], BackupInfo)
+            copy = space.backup(file, force=force, progress=progress)
+        rows = Records([copy], BackupInfo)
     if format is not Format.table:
         print_records(rows, format)
     elif show:

@@ -55,6 +55,7 @@ VERBS = {
     "label_scores": Verb("scores", (), {"names": "--score"}),
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
+    "backups": Verb("backup", ("--list",)),
     "reembed": Verb("verify", ("--reembed",)),
 }
 

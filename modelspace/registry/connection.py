@@ -25,7 +25,7 @@ from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import NotRegularError, absent, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
-from modelspace.registry import undo
+from modelspace.registry import backups, undo
 from modelspace.registry.interrupts import deferred
 
 try:
@@ -387,8 +387,6 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
         sign in text
         for sign in ("not a valid DuckDB", "Corrupt", "Could not read enough bytes", "database has been invalidated")
     ):
-        from modelspace.registry import backups
-
         return DamagedError(f"{path} is not a registry, or is damaged ({first_line})", backups.advice(path))
     if "Permission denied" in text:
         return ModelspaceError(f"{path} can't be opened: permission denied", "ask its owner, or copy it")

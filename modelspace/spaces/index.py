@@ -49,7 +49,7 @@ _EXACT, _APPROXIMATE = "Flat", "SQ8"
 _KEYS = frozenset(("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256"))
 
 
-#: What a user is told of a registry whose index is of a later state.
+#: The remark on a registry whose index is of a later state.
 OLDER = (
     "this registry is older than its index (restored from a copy?), so models may be missing; "
     "if it is the right one, `space.rebuild()` says so"

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
 from modelspace.files import absent
 from modelspace.home import REGISTRY
-from modelspace.registry import Registry, backups
+from modelspace.registry import Registry, backups, copying
 from modelspace.registry.backups import Backup
 from modelspace.results import BackupInfo, Restored
 
@@ -27,9 +27,9 @@ def backup(path: Path, target: Path | None, *, force: bool, progress: Progress |
         raise ConflictError(f"{file} exists already", "choose another name, or `force=True` to replace it")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with backups.copied(path, file) as copy:
+        with copying.copied(path, file) as copy:
             models, registry_id = _check(copy, path, progress)
-            made = Backup(
+            row = Backup(
                 str(file.resolve()),
                 backups.now().isoformat(),
                 copy.stat().st_size,
@@ -39,8 +39,8 @@ def backup(path: Path, target: Path | None, *, force: bool, progress: Progress |
             )
     except OSError as error:
         raise ModelspaceError(f"{file} can't be written: {error.strerror}", "name another folder") from None
-    backups.note(path, made)
-    return _info(made)
+    backups.note(path, row)
+    return _info(row)
 
 
 def _file(path: Path, target: Path | None) -> Path:
@@ -97,7 +97,7 @@ def restore(path: Path, copy: Path | None, *, force: bool) -> Restored:
         raise ConflictError(
             f"{copy} is of another registry than {path}", "to replace that registry nonetheless: `force=True`"
         )
-    aside = backups.put_back(copy, path)
+    aside = copying.put_back(copy, path)
     return Restored(str(copy), str(aside) if aside else "", models)
 
 

@@ -20,6 +20,7 @@ from modelspace.home import REGISTRY, find_home, require_home
 from modelspace.names import did_you_mean
 from modelspace.results import (
     Added,
+    BackupInfo,
     Check,
     Exported,
     LabelScore,
@@ -36,6 +37,7 @@ from modelspace.results import (
     Records,
     Reembedded,
     Reembedding,
+    Restored,
     SpaceInfo,
     TaskInfo,
     Trial,
@@ -365,6 +367,9 @@ def answers() -> dict[str, Any]:
         ),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
+        "backup": BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000),
+        "backups": Records([BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000)], BackupInfo),
+        "restore": Restored("copy.duckdb", "registry.duckdb.replaced", 3),
         **{verb: lambda *_, **__: Drawing() for verb in ("map", "clusters", "gallery", "atlas", "report")},
     }
 

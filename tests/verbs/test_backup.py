@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from modelspace.cli.app import app
 from modelspace.errors import BusyError, ConflictError, DamagedError, NotFoundError, UsageError
-from modelspace.registry import Registry, backups
+from modelspace.registry import Registry, backups, copying
 from modelspace.workspace import ModelSpace
 
 
@@ -39,8 +39,8 @@ def damage(path: Path) -> None:
 
 
 def test_a_backup_is_the_registry(space: ModelSpace, tmp_path: Path) -> None:
-    made = space.backup(tmp_path / "copy.duckdb")
-    assert (made.models, made.bytes) == (3, (tmp_path / "copy.duckdb").stat().st_size)
+    copy = space.backup(tmp_path / "copy.duckdb")
+    assert (copy.models, copy.bytes) == (3, (tmp_path / "copy.duckdb").stat().st_size)
     assert names(tmp_path / "copy.duckdb") == ["m0", "m1", "m2"]
     with Registry.open(tmp_path / "copy.duckdb") as copy, Registry.open(space.path) as registry:
         assert copy.registry_id == registry.registry_id
@@ -50,12 +50,12 @@ def test_a_backup_is_the_registry(space: ModelSpace, tmp_path: Path) -> None:
 
 
 def test_by_default_it_goes_to_a_folder_in_the_home(space: ModelSpace, tmp_path: Path) -> None:
-    made = space.backup()
-    assert Path(made.file).parent == (space.home / "backups").resolve()
+    copy = space.backup()
+    assert Path(copy.file).parent == (space.home / "backups").resolve()
     in_folder = space.backup(tmp_path)
     assert Path(in_folder.file).parent == tmp_path.resolve()
-    assert [row.file for row in space.backups()] == [made.file, in_folder.file]
-    Path(made.file).unlink()
+    assert [row.file for row in space.backups()] == [copy.file, in_folder.file]
+    Path(copy.file).unlink()
     assert [row.file for row in space.backups()] == [in_folder.file]
 
 
@@ -101,23 +101,23 @@ def test_a_backup_waits_for_a_writer_and_readers_do_not_wait(
 ) -> None:
     code = "import sys, modelspace; print(len(modelspace.ModelSpace(sys.argv[1]).list()))"
     seen: list[str] = []
-    copy = backups._copy
+    plain_copy = copying._copy
 
     def watched(source: Path, target: Path) -> None:
         seen.append(subprocess.run([sys.executable, "-c", code, space.home], capture_output=True, text=True).stdout)
-        copy(source, target)
+        plain_copy(source, target)
 
-    monkeypatch.setattr(backups, "_copy", watched)
+    monkeypatch.setattr(copying, "_copy", watched)
     space.backup(tmp_path / "copy.duckdb")
     assert seen == ["3\n"]
     with Registry.open(space.path, write=True):
-        monkeypatch.setattr(backups, "copied", lambda path, file: original(path, file, 0.2))
+        monkeypatch.setattr(copying, "copied", lambda path, file: original(path, file, 0.2))
         with pytest.raises(BusyError):
             space.backup(tmp_path / "second.duckdb")
     assert not (tmp_path / "second.duckdb").exists()
 
 
-original = backups.copied
+original = copying.copied
 
 
 def test_a_file_that_cannot_be_opened_names_the_last_backup(space: ModelSpace, tmp_path: Path) -> None:
@@ -128,16 +128,16 @@ def test_a_file_that_cannot_be_opened_names_the_last_backup(space: ModelSpace, t
 
 
 def test_restore_puts_the_last_backup_back(space: ModelSpace, tmp_path: Path) -> None:
-    made = space.backup()
+    copy = space.backup()
     space.rename("m0", "later")
     later = space.path.read_bytes()
     damage(space.path)
     with pytest.raises(DamagedError) as caught:
         space.list()
-    assert f"`space.restore()` puts the last backup in its place: {made.file}, of 20" in caught.value.hint
+    assert f"`space.restore()` puts the last backup in its place: {copy.file}, of 20" in caught.value.hint
     assert "with 3 models" in caught.value.hint
     restored = space.restore()
-    assert (restored.models, restored.file) == (3, made.file)
+    assert (restored.models, restored.file) == (3, copy.file)
     assert [row.name for row in space.list()] == ["m0", "m1", "m2"]
     former = Path(restored.former).read_bytes()
     assert former[12288:] == later[12288:]
@@ -176,10 +176,10 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(space: ModelSpace, tmp
         duck.execute("UPDATE meta SET registry_id = uuid()")
     with pytest.raises(ConflictError, match="another registry"):
         space.restore(tmp_path / "other" / "registry.duckdb")
-    made = Path(space.backup().file)
-    data = bytearray(made.read_bytes())
+    copy = Path(space.backup().file)
+    data = bytearray(copy.read_bytes())
     data[-5000] ^= 1
-    made.write_bytes(data)
+    copy.write_bytes(data)
     with pytest.raises(DamagedError, match="not the file that was written"):
         space.restore()
     assert space.path.read_bytes() == before
@@ -220,10 +220,10 @@ def test_a_registry_older_than_its_index_is_noticed(tmp_path: Path) -> None:
 def test_on_the_command_line(space: ModelSpace, tmp_path: Path) -> None:
     home = ["--home", str(space.home)]
     run = CliRunner().invoke
-    made = run(app, ["backup", str(tmp_path / "copy.duckdb"), *home])
-    assert (made.exit_code, made.stdout.strip()) == (0, str((tmp_path / "copy.duckdb").resolve()))
+    copy = run(app, ["backup", str(tmp_path / "copy.duckdb"), *home])
+    assert (copy.exit_code, copy.stdout.strip()) == (0, str((tmp_path / "copy.duckdb").resolve()))
     (row,) = json.loads(run(app, ["backup", "--list", "--format", "json", *home]).stdout)
-    assert (row["models"], row["file"]) == (3, made.stdout.strip())
+    assert (row["models"], row["file"]) == (3, copy.stdout.strip())
     space.path.unlink()
     restored = run(app, ["restore", *home])
     assert restored.exit_code == 0
