@@ -385,31 +385,6 @@ def _key(state: dict[str, bytes]) -> str:
 # ---- the checks
 
 
-def trouble(home: Path, legal: set[str], *, repeat: int) -> str:
-    """What is wrong with a home after a cut; empty if nothing. Opens it first for reading or for writing."""
-    try:
-        kept = verbs.digest(home, write=bool(repeat % 2))
-        if kept not in legal:
-            return f"it holds {kept}, which is neither a state before nor after ({', '.join(sorted(legal))})"
-        if problems := verbs.problems_of(home):
-            return "; ".join(problems)
-        verbs.change(home)
-        if left := left_over(home):
-            return f"left over after the next change: {', '.join(left)}"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".replace("\n", " ")
-    return ""
-
-
-def left_over(home: Path) -> list[str]:
-    """Temporary files, logs and lock files in a home that nobody uses."""
-    return sorted(
-        str(file.relative_to(home))
-        for file in home.rglob("*")
-        if file.name.endswith((".tmp", _LOCK, ".wal", ".undo")) or ".tmp." in file.name
-    )
-
-
 def put(state: dict[str, bytes], home: Path) -> None:
     """Make a folder hold exactly these files."""
     shutil.rmtree(home, ignore_errors=True)
@@ -455,7 +430,7 @@ def cut(verb: verbs.Verb, prepared: verbs.Verbs, draws: int, seed: int, limit: i
         put(state, work)
         legal = {history[-1]} if number == last else set(history)
         result.states += 1
-        if what := trouble(work, legal, repeat=result.states):
+        if what := verbs.trouble(work, legal, write=result.states % 2 == 1, of_any_run=False):
             step = recording.steps[number - 1] if number else None
             described = f"{step.kind} {step.name} file {step.file} at {step.offset}" if step else "the beginning"
             result.failures.append(
@@ -494,7 +469,7 @@ def main() -> None:
         return
     draws = 40 if arguments.full else arguments.draws
     progress = Progress(arguments.out, {"draws": draws, "seed": arguments.seed})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:
         prepared = verbs.Verbs(Path(folder).resolve())
         prepared.prepare()
         for verb in verbs.VERBS:

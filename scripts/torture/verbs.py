@@ -22,6 +22,9 @@ from modelspace.verbs.verify import verify
 
 SMALL = ("--images", "4", "--canvas", "16")
 
+#: Where homes are made: in memory if possible, since nothing here needs a disk that survives.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 #: The newest schema of the registry that a later version migrates.
 OLDER_SCHEMA = 4
 
@@ -120,7 +123,7 @@ def _fill(path: Path) -> None:
         registry.add_space(space, default=True)
         model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing((8, 8)), 1))
         row = EmbeddingRow(model, 0, np.ones(1), np.zeros(0), 0, 1.0)
-        registry.add_embedding(space.space_id, row, [MapBlock(0, 4, bytes(256), bytes(16))])
+        registry.add_embedding(space.space_id, row, [MapBlock(0, 4, bytes(256), bytes(32))])
 
 
 def run(words: list[str], home: Path) -> int:
@@ -139,8 +142,19 @@ def run(words: list[str], home: Path) -> int:
     return 0
 
 
-def digest(home: Path, *, write: bool = False) -> str:
-    """A hash of all rows of all tables, or "none" if there is no registry; opens it as `write` says.
+#: Columns that differ between two runs of a command.
+_OF_THE_RUN = frozenset(
+    ("added_at", "applied_at", "created_at", "generation", "made_at", "observed_at", "registry_id", "seconds")
+)
+
+
+def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
+    """A hash of all rows of all tables, or "none" if there is no registry.
+
+    Args:
+        home: the registry's folder.
+        write: open it for writing, which migrates it.
+        of_any_run: leave out times and what else differs between two runs of a command.
 
     Raises:
         ModelspaceError: it can't be opened.
@@ -152,9 +166,14 @@ def digest(home: Path, *, write: bool = False) -> str:
     with Registry.open(home / REGISTRY, write=write) as registry:
         problems = registry.check()
         assert not problems, f"the tables contradict each other: {problems}"
-        tables = registry.rows("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY ALL")
-        for (table,) in tables:
-            rows = registry.rows(f"SELECT * FROM main.{table} ORDER BY ALL")
+        tables = registry.rows(
+            "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns()"
+            " WHERE schema_name = 'main' AND NOT internal AND table_name IN (SELECT table_name FROM duckdb_tables())"
+            " GROUP BY 1 ORDER BY 1"
+        )
+        for table, columns in tables:
+            same = [f'"{column}"' for column in columns if not (of_any_run and column in _OF_THE_RUN)] or ["count(*)"]
+            rows = registry.rows(f'SELECT {", ".join(same)} FROM main."{table}" ORDER BY ALL')
             content.update(repr((table, rows)).encode())
     return content.hexdigest()[:16]
 
@@ -164,6 +183,38 @@ def problems_of(home: Path) -> list[str]:
     if not (home / REGISTRY).exists():
         return []
     return [f"{check.what}: {check.detail}" for check in verify(home, deep=False, progress=None) if not check.ok]
+
+
+def left_over(home: Path) -> list[str]:
+    """Temporary files, logs and lock files in a home that no process uses."""
+    return sorted(
+        str(file.relative_to(home))
+        for file in home.rglob("*")
+        if file.name.endswith((".tmp", ".lock", ".wal", ".undo")) or ".tmp." in file.name
+    )
+
+
+def trouble(home: Path, legal: set[str], *, write: bool, of_any_run: bool) -> str:
+    """What is wrong with a home after an interruption; empty if nothing. Makes one more change.
+
+    Args:
+        home: the registry's folder.
+        legal: digests of the states that it may be in.
+        write: open it first for writing, not for reading.
+        of_any_run: as in `digest`.
+    """
+    try:
+        kept = digest(home, write=write, of_any_run=of_any_run)
+        if kept not in legal:
+            return f"it holds {kept}, which is neither a state before nor after ({', '.join(sorted(legal))})"
+        if problems := problems_of(home):
+            return "; ".join(problems)
+        change(home)
+        if left := left_over(home):
+            return f"left over after the next change: {', '.join(left)}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".replace("\n", " ")
+    return ""
 
 
 def change(home: Path) -> None:
