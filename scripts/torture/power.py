@@ -430,7 +430,7 @@ def cut(verb: verbs.Verb, prepared: verbs.Verbs, draws: int, seed: int, limit: i
         put(state, work)
         legal = {history[-1]} if number == last else set(history)
         result.states += 1
-        if what := verbs.trouble(work, legal, write=result.states % 2 == 1, of_any_run=False):
+        if what := verbs.trouble(work, legal, write=verbs.may_write(verb, result.states), of_any_run=False):
             step = recording.steps[number - 1] if number else None
             described = f"{step.kind} {step.name} file {step.file} at {step.offset}" if step else "the beginning"
             result.failures.append(
@@ -467,13 +467,14 @@ def main() -> None:
     if shutil.which("strace") is None:
         print("strace is not installed: no cut of power was tried")
         return
+    chosen = [verb for verb in verbs.VERBS if not arguments.verb or verb.name in arguments.verb]
     draws = 40 if arguments.full else arguments.draws
     progress = Progress(arguments.out, {"draws": draws, "seed": arguments.seed})
     with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:
         prepared = verbs.Verbs(Path(folder).resolve())
-        prepared.prepare()
-        for verb in verbs.VERBS:
-            if (arguments.verb and verb.name not in arguments.verb) or progress.has(verb.name):
+        prepared.prepare(verbs.homes_of(chosen))
+        for verb in chosen:
+            if progress.has(verb.name):
                 continue
             result = cut(verb, prepared, draws, arguments.seed)
             progress.add(verb.name, result.states, result.failures)

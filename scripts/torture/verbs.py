@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from modelspace.home import REGISTRY
-from modelspace.registry import EmbeddingRow, MapBlock, ProbeRow, Registry, schema
+from modelspace.registry import EmbeddingRow, ProbeRow, Registry, schema
+from modelspace.representations.maps import MapWriter
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 from modelspace.verbs.verify import verify
 
@@ -27,6 +28,10 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 #: The newest schema of the registry that a later version migrates.
 OLDER_SCHEMA = 4
+
+
+#: With two models; for `merge`; of an older schema; empty.
+HOMES = ("full", "other", "older", "none")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,16 @@ VERBS = (
 NAMES = tuple(verb.name for verb in VERBS)
 
 
+def homes_of(chosen: Collection[Verb]) -> tuple[str, ...]:
+    """The homes that some verbs need."""
+    return tuple(name for name in HOMES if name == "other" or any(verb.home == name for verb in chosen))
+
+
+def may_write(verb: Verb, number: int) -> bool:
+    """Whether to open what a verb left for writing first: every other time, unless that changes it."""
+    return number % 2 == 1 and verb.name != "migration"
+
+
 class Verbs:
     """The verbs on prepared homes.
 
@@ -77,10 +92,15 @@ class Verbs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self) -> None:
-        """Make the homes that the verbs start from."""
-        for name in ("full", "other", "older", "none"):
+    def prepare(self, homes: Collection[str] = HOMES) -> None:
+        """Make the homes that the verbs start from, or only some of them."""
+        for name in homes:
             (self.folder / name).mkdir(parents=True)
+        if "older" in homes:
+            with older_schema(OLDER_SCHEMA):
+                _fill(self.folder / "older" / REGISTRY)
+        if "full" not in homes:
+            return
         spaces = ("--method", "gradient_x_input", "--method", "dds")
         for home, models in (("full", ("curvature", "edge2d")), ("other", ("reshade",))):
             self.require(["init", *SMALL, *spaces], home)
@@ -90,8 +110,6 @@ class Verbs:
         self.require(["task", "add", "birds"], "full")
         lines = [f'[[model]]\nuri = "zoo:{name}"\n' for name in ("denoise", "reshade")]
         (self.folder / "models.toml").write_text("\n".join(lines))
-        with older_schema(OLDER_SCHEMA):
-            _fill(self.folder / "older" / REGISTRY)
 
     def require(self, words: list[str], home: str) -> None:
         """Run a command that must succeed."""
@@ -123,7 +141,9 @@ def _fill(path: Path) -> None:
         registry.add_space(space, default=True)
         model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing((8, 8)), 1))
         row = EmbeddingRow(model, 0, np.ones(1), np.zeros(0), 0, 1.0)
-        registry.add_embedding(space.space_id, row, [MapBlock(0, 4, bytes(256), bytes(32))])
+        writer = MapWriter(8, 8)
+        writer.write(np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32))
+        registry.add_embedding(space.space_id, row, writer.close())
 
 
 def run(words: list[str], home: Path) -> int:
