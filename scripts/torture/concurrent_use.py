@@ -222,7 +222,7 @@ def serve(home: Path, number: int, seconds: float, seed: int) -> Report:
 
 
 def lost(home: Path, reports: list[Report]) -> list[str]:
-    """What was acknowledged and is not there at the end, or the other way round."""
+    """What was acknowledged and is missing at the end, or the other way round."""
     expected = {name: step for report in reports for name, step in report.models.items()}
     with Registry.open(home / REGISTRY, write=True) as registry:
         problems = [f"at the end: {problem}" for problem in registry.check()]

@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from torture import power, verbs  # noqa: E402
 from torture.power import Recording, Step  # noqa: E402
 
+from modelspace.registry import Registry  # noqa: E402
+
 #: Of a file that is written, flushed, renamed and whose folder is flushed.
 REPLACED = [
     Step("create", 1, "new"),
@@ -61,25 +63,38 @@ def test_names_keep_their_order() -> None:
     assert {state.get("old") for _, state in states(steps)} == {b"old", None, b"", b"new"}
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_a_cut_of_power_in_a_migration(tmp_path: Path) -> None:
-    prepared = verbs.Verbs(tmp_path)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> verbs.Verbs:
+    """Homes of which one holds a small registry, of the newest schema."""
+    prepared = verbs.Verbs(tmp_path_factory.mktemp("homes"))
     prepared.prepare(("older",))
-    migration = next(verb for verb in verbs.VERBS if verb.name == "migration")
-    result = power.cut(migration, prepared, draws=3, seed=0, limit=8)
-    assert result.states == 8
+    with Registry.open(prepared.folder / "older" / "registry.duckdb", write=True):
+        return prepared
+
+
+TAG = verbs.Verb("tag", ("tag", "m0", "owner=lab"), home="older")
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@needs_strace
+def test_a_cut_of_power_while_a_model_is_tagged(prepared: verbs.Verbs) -> None:
+    result = power.cut(TAG, prepared, draws=3, seed=0, limit=6)
+    assert result.states == 6
     assert result.failures == []
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_a_checkpoint_without_the_undo_file_is_seen_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The states without `registry.duckdb.undo`: what DuckDB alone would leave."""
-    prepared = verbs.Verbs(tmp_path)
-    prepared.prepare(("older",))
-    put = power.put
-    monkeypatch.setattr(
-        power, "put", lambda state, home: put({k: v for k, v in state.items() if not k.endswith(".undo")}, home)
-    )
-    migration = next(verb for verb in verbs.VERBS if verb.name == "migration")
-    failures = power.cut(migration, prepared, draws=4, seed=0, limit=30).failures
-    assert any("checksum" in line for line in failures)
+@needs_strace
+def test_without_the_undo_file_a_block_that_is_there_in_part_is_seen(prepared: verbs.Verbs) -> None:
+    """What DuckDB alone would leave, where the first block of metadata is being written."""
+    home = prepared.folder / "without"
+    shutil.copytree(prepared.folder / "older", home)
+    recording = power.record(prepared.words(TAG), home)
+    database = recording.names["registry.duckdb"]
+    block = max(i for i, step in enumerate(recording.steps, 1) if (step.file, step.offset) == (database, 12288))
+    errors = []
+    for number, _, state in power.states(recording, 8, random.Random(0)):
+        if number == block:
+            power.put({name: content for name, content in state.items() if not name.endswith(".undo")}, home)
+            errors.append(verbs.trouble(home, set(), write=False, of_any_run=False))
+    assert any("checksum" in error for error in errors)
