@@ -1,7 +1,7 @@
 """Power cuts: what each verb writes is recorded with strace, and the disk is rebuilt as a cut may leave it.
 
     python scripts/torture/power.py                         # a sample of states of each verb
-    python scripts/torture/power.py --full --out power.json # all prefixes, and 40 drawn states per fsync-less window
+    python scripts/torture/power.py --full --out power.json # all prefixes, and 15 drawn states per step
     python scripts/torture/power.py --verb map --seed 7
 
 What an fsync has made durable stays. Of the writes to a file since its last fsync, any may be lost, and the others may
@@ -459,7 +459,7 @@ def main() -> None:
         sys.exit(verbs.run(sys.argv[3:], Path(sys.argv[2])))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=2, help="drawn states per step")
-    parser.add_argument("--full", action="store_true", help="40 drawn states per step")
+    parser.add_argument("--full", action="store_true", help="15 drawn states per step")
     parser.add_argument("--verb", action="append", choices=verbs.NAMES, help="only this verb; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn states")
     parser.add_argument("--out", type=Path, help="JSON file of the figures, from which a rerun goes on")
@@ -468,7 +468,7 @@ def main() -> None:
         print("strace is not installed: no cut of power was tried")
         return
     chosen = [verb for verb in verbs.VERBS if not arguments.verb or verb.name in arguments.verb]
-    draws = 40 if arguments.full else arguments.draws
+    draws = 15 if arguments.full else arguments.draws
     progress = Progress(arguments.out, {"draws": draws, "seed": arguments.seed})
     with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:
         prepared = verbs.Verbs(Path(folder).resolve())
