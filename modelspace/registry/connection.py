@@ -66,6 +66,9 @@ _open_files_lock = threading.Lock()
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.25
 
+#: Seconds that a reader waits for a writer that waits for other readers.
+_COURTESY = 1.0
+
 
 @dataclass
 class Changes:
@@ -197,6 +200,7 @@ def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_B
     path = _resolve(path)
     deadline = time.monotonic() + timeout
     restore_to_read(path, deadline)
+    _let_writer_in(path, deadline)
     _enter(path, write=False, deadline=deadline)
     try:
         duck = _retry(lambda: _connect(path, memory_bytes), path, deadline)
@@ -432,6 +436,30 @@ def restore_to_read(path: Path, deadline: float) -> None:
         raise
     except ModelspaceError:
         pass
+
+
+def _let_writer_in(path: Path, deadline: float) -> None:
+    """Wait a moment while a process wants to write: else readers that follow each other keep it out for good."""
+    wait, end = _FIRST_WAIT, min(deadline, time.monotonic() + _COURTESY)
+    while time.monotonic() < end and _is_locked(f"{path}.lock"):
+        wait = _pause(wait, end)
+
+
+def _is_locked(name: str) -> bool:
+    """Whether a process holds a lock file."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _has_log(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Power cuts: what each verb writes is recorded with strace, and the disk is rebuilt as a cut may leave it.
 
     python scripts/torture/power.py                         # a sample of states of each verb
-    python scripts/torture/power.py --full --out power.json # all prefixes, and 40 drawn states per fsync-less window
+    python scripts/torture/power.py --full --out power.json # all prefixes, and 15 drawn states per step
     python scripts/torture/power.py --verb map --seed 7
 
 What an fsync has made durable stays. Of the writes to a file since its last fsync, any may be lost, and the others may
@@ -385,31 +385,6 @@ def _key(state: dict[str, bytes]) -> str:
 # ---- the checks
 
 
-def trouble(home: Path, legal: set[str], *, repeat: int) -> str:
-    """What is wrong with a home after a cut; empty if nothing. Opens it first for reading or for writing."""
-    try:
-        kept = verbs.digest(home, write=bool(repeat % 2))
-        if kept not in legal:
-            return f"it holds {kept}, which is neither a state before nor after ({', '.join(sorted(legal))})"
-        if problems := verbs.problems_of(home):
-            return "; ".join(problems)
-        verbs.change(home)
-        if left := left_over(home):
-            return f"left over after the next change: {', '.join(left)}"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".replace("\n", " ")
-    return ""
-
-
-def left_over(home: Path) -> list[str]:
-    """Temporary files, logs and lock files in a home that nobody uses."""
-    return sorted(
-        str(file.relative_to(home))
-        for file in home.rglob("*")
-        if file.name.endswith((".tmp", _LOCK, ".wal", ".undo")) or ".tmp." in file.name
-    )
-
-
 def put(state: dict[str, bytes], home: Path) -> None:
     """Make a folder hold exactly these files."""
     shutil.rmtree(home, ignore_errors=True)
@@ -455,7 +430,7 @@ def cut(verb: verbs.Verb, prepared: verbs.Verbs, draws: int, seed: int, limit: i
         put(state, work)
         legal = {history[-1]} if number == last else set(history)
         result.states += 1
-        if what := trouble(work, legal, repeat=result.states):
+        if what := verbs.trouble(work, legal, write=verbs.may_write(verb, result.states), of_any_run=False):
             step = recording.steps[number - 1] if number else None
             described = f"{step.kind} {step.name} file {step.file} at {step.offset}" if step else "the beginning"
             result.failures.append(
@@ -484,7 +459,7 @@ def main() -> None:
         sys.exit(verbs.run(sys.argv[3:], Path(sys.argv[2])))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=2, help="drawn states per step")
-    parser.add_argument("--full", action="store_true", help="40 drawn states per step")
+    parser.add_argument("--full", action="store_true", help="15 drawn states per step")
     parser.add_argument("--verb", action="append", choices=verbs.NAMES, help="only this verb; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn states")
     parser.add_argument("--out", type=Path, help="JSON file of the figures, from which a rerun goes on")
@@ -492,13 +467,14 @@ def main() -> None:
     if shutil.which("strace") is None:
         print("strace is not installed: no cut of power was tried")
         return
-    draws = 40 if arguments.full else arguments.draws
+    chosen = [verb for verb in verbs.VERBS if not arguments.verb or verb.name in arguments.verb]
+    draws = 15 if arguments.full else arguments.draws
     progress = Progress(arguments.out, {"draws": draws, "seed": arguments.seed})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:
         prepared = verbs.Verbs(Path(folder).resolve())
-        prepared.prepare()
-        for verb in verbs.VERBS:
-            if (arguments.verb and verb.name not in arguments.verb) or progress.has(verb.name):
+        prepared.prepare(verbs.homes_of(chosen))
+        for verb in chosen:
+            if progress.has(verb.name):
                 continue
             result = cut(verb, prepared, draws, arguments.seed)
             progress.add(verb.name, result.states, result.failures)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,22 @@ from pathlib import Path
 import numpy as np
 
 from modelspace.home import REGISTRY
-from modelspace.registry import EmbeddingRow, MapBlock, ProbeRow, Registry, schema
+from modelspace.registry import EmbeddingRow, ProbeRow, Registry, schema
+from modelspace.representations.maps import MapWriter
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 from modelspace.verbs.verify import verify
 
 SMALL = ("--images", "4", "--canvas", "16")
 
+#: Where homes are made: in memory if possible, since nothing here needs a disk that survives.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 #: The newest schema of the registry that a later version migrates.
 OLDER_SCHEMA = 4
+
+
+#: With two models; for `merge`; of an older schema; empty.
+HOMES = ("full", "other", "older", "none")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,16 @@ VERBS = (
 NAMES = tuple(verb.name for verb in VERBS)
 
 
+def homes_of(chosen: Collection[Verb]) -> tuple[str, ...]:
+    """The homes that some verbs need."""
+    return tuple(name for name in HOMES if name == "other" or any(verb.home == name for verb in chosen))
+
+
+def may_write(verb: Verb, number: int) -> bool:
+    """Whether to open what a verb left for writing first: every other time, unless that changes it."""
+    return number % 2 == 1 and verb.name != "migration"
+
+
 class Verbs:
     """The verbs on prepared homes.
 
@@ -74,10 +92,15 @@ class Verbs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self) -> None:
-        """Make the homes that the verbs start from."""
-        for name in ("full", "other", "older", "none"):
+    def prepare(self, homes: Collection[str] = HOMES) -> None:
+        """Make the homes that the verbs start from, or only some of them."""
+        for name in homes:
             (self.folder / name).mkdir(parents=True)
+        if "older" in homes:
+            with older_schema(OLDER_SCHEMA):
+                _fill(self.folder / "older" / REGISTRY)
+        if "full" not in homes:
+            return
         spaces = ("--method", "gradient_x_input", "--method", "dds")
         for home, models in (("full", ("curvature", "edge2d")), ("other", ("reshade",))):
             self.require(["init", *SMALL, *spaces], home)
@@ -87,8 +110,6 @@ class Verbs:
         self.require(["task", "add", "birds"], "full")
         lines = [f'[[model]]\nuri = "zoo:{name}"\n' for name in ("denoise", "reshade")]
         (self.folder / "models.toml").write_text("\n".join(lines))
-        with older_schema(OLDER_SCHEMA):
-            _fill(self.folder / "older" / REGISTRY)
 
     def require(self, words: list[str], home: str) -> None:
         """Run a command that must succeed."""
@@ -120,7 +141,9 @@ def _fill(path: Path) -> None:
         registry.add_space(space, default=True)
         model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing((8, 8)), 1))
         row = EmbeddingRow(model, 0, np.ones(1), np.zeros(0), 0, 1.0)
-        registry.add_embedding(space.space_id, row, [MapBlock(0, 4, bytes(256), bytes(16))])
+        writer = MapWriter(8, 8)
+        writer.write(np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32))
+        registry.add_embedding(space.space_id, row, writer.close())
 
 
 def run(words: list[str], home: Path) -> int:
@@ -139,8 +162,19 @@ def run(words: list[str], home: Path) -> int:
     return 0
 
 
-def digest(home: Path, *, write: bool = False) -> str:
-    """A hash of all rows of all tables, or "none" if there is no registry; opens it as `write` says.
+#: Columns that differ between two runs of a command.
+_OF_THE_RUN = frozenset(
+    ("added_at", "applied_at", "created_at", "generation", "made_at", "observed_at", "registry_id", "seconds")
+)
+
+
+def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
+    """A hash of all rows of all tables, or "none" if there is no registry.
+
+    Args:
+        home: the registry's folder.
+        write: open it for writing, which migrates it.
+        of_any_run: leave out times and what else differs between two runs of a command.
 
     Raises:
         ModelspaceError: it can't be opened.
@@ -152,9 +186,14 @@ def digest(home: Path, *, write: bool = False) -> str:
     with Registry.open(home / REGISTRY, write=write) as registry:
         problems = registry.check()
         assert not problems, f"the tables contradict each other: {problems}"
-        tables = registry.rows("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY ALL")
-        for (table,) in tables:
-            rows = registry.rows(f"SELECT * FROM main.{table} ORDER BY ALL")
+        tables = registry.rows(
+            "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns()"
+            " WHERE schema_name = 'main' AND NOT internal AND table_name IN (SELECT table_name FROM duckdb_tables())"
+            " GROUP BY 1 ORDER BY 1"
+        )
+        for table, columns in tables:
+            same = [f'"{column}"' for column in columns if not (of_any_run and column in _OF_THE_RUN)] or ["count(*)"]
+            rows = registry.rows(f'SELECT {", ".join(same)} FROM main."{table}" ORDER BY ALL')
             content.update(repr((table, rows)).encode())
     return content.hexdigest()[:16]
 
@@ -164,6 +203,38 @@ def problems_of(home: Path) -> list[str]:
     if not (home / REGISTRY).exists():
         return []
     return [f"{check.what}: {check.detail}" for check in verify(home, deep=False, progress=None) if not check.ok]
+
+
+def left_over(home: Path) -> list[str]:
+    """Temporary files, logs and lock files in a home that no process uses."""
+    return sorted(
+        str(file.relative_to(home))
+        for file in home.rglob("*")
+        if file.name.endswith((".tmp", ".lock", ".wal", ".undo")) or ".tmp." in file.name
+    )
+
+
+def trouble(home: Path, legal: set[str], *, write: bool, of_any_run: bool) -> str:
+    """What is wrong with a home after an interruption; empty if nothing. Makes one more change.
+
+    Args:
+        home: the registry's folder.
+        legal: digests of the states that it may be in.
+        write: open it first for writing, not for reading.
+        of_any_run: as in `digest`.
+    """
+    try:
+        kept = digest(home, write=write, of_any_run=of_any_run)
+        if kept not in legal:
+            return f"it holds {kept}, which is neither a state before nor after ({', '.join(sorted(legal))})"
+        if problems := problems_of(home):
+            return "; ".join(problems)
+        change(home)
+        if left := left_over(home):
+            return f"left over after the next change: {', '.join(left)}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".replace("\n", " ")
+    return ""
 
 
 def change(home: Path) -> None:

@@ -216,6 +216,38 @@ def test_a_writer_waits_for_a_reader_to_finish(path: Path) -> None:
     assert names(path) == ["m0", "m1", "m2", "late"]
 
 
+def test_readers_that_follow_each_other_let_a_writer_in(path: Path) -> None:
+    """Two processes whose readers overlap all the time: without a wait of theirs, the writer has no chance."""
+    code = (
+        "import sys, time; from pathlib import Path; from modelspace.registry import Registry\n"
+        "end = time.monotonic() + 20; print('ready', flush=True)\n"
+        "while time.monotonic() < end:\n"
+        f"    with Registry.open(Path({str(path)!r})): time.sleep(0.15)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parents[1])}
+    command = [sys.executable, "-c", code]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(3)]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            reader.stdout.readline()
+        for number in range(5):
+            with Registry.open(path, write=True, timeout=8) as registry, registry.transaction():
+                registry.add_model(shelf.card(f"new{number}"))
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+    assert len(names(path)) == 8
+
+
+def test_a_lock_file_without_a_holder_delays_no_reader(path: Path) -> None:
+    Path(f"{path}.lock").write_text("123")
+    begin = time.monotonic()
+    assert names(path) == ["m0", "m1", "m2"]
+    assert time.monotonic() - begin < 0.9
+
+
 def test_many_readers_at_once(path: Path) -> None:
     with Other(path, write=False), Registry.open(path) as first, Registry.open(path) as second:
         assert len(first.models()) == len(second.models()) == 3

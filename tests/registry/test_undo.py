@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import shelf
 
-from modelspace.errors import BusyError, DamagedError
+from modelspace.errors import BusyError, DamagedError, StorageError
 from modelspace.registry import Registry, undo
 
 BLOCK = 262144
@@ -181,3 +181,19 @@ def test_nothing_is_kept_where_nothing_changes(tmp_path: Path, monkeypatch: pyte
     with Registry.open(path, write=True):
         pass
     assert path.read_bytes() == before
+
+
+def test_putting_back_can_be_interrupted_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    overwrite(path, undo.HEADERS + BLOCK - 512, os.urandom(512))
+    with pytest.raises(StorageError, match="repaired"):
+        Registry.open(path, write=True)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert undo.exists(path)
+    assert names(path) == ["n0", "m1", "m2"]
