@@ -52,6 +52,11 @@ class Reader:
         self._spaces: list[SpaceRow] | None = None
         self._has_code: bool | None = None
 
+    @property
+    def connection(self) -> Connection:
+        """The connection, for this package."""
+        return self._connection
+
     # ---- spaces and probe sets
 
     def spaces(self) -> list[SpaceRow]:

@@ -280,7 +280,7 @@ def cases(home: Path) -> list[Case]:
 
 
 def verbs_for(case: Case, rng: random.Random) -> list[str]:
-    """The commands to give a case to: all where the schema is foreign, else the main ones and a few others at random."""
+    """The commands for a case: all where the schema is foreign, else the main ones and a few others at random."""
     every = [*READING, *WRITING, "merge", "merge all"]
     if case.same:
         return every
