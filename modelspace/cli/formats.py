@@ -62,10 +62,17 @@ def to_json(value: Any) -> str:
       }
     ]
     """
-    text = json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False)
+    return visible_json(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def visible_json(text: str) -> str:
+    r"""The same JSON without control and invisible characters, which become \uXXXX; letters of any script stay.
+
+    >>> print(visible_json('["\u202eZürich"]'))
+    ["\u202eZürich"]
+    """
     if text.replace("\n", "").isprintable():
         return text
-    # Letters of any script stay; what could move the cursor or hide something is the same text as \uXXXX.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 

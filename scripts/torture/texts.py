@@ -14,6 +14,7 @@ notes), and given to the commands that take a text. Then everything that is prin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -252,23 +254,23 @@ class Texts:
         escaped: outputs in which a text was shown escaped.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, written: Sequence[str] = tuple(WRITTEN)) -> None:
+        self.folder, self.written = folder, written
         self.base = small_registry.create(folder / "base")
         self.failures: list[str] = []
         self.inputs, self.refused, self.escaped, self.files = 0, 0, 0, 0
         (folder / "sentinel").write_text("no output")
         self.pages: dict[str, Elements] = {}
         home = self._stored("honest")
-        for words in WRITTEN:
+        for words in written:
             self._note("honest", words, self._written(home, words, "honest"))
 
-    def try_text(self, text: str, *, pictures: bool) -> None:
-        """Store a text in every field, and run every command."""
+    def try_text(self, text: str, shown: Sequence[str] = SHOWN, *, pictures: bool) -> None:
+        """Store a text in every field, and run commands: those that show texts, and those that write files."""
         home = self._stored(text)
-        for words in SHOWN:
+        for words in shown:
             self._note(text, words, self._shown(home, words, text))
-        for words in WRITTEN if pictures else list(WRITTEN)[:4]:
+        for words in self.written if pictures else self.written[:4]:
             self._note(text, words, self._written(home, words, text))
 
     def _note(self, text: str, words: str, faults: list[str]) -> None:
@@ -309,7 +311,8 @@ class Texts:
         if "--home" not in filled and not words.startswith("layers"):
             at = 2 if words.startswith(("probes", "task ")) else 1
             filled[at:at] = ["--home", str(home)]
-        answer = commands.run(filled, terminal=words in SHOWN)
+        with contextlib.chdir(out):  # where some commands write by default
+            answer = commands.run(filled, terminal=words in SHOWN)
         self.inputs += 1
         self.refused += answer.refused
         faults = answer.faults()
