@@ -75,6 +75,21 @@ def readable_name(text: str) -> str:
     return _cut(_escaped(text, r"[^\w. -]|^[. -]|  +| $") or "%", text, MAX_LENGTH)
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Escape control and invisible characters, so that a text can't move the cursor or hide anything.
+
+    Args:
+        text: untrusted text, for example a tag.
+        keep: characters that are not escaped.
+
+    >>> printable("red\\x1b[31m")
+    'red\\\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
 def file_name(text: str, suffix: str = "") -> str:
     """A file name for a text, in one folder and on any file system: the text itself if it is harmless.
 

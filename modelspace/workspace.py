@@ -641,9 +641,11 @@ class ModelSpace:
 
         Raises:
             UsageError: DuckDB rejects the query; the message is DuckDB's.
+            DamagedError: `nearest`, `catalog` or another of our macros and views is defined in another way in the file.
         """
-        from modelspace.registry import sql
+        from modelspace.registry import schema, sql
 
+        schema.check_definitions_of(self.path)
         return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
 
     # ---- pictures

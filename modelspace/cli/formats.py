@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, StrEnum
 from typing import Any
 
+from modelspace.cli.screen import is_terminal, printable
 from modelspace.cli.spelling import record_in_flags
 
 
@@ -61,7 +62,18 @@ def to_json(value: Any) -> str:
       }
     ]
     """
-    return json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False)
+    return visible_json(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def visible_json(text: str) -> str:
+    r"""The same JSON without control and invisible characters, which become \uXXXX; letters of any script stay.
+
+    >>> print(visible_json('["\u202eZürich"]'))
+    ["\u202eZürich"]
+    """
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -125,6 +137,12 @@ def _as_dict(record: Any) -> dict[str, Any]:
 
 def _write(text: str) -> None:
     """Write UTF-8 regardless of the terminal's encoding, since these formats are for programs."""
+    if is_terminal(sys.stdout):  # a file or a program gets the text as it is stored
+        text = printable(text, keep="\n")
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    try:
+        content = text.encode("utf-8", "surrogateescape")  # a file name that is not UTF-8 stays the same bytes
+    except UnicodeEncodeError:
+        content = text.encode("utf-8", "backslashreplace")
+    sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

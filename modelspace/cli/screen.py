@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
+from modelspace.names import printable as printable
+
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is an open terminal."""
@@ -22,18 +24,3 @@ def wants_colour(stream: TextIO) -> bool:
 def has_unicode(stream: TextIO) -> bool:
     """Whether a stream encodes all of Unicode."""
     return (stream.encoding or "").lower().replace("-", "").startswith("utf")
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Escape control and invisible characters, so that a text can't move the cursor or hide anything.
-
-    Args:
-        text: untrusted text, for example a tag.
-        keep: characters that are not escaped.
-
-    >>> printable("red\\x1b[31m")
-    'red\\\\x1b[31m'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from modelspace.cli import drawing, options
-from modelspace.cli.formats import Format, print_text
+from modelspace.cli.formats import Format, print_text, visible_json
 from modelspace.cli.groups import Selection, grouped
 from modelspace.cli.opening import open_space
 
@@ -81,4 +81,6 @@ def _text(clustered: Any, format: TreeFormat) -> str:
 
     if format is TreeFormat.newick:
         return to_newick(clustered.tree)
-    return to_json(clustered.tree, clustered.groups) if format is TreeFormat.json else f"{clustered.tree.to_text()}\n"
+    if format is TreeFormat.json:
+        return visible_json(to_json(clustered.tree, clustered.groups))
+    return f"{clustered.tree.to_text()}\n"

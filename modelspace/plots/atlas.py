@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelspace.analysis.neighbours import NeighbourRecall, true_neighbours
 from modelspace.analysis.tree import Tree
 from modelspace.errors import UsageError
+from modelspace.names import printable
 from modelspace.plots.groups import as_list, group_looks
 
 #: Largest number of models; more make a file of over 100 MB that browsers are slow to open.
@@ -149,7 +150,16 @@ def make_atlas(
     document["tree"] = None if tree is None else _tree(tree, names)
     document["thumbnails"] = _thumbnails(thumbnails or {}, names)
     document["note"] = "" if recall is None else str(recall)
-    return Atlas(_page(document, title), n)
+    return Atlas(_page(_printable(document), printable(title)), n)
+
+
+def _printable(value: Any) -> Any:
+    """The value with control characters escaped in all texts of it, keys included."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _printable(entry) for key, entry in value.items()}
+    return [_printable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _page(document: dict[str, Any], title: str) -> str:

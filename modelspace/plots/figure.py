@@ -8,6 +8,7 @@ equal bytes: the metadata has no dates, and names inside an SVG file have a fixe
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -17,8 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from modelspace.errors import UsageError
+from modelspace.names import printable
 
 #: File kinds by suffix.
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -94,7 +97,10 @@ def look() -> Iterator[None]:
     defaults: dict[Any, Any] = {
         key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_NOT_LOOK)
     }
-    with mpl.rc_context({**defaults, **LOOK}):
+    with mpl.rc_context({**defaults, **LOOK}), warnings.catch_warnings():
+        # The font lacks some scripts; a box is drawn then, and a line per character on the terminal would not help.
+        warnings.filterwarnings("ignore", "(?s)Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "(?s)Matplotlib currently does not support", UserWarning)
         yield
 
 
@@ -115,7 +121,7 @@ def shorten(name: str, longest: int) -> str:
     >>> shorten("vit_base_patch16.imagenet_0001", 20)
     'vit_base_p…enet_0001'
     """
-    line = " ".join(name.split())
+    line = printable(" ".join(name.split()))
     if len(line) <= longest:
         return line
     tail = (longest - 1) // 2
@@ -134,6 +140,10 @@ class Picture(Figure):
         super().__init__(figsize=(width, height), dpi=100, layout=None)
         FigureCanvasAgg(self)
         self.facts: dict[str, Any] = {}
+
+    def text(self, x: float, y: float, s: str, *args: Any, **options: Any) -> Text:
+        """As matplotlib's, with control characters escaped: an SVG file can't hold them."""
+        return super().text(x, y, printable(s), *args, **options)
 
     def to_bytes(self, kind: str = "png", dpi: float = DPI) -> bytes:
         """The picture as the bytes of a "png", "svg" or "pdf" file; equal pictures give equal bytes.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelspace.errors import UsageError
+from modelspace.names import printable
 
 #: (colour, matplotlib marker), in the order of assignment to groups.
 CYCLE = (
@@ -92,9 +93,13 @@ def as_list(names: Sequence[str], groups: Mapping[str, str | None] | Sequence[st
     if groups is None:
         return [None] * len(names)
     if isinstance(groups, Mapping):
-        return [groups.get(name) for name in names]
+        return [_shown(groups.get(name)) for name in names]
     if len(groups) != len(names):
         raise UsageError(
             f"there are {len(groups)} groups for {len(names)} models", "give one group, or None, per model"
         )
-    return list(groups)
+    return [_shown(group) for group in groups]
+
+
+def _shown(group: str | None) -> str | None:
+    return None if group is None else printable(group)

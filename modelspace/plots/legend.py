@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from modelspace.plots.figure import Picture
+from modelspace.plots.figure import Picture, shorten
 from modelspace.plots.groups import GroupLook
 
 #: Height of one row of the legend in inches.
 HEIGHT = 0.24
+
+#: Characters of the longest name of a group.
+_LONGEST = 40
 
 
 def draw_group_legend(picture: Picture, legend: list[GroupLook], y: float) -> None:
@@ -14,7 +17,7 @@ def draw_group_legend(picture: Picture, legend: list[GroupLook], y: float) -> No
     handles = []
     for look in legend:
         handle = picture.axes[0].scatter([], [], s=30 * look.area, c=look.colour, marker=look.marker, linewidths=0)
-        handle.set_label(f"{look.label} ({look.count:,})")
+        handle.set_label(f"{shorten(look.label, _LONGEST)} ({look.count:,})")
         handles.append(handle)
     picture.legend(
         handles=handles,

@@ -18,6 +18,7 @@ from modelspace.analysis.neighbours import hubs, neighbour_recall
 from modelspace.analysis.outliers import duplicate_groups, duplicates, outliers
 from modelspace.analysis.tree import Tree, build_tree
 from modelspace.errors import UsageError
+from modelspace.names import printable
 from modelspace.plots.figure import Picture
 from modelspace.plots.groups import as_list, group_looks
 from modelspace.plots.heatmap import heatmap_figure
@@ -80,19 +81,19 @@ class Report:
         """One HTML file without scripts; pictures are embedded."""
         parts = []
         for section in self.sections:
-            parts.append(f"<h2>{html.escape(section.heading)}</h2>")
-            parts += [f"<p>{html.escape(words)}</p>" for words in section.words]
+            parts.append(f"<h2>{_html(section.heading)}</h2>")
+            parts += [f"<p>{_html(words)}</p>" for words in section.words]
             if section.picture is not None:
                 # As an image, not inline SVG, so that browsers don't interpret the names in it.
                 code = base64.b64encode(section.picture.to_bytes("svg")).decode("ascii")
-                alt = html.escape(section.heading, quote=True)
+                alt = _html(section.heading)
                 parts.append(f'<img alt="{alt}" src="data:image/svg+xml;base64,{code}">')
             if section.table:
                 head, *rows = section.table
-                cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-                body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+                cells = "".join(f"<th>{_html(cell)}</th>" for cell in head)
+                body = "".join("<tr>" + "".join(f"<td>{_html(c)}</td>" for c in row) + "</tr>" for row in rows)
                 parts.append(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>")
-        title = html.escape(self.title)
+        title = _html(self.title)
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
@@ -253,8 +254,13 @@ def _cut(words: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str
     return words, tuple(rows)
 
 
+def _html(text: str) -> str:
+    """Text escaped for HTML, also in an attribute; control characters are shown."""
+    return html.escape(printable(text), quote=True)
+
+
 def _md(text: str) -> str:
     """Text escaped for Markdown: no markup, no HTML, no line breaks."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", line)

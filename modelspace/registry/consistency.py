@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelspace.names import readable_name
-from modelspace.registry import outcomes
+from modelspace.registry import outcomes, schema
 from modelspace.registry.reading import Reader
 from modelspace.registry.rows import Problem
 
@@ -182,6 +182,10 @@ def problems(registry: Reader) -> list[Problem]:
         for row in outcomes.changed(registry)
     ]
     out += _names(registry)
+    out += [
+        Problem(f"view or macro {name}", "it is not defined as modelspace defines it")
+        for name in schema.foreign_definitions(registry.connection)
+    ]
     ids = registry.rows("SELECT space_id FROM main.spaces ORDER BY created_at, name")
     for space, (stored,) in zip(registry.spaces(), ids, strict=True):
         if stored != space.spec.space_id:

@@ -58,6 +58,11 @@ class Reader:
         self.checks_rows = True
         self._spaces: list[SpaceRow] | None = None
 
+    @property
+    def connection(self) -> Connection:
+        """The connection, for this package."""
+        return self._connection
+
     # ---- spaces and probe sets
 
     def spaces(self) -> list[SpaceRow]:

@@ -81,18 +81,28 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def run(words: Sequence[str], seconds: float = 60.0) -> Answer:
+class _Terminal(io.TextIOWrapper):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(words: Sequence[str], seconds: float = 60.0, *, terminal: bool = False) -> Answer:
     """Run `modelspace WORDS` in this process.
 
     Args:
         words: the arguments.
         seconds: after which it is ended, which counts as exit code 70.
+        terminal: whether standard output says that it is a terminal.
     """
     from modelspace.cli.app import app
 
     output, errors = io.BytesIO(), io.BytesIO()
     streams: dict[str, Any] = {
-        "stdout": io.TextIOWrapper(output, "utf-8", errors="surrogateescape", write_through=True),
+        "stdout": (_Terminal if terminal else io.TextIOWrapper)(
+            output, "utf-8", errors="surrogateescape", write_through=True
+        ),
         "stderr": io.TextIOWrapper(errors, "utf-8", errors="backslashreplace", write_through=True),
         "stdin": io.TextIOWrapper(io.BytesIO(), "utf-8"),
     }

@@ -11,6 +11,7 @@ time. Where the change is in the schema and not in the rows, an answer must be t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -77,11 +78,13 @@ class Case:
         name: what it is.
         statements: SQL that makes it.
         same: whether an answer must be that of the honest registry, since no row differs.
+        with_ids: whether spaces get the ids of their changed definitions, so that they keep their models.
     """
 
     name: str
     statements: tuple[str, ...]
     same: bool = False
+    with_ids: bool = False
 
 
 #: JSON that is not what a column should hold.
@@ -231,6 +234,11 @@ def _values() -> list[Case]:
         for where in ("", _LATER[table])
         if where is not None
     ]
+    cases += [
+        Case(f"{case.name}, with its id", case.statements, with_ids=True)
+        for case in cases
+        if case.name.startswith("spaces: ") and "space_id" not in case.name
+    ]
     for table, column in _TEXTS:
         cases += [Case(f"{table}.{column} = {text[:20]!r}", (_update(table, column, text),)) for text in _NONSENSE]
     for table in changes:
@@ -271,7 +279,8 @@ def command(home: Path, words: str, out: Path) -> commands.Answer:
     """Run one command on a registry."""
     out.mkdir(parents=True, exist_ok=True)
     texts = [QUERIES.get(word, word).replace("{out}", str(out)) for word in words.split()]
-    return commands.run([*texts, "--home", str(home)], SECONDS)
+    with contextlib.chdir(out):  # where some commands write by default
+        return commands.run([*texts, "--home", str(home)], SECONDS)
 
 
 def cases(home: Path) -> list[Case]:
@@ -280,7 +289,7 @@ def cases(home: Path) -> list[Case]:
 
 
 def verbs_for(case: Case, rng: random.Random) -> list[str]:
-    """The commands to give a case to: all where the schema is foreign, else the main ones and a few others at random."""
+    """The commands for a case: all where the schema is foreign, else the main ones and a few others at random."""
     every = [*READING, *WRITING, "merge", "merge all"]
     if case.same:
         return every
@@ -315,10 +324,13 @@ class Trial:
         shutil.copytree(self.base, home)
         try:
             with duckdb.connect(home / "registry.duckdb") as duck:
+                before_change = small_registry.ids(duck)
                 ids = dict(duck.execute("SELECT name, space_id FROM spaces").fetchall())
                 for statement in case.statements:
                     text = statement.replace("{blend}", ids["transfer"]).replace("{member}", ids["dds"])
                     duck.execute(text)
+                if case.with_ids:
+                    small_registry.give_ids(duck, before_change)
         except duckdb.Error:
             return  # DuckDB does not let anybody make such a file
         self.possible += 1

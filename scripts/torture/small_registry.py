@@ -5,10 +5,13 @@ It is filled with drawn numbers instead of nets, by the code that registers mode
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from modelspace import probes
@@ -17,7 +20,7 @@ from modelspace.registry.schema import now
 from modelspace.representations import kernels, maps
 from modelspace.spaces import affinity
 from modelspace.spaces.kinds import BlendSpace, Blocks, KernelSpace
-from modelspace.types import ModelCard, Preprocessing, SpaceSpec
+from modelspace.types import ModelCard, Preprocessing, SpaceSpec, canonical_json
 from modelspace.workspace import ModelSpace
 
 #: Names of its models, of which the oracle `rooms` knows all.
@@ -105,3 +108,23 @@ def _project(registry: Registry) -> None:
     )
     with registry.transaction():
         registry.set_projection(BLEND.space_id, row)
+
+
+def ids(duck: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Id of each space -> its row number."""
+    return dict(duck.execute("SELECT space_id, rowid FROM spaces").fetchall())
+
+
+def give_ids(duck: duckdb.DuckDBPyConnection, before: Mapping[str, int]) -> None:
+    """Give changed spaces the ids of their definitions, in all tables, as a program that knows the rule would."""
+    columns = "probe_id, method, n_images, canvas, bits, scalar, parameters, version"
+    rows = {row: values for row, *values in duck.execute(f"SELECT rowid, {columns} FROM spaces").fetchall()}
+    for space_id, row in before.items():
+        values = dict(zip(columns.split(", "), rows.get(row, ()), strict=False))
+        try:
+            values["parameters"] = json.loads(values["parameters"])
+            new = hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
+        except (ValueError, KeyError):
+            continue
+        for table in ("spaces", "embeddings", "maps", "projections", "projection_points"):
+            duck.execute(f"UPDATE {table} SET space_id = ? WHERE space_id = ?", [new, space_id])

@@ -303,7 +303,7 @@ def test_names_with_markup_in_a_ranking(line: Line) -> None:
     assert "[bold]t" in output
 
 
-@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "screen", "spelling", "sql"])
+@pytest.mark.parametrize("name", ["cards", "figures", "formats", "options", "spelling", "sql"])
 def test_the_examples_in_docstrings(name: str) -> None:
     import doctest
     from importlib import import_module
@@ -336,3 +336,25 @@ def test_a_fresh_pass_is_printed_space_by_space(monkeypatch: pytest.MonkeyPatch,
         2,
         "error: --batch-size is for the model of --reembed",
     )
+
+
+def test_no_control_character_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import json
+    import sys
+
+    from modelspace.cli import formats
+
+    odd = {"a": "\x1b[2J\x9b\u202e\U000e0041é", "b": "=1+1"}
+    assert json.loads(formats.to_json(odd)) == odd
+    assert formats.to_json(odd).replace("\n", "").isprintable()
+    assert "é" in formats.to_json(odd)
+    for is_terminal in (True, False):
+        stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        monkeypatch.setattr(stream, "isatty", lambda shown=is_terminal: shown, raising=False)
+        monkeypatch.setattr(sys, "stdout", stream)
+        formats.print_csv(list(odd), [list(odd.values())])
+        text = stream.buffer.getvalue().decode()
+        assert text.endswith(",=1+1\n")
+        assert ("\x1b" in text) is not is_terminal
+        assert ("\\x1b[2J" in text) is is_terminal

@@ -84,3 +84,19 @@ def test_small_spaces_have_reports() -> None:
         report = make_report(space.names[:n], space.affinity[:n, :n])
         assert f"| models | {n} |" in report.markdown()
     assert _md("a_b <c> & `d`") == r"a\_b &lt;c&gt; &amp; \`d\`"
+
+
+def test_control_characters_are_shown_and_svg_is_xml() -> None:
+    from xml.etree import ElementTree
+
+    from modelspace.plots import heatmap_figure, make_atlas, make_report
+
+    odd = "a\x1b[2J\x00\u202eb"
+    names, affinity = ["one", "two", "three"], np.array([[1, 0.5, 0.2], [0.5, 1, 0.3], [0.2, 0.3, 1]])
+    report = make_report(names, affinity, [odd, odd, None], title=odd)
+    atlas = make_atlas(names, np.eye(3)[:, :2], groups=[odd, odd, None], columns={odd: [odd, None, "x"]}, title=odd)
+    svg = heatmap_figure(names, affinity, [odd, odd, None], title=odd).to_bytes("svg").decode()
+    ElementTree.fromstring(svg)
+    for text in (report.html(), report.markdown(), atlas.html, svg):
+        assert not set(text) & {"\x1b", "\x00", "\u202e"}
+        assert "a\\x1b[2J" in text.replace("\\\\", "\\").replace("\\[", "[")

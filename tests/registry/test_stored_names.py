@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import numpy as np
 import pytest
 import small_spaces
 
+from modelspace import names
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import check_name, file_name, readable_name
-from modelspace.registry import Registry
+from modelspace.registry import Registry, schema
 from modelspace.tasks import cache
 from modelspace.workspace import ModelSpace
 
@@ -140,6 +143,13 @@ def test_features_are_only_deleted_in_the_cache(tmp_path: Path, monkeypatch: pyt
         assert cache.forget(fingerprint) == 1
     assert precious.read_text() == "of another data set"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [precious]
+
+
+@pytest.mark.parametrize("module", [names, schema])
+def test_the_examples_in_docstrings(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 def test_an_unknown_name_is_not_found(tmp_path: Path) -> None:

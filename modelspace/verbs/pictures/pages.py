@@ -112,8 +112,10 @@ def _agreement(path: Path, selection: Selection) -> list[Section]:
     figures = ("precision", 1), ("precision", 5), ("spearman", None), ("kendall", None), ("relative_regret", 5)
     rows: list[tuple[str, ...]] = [("ranking", "P@1", "P@5", "Spearman", "Kendall", "regret@5")]
     for row in outcome.rows:
-        means = [np.atleast_1d(row.summary[name].mean)[k - 1 if k else 0] for name, k in figures]
-        rows.append((row.method, *(f"{mean:.2f}" for mean in means)))
+        means = [(np.atleast_1d(row.summary[name].mean), k) for name, k in figures]
+        # With few models there are fewer than five sources to choose from.
+        texts = ("" if k and k > len(mean) else f"{mean[k - 1 if k else 0]:.2f}" for mean, k in means)
+        rows.append((row.method, *texts))
     words = (
         f"Against transfer measured between {len(outcome.sources)} of the models (oracle {outcome.oracle}), mean over "
         f"{len(outcome.targets)} targets. For intervals, evaluate the registry.",
