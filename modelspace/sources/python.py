@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import absent
+from modelspace.files import absent, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import LoadedWeights, load_weights
@@ -95,10 +95,10 @@ def _import(name: str) -> ModuleType:
 def _run_file(path: Path) -> ModuleType:
     """Run a Python file as a module with a unique name."""
     path = path.expanduser()
-    if not path.is_file():
-        neighbours = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    if not is_regular(path):
+        neighbours = [file.name for file in path.parent.glob("*.py")] if is_folder(path.parent) else []
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
-        if path.is_dir():
+        if is_folder(path):
             raise UsageError(f"{path} is a folder, not a Python file", _FORM)
         raise NotFoundError(absent(path, f"there is no file {path}{folder}"), did_you_mean(path.name, neighbours))
     if path.suffix != ".py":

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import absent
+from modelspace.files import absent, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.results import PLANNED, Outcome
@@ -222,8 +222,8 @@ def _checked(entry: Entry, outcome: Outcome) -> Outcome:
         return outcome
     try:
         for file in _files(entry):
-            if not file.is_file():
-                siblings = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
+            if not is_regular(file):
+                siblings = [other.name for other in file.parent.glob("*")] if is_folder(file.parent) else []
                 raise NotFoundError(absent(file), did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
             _check_address(entry.model, entry.options.get("weights"))
@@ -259,7 +259,7 @@ def _check_address(uri: str, weights: str | None) -> None:
 
             encoder = taskonomy.find(address)
             file = taskonomy.cache_path(encoder)
-            if weights is None and not file.is_file():
+            if weights is None and not is_regular(file):
                 raise NotFoundError(f"its weights are missing: {file}", f"fetch {taskonomy.URL}{encoder.file}")
         elif scheme == "timm":
             from modelspace.sources.timm_models import timm
