@@ -75,6 +75,18 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def expanded(path: Path) -> Path:
+    """The path with the user's folder in place of `~`; as it is if there is no such user.
+
+    >>> str(expanded(Path("~no-such-user/a")))
+    '~no-such-user/a'
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def check_regular(path: Path) -> None:
     """Refuse a name that stands for something else than a regular file, before a library opens it by its name.
 

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import absent, is_folder, is_regular
+from modelspace.files import absent, expanded, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import LoadedWeights, load_weights
@@ -94,7 +94,7 @@ def _import(name: str) -> ModuleType:
 
 def _run_file(path: Path) -> ModuleType:
     """Run a Python file as a module with a unique name."""
-    path = path.expanduser()
+    path = expanded(path)
     if not is_regular(path):
         neighbours = [file.name for file in path.parent.glob("*.py")] if is_folder(path.parent) else []
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
@@ -248,7 +248,7 @@ def _sibling_imports(path: Path) -> Iterator[None]:
     Afterwards the siblings are removed from sys.modules, so that the next file's `import blocks` finds its own
     blocks.py. Modules that can be imported without the folder stay.
     """
-    folder = path.expanduser().resolve().parent
+    folder = expanded(path).resolve().parent
     old_path, old_modules = list(sys.path), set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()

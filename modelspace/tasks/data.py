@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import is_folder, is_regular, open_regular, special_kind
+from modelspace.files import expanded, is_folder, is_regular, open_regular, special_kind
 from modelspace.names import did_you_mean
 from modelspace.probes.decoding import FORMATS
 from modelspace.tasks.metrics import KINDS, Kind
@@ -95,7 +95,7 @@ def read(location: str | Path, kind: Kind | None = None, progress: Progress | No
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"{kind!r} is not a kind of labels", f"use {' or '.join(KINDS)}")
-    place = Path(location).expanduser()
+    place = expanded(Path(location))
     if is_folder(place):
         if kind == "regression":
             raise UsageError("the subfolders of a folder are classes, not numbers", "for regression give a CSV file")

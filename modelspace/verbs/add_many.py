@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import absent, is_folder, is_regular
+from modelspace.files import absent, expanded, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.results import PLANNED, Outcome
@@ -193,9 +193,9 @@ def _files(entry: Entry) -> list[Path]:
         scheme, address = parse_uri(entry.model)
         module = address.rpartition(":")[0]
         if scheme == "python" and module.endswith(".py"):
-            files.append(Path(module).expanduser())
+            files.append(expanded(Path(module)))
         elif scheme in manifest.FILE_SCHEMES:
-            files.append(Path(address).expanduser())
+            files.append(expanded(Path(address)))
     return files
 
 
@@ -245,7 +245,7 @@ def _check_address(uri: str, weights: str | None) -> None:
 
         zoo.card(address)
     elif scheme == "python" and module.endswith(".py"):
-        _check_factory(Path(module).expanduser(), name)
+        _check_factory(expanded(Path(module)), name)
     elif scheme == "python":
         _check_package(module.partition(".")[0])
     elif scheme == "package":

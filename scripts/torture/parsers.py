@@ -365,6 +365,7 @@ class Tally:
     tried: int = 0
     refused: int = 0
     slowest: float = 0.0
+    slowest_input: str = ""
     failures: list[str] = field(default_factory=list)
 
 
@@ -398,7 +399,9 @@ def try_input(parser: Parser, number: int, seed: int, folder: Path, tally: Tally
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     tally.tried += 1
-    tally.slowest = max(tally.slowest, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    if seconds > tally.slowest:
+        tally.slowest, tally.slowest_input = seconds, f"{parser.__name__} --only {number}"
     if problem:
         tally.failures.append(
             f"{parser.__name__} (--parser {parser.__name__} --only {number} --seed {seed}): {problem}"
@@ -457,10 +460,11 @@ def main() -> None:
     for failure in failures:
         print(failure)
     tried, refused = (sum(getattr(tally, what) for tally in tallies.values()) for what in ("tried", "refused"))
-    slowest = max(tally.slowest for tally in tallies.values())
+    slowest = max(tallies.values(), key=lambda tally: tally.slowest)
     print(
         f"{len(tallies)} parsers, {minutes:.2f} minutes each: {tried:,} inputs, {refused:,} refused in a sentence, the "
-        f"others read, {len(failures)} failures; at most {slowest:.1f} s for one"
+        f"others read, {len(failures)} failures; at most {slowest.slowest:.1f} s for one "
+        f"({slowest.slowest_input})"
     )
     sys.exit(1 if failures else 0)
 
