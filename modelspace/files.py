@@ -55,6 +55,38 @@ def absent(path: Path, otherwise: str = "") -> str:
     return f"{path} is {kind}, not a file" if kind else otherwise or f"there is no file {path}"
 
 
+def is_regular(path: Path) -> bool:
+    """Whether a name, or a link there, stands for a regular file; also of names that no file can have.
+
+    >>> is_regular(Path("a" * 10_000))
+    False
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a name, or a link there, stands for a folder; also of names that no folder can have."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def expanded(path: Path) -> Path:
+    """The path with the user's folder in place of `~`; as it is if there is no such user.
+
+    >>> str(expanded(Path("~no-such-user/a")))
+    '~no-such-user/a'
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def check_regular(path: Path) -> None:
     """Refuse a name that stands for something else than a regular file, before a library opens it by its name.
 

@@ -257,19 +257,22 @@ class Preprocessing:
         """The inverse of `to_dict`; sizes may also be a single int.
 
         Raises:
-            UsageError: an unknown entry, or no input_size.
+            UsageError: an unknown entry, one of the wrong form, or no input_size.
         """
         known = {entry.name for entry in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(f"preprocessing has unknown entries: {', '.join(sorted(unknown))}")
         if "input_size" not in value:
             raise UsageError("preprocessing needs input_size")
-        sizes = {
-            key: (value[key], value[key]) if isinstance(value[key], int) else tuple(value[key])
-            for key in ("input_size", "resize")
-            if value.get(key) is not None
-        }
-        return cls(**{**value, **sizes})
+        try:
+            sizes = {
+                key: (value[key], value[key]) if isinstance(value[key], int) else tuple(value[key])
+                for key in ("input_size", "resize")
+                if value.get(key) is not None
+            }
+            return cls(**{**value, **sizes})
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"preprocessing has an entry of the wrong form: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from modelspace import names
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import BusyError, NotFoundError, StorageError, UsageError
+from modelspace.files import expanded
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
@@ -1052,7 +1053,7 @@ class ModelSpace:
         """
         from modelspace.verbs import tasks
 
-        return Records(tasks.observe(self.path, tasks.read_observations(Path(file).expanduser(), task)), OutcomeInfo)
+        return Records(tasks.observe(self.path, tasks.read_observations(expanded(Path(file)), task)), OutcomeInfo)
 
     def outcomes(self, task: str | None = None, *, model: str | None = None) -> Records[OutcomeInfo]:
         """What was measured; of one task the best first, else in the order in which it was stored.

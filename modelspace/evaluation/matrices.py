@@ -11,7 +11,7 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation.rankings import Array
-from modelspace.files import absent
+from modelspace.files import absent, is_regular
 
 
 def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = None) -> tuple[tuple[str, ...], Array]:
@@ -34,18 +34,21 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
         DamagedError: the file does not hold numbers.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_regular(path):
         raise NotFoundError(absent(path))
     if path.suffix.lower() == ".npy":
         try:
             matrix = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # numpy evaluates the header, which raises errors of Python's parser too
             raise DamagedError(f"{path.name} is not a NumPy array of numbers: {error}") from error
         if matrix.dtype.kind not in "fiu":
             raise DamagedError(f"{path.name} holds {matrix.dtype}, not numbers")
         return _checked(path.name, _names(path, names), matrix.astype(np.float64))
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [row for row in csv.reader(stream) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DamagedError(f"{path.name} can't be read as a CSV file: {error}", "save it as CSV in UTF-8") from error
     if not rows:
         raise UsageError(f"{path.name} is empty")
     figure = next((column for column in ("score", "affinity") if column in rows[0]), None)
@@ -58,17 +61,20 @@ def _names(path: Path, names: Sequence[str] | str | Path | None) -> tuple[str, .
     if names is not None and not isinstance(names, str | Path):
         return tuple(names)
     candidates = [Path(names)] if names is not None else [path.with_suffix(".txt"), path.with_suffix(".json")]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    file = next((candidate for candidate in candidates if is_regular(candidate)), None)
     if file is None:
         raise NotFoundError(
             f"the names of the models in {path.name} are not known",
             f"write them, one per line, to {candidates[0].name} next to it",
         )
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{file.name} is not text: {error}", "save it in UTF-8") from error
     if file.suffix.lower() == ".json":
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DamagedError(f"{file.name} is not JSON: {error}") from error
         if not isinstance(value, list):
             raise UsageError(f"{file.name} is not a list of names")

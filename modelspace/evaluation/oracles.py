@@ -19,7 +19,7 @@ from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation import metrics, published
 from modelspace.evaluation.names import SPELLINGS
 from modelspace.evaluation.rankings import Array
-from modelspace.files import absent
+from modelspace.files import absent, is_regular
 
 #: Columns with measurements, in order of preference, with the sign that makes higher better.
 FIGURES = {"score": 1.0, "loss": -1.0, "rank": -1.0}
@@ -218,7 +218,7 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
             raise UsageError(f"oracle {table.name} has no column {column}", "it has one figure, accuracy in percent")
         return _of_table(table)
     path = Path(name_or_path)
-    if not path.is_file():
+    if not is_regular(path):
         known = ", ".join(available())
         message = absent(path, f"there is no oracle {name_or_path}")
         raise NotFoundError(message, f"use one of {known}, or the path of a CSV file")
@@ -267,6 +267,16 @@ def _read(
     only: tuple[str, ...] = (),
 ) -> Oracle:
     """Read an oracle from a CSV file, without the names in `leave_out`, and restricted to those in `only` if any."""
+    try:
+        return _read_rows(path, name, column, origin, leave_out, only)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DamagedError(f"{path.name} can't be read as a CSV file: {error}", "save it as CSV in UTF-8") from error
+
+
+def _read_rows(
+    path: Path, name: str, column: str | None, origin: str, leave_out: tuple[str, ...], only: tuple[str, ...]
+) -> Oracle:
+    """As `_read`, with the errors of the file."""
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []

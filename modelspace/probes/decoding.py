@@ -17,6 +17,11 @@ from modelspace.files import NotRegularError, open_regular
 #: Largest number of pixels of a decoded image; each takes up to four bytes in each of a few copies.
 MAX_PIXELS = 64_000_000
 
+#: Largest number of pixels times scans of a progressive JPEG; encoders write about ten scans.
+MAX_SCANNED = 2_000_000_000
+
+_SCAN = b"\xff\xda"
+
 #: Background of transparent pixels.
 BACKGROUND = (255, 255, 255)
 
@@ -111,6 +116,7 @@ def _square(stream: BinaryIO, size: int) -> np.ndarray:
             image.draft(None, (2 * size, 2 * size))
         if image.width * image.height > MAX_PIXELS:
             raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
+        _check_scans(image, stream)
         image.load()
         upright = _upright(image)
         rgb = _to_rgb(upright)
@@ -124,8 +130,28 @@ def _whole(stream: BinaryIO) -> np.ndarray:
     with Image.open(stream, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ProbeError(f"has {image.width} x {image.height} pixels and {_TOO_LARGE}", _SMALLER)
+        _check_scans(image, stream)
         image.load()
         return np.asarray(_to_rgb(_upright(image)))
+
+
+def _check_scans(image: Image.Image, stream: BinaryIO) -> None:
+    """Refuse a progressive JPEG that goes over its pixels so often that decoding would take minutes or hours."""
+    if image.format not in ("JPEG", "MPO") or not image.info.get("progressive"):
+        return
+    place = stream.tell()
+    stream.seek(0)
+    scans, last = 0, b""
+    while block := stream.read(1 << 20):
+        # Within a scan, this byte is always followed by a zero; a preview in the metadata adds a few.
+        scans += (last + block).count(_SCAN)
+        last = block[-1:]
+    stream.seek(place)
+    if scans * image.width * image.height > MAX_SCANNED:
+        raise ProbeError(
+            f"has {scans:,} scans of {image.width} x {image.height} pixels, which would take too long",
+            "save it again, or remove it from the folder",
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import open_regular, read_text, special_kind
+from modelspace.files import is_folder, is_regular, open_regular, read_text, special_kind
 from modelspace.names import did_you_mean
 from modelspace.sources.formats import other_format
 
@@ -60,7 +60,7 @@ def read(place: Path) -> Contents:
         ModelspaceError: not a weights file, or one that would run code.
     """
     file = _indexed(place)
-    if not file.is_file():
+    if not is_regular(file):
         raise _absent(file)
     try:
         size = file.stat().st_size
@@ -95,7 +95,7 @@ def _read_one(file: Path, head: bytes, size: int) -> Any:
 
 def _indexed(place: Path) -> Path:
     """The index in a folder that contains one; any other path unchanged."""
-    if not place.is_dir():
+    if not is_folder(place):
         return place
     names = sorted(path.name for path in place.glob("*.index.json"))
     for ending in (*INDEXES, ".safetensors.index.json", ".bin.index.json"):
@@ -106,10 +106,10 @@ def _indexed(place: Path) -> Path:
 
 
 def _absent(file: Path) -> NotFoundError:
-    if (kind := special_kind(file)) and not file.is_dir():
+    if (kind := special_kind(file)) and not is_folder(file):
         return NotFoundError(f"{file} is {kind}, not a file of weights", "name the file itself")
-    if not file.is_dir():
-        siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+    if not is_folder(file):
+        siblings = [other.name for other in file.parent.iterdir()] if is_folder(file.parent) else []
         return NotFoundError(f"the weights file {file} does not exist", did_you_mean(file.name, siblings))
     inside = sorted(other.name for other in file.iterdir() if other.suffix in SUFFIXES)
     hint = f"name a file in it: {', '.join(inside[:6])}{', ...' if len(inside) > 6 else ''}" if inside else ""
@@ -120,7 +120,7 @@ def _read_parts(index: Path, size: int) -> Contents:
     """The state dict whose tensors an index distributes over other files in its folder."""
     places = _placed(index, size)
     parts = list(dict.fromkeys(places.values()))
-    if missing := [part for part in parts if not (index.parent / part).is_file()]:
+    if missing := [part for part in parts if not is_regular(index.parent / part)]:
         raise NotFoundError(
             f"{index} names {len(parts)} files, and {len(missing)} of them are missing: {_some(missing)}",
             "fetch them into the folder of the index",

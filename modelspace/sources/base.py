@@ -185,7 +185,7 @@ class PreprocessingFlags:
                 key: extra_inputs(entry) if key == "inputs" else FIELDS[key].form.convert(entry)
                 for key, entry in values.items()
             }
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"preprocessing can't be read: {error}", "use numbers, or lists of numbers") from error
         return cls(**values)
 

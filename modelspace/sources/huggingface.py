@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import read_text
+from modelspace.files import expanded, read_text
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import broken_package, download_errors, line, package
 from modelspace.sources.processors import preprocessing_of
@@ -101,7 +101,7 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     folder: Path
     commit: str | None = None
     if _is_folder(name):
-        folder = Path(name).expanduser()
+        folder = expanded(Path(name))
         if not folder.is_dir():
             raise NotFoundError(
                 f"there is no folder {name}",

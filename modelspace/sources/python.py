@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import absent
+from modelspace.files import absent, expanded, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import LoadedWeights, load_weights
@@ -94,11 +94,11 @@ def _import(name: str) -> ModuleType:
 
 def _run_file(path: Path) -> ModuleType:
     """Run a Python file as a module with a unique name."""
-    path = path.expanduser()
-    if not path.is_file():
-        neighbours = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    path = expanded(path)
+    if not is_regular(path):
+        neighbours = [file.name for file in path.parent.glob("*.py")] if is_folder(path.parent) else []
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
-        if path.is_dir():
+        if is_folder(path):
             raise UsageError(f"{path} is a folder, not a Python file", _FORM)
         raise NotFoundError(absent(path, f"there is no file {path}{folder}"), did_you_mean(path.name, neighbours))
     if path.suffix != ".py":
@@ -248,7 +248,7 @@ def _sibling_imports(path: Path) -> Iterator[None]:
     Afterwards the siblings are removed from sys.modules, so that the next file's `import blocks` finds its own
     blocks.py. Modules that can be imported without the folder stay.
     """
-    folder = path.expanduser().resolve().parent
+    folder = expanded(path).resolve().parent
     old_path, old_modules = list(sys.path), set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, DamagedError, NotFoundError
 from modelspace.evaluation.names import match
-from modelspace.files import open_regular
+from modelspace.files import expanded, is_regular, open_regular
 from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import load_weights
@@ -96,8 +96,8 @@ def load(name: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
         ModelspaceError: the weights don't fit the architecture.
     """
     encoder = find(name)
-    file = Path(weights).expanduser() if weights is not None else cache_path(encoder)
-    digest = check_name(file) if file.is_file() else ""
+    file = expanded(Path(weights)) if weights is not None else cache_path(encoder)
+    digest = check_name(file) if is_regular(file) else ""
     if weights is None and not digest:
         raise NotFoundError(
             f"the weights of taskonomy:{encoder.name} are missing: {encoder.file}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import open_regular, special_kind
+from modelspace.files import expanded, is_folder, is_regular, open_regular, special_kind
 from modelspace.names import did_you_mean
 
 #: Largest file that is read. Its bytes are in memory together with the weights parsed from them.
@@ -41,12 +41,14 @@ def read_once(location: str, kind: str, largest: int = MAX_BYTES) -> FileBytes:
         NotFoundError: there is no such file; the hint has similar names.
         ModelspaceError: it can't be read, or is too large.
     """
-    path = Path(location).expanduser()
+    path = expanded(Path(location))
     if special := special_kind(path):
-        raise UsageError(f"{path} is {special}, not {kind}", f"name the file{' in it' if path.is_dir() else ' itself'}")
-    if not path.is_file():
+        raise UsageError(
+            f"{path} is {special}, not {kind}", f"name the file{' in it' if is_folder(path) else ' itself'}"
+        )
+    if not is_regular(path):
         folder = "" if path.is_absolute() else f" in {Path.cwd()}"
-        neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        neighbours = [entry.name for entry in path.parent.iterdir()] if is_folder(path.parent) else []
         raise NotFoundError(f"there is no file {path}{folder}", did_you_mean(path.name, neighbours))
     try:
         with open_regular(path) as stream:

@@ -237,7 +237,7 @@ def _check(folder: Path, space_id: str, expected: dict[str, Any]) -> Status | tu
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Status("missing", "the file does not exist")
         return Status("damaged", f"it can't be read: {error.strerror}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return Status("damaged", "the manifest is not JSON")
     if not isinstance(manifest, dict):
         return Status("damaged", "the manifest is not a JSON object")

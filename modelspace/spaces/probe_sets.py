@@ -11,6 +11,7 @@ import numpy as np
 
 from modelspace import names, probes
 from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.files import is_folder
 from modelspace.registry import ProbeRow, Registry
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def new_probe_set(choice: ProbeChoice, name: str | None = None) -> tuple[ProbeRo
             )
     elif source in probes.BUILT_IN:
         probe_set, arrays = probes.KINDS[str(source)].make(choice.images, choice.size, choice.seed)
-    elif Path(source).is_dir():
+    elif is_folder(Path(source)):
         size = {"size": choice.size} if choice.size else {}
         probe_set, arrays = probes.folder(
             Path(source),

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import open_regular, special_kind
+from modelspace.files import expanded, is_folder, is_regular, open_regular, special_kind
 from modelspace.names import did_you_mean
 from modelspace.probes.decoding import FORMATS
 from modelspace.tasks.metrics import KINDS, Kind
@@ -95,18 +95,18 @@ def read(location: str | Path, kind: Kind | None = None, progress: Progress | No
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"{kind!r} is not a kind of labels", f"use {' or '.join(KINDS)}")
-    place = Path(location).expanduser()
-    if place.is_dir():
+    place = expanded(Path(location))
+    if is_folder(place):
         if kind == "regression":
             raise UsageError("the subfolders of a folder are classes, not numbers", "for regression give a CSV file")
         entries, kind = list(_in_folder(place)), "classification"
-    elif place.is_file():
+    elif is_regular(place):
         entries = _in_table(place)
         kind = kind or _kind(entries)
     else:
         if special := special_kind(place):
             raise UsageError(f"{location} is {special}", "give a folder of images, or a CSV or Parquet file")
-        names = [other.name for other in place.parent.iterdir()] if place.parent.is_dir() else []
+        names = [other.name for other in place.parent.iterdir()] if is_folder(place.parent) else []
         raise NotFoundError(f"there is no data set {location}", did_you_mean(place.name, names))
     if not entries:
         raise UsageError(
@@ -138,7 +138,7 @@ def _in_folder(folder: Path) -> Iterator[_Entry]:
 
 def _in_table(table: Path) -> list[_Entry]:
     rows = list(_rows_of(table))
-    missing = [path for path, _ in rows if not (table.parent / path).is_file()]
+    missing = [path for path, _ in rows if not is_regular(table.parent / path)]
     if missing:
         listing = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
         raise NotFoundError(

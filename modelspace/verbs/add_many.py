@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import absent
+from modelspace.files import absent, expanded, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.registry.interrupts import deferred
@@ -192,9 +192,9 @@ def _files(entry: Entry) -> list[Path]:
         scheme, address = parse_uri(entry.model)
         module = address.rpartition(":")[0]
         if scheme == "python" and module.endswith(".py"):
-            files.append(Path(module).expanduser())
+            files.append(expanded(Path(module)))
         elif scheme in manifest.FILE_SCHEMES:
-            files.append(Path(address).expanduser())
+            files.append(expanded(Path(address)))
     return files
 
 
@@ -221,8 +221,8 @@ def _checked(entry: Entry, outcome: Outcome) -> Outcome:
         return outcome
     try:
         for file in _files(entry):
-            if not file.is_file():
-                siblings = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
+            if not is_regular(file):
+                siblings = [other.name for other in file.parent.glob("*")] if is_folder(file.parent) else []
                 raise NotFoundError(absent(file), did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
             _check_address(entry.model, entry.options.get("weights"))
@@ -244,7 +244,7 @@ def _check_address(uri: str, weights: str | None) -> None:
 
         zoo.card(address)
     elif scheme == "python" and module.endswith(".py"):
-        _check_factory(Path(module).expanduser(), name)
+        _check_factory(expanded(Path(module)), name)
     elif scheme == "python":
         _check_package(module.partition(".")[0])
     elif scheme == "package":
@@ -258,7 +258,7 @@ def _check_address(uri: str, weights: str | None) -> None:
 
             encoder = taskonomy.find(address)
             file = taskonomy.cache_path(encoder)
-            if weights is None and not file.is_file():
+            if weights is None and not is_regular(file):
                 raise NotFoundError(f"its weights are missing: {file}", f"fetch {taskonomy.URL}{encoder.file}")
         elif scheme == "timm":
             from modelspace.sources.timm_models import timm

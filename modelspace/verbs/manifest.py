@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.files import special_kind
+from modelspace.files import expanded, is_regular, special_kind
 from modelspace.names import check_name, did_you_mean, near_matches
 from modelspace.sources import PreprocessingFlags, parse_uri
 from modelspace.sources.fields import FIELDS
@@ -105,8 +105,8 @@ def find(name: str | Path) -> Path:
     Raises:
         NotFoundError: it is neither.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = expanded(Path(name))
+    if is_regular(path):
         return path
     if str(name) in catalogs():
         return CATALOGS / f"{name}.toml"
@@ -467,7 +467,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 
 def _absolute(path: str, base: Path) -> str:
     """A path relative to the manifest, made absolute so that the model is found from any folder and by any worker."""
-    return os.path.abspath(base / Path(path).expanduser())
+    return os.path.abspath(base / expanded(Path(path)))
 
 
 def _anchored(uri: str, base: Path) -> str:
@@ -483,6 +483,6 @@ def _anchored(uri: str, base: Path) -> str:
         return f"{scheme}:{Path(_absolute(address, base)).as_posix()}"
     # Other addresses may name a file with a suffix; a name with a dot counts as a file only if the file exists.
     for file, tail in ((address, ""), (module, colon + name)):
-        if Path(file).suffix and (base / file).is_file():
+        if Path(file).suffix and is_regular(base / file):
             return f"{scheme}:{Path(_absolute(file, base)).as_posix()}{tail}"
     return uri

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modelspace import probes
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.files import absent
+from modelspace.files import absent, is_folder, is_regular
 from modelspace.home import REGISTRY
 from modelspace.names import check_name
 from modelspace.registry import ModelRow, ProbeRow, Registry, SpaceRow
@@ -81,8 +81,8 @@ def merge(
 
 def _registry_file(path: Path, other: Path) -> Path:
     """The file of the other registry, from its path or its folder."""
-    file = other / REGISTRY if other.is_dir() else other
-    if not file.is_file():
+    file = other / REGISTRY if is_folder(other) else other
+    if not is_regular(file):
         raise NotFoundError(absent(file, f"there is no {REGISTRY} in {other}"), "name the folder of the other registry")
     if os.path.samefile(file, path):
         raise UsageError(f"{other} is this registry itself", "name the folder of another registry")

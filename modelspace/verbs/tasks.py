@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.files import absent
+from modelspace.files import absent, is_regular
 from modelspace.registry import ModelRow, Registry, outcomes
 from modelspace.registry.rows import OutcomeRow, TaskRow
 from modelspace.results import Merged, OutcomeInfo, Records, TaskInfo
@@ -226,7 +226,7 @@ def read_observations(file: Path, task_name: str | None) -> list[Observation]:
         ModelspaceError: it can't be read.
         UsageError: a column is missing or unknown, or a line is wrong; the message says which.
     """
-    if not file.is_file():
+    if not is_regular(file):
         raise NotFoundError(absent(file))
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:

@@ -1,4 +1,4 @@
-"""Weights files that attack: pickles with code, zip and header bombs, tensors that overlap or claim what is not there.
+"""Weights files that attack: pickles with code, zip and header bombs, tensors that overlap or claim absent data.
 
     python scripts/torture/weights.py [--count 200 | --full] [--seed 0] [--out weights.json]
 

@@ -18,7 +18,7 @@ from unprivileged_reader import open_folder, unprivileged
 
 from modelspace.errors import DamagedError, ProbeError, UsageError
 from modelspace.probes import decode_png, encode_png
-from modelspace.probes.decoding import BACKGROUND, MAX_PIXELS, read_square
+from modelspace.probes.decoding import BACKGROUND, MAX_PIXELS, read_square, read_whole
 
 
 def save(path, image, **options):
@@ -357,3 +357,21 @@ def test_the_subprocess_sees_errors():
     """An error of the measuring program fails the test, so that empty output never counts as success."""
     with pytest.raises(subprocess.CalledProcessError):
         subprocess.run([sys.executable, "-c", textwrap.dedent(READ_AND_MEASURE)], capture_output=True, check=True)
+
+
+def test_a_progressive_jpeg_that_repeats_a_scan_for_hours(tmp_path):
+    Image.new("L", (1500, 1500)).save(tmp_path / "a.jpg", progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert read_square(tmp_path / "a.jpg", 8).shape == (8, 8, 3)
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "b.jpg").write_bytes(data[:last] + data[last:-2] * 1000 + data[-2:])
+    for read in (lambda path: read_square(path, 8), read_whole):
+        with pytest.raises(ProbeError, match=r"b\.jpg has 1,0\d\d scans of 1500 x 1500 pixels"):
+            read(tmp_path / "b.jpg")
+
+
+def test_no_other_program_is_started_for_an_image(tmp_path):
+    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ProbeError, match="is broken: cannot identify image file"):
+        read_whole(tmp_path / "a.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import warnings
@@ -28,6 +29,7 @@ from modelspace.attribution.ledger import ledger  # noqa: E402
 from modelspace.encoder.layers import executed_layers, find_encoder_output  # noqa: E402
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError  # noqa: E402
 from modelspace.sources.base import LoadedModel, flags_of  # noqa: E402
+from modelspace.sources.onnx.compare import relative  # noqa: E402
 from modelspace.sources.onnx.operators import OPERATORS  # noqa: E402
 
 
@@ -531,3 +533,86 @@ def test_an_onnx_with_known_holes_is_refused(monkeypatch, tmp_path):
     error = refused(graph([node("Relu")]), tmp_path / "net.onnx")
     assert "onnx 1.20.1" in error.message
     assert "modelspace[onnx]" in error.hint
+
+
+# ---- files that ask for too much
+
+
+def test_names_of_data_files_that_no_file_can_have(tmp_path):
+    os.symlink("loop", tmp_path / "loop")
+    for location in ("loop", "a" * 5000):
+        with pytest.raises(ModelspaceError, match="outside the model's folder") as caught:
+            load(external(tmp_path / "bad.onnx", location, None))
+        assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize("dims", [[-1], [2**62, 0], [1] * 65])
+def test_shapes_that_no_array_can_have(tmp_path, dims):
+    model = graph([node("Add", "x", "c")], constants={"c": real(3, 1, 1)})
+    model.graph.initializer[0].dims[:] = dims
+    model.graph.initializer[0].raw_data = b""
+    assert "c has the impossible shape" in refused(model, tmp_path / "a").message
+
+
+def test_a_type_of_a_later_version_is_refused_by_its_number(tmp_path):
+    model = graph([node("Add", "x", "c")], constants={"c": real(3, 1, 1)})
+    model.graph.initializer[0].data_type = 99
+    assert "c is of type number 99" in refused(model, tmp_path / "a").message
+
+
+def test_results_larger_than_a_network_needs_are_refused_before_they_are_computed(tmp_path):
+    add = [node("ReduceSum", "z", y="r", keepdims=0), node("Add", "x", "r")]
+    image = [node("Tile", "x", "c", y="z"), *add]
+    assert (
+        "a tensor of shape [1, 3, 16384, 16384]"
+        in refused(graph(image, constants={"c": whole(1, 1, 1024, 1024)}), tmp_path / "a").message
+    )
+    constant = [node("ConstantOfShape", "c", y="z"), *add]
+    assert (
+        "a tensor of shape [16384, 16000], 0.977 GB, more than the limit of 0.25 GB"
+        in refused(graph(constant, constants={"c": whole(16384, 16000)}), tmp_path / "b").message
+    )
+    batch = refused(graph([node("Relu")], (2**30, 3, 16, 16)), tmp_path / "c")
+    assert "a tensor of shape [1073741824, 3, 16, 16]" in batch.message
+
+
+def test_results_that_are_kept_together_are_bounded_together(tmp_path, monkeypatch):
+    """Each is of 196,608 bytes; they fit one after the other, and not at once."""
+    monkeypatch.setattr("modelspace.sources.onnx.load.LARGEST_TOTAL", 1 << 20)
+    sizes = {"c": whole(1, 1, 8, 8)}
+    one = [node("Tile", "x", "c", y="z0"), *(node("Relu", f"z{i}", y=f"z{i + 1}") for i in range(9))]
+    load(save(graph([*one, node("Abs", "z9")], constants=sizes), tmp_path / "a.onnx"))
+    kept = [*(node("Tile", "x", "c", y=f"z{i}") for i in range(10)), node("Sum", *(f"z{i}" for i in range(10)))]
+    error = refused(graph(kept, constants=sizes), tmp_path / "b")
+    assert "needs more than 0.000977 GB of memory at once" in error.message
+
+
+def calling(width: int, depth: int) -> Any:
+    """A model of one call of a function, each of which calls the next `width` times."""
+    model = graph([helper.make_node("f0", ["x"], ["y"], domain="own")])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    model.opset_import.append(opsets[1])
+    for level in range(depth):
+        names = ["a", *(f"t{i}" for i in range(width - 1)), "b"]
+        kind, domain = ("Relu", "") if level == depth - 1 else (f"f{level + 1}", "own")
+        body = [helper.make_node(kind, [a], [b], domain=domain) for a, b in itertools.pairwise(names)]
+        model.functions.append(helper.make_function("own", f"f{level}", ["a"], ["b"], body, opsets))
+    return model
+
+
+def test_functions_that_stand_for_more_nodes_than_fit(tmp_path):
+    few = load(save(calling(3, 3), tmp_path / "few.onnx")).module
+    assert len(list(few.steps())) == 27
+    assert re.search(r"its functions stand for 1,111,111,11\d nodes", refused(calling(10, 9), tmp_path / "a").message)
+    error = refused(calling(2, 60), tmp_path / "b")
+    assert "its functions stand for" in error.message
+
+
+def test_large_outputs_are_compared_in_pieces():
+    expected = np.broadcast_to(np.float32(2), (3, 1 << 20))
+    value = torch.full((3, 1 << 20), 2.0)
+    assert relative(value, expected) == 0
+    value[2, 5] = float("nan")
+    assert relative(value, expected) == float("inf")
+    value[2] = 3
+    assert relative(value, expected) == pytest.approx(1 / np.sqrt(12))

@@ -96,7 +96,7 @@ def relative(value: Tensor, expected: np.ndarray) -> float:
     length = difference = 0.0
     # In pieces, since copies in float64 of a large output would take many times its memory.
     for start in range(0, expected.size, _PIECE):
-        wide, reference = (array.reshape(-1)[start : start + _PIECE].astype(np.float64) for array in (got, expected))
+        wide, reference = (array.flat[start : start + _PIECE].astype(np.float64) for array in (got, expected))
         finite = np.isfinite(reference)
         if not np.array_equal(np.isfinite(wide), finite):
             return float("inf")

@@ -469,7 +469,7 @@ class _Graph:
         external: tags with the hashes of external data files.
     """
 
-    def __init__(self, model: onnx.ModelProto, path: Path, n_bytes: int) -> None:
+    def __init__(self, model: onnx.ModelProto, path: Path, n_bytes: int = 0) -> None:
         self._path = path
         self._n_bytes = n_bytes
         self._versions = {entry.domain: entry.version for entry in model.opset_import}

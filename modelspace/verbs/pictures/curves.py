@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.evaluation.comparison import ACCURACY_BASELINES, BASELINES, RANDOM
+from modelspace.files import read_text
 
 if TYPE_CHECKING:
     from modelspace.plots import Picture
@@ -57,14 +58,14 @@ def read_curves(path: Path) -> Curves:
     if path.suffix.lower() not in (".json", ".csv"):
         raise UsageError(f"{path.name!r} is neither a JSON nor a CSV file", _HINT)
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except OSError as error:
         raise NotFoundError(f"{path} can't be read: {error.strerror}", _HINT) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not text", _HINT) from None
     try:
         curves = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else _of_csv(text)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, csv.Error):
         raise UsageError(f"{path} contains no evaluation", _HINT) from None
     if not any(method != RANDOM for method in curves):
         raise UsageError(f"{path} contains no curve of a method", _HINT)
