@@ -18,7 +18,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from modelspace.errors import UsageError
+from modelspace.errors import UsageError, unwritable
 
 #: File kinds by suffix.
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -169,7 +169,7 @@ class Picture(Figure):
         try:
             target.write_bytes(content)
         except OSError as error:
-            raise UsageError(f"{target} can't be written: {error.strerror or error}") from error
+            raise unwritable(target, error) from error
         return target
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -57,6 +58,13 @@ COMMANDS: dict[str, list[str]] = {
     "verify": ["verify", "--deep", "--home", "H"],
     "export": ["export", "T/out", "--home", "H"],
 }
+#: The registries that the commands are run on, and their models.
+REGISTRIES = {"home": ("curvature", "reshade", "keypoint2d"), "other": ("edge3d",)}
+
+#: How a process ends that a library ends: DuckDB and the loader of shared libraries crash where a thread or a mapping
+#: gets no memory. It is counted apart, and the registry is checked all the same.
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, 127)
+
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 #: System calls that strace lets fail, with their errors.
@@ -102,6 +110,7 @@ def serve() -> None:
 def _run(request: dict[str, Any]) -> None:
     """One command, in the child process; does not return."""
     os.setsid()
+    faulthandler.enable(sys.stderr)
     out, err = (os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for file in (request["out"], request["err"]))
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
         os.dup2(file, number)
@@ -334,7 +343,7 @@ class Torture:
         self.cache = folder / "cache"
         self.server = Server(self.cache)
         options = ["--images", "4", "--canvas", "8", "--method", "saliency", "--method", "dds", "--home"]
-        for name, models in {"home": ("curvature", "reshade", "keypoint2d"), "other": ("edge3d",)}.items():
+        for name, models in REGISTRIES.items():
             self._plain(["init", *options, str(folder / name)])
             for model in models:
                 self._plain(["add", f"zoo:{model}", "--home", str(folder / name)])
@@ -405,9 +414,10 @@ class Torture:
         self.tried[fault.kind] += 1
         err = (self.folder / "err.txt").read_text("utf-8", "replace")
         label = f"{command} ({fault.kind}: {fault.label}) --only {kind} --commands {command} --first {seed} --count 1"
-        for problem in self._problems(command, code, err, fault):
-            self.failures.append(f"{label}: {problem}")
-        self.outcomes["done" if code == 0 else "refused"] += 1
+        problems = list(self._problems(command, code, err, fault))
+        self.failures += [f"{label}: {problem}" for problem in problems]
+        if not problems and code in (0, 1, *fault.codes):
+            self.outcomes["done" if code == 0 else "refused"] += 1
 
     @contextlib.contextmanager
     def _shortage(self, fault: Fault) -> Iterator[None]:
@@ -430,14 +440,17 @@ class Torture:
                 subprocess.run(["mount", "-o", f"remount,nr_inodes={used.f_files}", self.disk], check=True)
 
     def _problems(self, command: str, code: int, err: str, fault: Fault) -> Iterator[str]:
-        if code not in (0, 1, *fault.codes):
-            yield f"exit code {code}: {err.strip()[-300:]}"
+        crashed = fault.kind == "memory" and code in CRASHES
+        if crashed:
+            self.outcomes["crashed"] += 1
+        elif code not in (0, 1, *fault.codes):
+            yield f"exit code {code}: {brief(err)}"
         elif "Traceback" in err or "unexpected " in err:
-            yield f"no plain sentence: {err.strip()[-300:]}"
+            yield f"no plain sentence: {brief(err)}"
         elif code and not err.strip() and 2 not in fault.request.get("closed", ()):
             yield f"exit code {code} without a message"
         elif sum(line.startswith("error: ") for line in err.splitlines()) > 1:
-            yield f"more than one error: {err.strip()[-300:]}"
+            yield f"more than one error: {brief(err)}"
         try:
             now = state(self.disk / "home")
         except (ModelspaceError, duckdb.Error) as error:
@@ -449,6 +462,8 @@ class Torture:
             yield "it reports success, and the registry is not what it should be"
         elif now != self.before and not self._partly(command, now):
             yield "the registry is neither as before nor as after"
+        if crashed:
+            return  # the next writer cleans up after it
         if left := [path.name for path in (self.disk / "home").rglob("*") if path.suffix in (".lock", ".tmp")]:
             yield f"left behind: {', '.join(left)}"
 
@@ -477,6 +492,12 @@ def state(home: Path) -> Any:
                 for space in registry.spaces()
             },
         }
+
+
+def brief(text: str) -> str:
+    """A message, abridged in its middle."""
+    text = " | ".join(text.strip().splitlines())
+    return text if len(text) <= 500 else f"{text[:250]} ... {text[-250:]}"
 
 
 def plan(kinds: Sequence[str], commands: Sequence[str], first: int, count: int) -> list[tuple[str, str, int]]:
@@ -509,9 +530,10 @@ def main() -> int:
             torture.attempt(*attempt)
         torture.close()
     figures = {
-        "commands": sum(torture.outcomes.values()),
+        "commands": sum(torture.tried.values()),
         "done": torture.outcomes["done"],
-        "refused in one sentence": torture.outcomes["refused"] - len({line.split(":")[0] for line in torture.failures}),
+        "refused in one sentence": torture.outcomes["refused"],
+        "ended by a library without memory": torture.outcomes["crashed"],
         **{f"with {kind}": number for kind, number in sorted(torture.tried.items())},
         "failures": len(torture.failures),
     }
