@@ -415,7 +415,9 @@ class Torture:
         err = (self.folder / "err.txt").read_text("utf-8", "replace")
         label = f"{command} ({fault.kind}: {fault.label}) --only {kind} --commands {command} --first {seed} --count 1"
         problems = list(self._problems(command, code, err, fault))
-        self.failures += [f"{label}: {problem}" for problem in problems]
+        for problem in problems:
+            self.failures.append(f"{label}: {problem}")
+            print(f"FAILED: {self.failures[-1]}", flush=True)
         if not problems and code in (0, 1, *fault.codes):
             self.outcomes["done" if code == 0 else "refused"] += 1
 
@@ -540,8 +542,6 @@ def main() -> int:
     seconds = time.monotonic() - started
     if options.out:
         options.out.write_text(json.dumps({"figures": figures, "seconds": round(seconds, 1)}, indent=2) + "\n")
-    for failure in torture.failures:
-        print(f"FAILED: {failure}")
     print(f"resources: {', '.join(f'{value} {label}' for label, value in figures.items())} ({seconds:.0f} s)")
     return 1 if torture.failures else 0
 
