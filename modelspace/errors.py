@@ -21,6 +21,8 @@ Backticks are used for nothing else in messages, and no message outside `modelsp
 test checks both.
 """
 
+import errno
+
 
 class ModelspaceError(Exception):
     """An error that the caller can fix.
@@ -60,7 +62,15 @@ class BusyError(ModelspaceError):
 
 
 class StorageError(ModelspaceError):
-    """The registry can't be written: the disk is full, a quota is used up, or the device fails."""
+    """The registry, or an output file, can't be written: the disk is full, a quota is used up, or the device fails."""
+
+
+def unwritable(target: object, error: OSError) -> ModelspaceError:
+    """The error for an output file that can't be written: of the disk if that is full or fails, else of the call."""
+    message = f"{target} can't be written: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE):
+        return StorageError(message, "free space on that disk, or name a file elsewhere")
+    return UsageError(message)
 
 
 class DamagedError(ModelspaceError):

@@ -20,11 +20,11 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
     streams.occupy()
     signals.install()
-    code = 0
+    code = 0  # no built-in `list` here: this package has a module of that name
     try:
         from modelspace.cli.app import app
 
-        app(args=None if words is None else list(words), prog_name="modelspace")
+        app(args=None if words is None else [*words], prog_name="modelspace")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt as error:

@@ -70,7 +70,7 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
     """Message, hint and exit code."""
     if isinstance(error, ModelspaceError):
         return in_flags(error.message), in_flags(error.hint), error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    if _is_out_of_memory(error):
         return "the memory of this machine, or what is allowed of it, is used up", OUT_OF_MEMORY, 1
     if isinstance(error, typer.Abort):
         return "aborted", "", 1
@@ -86,6 +86,15 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
         f"unexpected {name}: {text[0]}" if text else f"unexpected {name}",
         f"this is a bug in modelspace; set {DEBUG}=1 to see the traceback, and report it",
         INTERNAL,
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: for an object, a tensor of torch, which is not imported for that, or for a library."""
+    is_unloadable = isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate" in str(error))
+    is_threadless = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_unloadable or is_threadless
     )
 
 

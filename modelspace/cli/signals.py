@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +20,9 @@ WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the termin
 #: Seconds that a thread that was started by a model may take to end.
 GRACE = 1.0
 
+#: Seconds after which a process that can't handle a signal is ended.
+STUCK = 20.0
+
 _received: list[int] = []
 
 
@@ -27,11 +31,41 @@ class Terminated(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Turn the signals into exceptions. One that the caller ignores, as `nohup` does, stays ignored."""
+    """Turn the signals into exceptions. One that the caller ignores, as `nohup` does, stays ignored.
+
+    Python raises them when a call into a library returns. If none returns for `STUCK` seconds, the process ends without
+    cleaning up, as it would have without this: a registry is never left half done.
+    """
     for name in WORDS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
+    if os.name == "posix":
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading,), name="modelspace signals", daemon=True).start()
+
+
+def _watch(reading: int) -> None:
+    """End the process if Python can't handle a signal; the system writes each signal's number into a pipe."""
+    numbers = {getattr(signal, name, None) for name in WORDS}
+    while data := os.read(reading, 1):
+        if data[0] not in numbers or signal.getsignal(data[0]) == signal.SIG_IGN:
+            continue
+        deadline = time.monotonic() + STUCK
+        while not _is_handled() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not _is_handled():
+            with suppress(OSError):
+                os.write(2, f"{WORDS[signal.Signals(data[0]).name]} in a call that does not return\n".encode())
+            os._exit(128 + data[0])
+
+
+def _is_handled() -> bool:
+    """Whether Python has handled a signal, if only by noting it until a transaction is complete."""
+    interrupts = sys.modules.get("modelspace.registry.interrupts")
+    return bool(_received or (interrupts is not None and interrupts.noted))
 
 
 def uninstall() -> None:

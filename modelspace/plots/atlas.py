@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelspace.analysis.neighbours import NeighbourRecall, true_neighbours
 from modelspace.analysis.tree import Tree
-from modelspace.errors import UsageError
+from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
 from modelspace.plots.groups import as_list, group_looks
 
@@ -77,7 +77,7 @@ class Atlas:
         try:
             target.write_text(self.html, encoding="utf-8", newline="\n")
         except OSError as error:
-            raise UsageError(f"{target} can't be written: {error.strerror or error}") from error
+            raise unwritable(target, error) from error
         return target
 
     def __repr__(self) -> str:

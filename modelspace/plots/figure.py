@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from modelspace.errors import UsageError
+from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
 
 #: File kinds by suffix.
@@ -179,7 +179,7 @@ class Picture(Figure):
         try:
             target.write_bytes(content)
         except OSError as error:
-            raise UsageError(f"{target} can't be written: {error.strerror or error}") from error
+            raise unwritable(target, error) from error
         return target
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

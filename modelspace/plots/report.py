@@ -17,7 +17,7 @@ from modelspace.analysis.distances import check_affinity, condensed
 from modelspace.analysis.neighbours import hubs, neighbour_recall
 from modelspace.analysis.outliers import duplicate_groups, duplicates, outliers
 from modelspace.analysis.tree import Tree, build_tree
-from modelspace.errors import UsageError
+from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
 from modelspace.plots.figure import Picture
 from modelspace.plots.groups import as_list, group_looks
@@ -129,7 +129,7 @@ class Report:
             else:
                 target.write_text(self.html(), encoding="utf-8", newline="\n")
         except OSError as error:
-            raise UsageError(f"{target} can't be written: {error.strerror or error}") from error
+            raise unwritable(target, error) from error
         return written
 
     def _repr_html_(self) -> str:

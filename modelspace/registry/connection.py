@@ -592,8 +592,10 @@ def _lock(path: Path, deadline: float) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last owner removes the file, and a lock on a removed file is worthless.
             if os.fstat(descriptor).st_ino == _inode(name):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, str(os.getpid()).encode())
+                # The number is for messages of other processes; the lock holds also where the disk is full.
+                with suppress(OSError):
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
         except BlockingIOError:
             pass

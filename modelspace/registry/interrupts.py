@@ -13,6 +13,10 @@ from typing import Any
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+#: Signals that a block of `deferred` has received in this process.
+noted: list[int] = []
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Delay the first such signal until the end of the block; a second one takes effect at once.
@@ -32,6 +36,7 @@ def deferred() -> Iterator[None]:
         if received:
             handlers[number](number, frame)
         received.append((number, frame))
+        noted.append(number)
 
     for number in handlers:
         signal.signal(number, note)

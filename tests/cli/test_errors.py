@@ -159,9 +159,16 @@ def test_a_full_disk_is_reported() -> None:
     assert done.stderr == b"error: No space left on device\n"
 
 
-@pytest.mark.parametrize("name", ["MemoryError", "OutOfMemoryError"])
-def test_used_up_memory_is_no_bug(line: Line, name: str) -> None:
-    error = MemoryError() if name == "MemoryError" else type(name, (RuntimeError,), {})("CUDA out of memory")
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
+        RuntimeError("can't start new thread"),
+        ImportError("_swigfaiss.abi3.so: failed to map segment from shared object"),
+    ],
+)
+def test_used_up_memory_is_no_bug(line: Line, error: Exception) -> None:
     line.answer("list", error)
     result = line("list")
     assert result.exit_code == 1

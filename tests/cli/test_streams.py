@@ -179,6 +179,28 @@ def test_interrupted_verify_prints_what_was_finished(registry: ModelSpace) -> No
     assert registry.path.read_bytes() == before
 
 
+def test_a_signal_ends_a_call_that_does_not_return(registry: ModelSpace) -> None:
+    """A lock that is taken twice blocks in C, where Python handles no signal."""
+    blocked = """
+    import ctypes
+    from modelspace.cli import signals
+    signals.STUCK = 0.5
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+"""
+    program = WAITING.replace("    time.sleep(60)", blocked.replace("\n    ", "\n        "))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "spaces", "--home", str(registry.home)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[1] == "terminated in a call that does not return\n"
+    assert process.returncode == 143
+
+
 def test_an_ignored_signal_stays_ignored(registry: ModelSpace) -> None:
     """`nohup modelspace ...` goes on when the terminal is closed."""
     program = WAITING.replace("time.sleep(60)", "time.sleep(0.5)").replace("main(sys", "signal_();main(sys")

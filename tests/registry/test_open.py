@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -375,3 +376,16 @@ def test_adding_a_model_does_not_rewrite_the_others_maps(tmp_path: Path) -> None
             " GROUP BY row_group_id"
         )
     assert max(n for (n,) in groups) <= 2048 < sum(n for (n,) in groups)
+
+
+def test_the_lock_holds_where_its_file_can_not_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process number in it is for messages only, and a full disk leaves no lock file behind."""
+    lock = path.with_name(f"{path.name}.lock")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(connection.os, "write", full)
+    with Registry.open(path, write=True):
+        assert lock.exists()
+    assert not lock.exists()
