@@ -70,11 +70,13 @@ _AGAIN = ("nearest", "list")
 
 @dataclass
 class Homes:
-    """Homes in known states, and what each answers.
+    """Homes in known states, made when they are first needed, and what each answers.
+
+    The states are `old`, one model less; `rest`, closed; `early` and `killed`, left by a writer that was killed after
+    one of its changes, or after all; `other`, another registry with models of the same names, and `other killed`.
 
     Attributes:
-        folder: holds them: `old`, one model less; `rest`, closed; `early` and `killed`, left by a writer
-            that was killed after one of its changes, or after all; `other`, another registry, with the same names.
+        folder: holds them.
         answers: state and change -> the answers of the intact home.
     """
 
@@ -82,40 +84,32 @@ class Homes:
     answers: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
     def __getitem__(self, state: str) -> Path:
-        return self.folder / state
+        home = self.folder / state
+        if not home.exists():
+            _, end = told(lambda _: _MAKERS[state](self))
+            assert end == "", f"{state}: {end}"
+        return home
 
-
-STATES = ("old", "rest", "early", "killed", "other")
-CHANGES = ("rename", "add", "resume")
-
-
-def prepare(folder: Path) -> Homes:
-    """Make the homes, in processes of their own, and note what they answer."""
-    homes = Homes(folder)
-    importlib.import_module("faiss")
-    for make in (_make_old, _make_rest, _make_killed, _make_other):
-        _, end = told(lambda _, make=make: make(homes))  # type: ignore[misc]
-        assert end == "", f"{make.__name__}: {end}"
-    preload(homes)
-    for state in STATES:
-        for change in CHANGES:
-            work = fresh(homes, state)
-            lines, end = told(lambda say, work=work, change=change: ask(work, change, say))  # type: ignore[misc]
+    def expected(self, state: str, change: str) -> dict[str, str]:
+        """What the intact home of a state answers, before and after a change, by what is asked."""
+        if (state, change) not in self.answers:
+            work = fresh(self, state)
+            lines, end = told(lambda say: ask(work, change, say))
             assert end == "", f"{state}: {end}"
             assert all(line["kind"] == "answer" for line in lines), f"{state}: {lines}"
-            homes.answers[state, change] = {line["what"]: line["text"] for line in lines}
-    return homes
+            self.answers[state, change] = {line["what"]: line["text"] for line in lines}
+        return self.answers[state, change]
 
 
 def _make_old(homes: Homes) -> None:
-    small_registry.create(homes["old"], _NAMES[:_NEWEST])
+    small_registry.create(homes.folder / "old", _NAMES[:_NEWEST])
     space = ModelSpace.open(homes["old"])
     _fill_index(space)
     space.backup(homes.folder / "old.duckdb")
 
 
 def _make_rest(homes: Homes) -> None:
-    shutil.copytree(homes["old"], homes["rest"])
+    shutil.copytree(homes["old"], homes.folder / "rest")
     small_registry.add_drawn(homes["rest"] / REGISTRY, _NEWEST, _NAMES[_NEWEST])
     space = ModelSpace.open(homes["rest"])
     space.observe("flowers", _NAMES[_NEWEST], 0.75)
@@ -134,22 +128,21 @@ def _make_rest(homes: Homes) -> None:
 
 
 def _make_killed(homes: Homes) -> None:
-    shutil.copytree(homes["rest"], homes["killed"])
-    with Registry.open(homes["killed"] / REGISTRY, write=True) as registry:
-        with registry.transaction():
-            registry.rename_model("reshade", "shading")
-        shutil.copytree(homes["killed"], homes["early"])
-        with registry.transaction():
-            small_registry.append(registry, 9, "late", {})
-        shutil.copytree(homes["killed"], homes["killed"].with_name("copy"))
-    shutil.rmtree(homes["killed"])
-    homes["killed"].with_name("copy").rename(homes["killed"])
-    for state in ("early", "killed"):
-        (homes[state] / f"{REGISTRY}.lock").unlink(missing_ok=True)
+    work = homes.folder / "open"
+    shutil.copytree(homes["rest"], work)
+    with Registry.open(work / REGISTRY, write=True) as registry:
+        for state in ("early", "killed"):
+            with registry.transaction():
+                if state == "early":
+                    registry.rename_model("reshade", "shading")
+                else:
+                    small_registry.append(registry, 9, "late", {})
+            shutil.copytree(work, homes.folder / state)
+            (homes.folder / state / f"{REGISTRY}.lock").unlink()
 
 
 def _make_other(homes: Homes) -> None:
-    small_registry.create(homes["other"], _NAMES[::-1])
+    small_registry.create(homes.folder / "other", _NAMES[::-1])
     space = ModelSpace.open(homes["other"])
     _fill_index(space)
     space.backup(homes.folder / "other.duckdb")
@@ -158,6 +151,25 @@ def _make_other(homes: Homes) -> None:
         names = tuple(row.spec.name for row in registry.spaces())
         computed = Computed(card, names, blocks, (), registry.registry_id)
     pending.keep(space.path, computed, False)
+
+
+def _make_other_killed(homes: Homes) -> None:
+    work = homes.folder / "other open"
+    shutil.copytree(homes["other"], work)
+    with Registry.open(work / REGISTRY, write=True) as registry:
+        with registry.transaction():
+            small_registry.append(registry, 10, "foreign", {})
+        shutil.copytree(work, homes.folder / "other killed")
+
+
+_MAKERS: dict[str, Callable[[Homes], None]] = {
+    "old": _make_old,
+    "rest": _make_rest,
+    "early": _make_killed,
+    "killed": _make_killed,
+    "other": _make_other,
+    "other killed": _make_other_killed,
+}
 
 
 def _fill_index(space: ModelSpace) -> None:
@@ -444,7 +456,7 @@ def _put_from(homes: Homes, file: Path, mutation: Mutation, kind: str) -> None:
     older = "early" if mutation.target in ("log", "undo") else "old"
     source = homes["other"] if kind == _OTHER_HOME else homes[older]
     if mutation.target in ("log", "undo") and kind == _OTHER_HOME:
-        source = _killed_other(homes)
+        source = homes["other killed"]
     if mutation.target == "pass":
         shutil.copy(next(source.glob("pending/*.pass")), file)
     elif kind == _BOTH_OLDER:
@@ -455,24 +467,6 @@ def _put_from(homes: Homes, file: Path, mutation: Mutation, kind: str) -> None:
     if mutation.target == "registry":
         mutation.legal = (source.name,)
         mutation.is_older = kind == _OLDER
-
-
-def _killed_other(homes: Homes) -> Path:
-    """The other home, left by a writer that was killed."""
-    folder = homes["other"].with_name("other killed")
-    if not folder.exists():
-        _, end = told(lambda _: _kill_other(homes, folder))
-        assert end == "", end
-    return folder
-
-
-def _kill_other(homes: Homes, folder: Path) -> None:
-    work = folder.with_name("other open")
-    shutil.copytree(homes["other"], work)
-    with Registry.open(work / REGISTRY, write=True) as registry:
-        with registry.transaction():
-            small_registry.append(registry, 10, "foreign", {})
-        shutil.copytree(work, folder)
 
 
 # ---- rows
@@ -571,7 +565,7 @@ def _of_other_state(mutation: Mutation, lines: list[dict[str, str]], finds: bool
 
 def _difference(homes: Homes, mutation: Mutation, state: str, lines: list[dict[str, str]]) -> str:
     """The first answer that is not that of a state; empty if there is none."""
-    expected = homes.answers[state, mutation.change]
+    expected = homes.expected(state, mutation.change)
     done = any(line["what"] == mutation.change and line["kind"] == "answer" for line in lines)
     for line in lines:
         what = line["what"]
@@ -627,11 +621,11 @@ def try_all(homes: Homes, numbers: Iterable[int], seed: int) -> Result:
 
 def preload(homes: Homes) -> None:
     """Import what the questions import, which a process of its own finds out, but run nothing that starts threads."""
+    importlib.import_module("faiss")
     before = set(sys.modules)
 
     def look(say: Say) -> None:
-        for change in CHANGES:
-            ask(fresh(homes, "rest"), change, lambda line: None)
+        ask(fresh(homes, "rest"), "resume", lambda line: None)
         modules = " ".join(name for name in sys.modules if name not in before)
         say({"modules": modules, **schema._definitions_of_migrations()})  # noqa: SLF001
 
@@ -666,7 +660,8 @@ def main() -> None:
     total = FULL if arguments.full else arguments.mutations
     progress = Progress(arguments.out, {"mutations": total, "seed": arguments.seed, "of": arguments.target})
     with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:
-        homes = prepare(Path(folder).resolve())
+        homes = Homes(Path(folder).resolve())
+        preload(homes)
         if arguments.only is not None:
             result = Result()
             for line in try_one(homes, arguments.only, arguments.seed, result):
