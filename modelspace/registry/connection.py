@@ -124,6 +124,9 @@ class Connection:
             self._keeper.keep(self.duck)  # DuckDB writes a long change into the file at once
         self.duck.execute("COMMIT")
         temporary.sync(self.path.parent)  # the log is a new file
+        if self._keeper is not None:
+            with suppress(OSError):  # the change is stored all the same
+                self._keeper.acknowledge()
 
     def checkpoint(self) -> None:
         """Write the log into the file.
@@ -340,6 +343,20 @@ class Opener:
         self.keeper.keep(duck)
         duck.execute("CHECKPOINT registry")
 
+    def take_in_log(self) -> None:
+        """Write the log of an interrupted writer into the file.
+
+        Raises:
+            OSError: the folder can't be written to, for example on a full disk.
+            duckdb.Error: another process reads the file; or it, or the log, is damaged.
+        """
+        if _has_log(self.path):
+            duck = _attach(self.path)
+            try:
+                self.checkpoint(duck)
+            finally:
+                duck.close()
+
 
 def flush(path: Path) -> None:
     """Wait until a file, or the entries of a folder, are on disk."""
@@ -398,7 +415,10 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
         return UsageError(f"{path} is a folder", _NAME_THE_FILE)
     if isinstance(error, duckdb.OutOfMemoryException):
         return out_of_memory()
-    return ModelspaceError(f"{path}: {first_line}")
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
+        # Blocks whose checksums hold, but not where they should be.
+        return DamagedError(f"{path} is damaged ({first_line})", backups.advice(path))
+    return ModelspaceError(f"{path}: {first_line}", "`space.verify()` says whether the registry is damaged")
 
 
 def out_of_memory() -> ModelspaceError:
@@ -413,7 +433,8 @@ def _restore(path: Path, deadline: float) -> None:
     wait = _FIRST_WAIT
     while True:
         try:
-            return undo.restore(path)
+            undo.restore(path)
+            return _check_log(path)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise BusyError(f"another process is reading {path}", "try again when it has finished") from None
@@ -430,12 +451,29 @@ def restore_to_read(path: Path, deadline: float) -> None:
     if in_use or not undo.exists(path):
         return
     try:
-        with exclusive(path, deadline - time.monotonic()):
-            pass
-    except BusyError:
+        with exclusive(path, deadline - time.monotonic()) as opener:
+            opener.take_in_log()
+    except (BusyError, DamagedError):
         raise
     except ModelspaceError:
-        pass
+        _check_log(path)
+    except (duckdb.Error, OSError):
+        pass  # the log stays, and the undo file with it
+
+
+def _check_log(path: Path) -> None:
+    """Check that the log of an interrupted writer holds all that it acknowledged.
+
+    Raises:
+        DamagedError: it does not.
+    """
+    try:
+        undo.check_log(path)
+    except undo.LogError as error:
+        raise DamagedError(
+            f"{path}.wal, the log of the last changes, {error}",
+            f"{backups.advice(path)}; to go on without the changes that are lost, remove {undo.file_of(path)}",
+        ) from None
 
 
 def _let_writer_in(path: Path, deadline: float) -> None:

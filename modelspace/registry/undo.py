@@ -9,8 +9,10 @@ So before a commit, which may start a checkpoint, and before each checkpoint, th
 `<registry>.undo`. If the file exists when the registry is opened, a writer was interrupted. If no newer header was
 written, the copies are put back; the change is then still in the log, `<registry>.wal`.
 
-DuckDB accepts a log that ends early, but refuses one whose last change is there in part, with a gap. So the length of
-the log is noted as well: what follows it is a change that was not yet acknowledged, and is cut off if it can't be read.
+DuckDB accepts a log that ends early, or that has zeros in place of a change, but refuses one whose last change is there
+in part, with a gap. So the length of the log is noted as well, before and after each commit, and a checksum of its
+bytes. What follows it is a change that was not yet acknowledged, and is cut off if it can't be read. If other bytes are
+there than were noted, acknowledged changes are lost, which is an error. The file stays as long as the log does.
 """
 
 from __future__ import annotations
@@ -41,11 +43,15 @@ HEADERS, _HEADER = 12288, 4096
 
 _PIECE, _LENGTH = struct.Struct("<QQ"), struct.Struct("<Q")
 
-#: In place of an offset: a length of the log, and a checksum of the pieces before.
+#: In place of an offset: a length of the log, with a checksum of it, and a checksum of the pieces before.
 _LOG, _END = 2**64 - 1, 2**64 - 2
 
 #: An iteration and the size of a block, in the header of a state.
 _ITERATION, _BLOCK_SIZE = struct.Struct("<8xQ"), struct.Struct("<40xQ")
+
+
+class LogError(Exception):
+    """The log lacks changes that were acknowledged; the text says of the log how."""
 
 
 class Piece(NamedTuple):
@@ -81,7 +87,8 @@ class Keeper:
         self.path = path
         self._descriptor: int | None = None if fcntl is None else os.open(path, os.O_RDONLY)
         self._kept: bytes | None = None
-        self._length = 0
+        self._log = _Log(_log_of(path))
+        self._noted = 0
 
     def keep(self, duck: duckdb.DuckDBPyConnection) -> None:
         """Copy headers and metadata blocks to the undo file, unless it holds those of the current state.
@@ -95,13 +102,30 @@ class Keeper:
         """
         if self._descriptor is None:
             return
-        headers, length = os.pread(self._descriptor, HEADERS, 0), _length(_log_of(self.path))
+        headers = os.pread(self._descriptor, HEADERS, 0)
         if headers != self._kept:
-            _write(file_of(self.path), [_note(length), *self._pieces(headers, duck)])
-            self._kept, self._length = headers, length
-        elif length != self._length:
-            _append(file_of(self.path), [_note(length)])
-            self._length = length
+            _write(file_of(self.path), [self._log.note(), *self._pieces(headers, duck)])
+            self._kept, self._noted = headers, self._log.length
+        elif _length(self._log.file) != self._noted:
+            self._note(flush=True)
+
+    def acknowledge(self) -> None:
+        """Note how long the log is after a commit, which is on disk. The note itself need not be.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        if self._descriptor is None or os.pread(self._descriptor, HEADERS, 0) != self._kept:
+            return
+        try:
+            self._note(flush=False)
+        except OSError:
+            self._kept = None  # a part may be there, after which nothing is read: write the file again
+            raise
+
+    def _note(self, *, flush: bool) -> None:
+        _append(file_of(self.path), [self._log.note()], flush=flush)
+        self._noted = self._log.length
 
     def _pieces(self, headers: bytes, duck: duckdb.DuckDBPyConnection) -> Iterator[Piece]:
         assert self._descriptor is not None
@@ -140,14 +164,50 @@ def restore(path: Path) -> None:
     """
     if not exists(path):
         return
-    notes = _read(file_of(path))
-    pieces = [piece for piece in notes if piece.offset != _LOG]
+    pieces, note = _kept(path)
     if pieces:
         with path.open("r+b") as file:
-            if _is_unfinished(file.read(HEADERS), pieces[0].data, path):
+            unfinished = _is_unfinished(file.read(HEADERS), pieces[0].data, path)
+            if unfinished:
                 _put_back(file.fileno(), pieces)
-                _cut_log(path, max(_LENGTH.unpack(note.data)[0] for note in notes if note.offset == _LOG))
+        if unfinished:
+            _cut_log(path, note.length)
+            if note.length:
+                return  # what is left of it guards the log
     file_of(path).unlink()
+
+
+def check_log(path: Path) -> None:
+    """Compare the log with what the undo file says of it.
+
+    Args:
+        path: the registry file, which this process does not have open.
+
+    Raises:
+        LogError: it lacks changes that were acknowledged.
+        OSError: a file can't be read.
+    """
+    if not exists(path):
+        return
+    pieces, note = _kept(path)
+    if not pieces or not note.length:
+        return
+    with path.open("rb") as file:
+        headers = file.read(HEADERS)
+    if headers != pieces[0].data:
+        return  # a checkpoint was complete, or began and was not undone
+    if (length := _length(_log_of(path))) < note.length:
+        raise LogError(f"has {length} bytes, of which {note.length} were stored" if length else "is missing")
+    log = _Log(_log_of(path))
+    if note.digest and log.read(note.length) != note.digest:
+        raise LogError("is not what was stored")
+
+
+def _kept(path: Path) -> tuple[list[Piece], _Note]:
+    """The pieces of a registry's undo file, and what it notes of the longest log."""
+    notes = _read(file_of(path))
+    lengths = [_Note(_LENGTH.unpack_from(note.data)[0], note.data[8:]) for note in notes if note.offset == _LOG]
+    return [piece for piece in notes if piece.offset != _LOG], max(lengths, default=_Note(0, b""))
 
 
 def _cut_log(path: Path, length: int) -> None:
@@ -222,9 +282,41 @@ def _newer(headers: bytes) -> bytes:
     return max(both, key=lambda header: int(_ITERATION.unpack_from(header)[0]))
 
 
-def _note(length: int) -> Piece:
-    """The length of the log whose changes are acknowledged."""
-    return Piece(_LOG, _LENGTH.pack(length))
+class _Note(NamedTuple):
+    """Of a log whose changes are acknowledged: its length, and a SHA-256 of its bytes, which older files lack."""
+
+    length: int
+    digest: bytes
+
+
+class _Log:
+    """A log that grows, and the checksum of what was read of it.
+
+    Attributes:
+        file: the log.
+        length: number of bytes that were read.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.length = 0
+        self._digest = hashlib.sha256()
+
+    def read(self, length: int) -> bytes:
+        """Read on up to a length, and return the SHA-256 of all bytes up to there."""
+        if length < self.length:  # a new log
+            self.length, self._digest = 0, hashlib.sha256()
+        with suppress(FileNotFoundError), self.file.open("rb") as stream:
+            stream.seek(self.length)
+            while data := stream.read(min(1 << 20, length - self.length)):
+                self._digest.update(data)
+                self.length += len(data)
+        return self._digest.digest()
+
+    def note(self) -> Piece:
+        """What it is now."""
+        digest = self.read(_length(self.file))
+        return Piece(_LOG, _LENGTH.pack(self.length) + digest)
 
 
 def _packed(pieces: Iterable[Piece]) -> bytes:
@@ -240,15 +332,16 @@ def _write(file: Path, pieces: Iterable[Piece]) -> None:
     temporary.sync(file.parent)
 
 
-def _append(file: Path, pieces: Iterable[Piece]) -> None:
-    _finish(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), _packed(pieces))
+def _append(file: Path, pieces: Iterable[Piece], *, flush: bool) -> None:
+    _finish(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), _packed(pieces), flush=flush)
 
 
-def _finish(descriptor: int, content: bytes) -> None:
+def _finish(descriptor: int, content: bytes, *, flush: bool = True) -> None:
     with open(descriptor, "wb") as out:
         out.write(content)
         out.flush()
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
 
 
 def _read(file: Path) -> list[Piece]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,27 +15,31 @@ class Progress:
 
     Attributes:
         done: name of a part -> [number of cases, failures].
+        counts: what else was counted, over all parts.
         settings: what must be equal for a rerun to go on.
     """
 
     def __init__(self, file: Path | None, settings: Mapping[str, Any]) -> None:
         self.file = file
         self.settings = dict(settings)
+        self.counts: Counter[str] = Counter()
         self.done: dict[str, tuple[int, list[str]]] = {}
         self.seconds, self._start = 0.0, time.monotonic()
         if file is not None and file.exists():
             stored = json.loads(file.read_text("utf-8"))
             if stored.get("settings") == self.settings and not stored.get("finished"):
                 self.done = {name: (int(cases), list(lines)) for name, (cases, lines) in stored["parts"].items()}
+                self.counts = Counter(stored.get("counts", {}))
                 self.seconds = float(stored["seconds"])
 
     def has(self, name: str) -> bool:
         """Whether a part is done."""
         return name in self.done
 
-    def add(self, name: str, cases: int, failures: list[str]) -> None:
+    def add(self, name: str, cases: int, failures: list[str], counts: Mapping[str, int] | None = None) -> None:
         """Note that a part is done, and write the file."""
         self.done[name] = cases, failures
+        self.counts.update(counts or {})
         self._write({}, finished=False)
 
     def total(self) -> int:
@@ -57,6 +62,7 @@ class Progress:
             "seconds": round(self.seconds + time.monotonic() - self._start, 1),
             "settings": self.settings,
             "parts": self.done,
+            "counts": self.counts,
             "finished": finished,
         }
         temporary = self.file.with_name(f"{self.file.name}.new")

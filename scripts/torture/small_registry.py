@@ -53,7 +53,8 @@ def create(home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, **te
             for spec in SPACES:
                 registry.add_space(spec, default=spec is BLEND)
         for seed, name in enumerate(names):
-            _add(registry, seed, name, texts)
+            with registry.transaction():
+                append(registry, seed, name, texts)
         _project(registry)
     if tasks:
         space = ModelSpace.open(home)
@@ -64,8 +65,22 @@ def create(home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, **te
     return home
 
 
-def _add(registry: Registry, seed: int, name: str, texts: Mapping[str, Any]) -> None:
-    card = ModelCard(
+def add_drawn(path: Path, seed: int, name: str) -> None:
+    """Add a model whose maps and kernel are drawn with this seed to a registry that `create` made."""
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        append(registry, seed, name, {})
+
+
+def append(registry: Registry, seed: int, name: str, texts: Mapping[str, Any]) -> None:
+    """The same in an open transaction."""
+    model_id = registry.add_model(card(seed, name, texts))
+    for spec in SPACES:
+        affinity.append(registry, spec, model_id, blocks(seed), {})
+
+
+def card(seed: int, name: str, texts: Mapping[str, Any] | None = None) -> ModelCard:
+    """The card of a drawn model; `texts` are further fields."""
+    return ModelCard(
         name,
         f"zoo:{name}",
         f"{seed:064x}",
@@ -74,16 +89,12 @@ def _add(registry: Registry, seed: int, name: str, texts: Mapping[str, Any]) -> 
         (2, 3),
         Preprocessing((8, 6)),
         7,
-        **{"task": name, "data": "rooms", "tags": {"group": "2D"}, "architecture": "net", **texts},
+        **{"task": name, "data": "rooms", "tags": {"group": "2D"}, "architecture": "net", **(texts or {})},
     )
-    with registry.transaction():
-        model_id = registry.add_model(card)
-        for spec in SPACES:
-            affinity.append(registry, spec, model_id, _blocks(seed), {})
 
 
-def _blocks(seed: int) -> Blocks:
-    """What a pass over a model could give: its maps and its kernel."""
+def blocks(seed: int) -> Blocks:
+    """What a pass over a drawn model could give: its maps and its kernel."""
     shared, own = np.random.default_rng(1000), np.random.default_rng(seed)
     amount = 0.4 + 0.15 * seed
     pixels = maps.unit(shared.normal(size=(N, SIDE**2)) + amount * own.normal(size=(N, SIDE**2)))

@@ -16,6 +16,9 @@ from modelspace.registry import Registry, undo
 
 BLOCK = 262144
 
+#: Bytes of what notes the length of the log after a commit: a piece and a checksum.
+NOTE = 16 + 40 + 48
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -85,6 +88,7 @@ def test_a_complete_checkpoint_is_kept(path: Path) -> None:
 def test_a_change_that_is_half_in_the_log_is_dropped(path: Path, write: bool) -> None:
     log = Path(f"{path}.wal")
     overwrite(log, log.stat().st_size // 2, bytes(20))
+    os.truncate(undo.file_of(path), undo.file_of(path).stat().st_size - NOTE)  # the commit had not ended
     assert names(path, write=write) == ["m0", "m1", "m2"]
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.rename_model("m1", "n1")
@@ -112,11 +116,88 @@ def test_damage_in_acknowledged_changes_of_the_log_is_reported(path: Path) -> No
 @pytest.mark.parametrize("length", [0, 17, 20_000, -1])
 def test_an_incomplete_undo_file_changes_nothing(path: Path, length: int) -> None:
     """It is complete before the checkpoint begins."""
-    before = path.read_bytes()
     undo.file_of(path).write_bytes(undo.file_of(path).read_bytes()[:length])
     assert names(path) == ["n0", "m1", "m2"]
-    assert path.read_bytes() == before
     assert not undo.exists(path)
+
+
+def damage_log(log: Path, damage: str) -> None:
+    if damage == "missing":
+        log.unlink()
+    elif damage == "cut off":
+        os.truncate(log, log.stat().st_size - 100)
+    elif damage == "empty":
+        os.truncate(log, 0)
+    else:
+        overwrite(log, log.stat().st_size // 2, bytes(8))
+
+
+DAMAGE = ("missing", "cut off", "empty", "zeros")
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_acknowledged_changes_that_the_log_lost_are_missed(path: Path, damage: str, write: bool) -> None:
+    damage_log(Path(f"{path}.wal"), damage)
+    for _ in range(2):  # it is not forgotten
+        with pytest.raises(DamagedError, match="the log of the last changes") as raised:
+            names(path, write=write)
+    assert raised.value.hint.endswith(f"to go on without the changes that are lost, remove {undo.file_of(path)}")
+    if damage != "zeros":  # those DuckDB may find itself
+        undo.file_of(path).unlink()
+        assert names(path, write=write) == ["m0", "m1", "m2"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_they_are_missed_in_a_folder_that_can_only_be_read(
+    path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_log(Path(f"{path}.wal"), damage)
+    refuse_locks(monkeypatch)
+    with pytest.raises(DamagedError, match="the log of the last changes"):
+        names(path)
+
+
+def test_the_log_of_a_killed_writer_is_written_into_the_file_by_the_next_reader(path: Path) -> None:
+    assert names(path) == ["n0", "m1", "m2"]
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_while_another_process_reads_the_log_stays_and_is_guarded(path: Path) -> None:
+    code = (
+        "import duckdb, sys\n"
+        "duck = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        assert names(path) == ["n0", "m1", "m2"]
+        assert undo.exists(path)
+        process.communicate()
+    damage_log(Path(f"{path}.wal"), "missing")
+    with pytest.raises(DamagedError, match="is missing"):
+        names(path)
+
+
+def test_a_note_that_fails_is_made_up_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    appended = undo._append
+
+    def fail(file: Path, *_: object, **__: object) -> None:
+        with file.open("ab") as out:
+            out.write(b"half of a note")
+        raise OSError(28, "No space left on device")
+
+    with Registry.open(path, write=True) as registry:
+        for old, new, append in (("m1", "n1", fail), ("m2", "n2", appended)):
+            monkeypatch.setattr(undo, "_append", append)
+            with registry.transaction():
+                registry.rename_model(old, new)
+        shutil.copytree(path.parent, path.parents[1] / "copy")
+    copy = path.parents[1] / "copy" / path.name
+    damage_log(Path(f"{copy}.wal"), "cut off")
+    with pytest.raises(DamagedError, match="of which"):
+        names(copy)
+    assert names(path) == ["n0", "n1", "n2"]
 
 
 def test_the_undo_file_of_another_registry_changes_nothing(path: Path, tmp_path: Path) -> None:
@@ -129,7 +210,7 @@ def test_the_undo_file_of_another_registry_changes_nothing(path: Path, tmp_path:
     assert not undo.exists(other)
 
 
-def test_a_folder_that_cannot_be_written_to_can_still_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
     def refused(name: object, flags: int, *more: int) -> int:
@@ -138,6 +219,10 @@ def test_a_folder_that_cannot_be_written_to_can_still_be_read(path: Path, monkey
         return opened(name, flags, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", refused)
+
+
+def test_a_folder_that_cannot_be_written_to_can_still_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_locks(monkeypatch)
     assert names(path) == ["n0", "m1", "m2"]
     assert undo.exists(path)
 
