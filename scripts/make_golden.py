@@ -28,7 +28,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
 import modelspace  # noqa: E402
-from modelspace.lab.sealing import TIMES  # noqa: E402
+from modelspace.lab.sealing import TIMES, set_outcome_checksums  # noqa: E402
 from modelspace.registry import ProbeRow, Registry, schema  # noqa: E402
 from modelspace.registry.compaction import rewrite  # noqa: E402
 from modelspace.representations import maps  # noqa: E402
@@ -120,6 +120,10 @@ def fixed(duck: duckdb.DuckDBPyConnection) -> None:
                 f" row_number() OVER (ORDER BY {order}) AS n FROM registry.main.{table}) WHERE t.rowid = row",
                 {"moment": MOMENT},
             )
+    if duck.execute(
+        "SELECT 1 FROM duckdb_columns() WHERE table_name = 'outcomes' AND column_name = 'checksum'"
+    ).fetchone():
+        set_outcome_checksums(duck, "registry")
     duck.execute("UPDATE registry.main.meta SET registry_id = ?", [REGISTRY_ID])
     duck.execute("UPDATE registry.main.spaces SET generation = 1000")
     duck.execute("COPY FROM DATABASE registry TO target")
