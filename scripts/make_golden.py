@@ -28,6 +28,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
 import modelspace  # noqa: E402
+from modelspace import probes  # noqa: E402
 from modelspace.lab.sealing import TIMES, set_outcome_checksums  # noqa: E402
 from modelspace.registry import ProbeRow, Registry, schema  # noqa: E402
 from modelspace.registry.compaction import rewrite  # noqa: E402
@@ -49,7 +50,9 @@ MOMENT = datetime(2026, 1, 1)
 REGISTRY_ID = "6f6c6467-656e-4000-8000-000000000000"
 
 #: Two stored probe images, and a space of maps of them.
-STORED = ProbeRow("two-stored-images", "stored", "folder", {"seed": 0}, 2, 8)
+SIZE = 8
+IMAGES = [np.random.default_rng(k).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for k in range(2)]
+STORED = ProbeRow(probes.fingerprint(IMAGES, SIZE), "stored", "folder", {"seed": 0}, len(IMAGES), SIZE)
 STORED_MAPS = SpaceSpec("stored", STORED.probe_id, "saliency", STORED.n_images or 0, small_registry.SIDE, 4)
 
 
@@ -76,7 +79,7 @@ def make(path: Path, number: int) -> None:
 def add_stored_images(path: Path) -> None:
     """Add the probe set whose images are stored, and its space with all models but the last."""
     with Registry.open(path, write=True) as registry, registry.transaction():
-        registry.add_probe_set(STORED, [(f"{k}.png", png(k)) for k in range(STORED_MAPS.n_images)])
+        registry.add_probe_set(STORED, [(f"{k}.png", png(image)) for k, image in enumerate(IMAGES)])
         registry.add_space(STORED_MAPS, default=False)
         for row in registry.models()[:-1]:
             writer = maps.MapWriter(STORED_MAPS.canvas, STORED_MAPS.bits)
@@ -102,11 +105,10 @@ def add_tasks(path: Path) -> None:
             )
 
 
-def png(k: int) -> bytes:
-    """A drawn image of STORED.size x STORED.size pixels."""
-    pixels = np.random.default_rng(k).integers(0, 256, (STORED.size, STORED.size, 3), np.uint8)
+def png(image: np.ndarray) -> bytes:
+    """An image (height, width, 3) uint8 as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
