@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelspace.errors import ModelspaceError
+from modelspace.registry import checksums
 from modelspace.registry.compaction import rewrite
 
 if TYPE_CHECKING:
@@ -103,8 +104,19 @@ def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
     for table in tables:
         query = _query(table, registry_id=f"'{registry_id}'::UUID", generation=f"{generation}::BIGINT")
         duck.execute(f"INSERT INTO target.main.{table} {query}", {"moment": moment} if table in TIMES else None)
+    set_outcome_checksums(duck, "target")
     duck.execute("COMMIT")
     return content
+
+
+def set_outcome_checksums(duck: DuckDBPyConnection, database: str) -> None:
+    """Compute the checksums of all outcomes of an attached registry again: they cover the replaced times."""
+    rows = duck.execute(f"SELECT * EXCLUDE (checksum) FROM {database}.main.outcomes ORDER BY outcome_id").fetchall()
+    for outcome_id, task_id, _model_id, _model, *others in rows:
+        duck.execute(
+            f"UPDATE {database}.main.outcomes SET checksum = ? WHERE outcome_id = ?",
+            [checksums.of_outcome([task_id, *others]), outcome_id],
+        )
 
 
 def _tables(duck: DuckDBPyConnection) -> list[str]:
@@ -133,6 +145,8 @@ def _query(table: str, *, registry_id: str, generation: str) -> str:
         replacements.append(f"{registry_id} AS registry_id")
     if table == "models":
         replacements.append("0.0::DOUBLE AS seconds")
+    if table == "outcomes":
+        replacements.append("NULL::UINTEGER AS checksum")
     if table == "spaces":
         replacements.append(f"{generation} AS generation")
     columns = f"* REPLACE ({', '.join(replacements)})" if replacements else "*"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from modelspace import __version__
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError
 from modelspace.registry.connection import Connection, open_reading, translated
 
@@ -66,7 +67,9 @@ class Migration:
 
     Attributes:
         number: 1, 2, ...
-        name: the part of the file's name after the number.
+        name: the part of the file's name after the number. From migration 8 on it begins with the first version of
+            modelspace that has the migration, as in "1.2.0_licence", so that earlier versions can name the one to
+            install.
         sql: its text.
         sha256: of the text with Unix line ends, hexadecimal.
     """
@@ -75,6 +78,27 @@ class Migration:
     name: str
     sql: str
     sha256: str
+
+    @property
+    def since(self) -> str:
+        """The first version of modelspace that has it; "" if its name does not say so."""
+        return _UNNAMED.get(self.number) or version_of(self.name) or ""
+
+
+#: First version that has the migrations whose names don't say it.
+_UNNAMED = dict.fromkeys(range(1, CHECKSUMS + 1), "0.1.0")
+
+
+def version_of(name: str) -> str | None:
+    """The version of modelspace that a migration's name begins with.
+
+    >>> version_of("1.2.0_licence")
+    '1.2.0'
+    >>> version_of("licence") is None
+    True
+    """
+    match = re.match(r"([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})_", name)
+    return match[1] if match else None
 
 
 def known(folder: Path | None = None) -> list[Migration]:
@@ -127,7 +151,7 @@ def check_readable(connection: Connection) -> tuple[str, int]:
         DamagedError: the file is not a registry.
     """
     registry_id, rows = applied(connection)
-    _compare(rows, connection.path)
+    _compare(rows, connection)
     if len(rows) < OLDEST_READABLE:
         raise ModelspaceError(
             f"{connection.path} was created by an older version of modelspace",
@@ -146,7 +170,7 @@ def migrate(connection: Connection) -> tuple[str, int]:
         DamagedError: the file is not a registry.
     """
     registry_id, rows = applied(connection)
-    missing = _compare(rows, connection.path)
+    missing = _compare(rows, connection)
     _check_tables(connection, len(rows))
     _apply(connection, missing)
     return registry_id, len(rows) + len(missing)
@@ -250,11 +274,12 @@ def _in_words(kind: str | None) -> str:
 
 
 def foreign_definitions(connection: Connection) -> list[str]:
-    """Our views and macros that are defined in another way in an open registry, sorted; a migration made other ones.
+    """Our views and macros that an open registry defines in another way than its migrations do, sorted.
 
     It takes about a tenth of a second.
     """
-    ours, theirs = _definitions_of_migrations(), _definitions(connection.duck)
+    number = len(applied(connection)[1])
+    ours, theirs = _definitions_of_migrations(number), _definitions(connection.duck)
     return sorted(name for name, text in theirs.items() if name in ours and text != ours[name])
 
 
@@ -298,10 +323,11 @@ def _definitions(duck: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 
 @functools.cache
-def _definitions_of_migrations() -> dict[str, str]:
+def _definitions_of_migrations(number: int) -> dict[str, str]:
+    """Those that the first `number` migrations make; a later one may define a view again."""
     duck = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
     try:
-        for migration in known():
+        for migration in known()[:number]:
             duck.execute(migration.sql)
         return _definitions(duck)
     finally:
@@ -336,17 +362,30 @@ def _apply(connection: Connection, migrations: list[Migration]) -> None:
         connection.checkpoint()
 
 
-def _compare(rows: list[tuple[int, str]], path: Path) -> list[Migration]:
+def _compare(rows: list[tuple[int, str]], connection: Connection) -> list[Migration]:
     """The migrations still to be applied, after checking that the applied ones match the installed ones."""
     migrations = known()
     for migration, (number, sha256) in zip(migrations, rows, strict=False):
         if migration.number != number or migration.sha256 != sha256:
             raise ConflictError(
-                f"migration {number} of {path} differs from that of this modelspace",
+                f"migration {number} of {connection.path} differs from that of this modelspace",
                 "use the version that created the registry, or a released version",
             )
     if len(rows) > len(migrations):
-        raise ModelspaceError(
-            f"{path} was created by a newer version of modelspace", "pip install --upgrade modelspace"
-        )
+        raise _too_new(connection, len(rows), len(migrations))
     return migrations[len(rows) :]
+
+
+def _too_new(connection: Connection, number: int, n_known: int) -> ModelspaceError:
+    """The error for a registry with later migrations, with the version to install if the last one's name says it."""
+    try:
+        row = connection.duck.execute("SELECT name FROM main.migrations ORDER BY number DESC LIMIT 1").fetchone()
+    except duckdb.Error as error:
+        raise translated(error, connection.path) from None
+    version = version_of(str(row[0])) if row else None
+    wanted = f"modelspace>={version}" if version else f"modelspace>{__version__}"
+    return ModelspaceError(
+        f"{connection.path} was created by a newer version of modelspace: it has schema {number}, and modelspace"
+        f" {__version__} knows schemas up to {n_known}",
+        f"pip install --upgrade '{wanted}'",
+    )

@@ -34,13 +34,16 @@ BLEND = BlendSpace.of("transfer", [(MAPS, 1.0), (KERNELS, 3.0)], "none", "none")
 SPACES = (MAPS, KERNELS, BLEND)
 
 
-def create(home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, **texts: Any) -> Path:
+def create(
+    home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, projected: bool = True, **texts: Any
+) -> Path:
     """Create the registry in a new folder, and return the folder.
 
     Args:
         home: the folder.
         names: of the models.
         tasks: whether it has the tasks flowers and birds, with outcomes.
+        projected: whether it has a stored projection.
         texts: further fields of the models' cards.
     """
     home.mkdir(parents=True)
@@ -55,7 +58,8 @@ def create(home: Path, names: Sequence[str] = NAMES, *, tasks: bool = True, **te
         for seed, name in enumerate(names):
             with registry.transaction():
                 append(registry, seed, name, texts)
-        _project(registry)
+        if projected:
+            _project(registry)
     if tasks:
         space = ModelSpace.open(home)
         for task in ("flowers", "birds"):

@@ -165,3 +165,13 @@ def test_an_unknown_file_format_is_refused(space: ModelSpace, tmp_path: Path) ->
     with pytest.raises(ModelspaceError, match="unknown file format"):
         sealing._set_identifier(file, "0" * 64)
     assert file.read_bytes() == content
+
+
+def test_outcomes_keep_their_checksums_valid(space: ModelSpace, zeros: None) -> None:
+    space.add_task("flowers")
+    space.observe("flowers", "a", 0.5)
+    sealing.seal(space.path, MOMENT)
+    (outcome,) = space.outcomes("flowers")
+    assert (outcome.model, outcome.score) == ("a", 0.5)
+    space.rebuild()
+    assert [check for check in space.verify(deep=True) if not check.ok] == []
