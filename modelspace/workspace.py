@@ -1344,6 +1344,30 @@ class ModelSpace:
                         "queries work without them, more slowly; make that folder writable, then `space.rebuild()`",
                     ) from None
 
+    def repair(
+        self, file: str | Path, *, force: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Records[Check]:
+        """Write a new registry with all that is intact in this one, which is not changed.
+
+        Vectors and affinities are recomputed from the maps. A model whose maps are damaged is left out, and so is an
+        outcome that is not what was stored. `restore` puts the new registry in this one's place.
+
+        Args:
+            file: the new registry.
+            force: replace an existing file.
+            progress: called with (models done, total models).
+
+        Returns:
+            What was kept, and what was lost (`ok` is false), with what to do about it.
+
+        Raises:
+            ConflictError: the file exists.
+            DamagedError: the registry can't be opened at all; the hint names the last backup.
+        """
+        from modelspace.verbs.repair import repair
+
+        return Records(repair(self.path, Path(file), force=force, progress=progress), Check)
+
     def backup(
         self,
         file: str | Path | None = None,

@@ -22,7 +22,10 @@ modelspace rebuild --compact
 
 def command(
     coordinates: Annotated[
-        bool, typer.Option("--coordinates", help="First recompute affinities and vectors from the stored maps.")
+        bool,
+        typer.Option(
+            "--coordinates", "--from-maps", help="First recompute affinities and vectors from the stored maps."
+        ),
     ] = False,
     compact: Annotated[
         bool, typer.Option("--compact", help="First rewrite the registry without the unused space in its file.")

@@ -71,7 +71,12 @@ def print_spaces(spaces: Any, format: Format) -> None:
 
 def _parameters(parameters: dict[str, Any], names: dict[str, str]) -> str:
     """Parameters as text: the members of a blend by name, without options that are "none"."""
-    members = sorted(parameters.get("members", {}).items(), key=lambda pair: -pair[1])
-    words = [" + ".join(f"{weight:.3g} {names.get(member, member)}" for member, weight in members)] if members else []
-    words += [f"{key}={value}" for key, value in parameters.items() if key != "members" and value != "none"]
+    weights = parameters.get("members")
+    words, plain = [], {key: value for key, value in parameters.items() if value != "none"}
+    # A foreign registry may have anything there, and this list is one way to see it.
+    if isinstance(weights, dict) and all(isinstance(weight, int | float) for weight in weights.values()):
+        del plain["members"]
+        members = sorted(weights.items(), key=lambda pair: -pair[1])
+        words = [" + ".join(f"{weight:.3g} {names.get(member, member)}" for member, weight in members)]
+    words += [f"{key}={value}" for key, value in plain.items()]
     return " ".join(words)

@@ -56,6 +56,7 @@ VERBS = {
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
     "backups": Verb("backup", ("--list",)),
+    "repair": Verb("verify", ("--repair",)),
     "reembed": Verb("verify", ("--reembed",)),
 }
 

@@ -19,6 +19,7 @@ EXAMPLES = """
 modelspace verify
 modelspace verify --deep --format json
 modelspace verify --reembed curvature
+modelspace verify --repair repaired.duckdb
 """
 
 
@@ -26,6 +27,15 @@ def command(
     deep: Annotated[
         bool, typer.Option("--deep", help="Recompute the affinities of all pairs from the maps, not just a sample.")
     ] = False,
+    repair: Annotated[
+        str | None,
+        typer.Option(
+            "--repair",
+            metavar="FILE",
+            show_default=False,
+            help="Instead: write all that is intact into this new registry, and print what was lost.",
+        ),
+    ] = None,
     reembed: Annotated[
         str | None,
         typer.Option(
@@ -52,12 +62,18 @@ def command(
 
     The exit code is 1 if a check failed. Ctrl-C prints the checks that were finished.
 
+    With --repair, the registry stays as it is, and 'modelspace restore FILE' puts the repaired one in its place. The
+    exit code is 1 if something was lost.
+
     With --reembed, the model is loaded from its address with the weights, layer, preprocessing and options that are
     stored, and nothing is changed. Distances are those of maps, or rows of a kernel, of unit norm.
     """
+    if sum((deep, repair is not None, reembed is not None)) > 1:
+        raise UsageError("--deep, --repair and --reembed do different things", "give one of them")
+    if repair is not None:
+        _repair(repair, home, format, quiet=quiet)
+        return
     if reembed is not None:
-        if deep:
-            raise UsageError("--deep checks what is stored, and --reembed a model", "give one of them")
         _reembed(reembed, {"weights": weights, "device": device, "batch_size": batch_size}, home, format, quiet=quiet)
         return
     if given := options.given(weights=weights, device=None if device == "auto" else device, batch_size=batch_size):
@@ -77,7 +93,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _print(finished: Sequence[Any], format: Format, *, quiet: bool) -> int:
+def _print(finished: Sequence[Any], format: Format, *, quiet: bool, failed: str = "FAILED") -> int:
     """Print checks, and how to fix those that failed; returns the number of these."""
     from modelspace.results import Check, Records
 
@@ -88,7 +104,7 @@ def _print(finished: Sequence[Any], format: Format, *, quiet: bool) -> int:
         from modelspace.cli.tables import Column, print_table
 
         columns = [
-            Column("", lambda check: "ok" if check.ok else "FAILED"),
+            Column("", lambda check: "ok" if check.ok else failed),
             Column("what", lambda check: check.what, least=24, fold=True),
             Column("detail", lambda check: in_flags(check.detail), least=20, fold=True),
         ]
@@ -98,6 +114,16 @@ def _print(finished: Sequence[Any], format: Format, *, quiet: bool) -> int:
             label = "hint" if check.ok else "to fix"
             say(f"{label}: {check.what}: {in_flags(check.hint)}", quiet=quiet and check.ok)
     return sum(not check.ok for check in checks)
+
+
+def _repair(file: str, home: str | None, format: Format, *, quiet: bool) -> None:
+    """Write a repaired registry, and print what is in it and what was lost."""
+    with progress_bar("repairing", "models", quiet=quiet) as progress:
+        steps = open_space(home).repair(file, progress=progress)
+    lost = _print(steps, format, quiet=quiet, failed="LOST")
+    say(f"written: {file}; 'modelspace restore {file}' puts it in place of the registry", quiet=quiet)
+    if lost:
+        raise typer.Exit(1)
 
 
 def _reembed(name: str, run_options: dict[str, Any], home: str | None, format: Format, *, quiet: bool) -> None:

@@ -18,7 +18,7 @@ from modelspace.registry.backups import now
 
 
 @contextmanager
-def copied(registry: Path, target: Path, timeout: float = 10.0) -> Iterator[Path]:
+def copied(registry: Path, target: Path, timeout: float = 10.0, *, log: bool = True) -> Iterator[Path]:
     """Copy a registry, complete with its log, to a temporary file, which becomes `target` at the end of the block.
 
     Writers wait in the meantime; readers do not.
@@ -27,6 +27,7 @@ def copied(registry: Path, target: Path, timeout: float = 10.0) -> Iterator[Path
         registry: the file.
         target: the copy; an existing file is replaced.
         timeout: seconds to wait for a writer to finish.
+        log: whether changes that are only in the log are taken along.
 
     Yields:
         The temporary file, for checks. If an exception leaves the block, there is no copy.
@@ -40,9 +41,9 @@ def copied(registry: Path, target: Path, timeout: float = 10.0) -> Iterator[Path
     with temporary.replacing(target) as out:
         try:
             with connection.exclusive(registry, timeout) as opener:
-                _copy(opener.path, out)
-                if os.path.exists(log := f"{opener.path}.wal"):
-                    _copy(Path(log), Path(f"{out}.wal"))
+                copy_bytes(opener.path, out)
+                if log and os.path.exists(name := f"{opener.path}.wal"):
+                    copy_bytes(Path(name), Path(f"{out}.wal"))
             _take_in_log(out)
             yield out
         finally:
@@ -50,7 +51,7 @@ def copied(registry: Path, target: Path, timeout: float = 10.0) -> Iterator[Path
                 os.unlink(f"{out}.wal")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_bytes(source: Path, target: Path) -> None:
     """Copy the bytes of a file into another one, which keeps its inode."""
     with open_regular(source) as stream, target.open("wb") as out:
         shutil.copyfileobj(stream, out, 1 << 20)
@@ -90,10 +91,10 @@ def put_back(copy: Path, registry: Path, timeout: float = 10.0) -> Path | None:
     try:
         if not registry.exists():
             with temporary.replacing(registry) as out:
-                _copy(copy, out)
+                copy_bytes(copy, out)
             return None
         with connection.locked(registry, timeout) as path, temporary.replacing(path) as out:
-            _copy(copy, out)
+            copy_bytes(copy, out)
             aside = _free_name(path)
             # The log and what a checkpoint kept belong to the former file, and must not meet the new one.
             for companion in (f"{path}.wal", undo.file_of(path)):
@@ -121,4 +122,4 @@ def _keep(path: Path, aside: Path) -> None:
         os.link(path, aside)
     except OSError:  # the file system has no hard links
         with temporary.replacing(aside) as out:
-            _copy(path, out)
+            copy_bytes(path, out)

@@ -177,6 +177,18 @@ class Reader:
             _did_you_mean(readable_name(name), names) if names else "add one: `space.add(model)`",
         )
 
+    def model_by_id(self, model_id: int) -> ModelRow:
+        """A model by its number.
+
+        Raises:
+            NotFoundError: there is no such model.
+            DamagedError: its row can't be read.
+        """
+        rows = self._models("model_id = ?", [model_id])
+        if not rows:
+            raise NotFoundError(f"there is no model with id {model_id}")
+        return rows[0]
+
     def find_identity(self, identity: str) -> list[ModelRow]:
         """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
         return self._models("identity = ?", [identity])

@@ -360,8 +360,7 @@ class KernelSpace(StoredSpace):
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""
-        (block,) = self.own_blocks(blocks)
-        rows = self.unit_rows(block)
+        rows = self.unit_rows(self._only(self.own_blocks(blocks)))
         products, norms = {}, {}
         for model_id, other_block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
             other = self.unit_rows(other_block)
@@ -383,9 +382,15 @@ class KernelSpace(StoredSpace):
 
         If rows were quantised one by one, the stored matrix is only approximately symmetric.
         """
-        (block,) = blocks
-        rows = self.unit_rows(block)
+        rows = self.unit_rows(self._only(blocks))
         return (rows + rows.T) / 2
+
+    def _only(self, blocks: Sequence[MapBlock]) -> MapBlock:
+        if len(blocks) != 1:
+            raise DamagedError(
+                f"a model has {len(blocks)} kernels in the space {self.spec.name!r}, not one", _DEFINITION
+            )
+        return blocks[0]
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the kernel."""
@@ -412,7 +417,10 @@ class BlendSpace(Space):
     @property
     def weights(self) -> dict[str, float]:
         """Space id of each member -> its weight; they sum to 1."""
-        return {str(key): float(value) for key, value in self.spec.parameters["members"].items()}
+        try:
+            return {str(key): float(value) for key, value in self.spec.parameters["members"].items()}
+        except (KeyError, AttributeError, TypeError, ValueError):
+            raise DamagedError(f"the members of the blend {self.spec.name!r} can't be read", _DEFINITION) from None
 
     @staticmethod
     def methods() -> Mapping[str, str]:

@@ -183,7 +183,7 @@ class _Row:
 def _toml_rows(name: str, text: str) -> tuple[list[_Row], list[str]]:
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of more digits than Python converts
         raise ManifestError(name, [f"it is not TOML: {error}"], "docs/how-to/many-models.md has an example") from None
     mistakes = [
         f"unknown table {key!r}{_suggestion(key, ('model', 'defaults'))}"

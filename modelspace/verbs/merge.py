@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelspace import probes
-from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
 from modelspace.files import absent, is_folder, is_regular
 from modelspace.home import REGISTRY
 from modelspace.names import check_name
@@ -183,6 +183,8 @@ def _import_spaces(
     existing = {row.probe_id for row in my_sets}
     images: dict[str, list[tuple[str, bytes]] | None] = {}
     for probe_id in {spec.probe_id for spec in specs} - existing:
+        if probe_id not in sets:
+            raise DamagedError(f"{source} lacks the probe set {probe_id!r} of one of its spaces", "choose `spaces=`")
         images[probe_id] = _probe_images(source, sets[probe_id])
     with Registry.open(path, write=True) as registry, registry.transaction():
         set_names = {row.name for row in my_sets}

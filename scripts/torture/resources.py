@@ -167,14 +167,14 @@ class Server:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def run(self, request: dict[str, Any], meanwhile: Callable[[int], None] | None) -> int:
-        """Run a command, and return its exit code; `meanwhile` gets the process's number."""
+    def run(self, request: dict[str, Any], in_between: Callable[[int], None] | None) -> int:
+        """Run a command, and return its exit code; `in_between` gets the process's number."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         number = int(self._line())
-        if meanwhile:
-            meanwhile(number)
+        if in_between:
+            in_between(number)
         return int(self._line())
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class Fault:
         inodes: number of files that can still be created; None: enough.
         future: whether the times stored in the registry lie in the future.
         read_only: whether the registry may be read only.
-        meanwhile: called with the process's number while the command runs.
+        in_between: called with the process's number while the command runs.
         codes: exit codes, besides 0 and 1, that are right.
     """
 
@@ -210,7 +210,7 @@ class Fault:
     inodes: int | None = None
     future: bool = False
     read_only: bool = False
-    meanwhile: Callable[[int], None] | None = None
+    in_between: Callable[[int], None] | None = None
     codes: tuple[int, ...] = ()
 
 
@@ -271,7 +271,7 @@ def signals(rng: random.Random) -> Fault:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, getattr(signal, name))
 
-    return Fault("signals", f"{name} after {delay:.3f} s", meanwhile=send, codes=(SIGNALS[name],))
+    return Fault("signals", f"{name} after {delay:.3f} s", in_between=send, codes=(SIGNALS[name],))
 
 
 def calls(rng: random.Random) -> Fault:
@@ -296,7 +296,7 @@ def calls(rng: random.Random) -> Fault:
         tracer.communicate(timeout=120)
 
     label = f"{call} fails with {error} at {when}"
-    return Fault("system calls", label, {"stopped": True}, meanwhile=attach)
+    return Fault("system calls", label, {"stopped": True}, in_between=attach)
 
 
 def _state(process: int) -> str:
@@ -421,7 +421,7 @@ class Torture:
             for path in [each for folder in readable for each in (folder, *folder.rglob("*"))]:
                 path.chmod(0o555 if path.is_dir() else 0o444)
         with self._shortage(fault):
-            code = self.server.run(self._request(self._words(COMMANDS[command]), fault.request), fault.meanwhile)
+            code = self.server.run(self._request(self._words(COMMANDS[command]), fault.request), fault.in_between)
         self.tried[fault.kind] += 1
         err = (self.folder / "err.txt").read_text("utf-8", "replace")
         label = f"{command} ({fault.kind}: {fault.label}) --only {kind} --commands {command} --first {seed} --count 1"

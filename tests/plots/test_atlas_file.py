@@ -18,6 +18,7 @@ from synthetic_space import make_space
 
 from modelspace.analysis import build_tree, true_neighbours
 from modelspace.errors import UsageError
+from modelspace.names import printable
 from modelspace.plots import Atlas, make_atlas
 
 EVIL = [
@@ -100,7 +101,7 @@ def test_equal_inputs_give_equal_pages() -> None:
 def test_a_name_is_never_markup(evil: str) -> None:
     page = make_atlas([evil, "b"], [[0, 0], [1, 1]], [evil, None], columns={evil: [evil, 1]}, title=evil).html
     document = document_of(page)
-    assert document["names"][0] == document["title"] == document["columns"][1]["name"] == evil
+    assert document["names"][0] == document["title"] == document["columns"][1]["name"] == printable(evil)
     assert page.lower().count("<script") == 2, "the data and the one script of the page"
     assert page.count("</script>") == 2
     assert "<img" not in page
@@ -109,9 +110,9 @@ def test_a_name_is_never_markup(evil: str) -> None:
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5, unique=True))
 @settings(max_examples=60, deadline=None)
-def test_any_name_comes_back_as_it_was(names: list[str]) -> None:
+def test_any_name_comes_back_with_its_invisible_characters_escaped(names: list[str]) -> None:
     page = make_atlas(names, np.zeros((len(names), 2))).html
-    assert document_of(page)["names"] == names
+    assert document_of(page)["names"] == [printable(name) for name in names]
     assert page.count("</script>") == 2
 
 

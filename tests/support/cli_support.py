@@ -366,6 +366,7 @@ def answers() -> dict[str, Any]:
             ["its code changed since it was registered"],
         ),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
+        "repair": Records([Check("models", True, "3 of 3 kept")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
         "backup": BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000),
         "backups": Records([BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000)], BackupInfo),

@@ -101,13 +101,13 @@ def test_a_backup_waits_for_a_writer_and_readers_do_not_wait(
 ) -> None:
     code = "import sys, modelspace; print(len(modelspace.ModelSpace(sys.argv[1]).list()))"
     seen: list[str] = []
-    plain_copy = copying._copy
+    plain_copy = copying.copy_bytes
 
     def watched(source: Path, target: Path) -> None:
         seen.append(subprocess.run([sys.executable, "-c", code, space.home], capture_output=True, text=True).stdout)
         plain_copy(source, target)
 
-    monkeypatch.setattr(copying, "_copy", watched)
+    monkeypatch.setattr(copying, "copy_bytes", watched)
     space.backup(tmp_path / "copy.duckdb")
     assert seen == ["3\n"]
     with Registry.open(space.path, write=True):

@@ -262,3 +262,10 @@ def test_reading_imports_no_torch() -> None:
     program = "import sys; from modelspace.verbs import manifest; manifest.read('paper'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "9" * 5000])
+def test_a_toml_file_that_is_too_deep_or_has_too_many_digits(tmp_path, value):
+    (tmp_path / "zoo.toml").write_text(f"[[model]]\nuri = 'zoo:depth'\ninput_size = {value}\n")
+    with pytest.raises(ManifestError, match="it is not TOML"):
+        manifest.read(tmp_path / "zoo.toml")
