@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from modelspace.errors import UsageError
+from modelspace.errors import DamagedError, UsageError
 
 MAX_LENGTH = 128
 
@@ -65,11 +65,16 @@ def readable_name(text: str) -> str:
     every other character is escaped, and a long one is cut, with a hash of the whole. So no name has a separator of
     paths, a control character, a quote or markup; different texts have different names; and a valid name stays itself.
 
+    Raises:
+        DamagedError: it is NULL, which a damaged file or another program can put in its place.
+
     >>> readable_name("resnet18-v1.5"), readable_name("../../etc"), readable_name("a%2Fb")
     ('resnet18-v1.5', '%2E.%2F..%2Fetc', 'a%252Fb')
     >>> readable_name("x" * 1000)[100:]
     'xxxxxxxxxxx~44f8354494a5ba03'
     """
+    if not isinstance(text, str):
+        raise DamagedError("a name in the registry is missing", "restore a copy of it, or correct the row in SQL")
     if len(text) <= MAX_LENGTH and _PLAIN.fullmatch(text):
         return text
     return _cut(_escaped(text, r"[^\w. -]|^[. -]|  +| $") or "%", text, MAX_LENGTH)

@@ -192,3 +192,16 @@ def test_blends_of_what_is_no_space(tmp_path: Path, members: str, message: str) 
     for read in (lambda: space.rebuild(coordinates=True), lambda: space.nearest("m0", space=spec.name)):
         with pytest.raises(DamagedError, match=message):
             read()
+
+
+@pytest.mark.parametrize("table", ["models", "spaces", "probe_sets", "tasks"])
+def test_a_name_that_is_missing_is_said(tmp_path: Path, table: str) -> None:
+    """No program of ours writes it, but blocks of a file that changed places are read so."""
+    space = changed(tmp_path)
+    space.add_task("flowers")
+    with duckdb.connect(space.path) as duck:
+        duck.execute(f"ALTER TABLE {table} ALTER COLUMN name DROP NOT NULL; UPDATE {table} SET name = NULL")
+    query = {"spaces": space.spaces, "probe_sets": space.probe_sets, "tasks": space.tasks}.get(table, space.list)
+    for call in (query, space.verify):
+        with pytest.raises(DamagedError, match="a name in the registry is missing"):
+            call()
