@@ -315,6 +315,11 @@ class Trial:
         self.failures: list[str] = []
         self.answered, self.refused, self.possible = 0, 0, 0
         self.slowest = (0.0, "")
+        # Somebody who writes a registry by hand leaves the checksums out, which would stop most cases at the door.
+        with duckdb.connect(self.base / "registry.duckdb") as duck:
+            duck.execute("UPDATE embeddings SET vector_checksum = NULL, affinities_checksum = NULL")
+            duck.execute("UPDATE maps SET checksum = NULL")
+            duck.execute("UPDATE outcomes SET checksum = NULL")
         (folder / "sentinel").write_text("not part of any registry")
 
     def try_case(self, case: Case, verbs: Sequence[str]) -> None:

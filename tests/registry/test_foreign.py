@@ -24,6 +24,13 @@ def changed(home: Path, *statements: str) -> ModelSpace:
         for seed in range(3):
             small_spaces.add(registry, seed, *specs)
     with duckdb.connect(home / "registry.duckdb") as duck:
+        # Somebody who writes a registry by hand leaves the checksums out.
+        for checksum in (
+            "embeddings SET vector_checksum = NULL, affinities_checksum = NULL",
+            "maps SET checksum = NULL",
+            "outcomes SET checksum = NULL",
+        ):
+            duck.execute(f"UPDATE {checksum}")
         for statement in statements:
             duck.execute(statement)
     return ModelSpace.open(home)
@@ -31,7 +38,7 @@ def changed(home: Path, *statements: str) -> ModelSpace:
 
 def test_the_columns_are_those_of_the_migrations() -> None:
     with duckdb.connect() as duck:
-        for migration in schema.known()[:6]:
+        for migration in schema.known()[:7]:
             duck.execute(migration.sql)
         rows = duck.execute(
             "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns()"
