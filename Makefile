@@ -10,6 +10,7 @@ EXTRAS ?= dev
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 SUPPORT := .venv-support
 REAL := .venv-real
+TOOLS := .venv-tools
 
 # What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
 # no browser, no passes over whole models.
@@ -26,7 +27,7 @@ REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingf
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants clean
+.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -148,5 +149,21 @@ kill-loop: $(READY)
 mutants: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_mutants.py --page
 
+# make lock       write requirements-dev.lock, the development environment with hashes (needs PyPI)
+lock: $(TOOLS)/.ready
+	head -n 4 requirements-dev.lock > $(TOOLS)/lock
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --constraints constraints.txt --generate-hashes --no-config \
+		--python-version 3.11.5 --python-platform x86_64-unknown-linux-gnu --no-header --quiet >> $(TOOLS)/lock
+	cp $(TOOLS)/lock requirements-dev.lock
+
+# make audit      look for known vulnerabilities of what requirements-dev.lock names (needs PyPI's service)
+audit: $(TOOLS)/.ready
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --requirement requirements-dev.lock
+
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet uv pip-audit
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(SUPPORT) $(REAL) .real site .demo .full .torture .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) $(TOOLS) .real site .demo .full .torture .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -383,9 +383,9 @@ def _too_new(connection: Connection, number: int, n_known: int) -> ModelspaceErr
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
     version = version_of(str(row[0])) if row else None
-    wanted = f"modelspace>={version}" if version else f"modelspace>{__version__}"
+    requirement = f"modelspace>={version}" if version else f"modelspace>{__version__}"
     return ModelspaceError(
         f"{connection.path} was created by a newer version of modelspace: it has schema {number}, and modelspace"
         f" {__version__} knows schemas up to {n_known}",
-        f"pip install --upgrade '{wanted}'",
+        f"pip install --upgrade '{requirement}'",
     )

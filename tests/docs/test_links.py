@@ -14,7 +14,13 @@ from modelspace.cli.app import COMMANDS, load
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(DOCS.rglob("*.md")),
+]
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -80,7 +86,9 @@ def test_dead_links_are_seen() -> None:
 def test_every_page_is_on_the_site() -> None:
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
     listed = set(re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE))
-    assert listed - {"contributing.md", "changelog.md"} == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert listed - {"contributing.md", "security.md", "changelog.md"} == {
+        str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")
+    }
 
 
 def test_pages_that_code_names_exist() -> None:
