@@ -116,7 +116,10 @@ def check(name: str, uri: str, weights: str | None = None, flags: dict[str, Any]
                 row.methods[method] = bool(torch.isfinite(whole).all()) and bool(whole.abs().sum() > 0)
             row.shape = list(result.output.shape[1:])
             tap.module.double()
-            row.residual = ledger(tap, x[:1].double()).residual
+            try:
+                row.residual = ledger(tap, x[:1].double()).residual
+            finally:
+                tap.module.float()  # a model must come back as it was
     except ModelspaceError as error:
         row.error = error.message
     except Exception as error:  # any other exception is a bug: the table reports it

@@ -64,7 +64,7 @@ def advice(registry: Path) -> str:
     """What to do about a registry that can't be read: the hint of an error."""
     backups = known(registry)
     if not backups:
-        return "restore it from a copy"
+        return "restore a copy of the registry"
     last = backups[-1]
     made_at = last.made_at[:16].replace("T", " ")
     return (

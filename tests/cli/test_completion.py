@@ -27,7 +27,7 @@ def completed(line: Line, text: str) -> set[str]:
 
 
 def test_commands(line: Line) -> None:
-    assert completed(line, "modelspace re") == {"remove", "rename", "rebuild", "report"}
+    assert completed(line, "modelspace re") == {"remove", "rename", "rebuild", "report", "restore"}
 
 
 def test_options(line: Line) -> None:

@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_opened_names_the_last_backup(space: ModelSpace, t
     damage(space.path)
     with pytest.raises(DamagedError) as caught:
         space.list()
-    assert caught.value.hint == "restore it from a copy"
+    assert caught.value.hint == "restore a copy of the registry"
 
 
 def test_restore_puts_the_last_backup_back(space: ModelSpace, tmp_path: Path) -> None:
