@@ -17,7 +17,7 @@ from tiny import add, net, space
 
 from modelspace.workspace import ModelSpace
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and descriptors are others there")
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs unix signals and descriptors")
 pytestmark = POSIX
 
 CLOSED = "standard output: write error: Bad file descriptor"
