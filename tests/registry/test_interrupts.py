@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from tiny import space
 
-from modelspace.registry import Registry, connection
+from modelspace.registry import connection
 from modelspace.registry.interrupts import deferred
 
 
@@ -62,14 +62,13 @@ def test_a_signal_during_a_commit_comes_after_it(tmp_path: Path, monkeypatch: py
     """The change is stored, is known to be, and the file is free for the next writer."""
     registry_space = space(tmp_path, images=4, methods=["saliency"])
     monkeypatch.setattr(connection.changes, "committed", 0)
-    execute = Registry.execute
+    commit = connection.Connection.commit
 
-    def interrupted(self: Registry, statement: str, values: list[object] | None = None) -> None:
-        if statement == "COMMIT":
-            os.kill(os.getpid(), signal.SIGINT)
-        execute(self, statement, values)
+    def interrupted(self: connection.Connection) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        commit(self)
 
-    monkeypatch.setattr(Registry, "execute", interrupted)
+    monkeypatch.setattr(connection.Connection, "commit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         registry_space.blend("both", {"saliency": 1.0}, hubs="csls")
     assert connection.changes.committed == 1
