@@ -119,7 +119,8 @@ def test_batches_do_not_change_what_is_stored(monkeypatch: pytest.MonkeyPatch) -
 def test_more_bits_keep_more_of_the_map() -> None:
     values = heavy_tailed(50, signed=True)
     exact = maps.unit(values.reshape(50, -1))
-    fidelity = [maps.cosines(decode_unit(write(values, bits)[0], spec(bits)), exact).mean() for bits in BITS]
+    whole = [SpaceSpec("s", "0" * 16, "saliency", len(values), SIDE, bits) for bits in BITS]
+    fidelity = [maps.cosines(decode_unit(write(values, each.bits)[0], each), exact).mean() for each in whole]
     assert fidelity == sorted(fidelity)
     assert fidelity[BITS.index(4)] > 0.95
     assert fidelity[BITS.index(8)] > 0.9999
