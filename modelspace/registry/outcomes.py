@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -92,14 +93,14 @@ def outcomes(registry: Reader, task_name: str | None = None, model_name: str | N
 
 
 def changed(registry: Reader) -> list[OutcomeRow]:
-    """Outcomes that don't match their checksums: they were changed by something else."""
-    return [row for row, is_changed in _stored(registry) if is_changed]
+    """Outcomes that don't match their checksums: they were changed by something else. Unreadable ones are left out."""
+    return [row for row, is_changed in _stored(registry, readable=True) if is_changed]
 
 
 def _stored(
-    registry: Reader, task_id: int | None = None, model_name: str | None = None
+    registry: Reader, task_id: int | None = None, model_name: str | None = None, *, readable: bool = False
 ) -> list[tuple[OutcomeRow, bool]]:
-    """Outcomes as stored, and whether each differs from its checksum."""
+    """Outcomes as stored, and whether each differs from its checksum; `readable` leaves out those that can't be read."""
     if not has_tables(registry):
         return []
     checksum = "o.checksum" if registry.schema_number >= schema.CHECKSUMS else "NULL"
@@ -111,7 +112,7 @@ def _stored(
     )
     out = []
     for number, known, *columns in rows:
-        with registry.reading(f"the outcome {columns[0]}"):
+        with suppress(DamagedError) if readable else nullcontext(), registry.reading(f"the outcome {columns[0]}"):
             row = _outcome_row(columns)
             out.append((row, known is not None and known != _checksum(_values(row, number))))
     return out

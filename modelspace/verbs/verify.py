@@ -186,7 +186,7 @@ def _affinities(
         f"{spec.name}: maps",
         False,
         f"{detail}; {reason if compared.contradicted else 'not what was stored: those of'} {_some(list(damaged))}",
-        f"{backups.advice(registry.path)}; or remove the model and add it again; "
+        f"{backups.advice(registry.path)}, or remove the model and add it again; "
         "don't use `space.rebuild(coordinates=True)`, which would rely on the damaged maps",
     )
 

@@ -627,14 +627,14 @@ def preload(homes: Homes) -> None:
     def look(say: Say) -> None:
         ask(fresh(homes, "rest"), "resume", lambda line: None)
         modules = " ".join(name for name in sys.modules if name not in before)
-        say({"modules": modules, **schema._definitions_of_migrations()})  # noqa: SLF001
+        say({"modules": modules, **schema._definitions_of_migrations(len(schema.known()))})  # noqa: SLF001
 
     (definitions,), end = told(look)
     assert end == "", end
     for name in definitions.pop("modules").split():
         with suppress(ImportError):
             importlib.import_module(name)
-    schema._definitions_of_migrations = lambda: definitions  # type: ignore[assignment]  # noqa: SLF001
+    schema._definitions_of_migrations = lambda number: definitions  # type: ignore[assignment]  # noqa: SLF001
 
 
 def figures(progress: Progress) -> dict[str, float | str]:

@@ -97,6 +97,8 @@ def test_differences_are_measured(original: Path, tmp_path: Path) -> None:
             {"b": ids["b"], "c": ids["c"]},
         )
         db.execute("UPDATE embeddings SET affinities = list_transform(affinities, lambda x: x + 0.25)")
+        db.execute("UPDATE embeddings SET affinities_checksum = NULL")
+        db.execute("UPDATE maps SET checksum = NULL")
     rows = of(registry.reembed("b", module=net(1)))
     assert rows["saliency"].same_bits is False
     distances = (
