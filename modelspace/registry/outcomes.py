@@ -100,7 +100,7 @@ def changed(registry: Reader) -> list[OutcomeRow]:
 def _stored(
     registry: Reader, task_id: int | None = None, model_name: str | None = None, *, readable: bool = False
 ) -> list[tuple[OutcomeRow, bool]]:
-    """Outcomes as stored, and whether each differs from its checksum; `readable` leaves out those that can't be read."""
+    """Outcomes as stored, and whether each differs from its checksum; with `readable`, without the unreadable ones."""
     if not has_tables(registry):
         return []
     checksum = "o.checksum" if registry.schema_number >= schema.CHECKSUMS else "NULL"

@@ -174,8 +174,8 @@ COLUMNS = {
     "spaces": "UPDATE spaces SET name = $1 WHERE method = 'dds'",
     "probe_sets": "UPDATE probe_sets SET name = $1",
     "tasks": "UPDATE tasks SET name = $1, location = $1, data_sha256 = $1, classes = [$1, $1] WHERE task_id = 1",
-    "outcomes": "UPDATE outcomes SET note = $1, how = $1, checksum = NULL WHERE outcome_id < 3; UPDATE outcomes SET model = $1,"
-    " model_id = NULL, score = NULL, checksum = NULL WHERE outcome_id = 3",
+    "outcomes": "UPDATE outcomes SET note = $1, how = $1, checksum = NULL WHERE outcome_id < 3;"
+    " UPDATE outcomes SET model = $1, model_id = NULL, score = NULL, checksum = NULL WHERE outcome_id = 3",
 }
 
 #: Commands whose output goes to a terminal.
