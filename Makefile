@@ -27,7 +27,7 @@ REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingf
 RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel pictures reproduce support real bench torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -95,6 +95,10 @@ weight: $(READY)
 # make wheel      build the wheel into dist/, the same bytes every time
 wheel: $(READY)
 	$(BIN)/python scripts/build_wheel.py
+
+# make sbom       write what a release is made of, as CycloneDX, into dist/
+sbom: $(READY)
+	$(BIN)/python scripts/make_sbom.py
 
 # make pictures   draw the README's pictures out of the shipped registry
 pictures: $(READY)
