@@ -298,7 +298,7 @@ def ask(path: Path, attempt: Attempt) -> tuple[str, str]:
 def faults(path: Path, chosen: list[Attempt], counts: Counter[str]) -> Iterator[str]:
     """Run the attempts; yield what went wrong, and count what happened."""
     folder = path.parent
-    before = state(folder)
+    before, earlier = state(folder), peak_bytes()  # of other children of this process, such as those of other tests
     settings = sql.query(path, "FROM duckdb_settings() ORDER BY name").rows
     for attempt in chosen:
         start = time.monotonic()
@@ -316,7 +316,7 @@ def faults(path: Path, chosen: list[Attempt], counts: Counter[str]) -> Iterator[
             yield f"{attempt}: accepted: {text[:200]}"
         if seconds > LONGEST_S:
             yield f"{attempt}: {seconds:.1f} s"
-        if peak_bytes() > MOST_BYTES:  # of a process that was ended, such as by this attempt
+        if peak_bytes() > max(MOST_BYTES, earlier):  # of a process that was ended, such as by this attempt
             yield f"{attempt}: {peak_bytes() >> 20} MB"
         if (after := state(folder)) != before:
             yield f"{attempt}: files changed: {sorted(set(after.items()) ^ set(before.items()))[:4]}"
