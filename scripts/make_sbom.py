@@ -54,17 +54,15 @@ def closure(root: str = ROOT) -> dict[str, set[str]]:
 def component(name: str) -> dict[str, Any]:
     """A package as a component of CycloneDX."""
     information = metadata.metadata(name)
-    licence = information.get("License-Expression") or (information.get("License") or "").strip().splitlines()[:1]
-    named = licence if isinstance(licence, str) else (licence[0] if licence else "")
-    # A local version, such as that of a CPU build, names the same sources.
-    version = metadata.version(name)
+    # Older packages put the whole text of the licence into "License".
+    licence = information.get("License-Expression") or (information.get("License") or "").strip().partition("\n")[0]
     return {
         "type": "application" if name == ROOT else "library",
         "bom-ref": reference(name),
         "name": name,
-        "version": version,
+        "version": metadata.version(name),
         "purl": reference(name),
-        **({"licenses": [{"license": {"name": named[:200]}}]} if named else {}),
+        **({"licenses": [{"license": {"name": licence[:200]}}]} if licence else {}),
     }
 
 

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -163,7 +165,9 @@ def test_the_log_of_a_killed_writer_is_written_into_the_file_by_the_next_reader(
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_while_another_process_reads_the_log_stays_and_is_guarded(path: Path) -> None:
+@contextmanager
+def read_elsewhere(path: Path) -> Iterator[None]:
+    """In the block, another process has a registry open for reading."""
     code = (
         "import duckdb, sys\n"
         "duck = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); sys.stdin.read()\n"
@@ -171,9 +175,14 @@ def test_while_another_process_reads_the_log_stays_and_is_guarded(path: Path) ->
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=-1, stdout=-1) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
+        yield
+        process.communicate()
+
+
+def test_while_another_process_reads_the_log_stays_and_is_guarded(path: Path) -> None:
+    with read_elsewhere(path):
         assert names(path) == ["n0", "m1", "m2"]
         assert undo.exists(path)
-        process.communicate()
     damage_log(Path(f"{path}.wal"), "missing")
     with pytest.raises(DamagedError, match="is missing"):
         names(path)
@@ -228,17 +237,10 @@ def test_a_folder_that_cannot_be_written_to_can_still_be_read(path: Path, monkey
 
 
 def test_it_is_not_undone_while_another_process_reads(path: Path) -> None:
-    code = (
-        "import duckdb, sys\n"
-        "duck = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); sys.stdin.read()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=-1, stdout=-1) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
+    with read_elsewhere(path):
         overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
         with pytest.raises(BusyError, match="another process is reading"):
             Registry.open(path, timeout=0.2)
-        process.communicate()
     assert names(path) == ["n0", "m1", "m2"]
 
 
