@@ -1,6 +1,6 @@
 """Run the torture programs, two at a time, and keep what each says; a rerun goes on where the last one ended.
 
-    python scripts/torture/run.py                    # each at its short length: 10 minutes
+    python scripts/torture/run.py                    # each at its short length
     python scripts/torture/run.py --full             # at full length: an hour or more
     python scripts/torture/run.py --full --page      # then write the figures into docs/reliability.md
     python scripts/torture/run.py --only crash --only power
