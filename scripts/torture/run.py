@@ -95,12 +95,16 @@ def run(program: Program, work: Path, *, full: bool) -> int:
     start = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("w") as out:
-        code = subprocess.call([sys.executable, *words], cwd=ROOT, stdout=out, stderr=out, env=environment)
+        child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=out, stderr=out, env=environment)
+        # Unlike `wait`, it tells what this child and its own children used, whatever else the machine is doing.
+        _, status, usage = os.wait4(child.pid, 0)
+    code = child.returncode = os.waitstatus_to_exitcode(status)
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     state = {
         "code": code,
         "full": full,
         "seconds": round(time.monotonic() - start),
+        "core_seconds": round(usage.ru_utime + usage.ru_stime),
         "sentence": lines[-1] if lines else "it printed nothing",
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -138,15 +142,24 @@ def run_all(programs: Sequence[Program], work: Path, *, full: bool, workers: int
 
 def table(work: Path) -> str:
     """The figures of the programs that ended well, as a list in Markdown."""
-    lines = []
+    lines, states = [], []
     for program in PROGRAMS:
         state = ending(program, work)
         if not state or state["code"]:
             continue
+        states.append(state)
         words = " ".join(command(program, Path(), full=bool(state["full"]))).partition(" --out")[0]
         lines.append(f"- **{program.title}.** {state['sentence']}")
-        lines.append(f"  (`python {words}`, {state['seconds']} s, {state['date']})")
-    return "\n".join(line for text in lines for line in wrapped(text)) + "\n"
+        used = f"{state['core_seconds']} s of a core"
+        lines.append(f"  (`python {words}`, {state['seconds']} s, {used}, {state['date']})")
+    text = "\n".join(line for text in lines for line in wrapped(text)) + "\n"
+    together = f"Together {total(states, 'seconds')} minutes one after the other, two at a time, and"
+    return f"{text}\n{together} {total(states, 'core_seconds')} minutes of a core.\n"
+
+
+def total(states: Sequence[dict[str, object]], field: str) -> int:
+    """The sum of a field in seconds, in minutes."""
+    return round(sum(float(str(state[field])) for state in states) / 60)
 
 
 def wrapped(text: str, width: int = 118) -> list[str]:
