@@ -316,7 +316,7 @@ def test_box_and_line_geometry_against_sampling() -> None:
 def test_labels_stay_inside_and_respect_the_limit() -> None:
     rng = np.random.default_rng(1)
     points = rng.uniform(0, 300, size=(80, 2))
-    how = {"radius": 3.0, "bounds": (0.0, 0.0, 300.0, 300.0), "order": list(range(80)), "reach": 60.0, "cover": 20.0}
+    how = {"radius": 3.0, "bounds": (0.0, 0.0, 300.0, 300.0), "order": list(range(80)), "reach": 60.0}
     places = place_labels(points, np.full((80, 2), (40.0, 8.0)), limit=30, **how)  # type: ignore[arg-type]
     assert len(places) == 30
     assert [place.index for place in places] == sorted(place.index for place in places)
