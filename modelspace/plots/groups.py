@@ -17,7 +17,7 @@ from modelspace.names import printable
 from modelspace.plots.scale import LEAST, Scale, colour
 
 #: The groups of models, by name or in order: texts, or numbers, or None for a model without one.
-Groups: TypeAlias = Mapping[str, str | None] | Mapping[str, float | None] | Sequence[str | float | None] | None
+Groups: TypeAlias = Mapping[str, str | float | None] | Sequence[str | float | None] | None
 
 #: (colour, matplotlib marker), in the order of assignment to groups.
 CYCLE = (
@@ -120,7 +120,7 @@ class Colouring:
         Raises:
             UsageError: the list of groups has another length.
         """
-        values = _in_order(names, groups)
+        values = in_order(names, groups)
         numbers = [_number(value) for value in values]
         n_different = len({number for number in numbers if number is not None})
         if n_different < LEAST or any(isinstance(value, str) for value in values):
@@ -147,10 +147,11 @@ class Colouring:
 
 def as_list(names: Sequence[str], groups: Groups) -> list[str | None]:
     """Groups in the order of the names, from a mapping, a list of the same length, or nothing; numbers as texts."""
-    return [_shown(group) for group in _in_order(names, groups)]
+    return [_shown(group) for group in in_order(names, groups)]
 
 
-def _in_order(names: Sequence[str], groups: Groups) -> list[str | float | None]:
+def in_order(names: Sequence[str], groups: Groups) -> list[str | float | None]:
+    """Groups in the order of the names, from a mapping, a list of the same length, or nothing."""
     if groups is None:
         return [None] * len(names)
     if isinstance(groups, Mapping):

@@ -36,9 +36,9 @@ class Scale:
 
     @classmethod
     def of(cls, numbers: Sequence[float], label: str = "") -> Scale:
-        """The scale of at least one number; logarithmic if all are positive and the highest is 30 times the lowest."""
+        """The scale of at least one number; logarithmic if all are positive and the highest is 10 times the lowest."""
         low, high = float(min(numbers)), float(max(numbers))
-        return cls(label, low, high, low > 0 and high >= 30 * low)
+        return cls(label, low, high, low > 0 and high >= 10 * low)
 
     def step(self, number: float) -> int:
         """0..STEPS - 1: the number's colour."""
