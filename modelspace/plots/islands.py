@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 #: A gap is shortened if it is wider than this share of the rest of the map, and keeps that of the second number.
-WIDE, KEPT = 0.45, 0.16
+WIDE, KEPT = 0.3, 0.14
 
 #: Fewest points of a projection in which gaps are shortened: among few, every gap is wide.
 LEAST = 8

@@ -76,9 +76,9 @@ def map_figure(
     colouring = Colouring.of(names, groups, group_by)
     islands = shorten_gaps(points)
     heading = Heading.of(title, colouring, width)
+    limit = max_labels if max_labels is not None else (n if n <= NAME_ALL else 45)
     # The number of names is known when they are placed, so there is room for the longest note.
-    notes = _notes(recall, islands, 0, n)
-    footer = Footer.of(notes, caption, width)
+    footer = Footer.of(_notes(recall, islands, 0, n, limit), caption, width)
     above, below = heading.height + 0.04, footer.height + 0.04
     height = max(height, above + below + 0.8)
     picture = Picture(width, height)
@@ -89,17 +89,16 @@ def map_figure(
     heading.draw(picture)
     _fit(axes, islands.points, width * 0.976, height - above - below, margin=0.055 if n <= NAME_ALL else 0.03)
     _draw_breaks(axes, islands)
-    limit = max_labels if max_labels is not None else (n if n <= NAME_ALL else 45)
     written = _write_names(picture, axes, names, islands, colouring.looks, size, limit)
     picture.facts |= {"labels": written, "shortened_gaps": len(islands.breaks)}
-    Footer.of(_notes(recall, islands, written, n), caption, width).draw(picture)
+    Footer.of(_notes(recall, islands, written, n, limit), caption, width).draw(picture)
     return picture
 
 
-def _notes(recall: NeighbourRecall | None, islands: Compressed, written: int, n: int) -> list[str]:
+def _notes(recall: NeighbourRecall | None, islands: Compressed, written: int, n: int, limit: int) -> list[str]:
     notes = [] if recall is None else [f"{recall}."]
     if written < n:
-        notes.append(f"{written} of {n:,} models named; for the others there is no room.")
+        notes.append(f"{written} of {n:,} models named{'; there is no room for more' if written < limit else ''}.")
     if islands.breaks:
         notes.append("Dotted line: an empty gap, drawn shorter.")
     return [" ".join(notes)] if notes else []

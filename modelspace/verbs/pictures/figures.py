@@ -63,6 +63,7 @@ class Places:
             caption=self.selection.caption,
         )
         picture.facts |= {"recall": self.recall, "layout": self.layout, "models": len(names)}
+        picture.facts["caption"] = self.selection.caption
         picture.facts["notes"] = self.layout.notes
         return picture
 
