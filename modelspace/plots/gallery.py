@@ -39,6 +39,9 @@ CLIP = 0.99
 _NOTE = "v: 99th percentile of the map's absolute values"
 _SCALE = 3.5
 
+# Left edge of the scale in inches, at least: its first tick's text is wider than the tick.
+_SCALE_LEFT = 0.12
+
 #: Largest number of maps in one picture; more would be too small to see.
 MAX_MAPS = 1200
 
@@ -117,7 +120,7 @@ def gallery_figure(
     if headings is not None:
         y = 1 - (grid.above - grid.named - grid.marks - 0.02) / grid.height
         _draw_headings(picture, headings, grid.left_of, grid.side, y)
-    _draw_scale(picture, palette, signed, grid.left_of(0), grid.footer.height)
+    _draw_scale(picture, palette, signed, max(grid.left_of(0), _SCALE_LEFT), grid.footer.height)
     grid.footer.draw(picture)
     return picture
 

@@ -63,7 +63,7 @@ def test_curves_and_choices_are_not_cut_off() -> None:
     picture = ranking_curves({"a ranking with a long name": [0.5, 0.4]}, title=LONG, caption=CAPTION, width=5)
     assert every_text_fits(picture)
     measured = {
-        f"target {i}": {name: float(value) for name, value in zip(NAMES, VECTORS[i], strict=True)} for i in (0, 1)
+        f"target {i}": {name: float(value) for name, value in zip(NAMES, AFFINITY[i], strict=True)} for i in (0, 1)
     }
     chosen = {target: max(values, key=values.__getitem__) for target, values in measured.items()}
     picture = choices_figure(measured, chosen, blocks={"all of them": measured}, title=LONG, caption=CAPTION)
@@ -114,12 +114,13 @@ def test_a_legend_has_the_rows_that_its_names_need() -> None:
 
 
 def test_numbers_are_a_scale_and_few_or_mixed_ones_are_groups() -> None:
-    values = [10, 1000, 100_000, None, 10, float("nan")]
+    middle = 10 * 10 ** (4 * (STEPS // 2) / (STEPS - 1))  # in the logarithm
+    values = [10, middle, 100_000, None, 10, float("nan")]
     colouring = Colouring.of(NAMES[:6], values, "parameters")
     assert colouring.scale == Scale("parameters", 10, 100_000, log=True)
     colours = [look.colour for look in colouring.looks]
     assert colours[0] == colours[4] == colour(0)
-    assert colours[1] == colour(round((STEPS - 1) / 2)), "half-way in the logarithm"
+    assert colours[1] == colour(STEPS // 2)
     assert colours[2] == colour(STEPS - 1)
     assert colours[3] == colours[5]
     assert colouring.looks[3].label == "no value"
