@@ -18,8 +18,8 @@ Segment = tuple[tuple[float, float], tuple[float, float]]
 _ANGLES = np.radians([0, 180, 90, 270, 30, 150, 330, 210, 60, 120, 300, 240, 15, 165, 345, 195, 75, 105, 285, 255])
 
 # Costs, in units of the distance between a label and its point: of a leader line, of a label without one that is as
-# close to another point, and of a direction by its place in the list.
-_LEADER, _UNCLEAR, _DIRECTION = 8.0, 25.0, 0.15
+# close to another point, of a label or leader line across a mark, and of a direction by its place in the list.
+_LEADER, _UNCLEAR, _MARK, _DIRECTION = 8.0, 25.0, 20.0, 0.15
 
 # Free space around labels and leader lines, in pixels.
 _MARGIN = 1.5
@@ -48,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The positions of a label that no marker, barrier or edge forbids.
+    """The positions of a label that no marker and no edge forbids.
 
     Attributes:
         boxes: (c, 4) left, bottom, right, top.
@@ -73,7 +73,7 @@ def place_labels(
     reach: float,
     limit: int,
     rounds: int = 1,
-    barriers: Array | None = None,
+    marks: Array | None = None,
 ) -> list[Place]:
     """Find places for as many labels as possible.
 
@@ -86,23 +86,23 @@ def place_labels(
         reach: largest distance of a label from its point.
         limit: largest number of labels.
         rounds: largest number of attempts; each begins with the labels that the previous one could not place.
-        barriers: (q, 4) segments (x0, y0, x1, y1) that neither labels nor leader lines cross.
+        marks: (q, 4) segments (x0, y0, x1, y1) that labels and leader lines cross only where they must.
 
     Returns:
         The places of the labels that fit, in the order in which they were placed.
     """
-    walls = np.empty((0, 4)) if barriers is None else np.asarray(barriers, dtype=np.float64)
+    crossed = np.empty((0, 4)) if marks is None else np.asarray(marks, dtype=np.float64)
     candidates: dict[int, _Candidates] = {}
     best: list[Place] = []
     for _ in range(max(1, rounds)):
         places: list[Place] = []
         failed: list[int] = []
-        taken = _Taken(np.empty((0, 4)), walls)
+        taken = _Taken(np.empty((0, 4)), np.empty((0, 4)))
         for index in order:
             if len(places) >= limit:
                 break
             if index not in candidates:
-                candidates[index] = _candidates(points, sizes[index], index, radius, bounds, reach, walls)
+                candidates[index] = _candidates(points, sizes[index], index, radius, bounds, reach, crossed)
             place = taken.add(index, candidates[index])
             if place is None:
                 failed.append(index)
@@ -122,7 +122,7 @@ class _Taken:
 
     Attributes:
         boxes: (p, 4) of labels.
-        lines: (q, 4) leader lines and barriers.
+        lines: (q, 4) leader lines.
     """
 
     boxes: Array
@@ -160,9 +160,9 @@ def _candidates(
     radius: float,
     bounds: tuple[float, float, float, float],
     reach: float,
-    walls: Array,
+    marks: Array,
 ) -> _Candidates:
-    """The positions around a point that are free of markers and barriers and inside the bounds."""
+    """The positions around a point that are free of markers and inside the bounds."""
     width, height = (float(side) for side in size)
     px, py = (float(at) for at in points[index])
     rings = [radius + 2.0]
@@ -189,14 +189,13 @@ def _candidates(
     others = np.delete(points, index, axis=0)
     others = others[(np.abs(others - [px, py]) < reach + radius + max(width, height) + 10).all(axis=1)]
     fits[fits] = (_box_distance(boxes[fits], np.vstack([others, points[index]])) > radius + 1).all(axis=1)
-    if len(walls):
-        fits &= ~line_hits_box(walls, boxes).any(axis=1) & ~(led & _touch(leaders, walls).any(axis=1))
     fits[fits & led] &= (_point_distance(leaders[fits & led], others) > edge - 0.01).all(axis=1)
 
     boxes, leaders, led = boxes[fits], leaders[fits], led[fits]
     unclear = (_box_distance(boxes, others) < (length[fits] + 3.0)[:, None]).sum(axis=1)
     direction = np.tile(np.arange(len(_ANGLES)), len(rings))[fits]
     cost = distance[fits] + _DIRECTION * direction + np.where(led, _LEADER, _UNCLEAR * unclear)
+    cost += _MARK * (line_hits_box(marks, boxes).sum(axis=1) + led * lines_cross(leaders, marks).sum(axis=1))
     return _Candidates(boxes, leaders, led, cost)
 
 

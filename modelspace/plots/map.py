@@ -14,7 +14,7 @@ from modelspace.errors import UsageError
 from modelspace.plots.figure import LINE, SMALL, Picture, drawn, shorten, text_width
 from modelspace.plots.groups import Colouring, GroupLook, Groups
 from modelspace.plots.islands import Compressed, shorten_gaps
-from modelspace.plots.labels import place_labels
+from modelspace.plots.labels import line_hits_box, place_labels
 from modelspace.plots.margins import Footer, Heading
 
 #: Largest number of models that are all named, with leader lines where needed.
@@ -45,8 +45,8 @@ def map_figure(
 ) -> Picture:
     """Draw a projection.
 
-    No name covers a marker, a name or a line, and no line crosses any of them. Wide empty bands between islands are
-    drawn shorter, and marked by a dotted line.
+    No name covers a marker, a name or a leader line, and no leader line crosses any of them. Wide empty bands between
+    islands are drawn shorter, and marked by a dotted line.
 
     Args:
         names: n model names, n >= 1.
@@ -84,10 +84,10 @@ def map_figure(
     picture = Picture(width, height)
     axes = picture.add_axes((0.012, below / height, 0.976, 1 - (above + below) / height))
     axes.set_axis_off()
-    size = float(np.clip(420 / n**0.55, 7, 46))
+    _fit(axes, islands.points, width * 0.976, height - above - below, margin=0.055 if n <= NAME_ALL else 0.03)
+    size = _marker_size(axes, islands.points, picture.dpi)
     _draw_points(axes, islands.points, colouring, size)
     heading.draw(picture)
-    _fit(axes, islands.points, width * 0.976, height - above - below, margin=0.055 if n <= NAME_ALL else 0.03)
     _draw_breaks(axes, islands)
     written = _write_names(picture, axes, names, islands, colouring.looks, size, limit)
     picture.facts |= {"labels": written, "shortened_gaps": len(islands.breaks)}
@@ -121,6 +121,24 @@ def _draw_points(axes: Axes, points: Array, colouring: Colouring, size: float) -
         )
 
 
+def _marker_size(axes: Axes, points: Array, dpi: float) -> float:
+    """Area of the markers in square points; of a few models that are close to each other smaller, to leave gaps."""
+    n = len(points)
+    size = float(np.clip(420 / n**0.55, 7, 46))
+    if not 2 < n <= NAME_ALL:
+        return size
+    distances = _distances(axes.transData.transform(points)) * 72 / dpi
+    np.fill_diagonal(distances, np.inf)
+    close = float(np.percentile(distances.min(axis=1), 25))
+    return float(np.clip((0.75 * close) ** 2, 13, size))
+
+
+def _distances(pixels: Array) -> Array:
+    """(n, n) distances of points."""
+    result: Array = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
+    return result
+
+
 def _draw_breaks(axes: Axes, islands: Compressed) -> None:
     """A dotted line across the map in the middle of each shortened gap."""
     for axis, position in islands.breaks:
@@ -151,6 +169,7 @@ def _write_names(
     pixels = axes.transData.transform(islands.points)
     every = len(names) <= NAME_ALL
     order = _by_crowding(pixels) if every else _spread_out(pixels, 2 * limit)
+    marks = _marks(axes, islands)
     texts = {i: shorten(names[i], _LONGEST) for i in order}
     sizes = np.zeros((len(names), 2))
     for i, text in texts.items():
@@ -165,12 +184,15 @@ def _write_names(
         reach=(110 if every else 28) * per_point,
         limit=limit,
         rounds=_ROUNDS if every else 1,
-        barriers=_barriers(axes, islands),
+        marks=marks,
     )
     back = axes.transData.inverted()
     for place in places:
         x, y = back.transform((place.x, place.y))
-        label = axes.text(x, y, texts[place.index], fontsize=SMALL, va="bottom", zorder=5)
+        label = axes.text(x, y, texts[place.index], fontsize=SMALL, va="bottom", zorder=1.5)
+        corners = np.array([[place.x, place.y, place.x + place.width, place.y + place.height]])
+        if line_hits_box(marks, corners).any():
+            label.set_bbox({"boxstyle": "square,pad=0", "facecolor": "white", "linewidth": 0})
         label.set_gid(f"label:{names[place.index]}")
     led = [place for place in places if place.line is not None]
     lines = [back.transform(np.array(place.line)) for place in led]
@@ -181,7 +203,7 @@ def _write_names(
     return len(places)
 
 
-def _barriers(axes: Axes, islands: Compressed) -> Array:
+def _marks(axes: Axes, islands: Compressed) -> Array:
     """(q, 4) the lines of the shortened gaps in pixels."""
     box = axes.get_window_extent()
     lines = []
@@ -195,7 +217,7 @@ def _by_crowding(pixels: Array) -> list[int]:
     """Points with the nearest neighbours first, since they have the fewest free positions."""
     if len(pixels) < 3:
         return list(range(len(pixels)))
-    distances = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
+    distances = _distances(pixels)
     return [int(i) for i in np.argsort(np.sort(distances, axis=1)[:, 1:4].mean(axis=1), kind="stable")]
 
 

@@ -56,14 +56,14 @@ def collisions(art: Drawn) -> list[str]:
         found += ["name on name"] * bool(a.overlaps(b))
     for box in small:
         found += ["name on marker" for extent in extents if extent.overlaps(box)]
-        found += ["line on name" for line in (*art.leaders, *art.gaps) if line.intersects_bbox(box, filled=False)]
+        found += ["line on name" for line in art.leaders if line.intersects_bbox(box, filled=False)]
     for line in art.leaders:
         start, end = line.vertices
         along = start + np.linspace(0, 1, 60)[:, None] * (end - start)
         near = [m for m, extent in zip(art.markers, extents, strict=True) if line.get_extents().overlaps(extent)]
         found += ["line on marker" for marker in near if marker.contains_points(along, radius=-0.5).any()]
     for i, line in enumerate(art.leaders):
-        others = (*art.leaders[i + 1 :], *art.gaps)
+        others = art.leaders[i + 1 :]
         found += ["line on line" for other in others if line.intersects_path(other, filled=False)]
     return found
 
@@ -162,4 +162,7 @@ def test_shortened_gaps_are_marked_and_the_recall_is_that_of_the_coordinates() -
     assert collisions(art) == []
     notes = " ".join(text.get_text() for text in picture.texts)
     assert "Dotted line: an empty gap, drawn shorter." in notes
+    for text, box in zip(texts_of(picture, "label:"), art.labels, strict=True):
+        across = any(gap.intersects_bbox(box, filled=False) for gap in art.gaps)
+        assert (text.get_bbox_patch() is not None) == across, "a name on a dotted line is written on white"
     assert str(recall) in notes
