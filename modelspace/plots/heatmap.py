@@ -17,7 +17,7 @@ from modelspace.errors import UsageError
 from modelspace.plots.figure import FAINT, INK, LINE, SMALL, Picture, drawn, shorten, text_width, wrapped
 from modelspace.plots.groups import Colouring, GroupLook, Groups
 from modelspace.plots.margins import Footer, Heading
-from modelspace.plots.tree import Row, draw_branches
+from modelspace.plots.tree import Row, axis_start, draw_branches
 
 #: Largest number of models with names at the edges.
 MAX_NAMES = 90
@@ -160,9 +160,7 @@ def _draw_matrix(axes: Axes, matrix: Array, order: NDArray[np.int64], norm: Norm
 def _draw_tree(axes: Axes, tree: Tree, looks: list[GroupLook]) -> None:
     n = tree.n_leaves
     axes.set_axis_off()
-    heights = tree.linkage[:, 2]
-    top, low = (float(heights.max()), float(heights.min())) if n > 1 else (1.0, 0.0)
-    start = max(0.0, low - 0.1 * (top - low)) if low > 0.35 * top else 0.0
+    top, start = float(tree.linkage[:, 2].max()) if n > 1 else 1.0, axis_start(tree)
     rows = [Row(int(leaf), [int(leaf)]) for leaf in tree.order]
     draw_branches(axes, tree, rows, looks, start, linewidth=0.8 if n <= 120 else 0.35)
     axes.set_xlim(top + 0.02 * max(top - start, 1e-6), start)

@@ -73,7 +73,7 @@ def tree_figure(
     n = tree.n_leaves
     colouring = Colouring.of(tree.names, groups, group_by)
     rows = [Row(node, tree.leaves_below(node)) for node in tree.cut_nodes(min(n, max(2, max_rows)))]
-    start = _axis_start(tree)
+    start = axis_start(tree)
     heading, footer = Heading.of(title, colouring, width), Footer.of(_notes(tree, start), caption, width)
     above, below = heading.height + 0.04, footer.height + 0.17
     height = max(1.6, above + below + _ROW * len(rows))
@@ -98,14 +98,14 @@ def _row_text(tree: Tree, row: Row) -> str:
     return f"{shorten(tree.names[row.leaves[len(row.leaves) // 2]], _LONGEST - 6)} +{len(row.leaves) - 1:,}"
 
 
-def _axis_start(tree: Tree) -> float:
+def axis_start(tree: Tree) -> float:
     """The distance at the right end of the horizontal axis.
 
     Models are often nearly orthogonal, so that every merge is near √2. The axis then begins near the first merge, and
-    its label says so; otherwise the tree would look like a comb.
+    its label says so; otherwise the tree would look like a comb. A single merge is drawn from 0.
     """
     heights = tree.linkage[:, 2]
-    if not len(heights) or heights.min() <= 0.35 * heights.max():
+    if len(heights) < 2 or heights.min() <= 0.35 * heights.max():
         return 0.0
     low, top = float(heights.min()), float(heights.max())
     return low - 0.12 * max(top - low, 0.02)

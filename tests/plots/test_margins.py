@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from picture_checks import all_inside, boxes_of, overlaps, texts_of, written
 
-from modelspace.analysis import build_tree
+from modelspace.analysis import build_tree, neighbour_recall
 from modelspace.errors import UsageError
 from modelspace.plots import (
     choices_figure,
@@ -57,6 +57,16 @@ def test_nothing_around_a_picture_is_cut_off(kind: str, groups: list[object]) ->
     picture = DRAW[kind](groups=groups, group_by="parameters", title=LONG, caption=CAPTION)
     assert every_text_fits(picture)
     assert " ".join(text.get_text() for text in reversed(texts_of(picture, "caption"))) == CAPTION.strip()
+
+
+def test_notes_of_narrow_pictures_are_wrapped() -> None:
+    recall = neighbour_recall(POINTS, affinity=AFFINITY)
+    narrow = map_figure(NAMES, POINTS, recall=recall, max_labels=3, width=2.6)
+    assert len(texts_of(narrow, "note")) >= 3
+    assert every_text_fits(narrow)
+    narrow = tree_figure(TREE.with_support(np.linspace(0.2, 1, N - 1)), width=3.2)
+    assert len(texts_of(narrow, "note")) >= 3
+    assert every_text_fits(narrow)
 
 
 def test_curves_and_choices_are_not_cut_off() -> None:

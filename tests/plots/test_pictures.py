@@ -162,6 +162,16 @@ def test_heatmap_of_many_models_has_no_names_and_small_ones_work() -> None:
         heatmap_figure(space.names[:2], np.eye(2), tree=tree)
 
 
+def test_the_tree_of_two_models_begins_at_0_and_is_seen_at_a_heatmap() -> None:
+    affinity = np.array([[1.0, 0.3], [0.3, 1.0]])
+    tree = build_tree(["a", "b"], affinity)
+    assert tree_figure(tree).axes[0].get_xlim()[1] == 0
+    branches = heatmap_figure(["a", "b"], affinity, tree=tree).axes[2]
+    (lines,) = branches.collections
+    width = max(np.ptp(path.vertices[:, 0]) for path in lines.get_paths())
+    assert width > 0.9 * abs(np.subtract(*branches.get_xlim()))
+
+
 def test_colours_of_the_heatmap_span_the_affinities_between_models() -> None:
     space = make_space(38, with_cosines=False)
     low, high = heatmap_figure(space.names, space.affinity).facts["range"]
