@@ -67,8 +67,8 @@ def choices(space: ModelSpace, caption: str) -> Picture:
     }
     chosen = {}
     for target, sources in measured.items():
-        answers = (row.name for row in space.nearest(target, k=len(space.list()) - 1))
-        chosen[target] = next(name for name in answers if name in sources)
+        names = ", ".join(f"'{name}'" for name in sources)
+        chosen[target] = next(iter(space.nearest(target, k=1, where=f"name IN ({names})"))).name
     held_out = splits.split(oracle.targets, splits.HELD_OUT)
     others = [target for target in oracle.targets if target not in held_out]
     return choices_figure(
