@@ -76,8 +76,9 @@ def _rest(values: Array, gaps: list[tuple[float, float]]) -> float:
 
 
 def _spacing(points: Array) -> float:
-    """Median distance of a point to its nearest other point; estimated from 500 points of larger projections."""
+    """Median distance of a point to its nearest other point; estimated from at most 500 points."""
     sample = points[:: -(-len(points) // 500)]
     distances = np.linalg.norm(sample[:, None] - sample[None], axis=2)
     np.fill_diagonal(distances, np.inf)
-    return float(np.median(distances.min(axis=1)))
+    # In a plane, distances shrink with the square root of the density.
+    return float(np.median(distances.min(axis=1)) * np.sqrt(len(sample) / len(points)))

@@ -144,6 +144,15 @@ def test_gaps_are_shortened_and_nothing_else_moves() -> None:
         assert above - below == pytest.approx(KEPT * 16, rel=0.1), "two islands of 8 side by side"
 
 
+def test_gaps_between_many_points_are_found_too() -> None:
+    points = np.random.default_rng(0).uniform(size=(4000, 2))
+    points[2000:, 0] += 2
+    (axis, position), *others = shorten_gaps(points).breaks
+    assert axis == 0
+    assert 1.0 < position < 2.0
+    assert others == []
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 39, 2000])
 def test_points_without_a_wide_gap_do_not_move(n: int) -> None:
     points = np.random.default_rng(n).uniform(size=(n, 2))
