@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelspace.analysis.neighbours import NeighbourRecall
 from modelspace.errors import UsageError
 from modelspace.plots.figure import LINE, SMALL, Picture, drawn, shorten, text_width
-from modelspace.plots.groups import Colouring, GroupLook, Groups
+from modelspace.plots.groups import NO_VALUE, Colouring, GroupLook, Groups
 from modelspace.plots.islands import Compressed, shorten_gaps
 from modelspace.plots.labels import line_hits_box, place_labels
 from modelspace.plots.margins import Footer, Heading
@@ -105,20 +105,30 @@ def _notes(recall: NeighbourRecall | None, islands: Compressed, written: int, n:
 
 
 def _draw_points(axes: Axes, points: Array, colouring: Colouring, size: float) -> None:
-    for look in colouring.kinds or [colouring.looks[0]]:
-        rows = np.array([i for i, other in enumerate(colouring.looks) if other.label == look.label])
+    """Group by group; or all models with a number at once, so that no colour covers the others."""
+    for label, rows in _layers(colouring).items():
+        look = colouring.looks[rows[0]]
         axes.scatter(
             points[rows, 0],
             points[rows, 1],
             s=size * look.area,
-            c=look.colour,
+            c=[colouring.looks[row].colour for row in rows],
             marker=look.marker,
             linewidths=0.35 if len(points) <= 300 else 0,
             edgecolors="white",
             alpha=None if len(points) <= 300 else 0.8,
             zorder=3,
-            gid=f"group:{look.label}",
+            gid=f"group:{label}",
         )
+
+
+def _layers(colouring: Colouring) -> dict[str, list[int]]:
+    """Group, or "numbers", to its models; in the order of the legend."""
+    layers: dict[str, list[int]] = {} if colouring.scale is not None else {look.label: [] for look in colouring.kinds}
+    for row, look in enumerate(colouring.looks):
+        label = look.label if colouring.scale is None or look.label == NO_VALUE else "numbers"
+        layers.setdefault(label, []).append(row)
+    return layers
 
 
 def _marker_size(axes: Axes, points: Array, dpi: float) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from picture_checks import all_inside, boxes_of, overlaps, texts_of, written
 
 from modelspace.analysis import build_tree, neighbour_recall
@@ -147,10 +148,14 @@ def test_a_linear_scale_and_its_texts() -> None:
     assert [scale.step(value) for value in (-2, 2, 6, 99, -99)] == [0, round((STEPS - 1) / 2), STEPS - 1, STEPS - 1, 0]
     assert Scale.of([5.0]).step(5.0) == round((STEPS - 1) / 2)
     assert written_number(999_999) == "1M"
-    picture = map_figure(NAMES, POINTS, [*range(2, N + 1), None], group_by="layers")
+    picture = map_figure(NAMES, POINTS, [*range(2, 13), None], group_by="layers")
     texts = [text.get_text() for text in picture.texts]
     assert texts[:3] == ["layers", "2", "12; gray: no value (1)"]
     assert [axes.get_label() for axes in picture.axes][-1] == "scale"
+    layers = {c.get_gid(): c for c in picture.axes[0].collections if str(c.get_gid()).startswith("group:")}
+    assert list(layers) == ["group:numbers", "group:no value"]
+    drawn = [to_hex(value).upper() for value in layers["group:numbers"].get_facecolor()]  # type: ignore[arg-type,union-attr]
+    assert drawn == [colour(Scale.of([2, 12]).step(i)) for i in range(2, 13)], "in the order of the models"
 
 
 @pytest.mark.parametrize("kind", DRAW)
