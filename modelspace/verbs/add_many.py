@@ -181,6 +181,8 @@ def _is_same(entry: Entry, row: ModelRow) -> bool:
         stored = getattr(card.preprocessing, key)
         if value != stored and not (isinstance(stored, tuple) and len(value) == 1 and set(value) == set(stored)):
             return False
+    if row.added_at > datetime.now(UTC):
+        return False  # the clock was set back: dates of files say nothing
     loaded_at = row.added_at - timedelta(seconds=card.seconds)
     return all(_changed_at(file) < loaded_at for file in _files(entry))
 
@@ -200,7 +202,9 @@ def _files(entry: Entry) -> list[Path]:
 
 def _changed_at(file: Path) -> datetime:
     try:
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        # A copy may keep the date of the contents; the date of the file's entry is the system's.
+        status = file.stat()
+        return datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
     except OSError:  # a deleted file doesn't invalidate the registered model
         return datetime.min.replace(tzinfo=UTC)
 

@@ -164,8 +164,11 @@ def run(words: list[str], home: Path) -> int:
 
 #: Columns that differ between two runs of a command.
 _OF_THE_RUN = frozenset(
-    ("added_at", "applied_at", "created_at", "generation", "made_at", "observed_at", "registry_id", "seconds")
+    ("added_at", "applied_at", "created_at", "generation", "made_at", "measured_at", "registry_id", "seconds")
 )
+
+#: Columns of one table that do; an outcome's checksum is also of when it was measured.
+_OF_THE_RUN_IN = frozenset([("outcomes", "checksum")])
 
 
 def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
@@ -192,7 +195,8 @@ def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
             " GROUP BY 1 ORDER BY 1"
         )
         for table, columns in tables:
-            same = [f'"{column}"' for column in columns if not (of_any_run and column in _OF_THE_RUN)] or ["count(*)"]
+            left_out = {column for column in columns if column in _OF_THE_RUN or (table, column) in _OF_THE_RUN_IN}
+            same = [f'"{column}"' for column in columns if not (of_any_run and column in left_out)] or ["count(*)"]
             rows = registry.rows(f'SELECT {", ".join(same)} FROM main."{table}" ORDER BY ALL')
             content.update(repr((table, rows)).encode())
     return content.hexdigest()[:16]
