@@ -26,6 +26,7 @@ from modelspace.files import NotRegularError, open_regular
 from modelspace.names import check_name, file_name
 from modelspace.probes import cache
 from modelspace.registry import Registry, SpaceRow
+from modelspace.registry.reading import UNREADABLE
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added, Check, Outcome
 from modelspace.spaces import affinity
@@ -195,14 +196,10 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
     except (
         OSError,
         zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
         NotImplementedError,
         RuntimeError,
-        RecursionError,
         UsageError,
+        *UNREADABLE,
     ) as error:
         detail = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         detail = str(error.strerror) if isinstance(error, NotRegularError) else detail

@@ -418,6 +418,7 @@ def rewrite(file: Path, what: str) -> None:
         "text-entry": {"card": {**content["card"], "uri": 7}},
         "tags": {"card": {**content["card"], "tags": [1]}},
         "list": {"blocks": [1]},
+        "infinite": {"card": {**content["card"], "parameters": float("inf")}},
     }
     if what == "nan":
         scales = next(name for name in members if name.endswith(".scales"))
@@ -435,7 +436,21 @@ def rewrite(file: Path, what: str) -> None:
 
 @pytest.mark.parametrize(
     "what",
-    ["cut", "text", "flipped", "format", "name", "field", "text-entry", "tags", "list", "nan", "short", "deep"],
+    [
+        "cut",
+        "text",
+        "flipped",
+        "format",
+        "name",
+        "field",
+        "text-entry",
+        "tags",
+        "list",
+        "nan",
+        "infinite",
+        "short",
+        "deep",
+    ],
 )
 def test_a_damaged_file_is_refused_and_loses_nothing(space: ModelSpace, what: str) -> None:
     file = pending.keep(space.path, computed(space, "b", 1), False)
