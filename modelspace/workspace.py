@@ -670,7 +670,7 @@ class ModelSpace:
         Args:
             space: default: the registry's default space.
             where: SQL condition on the table `models`: which models are drawn. The projection is fitted to all models.
-            group_by: column or tag; default: the tag "group" if a model has it, else the task.
+            group_by: column or tag; numbers have a scale; default: the tag "group" if a model has it, else the task.
             refit: fit a new projection, in which every model may move.
             store: store new coordinates in the registry.
             seed: seed of a new projection.

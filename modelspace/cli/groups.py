@@ -196,7 +196,8 @@ class Selection(Group):
             "--group-by",
             metavar="COLUMN",
             show_default=False,
-            help="Column or tag to group by. Default: the tag 'group' if a model has it, else the task.",
+            help="Column or tag to colour by; numbers have a scale. Default: the tag 'group' if a model has it, "
+            "else the task.",
         ),
     ] = None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelspace.plots.atlas import Atlas, make_atlas
+    from modelspace.plots.choices import choices_figure
     from modelspace.plots.curves import agreement_curves, ranking_curves
     from modelspace.plots.figure import Picture
     from modelspace.plots.gallery import gallery_figure
@@ -26,6 +27,7 @@ _HOME = {
     "Picture": "figure",
     "Report": "report",
     "agreement_curves": "curves",
+    "choices_figure": "choices",
     "gallery_figure": "gallery",
     "group_looks": "groups",
     "heatmap_figure": "heatmap",
@@ -42,6 +44,7 @@ __all__ = [
     "Picture",
     "Report",
     "agreement_curves",
+    "choices_figure",
     "gallery_figure",
     "group_looks",
     "heatmap_figure",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
-from modelspace.plots.figure import BODY, FAINT, LINE, TITLE, Picture, drawn, shorten
-from modelspace.plots.groups import CYCLE
+from modelspace.plots.figure import BODY, FAINT, LINE, Picture, drawn, shorten, text_width
+from modelspace.plots.groups import CYCLE, Colouring
+from modelspace.plots.margins import Footer, Heading
 
 # Each line has its own colour, marker and dashes; any two of these identify it.
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+
+#: Name of a line -> lower and upper ends of its intervals.
+Bands: TypeAlias = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 #: Largest number of lines that can be told apart.
 MAX_LINES = 12
@@ -25,9 +29,11 @@ def ranking_curves(
     precision: Mapping[str, ArrayLike],
     recall: Mapping[str, ArrayLike] | None = None,
     *,
+    intervals: Mapping[str, Bands] | None = None,
     chance: float | None = None,
     baselines: Sequence[str] = (),
     title: str = "",
+    caption: str = "",
     width: float = 7.2,
     height: float = 3.0,
 ) -> Picture:
@@ -36,14 +42,17 @@ def ranking_curves(
     Args:
         precision: name of a ranking -> P@1, P@2, ..., each 0..1. Lengths may differ.
         recall: the same for R@K; None: draw only precision.
+        intervals: "precision" and "recall" -> name -> (lower ends, upper ends); drawn as bands.
         chance: precision of a random ranking, the same at every K; drawn as a thin line.
         baselines: names of the rankings to draw in gray, for comparison.
         title: printed above the panels.
+        caption: printed at the bottom: where the numbers come from.
         width: in inches.
         height: in inches.
 
     Raises:
-        UsageError: no ranking, more than `MAX_LINES`, other names in recall, or values outside 0..1.
+        UsageError: no ranking, more than `MAX_LINES`, other names in recall, values outside 0..1, or intervals of
+            another length.
     """
     if recall is not None and list(recall) != list(precision):
         raise UsageError("precision and recall have different rankings", "give the same names in the same order")
@@ -51,15 +60,19 @@ def ranking_curves(
     if recall is not None:
         panels.append(("R@K: share of the relevant among the first K", recall))
     lines = {name: _values(name, values) for name, values in precision.items()}
-    picture, axes = _panels(len(panels), lines, baselines, title, width, height)
+    picture, axes = _panels(len(panels), lines, baselines, title, caption, width, height)
     longest = 1
     for index, (label, values) in enumerate(panels):
+        bands = (intervals or {}).get(("precision", "recall")[index], {})
         for name, ys in values.items():
             array = _values(name, ys)
             if array.min() < 0 or array.max() > 1:
                 raise UsageError(f"{name!r} has a value outside 0..1")
             longest = max(longest, len(array))
-            _draw_line(axes[index], list(lines).index(name), name, np.arange(1, len(array) + 1), array, baselines)
+            number, ks = list(lines).index(name), np.arange(1, len(array) + 1)
+            _draw_line(axes[index], number, name, ks, array, baselines)
+            if name in bands:
+                _draw_band(axes[index], number, name, ks, bands[name], baselines, len(bands))
         axes[index].set_title(label, fontsize=BODY, pad=4)
         axes[index].set(ylim=(0, 1.02), xlabel="K")
     for panel in axes:
@@ -76,12 +89,13 @@ def agreement_curves(
     x: Sequence[float],
     series: Mapping[str, ArrayLike],
     *,
-    intervals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    intervals: Bands | None = None,
     xlabel: str,
     ylabel: str = "Spearman's ρ",
     log: bool = False,
     baselines: Sequence[str] = (),
     title: str = "",
+    caption: str = "",
     width: float = 4.8,
     height: float = 3.0,
 ) -> Picture:
@@ -96,6 +110,7 @@ def agreement_curves(
         log: logarithmic horizontal axis.
         baselines: names of the series to draw in gray, for comparison.
         title: printed above the panel.
+        caption: printed at the bottom: where the numbers come from.
         width: in inches.
         height: in inches.
 
@@ -109,13 +124,11 @@ def agreement_curves(
     for name, values in lines.items():
         if len(values) != len(xs):
             raise UsageError(f"{name!r} has {len(values)} values for {len(xs)} values of x")
-    picture, axes = _panels(1, lines, baselines, title, width, height)
+    picture, axes = _panels(1, lines, baselines, title, caption, width, height)
     for index, (name, values) in enumerate(lines.items()):
         _draw_line(axes[0], index, name, xs, values, baselines)
         if intervals and name in intervals:
-            low, high = (np.asarray(end, dtype=np.float64) for end in intervals[name])
-            colour = LINE if name in baselines else CYCLE[index % len(CYCLE)][0]
-            axes[0].fill_between(xs, low, high, color=colour, alpha=0.16, lw=0)
+            _draw_band(axes[0], index, name, xs, intervals[name], baselines, len(intervals))
     lowest = min(float(np.nanmin(values)) for values in lines.values())
     axes[0].set(xlabel=xlabel, ylim=(min(0.0, lowest - 0.05), 1.02))
     axes[0].set_title(ylabel, fontsize=BODY, pad=4)
@@ -139,21 +152,23 @@ def _panels(
     lines: Mapping[str, NDArray[np.float64]],
     baselines: Sequence[str],
     title: str,
+    caption: str,
     width: float,
     height: float,
 ) -> tuple[Picture, list[Axes]]:
     """An empty picture with `count` panels side by side and a legend of the lines below them."""
     if not 1 <= len(lines) <= MAX_LINES:
         raise UsageError(f"{len(lines)} lines can't be drawn in one picture", f"give 1 to {MAX_LINES} rankings")
-    longest = max(len(shorten(name, 34)) for name in lines)
-    columns = int(np.clip(width * 72 / (BODY * (0.62 * longest + 4)), 1, len(lines)))
+    longest = max(text_width(shorten(name, 34), BODY) for name in lines)
+    columns = int(np.clip(width / (longest + 0.55), 1, len(lines)))
     rows = -(-len(lines) // columns)
-    above = 0.30 + (0.26 if title else 0.0)
-    below = 0.42 + 0.155 * rows
+    heading, footer = Heading.of(title, Colouring([], []), width), Footer.of((), caption, width)
+    above = 0.26 + heading.height
+    below = 0.42 + 0.155 * rows + footer.height
     height = max(height, above + below + 1.2)
     picture = Picture(width, height)
-    if title:
-        picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
+    heading.draw(picture)
+    footer.draw(picture)
     axes = []
     margin, between = 0.36, 0.42
     panel_width = (width - margin - 0.1 - between * (count - 1)) / count
@@ -171,7 +186,7 @@ def _panels(
     picture.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(0.0, 0.0),
+        bbox_to_anchor=(0.0, max(0.0, footer.height - 0.06) / height),
         ncols=columns,
         handlelength=3.2,
         columnspacing=1.4,
@@ -198,3 +213,21 @@ def _draw_line(
     axes: Axes, index: int, name: str, x: NDArray[Any], y: NDArray[np.float64], baselines: Sequence[str]
 ) -> None:
     axes.plot(x, y, **_style(index, name in baselines), zorder=2 if name in baselines else 3, gid=f"line:{name}")
+
+
+def _draw_band(
+    axes: Axes,
+    index: int,
+    name: str,
+    x: NDArray[Any],
+    band: tuple[ArrayLike, ArrayLike],
+    baselines: Sequence[str],
+    count: int,
+) -> None:
+    """Fill the intervals of a line, one of `count` that have some: many bands on each other must be pale."""
+    low, high = (np.asarray(end, dtype=np.float64) for end in band)
+    if low.shape != x.shape or high.shape != x.shape:
+        raise UsageError(f"{name!r} has {len(x)} values, but {low.size} lower and {high.size} upper ends of intervals")
+    colour = LINE if name in baselines else CYCLE[index % len(CYCLE)][0]
+    alpha = 0.16 if count <= 4 else 0.07
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, lw=0, zorder=1, gid=f"band:{name}")

@@ -8,17 +8,20 @@ equal bytes: the metadata has no dates, and names inside an SVG file have a fixe
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 
 from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
@@ -35,8 +38,15 @@ SMALL, BODY, TITLE = 6.0, 7.0, 8.5
 #: Colours of text, of thin lines, and of background elements.
 INK, LINE, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
 
+#: The font that texts are measured with. It comes with matplotlib.
+FONT = "DejaVu Sans"
+
+# SVG files hold text, not outlines. Verdana, which most systems have, is as wide as our font.
+_SVG_FONT = re.compile(rf"""(style="[^"]*'{FONT}')""".encode())
+_SVG_FALLBACK = rb"\1, Verdana, sans-serif"
+
 LOOK: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": [FONT],
     "font.size": BODY,
     "axes.titlesize": TITLE,
     "axes.titlelocation": "left",
@@ -63,7 +73,7 @@ LOOK: dict[Any, Any] = {
     "patch.linewidth": 0.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "modelspace",
     "pdf.fonttype": 42,
     # Without hinting, a text has the same width at any resolution as when it was placed.
@@ -128,6 +138,35 @@ def shorten(name: str, longest: int) -> str:
     return f"{line[: longest - 1 - tail]}…{line[len(line) - tail :]}"
 
 
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: float = SMALL, weight: str = "normal") -> float:
+    """Width of a line of text in inches, at any resolution: that of its outlines, not of its pixels."""
+    font = FontProperties(family=FONT, weight=weight, size=size)
+    width, _, _ = text_to_path.get_text_width_height_descent(printable(text), font, ismath=False)
+    return float(width) / 72
+
+
+def wrapped(text: str, width: float, size: float = BODY, weight: str = "normal") -> list[str]:
+    """Lines of at most `width` inches; breaks at blanks, and inside words that are too long for a line."""
+    lines: list[str] = []
+    line = ""
+    for word in printable(" ".join(text.split())).split(" "):
+        candidate = f"{line} {word}" if line else word
+        if text_width(candidate, size, weight) <= width:
+            line = candidate
+            continue
+        if line:
+            lines.append(line)
+        while text_width(word, size, weight) > width and len(word) > 1:
+            end = len(word) - 1
+            while end > 1 and text_width(word[:end], size, weight) > width:
+                end -= 1
+            lines.append(word[:end])
+            word = word[end:]
+        line = word
+    return [*lines, line] if line else lines
+
+
 class Picture(Figure):
     """A matplotlib figure that is shown in a notebook and can be saved to a file.
 
@@ -163,7 +202,8 @@ class Picture(Figure):
                 self.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
             finally:
                 self.set_dpi(before)
-        return buffer.getvalue()
+        content = buffer.getvalue()
+        return _SVG_FONT.sub(_SVG_FALLBACK, content) if kind == "svg" else content
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to a file; the suffix chooses the format: .png, .svg or .pdf.

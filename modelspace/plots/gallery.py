@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,13 +10,12 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike, NDArray
 
 from modelspace.errors import UsageError
-from modelspace.plots.figure import INK, LINE, SMALL, TITLE, Picture, drawn, shorten
-from modelspace.plots.groups import GroupLook, as_list, group_looks
-from modelspace.plots.legend import draw_group_legend, legend_height
+from modelspace.plots.figure import INK, LINE, SMALL, Picture, drawn, shorten, text_width
+from modelspace.plots.groups import Colouring, GroupLook, Groups
+from modelspace.plots.margins import Footer, Heading
 
 # Diverging colours for signed maps, centred on zero. "relief" also gets lighter from blue to gold, so that the sign is
 # visible in a gray print; in "redblue" both ends become the same gray.
@@ -36,6 +35,13 @@ UNSIGNED = LinearSegmentedColormap.from_list(
 #: Each map's colours end at this quantile of its absolute values; otherwise a few extremes would make it pale.
 CLIP = 0.99
 
+# What the scale's ends are, and the room in inches for the scale with this note.
+_NOTE = "v: 99th percentile of the map's absolute values"
+_SCALE = 3.5
+
+# Left edge of the scale in inches, at least: its first tick's text is wider than the tick.
+_SCALE_LEFT = 0.12
+
 #: Largest number of maps in one picture; more would be too small to see.
 MAX_MAPS = 1200
 
@@ -47,10 +53,12 @@ def gallery_figure(
     row_names: Sequence[str] | None = None,
     *,
     images: ArrayLike | None = None,
-    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    groups: Groups = None,
     headings: Sequence[str] | None = None,
     colours: str = "relief",
+    group_by: str = "",
     title: str = "",
+    caption: str = "",
     width: float = 7.2,
 ) -> Picture:
     """Draw attribution maps: one row per probe image, one column per model, or per layer of a model.
@@ -63,11 +71,13 @@ def gallery_figure(
         column_names: n_columns names, printed above the columns.
         row_names: n_rows names of the probe images; None: no names.
         images: (n_rows, h, w, 3) uint8 probe images, drawn as the first column.
-        groups: the groups of the columns; drawn as shapes above them.
+        groups: the groups of the columns; drawn as shapes above them. 3 or more different numbers have a scale.
         headings: n_columns headings; a heading shared by adjacent columns is printed once above them. For layers: the
             model's name for each column.
         colours: "relief" (readable in gray) or "redblue".
+        group_by: what the groups are; printed beside a scale.
         title: printed above.
+        caption: printed at the bottom: where the maps come from.
         width: in inches; narrower with few columns.
 
     Returns:
@@ -82,11 +92,11 @@ def gallery_figure(
         raise UsageError(f"unknown colours {colours!r}", f"use one of: {', '.join(SIGNED)}")
     photographs = None if images is None else _check_images(images, n_rows)
     signed = bool((array < 0).any())
-    looks, legend = group_looks(as_list(column_names, groups))
+    colouring = Colouring.of(column_names, groups, group_by)
     texts = [shorten(name, 26) for name in column_names]
     rows = [] if row_names is None else [shorten(name, 18) for name in row_names]
     grid = _Grid.fitted(
-        array.shape, texts, rows, width=width, title=title, legend=legend,
+        array.shape, texts, rows, width=width, title=title, caption=caption, colouring=colouring,
         photographs=photographs is not None, headings=headings is not None,
     )  # fmt: skip
     picture = Picture(grid.width, grid.height)
@@ -104,15 +114,14 @@ def gallery_figure(
             y = 1 - (grid.top_of(row) + grid.side * grid.ratio / 2) / grid.height
             picture.text((grid.at_left - 0.06) / grid.width, y, rows[row], fontsize=SMALL, ha="right", va="center")
     _draw_names(picture, grid, texts, column_names)
-    if legend:
-        _draw_marks(picture, grid, looks)
-        draw_group_legend(picture, legend, y=1 - grid.heading / grid.height)
+    if colouring.kinds:
+        _draw_marks(picture, grid, colouring.looks)
+    grid.heading.draw(picture)
     if headings is not None:
         y = 1 - (grid.above - grid.named - grid.marks - 0.02) / grid.height
         _draw_headings(picture, headings, grid.left_of, grid.side, y)
-    if title:
-        picture.text(0.04 / grid.width, 1 - 0.07 / grid.height, title, fontsize=TITLE, weight="bold", va="top")
-    _draw_scale(picture, palette, signed, grid.left_of(0))
+    _draw_scale(picture, palette, signed, max(grid.left_of(0), _SCALE_LEFT), grid.footer.height)
+    grid.footer.draw(picture)
     return picture
 
 
@@ -128,7 +137,8 @@ class _Grid:
         at_left: left edge of the first cell.
         photographs: whether the first cell of a row is the probe image.
         above: upper edge of the first row, below title, legend, headings, column names and group marks.
-        heading: height of the title.
+        heading: title and legend.
+        footer: the caption.
         named: height of the column names.
         marks: height of the group marks.
         flat: whether the column names are horizontal; otherwise they are vertical.
@@ -141,7 +151,8 @@ class _Grid:
     at_left: float
     photographs: bool
     above: float
-    heading: float
+    heading: Heading
+    footer: Footer
     named: float
     marks: float
     flat: bool
@@ -157,25 +168,28 @@ class _Grid:
         *,
         width: float,
         title: str,
-        legend: list[GroupLook],
+        caption: str,
+        colouring: Colouring,
         photographs: bool,
         headings: bool,
     ) -> _Grid:
         """The layout for maps of shape (columns, rows, height, width) in a picture of at most `width`."""
         n_columns, n_rows, map_height, map_width = shape
-        at_left = 0.04 + (_widest(rows) + 0.06 if rows else 0.0)
+        at_left = 0.04 + (max(map(text_width, rows)) + 0.06 if rows else 0.0)
         cells = n_columns + photographs
         extra = 0.06 if photographs else 0.0
         side = min(1.05, (width - at_left - extra - 0.04) / cells - cls.GAP)
         ratio = map_height / map_width
-        flat = max(map(_inches, texts)) <= side
-        heading = 0.28 if title else 0.04
-        named = (0.13 if flat else max(map(_inches, texts)) + 0.06) + 0.02
-        marks = 0.12 if legend else 0.0
-        above = heading + legend_height(legend) + (0.17 if headings else 0.0) + named + marks
-        below = 0.36
+        longest = max(map(text_width, texts))
+        flat = longest <= side
+        named = (0.13 if flat else longest + 0.06) + 0.02
+        marks = 0.12 if colouring.kinds else 0.0
+        total = max(at_left + extra + cells * (side + cls.GAP) + 0.04, at_left + extra + side + cls.GAP + _SCALE)
+        heading, footer = Heading.of(title, colouring, total), Footer.of((), caption, total)
+        above = heading.height + (0.17 if headings else 0.0) + named + marks
+        below = 0.36 + footer.height
         return cls(
-            width=max(at_left + extra + cells * (side + cls.GAP) + 0.04, at_left + extra + 3.5),
+            width=total,
             height=above + n_rows * (side * ratio + cls.GAP) + below,
             side=side,
             ratio=ratio,
@@ -183,6 +197,7 @@ class _Grid:
             photographs=photographs,
             above=above,
             heading=heading,
+            footer=footer,
             named=named,
             marks=marks,
             flat=flat,
@@ -254,15 +269,6 @@ def _check_images(images: ArrayLike, n_rows: int) -> NDArray[np.uint8]:
     return array
 
 
-def _inches(text: str) -> float:
-    """Width of a text of size `SMALL` in inches."""
-    return float(TextPath((0, 0), text, size=SMALL).get_extents().x1) / 72 if text.strip() else 0.0
-
-
-def _widest(texts: Sequence[str]) -> float:
-    return max(map(_inches, texts), default=0.0)
-
-
 def _draw_headings(
     picture: Picture, headings: Sequence[str], left_of: Callable[[int], float], side: float, y: float
 ) -> None:
@@ -279,14 +285,13 @@ def _draw_headings(
         first = column
 
 
-def _draw_scale(picture: Picture, palette: LinearSegmentedColormap, signed: bool, x: float) -> None:
+def _draw_scale(picture: Picture, palette: LinearSegmentedColormap, signed: bool, x: float, below: float) -> None:
     width, height = picture.get_size_inches()
-    axes = picture.add_axes((x / width, 0.20 / height, 1.1 / width, 0.06 / height))
+    axes = picture.add_axes((x / width, (below + 0.20) / height, 1.1 / width, 0.06 / height))
     bar = picture.colorbar(
         ScalarMappable(Normalize(-1 if signed else 0, 1), palette), cax=axes, orientation="horizontal"
     )
     bar.set_ticks([-1, 0, 1] if signed else [0, 1], labels=["−v", "0", "v"] if signed else ["0", "v"])
     bar.outline.set_linewidth(0.4)
     axes.tick_params(labelsize=SMALL - 0.5, color=LINE, labelcolor=INK, pad=1.5)
-    note = "v: 99th percentile of the map's absolute values"
-    picture.text((x + 1.2) / width, 0.23 / height, note, fontsize=SMALL, va="center")
+    picture.text((x + 1.2) / width, (below + 0.23) / height, _NOTE, fontsize=SMALL, va="center")

@@ -1,4 +1,4 @@
-"""Colours and shapes of groups: the same group looks the same in every picture.
+"""Colours and shapes of groups: the same group looks the same in every picture. Numbers have a scale of colours.
 
 Eight colours that remain distinct with protanopia, deuteranopia and tritanopia (a test simulates them), each with a
 shape, so that groups can be told apart in a gray print. The first four also differ in lightness.
@@ -6,12 +6,18 @@ shape, so that groups can be told apart in a gray print. The first four also dif
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from modelspace.errors import UsageError
 from modelspace.names import printable
+from modelspace.plots.scale import LEAST, Scale, colour
+
+#: The groups of models, by name or in order: texts, or numbers, or None for a model without one.
+Groups: TypeAlias = Mapping[str, str | float | None] | Sequence[str | float | None] | None
 
 #: (colour, matplotlib marker), in the order of assignment to groups.
 CYCLE = (
@@ -29,7 +35,7 @@ CYCLE = (
 TASKONOMY = ("2D", "3D", "geometric", "semantic")
 
 #: Groups beyond the cycle, and models without a group.
-OTHER, NO_GROUP = "other", "no group"
+OTHER, NO_GROUP, NO_VALUE = "other", "no group", "no value"
 _OTHER_LOOK = ("#8F8F8F", "h")
 _NO_GROUP_LOOK = ("#A8A8A8", ".")
 
@@ -88,18 +94,78 @@ def group_looks(groups: Sequence[str | None]) -> tuple[list[GroupLook], list[Gro
     return [ungrouped if group is None else looks[group] for group in groups], legend
 
 
-def as_list(names: Sequence[str], groups: Mapping[str, str | None] | Sequence[str | None] | None) -> list[str | None]:
+@dataclass(frozen=True)
+class Colouring:
+    """How the models of a picture are coloured: by group, or by a number.
+
+    Attributes:
+        looks: the look of each of the n models.
+        kinds: the distinct looks, in the order of the legend; empty if no model has a group.
+        scale: of the numbers; None for groups.
+    """
+
+    looks: list[GroupLook]
+    kinds: list[GroupLook]
+    scale: Scale | None = None
+
+    @classmethod
+    def of(cls, names: Sequence[str], groups: Groups, label: str = "") -> Colouring:
+        """The colouring of models by their groups; by a scale if those are numbers, at least `LEAST` different ones.
+
+        Args:
+            names: n model names.
+            groups: of the models.
+            label: what the groups are; printed beside the scale.
+
+        Raises:
+            UsageError: the list of groups has another length.
+        """
+        values = in_order(names, groups)
+        numbers = [_number(value) for value in values]
+        n_different = len({number for number in numbers if number is not None})
+        if n_different < LEAST or any(isinstance(value, str) for value in values):
+            return cls(*group_looks(as_list(names, groups)))
+        return cls._of_numbers(numbers, label)
+
+    @classmethod
+    def _of_numbers(cls, values: Sequence[float | None], label: str) -> Colouring:
+        scale = Scale.of([value for value in values if value is not None], label)
+        steps = [None if value is None else scale.step(value) for value in values]
+        counts = Counter(steps)
+        kinds = {
+            step: GroupLook(f"{label} {step}".strip(), colour(step), "o", counts[step])
+            for step in sorted(step for step in counts if step is not None)
+        }
+        unknown = GroupLook(NO_VALUE, *_NO_GROUP_LOOK, counts[None])
+        looks = [unknown if step is None else kinds[step] for step in steps]
+        return cls(looks, [*kinds.values(), *([unknown] if counts[None] else [])], scale)
+
+    def reordered(self, order: Sequence[int]) -> Colouring:
+        """The same colours, with model `order[i]` as number i."""
+        return replace(self, looks=[self.looks[i] for i in order])
+
+
+def as_list(names: Sequence[str], groups: Groups) -> list[str | None]:
+    """Groups in the order of the names, from a mapping, a list of the same length, or nothing; numbers as texts."""
+    return [_shown(group) for group in in_order(names, groups)]
+
+
+def in_order(names: Sequence[str], groups: Groups) -> list[str | float | None]:
     """Groups in the order of the names, from a mapping, a list of the same length, or nothing."""
     if groups is None:
         return [None] * len(names)
     if isinstance(groups, Mapping):
-        return [_shown(groups.get(name)) for name in names]
+        return [groups.get(name) for name in names]
     if len(groups) != len(names):
         raise UsageError(
             f"there are {len(groups)} groups for {len(names)} models", "give one group, or None, per model"
         )
-    return [_shown(group) for group in groups]
+    return list(groups)
 
 
-def _shown(group: str | None) -> str | None:
-    return None if group is None else printable(group)
+def _number(value: str | float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _shown(group: str | float | None) -> str | None:
+    return None if group is None else printable(str(group))

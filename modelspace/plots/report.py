@@ -20,7 +20,7 @@ from modelspace.analysis.tree import Tree, build_tree
 from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
 from modelspace.plots.figure import Picture
-from modelspace.plots.groups import as_list, group_looks
+from modelspace.plots.groups import Colouring, Groups, as_list, in_order
 from modelspace.plots.heatmap import heatmap_figure
 from modelspace.plots.map import map_figure
 from modelspace.plots.tree import tree_figure
@@ -152,7 +152,7 @@ h2 { margin-top: 2em; }
 def make_report(
     names: Sequence[str],
     affinity: ArrayLike,
-    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    groups: Groups = None,
     *,
     coordinates: ArrayLike | None = None,
     tree: Tree | None = None,
@@ -160,14 +160,16 @@ def make_report(
     threshold: float = 0.98,
     neighbours: tuple[ArrayLike, ArrayLike] | None = None,
     more: Sequence[Section] = (),
+    group_by: str = "",
     title: str = "Report of a space",
+    caption: str = "",
 ) -> Report:
     """Create a report.
 
     Args:
         names: n model names.
         affinity: (n, n), symmetric, unit diagonal.
-        groups: the group of each model, by name or in order.
+        groups: the group of each model, by name or in order; 3 or more different numbers are drawn as a scale.
         coordinates: (n, 2) coordinates of the projection; None: no projection.
         tree: of the same models; None: average linkage.
         facts: further facts of the space, name -> value, for example method and probe set; printed first.
@@ -175,7 +177,9 @@ def make_report(
         neighbours: indices of each model's nearest (n, k), best first, and their affinities (n, k); None: no list of
             neighbours.
         more: further sections, placed last.
+        group_by: what the groups are; printed beside a scale of numbers.
         title: of the report.
+        caption: printed below each picture.
 
     Raises:
         UsageError: as in `check_affinity` and the figures.
@@ -185,16 +189,17 @@ def make_report(
     n = len(names)
     if tree is None:
         tree = build_tree(names, matrix)
-    sections = [_counts(names, matrix, as_list(names, groups), facts or {})]
+    sections = [_counts(names, matrix, groups, facts or {})]
     if coordinates is not None:
         recall = neighbour_recall(coordinates, affinity=matrix)
-        picture = map_figure(names, coordinates, groups, recall=recall)
+        picture = map_figure(names, coordinates, groups, recall=recall, group_by=group_by, caption=caption)
         words = (f"Only distances are meaningful on this map, not its axes, and they are approximate: {recall}.",)
         sections.append(Section("Map", words, picture=picture, picture_name="map"))
-    by_name = dict(zip(names, as_list(names, groups), strict=True))
+    by_name = dict(zip(names, in_order(names, groups), strict=True))
+    picture = tree_figure(tree, in_order(tree.names, by_name), group_by=group_by, caption=caption)
     words = (f"Clusters by {tree.method} linkage of the distances √(2 − 2s).",)
-    sections.append(Section("Tree", words, picture=tree_figure(tree, by_name), picture_name="tree"))
-    picture = heatmap_figure(names, matrix, groups, tree=tree)
+    sections.append(Section("Tree", words, picture=picture, picture_name="tree"))
+    picture = heatmap_figure(names, matrix, groups, tree=tree, group_by=group_by, caption=caption)
     words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is gray.",)
     sections.append(Section("Affinities", words, picture=picture, picture_name="heatmap"))
 
@@ -231,11 +236,13 @@ def _nearest(names: list[str], numbers: np.ndarray, affinities: np.ndarray) -> S
     return Section("Nearest", *_cut(words, rows))
 
 
-def _counts(names: list[str], matrix: np.ndarray, groups: list[str | None], facts: Mapping[str, str]) -> Section:
+def _counts(names: list[str], matrix: np.ndarray, groups: Groups, facts: Mapping[str, str]) -> Section:
     rows = [("", "value"), *((name, str(value)) for name, value in facts.items()), ("models", f"{len(names):,}")]
-    _, legend = group_looks(groups)
-    if legend:
-        counts = Counter(group if group is not None else "no group" for group in groups)
+    colouring = Colouring.of(names, groups)
+    if colouring.scale is not None:
+        rows.append(("lowest and highest value", " and ".join(colouring.scale.ends())))
+    elif colouring.kinds:
+        counts = Counter(group if group is not None else "no group" for group in as_list(names, groups))
         rows.append(("groups", ", ".join(f"{group} {count:,}" for group, count in counts.most_common())))
     between = condensed(matrix)
     if len(between):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from matplotlib.patheffects import withStroke
 
 from modelspace.analysis.tree import Tree
-from modelspace.plots.figure import BODY, LINE, SMALL, TITLE, Picture, drawn, shorten
-from modelspace.plots.groups import GroupLook, as_list, group_looks
+from modelspace.plots.figure import LINE, SMALL, Picture, drawn, shorten, text_width
+from modelspace.plots.groups import Colouring, GroupLook, Groups
 from modelspace.plots.labels import line_hits_box, overlap
-from modelspace.plots.legend import draw_group_legend, legend_height
+from modelspace.plots.margins import Footer, Heading
 
 #: Largest number of rows of a drawn tree; in larger trees, the smallest clusters become triangles with a count.
 MAX_ROWS = 80
@@ -44,9 +43,11 @@ class Row:
 @drawn
 def tree_figure(
     tree: Tree,
-    groups: Mapping[str, str | None] | Sequence[str | None] | None = None,
+    groups: Groups = None,
     *,
+    group_by: str = "",
     title: str = "",
+    caption: str = "",
     max_rows: int = MAX_ROWS,
     width: float = 7.2,
 ) -> Picture:
@@ -57,8 +58,11 @@ def tree_figure(
 
     Args:
         tree: any tree.
-        groups: the group of each model, by name or in the order of `tree.names`.
+        groups: the group of each model, by name or in the order of `tree.names`; 3 or more different numbers are drawn
+            as a scale of colours.
+        group_by: what the groups are; printed beside a scale.
         title: printed above.
+        caption: printed at the bottom: where the models come from.
         max_rows: larger trees are cut into this number of clusters, drawn as triangles with the name of the model in
             the middle of the cluster, the number of other models, and a bar of the groups.
         width: in inches; the height follows from the number of rows.
@@ -67,26 +71,22 @@ def tree_figure(
         The picture; `facts["rows"]` is the number of rows.
     """
     n = tree.n_leaves
-    looks, legend = group_looks(as_list(tree.names, groups))
+    colouring = Colouring.of(tree.names, groups, group_by)
     rows = [Row(node, tree.leaves_below(node)) for node in tree.cut_nodes(min(n, max(2, max_rows)))]
-    heading = 0.28 if title else 0.04
-    above = heading + legend_height(legend) + 0.04
-    below = 0.42 if tree.support is None else 0.54
+    start = axis_start(tree)
+    heading, footer = Heading.of(title, colouring, width), Footer.of(_notes(tree, start), caption, width)
+    above, below = heading.height + 0.04, footer.height + 0.17
     height = max(1.6, above + below + _ROW * len(rows))
     picture = Picture(width, height)
     picture.facts["rows"] = len(rows)
     texts = [_row_text(tree, row) for row in rows]
-    longest = max(len(text) for text in texts)
-    # Width of the names in inches: an average character of this font is 0.6 em wide.
-    right = 0.16 + longest * SMALL / 72 * 0.60 + (0.0 if len(rows) == n else 0.5)
+    right = 0.18 + max(map(text_width, texts)) + (0.0 if len(rows) == n else 0.5)
     axes = picture.add_axes((0.02, below / height, 1 - 0.02 - right / width, 1 - (above + below) / height))
-    if title:
-        picture.text(0.012, 1 - 0.07 / height, title, fontsize=TITLE, weight="bold", va="top")
-    if legend:
-        draw_group_legend(picture, legend, y=1 - heading / height)
-    start = _axis(axes, tree)
-    lines = draw_branches(axes, tree, rows, looks, start)
-    _draw_rows(axes, tree, rows, texts, looks, legend, start)
+    heading.draw(picture)
+    footer.draw(picture)
+    _set_axis(axes, tree, start)
+    lines = draw_branches(axes, tree, rows, colouring.looks, start)
+    _draw_rows(axes, tree, rows, texts, colouring, start)
     if tree.support is not None:
         _draw_support(picture, axes, tree, rows, lines)
     return picture
@@ -98,34 +98,33 @@ def _row_text(tree: Tree, row: Row) -> str:
     return f"{shorten(tree.names[row.leaves[len(row.leaves) // 2]], _LONGEST - 6)} +{len(row.leaves) - 1:,}"
 
 
-def _axis(axes: Axes, tree: Tree) -> float:
-    """Set up the horizontal axis; returns the distance at its right end.
+def axis_start(tree: Tree) -> float:
+    """The distance at the right end of the horizontal axis.
 
     Models are often nearly orthogonal, so that every merge is near √2. The axis then begins near the first merge, and
-    its label says so; otherwise the tree would look like a comb.
+    its label says so; otherwise the tree would look like a comb. A single merge is drawn from 0.
     """
     heights = tree.linkage[:, 2]
-    top = float(heights.max()) if len(heights) else 1.0
-    low = float(heights.min()) if len(heights) else 0.0
-    start = 0.0
-    if low > 0.35 * top:
-        start = low - 0.12 * max(top - low, 0.02)
-    span = max(top - start, 1e-6)
-    axes.set_xlim(top + 0.03 * span, start)
+    if len(heights) < 2 or heights.min() <= 0.35 * heights.max():
+        return 0.0
+    low, top = float(heights.min()), float(heights.max())
+    return low - 0.12 * max(top - low, 0.02)
+
+
+def _set_axis(axes: Axes, tree: Tree, start: float) -> None:
+    top = float(tree.linkage[:, 2].max()) if len(tree.linkage) else 1.0
+    axes.set_xlim(top + 0.03 * max(top - start, 1e-6), start)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
-    if tree.method == "ward":
-        label = "Ward distance, from √(2 − 2s)"
-    else:
-        label = "distance √(2 − 2s)"
-    label += f"; the axis begins at {start:.2f}, not at 0" if start else ""
+
+
+def _notes(tree: Tree, start: float) -> list[str]:
+    """What the axis and the numbers at the merges are."""
+    label = "Ward distance, from √(2 − 2s)" if tree.method == "ward" else "distance √(2 − 2s)"
+    notes = [label + (f"; the axis begins at {start:.2f}, not at 0" if start else "")]
     if tree.support is not None:
-        label += "\nnumbers: support in %, the share of resampled probe sets in which the same cluster appears"
-    # A separate text, because the position of an axis label depends on the tick labels.
-    axes.annotate(
-        label, (0, 0), (0, -15), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=BODY
-    )
-    return start
+        notes.append("numbers: support in %, the share of resampled probe sets in which the same cluster appears")
+    return notes
 
 
 def draw_branches(
@@ -169,17 +168,17 @@ def _draw_rows(
     tree: Tree,
     rows: Sequence[Row],
     texts: Sequence[str],
-    looks: list[GroupLook],
-    legend: list[GroupLook],
+    colouring: Colouring,
     start: float,
 ) -> None:
+    looks = colouring.looks
     folded = any(len(row.leaves) > 1 for row in rows)
     across = axes.get_yaxis_transform()  # x in axes fractions, y in rows
     figure = axes.figure
     assert isinstance(figure, Figure)  # no subfigures are used
     inch = 1 / (figure.get_size_inches()[0] * axes.get_position().width)
     largest = max(len(row.leaves) for row in rows)
-    for look in legend:
+    for look in colouring.kinds:
         ys = [i for i, row in enumerate(rows) if not folded and looks[row.leaves[0]].label == look.label]
         axes.scatter(
             [1 + 0.055 * inch] * len(ys),
@@ -201,18 +200,16 @@ def _draw_rows(
             corners = [(tip, i), (start, i - half), (start, i + half)]
             axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, 0.3), edgecolor=colour, lw=0.5))
         if folded:
-            _draw_shares(axes, row, looks, legend, i, x, 0.42 * inch)
+            _draw_shares(axes, row, colouring, i, x, 0.42 * inch)
             x += 0.50 * inch
         label = axes.text(x, i, text, fontsize=SMALL, va="center_baseline", transform=across)
         label.set_gid(f"leaf:{text}")
 
 
-def _draw_shares(
-    axes: Axes, row: Row, looks: list[GroupLook], legend: list[GroupLook], i: int, x: float, width: float
-) -> None:
+def _draw_shares(axes: Axes, row: Row, colouring: Colouring, i: int, x: float, width: float) -> None:
     """A bar of the groups in a folded cluster."""
-    counts = Counter(looks[leaf].label for leaf in row.leaves)
-    for look in legend:
+    counts = Counter(colouring.looks[leaf].label for leaf in row.leaves)
+    for look in colouring.kinds:
         share = width * counts[look.label] / len(row.leaves)
         if share:
             corners = [(x, i - 0.3), (x + share, i - 0.3), (x + share, i + 0.3), (x, i + 0.3)]
@@ -251,6 +248,8 @@ def _draw_support(
             hits = hits + 2 * overlap(boxes, taken).sum(axis=1)
         best = int(hits.argmin())
         taken = np.vstack([taken, boxes[best]])
+        # A white patch, not an outline: outlined text is not stored as text in SVG and PDF files.
+        patch = {"boxstyle": "square,pad=0", "facecolor": "white", "linewidth": 0} if hits[best] else None
         axes.annotate(
             label,
             (tree.height(node), place[node]),
@@ -258,6 +257,6 @@ def _draw_support(
             textcoords="offset points",
             fontsize=_SUPPORT_SIZE,
             weight="bold" if sure else "normal",
-            path_effects=[withStroke(linewidth=1.0, foreground="white")],
+            bbox=patch,
             gid=f"support:{node}",
         )

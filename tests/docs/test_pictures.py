@@ -21,8 +21,8 @@ def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         exec(compile(block, str(PAGE), "exec"), names)
     written = {file.name for file in tmp_path.iterdir()}
     assert written == {
-        "map.png", "tree.svg", "heatmap.pdf", "gallery.png", "layers.png", "curves.png", "bits.png", "atlas.html",
-        "report.html", "report.md", "report_pictures",
+        "map.png", "tree.svg", "heatmap.pdf", "gallery.png", "layers.png", "curves.png", "bits.png", "choices.png",
+        "atlas.html", "report.html", "report.md", "report_pictures",
     }  # fmt: skip
     for name in ("projection", "tree", "page", "report"):
         assert names[name]._repr_html_().startswith("<")

@@ -162,6 +162,16 @@ def test_heatmap_of_many_models_has_no_names_and_small_ones_work() -> None:
         heatmap_figure(space.names[:2], np.eye(2), tree=tree)
 
 
+def test_the_tree_of_two_models_begins_at_0_and_is_seen_at_a_heatmap() -> None:
+    affinity = np.array([[1.0, 0.3], [0.3, 1.0]])
+    tree = build_tree(["a", "b"], affinity)
+    assert tree_figure(tree).axes[0].get_xlim()[1] == 0
+    branches = heatmap_figure(["a", "b"], affinity, tree=tree).axes[2]
+    (lines,) = branches.collections
+    width = max(np.ptp(path.vertices[:, 0]) for path in lines.get_paths())
+    assert width > 0.9 * abs(np.subtract(*branches.get_xlim()))
+
+
 def test_colours_of_the_heatmap_span_the_affinities_between_models() -> None:
     space = make_space(38, with_cosines=False)
     low, high = heatmap_figure(space.names, space.affinity).facts["range"]
@@ -316,7 +326,7 @@ def test_box_and_line_geometry_against_sampling() -> None:
 def test_labels_stay_inside_and_respect_the_limit() -> None:
     rng = np.random.default_rng(1)
     points = rng.uniform(0, 300, size=(80, 2))
-    how = {"radius": 3.0, "bounds": (0.0, 0.0, 300.0, 300.0), "order": list(range(80)), "reach": 60.0, "cover": 20.0}
+    how = {"radius": 3.0, "bounds": (0.0, 0.0, 300.0, 300.0), "order": list(range(80)), "reach": 60.0}
     places = place_labels(points, np.full((80, 2), (40.0, 8.0)), limit=30, **how)  # type: ignore[arg-type]
     assert len(places) == 30
     assert [place.index for place in places] == sorted(place.index for place in places)

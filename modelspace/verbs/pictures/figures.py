@@ -52,9 +52,18 @@ class Places:
         """The projection as a figure; its facts hold the recall, the layout and notes."""
         from modelspace.plots import map_figure
 
-        names, groups = self.selection.names, self.selection.groups
-        picture = map_figure(names, self.coordinates, groups, recall=self.recall, title=title)
+        names = self.selection.names
+        picture = map_figure(
+            names,
+            self.coordinates,
+            self.selection.colours,
+            recall=self.recall,
+            group_by=self.selection.group_by,
+            title=title,
+            caption=self.selection.caption,
+        )
         picture.facts |= {"recall": self.recall, "layout": self.layout, "models": len(names)}
+        picture.facts["caption"] = self.selection.caption
         picture.facts["notes"] = self.layout.notes
         return picture
 
@@ -112,7 +121,8 @@ class Clustered:
         """The tree as a figure; `facts["tree"]` is the tree."""
         from modelspace.plots import tree_figure
 
-        picture = tree_figure(self.tree, self.selection.groups, title=title)
+        chosen = self.selection
+        picture = tree_figure(self.tree, chosen.colours, group_by=chosen.group_by, title=title, caption=chosen.caption)
         picture.facts["tree"] = self.tree
         return picture
 
@@ -120,8 +130,16 @@ class Clustered:
         """The affinities in the order of the tree's leaves as a figure."""
         from modelspace.plots import heatmap_figure
 
-        names, groups = self.selection.names, self.selection.groups
-        picture = heatmap_figure(names, self.affinity, groups, tree=self.tree, title=title)
+        chosen, names = self.selection, self.selection.names
+        picture = heatmap_figure(
+            names,
+            self.affinity,
+            chosen.colours,
+            tree=self.tree,
+            group_by=chosen.group_by,
+            title=title,
+            caption=chosen.caption,
+        )
         picture.facts |= {"tree": self.tree, "models": len(names)}
         return picture
 

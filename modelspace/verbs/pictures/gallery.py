@@ -16,6 +16,7 @@ from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import map_space, space_of
 from modelspace.types import SpaceSpec
+from modelspace.verbs.pictures.caption import caption, source_of
 from modelspace.verbs.pictures.selection import Selection, grouped, select
 
 if TYPE_CHECKING:
@@ -64,9 +65,11 @@ def gallery_of_models(
         selection.names,
         [f"image {k}" for k in numbers],
         images=_photographs(path, probe_set, numbers),
-        groups=selection.groups,
+        groups=selection.colours,
         colours=colours,
+        group_by=selection.group_by,
         title=title,
+        caption=selection.caption,
     )
     picture.facts |= {"models": selection.names, "images": numbers, "notes": notes}
     return picture
@@ -97,6 +100,7 @@ def gallery_of_layers(
     with Registry.open(path) as registry:
         row = registry.space(_with_maps(registry, space))
         probe_set = registry.probe_set(row.spec.probe_id)
+        source = source_of(registry, row.spec)
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
             registry.model(model)  # raises, with similar names as a hint
@@ -146,6 +150,7 @@ def gallery_of_layers(
         headings=[name] * len(names),
         colours=colours,
         title=title,
+        caption=caption(source, 1),
     )
     picture.facts |= {"layers": names, "images": numbers, "notes": ()}
     return picture
@@ -232,7 +237,7 @@ def _chosen(
             else (f"{len(shown)} of {len(rows)} models are shown; name others to see them",)
         )
     column, groups = grouped(shown, group_by or selection.group_by)
-    return Selection(selection.row, tuple(shown), groups, column), notes
+    return replace(selection, models=tuple(shown), groups=groups, group_by=column), notes
 
 
 def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from modelspace.spaces.kinds import MapSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import PLAIN, Ranking
 from modelspace.types import SpaceSpec
+from modelspace.verbs.pictures.caption import method_text
 from modelspace.verbs.pictures.figures import RESAMPLES, Places, check_size
 from modelspace.verbs.pictures.selection import Selection, affinities, columns
 
@@ -89,13 +90,15 @@ def report_page(path: Path, layout: Places, threshold: float = 0.98, title: str 
     return make_report(
         selection.names,
         matrix,
-        selection.groups,
+        selection.colours,
         coordinates=layout.coordinates,
         tree=tree,
         facts=facts,
         threshold=threshold,
         neighbours=(nearest.numbers, nearest.affinities),
         more=_agreement(path, selection),
+        group_by=selection.group_by,
+        caption=selection.caption,
         title=title or f"Report of the space {selection.row.spec.name}",
     )
 
@@ -226,17 +229,9 @@ def _facts(registry: Registry, selection: Selection) -> dict[str, str]:
     spec = selection.row.spec
     return {
         "space": f"{spec.name} ({spec.space_id})",
-        "method": _method(spec),
+        "method": method_text(spec),
         "explained scalar": spec.scalar,
         "probe images": f"{spec.n_images} of {registry.probe_set(spec.probe_id).name}",
         **space_of(spec).stored_of_a_model(registry),
         "groups by": selection.group_by,
     }
-
-
-def _method(spec: SpaceSpec) -> str:
-    parameters: dict[str, Any] = {key: value for key, value in spec.parameters.items() if key != "members"}
-    text = ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
-    )
-    return f"{spec.method} ({text})" if text else spec.method

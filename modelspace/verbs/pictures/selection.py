@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from modelspace.errors import NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.spaces import affinity
+from modelspace.verbs.pictures.caption import caption, source_of
 
 #: The tag that models are grouped by by default; the zoo's models have it ("2D", "3D", "geometric", "semantic").
 GROUP_TAG = "group"
@@ -42,12 +44,14 @@ class Selection:
         models: n models, in the order in which they were added to the space.
         groups: (n,) the group of each model, or None.
         group_by: the column or tag of the groups.
+        source: what a caption says of the space and of the condition on the models.
     """
 
     row: SpaceRow
     models: tuple[ModelRow, ...]
     groups: tuple[str | None, ...]
     group_by: str
+    source: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -58,6 +62,18 @@ class Selection:
     def ids(self) -> list[int]:
         """(n,) ids of the models."""
         return [row.model_id for row in self.models]
+
+    @property
+    def colours(self) -> tuple[str | float | None, ...]:
+        """(n,) what models are coloured by: numbers if the column or all values of the tag are numbers, else groups."""
+        numbers = tuple(_number(row, self.group_by) for row in self.models)
+        is_known = [group is not None for group in self.groups]
+        return numbers if [number is not None for number in numbers] == is_known else self.groups
+
+    @property
+    def caption(self) -> str:
+        """The line below a picture of these models."""
+        return caption(self.source, len(self.models))
 
 
 def select(
@@ -95,7 +111,7 @@ def select(
             )
         raise NotFoundError(f"the space {row.spec.name!r} holds {count}, but {needed}", "add one: `space.add(model)`")
     column, groups = grouped(models, group_by)
-    return Selection(row, models, groups, column)
+    return Selection(row, models, groups, column, source_of(registry, row.spec, where))
 
 
 def grouped(models: Sequence[ModelRow], group_by: str | None) -> tuple[str, tuple[str | None, ...]]:
@@ -118,6 +134,18 @@ def grouped(models: Sequence[ModelRow], group_by: str | None) -> tuple[str, tupl
             did_you_mean(group_by, known, f"available: {', '.join(known)}"),
         )
     return group_by, tuple(None if value is None else str(value) for value in values)
+
+
+def _number(row: ModelRow, group_by: str) -> float | None:
+    """The value of a column or tag as a number; None if it is none."""
+    value = COLUMNS[group_by](row) if group_by in COLUMNS else row.card.tags.get(group_by)
+    if isinstance(value, str) and group_by in COLUMNS:
+        return None
+    try:
+        number = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def columns(selection: Selection) -> dict[str, list[Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from unprivileged_reader import open_folder, unprivileged
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.verbs.pictures import layout as layouts
 from modelspace.verbs.pictures.layout import layout
+from modelspace.verbs.pictures.selection import Selection
 from modelspace.workspace import ModelSpace
 
 
@@ -191,3 +194,48 @@ def test_old_names_of_a_layout_warn(space: ModelSpace) -> None:
         assert new.made == new.origin
     with pytest.warns(DeprecationWarning, match=r"Layout\.map is now .*Layout\.projection"):
         assert new.map is new.projection
+
+
+def caption_of(space: ModelSpace, where: str | None = None) -> str:
+    (text,) = [text.get_text() for text in space.map(where=where, store=False).texts if text.get_gid() == "caption"]
+    return str(text)
+
+
+def test_the_caption_names_space_method_probes_and_a_date_that_can_be_fixed(
+    space: ModelSpace, fit: FakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+    (row,) = [row for row in space.spaces() if row.is_default]
+    source = f"Space {row.name}: {row.method}; {row.n_images} probe images of {row.probes}"
+    assert caption_of(space) == f"{source}; 6 models; drawn 2026-01-01"
+    assert caption_of(space, "name < 'b'") == f"{source}; models where name < 'b'; 2 models; drawn 2026-01-01"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
+        space.map()
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    days = {datetime.now(UTC).date().isoformat() for _ in range(2)}
+    assert caption_of(space).rpartition("drawn ")[2] in days | {datetime.now(UTC).date().isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("values", "colours"),
+    [
+        (["2019", "2020", None], (2019.0, 2020.0, None)),
+        (["2019", "newer", None], ("2019", "newer", None)),
+        (["1e3", "nan", "2"], ("1e3", "nan", "2")),
+        ([None, None, None], (None, None, None)),
+    ],
+)
+def test_a_tag_whose_values_are_all_numbers_is_coloured_as_numbers(
+    values: list[str | None], colours: tuple[object, ...]
+) -> None:
+    models = [SimpleNamespace(card=SimpleNamespace(tags={} if value is None else {"year": value})) for value in values]
+    selection = Selection(None, tuple(models), tuple(values), "year")  # type: ignore[arg-type]
+    assert selection.colours == colours
+
+
+def test_numbers_of_a_column_are_a_scale(space: ModelSpace, fit: FakeFit) -> None:
+    texts = [text.get_text() for text in space.map(group_by="seconds", store=False).texts]
+    assert texts[0] == "seconds"
+    assert "scale" in [axes.get_label() for axes in space.map(group_by="seconds", store=False).axes]
+    assert "scale" not in [axes.get_label() for axes in space.map(group_by="parameters", store=False).axes], "all equal"

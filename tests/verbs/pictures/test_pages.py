@@ -139,6 +139,30 @@ def test_curves_of_json_and_csv_are_the_same(tmp_path: Path) -> None:
     assert set(drawn) == {"line:ours", "line:popularity"}
 
 
+def test_curves_have_the_intervals_of_the_file_as_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+    value = json.loads(json.dumps(VALUE)) | {
+        "oracle": "rooms",
+        "targets": ["a"],
+        "sources": ["b", "c"],
+        "confidence": 0.9,
+    }
+    value["methods"][0]["summary"]["precision"] |= {"low": [0.8, None], "high": [1.0, None]}
+    (tmp_path / "e.json").write_text(json.dumps(value))
+    picture = curves_picture(tmp_path / "e.json")
+    bands = [collection.get_gid() for axes in picture.axes for collection in axes.collections]
+    assert bands == ["band:ours"], "one of precision, none of recall"
+    ends = picture.axes[0].collections[0].get_paths()[0].vertices
+    assert {0.8, 1.0} <= set(np.asarray(ends)[:, 1])
+    (caption,) = [text.get_text() for text in picture.texts if text.get_gid() == "caption"]
+    assert caption == "Oracle rooms: 1 targets, 2 sources; bands: 90% intervals over targets; drawn 2026-01-01"
+    write_csv(tmp_path / "e.csv")
+    panels = curves_picture(tmp_path / "e.csv").axes
+    assert [[c.get_gid() for c in axes.collections] for axes in panels] == [["band:ours", "band:popularity"]] * 2
+    plain = curves_picture(tmp_path / "e.json").facts["curves"]
+    assert plain == read_curves(tmp_path / "e.json")
+
+
 def test_files_without_curves_are_refused(tmp_path: Path) -> None:
     for name, content in {
         "a.json": "{}",

@@ -1,0 +1,52 @@
+"""The pictures of the documentation: small files, and what the README says of the first one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from modelspace import evaluation
+from modelspace.home import INDEX, REGISTRY
+from modelspace.workspace import ModelSpace
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import make_pictures  # noqa: E402
+
+
+def test_the_readme_says_what_its_first_picture_shows(tmp_path: Path) -> None:
+    shutil.copy(ROOT / REGISTRY, tmp_path)
+    shutil.copytree(ROOT / INDEX, tmp_path / INDEX)
+    space = ModelSpace.open(tmp_path)
+    picture = make_pictures.choices(space, "A caption.")
+    ranks = picture.facts["ranks"]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(r"the best of (\d+) sources for (\d+) of (\d+) tasks, one of the best three for (\d+)", text)
+    assert said is not None
+    oracle = evaluation.load(make_pictures.ORACLE)
+    best, good = (sum(rank <= worst for rank in ranks.values()) for worst in (1, 3))
+    assert [int(number) for number in said.groups()] == [len(oracle.sources) - 1, best, len(ranks), good]
+    # Each row against the oracle itself: the place of the picked source among the others.
+    first = {target: next(iter(space.nearest(target, k=1))).name for target in ranks}
+    for target in (target for target in ranks if first[target] in oracle.sources):
+        scores = oracle.score[oracle.targets.index(target)]
+        others = [value for name, value in zip(oracle.sources, scores, strict=True) if name != target]
+        picked = scores[oracle.sources.index(first[target])]
+        assert ranks[target] == 1 + int((np.array(others) > picked).sum())
+
+
+def test_pictures_are_small_and_wide_enough_for_a_sharp_screen() -> None:
+    pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
+    assert {"choices.png", "map.png", "tree.png", "heatmap.png", "gallery.png"} <= {path.name for path in pictures}
+    for path in pictures:
+        assert path.stat().st_size <= make_pictures.MAX_PNG, path.name
+        with Image.open(path) as image:
+            assert image.size[0] >= 1400, path.name
+            corner = image.convert("RGBA").getpixel((0, 0))
+        assert corner == (255, 255, 255, 255), "white also on a dark page"
