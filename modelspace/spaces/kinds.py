@@ -617,6 +617,18 @@ def map_space(spec: SpaceSpec) -> MapSpace:
     return space
 
 
+def with_maps(registry: Registry, space: str | None) -> str:
+    """The name of a space of maps: the given or default space, or the first space of maps if none is given.
+
+    Raises:
+        UsageError: the given space, or every space, holds none.
+    """
+    spec = registry.space(space).spec
+    if space is None and not space_of(spec).has_maps:
+        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
+    return map_space(spec).spec.name
+
+
 def decode_unit(block: MapBlock, spec: SpaceSpec) -> Array:
     """A block's rows, scaled for comparison: (n_images, row_length); see `StoredSpace.unit_rows`."""
     space = space_of(spec)
