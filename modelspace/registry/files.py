@@ -64,6 +64,19 @@ def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
         UsageError: a column is missing.
         ModelspaceError: the file can't be read.
     """
+    return _read(path, columns)
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """All columns of a Parquet file, by name, in order.
+
+    Raises:
+        ModelspaceError: it can't be read.
+    """
+    return _read(path, None)
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
     try:
         check_regular(path)
     except OSError as error:
@@ -72,13 +85,14 @@ def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     try:
         quoted = str(path).replace("'", "''")
         names = [row[0] for row in duck.execute(f"DESCRIBE SELECT * FROM read_parquet('{quoted}')").fetchall()]
-        if missing := [name for name in columns if name not in names]:
+        if columns is not None and (missing := [name for name in columns if name not in names]):
             raise UsageError(
                 f"{path.name} has the columns {', '.join(names)}", f"it must have the columns {' and '.join(missing)}"
             )
-        rows = duck.execute(f"SELECT {', '.join(columns)} FROM read_parquet('{quoted}')").fetchall()
+        shown = "*" if columns is None else ", ".join(columns)
+        rows = duck.execute(f"SELECT {shown} FROM read_parquet('{quoted}')").fetchall()
     except duckdb.Error as error:
         raise ModelspaceError(f"{path} can't be read: {str(error).splitlines()[0]}", "is it a Parquet file?") from None
     finally:
         duck.close()
-    return {name: [row[i] for row in rows] for i, name in enumerate(columns)}
+    return {name: [row[i] for row in rows] for i, name in enumerate(names if columns is None else columns)}
