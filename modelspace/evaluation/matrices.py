@@ -45,7 +45,13 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
             raise DamagedError(f"{path.name} is not a NumPy array of numbers: {error}") from error
         if matrix.dtype.kind not in "fiu":
             raise DamagedError(f"{path.name} holds {matrix.dtype}, not numbers")
-        return _checked(path.name, _names(path, names), matrix.astype(np.float64))
+        read = _checked(path.name, _names(path, names), matrix.astype(np.float64))
+        if len(matrix) > 2 and not np.triu(matrix, 1).any():
+            raise UsageError(
+                f"{path.name} has only zeros above its diagonal, as exported vectors have",
+                "write the affinities: `space.export('affinity.npy', what='affinity')`",
+            )
+        return read
     rows = _rows(path)
     if not rows:
         raise UsageError(f"{path.name} is empty")
