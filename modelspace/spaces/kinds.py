@@ -455,7 +455,8 @@ class BlendSpace(Space):
                 raise UsageError(f"{spec.name!r} is itself a blend", "name the spaces that it is made from")
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
-                    f"spaces {first.name!r} and {spec.name!r} have different probe images",
+                    f"spaces {first.name!r} and {spec.name!r} have different probe images ({first.n_images} and "
+                    f"{spec.n_images})",
                     "blend spaces on the same images; `space.spaces()` lists them",
                 )
         total = sum(weight for _, weight in members)
