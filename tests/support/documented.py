@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-
 from typer.testing import CliRunner
 
+from modelspace import evaluation
 from modelspace.cli.app import COMMANDS, app, load
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md"))))
 
-#: Names that stand for a value, and one that there is.
+#: Names that stand for a value, and one that exists.
 PLACEHOLDERS = {
     "NAME...": "curvature denoise",
     "NAME": "curvature",
     "MODEL": "curvature",
     "URI": "zoo:curvature",
     "FILE": "evaluation.json",
+    "/mnt/safe": "safe",
 }
 
 NETS = """
@@ -35,13 +37,15 @@ import torch
 
 
 def net(width=8):
-    return torch.nn.Sequential(
+    net = torch.nn.Sequential(
         torch.nn.Conv2d(3, width, 7, 8),
         torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool2d(4),
         torch.nn.Flatten(),
         torch.nn.Linear(16 * width, 5),
     )
+    net.modelspace_preprocessing = {"input_size": 64, "mean": [0.5] * 3, "std": [0.25] * 3}
+    return net
 
 
 resnet = resnet18 = large = net
@@ -125,7 +129,7 @@ def is_mention(line: str) -> bool:
         command, words = below.get(words[1], command), words[1:]
     if len(words) > 1:
         return False
-    return words[0] in ("add", "nearest") or any(param.required for param in command.params)
+    return words[0] in ("add", "nearest", "sql") or any(param.required for param in command.params)
 
 
 def fill(folder: Path, shipped: Path) -> Path:
@@ -144,13 +148,15 @@ def fill(folder: Path, shipped: Path) -> Path:
 
 
 def _write_weights(home: Path) -> None:
-    spaces: dict[str, object] = {}
-    exec(NETS, spaces)
+    module: dict[str, Any] = {}
+    exec(NETS, module)
     torch.manual_seed(0)
-    weights = {name: tensor.contiguous() for name, tensor in spaces["net"]().state_dict().items()}  # type: ignore[operator]
-    for name in ("resnet.safetensors", "resnet18.safetensors", "weights/resnet18.safetensors"):
+    weights = module["net"]().state_dict()
+    for name in ("resnet", "resnet18", "weights/resnet18", "moved/resnet18", "folder-with-an-index/part"):
         (home / name).parent.mkdir(exist_ok=True)
-        safetensors.torch.save_file(weights, str(home / name))
+        safetensors.torch.save_file(weights, str(home / f"{name}.safetensors"))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "part.safetensors")}
+    (home / "folder-with-an-index" / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
     other = {name: tensor + 1 for name, tensor in weights.items()}
     torch.save({"state_dict": weights, "state_dict_ema": other}, home / "checkpoint.pth")
 
@@ -163,7 +169,7 @@ def _write_images(home: Path) -> None:
             image = generator.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(image).resize((32, 32)).save(home / folder / f"{number}.png")
     rows = [f"data/flowers/daisy/{number}.png,{number / 10}" for number in range(20)]
-    (home / "ripeness.csv").write_text("\n".join(["image,value", *rows]) + "\n", "utf-8")
+    (home / "ripeness.csv").write_text("\n".join(["path,label", *rows]) + "\n", "utf-8")
 
 
 def _write_tables(home: Path) -> None:
@@ -172,7 +178,15 @@ def _write_tables(home: Path) -> None:
     (home / "measured.csv").write_text(measured, "utf-8")
     page = (ROOT / "docs/how-to/many-models.md").read_text("utf-8")
     (manifest,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    (home / "mymodels.toml").write_text(manifest, "utf-8")
+    # Without the entry of an ecosystem that asks the network.
+    (home / "mymodels.toml").write_text(re.sub(r'\[\[model\]\]\nuri = "timm:.*\n', "", manifest), "utf-8")
+    oracle = evaluation.load("sfda-cnn")
+    scores = [
+        f"{target},{source},{oracle.score[i, j]}"
+        for i, target in enumerate(oracle.targets)
+        for j, source in enumerate(oracle.sources)
+    ]
+    (home / "scores.csv").write_text("\n".join(["target,source,score", *scores]) + "\n", "utf-8")
     (home / "results.csv").write_text("model,score,how\ncurvature,0.5,finetune\ndenoise,0.6,finetune\n", "utf-8")
     (home / "report.sql").write_text("FROM nearest('curvature', 3)", "utf-8")
 
