@@ -213,13 +213,17 @@ class Merged:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that `export` wrote: its content, format, and number of rows (models, pairs or neighbours)."""
+    """A file that `export` wrote: its content, format, and number of rows (models, pairs, neighbours or images).
+
+    `space` is the name of the space that it is of; empty for a table of the whole registry.
+    """
 
     file: str
     what: str
     format: str
     rows: int
     bytes: int
+    space: str = ""
 
 
 @dataclass(frozen=True)

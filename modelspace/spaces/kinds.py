@@ -455,7 +455,8 @@ class BlendSpace(Space):
                 raise UsageError(f"{spec.name!r} is itself a blend", "name the spaces that it is made from")
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
-                    f"spaces {first.name!r} and {spec.name!r} have different probe images",
+                    f"spaces {first.name!r} and {spec.name!r} have different probe images ({first.n_images} and "
+                    f"{spec.n_images})",
                     "blend spaces on the same images; `space.spaces()` lists them",
                 )
         total = sum(weight for _, weight in members)
@@ -615,6 +616,18 @@ def map_space(spec: SpaceSpec) -> MapSpace:
             "name one that does with `space=`, for example `space='paper'`; `space.spaces()` lists them",
         )
     return space
+
+
+def with_maps(registry: Registry, space: str | None) -> str:
+    """The name of a space of maps: the given or default space, or the first space of maps if none is given.
+
+    Raises:
+        UsageError: the given space, or every space, holds none.
+    """
+    spec = registry.space(space).spec
+    if space is None and not space_of(spec).has_maps:
+        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
+    return map_space(spec).spec.name
 
 
 def decode_unit(block: MapBlock, spec: SpaceSpec) -> Array:

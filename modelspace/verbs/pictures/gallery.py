@@ -14,7 +14,7 @@ from modelspace import sources
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity, probe_sets
-from modelspace.spaces.kinds import map_space, space_of
+from modelspace.spaces.kinds import map_space, with_maps
 from modelspace.types import SpaceSpec
 from modelspace.verbs.pictures.caption import caption, source_of
 from modelspace.verbs.pictures.selection import Selection, grouped, select
@@ -53,7 +53,7 @@ def gallery_of_models(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
-        space = _with_maps(registry, space)
+        space = with_maps(registry, space)
         selection = select(registry, space, where, group_by, least=1, what="a gallery")
         selection, notes = _chosen(registry, selection, models, group_by)
         spec = selection.row.spec
@@ -98,7 +98,7 @@ def gallery_of_layers(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
-        row = registry.space(_with_maps(registry, space))
+        row = registry.space(with_maps(registry, space))
         probe_set = registry.probe_set(row.spec.probe_id)
         source = source_of(registry, row.spec)
         stored = affinity.find(registry, model) if isinstance(model, str) else None
@@ -154,14 +154,6 @@ def gallery_of_layers(
     )
     picture.facts |= {"layers": names, "images": numbers, "notes": ()}
     return picture
-
-
-def _with_maps(registry: Registry, space: str | None) -> str:
-    """The name of a space of maps: the given or default space, or the first space of maps if none is given."""
-    spec = registry.space(space).spec
-    if space is None and not space_of(spec).has_maps:
-        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
-    return map_space(spec).spec.name
 
 
 def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> list[str]:
