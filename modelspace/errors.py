@@ -87,3 +87,10 @@ class NoisyTargetError(EmbeddingError):
 
 class ProbeError(ModelspaceError):
     """A probe set can't be read, or differs from the one the space was created with."""
+
+
+class ConditionWarning(UserWarning):
+    """A condition on the models is neither true nor false for some of them, since they have no value there.
+
+    The command line prints it as a note; `modelspace.errors` says how its text is spelled.
+    """

@@ -48,7 +48,8 @@ Where = Annotated[
         "--where",
         metavar="SQL",
         show_default=False,
-        help="Only models that match this SQL condition on the table models, for example \"task = 'curvature'\".",
+        help="Only models that match this SQL condition on the columns of the table models and on tags, for example "
+        "\"task = 'curvature'\".",
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name of the model.")]
