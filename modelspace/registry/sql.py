@@ -116,7 +116,7 @@ def _ids_of(
         for place in ("main.models", table)
     )
     timeout_s = CONDITION_S if timeout_s is None else timeout_s
-    if connection.write or _is_plain(connection.duck, plain):
+    if connection.write or _is_plain(connection.duck, plain) or _has_syntax_error(connection.duck, text):
         rows = _rows_here(connection, text, timeout_s)
     else:
         _, _, rows = sandbox.run(connection.path, text, timeout_s=timeout_s, most_statements=1)
@@ -200,7 +200,7 @@ def _rows_here(connection: Connection, text: str, timeout_s: float) -> list[tupl
 def _is_plain(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
     """Whether a query is `SELECT model_id FROM main.models WHERE` with comparisons of columns and constants alone."""
     try:
-        (parsed,) = duck.execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0]
+        (parsed,) = duck.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()[0]
         tree = json.loads(parsed)
         (statement,) = tree["statements"]
         node = statement["node"]
@@ -215,6 +215,15 @@ def _is_plain(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
         and not any(others)
         and all(map(_is_plain_part, _expressions(node["where_clause"])))
     )
+
+
+def _has_syntax_error(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Whether a query is no SQL, so that nothing of it can run."""
+    try:
+        (parsed,) = duck.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()[0]
+        return bool(json.loads(parsed).get("error_type") == "parser")
+    except (duckdb.Error, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _is_plain_part(part: dict[str, Any]) -> bool:
