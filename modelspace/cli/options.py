@@ -139,8 +139,8 @@ Hubs = Annotated[
         "--hubs",
         metavar="HOW",
         show_default=False,
-        help="Correct for hubs, models that are near to most others: none, centred, csls or mutual. Default: the "
-        "space's own.",
+        help="Correct for hubs, models that are near to most others: none, centred, csls or mutual; where affinity "
+        "ranks, as with --space paper. Default: the space's own.",
     ),
 ]
 Rerank = Annotated[
