@@ -89,8 +89,16 @@ class ProbeError(ModelspaceError):
     """A probe set can't be read, or differs from the one the space was created with."""
 
 
-class ConditionWarning(UserWarning):
-    """A condition on the models is neither true nor false for some of them, since they have no value there.
+class ModelspaceWarning(UserWarning):
+    """Something that the caller may not have meant. The command line prints it as a note.
 
-    The command line prints it as a note; `modelspace.errors` says how its text is spelled.
+    Its text is spelled like that of an error.
     """
+
+
+class ConditionWarning(ModelspaceWarning):
+    """A condition on the models is neither true nor false for some of them, since they have no value there."""
+
+
+class OrderWarning(ModelspaceWarning):
+    """The order of a result is not that of `nearest` in the same space."""

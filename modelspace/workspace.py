@@ -640,13 +640,15 @@ class ModelSpace:
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
         """Run SQL on a read-only connection with access to the registry only.
 
+        Warns:
+            OrderWarning: the query calls `nearest`, which orders by affinity, and the space has another order.
+
         Raises:
             UsageError: DuckDB rejects the query; the message is DuckDB's.
             DamagedError: `nearest`, `catalog` or another of our macros and views is defined in another way in the file.
         """
-        from modelspace.registry import schema, sql
+        from modelspace.verbs import sql
 
-        schema.check_definitions_of(self.path)
         return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
 
     # ---- pictures

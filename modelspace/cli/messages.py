@@ -11,7 +11,7 @@ from typing import Any
 
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
-from modelspace.errors import ConditionWarning
+from modelspace.errors import ModelspaceWarning
 
 
 def say(text: str, *, quiet: bool) -> None:
@@ -43,11 +43,11 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
     """Print the library's own warnings as notes, each text once; all others are shown as Python does."""
     shown: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", ConditionWarning)
+        warnings.simplefilter("always", ModelspaceWarning)
         python_way = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *others: Any, **more: Any) -> None:
-            if not issubclass(category, ConditionWarning):
+            if not issubclass(category, ModelspaceWarning):
                 python_way(message, category, *others, **more)
             elif str(message) not in shown:
                 shown.add(str(message))

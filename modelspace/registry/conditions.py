@@ -124,6 +124,23 @@ def null_safe(condition: str) -> str:
     return _TOKEN.sub(replaced, condition)
 
 
+def calls(text: str, functions: Collection[str]) -> list[tuple[str, str]]:
+    """The calls of some functions in a query: (name, text from its first argument on), each name and text once.
+
+    >>> calls("FROM main.Nearest ('a', 3) -- nearest('b')", ["nearest"])
+    [('nearest', "'a', 3) -- nearest('b')")]
+    >>> calls("SELECT nearest, 'nearest(1)' FROM nearest_in('s', 'a')", ["nearest"])
+    []
+    """
+    named: dict[tuple[str, str], None] = {}
+    for token in _TOKEN.finditer(text):
+        name = (token["word"] or "").lower()
+        opening = re.match(r"\s*\(", text[token.end() :])
+        if name in functions and opening:
+            named[name, text[token.end() + opening.end() :]] = None
+    return list(named)
+
+
 def unknown_name(message: str) -> str | None:
     """The name that is no column, by DuckDB's message."""
     match = _UNKNOWN.search(message)
