@@ -160,8 +160,16 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def pairs(words: list[str] | None) -> dict[str, str]:
+def pairs(
+    words: list[str] | None, form: str = "KEY=VALUE", example: str = "licence=mit", what: str = "tag"
+) -> dict[str, str]:
     """["licence=mit"] as a dictionary.
+
+    Args:
+        words: of the command line, or None.
+        form: how each is written, for messages.
+        example: one of them, for messages.
+        what: what they are, for messages.
 
     >>> pairs(["licence=mit", "note=a=b"])
     {'licence': 'mit', 'note': 'a=b'}
@@ -170,8 +178,8 @@ def pairs(words: list[str] | None) -> dict[str, str]:
     for word in words or []:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise UsageError(f"the tag {word!r} is not of the form KEY=VALUE", "example: licence=mit")
+            raise UsageError(f"the {what} {word!r} is not of the form {form}", f"example: {example}")
         if key in tags:
-            raise UsageError(f"the tag {key!r} is given twice")
+            raise UsageError(f"the {what} {key!r} is given twice")
         tags[key] = value
     return tags
