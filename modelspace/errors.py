@@ -87,3 +87,18 @@ class NoisyTargetError(EmbeddingError):
 
 class ProbeError(ModelspaceError):
     """A probe set can't be read, or differs from the one the space was created with."""
+
+
+class ModelspaceWarning(UserWarning):
+    """Something that the caller may not have meant. The command line prints it as a note.
+
+    Its text is spelled like that of an error.
+    """
+
+
+class ConditionWarning(ModelspaceWarning):
+    """A condition on the models is neither true nor false for some of them, since they have no value there."""
+
+
+class OrderWarning(ModelspaceWarning):
+    """The order of a result is not that of `nearest` in the same space."""

@@ -367,6 +367,53 @@ class ModelSpace:
                 self._refresh_index()
         return Records(outcomes, Outcome)
 
+    def fill(
+        self,
+        space: str | None = None,
+        *,
+        models: Sequence[str] = (),
+        weights: Mapping[str, str | Path] | None = None,
+        modules: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        dry_run: bool = False,
+        progress: BulkProgress | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> Records[Outcome]:
+        """Embed the models that a space lacks, for example one that was made after them.
+
+        Each is loaded again from its address, with the weights file, layer, preprocessing and options that are stored,
+        and refused if its weights or code are not those that were registered. Finished models stay if it is
+        interrupted.
+
+        Args:
+            space: name of the space; default: all spaces.
+            models: only these; default: all.
+            weights: model name to its weights file, where that was moved.
+            modules: model name to the module itself, for models that were added as modules in memory.
+            device: as in `add`.
+            batch_size: as in `add`.
+            dry_run: only report what would be done.
+            progress: as in `add_all`.
+            on_outcome: called with each outcome as soon as it is known.
+
+        Returns:
+            One outcome per model that lacked a space: "completed", or "failed" with message and hint.
+
+        Raises:
+            NotFoundError: there is no such space or model.
+            modelspace.verbs.add_many.Interrupted: Ctrl-C. Finished models are stored.
+        """
+        from modelspace.verbs.fill import Sources, fill
+
+        files = {name: str(file) for name, file in (weights or {}).items()}
+        sources = Sources(files, modules or {}, device, batch_size)
+        outcomes = fill(self.path, space, models, sources, dry_run=dry_run, progress=progress, on_outcome=on_outcome)
+        if any(outcome.status == "completed" for outcome in outcomes):
+            with suppress(KeyboardInterrupt, BusyError):
+                self._refresh_index()
+        return Records(outcomes, Outcome)
+
     def merge(
         self,
         other: str | Path,
@@ -640,13 +687,15 @@ class ModelSpace:
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
         """Run SQL on a read-only connection with access to the registry only.
 
+        Warns:
+            OrderWarning: the query calls `nearest`, which orders by affinity, and the space has another order.
+
         Raises:
             UsageError: DuckDB rejects the query; the message is DuckDB's.
             DamagedError: `nearest`, `catalog` or another of our macros and views is defined in another way in the file.
         """
-        from modelspace.registry import schema, sql
+        from modelspace.verbs import sql
 
-        schema.check_definitions_of(self.path)
         return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
 
     # ---- pictures

@@ -14,7 +14,7 @@ from modelspace.cli.opening import open_space
 EXAMPLES = """
 modelspace atlas
 modelspace atlas --out models.html --group-by architecture
-modelspace atlas --where "task <> 'inpainting'" -k 5
+modelspace atlas --where "task IS DISTINCT FROM 'inpainting'" -k 5
 """
 
 

@@ -18,6 +18,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COMMANDS = (
     "init",
     "add",
+    "fill",
     "nearest",
     "evaluate",
     "map",

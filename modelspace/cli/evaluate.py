@@ -22,7 +22,7 @@ EXAMPLES = """
 modelspace evaluate
 modelspace evaluate --space all --out table.md
 modelspace evaluate --space all --targets kept --oracle rooms
-modelspace evaluate --where "task <> 'class_1000'" --format json
+modelspace evaluate --where "task IS DISTINCT FROM 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
 modelspace evaluate --oracle sfda-cnn
 modelspace evaluate --search

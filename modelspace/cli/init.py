@@ -149,7 +149,11 @@ def command(
         print_spaces(spaces, format)
     say(f"registry: {folder}", quiet=quiet)
     say_all((METHODS[name].notice for name in method or () if name in METHODS and METHODS[name].notice), quiet=quiet)
-    suggest("modelspace add URI", quiet=quiet)
+    empty = [info.name for info in spaces if not info.n_models]
+    if empty and any(info.n_models for info in ModelSpace(folder).spaces()):
+        suggest(f"modelspace fill {empty[0] if len(empty) == 1 else ''}".strip(), quiet=quiet)
+    else:
+        suggest("modelspace add URI", quiet=quiet)
 
 
 def weights(text: str) -> dict[str, float]:

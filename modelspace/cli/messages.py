@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
+from modelspace.errors import ModelspaceWarning
 
 
 def say(text: str, *, quiet: bool) -> None:
@@ -32,6 +36,41 @@ def note(remarks: Iterable[str], *, quiet: bool) -> None:
 def now(*, quiet: bool) -> Callable[[str], None]:
     """A function that prints a note of the library at once, also while a progress bar is shown."""
     return lambda remark: note([remark], quiet=quiet)
+
+
+@contextmanager
+def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
+    """Print the library's own warnings as notes, each text once; all others are shown as Python does."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelspaceWarning)
+        python_way = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *others: Any, **more: Any) -> None:
+            if not issubclass(category, ModelspaceWarning):
+                python_way(message, category, *others, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                note([str(message)], quiet=quiet)
+
+        warnings.showwarning = show
+        yield
+
+
+def use_notes(command: Any) -> Any:
+    """Let a command, or its subcommands, print the library's warnings as notes, and return it."""
+    for subcommand in getattr(command, "commands", {}).values():
+        use_notes(subcommand)
+    run = command.callback
+    if run is not None:
+
+        @functools.wraps(run)
+        def noted(*arguments: Any, **options: Any) -> Any:
+            with warnings_as_notes(quiet=bool(options.get("quiet"))):
+                return run(*arguments, **options)
+
+        command.callback = noted
+    return command
 
 
 def suggest(command: str, *, quiet: bool) -> None:

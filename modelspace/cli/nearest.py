@@ -17,7 +17,7 @@ from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace nearest curvature
-modelspace nearest curvature -k 10 --where "task <> 'curvature' AND parameters < 1e7"
+modelspace nearest curvature -k 10 --where "group = '3D' AND parameters < 1e7"
 modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5 --channels gray
 modelspace nearest curvature --space saliency --format json
 modelspace nearest curvature --space paper --hubs csls

@@ -43,6 +43,7 @@ VERBS = {
     "create_probes": Verb("probes create"),
     "probe_sets": Verb("probes list"),
     "add_all": Verb("add", ("--manifest",)),
+    "fill": Verb("fill", (), {"models": "--model"}),
     "gallery": Verb("gallery", (), {"images": "--image"}),
     "set_default": Verb("spaces", ("--set-default",)),
     "add_task": Verb("task add"),
@@ -220,7 +221,7 @@ def _words(name: str, value: ast.expr) -> Iterator[str]:
     if isinstance(value, ast.Name):
         yield METAVARS.get(value.id, value.id.upper())
         return
-    literal = ast.literal_eval(value)
+    literal = _literal(value)
     if isinstance(literal, EllipsisType):
         yield "..."
     elif name in FIELDS and not isinstance(literal, str):
@@ -232,6 +233,20 @@ def _words(name: str, value: ast.expr) -> Iterator[str]:
         yield from [_quoted(",".join(parts))] if name == "layers" else map(_quoted, parts)
     else:
         yield _quoted(str(literal))
+
+
+def _literal(value: ast.expr) -> Any:
+    """A value; in a dictionary, a Python name becomes a placeholder."""
+    if not isinstance(value, ast.Dict):
+        return ast.literal_eval(value)
+    entries = zip(value.keys, value.values, strict=True)
+    return {
+        entry.id.upper() if isinstance(entry, ast.Name) else ast.literal_eval(entry): (
+            each.id.upper() if isinstance(each, ast.Name) else ast.literal_eval(each)
+        )
+        for entry, each in entries
+        if entry is not None
+    }
 
 
 def _quoted(word: str) -> str:

@@ -127,12 +127,13 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
     """Create a blend of spaces and add the models that all of them hold; returns its name.
 
     Raises:
-        UsageError: no members, a weight that is not positive, or members that are blends or have different probe
-            images.
+        UsageError: no members, a weight that is not positive, members that are blends or have different probe images,
+            or a directed ranking that is corrected for hubs.
         NotFoundError: a member does not exist, or the kernels that the ranking needs don't.
         ConflictError: another space has the name.
     """
     names.check_name(name, "space")
+    ranking.check_corrected()
     if not members or not all(math.isfinite(weight) and weight > 0 for weight in members.values()):
         raise UsageError(
             "a blend needs spaces with positive weights", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"

@@ -90,7 +90,7 @@ def add_all(
     if waited and plans:
         plans[0] = replace(plans[0], notes=(*waited, *plans[0].notes))
     if dry_run:
-        outcomes = [_checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
+        outcomes = [checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
         for outcome in outcomes:
             if on_outcome:
                 on_outcome(outcome)
@@ -219,7 +219,7 @@ def _metadata_notes(entry: Entry, row: ModelRow) -> tuple[str, ...]:
     return (note,) if differs else ()
 
 
-def _checked(entry: Entry, outcome: Outcome) -> Outcome:
+def checked(entry: Entry, outcome: Outcome) -> Outcome:
     """The plan, or a failure if the address or files are known to be wrong without loading the model."""
     if entry.model is None or outcome.status == "unchanged":
         return outcome

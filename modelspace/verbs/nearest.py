@@ -49,7 +49,7 @@ def nearest(
             if row.spec.name not in stored.spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"add it: `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
+                    f"fill that space: `space.fill({row.spec.name!r}, models=[{stored.card.name!r}])`",
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)

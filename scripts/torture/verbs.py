@@ -139,7 +139,7 @@ def _fill(path: Path) -> None:
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_probe_set(ProbeRow("probes", "probes", "test", {}, 4, 8), None)
         registry.add_space(space, default=True)
-        model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing((8, 8)), 1))
+        model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing.raw((8, 8)), 1))
         row = EmbeddingRow(model, 0, np.ones(1), np.zeros(0), 0, 1.0)
         writer = MapWriter(8, 8)
         writer.write(np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32))

@@ -15,7 +15,7 @@ from cli_support import Layer, Line, card, fake_line, model, neighbour, space_ro
 
 from modelspace.cli.app import COMMANDS
 from modelspace.errors import EmbeddingError, NotFoundError
-from modelspace.results import Added, Check, ModelInfo, Neighbours, Records, SpaceInfo
+from modelspace.results import Added, Check, ModelInfo, Neighbours, Outcome, Records, SpaceInfo
 from modelspace.sources import PreprocessingFlags
 
 
@@ -143,6 +143,29 @@ def test_add_uses_the_existing_registry(line: Line) -> None:
     result = line("add", "zoo:depth")
     assert [call[0] for call in line.fake.calls] == ["open", "add"]
     assert "created a registry" not in result.output
+
+
+def test_fill_passes_its_options_on_and_counts(line: Line) -> None:
+    words = "fill dds --model a --model b --weights a=x=1.pt --dry-run --device cpu --batch-size 2"
+    result = line(*words.split())
+    expected = {
+        "models": ("a", "b"),
+        "weights": {"a": "x=1.pt"},
+        "dry_run": True,
+        "device": "cpu",
+        "batch_size": 2,
+        "progress": None,
+        "on_outcome": None,
+    }
+    assert only_call(line) == ("fill", ("dds",), expected)
+    assert "1 model: 1 completed" in result.stderr
+    failed = Outcome(1, "c", "failed", "module", message="was a module", hint="see `space.list()`")
+    line.answer("fill", Records([failed], Outcome))
+    result = line("fill")
+    assert result.exit_code == 1
+    assert "was a module | see 'modelspace list'" in " ".join(result.stdout.split())
+    wrong = line("fill", "--weights", "a.pt")
+    assert (wrong.exit_code, "the weights 'a.pt' is not of the form NAME=FILE" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("uri", ["depth", "nowhere:depth", "zoo:"])
@@ -705,6 +728,7 @@ def test_rebuild(line: Line) -> None:
 REQUIRED = {
     "init": [],
     "add": ["zoo:depth"],
+    "fill": [],
     "nearest": ["depth"],
     "evaluate": [],
     "map": [],

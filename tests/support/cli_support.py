@@ -354,6 +354,7 @@ def answers() -> dict[str, Any]:
             ],
             Outcome,
         ),
+        "fill": Records([Outcome(1, "depth", "completed", "zoo:depth", ("dds",), 1.5)], Outcome),
         "export": Records([Exported("models.csv", "models", "csv", 3, 1234)], Exported),
         "merge": Records([Merged("depth", "depth", "added", ("gradient_x_input",))], Merged),
         "reembed": lambda name, **_: Reembedding(

@@ -175,7 +175,7 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
         if len(ranked.model_ids) < k:
             raise NotFoundError(
                 f"some models of space {spec.name!r} lack the features that it ranks by",
-                "add them again: `space.add(uri)`",
+                "embed those: `space.fill()`",
             )
         bounds = intervals([member.of(range(k)) for member in ranked.members])
         numbers[i] = [index_of[other] for other in ranked.model_ids[:k]]
