@@ -22,7 +22,7 @@ from modelspace.attribution.memory import is_out_of_memory
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
 from modelspace.attribution.state import frozen, is_frozen
 from modelspace.attribution.views import VisibleInPlace
-from modelspace.errors import EmbeddingError, ModelspaceError, NoisyTargetError, UsageError
+from modelspace.errors import EmbeddingError, ModelspaceError, NoGradientError, NoisyTargetError, UsageError
 
 __all__ = ["Attribution", "attribute", "check_target", "frozen"]
 
@@ -490,8 +490,8 @@ def backward(
     return gradients
 
 
-def _no_gradient() -> EmbeddingError:
-    return EmbeddingError(
+def _no_gradient() -> NoGradientError:
+    return NoGradientError(
         "the encoder output has no gradient with respect to the input",
         "choose a `layer=` before the model detaches it",
     )
@@ -530,7 +530,7 @@ def _refuse(tensors: Mapping[str, Tensor]) -> None:
             )
     for name, row in zip(tensors, table, strict=True):
         if name != _OUTPUT and (zero := [k for k, value in enumerate(row) if value == 0.0]):
-            raise EmbeddingError(
+            raise NoGradientError(
                 f"{name} is zero everywhere for {_images(zero, len(row))}",
                 "no unit of the layer responds to the input; choose another `layer=` or check the preprocessing",
             )
