@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "modelspace"
 FLOORS = (
     ("errors", "deprecated"),
     ("files",),
-    ("types", "names", "home", "temporary"),
+    ("types", "names", "home", "temporary", "frames"),
     ("attribution", "worlds", "representations", "analysis", "scores", "search", "results"),
     ("encoder", "probes", "zoo", "registry", "plots"),
     ("evaluation", "spaces", "tasks"),
