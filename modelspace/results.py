@@ -7,7 +7,7 @@ an Arrow table (`.to_arrow()`). Notebooks show lists and single records as table
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -63,7 +63,7 @@ class Records(Tabular, Sequence[T], Generic[T]):
     @property
     def columns(self) -> list[str]:
         """Field names of the records."""
-        return [field.name for field in fields(self._kind)]  # type: ignore[arg-type]
+        return [each.name for each in fields(self._kind)]  # type: ignore[arg-type]
 
     def to_rows(self) -> list[tuple[Any, ...]]:
         """One tuple of values per record, in the order of `columns`."""
@@ -183,6 +183,40 @@ class Outcome(Record):
     message: str = ""
     hint: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scanned(Record):
+    """What a file of weights is.
+
+    Attributes:
+        file: its path in the scanned folder.
+        name: a name for the registry.
+        status: "ready", "incomplete" (the preprocessing is not stated anywhere), "needs trust" (it can contain code),
+            "unknown" (no known architecture has these tensors), "unreadable", or in a dry run "fails".
+        architecture: for example "timm:resnet50"; "" if unknown.
+        others: other architectures with the same tensors.
+        classes: number of classes of its head; None if it is not known.
+        tensors: number of tensors in it.
+        uri, weights, weights_key, preprocessing: what `add` takes.
+        missing: fields of the preprocessing that have to be filled in.
+        message, hint: what it is, and how it is registered.
+    """
+
+    file: str
+    name: str
+    status: str
+    architecture: str = ""
+    others: tuple[str, ...] = ()
+    classes: int | None = None
+    tensors: int = 0
+    uri: str = ""
+    weights: str = ""
+    weights_key: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    message: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)

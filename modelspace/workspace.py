@@ -40,6 +40,7 @@ from modelspace.results import (
     Records,
     Reembedding,
     Restored,
+    Scanned,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -511,6 +512,36 @@ class ModelSpace:
 
         images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
         return survey(Request(model, **options), images)
+
+    def scan(
+        self,
+        place: str | Path,
+        *,
+        out: str | Path | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Records[Scanned]:
+        """Say what the files of weights in a folder are, by the names and shapes of their tensors.
+
+        They are compared with the architectures of timm, torchvision and transformers, which need not be installed.
+        Needs no registry; nothing is registered, and no code of a file is run.
+
+        Args:
+            place: a folder, which is searched with those below it, or a file.
+            out: a manifest to write for `add_all`, with what was found out and comments for what was not.
+            force: overwrite an existing manifest.
+            dry_run: write nothing, but load what can be loaded from here, to see that the weights fit.
+            progress: called with (files done, total files).
+
+        Raises:
+            NotFoundError: there is no such folder, or no model in it.
+            ConflictError: the manifest exists.
+        """
+        from modelspace.verbs.scan import scan
+
+        target = None if out is None else Path(out)
+        return Records(scan(Path(place), target, force=force, dry_run=dry_run, progress=progress), Scanned)
 
     # ---- queries
 

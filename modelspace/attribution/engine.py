@@ -396,13 +396,19 @@ def _captum_maps(tap: Tap, x: Tensor, requests: Sequence[MapRequest]) -> dict[Ma
     maps = {}
     for request in requests:
         try:
-            maps[request] = captum_methods.COMPUTE[request.method](forward, x, **dict(request.parameters))
-        except RuntimeError as error:
+            maps[request] = captum_methods.function_of(request.method)(forward, x, **dict(request.parameters))
+        except ModelspaceError:
+            raise
+        # The function may be a plug-in's, which can raise anything.
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
             raise EmbeddingError(
                 f"{request.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
             ) from error
+        if not isinstance(maps[request], Tensor) or maps[request].shape != x.shape:
+            shape = tuple(getattr(maps[request], "shape", ()))
+            raise EmbeddingError(f"{request.method} gives maps of shape {shape} for an input of {tuple(x.shape)}")
     return maps
 
 

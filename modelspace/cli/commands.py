@@ -41,6 +41,7 @@ COMMANDS = (
     "spaces",
     "probes",
     "layers",
+    "scan",
     "sql",
     "export",
     "merge",

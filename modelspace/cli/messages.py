@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
+from modelspace.plugins import PlugInWarning
 
 
 def say(text: str, *, quiet: bool) -> None:
@@ -32,6 +35,19 @@ def note(remarks: Iterable[str], *, quiet: bool) -> None:
 def now(*, quiet: bool) -> Callable[[str], None]:
     """A function that prints a note of the library at once, also while a progress bar is shown."""
     return lambda remark: note([remark], quiet=quiet)
+
+
+def show_warnings_plainly() -> None:
+    """Show warnings about plug-ins as one line, without the line of code that Python would add."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, PlugInWarning):
+            say(f"warning: {message}", quiet=False)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 def suggest(command: str, *, quiet: bool) -> None:
