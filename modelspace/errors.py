@@ -81,6 +81,10 @@ class EmbeddingError(ModelspaceError):
     """A model can't be embedded: no gradient, NaN, an unsupported graph."""
 
 
+class NoGradientError(EmbeddingError):
+    """A model has no attribution maps, since its gradient is zero. It can have kernels, which need no gradient."""
+
+
 class NoisyTargetError(EmbeddingError):
     """Maps of a model would be rounding noise, since the explained sum is constant or saturated."""
 

@@ -8,7 +8,7 @@ methods that run a model, not by queries.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, NotFoundError, StorageError, UsageError
+from modelspace.errors import BusyError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import expanded
+from modelspace.frames import escaped
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
@@ -39,6 +40,7 @@ from modelspace.results import (
     Records,
     Reembedding,
     Restored,
+    Scanned,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -48,6 +50,7 @@ from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_ble
 from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
 from modelspace.spaces.probe_sets import images as probe_images
 from modelspace.spaces.ranking import Ranking
+from modelspace.verbs import contents
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -80,6 +83,34 @@ class ModelSpace:
 
     def __repr__(self) -> str:
         return f"ModelSpace({str(self.home)!r})"
+
+    # ---- as a collection: of the names of its models, like a dictionary of name -> `ModelInfo`
+
+    def __len__(self) -> int:
+        """Number of models."""
+        return len(contents.names(self.path))
+
+    def __bool__(self) -> bool:
+        """True, also of an empty registry."""
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the models, in the order in which they were added; `list` has the models."""
+        return iter(contents.names(self.path))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a model has this name."""
+        return name in contents.names(self.path)
+
+    def __getitem__(self, name: str) -> ModelInfo:
+        """Everything known about a model, as `show`."""
+        return self.show(name)
+
+    def _repr_html_(self) -> str:
+        try:
+            return contents.summary(self.path)
+        except ModelspaceError as error:
+            return f"<pre>{escaped(error)}</pre>"
 
     # ---- opening and creating
 
@@ -529,6 +560,36 @@ class ModelSpace:
         images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
         return survey(Request(model, **options), images)
 
+    def scan(
+        self,
+        place: str | Path,
+        *,
+        out: str | Path | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Records[Scanned]:
+        """Say what the files of weights in a folder are, by the names and shapes of their tensors.
+
+        They are compared with the architectures of timm, torchvision and transformers, which need not be installed.
+        Needs no registry; nothing is registered, and no code of a file is run.
+
+        Args:
+            place: a folder, which is searched with those below it, or a file.
+            out: a manifest to write for `add_all`, with what was found out and comments for what was not.
+            force: overwrite an existing manifest.
+            dry_run: write nothing, but load what can be loaded from here, to see that the weights fit.
+            progress: called with (files done, total files).
+
+        Raises:
+            NotFoundError: there is no such folder, or no model in it.
+            ConflictError: the manifest exists.
+        """
+        from modelspace.verbs.scan import scan
+
+        target = None if out is None else Path(out)
+        return Records(scan(Path(place), target, force=force, dry_run=dry_run, progress=progress), Scanned)
+
     # ---- queries
 
     def nearest(
@@ -683,6 +744,36 @@ class ModelSpace:
         with Registry.open(self.path) as registry:
             row = registry.probe_set(name or registry.space().spec.probe_id)
         return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
+
+    def probe_names(self, name: str | None = None) -> list[str]:
+        """Names of the images of a probe set, in the order of the set: that of maps, kernels and `probe_images`.
+
+        Args:
+            name: of the probe set; default: the default space's.
+
+        Returns:
+            Of a folder, the paths inside it: not sorted, but in the order of a hash of the seed and the path
+            (`modelspace.probes.listing.choose`). Of photographs, "FILE left,upper side" of each crop. Of a rendered
+            world, its name and number, for as many images as a space of this registry uses.
+        """
+        return contents.probe_names(self.path, name)
+
+    def kernels(self, models: str | Sequence[str], space: str | None = None) -> np.ndarray:
+        """Stored kernels: which probe images a model finds similar (`modelspace.representations.kernels`).
+
+        Args:
+            models: a name, or several.
+            space: one that holds kernels; default: the one that the default space ranks by or is made of.
+
+        Returns:
+            Of one name (N, N) float64, symmetric, of Frobenius norm 1, with rows and columns in the order of
+            `probe_names`; of several (n, N, N). The inner product of two is the affinity of the models in that space.
+
+        Raises:
+            NotFoundError: no such model or space, or the model is not in it.
+            UsageError: the space holds no kernels.
+        """
+        return contents.kernels(self.path, models, space)
 
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
         """Run SQL on a read-only connection with access to the registry only.

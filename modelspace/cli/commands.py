@@ -42,6 +42,7 @@ COMMANDS = (
     "spaces",
     "probes",
     "layers",
+    "scan",
     "sql",
     "export",
     "merge",

@@ -12,6 +12,7 @@ from typing import Any
 from modelspace.cli.screen import printable
 from modelspace.cli.spelling import in_flags
 from modelspace.errors import ModelspaceWarning
+from modelspace.plugins import PlugInWarning
 
 
 def say(text: str, *, quiet: bool) -> None:
@@ -71,6 +72,17 @@ def use_notes(command: Any) -> Any:
 
         command.callback = noted
     return command
+def show_warnings_plainly() -> None:
+    """Show warnings about plug-ins as one line, without the line of code that Python would add."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, PlugInWarning):
+            say(f"warning: {message}", quiet=False)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
 
 
 def suggest(command: str, *, quiet: bool) -> None:

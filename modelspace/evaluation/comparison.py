@@ -16,6 +16,7 @@ from modelspace.evaluation.metrics import Interval
 from modelspace.evaluation.names import match
 from modelspace.evaluation.oracles import Oracle, Reliability
 from modelspace.evaluation.rankings import Array
+from modelspace.frames import escaped
 
 RANDOM, POPULARITY, MEAN_RANK = BASELINES = "random", "popularity", "popularity by mean rank"
 #: The baselines of oracles of accuracies.
@@ -216,6 +217,9 @@ class Evaluation:
                 for row in self.rows
             ],
         }
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escaped(self.to_markdown())}</pre>"
 
     def to_markdown(self, ks: Sequence[int] = (1, 3, 5)) -> str:
         """A table with means, intervals and costs, followed by notes and the oracle's reliability.

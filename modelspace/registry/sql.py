@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from modelspace.errors import ConditionWarning, ModelspaceError, UsageError
+from modelspace.frames import Tabular
 from modelspace.registry import conditions, sandbox, statements
 from modelspace.registry.connection import Connection
 
@@ -33,7 +34,7 @@ _PLAIN_OPERATORS = frozenset(
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Tabular):
     """The result of a query.
 
     Attributes:
@@ -45,6 +46,16 @@ class Table:
     columns: list[str]
     types: list[str]
     rows: list[tuple[Any, ...]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows)
+
+    def to_rows(self) -> list[tuple[Any, ...]]:
+        """The rows."""
+        return self.rows
 
 
 def query(path: Path, sql: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:

@@ -243,8 +243,8 @@ class MapSpace(StoredSpace):
 
     @staticmethod
     def methods() -> Mapping[str, str]:
-        """The attribution methods."""
-        return {name: info.summary for name, info in METHODS.items()}
+        """The attribution methods, without those of plug-ins."""
+        return {name: info.summary for name, info in METHODS.built_in.items()}
 
     @classmethod
     def define(
@@ -581,12 +581,12 @@ def kind_of(method: str) -> type[Space]:
     Raises:
         UsageError: unknown method, or "blend".
     """
-    if method not in EMBEDDED_METHODS:
-        raise UsageError(
-            f"method {method!r} is not known",
-            did_you_mean(method, EMBEDDED_METHODS, f"use one of: {', '.join(EMBEDDED_METHODS)}"),
-        )
-    return KIND_OF_METHOD[method]
+    if method in EMBEDDED_METHODS:
+        return KIND_OF_METHOD[method]
+    if method in METHODS:
+        return MapSpace
+    names = (*EMBEDDED_METHODS, *METHODS.added)
+    raise UsageError(f"method {method!r} is not known", did_you_mean(method, names, f"use one of: {', '.join(names)}"))
 
 
 def space_of(spec: SpaceSpec) -> Space:
@@ -595,12 +595,14 @@ def space_of(spec: SpaceSpec) -> Space:
     Raises:
         UsageError: this version does not have the method.
     """
-    if spec.method not in KIND_OF_METHOD:
-        raise UsageError(
-            f"space {spec.name!r} uses method {spec.method!r}, which this version does not know",
-            "install the version of modelspace that made it",
-        )
-    return KIND_OF_METHOD[spec.method](spec)
+    if spec.method in KIND_OF_METHOD:
+        return KIND_OF_METHOD[spec.method](spec)
+    if spec.method in METHODS:
+        return MapSpace(spec)
+    raise UsageError(
+        f"space {spec.name!r} uses method {spec.method!r}, which this version does not know",
+        "install the version of modelspace that made it, or the plug-in that has the method",
+    )
 
 
 def map_space(spec: SpaceSpec) -> MapSpace:

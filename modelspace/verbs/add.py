@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
-from modelspace.errors import ConflictError, EmbeddingError, NotFoundError
-from modelspace.registry import ProbeRow, Registry
+from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
+from modelspace.registry import ProbeRow, Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
@@ -67,9 +67,53 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in missing if not space_of(row.spec).is_derived]
         if pairs:
-            blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
+            try:
+                blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
+            except NoGradientError as error:
+                blocks, card, pass_notes = _kernels_alone(path, model, pairs, batch_size, progress, error, bool(filled))
+                stored = {row.spec.space_id for row in rows if row.spec.name in filled}
+                missing = _fillable(path, missing, {*stored, *blocks})
             notes += pass_notes
     return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
+
+
+def _kernels_alone(
+    path: Path,
+    model: Prepared,
+    pairs: Sequence[tuple[SpaceSpec, ProbeRow]],
+    batch_size: int | None,
+    progress: Progress | None,
+    error: NoGradientError,
+    is_stored: bool,
+) -> tuple[dict[str, list[MapBlock]], ModelCard, tuple[str, ...]]:
+    """As `run_pass`, in the spaces that need no gradient, for a model that has none; the note names the others.
+
+    Raises:
+        NoGradientError: none of the spaces can be filled, and the model is in no other.
+    """
+    without = [pair for pair in pairs if not space_of(pair[0]).has_maps]
+    if not without and not is_stored:
+        raise error
+    left = ", ".join(spec.name for spec, _ in pairs if space_of(spec).has_maps)
+    note = f"not in {left}, which need{'s' if ',' not in left else ''} a gradient: {error.message}; {error.hint}"
+    if not without:
+        return {}, model.card, (note,)
+    try:
+        blocks, card, notes = run_pass(path, model, without, batch_size, progress)
+    except EmbeddingError:
+        # Without a gradient and without a kernel: the first reason is the telling one.
+        raise error from None
+    return blocks, card, (note, *notes)
+
+
+def _fillable(path: Path, missing: Sequence[SpaceRow], known: Collection[str]) -> list[SpaceRow]:
+    """Those of the spaces whose blocks, or whose members' blocks, are all in spaces of the given ids."""
+    with Registry.open(path) as registry:
+        return [
+            row
+            for row in missing
+            if {source.spec.space_id for source in space_of(row.spec).sources(registry)} <= set(known)
+        ]
 
 
 def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:

@@ -29,7 +29,7 @@ from modelspace.registry.interrupts import deferred
 from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
-from modelspace.verbs import manifest, pending
+from modelspace.verbs import loadable, manifest, pending
 from modelspace.verbs.manifest import Entry
 from modelspace.verbs.pools import Job, JobResult, Pool, describe, require_workers
 
@@ -229,7 +229,10 @@ def checked(entry: Entry, outcome: Outcome) -> Outcome:
                 siblings = [other.name for other in file.parent.glob("*")] if is_folder(file.parent) else []
                 raise NotFoundError(absent(file), did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
-            _check_address(entry.model, entry.options.get("weights"))
+            options = entry.options
+            _check_address(entry.model, options.get("weights"))
+            flags = flags_of(options.get("preprocessing"))
+            loadable.check(entry.model, options.get("weights"), options.get("weights_key"), flags)
     except ModelspaceError as error:
         return Outcome(outcome.entry, outcome.name, "failed", outcome.uri, message=error.message, hint=error.hint)
     return outcome

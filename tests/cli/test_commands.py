@@ -752,6 +752,7 @@ REQUIRED = {
     "spaces": [],
     "probes": ["list"],
     "layers": ["zoo:depth"],
+    "scan": ["weights"],
     "sql": ["SELECT 1"],
     "export": ["models.csv"],
     "merge": ["other"],
@@ -760,7 +761,7 @@ REQUIRED = {
     "backup": [],
     "restore": [],
 }
-NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves", "restore"}
+NEEDS_NO_REGISTRY = {"init", "add", "layers", "scan", "curves", "restore"}
 PRINTS_NO_DATA = {"remove", "rename", "tag", "observe", "restore"}
 #: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}

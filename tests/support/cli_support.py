@@ -38,6 +38,7 @@ from modelspace.results import (
     Reembedded,
     Reembedding,
     Restored,
+    Scanned,
     SpaceInfo,
     TaskInfo,
     Trial,
@@ -346,6 +347,15 @@ def answers() -> dict[str, Any]:
         ),
         "create_probes": lambda name, *_, **__: ProbeInfo(name, "folder", 30, 256, "cd" * 8, {"kind": "folder"}),
         "survey": survey(),
+        "scan": Records(
+            [
+                Scanned(
+                    "a.safetensors", "a", "incomplete", "timm:resnet18", missing=("mean", "std"), hint="fill it in"
+                ),
+                Scanned("b.bin", "b", "unknown", message="its 3 tensors are those of no architecture"),
+            ],
+            Scanned,
+        ),
         "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
         "add_all": Records(
             [

@@ -20,6 +20,8 @@ PARTS = {
     "chromium": r"\bchromium\b",
     "playwright": r"\bplaywright\b",
     "pandas": r"\bpandas\b",
+    "pyarrow": r"\bpyarrow\b",
+    "polars": r"\bpolars\b",
     "ray": r"\bray\b",
     "scikit-image": r"\b(skimage|scikit-image)\b",
     "scikit-learn": r"\b(sklearn|scikit-learn)\b",
