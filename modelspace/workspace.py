@@ -696,11 +696,12 @@ class ModelSpace:
         method: str = "average",
         support: int | None = None,
         seed: int = 0,
+        what: str = "a tree",
     ) -> Clustered:
-        """The tree, groups and affinities that `tree` and `heatmap` draw, without drawing; options as in `tree`."""
+        """What `tree` and `heatmap` draw, without drawing; options as in `tree`, and `what` it is called in errors."""
         from modelspace.verbs.pictures.figures import cluster
 
-        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
+        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed, what=what)
 
     def tree(
         self,
@@ -887,6 +888,23 @@ class ModelSpace:
             affinities.remove(registry, registry.model(name).model_id)
         self._refresh_index()
 
+    def remove_all(self, names: Sequence[str] = (), *, where: str | None = None) -> tuple[str, ...]:
+        """Remove several models, all in one transaction or none, and return their names.
+
+        Args:
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        removed = change.remove_models(self.path, names, where)
+        self._refresh_index()
+        return removed
+
     def rename(self, old: str, new: str) -> None:
         """Give a model another name.
 
@@ -917,6 +935,65 @@ class ModelSpace:
                 tags=remaining,
             )
         return self.show(name)
+
+    def tag_all(
+        self,
+        tags: Mapping[str, str | None] | None = None,
+        names: Sequence[str] = (),
+        *,
+        where: str | None = None,
+        task: str | None = None,
+        data: str | None = None,
+    ) -> tuple[str, ...]:
+        """Set tags, task or data of several models, all in one transaction or none, and return their names.
+
+        Args:
+            tags: a tag set to None is removed.
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+            task: of all of them.
+            data: of all of them.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        return change.tag_models(self.path, tags or {}, names, where, task, data)
+
+    def remove_space(self, name: str | Sequence[str]) -> tuple[str, ...]:
+        """Remove spaces with the vectors, maps and projections that they hold; in one transaction, all or none.
+
+        Models and probe sets stay. A space of the same definition that is created later is empty: its models have to be
+        run again.
+
+        Args:
+            name: of the space, or of several; a blend can be removed together with the spaces that it is computed from.
+
+        Returns:
+            The names of the removed spaces.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space is computed from it, it is the default space, or it is the only space that
+                holds a model. The hint says what to do first.
+        """
+        from modelspace.verbs import change
+
+        return change.remove_spaces(self.path, name)
+
+    def rename_space(self, old: str, new: str) -> None:
+        """Give a space another name; blends that use it, its index and its projection stay as they are.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space has the new name.
+            UsageError: it can't be the name of a space.
+        """
+        from modelspace.verbs import change
+
+        change.rename_space(self.path, old, new)
 
     def set_default(self, space: str) -> None:
         """Make a space the default of queries."""

@@ -53,6 +53,14 @@ Where = Annotated[
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name of the model.")]
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME...]", show_default=False, autocompletion=completion.models, help="Names of the models."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
 Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FILE", show_default=False, help="Weights to load: safetensors or a state dict."),

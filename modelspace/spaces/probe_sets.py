@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelspace import names, probes
-from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, NotFoundError, UsageError, unwritable
 from modelspace.files import is_folder
+from modelspace.home import check_folder
 from modelspace.registry import ProbeRow, Registry
 
 if TYPE_CHECKING:
@@ -123,8 +124,12 @@ def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
 
 def ensure_registry(path: Path) -> None:
     """Create an empty registry if there is none."""
+    check_folder(path.parent)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path.parent, error) from None
         Registry.create(path)
 
 

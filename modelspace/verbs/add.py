@@ -16,7 +16,7 @@ from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.types import ModelCard, SpaceSpec
 from modelspace.verbs import pending
-from modelspace.verbs.passes import Computed
+from modelspace.verbs.passes import Computed, check_batch_size
 
 #: Called with a note that must be shown before the result.
 OnNote = Callable[[str], None]
@@ -35,6 +35,7 @@ def add(
     on_note: OnNote | None = None,
 ) -> Added:
     """See `modelspace.workspace.ModelSpace.add`."""
+    check_batch_size(batch_size)
     waited = pending.notes_of(pending.store_waiting(path, timeout=pending.SHORT_WAIT))
     computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress, on_note=on_note)
     added = pending.store_or_keep(path, computed, replacing)
@@ -69,7 +70,8 @@ def compute(
         if pairs:
             blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
             notes += pass_notes
-    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
+    names, ids = (tuple(row.spec.name for row in missing), tuple(row.spec.space_id for row in missing))
+    return Computed(card, names, blocks, tuple(notes), registry_id, ids)
 
 
 def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:

@@ -14,6 +14,7 @@ from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target, kernel_space
 from modelspace.spaces.ranking import Ranking
+from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -35,6 +36,7 @@ def nearest(
     on_note: OnNote | None = None,
 ) -> Neighbours:
     """See `modelspace.workspace.ModelSpace.nearest`."""
+    check_batch_size(batch_size)
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
     with Registry.open(path) as registry:

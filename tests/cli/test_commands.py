@@ -74,6 +74,53 @@ def test_spaces_can_set_the_default_first(line: Line) -> None:
     assert "queries now use the space saliency" in result.stderr
 
 
+def test_spaces_are_removed_after_a_question_and_renamed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = line("spaces", "rename", "saliency", "dots")
+    assert only_call(line) == ("rename_space", ("saliency", "dots"), {})
+    assert renamed.stderr == "the space saliency is now called dots\n"
+    unasked = line("spaces", "remove", "saliency")
+    assert unasked.exit_code == 2
+    assert "(saliency: 3 models)" in unasked.stderr
+    assert "--yes does it without asking" in unasked.stderr
+    assert line("spaces", "remove", "saliency", "dds", "--yes").stderr == "removed saliency, dds\n"
+    assert line.calls[-1] == ("remove_space", (["saliency", "dds"],), {})
+    monkeypatch.setattr("modelspace.cli.confirm.is_terminal", lambda _: True)
+    refused = line("spaces", "remove", "saliency", input="n\n")
+    assert (refused.exit_code, "aborted" in refused.stderr) == (1, True)
+    assert line("spaces", "remove", "saliency", input="y\n").exit_code == 0
+    assert [call[0] for call in line.calls].count("remove_space") == 2
+
+
+def test_an_empty_space_is_removed_without_a_question(line: Line) -> None:
+    line.answer("spaces", Records([space_row("saliency", n_models=0)], SpaceInfo))
+    assert line("spaces", "remove", "saliency").exit_code == 0
+    assert line.calls[-1] == ("remove_space", (["saliency"],), {})
+
+
+def test_remove_takes_several_names_or_a_condition(line: Line) -> None:
+    assert line("remove", "depth", "edges").exit_code == 2  # no terminal to ask on
+    assert "remove 2 models (depth, edges)?" in line("remove", "depth", "edges", "depth").stderr
+    assert not [call for call in line.calls if call[0] == "remove_all"]
+    assert line("remove", "depth", "edges", "-y").stderr == "removed depth, edges\n"
+    assert line.calls[-1] == ("remove_all", (["depth", "edges"],), {})
+    assert line("remove", "--where", "true", "--yes").exit_code == 0
+    assert line.calls[-2:] == [("list", ("true",), {}), ("remove_all", (["depth", "normals", "edges"],), {})]
+    line.answer("list", Records([], ModelInfo))
+    assert line("remove", "--where", "false").stderr == "no model matches the condition\n"
+    for words in ([], ["depth", "--where", "true"]):
+        assert "or choose them with --where" in line("remove", *words).stderr
+
+
+def test_tag_takes_several_names_or_a_condition(line: Line) -> None:
+    assert line("tag", "depth", "edges", "a=b", "--unset", "c").stderr == "changed depth, edges\n"
+    options = {"where": None, "task": None, "data": None}
+    assert only_call(line) == ("tag_all", ({"a": "b", "c": None}, ["depth", "edges"]), options)
+    assert line("tag", "--where", "true", "a=b").stderr == "changed depth, edges\n"
+    assert line.calls[-1] == ("tag_all", ({"a": "b"}, []), {**options, "where": "true"})
+    for words in (["a=b"], ["depth", "a=b", "--where", "true"]):
+        assert "or choose them with --where" in line("tag", *words).stderr
+
+
 def test_probes_create_list_show(line: Line) -> None:
     created = line("probes", "create", "photos", "folder", "--images", "30", "--size", "128", "--format", "json")
     assert line.calls[-1] == ("create_probes", ("photos", "folder"), {"images": 30, "size": 128})
@@ -547,7 +594,7 @@ def test_tag(line: Line) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a"], "not of the form KEY=VALUE"),
+        (["a"], "of the form KEY=VALUE"),
         (["a=b", "a=c"], "given twice"),
         (["a=b", "--unset", "a"], "both set and unset"),
         ([], "nothing to set"),
