@@ -26,6 +26,7 @@ from modelspace.results import (
     AffinityMatrix,
     BackupInfo,
     Check,
+    Compared,
     Exported,
     LabelScore,
     Merged,
@@ -533,6 +534,22 @@ class ModelSpace:
             rerank=rerank,
             on_note=on_note,
         )
+
+    def compare(self, a: str, b: str, *, space: str | None = None) -> Records[Compared]:
+        """Two registered models in each space that holds both: affinity, scores in both directions, common cluster.
+
+        Args:
+            a: name of a model.
+            b: name of another.
+            space: default: all spaces.
+
+        Raises:
+            NotFoundError: no such model or space, or no space holds both.
+            UsageError: both are the same model.
+        """
+        from modelspace.verbs.compare import compare
+
+        return Records(compare(self.path, a, b, space=space), Compared)
 
     def evaluate(self, **options: Any) -> EvaluationReport:
         """How well the affinities agree with measured transfer; options as in `modelspace.verbs.evaluate.evaluate`."""

@@ -19,6 +19,7 @@ COMMANDS = (
     "init",
     "add",
     "nearest",
+    "compare",
     "evaluate",
     "map",
     "tree",

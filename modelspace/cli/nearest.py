@@ -129,19 +129,18 @@ def _print_ranking(ranking: Any) -> None:
     columns = [
         Column("rank", lambda row: str(row.rank), right=True),
         Column(" ", lambda row: mark if row.rank in tied_above else ""),
-        Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=18, fold=True, style="bold"),
         *(
             []
             if ranking.ranked_by == "affinity"
             else [Column("score", lambda row: f"{row.score:.4f}", right=True, rank=1)]
         ),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
-        Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=1),
-        Column("task", lambda row: row.task or "", rank=2, least=10, optional=True),
-        Column("distance", lambda row: f"{row.distance:.4f}", right=True, rank=3),
+        Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=2),
+        Column("uri", lambda row: row.uri, rank=1, least=14, fold=True),
+        Column("task", lambda row: row.task or "", rank=3, least=10, optional=True),
         Column("data", lambda row: row.data or "", rank=4, least=8, optional=True),
         Column("architecture", lambda row: row.architecture, rank=5, least=12),
-        Column("uri", lambda row: row.uri, rank=6, least=16),
     ]
     footnotes = []
     if tied_above:

@@ -71,9 +71,9 @@ def remove(
 ) -> None:
     """Remove spaces with the vectors and maps in them.
 
-    All of the named spaces are removed, or none. Models and probe images stay. A space that another one is computed from, the default space of others, and the only
-    space of a model are kept. To fill a space again its models have to be run again, so this asks first if models are
-    in it.
+    All of the named spaces are removed, or none. Models and probe images stay. A space that another one is computed
+    from, the default space of others, and the only space of a model are kept. To fill a space again its models have to
+    be run again, so this asks first if models are in it.
     """
     space = open_space(home)
     full = {row.name: row.n_models for row in space.spaces() if row.n_models and {row.name, row.space_id} & set(names)}
@@ -105,18 +105,18 @@ def print_spaces(spaces: Any, format: Format) -> None:
 
     names = {row.space_id: row.name for row in spaces}
     columns = [
-        Column("space", lambda row: row.name, least=24, fold=True, style="bold"),
-        Column("default", lambda row: "yes" if row.is_default else "", rank=2),
+        Column("name", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("default", lambda row: "yes" if row.is_default else "", rank=1),
         Column("method", lambda row: row.method, rank=3),
-        Column("probes", lambda row: row.probes, rank=1),
+        Column("probes", lambda row: row.probes, rank=2),
         Column("images", lambda row: str(row.n_images), right=True),
         Column("canvas", lambda row: str(row.canvas or ""), right=True),
-        Column("bits", lambda row: "" if row.method == "blend" else str(row.bits), right=True, rank=4),
+        Column("bits", lambda row: "" if row.method == "blend" else str(row.bits), right=True, rank=5),
         Column("models", lambda row: str(row.n_models), right=True),
-        Column("index", lambda row: row.index, rank=5),
+        Column("index", lambda row: row.index, rank=6),
         Column("scalar", lambda row: row.scalar, rank=7),
-        Column("id", lambda row: row.space_id, rank=6),
-        Column("parameters", lambda row: _parameters(row.parameters, names), rank=8, optional=True),
+        Column("id", lambda row: row.space_id, rank=8),
+        Column("parameters", lambda row: _parameters(row.parameters, names), rank=4, optional=True),
     ]
     print_table(columns, spaces)
 

@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Set or remove tags, task or data of models.
 
-    All models that are named or meet the condition are changed, or none. Tags can be queried with --where and 'modelspace sql'.
+    All models that are named or meet the condition are changed, or none. Tags can be queried with --where and
+    'modelspace sql'.
     """
     names = [word for word in words or () if "=" not in word]
     changes: dict[str, str | None] = dict(options.pairs([word for word in words or () if "=" in word]))

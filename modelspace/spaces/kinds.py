@@ -239,7 +239,9 @@ class MapSpace(StoredSpace):
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
         if spec.canvas < 2:
-            raise UsageError(f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}")
+            raise UsageError(
+                f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}", "example: `canvas=64`"
+            )
 
     @staticmethod
     def methods() -> Mapping[str, str]:

@@ -46,6 +46,8 @@ def nearest(
             kernel_space(registry, row.spec)  # raises if there is none
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
+            if ":" in model:  # no name has one
+                sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
         if stored is not None:
             if row.spec.name not in stored.spaces:

@@ -400,7 +400,7 @@ def test_task_add_list_show_remove_rename(line: Line) -> None:
     assert "accuracy (higher is better)" in added.stdout
     assert json.loads(line("task", "show", "flowers", "--format", "json").stdout)["classes"] == ["a", "b"]
     listed = line("task", "list").stdout.splitlines()
-    assert listed[0].split() == ["task", "kind", "metric", "better", "images", "classes", "outcomes", "data"]
+    assert listed[0].split() == ["name", "kind", "metric", "better", "images", "classes", "outcomes", "data"]
     assert listed[1].split() == ["flowers", "classification", "accuracy", "higher", "120", "2", "4", "data"]
     assert line("task", "remove", "flowers").stderr == "removed the task flowers and 4 outcomes\n"
     assert line("task", "rename", "flowers", "roses").stderr == "the task flowers is now called roses\n"
@@ -469,7 +469,7 @@ def test_prospects_for_a_task(line: Line) -> None:
     assert line.calls[0] == ("prospects", ("flowers", 7), {"where": "parameters < 9", "space": None})
     lines = result.stdout.splitlines()
     assert lines[0] == "models for task flowers, the most promising first"
-    assert lines[1].split()[:5] == ["rank", "model", "accuracy", "80%", "interval"]
+    assert lines[1].split()[:5] == ["rank", "name", "accuracy", "80%", "interval"]
     assert lines[2].split()[:4] == ["1", "depth", "0.875", "0.775..0.975"]
     assert lines[3].split()[:2] == ["2", "edges"]
     assert lines[-1] == "ranked by outcomes"
@@ -533,8 +533,37 @@ def test_rounds_are_numbers(line: Line) -> None:
 def test_list(line: Line) -> None:
     result = line("list", "--where", "parameters < 5")
     assert only_call(line) == ("list", ("parameters < 5",), {})
-    for word in ("depth", "zoo:normals", "1.23M", "fc:in", "64x64", "0123456789abcdef"):
+    for word in ("depth", "zoo:normals", "1.23M", "fc:in", "64x64", "no room for added_at, weights_sha256"):
         assert word in result.stdout
+
+
+def test_list_sorts_limits_and_chooses_columns(line: Line) -> None:
+    rows = [("b", 2, None, "x"), ("a", 3, "t", "z"), ("c", 1, "s", None)]
+    tagged = [
+        model(name, parameters=n, task=task, tags={"group": group} if group else {}) for name, n, task, group in rows
+    ]
+    line.answer("list", Records(tagged, ModelInfo))
+
+    def names(*words: str) -> list[str]:
+        return [row["name"] for row in json.loads(line("list", *words, "--format", "json").stdout)]
+
+    assert names("--sort", "parameters") == ["c", "b", "a"]
+    assert names("--sort", "parameters", "--reverse", "--limit", "2") == ["a", "b"]
+    assert names("--sort", "task") == ["c", "a", "b"]  # what is unknown comes last
+    assert names("--sort", "group", "--reverse") == ["a", "b", "c"]
+    assert names("--reverse") == ["c", "a", "b"]
+    chosen = line("list", "--columns", "name, weights_sha256,group", "--limit", "1", "--format", "csv").stdout
+    assert chosen == f"name,weights_sha256,group\nb,{'0123456789abcdef' * 4},x\n"
+    head, first, *_ = line("list", "--columns", "name,weights_sha256,output_shape,group").stdout.splitlines()
+    assert head.split() == ["name", "weights_sha256", "output_shape", "group"]
+    assert first.split() == ["b", "0123456789abcdef" * 4, "8,16,16", "x"]
+    for words, message in (
+        (["--sort", "paramters"], "did you mean parameters"),
+        (["--columns", "name,tsk"], "did you mean task"),
+        (["--limit", "0"], "--limit must be at least 1"),
+    ):
+        refused = line("list", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
 def test_list_json_has_every_field(line: Line) -> None:
@@ -552,6 +581,31 @@ def test_list_of_nothing(line: Line) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no model is registered yet" in result.stderr
     assert line("list", "--format", "csv").stdout.startswith("name,task,")
+
+
+def test_compare_prints_both_directions_and_the_cluster(line: Line, tmp_path: Path) -> None:
+    head, names, *rows = line("compare", "depth", "edges").stdout.splitlines()
+    assert only_call(line) == ("compare", ("depth", "edges"), {"space": None})
+    assert head == "A: depth, B: edges"
+    assert "A for B" in names
+    assert rows[0].split() == ["saliency", "0.5000", "0.4000..0.6000", "1.000", "3", "of", "4"]
+    assert rows[1].split() == ["transfer", "0.7000", "0.6000..0.8000", "0.3000", "0.2000", "0.900", "2", "of", "4"]
+    assert rows[3] == "in the tree of transfer, the height 0.900 merges depth with edges"
+    drawn = line("compare", "depth", "edges", "--out", "two.png", "--image", "3", "--space", "transfer")
+    assert line.calls[-1] == ("gallery", (["depth", "edges"],), {"images": [3], "space": "transfer"})
+    assert "wrote two.png" in drawn.stderr
+
+
+def test_show_has_the_nearest_five(line: Line) -> None:
+    output = line("show", "depth").stdout
+    assert ("nearest", ("depth",), {"k": 5}) in line.calls
+    assert "normals 0.4123, edges 0.4000, floor 0.1000 (space gradient_x_input)" in " ".join(output.split())
+    shown = json.loads(line("show", "depth", "--format", "json").stdout)
+    assert [row["name"] for row in shown["neighbours"]] == ["normals", "edges", "floor"]
+    line.answer("nearest", NotFoundError("model 'depth' is not in space 'dds'"))
+    missing = line("show", "depth")
+    assert (missing.exit_code, "nearest" in missing.stdout) == (0, False)
+    assert "note: no neighbours: model 'depth' is not in space 'dds'" in missing.stderr
 
 
 def test_show_is_a_card(line: Line) -> None:
@@ -753,6 +807,7 @@ REQUIRED = {
     "init": [],
     "add": ["zoo:depth"],
     "nearest": ["depth"],
+    "compare": ["depth", "edges"],
     "evaluate": [],
     "map": [],
     "tree": [],

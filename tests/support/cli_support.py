@@ -22,6 +22,7 @@ from modelspace.results import (
     Added,
     BackupInfo,
     Check,
+    Compared,
     Exported,
     LabelScore,
     Merged,
@@ -301,6 +302,14 @@ def answers() -> dict[str, Any]:
             ],
             "depth",
             "gradient_x_input",
+        ),
+        "compare": Records(
+            [
+                Compared("saliency", 0.5, 0.4, 0.6, "affinity", 0.5, 0.5, 1.0, ("depth",), ("edges", "floor"), 4),
+                Compared("transfer", 0.7, 0.6, 0.8, "directed", 0.3, 0.2, 0.9, ("depth",), ("edges",), 4),
+                Compared("huge", 0.1, 0.0, 0.2, "directed", None, None, None, (), (), 9000),
+            ],
+            Compared,
         ),
         "evaluate": judged,
         "evaluate_search": searched,
