@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
+    from modelspace.spaces.create import OnCost
     from modelspace.tasks.metrics import Kind
     from modelspace.verbs.add import OnNote
     from modelspace.verbs.add_many import BulkProgress
@@ -116,6 +117,7 @@ class ModelSpace:
         name: str | None = None,
         default: bool = False,
         scalar: str = "sum",
+        on_cost: OnCost | None = None,
     ) -> Records[SpaceInfo]:
         """Create the registry if it does not exist, and the spaces that it lacks.
 
@@ -134,20 +136,22 @@ class ModelSpace:
             default: make the first of these the default space of queries (the first space of a registry always is).
             scalar: the explained scalar: "sum" as in the paper, "energy" or "centred_energy"
                 (`modelspace.types.SCALARS`).
+            on_cost: called with a sentence if `images` takes more than an hour of rendering and passes, or 256 MiB
+                per model; an exception that it raises stops the creation.
 
         Returns:
             The requested spaces, new and existing.
 
         Raises:
-            UsageError: an unknown method, a number out of range, too few images.
+            UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
-            space_names = create_standard(self.path, choice, canvas, bits, default)
+            space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
         else:
             methods = methods or DEFAULT_METHODS
-            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
+            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar, on_cost)
         return Records([info for info in self.spaces() if info.name in space_names], SpaceInfo)
 
     def blend(

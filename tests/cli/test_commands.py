@@ -63,8 +63,21 @@ def test_init_takes_every_option(empty: Line) -> None:
         "seed": 7,
         "per_subfolder": 2,
         "default": True,
+        "on_cost": ANY,
     }
     assert "registry: there" in result.stderr
+
+
+def test_init_asks_before_many_images(empty: Line) -> None:
+    def costly(*, on_cost: Any, **_: Any) -> Records[SpaceInfo]:
+        on_cost("900,000 probe images take about 2.0 days to render")
+        return Records([space_row()], SpaceInfo)
+
+    empty.answer("init", costly)
+    refused = empty("init", "--images", "900000")
+    assert refused.exit_code == 2
+    assert "2.0 days to render; create it? there is no terminal to ask on" in refused.stderr
+    assert empty("init", "--images", "900000", "--yes").exit_code == 0
 
 
 def test_spaces_can_set_the_default_first(line: Line) -> None:
