@@ -140,6 +140,25 @@ class Neighbours(Records[Neighbour]):
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One line of a bug report (`modelspace.verbs.doctor`).
+
+    Attributes:
+        part: "versions", "optional", "machine", "environment" or "registry".
+        name: what it is about.
+        value: what was found.
+        ok: whether nothing is wrong with it.
+        hint: what to do or type next; may be empty.
+    """
+
+    part: str
+    name: str
+    value: str
+    ok: bool = True
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class Compared:
     """Two models, a and b, in one space.
 

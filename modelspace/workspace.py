@@ -28,6 +28,7 @@ from modelspace.results import (
     Check,
     Compared,
     Exported,
+    Finding,
     LabelScore,
     Merged,
     ModelInfo,
@@ -1383,6 +1384,17 @@ class ModelSpace:
         from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def doctor(self, *, private: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Finding]:
+        """What a bug report needs: versions, optional parts, devices, and the health of the registry, if there is one.
+
+        Args:
+            private: full paths; otherwise the home folder and the user's name are replaced.
+            progress: called with (models done, total models) while the registry is checked.
+        """
+        from modelspace.verbs.doctor import doctor
+
+        return Records(doctor(self.home, private=private, progress=progress), Finding)
 
     def reembed(
         self,

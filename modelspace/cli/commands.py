@@ -46,6 +46,7 @@ COMMANDS = (
     "export",
     "merge",
     "verify",
+    "doctor",
     "rebuild",
     "backup",
     "restore",

@@ -847,11 +847,12 @@ REQUIRED = {
     "export": ["models.csv"],
     "merge": ["other"],
     "verify": [],
+    "doctor": [],
     "rebuild": [],
     "backup": [],
     "restore": [],
 }
-NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves", "restore"}
+NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves", "restore", "doctor"}
 PRINTS_NO_DATA = {"remove", "rename", "tag", "observe", "restore"}
 #: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}

@@ -24,6 +24,7 @@ from modelspace.results import (
     Check,
     Compared,
     Exported,
+    Finding,
     LabelScore,
     Merged,
     ModelInfo,
@@ -379,6 +380,13 @@ def answers() -> dict[str, Any]:
             ["its code changed since it was registered"],
         ),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
+        "doctor": Records(
+            [
+                Finding("versions", "torch", "2.13.0"),
+                Finding("optional", "ray", "not installed", hint="pip install ray"),
+            ],
+            Finding,
+        ),
         "repair": Records([Check("models", True, "3 of 3 kept")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
         "backup": BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000),
