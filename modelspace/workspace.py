@@ -50,6 +50,7 @@ from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_ble
 from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
 from modelspace.spaces.probe_sets import images as probe_images
 from modelspace.spaces.ranking import Ranking
+from modelspace.timing import phase
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -265,8 +266,9 @@ class ModelSpace:
             StorageError: the disk is full; likewise.
             ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
-        from modelspace.embedding.prepare import Request
-        from modelspace.verbs.add import add
+        with phase("imports"):
+            from modelspace.embedding.prepare import Request
+            from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
         request = Request(
@@ -1355,7 +1357,7 @@ class ModelSpace:
         from modelspace.spaces import index
 
         if coordinates:
-            with Registry.open(self.path, write=True) as registry:
+            with phase("vectors"), Registry.open(self.path, write=True) as registry:
                 for row in registry.spaces():
                     with registry.transaction():
                         affinities.rebuild(registry, row.spec, progress)
@@ -1442,7 +1444,7 @@ class ModelSpace:
         """
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for done, row in enumerate(rows):
                 try:
@@ -1537,7 +1539,7 @@ class ModelSpace:
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for row in rows:
                 load_index(registry, row)

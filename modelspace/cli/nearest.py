@@ -9,8 +9,8 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.groups import Loading, grouped
-from modelspace.cli.messages import note, now, say, suggest
+from modelspace.cli.groups import Loading, Messages, grouped
+from modelspace.cli.messages import note, now, say, suggest, timed
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
@@ -58,7 +58,7 @@ def command(
     batch_size: options.BatchSize = None,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
-    quiet: options.Quiet = False,
+    messages: Messages,
 ) -> None:
     """List the best models to transfer from, nearest first.
 
@@ -67,6 +67,7 @@ def command(
     paper is the published method. An unregistered model is run once over the probe images and not stored; its loading
     options are those of 'modelspace add'.
     """
+    quiet = messages.quiet
     run_options = {
         **loading.arguments(),
         **options.given(batch_size=batch_size, device=device if device != "auto" else None),
@@ -90,7 +91,8 @@ def command(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",
             "these options are for loading a model from its address, for example zoo:curvature",
         )
-    with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
+    bar = progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model)
+    with timed(messages.verbose, quiet=quiet), bar as progress:
         ranking = open_space(home).nearest(
             model,
             k,

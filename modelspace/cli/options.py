@@ -30,6 +30,7 @@ NewHome = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only data and errors: no progress, notes or hints.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print the time of each phase.")]
 FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of standard output.")]
 Space = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from modelspace.errors import ConflictError, NotFoundError, UsageError, unwritab
 from modelspace.files import is_folder
 from modelspace.home import check_folder
 from modelspace.registry import ProbeRow, Registry
+from modelspace.timing import phase
 
 if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
@@ -161,6 +162,16 @@ def images(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -
 
     The registry is open only while stored images are read, so a long pass does not block writers.
     """
+    batches = _batches(path, row, first, count, batch_size)
+    while True:
+        with phase("images"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _batches(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
     probe_set = described(row, first + count)
     if probes.kind_of(probe_set).is_rendered:
         yield from probes.batches(probe_set, None, first, count, batch_size)

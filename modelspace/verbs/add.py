@@ -14,6 +14,7 @@ from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
 from modelspace.verbs import pending
 from modelspace.verbs.passes import Computed, check_batch_size
@@ -143,18 +144,19 @@ def run_pass(
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
-        result = embed(
-            model.tap,
-            model.card.preprocessing,
-            images,
-            specs,
-            device=model.device,
-            progress=report,
-            on_first_batch=judge if offset == 0 else None,
-            passes=int(model.card.options.get("stochastic", 1)),
-            # One check on two images suffices for all probe sets, unless other spaces need other gradients.
-            check=not checked or not set(map(_scalar, specs)) <= checked,
-        )
+        with phase("pass"):
+            result = embed(
+                model.tap,
+                model.card.preprocessing,
+                images,
+                specs,
+                device=model.device,
+                progress=report,
+                on_first_batch=judge if offset == 0 else None,
+                passes=int(model.card.options.get("stochastic", 1)),
+                # One check on two images suffices for all probe sets, unless other spaces need other gradients.
+                check=not checked or not set(map(_scalar, specs)) <= checked,
+            )
         checked |= set(map(_scalar, specs))
         notes += result.notes
         blocks.update(result.blocks)

@@ -14,6 +14,7 @@ from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target, kernel_space
 from modelspace.spaces.ranking import Ranking
+from modelspace.timing import phase
 from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def _embedded(
     on_note: OnNote | None = None,
 ) -> tuple[Target, list[str]]:
     """An unregistered model embedded for this query, unless the registry has the same model; with notes."""
-    from modelspace.embedding.prepare import Request, prepared
-    from modelspace.verbs.add import run_pass
+    with phase("imports"):
+        from modelspace.embedding.prepare import Request, prepared
+        from modelspace.verbs.add import run_pass
 
     if not isinstance(model, str):
         options.setdefault("name", "module")
@@ -107,9 +109,10 @@ def _ranked(
     notes: list[str] | None = None,
 ) -> Neighbours:
     """The neighbours of a target as records."""
-    rows = {model.model_id: model for model in registry.models(where)}
-    ranker = Ranker(registry, row, ranking, rows if where else None)
-    neighbours = ranker.rank(target, k)
+    with phase("search"):
+        rows = {model.model_id: model for model in registry.models(where)}
+        ranker = Ranker(registry, row, ranking, rows if where else None)
+        neighbours = ranker.rank(target, k)
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
     return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
 

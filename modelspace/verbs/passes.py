@@ -12,6 +12,7 @@ from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity
 from modelspace.spaces.kinds import Blocks, space_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
 
 
@@ -79,7 +80,7 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
         with Registry.open(path, timeout=timeout) as registry:
             return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
     known: dict[str, dict[int, float]] = {}
-    with Registry.open(path, timeout=timeout) as registry:
+    with phase("compare"), Registry.open(path, timeout=timeout) as registry:
         # Derived spaces come last, since they are computed from the others.
         spaces = sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
         row = affinity.find(registry, card.name)
@@ -88,7 +89,7 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
         for space in spaces:
             blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
             known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
-    with Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
+    with phase("store"), Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
         status = "added"
         spaces = _still_there(spaces, registry, card)
         row = affinity.find(registry, card.name)
@@ -116,12 +117,12 @@ def _still_there(spaces: Sequence[SpaceRow], registry: Registry, card: ModelCard
     """Those of the spaces that were not removed since they were read, under their present names.
 
     Raises:
-        ConflictError: none is left.
+        UsageError: none is left, so no later attempt to store the pass can succeed.
     """
     rows = {row.spec.space_id: row for row in registry.spaces()}
     left = [rows[space.spec.space_id] for space in spaces if space.spec.space_id in rows]
     if not left:
-        raise ConflictError(
+        raise UsageError(
             f"the spaces that {card.name!r} was computed for were removed in the meantime", "add the model again"
         )
     return left

@@ -596,6 +596,26 @@ def test_list_of_nothing(line: Line) -> None:
     assert line("list", "--format", "csv").stdout.startswith("name,task,")
 
 
+def test_verbose_prints_the_time_of_each_phase(line: Line) -> None:
+    from modelspace.timing import phase
+
+    def slow(*_: Any, **__: Any) -> Added:
+        with phase("load"), phase("checks"):
+            return Added("depth", "added", ("saliency",), card("depth"), ())
+
+    line.answer("add", slow)
+    said = line("add", "zoo:depth", "--verbose").stderr.splitlines()
+    assert said[0].startswith("time: load 0.0")
+    assert "checks 0.0" in said[0]
+    assert said[0].endswith("in all")
+    assert "time:" not in line("add", "zoo:depth").stderr
+    assert line("add", "zoo:depth", "-v", "-q").stderr == ""
+    assert line("nearest", "depth", "-v").stderr.startswith("time: other")
+    assert line("rebuild", "-v").stderr.startswith("time: other")
+    line.answer("add", EmbeddingError("no gradient"))
+    assert "time: other" in line("add", "zoo:depth", "-v").stderr
+
+
 def test_compare_prints_both_directions_and_the_cluster(line: Line, tmp_path: Path) -> None:
     head, names, *rows = line("compare", "depth", "edges").stdout.splitlines()
     assert only_call(line) == ("compare", ("depth", "edges"), {"space": None})
