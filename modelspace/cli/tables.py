@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from modelspace.cli import pager
 from modelspace.cli.screen import has_unicode, is_terminal, printable, wants_colour
 
 _GAP = 2
@@ -90,8 +91,9 @@ def print_table(
     lines = list(footnotes)
     if left_out:
         lines.append(f"no room for {', '.join(left_out)}; --format json has them")
-    _draw(table)
-    _draw_footnotes(lines)
+    text = _drawn(table) + "".join(_drawn(Text(printable(line), style="dim")) for line in lines)
+    if not (pager.is_long(text) and pager.show(text)):
+        _write(text)
 
 
 def _piped(columns: Sequence[Column], widths: Sequence[int], complete: bool) -> list[tuple[int, int]]:
@@ -150,11 +152,6 @@ def print_line(text: str, style: str = "") -> None:
     _draw(Text(printable(text), style=style))
 
 
-def _draw_footnotes(lines: Sequence[str]) -> None:
-    for line in lines:
-        print_line(line, style="dim")
-
-
 def _console_width() -> int | None:
     """Width of the terminal in characters; None if standard output is not a terminal."""
     if not is_terminal(sys.stdout):
@@ -163,6 +160,11 @@ def _console_width() -> int | None:
 
 
 def _draw(drawing: Any) -> None:
+    _write(_drawn(drawing))
+
+
+def _drawn(drawing: Any) -> str:
+    """The lines of a drawing, as wide as the terminal, with escape sequences where it has colours."""
     width = _console_width()
     colour = wants_colour(sys.stdout)
     file = io.StringIO()
@@ -179,6 +181,9 @@ def _draw(drawing: Any) -> None:
     console.print(drawing)
     # rich pads every line with spaces, which are of no use in a pipe.
     lines = file.getvalue().split("\n")
-    text = "\n".join(line.rstrip() if not colour else line for line in lines)
+    return "\n".join(line.rstrip() if not colour else line for line in lines)
+
+
+def _write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -290,6 +290,39 @@ def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
+def test_a_long_table_goes_through_the_pager_of_a_terminal(tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\nsed 's/^/paged: /'\n")
+    pager.chmod(0o755)
+    environment = {"PAGER": f"{pager} -x", "LINES": "3"}
+    paged = in_terminal(tmp_path, ["list"], 80, environment)
+    assert sum(line.startswith("paged: ") for line in paged.splitlines()) >= 4  # names, and three models
+    assert "paged: " not in in_terminal(tmp_path, ["list"], 80, {**environment, "LINES": "40"})
+    plain = in_terminal(tmp_path, ["list"], 80, {"PAGER": "", "LINES": "3"})
+    missing = in_terminal(tmp_path, ["list"], 80, {"PAGER": str(tmp_path / "none"), "LINES": "3"})
+    assert "zoo:depth" in plain
+    assert missing == plain
+
+
+def test_the_pager_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelspace.cli import pager
+
+    for words, expected in (
+        ("most -s", ["most", "-s"]),
+        ("", []),
+        ("cat", []),
+        ("/bin/cat", []),
+        ("'", []),
+    ):
+        monkeypatch.setenv("PAGER", words)
+        assert pager.program() == expected
+    monkeypatch.delenv("PAGER")
+    monkeypatch.setenv("PATH", "")
+    assert pager.program() == []
+    assert not pager.is_long("\n" * 1000)  # in a pipe
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_progress_bar_in_a_terminal_and_none_with_quiet(tmp_path: Path) -> None:
     assert "4/4 images" in in_terminal(tmp_path, ["add", "zoo:depth"], 80, {})
     assert "images" not in in_terminal(tmp_path, ["add", "zoo:depth", "-q"], 80, {})
