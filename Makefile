@@ -70,6 +70,7 @@ site: $(READY)
 # make docs   write the generated pages: command line help, zoo table
 docs: $(READY)
 	$(BIN)/python scripts/make_cli_docs.py
+	$(BIN)/python scripts/make_man_page.py
 	$(BIN)/python scripts/train_zoo.py --docs
 
 # make zoo    train the models that are shipped (about an hour on two cores; resumable)

@@ -135,6 +135,56 @@ class Neighbours(Records[Neighbour]):
 
 
 @dataclass(frozen=True)
+class Finding(Record):
+    """One line of a bug report (`modelspace.verbs.doctor`).
+
+    Attributes:
+        part: "versions", "optional", "machine", "environment" or "registry".
+        name: what it is about.
+        value: what was found.
+        ok: whether nothing is wrong with it.
+        hint: what to do or type next; may be empty.
+    """
+
+    part: str
+    name: str
+    value: str
+    ok: bool = True
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Compared(Record):
+    """Two models, a and b, in one space.
+
+    Attributes:
+        space: name of the space.
+        affinity: -1..1.
+        low: lower bound of its 95% interval over the probe images.
+        high: the upper bound.
+        ranked_by: "affinity", "directed", or a correction for hubs.
+        a_to_b: score of a as a transfer source for b, as `nearest` ranks; None if it can't be ranked there.
+        b_to_a: likewise with the roles exchanged; the same number unless the ranking is directed.
+        height: distance √(2 − 2s) at which the clustering tree merges the two; None if the space is too large for one.
+        with_a: the models that the tree merges with a before, a included.
+        with_b: likewise of b. Both together are the smallest cluster that holds a and b.
+        n_models: number of models in the space.
+    """
+
+    space: str
+    affinity: float
+    low: float
+    high: float
+    ranked_by: str
+    a_to_b: float | None
+    b_to_a: float | None
+    height: float | None
+    with_a: tuple[str, ...]
+    with_b: tuple[str, ...]
+    n_models: int
+
+
+@dataclass(frozen=True)
 class Added(Record):
     """The result of `add`.
 

@@ -206,19 +206,28 @@ def _is_used(temporary: Path, file: Path, process: int) -> bool:
         with suppress(PermissionError):
             os.kill(process, 0)
         return True
-    return any(_is_locked(path) for path in {temporary, file, temporary.with_name(f"{temporary.name}.lock")})
+    return any(is_locked(path) for path in {temporary, file, temporary.with_name(f"{temporary.name}.lock")})
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process, perhaps of another machine, holds the file's lock. Links and devices count as held."""
+def is_locked(path: str | Path, *, unreadable: bool = True) -> bool:
+    """Whether a process, perhaps of another machine, holds the file's `flock` for itself alone.
+
+    Asking takes the lock for a moment, shared, so two processes that ask at once don't mistake each other for a holder.
+
+    Args:
+        path: the file; a missing one has no lock.
+        unreadable: the answer for what can't be opened, such as a link, a device or a file of another user.
+    """
+    if fcntl is None:
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:
-        return True
+        return unreadable
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

@@ -27,7 +27,9 @@ from modelspace.results import (
     AffinityMatrix,
     BackupInfo,
     Check,
+    Compared,
     Exported,
+    Finding,
     LabelScore,
     Merged,
     ModelInfo,
@@ -50,6 +52,7 @@ from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_ble
 from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
 from modelspace.spaces.probe_sets import images as probe_images
 from modelspace.spaces.ranking import Ranking
+from modelspace.timing import phase
 from modelspace.verbs import contents
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
+    from modelspace.spaces.create import OnCost
     from modelspace.tasks.metrics import Kind
     from modelspace.verbs.add import OnNote
     from modelspace.verbs.add_many import BulkProgress
@@ -146,6 +150,7 @@ class ModelSpace:
         name: str | None = None,
         default: bool = False,
         scalar: str = "sum",
+        on_cost: OnCost | None = None,
     ) -> Records[SpaceInfo]:
         """Create the registry if it does not exist, and the spaces that it lacks.
 
@@ -164,20 +169,22 @@ class ModelSpace:
             default: make the first of these the default space of queries (the first space of a registry always is).
             scalar: the explained scalar: "sum" as in the paper, "energy" or "centred_energy"
                 (`modelspace.types.SCALARS`).
+            on_cost: called with a sentence if `images` takes more than an hour of rendering and passes, or 256 MiB
+                per model; an exception that it raises stops the creation.
 
         Returns:
             The requested spaces, new and existing.
 
         Raises:
-            UsageError: an unknown method, a number out of range, too few images.
+            UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
-            space_names = create_standard(self.path, choice, canvas, bits, default)
+            space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
         else:
             methods = methods or DEFAULT_METHODS
-            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
+            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar, on_cost)
         return Records([info for info in self.spaces() if info.name in space_names], SpaceInfo)
 
     def blend(
@@ -290,8 +297,9 @@ class ModelSpace:
             StorageError: the disk is full; likewise.
             ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
-        from modelspace.embedding.prepare import Request
-        from modelspace.verbs.add import add
+        with phase("imports"):
+            from modelspace.embedding.prepare import Request
+            from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
         request = Request(
@@ -642,6 +650,22 @@ class ModelSpace:
             on_note=on_note,
         )
 
+    def compare(self, a: str, b: str, *, space: str | None = None) -> Records[Compared]:
+        """Two registered models in each space that holds both: affinity, scores in both directions, common cluster.
+
+        Args:
+            a: name of a model.
+            b: name of another.
+            space: default: all spaces.
+
+        Raises:
+            NotFoundError: no such model or space, or no space holds both.
+            UsageError: both are the same model.
+        """
+        from modelspace.verbs.compare import compare
+
+        return Records(compare(self.path, a, b, space=space), Compared)
+
     def evaluate(self, **options: Any) -> EvaluationReport:
         """How well the affinities agree with measured transfer; options as in `modelspace.verbs.evaluate.evaluate`."""
         from modelspace.verbs.evaluate import evaluate
@@ -836,11 +860,12 @@ class ModelSpace:
         method: str = "average",
         support: int | None = None,
         seed: int = 0,
+        what: str = "a tree",
     ) -> Clustered:
-        """The tree, groups and affinities that `tree` and `heatmap` draw, without drawing; options as in `tree`."""
+        """What `tree` and `heatmap` draw, without drawing; options as in `tree`, and `what` it is called in errors."""
         from modelspace.verbs.pictures.figures import cluster
 
-        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
+        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed, what=what)
 
     def tree(
         self,
@@ -1027,6 +1052,23 @@ class ModelSpace:
             affinities.remove(registry, registry.model(name).model_id)
         self._refresh_index()
 
+    def remove_all(self, names: Sequence[str] = (), *, where: str | None = None) -> tuple[str, ...]:
+        """Remove several models, all in one transaction or none, and return their names.
+
+        Args:
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        removed = change.remove_models(self.path, names, where)
+        self._refresh_index()
+        return removed
+
     def rename(self, old: str, new: str) -> None:
         """Give a model another name.
 
@@ -1057,6 +1099,65 @@ class ModelSpace:
                 tags=remaining,
             )
         return self.show(name)
+
+    def tag_all(
+        self,
+        tags: Mapping[str, str | None] | None = None,
+        names: Sequence[str] = (),
+        *,
+        where: str | None = None,
+        task: str | None = None,
+        data: str | None = None,
+    ) -> tuple[str, ...]:
+        """Set tags, task or data of several models, all in one transaction or none, and return their names.
+
+        Args:
+            tags: a tag set to None is removed.
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+            task: of all of them.
+            data: of all of them.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        return change.tag_models(self.path, tags or {}, names, where, task, data)
+
+    def remove_space(self, name: str | Sequence[str]) -> tuple[str, ...]:
+        """Remove spaces with the vectors, maps and projections that they hold; in one transaction, all or none.
+
+        Models and probe sets stay. A space of the same definition that is created later is empty: its models have to be
+        run again.
+
+        Args:
+            name: of the space, or of several; a blend can be removed together with the spaces that it is computed from.
+
+        Returns:
+            The names of the removed spaces.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space is computed from it, it is the default space, or it is the only space that
+                holds a model. The hint says what to do first.
+        """
+        from modelspace.verbs import change
+
+        return change.remove_spaces(self.path, name)
+
+    def rename_space(self, old: str, new: str) -> None:
+        """Give a space another name; blends that use it, its index and its projection stay as they are.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space has the new name.
+            UsageError: it can't be the name of a space.
+        """
+        from modelspace.verbs import change
+
+        change.rename_space(self.path, old, new)
 
     def set_default(self, space: str) -> None:
         """Make a space the default of queries."""
@@ -1396,7 +1497,7 @@ class ModelSpace:
         from modelspace.spaces import index
 
         if coordinates:
-            with Registry.open(self.path, write=True) as registry:
+            with phase("vectors"), Registry.open(self.path, write=True) as registry:
                 for row in registry.spaces():
                     with registry.transaction():
                         affinities.rebuild(registry, row.spec, progress)
@@ -1425,6 +1526,17 @@ class ModelSpace:
         from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def doctor(self, *, private: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Finding]:
+        """What a bug report needs: versions, optional parts, devices, and the health of the registry, if there is one.
+
+        Args:
+            private: full paths; otherwise the home folder and the user's name are replaced.
+            progress: called with (models done, total models) while the registry is checked.
+        """
+        from modelspace.verbs.doctor import doctor
+
+        return Records(doctor(self.home, private=private, progress=progress), Finding)
 
     def reembed(
         self,
@@ -1472,7 +1584,7 @@ class ModelSpace:
         """
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for done, row in enumerate(rows):
                 try:
@@ -1567,7 +1679,7 @@ class ModelSpace:
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for row in rows:
                 load_index(registry, row)

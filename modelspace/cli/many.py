@@ -157,7 +157,9 @@ def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | 
         yield None, lambda outcome: None if silent(outcome) else say(_line(outcome), quiet=False)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    from modelspace.cli.time_left import TimeLeft
 
     console = Console(
         file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
@@ -166,7 +168,7 @@ def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | 
         SpinnerColumn(),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[current]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:

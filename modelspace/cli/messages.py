@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +73,8 @@ def use_notes(command: Any) -> Any:
 
         command.callback = noted
     return command
+
+
 def show_warnings_plainly() -> None:
     """Show warnings about plug-ins as one line, without the line of code that Python would add."""
     usual = warnings.showwarning
@@ -83,6 +86,26 @@ def show_warnings_plainly() -> None:
             usual(message, category, *place, **more)
 
     warnings.showwarning = show
+
+
+@contextmanager
+def timed(verbose: bool, *, quiet: bool) -> Iterator[None]:
+    """Print how long the phases of the block took, at its end or where an exception leaves it, if `verbose`."""
+    if not verbose or quiet:
+        yield
+        return
+    from modelspace.cli import figures
+    from modelspace.timing import recorded
+
+    started = time.perf_counter()
+    with recorded() as phases:
+        try:
+            yield
+        finally:
+            total = time.perf_counter() - started
+            parts = [f"{name} {figures.seconds(seconds)}" for name, seconds in phases.items()]
+            parts.append(f"other {figures.seconds(max(total - sum(phases.values()), 0.0))}")
+            say(f"time: {', '.join(parts)}; {figures.seconds(total)} in all", quiet=False)
 
 
 def suggest(command: str, *, quiet: bool) -> None:

@@ -30,6 +30,7 @@ NewHome = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only data and errors: no progress, notes or hints.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print the time of each phase.")]
 FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of standard output.")]
 Space = Annotated[
     str | None,
@@ -53,6 +54,14 @@ Where = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name of the model.")]
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME...]", show_default=False, autocompletion=completion.models, help="Names of the models."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 Weights = Annotated[
     str | None,

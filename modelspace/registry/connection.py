@@ -490,25 +490,8 @@ def _check_log(path: Path) -> None:
 def _let_writer_in(path: Path, deadline: float) -> None:
     """Wait a moment while a process wants to write: else readers that follow each other keep it out for good."""
     wait, end = _FIRST_WAIT, min(deadline, time.monotonic() + _COURTESY)
-    while time.monotonic() < end and _is_locked(f"{path}.lock"):
+    while time.monotonic() < end and temporary.is_locked(f"{path}.lock", unreadable=False):
         wait = _pause(wait, end)
-
-
-def _is_locked(name: str) -> bool:
-    """Whether a process holds a lock file."""
-    if fcntl is None:
-        return False
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _has_log(path: Path) -> bool:

@@ -20,6 +20,7 @@ from modelspace.attribution import METHODS
 from modelspace.errors import ConflictError, DamagedError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import Registry
+from modelspace.registry.reading import MOST_IMAGES
 from modelspace.representations import kernels, maps
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.bootstrap import Member
@@ -52,6 +53,7 @@ class Space(ABC):
         kind: name of the kind.
         default_bits: bits per stored element unless specified.
         least_images: minimum number of probe images.
+        most_images: maximum number of them.
         is_derived: whether its affinities are computed from those of other spaces, so nothing is embedded or stored.
         has_maps: whether it stores attribution maps, which can be drawn.
     """
@@ -59,6 +61,7 @@ class Space(ABC):
     kind: ClassVar[str]
     default_bits: ClassVar[int]
     least_images: ClassVar[int] = 2
+    most_images: ClassVar[int] = MOST_IMAGES
     is_derived: ClassVar[bool] = False
     has_maps: ClassVar[bool] = False
 
@@ -239,7 +242,9 @@ class MapSpace(StoredSpace):
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
         if spec.canvas < 2:
-            raise UsageError(f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}")
+            raise UsageError(
+                f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}", "example: `canvas=64`"
+            )
 
     @staticmethod
     def methods() -> Mapping[str, str]:
@@ -299,6 +304,7 @@ class KernelSpace(StoredSpace):
     #: Nothing is lost at 8 bits (docs/lab-book/weight.md).
     default_bits = 8
     least_images = 3
+    most_images = kernels.MAX_IMAGES
 
     @staticmethod
     def methods() -> Mapping[str, str]:

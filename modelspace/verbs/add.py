@@ -14,9 +14,10 @@ from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
 from modelspace.verbs import pending
-from modelspace.verbs.passes import Computed
+from modelspace.verbs.passes import Computed, check_batch_size
 
 #: Called with a note that must be shown before the result.
 OnNote = Callable[[str], None]
@@ -35,6 +36,7 @@ def add(
     on_note: OnNote | None = None,
 ) -> Added:
     """See `modelspace.workspace.ModelSpace.add`."""
+    check_batch_size(batch_size)
     waited = pending.notes_of(pending.store_waiting(path, timeout=pending.SHORT_WAIT))
     computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress, on_note=on_note)
     added = pending.store_or_keep(path, computed, replacing)
@@ -74,7 +76,8 @@ def compute(
                 stored = {row.spec.space_id for row in rows if row.spec.name in filled}
                 missing = _fillable(path, missing, {*stored, *blocks})
             notes += pass_notes
-    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
+    names, ids = (tuple(row.spec.name for row in missing), tuple(row.spec.space_id for row in missing))
+    return Computed(card, names, blocks, tuple(notes), registry_id, ids)
 
 
 def _kernels_alone(
@@ -185,18 +188,19 @@ def run_pass(
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
-        result = embed(
-            model.tap,
-            model.card.preprocessing,
-            images,
-            specs,
-            device=model.device,
-            progress=report,
-            on_first_batch=judge if offset == 0 else None,
-            passes=int(model.card.options.get("stochastic", 1)),
-            # One check on two images suffices for all probe sets, unless other spaces need other gradients.
-            check=not checked or not set(map(_scalar, specs)) <= checked,
-        )
+        with phase("pass"):
+            result = embed(
+                model.tap,
+                model.card.preprocessing,
+                images,
+                specs,
+                device=model.device,
+                progress=report,
+                on_first_batch=judge if offset == 0 else None,
+                passes=int(model.card.options.get("stochastic", 1)),
+                # One check on two images suffices for all probe sets, unless other spaces need other gradients.
+                check=not checked or not set(map(_scalar, specs)) <= checked,
+            )
         checked |= set(map(_scalar, specs))
         notes += result.notes
         blocks.update(result.blocks)

@@ -31,6 +31,7 @@ from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
 from modelspace.verbs import loadable, manifest, pending
 from modelspace.verbs.manifest import Entry
+from modelspace.verbs.passes import check_batch_size
 from modelspace.verbs.pools import Job, JobResult, Pool, describe, require_workers
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def add_all(
     pool: Pool | None = None,
 ) -> list[Outcome]:
     """See `modelspace.workspace.ModelSpace.add_all`; `pool` is used instead of one chosen by `workers` and `ray`."""
+    check_batch_size(batch_size)
     waited = () if dry_run else pending.notes_of(pending.store_waiting(path))
     plans = plan(path, entries, replacing)
     if waited and plans:

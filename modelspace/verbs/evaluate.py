@@ -281,6 +281,8 @@ def _spaces(
         scored = []
         for row in rows:
             ranking = Ranking.of(row.spec, hub_correction, rerank)
+            if not row.n_models:
+                raise NotFoundError(f"the space {row.spec.name!r} holds no model", "add one: `space.add(model)`")
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
             label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"

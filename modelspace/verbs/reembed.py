@@ -16,6 +16,7 @@ from modelspace.results import Reembedded, Reembedding
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import Blocks, StoredSpace, space_of
 from modelspace.types import ModelCard, SpaceSpec
+from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -35,6 +36,7 @@ def reembed(
     """See `modelspace.workspace.ModelSpace.reembed`."""
     from modelspace.verbs.add import run_pass
 
+    check_batch_size(batch_size)
     with Registry.open(path) as registry:
         card = registry.model(name).card
         specs = [registry.space(space).spec for space in registry.model(name).spaces]

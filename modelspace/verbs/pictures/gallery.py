@@ -103,6 +103,8 @@ def gallery_of_layers(
         source = source_of(registry, row.spec)
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
+            if ":" in model:  # no name has one
+                sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
     numbers = _numbers(row.spec, images)
     photographs = _photographs(path, probe_set, numbers)
