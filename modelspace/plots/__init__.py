@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelspace.plots.atlas import Atlas, make_atlas
+    from modelspace.plots.atlas_data import NearestLists, SecondMap
     from modelspace.plots.curves import agreement_curves, ranking_curves
     from modelspace.plots.figure import Picture
     from modelspace.plots.gallery import gallery_figure
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Atlas": "atlas",
     "GroupLook": "groups",
+    "NearestLists": "atlas_data",
     "Picture": "figure",
     "Report": "report",
+    "SecondMap": "atlas_data",
     "agreement_curves": "curves",
     "gallery_figure": "gallery",
     "group_looks": "groups",
@@ -39,8 +42,10 @@ _HOME = {
 __all__ = [
     "Atlas",
     "GroupLook",
+    "NearestLists",
     "Picture",
     "Report",
+    "SecondMap",
     "agreement_curves",
     "gallery_figure",
     "group_looks",

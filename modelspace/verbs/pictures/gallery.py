@@ -63,7 +63,7 @@ def gallery_of_models(
         maps,
         selection.names,
         [f"image {k}" for k in numbers],
-        images=_photographs(path, probe_set, numbers),
+        images=probe_photographs(path, probe_set, numbers),
         groups=selection.groups,
         colours=colours,
         title=title,
@@ -101,7 +101,7 @@ def gallery_of_layers(
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
             registry.model(model)  # raises, with similar names as a hint
     numbers = _numbers(row.spec, images)
-    photographs = _photographs(path, probe_set, numbers)
+    photographs = probe_photographs(path, probe_set, numbers)
     if stored is not None:
         model, name = stored.card.uri, stored.card.name
         options = {"preprocessing": stored.card.preprocessing, **stored.card.options, **options}
@@ -262,6 +262,6 @@ def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequ
     return out
 
 
-def _photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
+def probe_photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
     """The probe images, (n, side, side, 3) uint8."""
     return np.concatenate([next(probe_sets.images(path, probe_set, k, 1, 1)) for k in numbers])
