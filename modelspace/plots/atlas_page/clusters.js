@@ -60,6 +60,16 @@ function makeClusters(places) {
       .sort((a, b) => b.length - a.length).slice(0, MAX_REGIONS).map(region);
   }
 
+  const shares = new Map();
+  function wholeShare(column, value) {
+    if (!shares.has(column)) {
+      const counts = new Map();
+      for (const code of column.values) counts.set(code, (counts.get(code) ?? 0) + 1);
+      shares.set(column, counts);
+    }
+    return shares.get(column).get(value) / data.n;
+  }
+
   function region(members) {
     let [x, y] = [0, 0];
     let [top, bottom] = [-Infinity, Infinity];
@@ -84,6 +94,8 @@ function makeClusters(places) {
       const [value, count] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best), [-1, 0]);
       if (count < SHARE * members.length) continue;
       const isColour = column === data.columns[state.colour];
+      // What most of all models share says nothing of these.
+      if (members.length < data.n && wholeShare(column, value) > (isColour ? 0.8 : 0.5)) continue;
       return { name: column.texts[value], rgb: isColour ? look.looks[column.look_of[value]]?.rgb ?? null : null };
     }
     let medoid = members[0];

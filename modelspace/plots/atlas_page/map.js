@@ -4,6 +4,12 @@ const ratioOf = () => Math.min(window.devicePixelRatio || 1, 3);
 // Without a graphics card WebGL is drawn by the processor, which is slower than writing the pixels ourselves.
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
+// `renderer=` behind the # chooses, for measurements.
+function isSlow(points) {
+  const asked = new URLSearchParams(location.hash.slice(1)).get('renderer');
+  return asked ? asked === 'canvas' : data.n > 20000 && points.isSoftware;
+}
+
 function makeMap(index) {
   const end = index ? String(index + 1) : '';
   const section = byId(`map${end}`);
@@ -23,7 +29,7 @@ function makeMap(index) {
 
   const canvasOf = () => byId(`points${end}`);
   let points = glPoints(canvasOf());
-  if (!points || (data.n > 20000 && points.isSoftware)) {
+  if (!points || isSlow(points)) {
     // A canvas that was asked for WebGL may refuse another kind: take a new one.
     const fresh = canvasOf().cloneNode();
     canvasOf().replaceWith(fresh);

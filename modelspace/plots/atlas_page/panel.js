@@ -1,12 +1,13 @@
 // The words beside the map: cards, the nearest models with their bars, the legend, the search. All of it is written as
 // text, never as markup, so a name can hold any characters.
 
-function facts(i, most) {
+function facts(i, most, first = 0) {
   const list = element('dl');
-  let written = 0;
+  let written = -first;
   for (const column of data.columns) {
     const value = shown(column, i);
     if (value === null || written >= most) continue;
+    if (written < 0) { written += 1; continue; }
     const cell = element('dd', value);
     if (column.kind === 'number') cell.title = exact(column, i);
     list.append(element('dt', column.name), cell);
@@ -160,10 +161,12 @@ function drawPanel() {
   panel.append(element('h2', data.names[i]));
   const commands = element('div', undefined, 'commands');
   for (const verb of [`nearest${data.option}`, 'show']) commands.append(copyButton(`modelspace ${verb} ${nameWord(data.names[i])}`));
-  panel.append(commands, facts(i, 60));
+  panel.append(commands, facts(i, 5));
   const strip = stripOf(i, 264);
-  if (strip) panel.append(element('h3', data.images.length ? 'Attribution maps of the probe images above them' : 'Attribution maps'), strip);
+  if (strip) panel.append(element('h3', data.images.length ? 'Attribution maps, below their probe images' : 'Attribution maps'), strip);
   for (const map of maps) if (map.isShown()) panel.append(...nearestList(i, map.index));
+  const rest = facts(i, 60, 5);
+  if (rest.children.length) panel.append(element('h3', 'Further columns'), rest);
 }
 
 function filterFor(column, label) {

@@ -163,38 +163,49 @@ function flatPoints(canvas, grid) {
   let shuffled = null;
   let image = null;
 
-  // Coverage, 0..1, of a disc of radius r pixels in a square of odd side.
-  function disc(r) {
+  // The pixels of a disc of radius r, as [dx, dy, opacity in 1/256] in one flat array.
+  function disc(r, opacity) {
     const reach = Math.ceil(r);
-    const side = 2 * reach + 1;
-    return { reach, side, cover: Float32Array.from({ length: side * side }, (_, j) =>
-      Math.min(1, Math.max(0, r + 0.5 - Math.hypot((j % side) - reach, Math.floor(j / side) - reach)))) };
+    const parts = [];
+    for (let dy = -reach; dy <= reach; dy += 1) {
+      for (let dx = -reach; dx <= reach; dx += 1) {
+        const alpha = Math.round(256 * opacity * Math.min(1, Math.max(0, r + 0.5 - Math.hypot(dx, dy))));
+        if (alpha > 0) parts.push(dx, dy, alpha);
+      }
+    }
+    return { reach, parts };
   }
+  // Two channels of a pixel are blended in one multiplication.
   function drawPixels(view, size, ratio, most) {
     const { width, height } = canvas;
     if (!image || image.width !== width || image.height !== height) image = context.createImageData(width, height);
-    const pixels = image.data;
+    const pixels = new Uint32Array(image.data.buffer);
     const [red, green, blue] = theme.back;
-    new Uint32Array(pixels.buffer).fill(((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
+    pixels.fill(((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
     shuffled ??= shuffle(data.n);
     const scale = view.zoom * ratio;
+    const left = width / 2 - view.x * scale;
+    const top = height / 2 + view.y * scale;
     for (const dim of [1, 0]) {
-      const opacity = dim ? 0.13 : 0.75;
-      const { reach, side, cover } = disc(Math.max(0.5, 0.9 * size * ratio * (dim ? 0.7 : 1)));
+      const { reach, parts } = disc(Math.max(0.5, 0.9 * size * ratio * (dim ? 0.7 : 1)), dim ? 0.13 : 0.75);
+      const count = parts.length / 3;
+      const steps = Int32Array.from({ length: count }, (_, j) => parts[3 * j] + parts[3 * j + 1] * width);
+      const alphas = Int32Array.from({ length: count }, (_, j) => parts[3 * j + 2]);
       for (let at = 0; at < most; at += 1) {
         const i = shuffled[at];
         if (state[i] !== dim) continue;
-        const x = Math.round(width / 2 + (places[2 * i] - view.x) * scale) - reach;
-        const y = Math.round(height / 2 - (places[2 * i + 1] - view.y) * scale) - reach;
-        if (!(x >= 0 && y >= 0 && x + side <= width && y + side <= height)) continue;
-        const [r, g, b] = [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]];
-        for (let j = 0, row = 4 * (y * width + x); j < cover.length; row += 4 * width) {
-          for (let p = row; p < row + 4 * side; p += 4, j += 1) {
-            const a = cover[j] * opacity;
-            pixels[p] += (r - pixels[p]) * a;
-            pixels[p + 1] += (g - pixels[p + 1]) * a;
-            pixels[p + 2] += (b - pixels[p + 2]) * a;
-          }
+        const x = Math.round(left + places[2 * i] * scale);
+        const y = Math.round(top - places[2 * i + 1] * scale);
+        if (!(x >= reach && y >= reach && x + reach < width && y + reach < height)) continue;
+        const redBlue = rgb[3 * i] | (rgb[3 * i + 2] << 16);
+        const middle = rgb[3 * i + 1];
+        const first = y * width + x;
+        for (let j = 0; j < count; j += 1) {
+          const alpha = alphas[j];
+          const below = pixels[first + steps[j]];
+          const rb = ((Math.imul(below & 0xff00ff, 256 - alpha) + Math.imul(redBlue, alpha)) >>> 8) & 0xff00ff;
+          const g = (Math.imul((below >>> 8) & 0xff, 256 - alpha) + Math.imul(middle, alpha)) & 0xff00;
+          pixels[first + steps[j]] = 0xff000000 | g | rb;
         }
       }
     }
