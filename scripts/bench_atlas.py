@@ -2,9 +2,9 @@
 
     python scripts/bench_atlas.py [--models N] [--renderer webgl|canvas|auto] [--seconds S] [--out FILE.json]
 
-Opens a page of N models in islands, turns the wheel and drags with the mouse, and notes the time between two frames that
-the browser drew. Headless Chromium without a graphics card draws WebGL on the processor: the figures of such a machine
-are those of the software renderer, and the printed `card` says which one it was.
+Opens a page of N models in islands, turns the wheel and drags with the mouse, and notes the time between two frames
+that the browser drew. Headless Chromium without a graphics card draws WebGL on the processor: the figures of such a
+machine are those of the software renderer, and the printed `card` says which one it was.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ COMMANDS = (
     "gallery",
     "curves",
     "atlas",
+    "open",
     "report",
     "list",
     "show",

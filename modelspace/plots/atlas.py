@@ -14,7 +14,6 @@ import base64
 import hashlib
 import html
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -173,7 +172,6 @@ def make_atlas(
     document["tiles"] = len(document["images"]) or _tiles(document["thumbnails"])
     document["note"] = "" if recall is None else str(recall)
     document["space"] = space
-    document["option"] = f" --space {shlex.quote(space)}" if space else ""
     document["beside"] = beside_of(n, beside)
     return Atlas(_page(_printable(document), printable(title)), n)
 

@@ -713,6 +713,7 @@ REQUIRED = {
     "gallery": ["depth"],
     "curves": ["evaluation.json"],
     "atlas": [],
+    "open": ["--no-browser"],
     "report": [],
     "list": [],
     "show": ["depth"],

@@ -5,9 +5,11 @@
 // field gets several. Cells are half as wide at twice the zoom; each level is computed once.
 
 const MAX_REGIONS = 400;
-// Cells per height of the whole map at zoom 1, smallest share of a region's models that a name speaks for, and smallest region.
-const CELLS = 11;
+// Cells per side of the whole map at zoom 1, smallest share of a region's models that a name (or two names) speaks for, and
+// smallest region.
+const CELLS = 20;
 const SHARE = 0.6;
+const SHARE_OF_TWO = 0.8;
 const MIN_REGION = 3;
 
 function makeClusters(places) {
@@ -91,11 +93,13 @@ function makeClusters(places) {
       const counts = new Map();
       for (const i of members) counts.set(column.values[i], (counts.get(column.values[i]) ?? 0) + 1);
       counts.delete(-1);
-      const [value, count] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best), [-1, 0]);
-      if (count < SHARE * members.length) continue;
+      const [[value, count], [second, further]] = [...counts, [-1, 0], [-1, 0]].sort((a, b) => b[1] - a[1]);
       const isColour = column === data.columns[state.colour];
+      const single = count >= SHARE * members.length;
+      if (!single && !(second >= 0 && count + further >= SHARE_OF_TWO * members.length)) continue;
       // What most of all models share says nothing of these.
-      if (members.length < data.n && wholeShare(column, value) > (isColour ? 0.8 : 0.5)) continue;
+      if (single && members.length < data.n && wholeShare(column, value) > (isColour ? 0.8 : 0.5)) continue;
+      if (!single) return { name: `${column.texts[value]}, ${column.texts[second]}`, rgb: null };
       return { name: column.texts[value], rgb: isColour ? look.looks[column.look_of[value]]?.rgb ?? null : null };
     }
     let medoid = members[0];
@@ -104,7 +108,7 @@ function makeClusters(places) {
       const far = (places[2 * i] - x) ** 2 + (places[2 * i + 1] - y) ** 2;
       if (far < least) { least = far; medoid = i; }
     }
-    return { name: `around ${data.names[medoid]}`, rgb: null };
+    return { name: `around ${short(data.names[medoid], 18)}`, rgb: null, isMedoid: true };
   }
 
   return {

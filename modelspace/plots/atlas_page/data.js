@@ -55,7 +55,6 @@ const data = (() => {
     thumbnails: raw.thumbnails,
     tiles: raw.tiles,
     images: raw.images,
-    option: raw.option,
   };
 })();
 

@@ -130,12 +130,12 @@ function drawRegions(map, context, labels, dots) {
     const [x, y] = map.screenOfPlace(region.x, region.y);
     if (x < 0 || y < 0 || x > width || y > height) continue;
     if (region.count < 0.004 * data.n && regions.length > 40 && zoom < 2) continue;
-    const size = Math.round(12 + Math.min(5, Math.log2(1 + region.count / MIN_REGION)));
-    context.font = `700 ${size}px ${FONT}`;
+    const size = region.isMedoid ? 11 : Math.round(11 + Math.min(5, Math.log2(1 + (40 * region.count) / data.n)));
+    context.font = `${region.isMedoid ? 'italic 400' : '700'} ${size}px ${FONT}`;
     const text = short(region.name, 28);
     const long = context.measureText(text).width;
     // The same name is not repeated close by.
-    if (placed.some((other) => other.text === text && Math.hypot(other.x - x, other.y - y) < 190)) continue;
+    if (placed.some((other) => other.text === text && Math.hypot(other.x - x, other.y - y) < 130)) continue;
     const [, high] = map.screenOfPlace(region.x, region.top);
     const [, low] = map.screenOfPlace(region.x, region.bottom);
     const reach = map.pointSize() + size / 2 + 4;

@@ -84,10 +84,10 @@ function nearestList(i, space) {
   if (!around.length) return [];
   const { nearest, name } = data.spaces[space];
   const words = [];
-  if (nearest.score) words.push(`Ordered by ${nearest.orderedBy} (the number and the dark bar), not by affinity (the light bar).`);
-  else words.push(`Ordered by ${nearest.orderedBy}.`);
-  if (nearest.low) words.push('The line is its 95% interval.');
-  if (around.some((near) => near.tied)) words.push('≈: these probe images do not separate it from the one above.');
+  const interval = nearest.low ? ', with its 95% interval' : '';
+  if (nearest.score) words.push(`Ordered by ${nearest.orderedBy}: the number and the dark bar. Light bar: affinity${interval}.`);
+  else words.push(`Ordered by ${nearest.orderedBy}${interval}.`);
+  if (around.some((near) => near.tied)) words.push('≈: tied with the one above.');
   const axis = element('div', undefined, 'axis');
   axis.append(element('span', '0'), element('span', '0.5'), element('span', '1'));
   return [
@@ -160,7 +160,8 @@ function drawPanel() {
   }
   panel.append(element('h2', data.names[i]));
   const commands = element('div', undefined, 'commands');
-  for (const verb of [`nearest${data.option}`, 'show']) commands.append(copyButton(`modelspace ${verb} ${nameWord(data.names[i])}`));
+  const { name } = data.spaces[0];
+  for (const verb of [name ? `nearest --space ${quoted(name)}` : 'nearest', 'show']) commands.append(copyButton(`modelspace ${verb} ${nameWord(data.names[i])}`));
   panel.append(commands, facts(i, 5));
   const strip = stripOf(i, 264);
   if (strip) panel.append(element('h3', data.images.length ? 'Attribution maps, below their probe images' : 'Attribution maps'), strip);
