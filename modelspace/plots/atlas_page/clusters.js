@@ -7,7 +7,7 @@
 const MAX_REGIONS = 400;
 // Cells per side of the whole map at zoom 1, smallest share of a region's models that a name (or two names) speaks for, and
 // smallest region.
-const CELLS = 20;
+const CELLS = Math.round(Math.min(40, Math.max(16, 0.8 * Math.sqrt(data.n))));
 const SHARE = 0.6;
 const SHARE_OF_TWO = 0.8;
 const MIN_REGION = 3;

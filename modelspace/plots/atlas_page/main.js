@@ -279,10 +279,13 @@ byId('beside-button').textContent = maps[1]?.name ?? '';
 byId('beside-button').addEventListener('click', () => setBeside(!state.beside));
 byId('lasso-button').addEventListener('click', () => setLasso(!state.lasso));
 byId('legend-button').addEventListener('click', () => setLegend(!state.legend));
-byId('menu-button').addEventListener('click', () => {
-  const open = byId('tools').classList.toggle('open');
+function setMenu(open) {
+  byId('tools').classList.toggle('open', open);
   byId('menu-button').setAttribute('aria-expanded', String(open));
-});
+}
+byId('menu-button').addEventListener('click', () => setMenu(!byId('tools').classList.contains('open')));
+// The menu closes when a tool was taken from it, so that the map is seen.
+byId('tools').addEventListener('click', (event) => { if (event.target.closest('button')) setMenu(false); });
 byId('zoom-in').addEventListener('click', () => active.zoomBy(1.6));
 byId('zoom-out').addEventListener('click', () => active.zoomBy(1 / 1.6));
 byId('zoom-all').addEventListener('click', showAll);

@@ -1,13 +1,14 @@
 // A map: its points, its view, and the pointers on it. A page has one, or two of the same models in different spaces.
 
 const ratioOf = () => Math.min(window.devicePixelRatio || 1, 3);
-// Without a graphics card WebGL is drawn by the processor, which is slower than writing the pixels ourselves.
+// Without a graphics card WebGL is drawn by the processor, which is slower than writing the pixels ourselves; and
+// Chromium then leaves out what is mirrored below a list that lies over the map (seen with version 156).
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
 // `renderer=` behind the # chooses, for measurements.
 function isSlow(points) {
   const asked = new URLSearchParams(location.hash.slice(1)).get('renderer');
-  return asked ? asked === 'canvas' : data.n > 20000 && points.isSoftware;
+  return asked ? asked === 'canvas' : points.isSoftware;
 }
 
 function makeMap(index) {
@@ -47,8 +48,9 @@ function makeMap(index) {
   const map = {
     index, name, section, overlay, view, grid, places, points, size, whole,
     clusters: makeClusters(places),
-    // Where labels are, for tests; and the line of the lasso that is being drawn.
+    // Where labels are and which models are pictures, for tests; and the line of the lasso that is being drawn.
     labels: [],
+    pictured: [],
     lasso: [],
     shownWhole: null,
     screenOfPlace(x, y) {

@@ -93,6 +93,7 @@ function drawRings(map, context, around, half) {
 
 // Models as their first attribution map, framed in the model's colour, where there is room; the others stay points.
 function drawPictures(map, context, inView, half) {
+  map.pictured = [];
   if (map.view.zoom < PICTURE_ZOOM * map.whole().zoom || inView.length > MAX_PICTURED) return;
   const reach = inView.length > 14 ? 16 : 24;
   const [width, height] = map.size();
@@ -104,6 +105,7 @@ function drawPictures(map, context, inView, half) {
     const box = [x - reach - 3, y - reach - 3, x + reach + 3, y + reach + 3];
     if (!picture || x < 0 || y < 0 || x > width || y > height || !taken.free(box)) continue;
     taken.take(box);
+    map.pictured.push(i);
     half.set(i, reach + 2);
     context.fillStyle = css([look.rgb[3 * i], look.rgb[3 * i + 1], look.rgb[3 * i + 2]]);
     context.fillRect(x - reach - 2, y - reach - 2, 2 * reach + 4, 2 * reach + 4);
@@ -127,6 +129,8 @@ function drawRegions(map, context, labels, dots) {
   const placed = [];
   for (const region of regions) {
     if (placed.length >= 24) break;
+    // Where each model has its name, a name that is only a model's says nothing.
+    if (dots && region.isMedoid) continue;
     const [x, y] = map.screenOfPlace(region.x, region.y);
     if (x < 0 || y < 0 || x > width || y > height) continue;
     if (region.count < 0.004 * data.n && regions.length > 40 && zoom < 2) continue;

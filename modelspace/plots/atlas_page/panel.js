@@ -85,7 +85,7 @@ function nearestList(i, space) {
   const { nearest, name } = data.spaces[space];
   const words = [];
   const interval = nearest.low ? ', with its 95% interval' : '';
-  if (nearest.score) words.push(`Ordered by ${nearest.orderedBy}: the number and the dark bar. Light bar: affinity${interval}.`);
+  if (nearest.score) words.push(`Ordered by ${nearest.orderedBy}: the number and the upper bar. Lower bar: affinity${interval}.`);
   else words.push(`Ordered by ${nearest.orderedBy}${interval}.`);
   if (around.some((near) => near.tied)) words.push('≈: tied with the one above.');
   const axis = element('div', undefined, 'axis');

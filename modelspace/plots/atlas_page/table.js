@@ -84,6 +84,7 @@ function conditionFor(models) {
 function drawTable() {
   const section = byId('table');
   section.hidden = !state.chosen;
+  document.body.classList.toggle('chosen', Boolean(state.chosen));
   section.replaceChildren();
   if (!state.chosen) return;
   const models = inOrder(state.chosen);
