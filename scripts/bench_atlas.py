@@ -30,6 +30,13 @@ _WATCH = """() => {
   const next = (now) => { window.frameTimes.push(now - before); before = now; requestAnimationFrame(next); };
   requestAnimationFrame(next);
 }"""
+_IN_VIEW = """() => {
+  const [width, height] = atlas.maps[0].size();
+  return atlas.names.some((_, i) => {
+    const [x, y] = atlas.screenOf(i);
+    return x > 0.3 * width && x < 0.7 * width && y > 0.3 * height && y < 0.7 * height;
+  });
+}"""
 _CARD = """() => {
   const gl = document.createElement('canvas').getContext('webgl');
   const debug = gl && gl.getExtension('WEBGL_debug_renderer_info');
@@ -68,13 +75,15 @@ def measure(page: Any, seconds: float) -> dict[str, Any]:
     while time.monotonic() < end:
         page.mouse.wheel(0, -60 if step // 12 % 2 == 0 else 60)
         page.mouse.down()
-        page.mouse.move(x + 9 * (step % 5), y + 5 * (step % 7))
-        page.mouse.up()
+        page.mouse.move(x + 30 + 9 * (step % 5), y + 5 * (step % 7))
         page.mouse.move(x, y)
+        page.mouse.up()
         step += 1
     between = np.array(page.evaluate("window.frameTimes"))[2:]
     moving = int(page.evaluate("Math.round(atlas.pace.most)"))
-    page.evaluate("atlas.select(-1)")
+    if not page.evaluate(_IN_VIEW):
+        sys.exit("the map moved out of view: the figures would be those of empty frames")
+    page.evaluate("atlas.select(-1), atlas.maps[0].fit()")
     whole = np.array(page.evaluate("atlas.measure(40)"))
     return {
         "renderer": page.evaluate("atlas.renderer"),

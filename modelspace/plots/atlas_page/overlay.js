@@ -85,7 +85,18 @@ function drawRings(map, context, around, half) {
     else context.arc(x, y, reach, 0, 2 * Math.PI);
     context.stroke();
   };
-  for (const i of state.hits.slice(0, MAX_RINGS)) ring(i, theme.hit, 2.5, 2);
+  // The rings of all hits are one path, which is drawn many times faster than each by itself.
+  const reach = map.pointSize() + 2.5;
+  context.beginPath();
+  for (const i of state.hits.slice(0, MAX_RINGS)) {
+    const [x, y] = map.screenOf(i);
+    if (Number.isNaN(x)) continue;
+    context.moveTo(x + reach, y);
+    context.arc(x, y, reach, 0, 2 * Math.PI);
+  }
+  context.strokeStyle = theme.hit;
+  context.lineWidth = 2;
+  context.stroke();
   for (const { model } of around) ring(model, theme.accent, 2, 1);
   if (state.selected >= 0) ring(state.selected, theme.front, 4, 2);
   if (state.hover >= 0 && state.hover !== state.selected) ring(state.hover, theme.front, 3, 1.5);
