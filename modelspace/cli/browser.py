@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 from modelspace.errors import unwritable
-from modelspace.probes.cache import folder
 
 #: Browsers of a text terminal: they can't run the script of a page.
 TEXT_BROWSERS = frozenset({"www-browser", "links", "elinks", "lynx", "w3m", "browsh"})
@@ -24,6 +23,8 @@ def page_path(home: Path) -> Path:
     Raises:
         UsageError: the folder can't be created.
     """
+    from modelspace.probes.cache import folder  # late, since it loads numpy
+
     # In a folder for temporary files another user could have put a link in the place of a known name.
     directory = folder()
     try:

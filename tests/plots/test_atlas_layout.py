@@ -265,13 +265,14 @@ def test_the_lasso_selects_on_both_maps_and_its_table_is_downloaded(wide: Any, t
     assert wide.locator("#table").is_hidden()
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_a_copied_command_is_one_word_for_the_shell(wide: Any, name: str) -> None:
-    wide.evaluate("(name) => atlas.select(atlas.names.indexOf(name))", name)
-    command = wide.locator("#panel .copy").first.get_attribute("data-command")
-    dashes = ["--"] if name.startswith("-") else []
-    assert shlex.split(command) == ["modelspace", "nearest", "--space", "ours", *dashes, name]
-    assert wide.locator("#panel .copy").first.inner_text().endswith(command.rsplit(" ", 1)[-1])
+def test_a_copied_command_is_one_word_for_the_shell(wide: Any) -> None:
+    for name in ODD:
+        wide.evaluate("(name) => atlas.select(atlas.names.indexOf(name))", name)
+        button = wide.locator("#panel .copy").first
+        command = button.get_attribute("data-command")
+        dashes = ["--"] if name.startswith("-") else []
+        assert shlex.split(command) == ["modelspace", "nearest", "--space", "ours", *dashes, name]
+        assert button.inner_text() == command
 
 
 def test_two_maps_have_one_selection(wide: Any) -> None:
