@@ -259,8 +259,11 @@ def test_the_lasso_selects_on_both_maps_and_its_table_is_downloaded(wide: Any, t
     assert words == ["modelspace", "list", "--where"]
     for name in ODD:
         assert "'" + name.replace("'", "''") + "'" in condition
-    wide.keyboard.press("Escape")
-    wide.keyboard.press("Escape")
+    wide.locator("#table tbody tr").nth(3).focus()
+    wide.keyboard.press("Enter")
+    assert wide.evaluate("atlas.names[atlas.state.selected]") == names[-4]
+    for _ in ("the lasso's mode", "the selected model", "the lasso's models"):
+        wide.keyboard.press("Escape")
     assert wide.evaluate("atlas.state.chosen") is None
     assert wide.locator("#table").is_hidden()
 
@@ -331,3 +334,14 @@ def test_touch_taps_drags_and_pinches(phone: Any) -> None:
     send("Move", (mx - 60, my), (mx + 60, my))
     send("End")
     assert phone.evaluate("atlas.view.zoom") == pytest.approx(2 * zoom, rel=0.05)
+    phone.locator("#menu-button").tap()
+    phone.locator("#lasso-button").tap()
+    assert phone.locator("#lasso-button").is_hidden(), "the menu makes room for the map"
+    phone.locator("#zoom-all").tap()
+    (left, top, right, bottom), _ = boxes(phone, ".drawing")
+    corners = [(left + 2, top + 2), (right - 2, top + 2), (right - 2, bottom - 2), (left + 2, bottom - 2)]
+    send("Start", corners[0])
+    for corner in corners[1:]:
+        send("Move", corner)
+    send("End")
+    assert phone.evaluate("atlas.state.chosen.length") == N

@@ -71,7 +71,17 @@ function tableRow(i) {
     cell.title = exact(column, i);
     row.append(cell);
   }
-  row.addEventListener('click', () => { select(i); reveal(i); });
+  row.tabIndex = 0;
+  const take = () => { select(i); reveal(i); };
+  row.addEventListener('click', take);
+  row.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter') return;
+    take();
+    // The table was drawn again: its row keeps the focus.
+    document.querySelector(`#table tr[data-model="${i}"]`)?.focus();
+  });
+  row.addEventListener('pointerenter', () => hover(i, null));
+  row.addEventListener('pointerleave', () => hover(-1, null));
   return row;
 }
 
