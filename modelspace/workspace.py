@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.evaluate_search import SearchReport
     from modelspace.verbs.manifest import Entry
-    from modelspace.verbs.pictures.figures import Clustered
+    from modelspace.verbs.pictures.figures import Clustered, Places
     from modelspace.verbs.try_task import OnStep
 
 
@@ -962,18 +962,22 @@ class ModelSpace:
         where: str | None = None,
         group_by: str | None = None,
         k: int = 10,
+        beside: str | None = None,
         store: bool = True,
         title: str = "",
     ) -> Atlas:
         """An interactive HTML page: the projection, the tree, model cards, and the k nearest neighbours of every model.
 
         Args and errors as in `map`, whose coordinates it shows. Neighbours are ranked as by `nearest`, among the models
-        that are drawn.
+        that are drawn. `beside` names another space: its map is shown too, and what is selected on one is on both.
         """
         from modelspace.verbs.pictures.figures import places
         from modelspace.verbs.pictures.pages import atlas_page
 
-        return atlas_page(self.path, places(self.path, space, where, group_by, store=store, what="an atlas"), k, title)
+        def in_space(name: str | None) -> Places:
+            return places(self.path, name, where, group_by, store=store, what="an atlas")
+
+        return atlas_page(self.path, in_space(space), k, title, None if beside is None else in_space(beside))
 
     def report(
         self,

@@ -28,6 +28,7 @@ COMMANDS = (
     "gallery",
     "curves",
     "atlas",
+    "open",
     "report",
     "list",
     "show",

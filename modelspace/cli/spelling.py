@@ -65,6 +65,9 @@ VERBS = {
     "reembed": Verb("verify", ("--reembed",)),
 }
 
+#: Methods that do something else than the command of the same name: `ModelSpace.open` opens a registry, not the atlas.
+NOT_THE_COMMAND = frozenset({"open"})
+
 #: Parameters whose flag differs from their name with dashes.
 FLAGS = {
     "k": "-k",
@@ -166,6 +169,8 @@ def _command(call: ast.expr) -> Iterator[str]:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         raise _UntranslatableError
     owner, name = call.func.value, call.func.attr
+    if name in NOT_THE_COMMAND:
+        raise _UntranslatableError
     verb = VERBS.get(name, Verb(name))
     known = _flags_of(verb.command)
     yield verb.command

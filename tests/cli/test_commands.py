@@ -872,6 +872,7 @@ REQUIRED = {
     "gallery": ["depth"],
     "curves": ["evaluation.json"],
     "atlas": [],
+    "open": ["--no-browser"],
     "report": [],
     "list": [],
     "show": ["depth"],

@@ -64,7 +64,7 @@ def gallery_of_models(
         maps,
         selection.names,
         [f"image {k}" for k in numbers],
-        images=_photographs(path, probe_set, numbers),
+        images=probe_photographs(path, probe_set, numbers),
         groups=selection.colours,
         colours=colours,
         group_by=selection.group_by,
@@ -107,7 +107,7 @@ def gallery_of_layers(
                 sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
     numbers = _numbers(row.spec, images)
-    photographs = _photographs(path, probe_set, numbers)
+    photographs = probe_photographs(path, probe_set, numbers)
     if stored is not None:
         model, name = stored.card.uri, stored.card.name
         options = {"preprocessing": stored.card.preprocessing, **stored.card.options, **options}
@@ -261,6 +261,6 @@ def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequ
     return out
 
 
-def _photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
+def probe_photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
     """The probe images, (n, side, side, 3) uint8."""
     return np.concatenate([next(probe_sets.images(path, probe_set, k, 1, 1)) for k in numbers])
