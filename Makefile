@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
-# What is installed: "dev"; .ci/run takes "dev,ray".
+# What is installed: "dev"; .ci/run takes more.
 EXTRAS ?= dev
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 SUPPORT := .venv-support
@@ -24,7 +24,9 @@ QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/e
 
 # What the tests must not skip: all that the extra "dev" installs, Ray where it is asked for, Chromium where it is found.
 REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingface,onnx,nbclient,mkdocs
-RAY := $(filter ray,$(subst $(comma), ,$(EXTRAS)))
+# Of what is not part of "dev", what is installed too; the extra "arrow" is pyarrow.
+MORE := ray arrow polars
+FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
 .PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
@@ -47,8 +49,8 @@ try-demo: $(READY)
 
 test: check
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
-	@test -n "$(RAY)" || echo "no Ray: its tests are skipped (they run with: make test EXTRAS=dev,ray)"
-	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=$(REQUIRE)$(CHROMIUM:%=,chromium)$(RAY:%=,%) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@test $(words $(FURTHER)) = $(words $(MORE)) || echo "of $(MORE), tests are skipped (they run as in .ci/run)"
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make check  lint and types only
 check: $(READY)
@@ -68,6 +70,7 @@ site: $(READY)
 # make docs   write the generated pages: command line help, zoo table
 docs: $(READY)
 	$(BIN)/python scripts/make_cli_docs.py
+	$(BIN)/python scripts/make_man_page.py
 	$(BIN)/python scripts/train_zoo.py --docs
 
 # make zoo    train the models that are shipped (about an hour on two cores; resumable)

@@ -3,7 +3,7 @@
 Importing this package imports nothing heavy; the names below are imported on first use.
 
 >>> import modelspace
->>> modelspace.Preprocessing(input_size=(32, 32)).channels
+>>> modelspace.Preprocessing.raw((32, 32)).channels
 'rgb'
 """
 

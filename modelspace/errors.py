@@ -81,9 +81,28 @@ class EmbeddingError(ModelspaceError):
     """A model can't be embedded: no gradient, NaN, an unsupported graph."""
 
 
+class NoGradientError(EmbeddingError):
+    """A model has no attribution maps, since its gradient is zero. It can have kernels, which need no gradient."""
+
+
 class NoisyTargetError(EmbeddingError):
     """Maps of a model would be rounding noise, since the explained sum is constant or saturated."""
 
 
 class ProbeError(ModelspaceError):
     """A probe set can't be read, or differs from the one the space was created with."""
+
+
+class ModelspaceWarning(UserWarning):
+    """Something that the caller may not have meant. The command line prints it as a note.
+
+    Its text is spelled like that of an error.
+    """
+
+
+class ConditionWarning(ModelspaceWarning):
+    """A condition on the models is neither true nor false for some of them, since they have no value there."""
+
+
+class OrderWarning(ModelspaceWarning):
+    """The order of a result is not that of `nearest` in the same space."""

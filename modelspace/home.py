@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from modelspace.errors import DamagedError, NotFoundError
+from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.files import absent, special_kind
 
 REGISTRY = "registry.duckdb"
@@ -38,6 +39,7 @@ def require_home(start: str | Path | None = None) -> Path:
 
     Raises:
         NotFoundError: there is none; the hint says how to create one.
+        UsageError: the home is a file.
         DamagedError: something else than a file has its name.
     """
     home = find_home(start)
@@ -48,6 +50,23 @@ def require_home(start: str | Path | None = None) -> Path:
         )
     if special_kind(home / REGISTRY):
         raise DamagedError(absent(home / REGISTRY), "move it away, and restore the registry from a copy")
+    check_folder(home)
     if not (home / REGISTRY).is_file():
         raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with `ModelSpace.create({str(home)!r})`")
     return home
+
+
+def check_folder(home: Path) -> None:
+    """Refuse a file in the place of a registry's folder; a missing folder is none.
+
+    Raises:
+        UsageError: it is a file; the hint names the folder to give instead.
+    """
+    with suppress(OSError):  # a part of the path that is a file, or can't be searched
+        if home.exists() and not home.is_dir():
+            is_registry = home.name == REGISTRY or home.suffix == ".duckdb"
+            hint = f"the registry is the file {REGISTRY} in a folder: `home={str(home.parent) or '.'!r}`"
+            raise UsageError(
+                f"{home} is a file, but the home of a registry is a folder",
+                hint if is_registry else "name a folder, or leave `home=` out to use the current one",
+            )

@@ -1,32 +1,46 @@
-"""Results of the methods of `modelspace.workspace.ModelSpace`: records that convert to dictionaries and pandas."""
+"""Results of the methods of `modelspace.workspace.ModelSpace`: records, which convert to tables of other libraries.
+
+A list of records becomes dictionaries (`.to_dicts()`), a pandas or Polars DataFrame (`.to_pandas()`, `.to_polars()`) or
+an Arrow table (`.to_arrow()`). Notebooks show lists and single records as tables.
+"""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from modelspace.errors import ModelspaceError
+from modelspace import frames
+from modelspace.frames import Tabular
 from modelspace.types import ModelCard, SpaceSpec
 
 if TYPE_CHECKING:
     import pandas
+    import polars
+    import pyarrow
 
 T = TypeVar("T")
 
 
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ModelspaceError("pandas is not installed", "pip install pandas, or use .to_dicts()") from error
-    return pandas
+class Record:
+    """A single result; a notebook shows it as a table of its fields."""
+
+    def _repr_html_(self) -> str:
+        return frames.record(_fields(self))
 
 
-class Records(Sequence[T], Generic[T]):
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record; of a record in it, those as well."""
+    values = asdict(record)
+    for name, value in list(values.items()):
+        if isinstance(value, dict) and hasattr(getattr(record, name), "__dataclass_fields__"):
+            values |= {key: inner for key, inner in values.pop(name).items() if key not in values}
+    return values
+
+
+class Records(Tabular, Sequence[T], Generic[T]):
     """A list of dataclass records of one type."""
 
     def __init__(self, records: Sequence[T], kind: type[T]) -> None:
@@ -49,20 +63,15 @@ class Records(Sequence[T], Generic[T]):
     @property
     def columns(self) -> list[str]:
         """Field names of the records."""
-        return [field.name for field in fields(self._kind)]  # type: ignore[arg-type]
+        return [each.name for each in fields(self._kind)]  # type: ignore[arg-type]
+
+    def to_rows(self) -> list[tuple[Any, ...]]:
+        """One tuple of values per record, in the order of `columns`."""
+        return [tuple(record.values()) for record in self.to_dicts()]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary per record, keys in the order of `columns`."""
         return [asdict(record) for record in self._records]  # type: ignore[call-overload]
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A DataFrame with the columns `columns`.
-
-        Raises:
-            ModelspaceError: pandas is not installed.
-        """
-        frame: pandas.DataFrame = _pandas().DataFrame(self.to_dicts(), columns=self.columns)
-        return frame
 
     def __repr__(self) -> str:
         lines = [repr(record) for record in self._records[:20]]
@@ -70,23 +79,9 @@ class Records(Sequence[T], Generic[T]):
             lines.append(f"... {len(self) - 20} more")
         return "\n".join(lines) or f"no {self._kind.__name__}"
 
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
-        rows = (
-            "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in record.values()) + "</tr>"
-            for record in self.to_dicts()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbour(Record):
     """One transfer source of a ranking.
 
     Attributes:
@@ -140,7 +135,57 @@ class Neighbours(Records[Neighbour]):
 
 
 @dataclass(frozen=True)
-class Added:
+class Finding(Record):
+    """One line of a bug report (`modelspace.verbs.doctor`).
+
+    Attributes:
+        part: "versions", "optional", "machine", "environment" or "registry".
+        name: what it is about.
+        value: what was found.
+        ok: whether nothing is wrong with it.
+        hint: what to do or type next; may be empty.
+    """
+
+    part: str
+    name: str
+    value: str
+    ok: bool = True
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Compared(Record):
+    """Two models, a and b, in one space.
+
+    Attributes:
+        space: name of the space.
+        affinity: -1..1.
+        low: lower bound of its 95% interval over the probe images.
+        high: the upper bound.
+        ranked_by: "affinity", "directed", or a correction for hubs.
+        a_to_b: score of a as a transfer source for b, as `nearest` ranks; None if it can't be ranked there.
+        b_to_a: likewise with the roles exchanged; the same number unless the ranking is directed.
+        height: distance √(2 − 2s) at which the clustering tree merges the two; None if the space is too large for one.
+        with_a: the models that the tree merges with a before, a included.
+        with_b: likewise of b. Both together are the smallest cluster that holds a and b.
+        n_models: number of models in the space.
+    """
+
+    space: str
+    affinity: float
+    low: float
+    high: float
+    ranked_by: str
+    a_to_b: float | None
+    b_to_a: float | None
+    height: float | None
+    with_a: tuple[str, ...]
+    with_b: tuple[str, ...]
+    n_models: int
+
+
+@dataclass(frozen=True)
+class Added(Record):
     """The result of `add`.
 
     Attributes:
@@ -163,7 +208,7 @@ PLANNED = ("would add", "would complete", "would compare")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Record):
     """The result for one model of a manifest.
 
     Attributes:
@@ -191,7 +236,41 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Merged:
+class Scanned(Record):
+    """What a file of weights is.
+
+    Attributes:
+        file: its path in the scanned folder.
+        name: a name for the registry.
+        status: "ready", "incomplete" (the preprocessing is not stated anywhere), "needs trust" (it can contain code),
+            "unknown" (no known architecture has these tensors), "unreadable", or in a dry run "fails".
+        architecture: for example "timm:resnet50"; "" if unknown.
+        others: other architectures with the same tensors.
+        classes: number of classes of its head; None if it is not known.
+        tensors: number of tensors in it.
+        uri, weights, weights_key, preprocessing: what `add` takes.
+        missing: fields of the preprocessing that have to be filled in.
+        message, hint: what it is, and how it is registered.
+    """
+
+    file: str
+    name: str
+    status: str
+    architecture: str = ""
+    others: tuple[str, ...] = ()
+    classes: int | None = None
+    tensors: int = 0
+    uri: str = ""
+    weights: str = ""
+    weights_key: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Merged(Record):
     """The result for one model of another registry, or for one task, which is called "task NAME".
 
     Attributes:
@@ -212,18 +291,22 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A file that `export` wrote: its content, format, and number of rows (models, pairs or neighbours)."""
+class Exported(Record):
+    """A file that `export` wrote: its content, format, and number of rows (models, pairs, neighbours or images).
+
+    `space` is the name of the space that it is of; empty for a table of the whole registry.
+    """
 
     file: str
     what: str
     format: str
     rows: int
     bytes: int
+    space: str = ""
 
 
 @dataclass(frozen=True)
-class BackupInfo:
+class BackupInfo(Record):
     """A copy of the registry: its file, when it was made (ISO 8601, UTC), its number of models, and its size."""
 
     file: str
@@ -233,7 +316,7 @@ class BackupInfo:
 
 
 @dataclass(frozen=True)
-class Restored:
+class Restored(Record):
     """What `restore` did: the copy that was put in place, where the former file is ("" if none), number of models."""
 
     file: str
@@ -242,7 +325,7 @@ class Restored:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class ModelInfo(Record):
     """A registered model, as a flat record.
 
     `preprocessing` is `modelspace.types.Preprocessing` as a dictionary, `seconds` the wall time of the embedding,
@@ -270,7 +353,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class SpaceInfo:
+class SpaceInfo(Record):
     """A space, as a flat record; `index` is the state of its index file."""
 
     name: str
@@ -288,7 +371,7 @@ class SpaceInfo:
 
 
 @dataclass(frozen=True)
-class TaskInfo:
+class TaskInfo(Record):
     """A task, as a flat record.
 
     `location` is the path of its data as it was given. A task without data has an empty one, no `n_images` and no
@@ -309,7 +392,7 @@ class TaskInfo:
 
 
 @dataclass(frozen=True)
-class OutcomeInfo:
+class OutcomeInfo(Record):
     """What was measured of a model on a task, as a flat record.
 
     `score` is None if the model failed, and `note` then says why. `registered` says whether the registry still has the
@@ -332,7 +415,7 @@ class OutcomeInfo:
 
 
 @dataclass(frozen=True)
-class Prospect:
+class Prospect(Record):
     """What to expect of a model on a task, as a flat record.
 
     `score` is in the task's metric, with an 80% interval from `low` to `high`; all three are None where nothing tells
@@ -370,7 +453,7 @@ class Prospects(Records[Prospect]):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """How a model did in a search, as a flat record.
 
     `stage` is "finalist" (it saw all training images), "dropped" (after a round) or "failed"; `images` counts the
@@ -427,7 +510,7 @@ class Trials(Records[Trial]):
 
 
 @dataclass(frozen=True)
-class LabelScore:
+class LabelScore(Record):
     """A score from labels (`modelspace.scores`) of one model on a task, as a flat record.
 
     `value` is higher for the better model and None if the model failed or has not what the score needs; `note` says
@@ -444,7 +527,7 @@ class LabelScore:
 
 
 @dataclass(frozen=True)
-class PublishedInfo:
+class PublishedInfo(Record):
     """What one table of published accuracies brings to a registry.
 
     Attributes:
@@ -467,7 +550,7 @@ class PublishedInfo:
 
 
 @dataclass(frozen=True)
-class ProbeInfo:
+class ProbeInfo(Record):
     """A probe set, as a flat record. `n_images` is None for rendered sets, which have any number of images."""
 
     name: str
@@ -479,7 +562,7 @@ class ProbeInfo:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Record):
     """One check of `verify`: what was checked, whether it passed, and what to do if not."""
 
     what: str
@@ -489,7 +572,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Reembedded:
+class Reembedded(Record):
     """How far a fresh pass of a model is from what is stored, in one space.
 
     Attributes:
@@ -555,18 +638,54 @@ class AffinityMatrix:
         ]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A DataFrame (n, n), labelled with the names on both axes.
+        """A pandas DataFrame (n, n), labelled with the names on both axes.
 
         Raises:
             ModelspaceError: pandas is not installed.
         """
-        frame: pandas.DataFrame = _pandas().DataFrame(self.matrix, index=list(self.names), columns=list(self.names))
+        names = list(self.names)
+        frame: pandas.DataFrame = frames.library("pandas").DataFrame(self.matrix, index=names, columns=names)
         return frame
 
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table with the columns a, b and affinity, a row per ordered pair of different models.
+
+        Raises:
+            ModelspaceError: pyarrow is not installed.
+        """
+        return self._pairs().to_arrow()
+
+    def to_polars(self) -> polars.DataFrame:
+        """A Polars DataFrame with the columns a, b and affinity, a row per ordered pair of different models.
+
+        Raises:
+            ModelspaceError: Polars is not installed.
+        """
+        return self._pairs().to_polars()
+
+    def _pairs(self) -> _Pairs:
+        return _Pairs([tuple(pair.values()) for pair in self.to_dicts()])
+
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.names)
-        rows = (
-            f"<tr><th>{html.escape(name)}</th>" + "".join(f"<td>{value:.3f}</td>" for value in row) + "</tr>"
-            for name, row in zip(self.names, self.matrix, strict=True)
-        )
-        return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        shown = frames.SHOWN // 2
+        rows = [
+            (name, *(f"{value:.3f}" for value in row[:shown]))
+            for name, row in zip(self.names[:shown], self.matrix, strict=False)
+        ]
+        return frames.table(("", *self.names[:shown]), rows, len(self.names) - shown)
+
+
+class _Pairs(Tabular):
+    """The affinities of ordered pairs of models."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return ["a", "b", "affinity"]
+
+    def to_rows(self) -> list[tuple[Any, ...]]:
+        """One tuple per pair."""
+        return self._rows

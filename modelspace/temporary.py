@@ -8,12 +8,15 @@ the folder is shared between machines or containers.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 try:
     import fcntl
@@ -66,6 +69,95 @@ def replacing(path: Path) -> Iterator[Path]:
             _in_progress.discard(temporary)
 
 
+class Together:
+    """Files that replace their targets together at the end of the block; an exception leaves none of them.
+
+    Folders are created where they are missing, and removed again after an exception. If the last step itself fails, at
+    one of several files, those that have not existed before are removed too.
+    """
+
+    def __init__(self) -> None:
+        self._temporary: dict[Path, Path] = {}
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    @contextmanager
+    def file(self, path: Path) -> Iterator[Path]:
+        """Write one of the files under a temporary name.
+
+        No file is held open, since there may be thousands: unlike one of `replacing`, a file is not locked against
+        another machine that writes the same one.
+
+        Yields:
+            The temporary file.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self.folder(path.parent)
+        remove_left(path.parent, re.escape(path.name))
+        temporary = self._temporary[path] = self._temporary.get(path) or _name_for(path)
+        temporary.unlink(missing_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(temporary, flags, 0o666))
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+
+    def folder(self, path: Path) -> None:
+        """Create a folder, and those above it, unless it exists."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            self._folders.append(folder)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        is_complete = False
+        try:
+            if kind is None:
+                self._replace()
+                is_complete = True
+        finally:
+            self._discard(is_complete)
+
+    def _replace(self) -> None:
+        for path, temporary in self._temporary.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            os.lstat(temporary)
+        added = []
+        try:
+            for path, temporary in self._temporary.items():
+                is_new = not os.path.lexists(path)
+                os.replace(temporary, path)
+                if is_new:
+                    added.append(path)
+        except BaseException:
+            for path in added:
+                with suppress(OSError):
+                    path.unlink()
+            raise
+        for folder in {path.parent for path in self._temporary}:
+            sync(folder)
+
+    def _discard(self, is_complete: bool) -> None:
+        for temporary in self._temporary.values():
+            with suppress(OSError):
+                temporary.unlink()
+        if not is_complete:
+            for folder in reversed(self._folders):
+                with suppress(OSError):
+                    folder.rmdir()
+        with _in_progress_lock:
+            _in_progress.difference_update(self._temporary.values())
+
+
 def sync(folder: Path) -> None:
     """Wait until the entries of a folder are on disk; where that can't be asked for, do nothing."""
     with suppress(OSError):
@@ -114,19 +206,28 @@ def _is_used(temporary: Path, file: Path, process: int) -> bool:
         with suppress(PermissionError):
             os.kill(process, 0)
         return True
-    return any(_is_locked(path) for path in {temporary, file, temporary.with_name(f"{temporary.name}.lock")})
+    return any(is_locked(path) for path in {temporary, file, temporary.with_name(f"{temporary.name}.lock")})
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process, perhaps of another machine, holds the file's lock. Links and devices count as held."""
+def is_locked(path: str | Path, *, unreadable: bool = True) -> bool:
+    """Whether a process, perhaps of another machine, holds the file's `flock` for itself alone.
+
+    Asking takes the lock for a moment, shared, so two processes that ask at once don't mistake each other for a holder.
+
+    Args:
+        path: the file; a missing one has no lock.
+        unreadable: the answer for what can't be opened, such as a link, a device or a file of another user.
+    """
+    if fcntl is None:
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:
-        return True
+        return unreadable
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from modelspace import deprecated
 from modelspace.errors import UsageError
@@ -17,6 +18,9 @@ CHANNEL_ORDERS = ("rgb", "bgr", "gray", "rgba")
 CROPS = ("center", "squash", "border")
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 LAYOUTS = ("nchw", "nhwc")
+
+#: Mean and standard deviation of ImageNet's training images, red, green and blue, for values in 0..1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 #: Increase it when the same inputs would give different maps: spaces of different versions are never mixed.
 EMBEDDING_VERSION = 1
@@ -109,6 +113,35 @@ class Placement:
     left: int
 
 
+def _sides(name: str, value: Any, example: int) -> tuple[int, int]:
+    """(height, width) from a side or from both.
+
+    Raises:
+        UsageError: it is neither; the hint has `example`.
+    """
+    try:
+        sides = (int(value), int(value)) if isinstance(value, Integral) else tuple(int(side) for side in value)
+    except (TypeError, ValueError, OverflowError):
+        sides = ()
+    if len(sides) != 2 or min(sides) < 1:
+        field_name = name.replace("_", " ")
+        raise UsageError(
+            f"{field_name} {value!r} is neither a side nor (height, width) in pixels",
+            f"example: `{name}={(example, example)}`",
+        )
+    return sides[0], sides[1]
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    """The numbers of a field; a single number is a list of one."""
+    try:
+        return (float(value),) if isinstance(value, Real) else tuple(float(number) for number in value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(
+            f"{name.replace('_', ' ')} {value!r} is not a list of numbers", "write it like (0.5, 0.5, 0.5)"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an 8-bit RGB probe image becomes a model's input.
@@ -117,10 +150,17 @@ class Preprocessing:
     `channels` ("gray" is the ITU-R BT.601 luma), and each value u in 0..255 becomes
     ``(lo + (hi - lo) * u / 255 - mean) / std``.
 
+    Mean and std are required, since wrong ones change rankings: `imagenet` and `raw` are the two most common cases.
+
+    >>> Preprocessing.imagenet(224).mean
+    (0.485, 0.456, 0.406)
+    >>> Preprocessing.raw(28, channels="gray").std
+    (1.0,)
+
     Attributes:
-        input_size: (height, width) of the model's input in pixels.
-        mean: one value per channel, in units of `value_range`.
-        std: one value per channel, in units of `value_range`; not zero.
+        input_size: (height, width) of the model's input in pixels; also accepts the side of a square.
+        mean: one value per channel, in units of `value_range`; required.
+        std: one value per channel, in units of `value_range`; not zero; required.
         channels: "rgb", "bgr", "gray", or "rgba": red, green, blue and a constant fourth channel, `alpha`.
         value_range: (lo, hi), what 0 and 255 become before mean and std.
         resize: (height, width) to resize to before the crop; None: resize directly to `input_size`, which may change
@@ -136,8 +176,8 @@ class Preprocessing:
     """
 
     input_size: tuple[int, int]
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     channels: str = "rgb"
     value_range: tuple[float, float] = (0.0, 1.0)
     resize: tuple[int, int] | None = None
@@ -147,17 +187,35 @@ class Preprocessing:
     alpha: float = 1.0
     inputs: tuple[ExtraInput, ...] = ()
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            input_size: int | Sequence[int],
+            mean: float | Sequence[float],
+            std: float | Sequence[float],
+            channels: str = "rgb",
+            value_range: Sequence[float] = (0.0, 1.0),
+            resize: int | Sequence[int] | None = None,
+            crop: str = "center",
+            interpolation: str = "bilinear",
+            layout: str = "nchw",
+            alpha: float = 1.0,
+            inputs: Sequence[ExtraInput] | Mapping[str, Any] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        size = tuple(int(side) for side in self.input_size)
-        object.__setattr__(self, "input_size", size)
+        object.__setattr__(self, "input_size", _sides("input_size", self.input_size, 224))
         for name in ("mean", "std", "value_range"):
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         object.__setattr__(self, "alpha", float(self.alpha))
         object.__setattr__(self, "inputs", extra_inputs(self.inputs))
-        if len(size) != 2 or min(size) < 1:
-            raise UsageError(
-                f"input size {self.input_size} is not (height, width) in pixels", "example: `input_size=(224, 224)`"
-            )
+        self._check_words()
+        self._check_required()
+        self._check_numbers()
+        self._normalize_resize()
+
+    def _check_words(self) -> None:
         if self.channels not in CHANNEL_ORDERS:
             raise UsageError(f"channel order {self.channels!r} is not known", "use `channels=` rgb, bgr, gray or rgba")
         for name, known in (("crop", CROPS), ("interpolation", INTERPOLATIONS), ("layout", LAYOUTS)):
@@ -166,6 +224,20 @@ class Preprocessing:
                     f"{name} {getattr(self, name)!r} is not known",
                     f"use `{name}=` {', '.join(known[:-1])} or {known[-1]}",
                 )
+
+    def _check_required(self) -> None:
+        missing = [name for name in ("mean", "std") if not getattr(self, name)]
+        if missing:
+            size = self.input_size[0] if len(set(self.input_size)) == 1 else self.input_size
+            raise UsageError(
+                f"the {' and '.join(missing)} of the preprocessing {'is' if len(missing) == 1 else 'are'} not given, "
+                "and never guessed",
+                "write those that the model was trained with, for example `mean=(0.5, 0.5, 0.5)` and "
+                f"`std=(0.5, 0.5, 0.5)`; in Python, Preprocessing.imagenet({size}) has those of ImageNet, and "
+                f"Preprocessing.raw({size}) leaves values in 0..1",
+            )
+
+    def _check_numbers(self) -> None:
         if len(self.mean) != self.n_colours or len(self.std) != self.n_colours:
             raise UsageError(
                 f"{self.channels} input has {self.n_colours} channel(s), but mean has {len(self.mean)} "
@@ -178,22 +250,36 @@ class Preprocessing:
         numbers = (*self.mean, *self.std, lo, hi, self.alpha)
         if not all(math.isfinite(v) for v in numbers) or lo == hi or 0.0 in self.std:
             raise UsageError("mean, std and value range must be finite, std not zero, and the range not empty")
-        self._normalize_resize()
 
     def _normalize_resize(self) -> None:
         """Give equal transforms equal fields: squashing to the input size is the same as no `resize`."""
         size = self.input_size if self.resize is None and self.crop == "border" else self.resize
-        box: tuple[int, ...] | None = None
-        if size is not None:
-            box = tuple(int(side) for side in size)
-            if len(box) != 2 or min(box) < 1:
-                raise UsageError(
-                    f"resize {self.resize} is not (height, width) in pixels", "example: `resize=(256, 256)`"
-                )
+        box = None if size is None else _sides("resize", size, 256)
         if box is None or (box == self.input_size and self.crop == "squash"):
             object.__setattr__(self, "crop", "center")
             box = None
         object.__setattr__(self, "resize", box)
+
+    @classmethod
+    def imagenet(cls, input_size: int | Sequence[int], **fields: Any) -> Preprocessing:
+        """Mean and standard deviation of ImageNet's images, on values in 0..1.
+
+        Args:
+            input_size: side, or (height, width), in pixels.
+            **fields: the others, such as `resize`; nothing is resized and cropped by default.
+        """
+        return cls(input_size, IMAGENET_MEAN, IMAGENET_STD, **fields)
+
+    @classmethod
+    def raw(cls, input_size: int | Sequence[int], **fields: Any) -> Preprocessing:
+        """Values as they are, in 0..1 or in the given `value_range`: mean 0 and standard deviation 1.
+
+        Args:
+            input_size: side, or (height, width), in pixels.
+            **fields: the others, such as `channels` or `value_range`.
+        """
+        n_colours = 1 if fields.get("channels") == "gray" else 3
+        return cls(input_size, (0.0,) * n_colours, (1.0,) * n_colours, **fields)
 
     @property
     def n_colours(self) -> int:
@@ -210,7 +296,7 @@ class Preprocessing:
 
         Sides and offsets are rounded as torchvision's `Resize` and `CenterCrop` do.
 
-        >>> Preprocessing((224, 224), resize=(256, 256)).placement((64, 64))
+        >>> Preprocessing.imagenet(224, resize=256).placement((64, 64))
         Placement(resized=(256, 256), top=16, left=16)
         """
         if self.resize is None:
@@ -257,7 +343,7 @@ class Preprocessing:
         """The inverse of `to_dict`; sizes may also be a single int.
 
         Raises:
-            UsageError: an unknown entry, one of the wrong form, or no input_size.
+            UsageError: an unknown entry, one of the wrong form, or no input_size, mean or std.
         """
         known = {entry.name for entry in fields(cls)}
         if unknown := set(value) - known:
@@ -265,12 +351,7 @@ class Preprocessing:
         if "input_size" not in value:
             raise UsageError("preprocessing needs input_size")
         try:
-            sizes = {
-                key: (value[key], value[key]) if isinstance(value[key], int) else tuple(value[key])
-                for key in ("input_size", "resize")
-                if value.get(key) is not None
-            }
-            return cls(**{**value, **sizes})
+            return cls(**value)
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"preprocessing has an entry of the wrong form: {error}") from None
 

@@ -8,7 +8,7 @@ methods that run a model, not by queries.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ import numpy as np
 
 from modelspace import names
 from modelspace.deprecated import renamed_argument
-from modelspace.errors import BusyError, NotFoundError, StorageError, UsageError
+from modelspace.errors import BusyError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import expanded
+from modelspace.frames import escaped
 from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
@@ -26,7 +27,9 @@ from modelspace.results import (
     AffinityMatrix,
     BackupInfo,
     Check,
+    Compared,
     Exported,
+    Finding,
     LabelScore,
     Merged,
     ModelInfo,
@@ -39,6 +42,7 @@ from modelspace.results import (
     Records,
     Reembedding,
     Restored,
+    Scanned,
     SpaceInfo,
     TaskInfo,
     Trials,
@@ -48,6 +52,8 @@ from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_ble
 from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
 from modelspace.spaces.probe_sets import images as probe_images
 from modelspace.spaces.ranking import Ranking
+from modelspace.timing import phase
+from modelspace.verbs import contents
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -57,13 +63,14 @@ if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
     from modelspace.registry import ModelRow, ProbeRow
     from modelspace.registry.sql import Table
+    from modelspace.spaces.create import OnCost
     from modelspace.tasks.metrics import Kind
     from modelspace.verbs.add import OnNote
     from modelspace.verbs.add_many import BulkProgress
     from modelspace.verbs.evaluate import EvaluationReport
     from modelspace.verbs.evaluate_search import SearchReport
     from modelspace.verbs.manifest import Entry
-    from modelspace.verbs.pictures.figures import Clustered
+    from modelspace.verbs.pictures.figures import Clustered, Places
     from modelspace.verbs.try_task import OnStep
 
 
@@ -80,6 +87,34 @@ class ModelSpace:
 
     def __repr__(self) -> str:
         return f"ModelSpace({str(self.home)!r})"
+
+    # ---- as a collection: of the names of its models, like a dictionary of name -> `ModelInfo`
+
+    def __len__(self) -> int:
+        """Number of models."""
+        return len(contents.names(self.path))
+
+    def __bool__(self) -> bool:
+        """True, also of an empty registry."""
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the models, in the order in which they were added; `list` has the models."""
+        return iter(contents.names(self.path))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a model has this name."""
+        return name in contents.names(self.path)
+
+    def __getitem__(self, name: str) -> ModelInfo:
+        """Everything known about a model, as `show`."""
+        return self.show(name)
+
+    def _repr_html_(self) -> str:
+        try:
+            return contents.summary(self.path)
+        except ModelspaceError as error:
+            return f"<pre>{escaped(error)}</pre>"
 
     # ---- opening and creating
 
@@ -115,6 +150,7 @@ class ModelSpace:
         name: str | None = None,
         default: bool = False,
         scalar: str = "sum",
+        on_cost: OnCost | None = None,
     ) -> Records[SpaceInfo]:
         """Create the registry if it does not exist, and the spaces that it lacks.
 
@@ -133,20 +169,22 @@ class ModelSpace:
             default: make the first of these the default space of queries (the first space of a registry always is).
             scalar: the explained scalar: "sum" as in the paper, "energy" or "centred_energy"
                 (`modelspace.types.SCALARS`).
+            on_cost: called with a sentence if `images` takes more than an hour of rendering and passes, or 256 MiB
+                per model; an exception that it raises stops the creation.
 
         Returns:
             The requested spaces, new and existing.
 
         Raises:
-            UsageError: an unknown method, a number out of range, too few images.
+            UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
-            space_names = create_standard(self.path, choice, canvas, bits, default)
+            space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
         else:
             methods = methods or DEFAULT_METHODS
-            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar)
+            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar, on_cost)
         return Records([info for info in self.spaces() if info.name in space_names], SpaceInfo)
 
     def blend(
@@ -259,8 +297,9 @@ class ModelSpace:
             StorageError: the disk is full; likewise.
             ModelspaceError: the model can't be loaded or embedded. The registry is unchanged.
         """
-        from modelspace.embedding.prepare import Request
-        from modelspace.verbs.add import add
+        with phase("imports"):
+            from modelspace.embedding.prepare import Request
+            from modelspace.verbs.add import add
 
         file = str(weights) if weights is not None else None
         request = Request(
@@ -364,6 +403,53 @@ class ModelSpace:
         if any(outcome.status in ("added", "replaced", "completed") for outcome in outcomes):
             # As in `add`: if interrupted from here on, the next query rebuilds the index.
             with suppress(KeyboardInterrupt):
+                self._refresh_index()
+        return Records(outcomes, Outcome)
+
+    def fill(
+        self,
+        space: str | None = None,
+        *,
+        models: Sequence[str] = (),
+        weights: Mapping[str, str | Path] | None = None,
+        modules: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        batch_size: int | None = None,
+        dry_run: bool = False,
+        progress: BulkProgress | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> Records[Outcome]:
+        """Embed the models that a space lacks, for example one that was made after them.
+
+        Each is loaded again from its address, with the weights file, layer, preprocessing and options that are stored,
+        and refused if its weights or code are not those that were registered. Finished models stay if it is
+        interrupted.
+
+        Args:
+            space: name of the space; default: all spaces.
+            models: only these; default: all.
+            weights: model name to its weights file, where that was moved.
+            modules: model name to the module itself, for models that were added as modules in memory.
+            device: as in `add`.
+            batch_size: as in `add`.
+            dry_run: only report what would be done.
+            progress: as in `add_all`.
+            on_outcome: called with each outcome as soon as it is known.
+
+        Returns:
+            One outcome per model that lacked a space: "completed", or "failed" with message and hint.
+
+        Raises:
+            NotFoundError: there is no such space or model.
+            modelspace.verbs.add_many.Interrupted: Ctrl-C. Finished models are stored.
+        """
+        from modelspace.verbs.fill import Sources, fill
+
+        files = {name: str(file) for name, file in (weights or {}).items()}
+        sources = Sources(files, modules or {}, device, batch_size)
+        outcomes = fill(self.path, space, models, sources, dry_run=dry_run, progress=progress, on_outcome=on_outcome)
+        if any(outcome.status == "completed" for outcome in outcomes):
+            with suppress(KeyboardInterrupt, BusyError):
                 self._refresh_index()
         return Records(outcomes, Outcome)
 
@@ -482,6 +568,36 @@ class ModelSpace:
         images = next(probe_sets.batches(probe_sets.rooms(2), None, 0, 2, 2))
         return survey(Request(model, **options), images)
 
+    def scan(
+        self,
+        place: str | Path,
+        *,
+        out: str | Path | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Records[Scanned]:
+        """Say what the files of weights in a folder are, by the names and shapes of their tensors.
+
+        They are compared with the architectures of timm, torchvision and transformers, which need not be installed.
+        Needs no registry; nothing is registered, and no code of a file is run.
+
+        Args:
+            place: a folder, which is searched with those below it, or a file.
+            out: a manifest to write for `add_all`, with what was found out and comments for what was not.
+            force: overwrite an existing manifest.
+            dry_run: write nothing, but load what can be loaded from here, to see that the weights fit.
+            progress: called with (files done, total files).
+
+        Raises:
+            NotFoundError: there is no such folder, or no model in it.
+            ConflictError: the manifest exists.
+        """
+        from modelspace.verbs.scan import scan
+
+        target = None if out is None else Path(out)
+        return Records(scan(Path(place), target, force=force, dry_run=dry_run, progress=progress), Scanned)
+
     # ---- queries
 
     def nearest(
@@ -533,6 +649,22 @@ class ModelSpace:
             rerank=rerank,
             on_note=on_note,
         )
+
+    def compare(self, a: str, b: str, *, space: str | None = None) -> Records[Compared]:
+        """Two registered models in each space that holds both: affinity, scores in both directions, common cluster.
+
+        Args:
+            a: name of a model.
+            b: name of another.
+            space: default: all spaces.
+
+        Raises:
+            NotFoundError: no such model or space, or no space holds both.
+            UsageError: both are the same model.
+        """
+        from modelspace.verbs.compare import compare
+
+        return Records(compare(self.path, a, b, space=space), Compared)
 
     def evaluate(self, **options: Any) -> EvaluationReport:
         """How well the affinities agree with measured transfer; options as in `modelspace.verbs.evaluate.evaluate`."""
@@ -637,16 +769,48 @@ class ModelSpace:
             row = registry.probe_set(name or registry.space().spec.probe_id)
         return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
 
+    def probe_names(self, name: str | None = None) -> list[str]:
+        """Names of the images of a probe set, in the order of the set: that of maps, kernels and `probe_images`.
+
+        Args:
+            name: of the probe set; default: the default space's.
+
+        Returns:
+            Of a folder, the paths inside it: not sorted, but in the order of a hash of the seed and the path
+            (`modelspace.probes.listing.choose`). Of photographs, "FILE left,upper side" of each crop. Of a rendered
+            world, its name and number, for as many images as a space of this registry uses.
+        """
+        return contents.probe_names(self.path, name)
+
+    def kernels(self, models: str | Sequence[str], space: str | None = None) -> np.ndarray:
+        """Stored kernels: which probe images a model finds similar (`modelspace.representations.kernels`).
+
+        Args:
+            models: a name, or several.
+            space: one that holds kernels; default: the one that the default space ranks by or is made of.
+
+        Returns:
+            Of one name (N, N) float64, symmetric, of Frobenius norm 1, with rows and columns in the order of
+            `probe_names`; of several (n, N, N). The inner product of two is the affinity of the models in that space.
+
+        Raises:
+            NotFoundError: no such model or space, or the model is not in it.
+            UsageError: the space holds no kernels.
+        """
+        return contents.kernels(self.path, models, space)
+
     def sql(self, query: str, *, timeout_s: float = 30.0, max_rows: int | None = None) -> Table:
         """Run SQL on a read-only connection with access to the registry only.
+
+        Warns:
+            OrderWarning: the query calls `nearest`, which orders by affinity, and the space has another order.
 
         Raises:
             UsageError: DuckDB rejects the query; the message is DuckDB's.
             DamagedError: `nearest`, `catalog` or another of our macros and views is defined in another way in the file.
         """
-        from modelspace.registry import schema, sql
+        from modelspace.verbs import sql
 
-        schema.check_definitions_of(self.path)
         return sql.query(self.path, query, timeout_s=timeout_s, max_rows=max_rows)
 
     # ---- pictures
@@ -696,11 +860,12 @@ class ModelSpace:
         method: str = "average",
         support: int | None = None,
         seed: int = 0,
+        what: str = "a tree",
     ) -> Clustered:
-        """The tree, groups and affinities that `tree` and `heatmap` draw, without drawing; options as in `tree`."""
+        """What `tree` and `heatmap` draw, without drawing; options as in `tree`, and `what` it is called in errors."""
         from modelspace.verbs.pictures.figures import cluster
 
-        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed)
+        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed, what=what)
 
     def tree(
         self,
@@ -797,18 +962,22 @@ class ModelSpace:
         where: str | None = None,
         group_by: str | None = None,
         k: int = 10,
+        beside: str | None = None,
         store: bool = True,
         title: str = "",
     ) -> Atlas:
         """An interactive HTML page: the projection, the tree, model cards, and the k nearest neighbours of every model.
 
         Args and errors as in `map`, whose coordinates it shows. Neighbours are ranked as by `nearest`, among the models
-        that are drawn.
+        that are drawn. `beside` names another space: its map is shown too, and what is selected on one is on both.
         """
         from modelspace.verbs.pictures.figures import places
         from modelspace.verbs.pictures.pages import atlas_page
 
-        return atlas_page(self.path, places(self.path, space, where, group_by, store=store, what="an atlas"), k, title)
+        def in_space(name: str | None) -> Places:
+            return places(self.path, name, where, group_by, store=store, what="an atlas")
+
+        return atlas_page(self.path, in_space(space), k, title, None if beside is None else in_space(beside))
 
     def report(
         self,
@@ -887,6 +1056,23 @@ class ModelSpace:
             affinities.remove(registry, registry.model(name).model_id)
         self._refresh_index()
 
+    def remove_all(self, names: Sequence[str] = (), *, where: str | None = None) -> tuple[str, ...]:
+        """Remove several models, all in one transaction or none, and return their names.
+
+        Args:
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        removed = change.remove_models(self.path, names, where)
+        self._refresh_index()
+        return removed
+
     def rename(self, old: str, new: str) -> None:
         """Give a model another name.
 
@@ -917,6 +1103,65 @@ class ModelSpace:
                 tags=remaining,
             )
         return self.show(name)
+
+    def tag_all(
+        self,
+        tags: Mapping[str, str | None] | None = None,
+        names: Sequence[str] = (),
+        *,
+        where: str | None = None,
+        task: str | None = None,
+        data: str | None = None,
+    ) -> tuple[str, ...]:
+        """Set tags, task or data of several models, all in one transaction or none, and return their names.
+
+        Args:
+            tags: a tag set to None is removed.
+            names: of the models.
+            where: instead of names, an SQL condition on the table `models`.
+            task: of all of them.
+            data: of all of them.
+
+        Raises:
+            NotFoundError: there is no model of one of the names, or none meets the condition.
+            UsageError: neither names nor a condition, or both.
+        """
+        from modelspace.verbs import change
+
+        return change.tag_models(self.path, tags or {}, names, where, task, data)
+
+    def remove_space(self, name: str | Sequence[str]) -> tuple[str, ...]:
+        """Remove spaces with the vectors, maps and projections that they hold; in one transaction, all or none.
+
+        Models and probe sets stay. A space of the same definition that is created later is empty: its models have to be
+        run again.
+
+        Args:
+            name: of the space, or of several; a blend can be removed together with the spaces that it is computed from.
+
+        Returns:
+            The names of the removed spaces.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space is computed from it, it is the default space, or it is the only space that
+                holds a model. The hint says what to do first.
+        """
+        from modelspace.verbs import change
+
+        return change.remove_spaces(self.path, name)
+
+    def rename_space(self, old: str, new: str) -> None:
+        """Give a space another name; blends that use it, its index and its projection stay as they are.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: another space has the new name.
+            UsageError: it can't be the name of a space.
+        """
+        from modelspace.verbs import change
+
+        change.rename_space(self.path, old, new)
 
     def set_default(self, space: str) -> None:
         """Make a space the default of queries."""
@@ -1256,7 +1501,7 @@ class ModelSpace:
         from modelspace.spaces import index
 
         if coordinates:
-            with Registry.open(self.path, write=True) as registry:
+            with phase("vectors"), Registry.open(self.path, write=True) as registry:
                 for row in registry.spaces():
                     with registry.transaction():
                         affinities.rebuild(registry, row.spec, progress)
@@ -1285,6 +1530,17 @@ class ModelSpace:
         from modelspace.verbs.verify import verify
 
         return Records(verify(self.home, deep=deep, progress=progress, on_check=on_check), Check)
+
+    def doctor(self, *, private: bool = False, progress: Callable[[int, int], None] | None = None) -> Records[Finding]:
+        """What a bug report needs: versions, optional parts, devices, and the health of the registry, if there is one.
+
+        Args:
+            private: full paths; otherwise the home folder and the user's name are replaced.
+            progress: called with (models done, total models) while the registry is checked.
+        """
+        from modelspace.verbs.doctor import doctor
+
+        return Records(doctor(self.home, private=private, progress=progress), Finding)
 
     def reembed(
         self,
@@ -1332,7 +1588,7 @@ class ModelSpace:
         """
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for done, row in enumerate(rows):
                 try:
@@ -1427,7 +1683,7 @@ class ModelSpace:
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
-        with Registry.open(self.path) as registry:
+        with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
             for row in rows:
                 load_index(registry, row)

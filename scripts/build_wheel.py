@@ -21,7 +21,7 @@ from build_registry import EPOCH
 TOP = Path(__file__).resolve().parent.parent
 
 #: Sources of the wheel.
-FILES = ("pyproject.toml", "README.md", "LICENSE")
+FILES = ("pyproject.toml", "README.md", "LICENSE", "share/man/man1/modelspace.1")
 PACKAGE = "modelspace"
 
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
@@ -29,6 +29,7 @@ BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_w
 
 def copy_sources(folder: Path) -> None:
     for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(TOP / name, folder / name)
     shutil.copytree(
         TOP / PACKAGE,

@@ -80,7 +80,7 @@ def apply(registry: Registry, change: list) -> None:
                 ids = [row.model_id for row in registry.embeddings(space.space_id)]
                 registry.replace_coordinates(space.space_id, coordinates(ids))
         if kind in ("add", "replace"):
-            size = Preprocessing((8, 8))
+            size = Preprocessing.raw((8, 8))
             model_id = registry.add_model(ModelCard(name, "loop", value or name, "output", "loop", (1,), size, 1))
             for space in SPACES:
                 ids = [*(row.model_id for row in registry.embeddings(space.space_id)), model_id]

@@ -48,8 +48,10 @@ for people: they fit the width of a terminal, and are printed in full and withou
 | `MODELSPACE_HOME` | folder of the registry, unless `--home` is given |
 | `MODELSPACE_DEBUG` | `1`: print the traceback of an error |
 | `NO_COLOR` | any value: no colours |
+| `PAGER` | program for tables that are longer than the terminal; default: `less`; empty or `cat`: none |
 
-`modelspace --install-completion` installs shell completion for commands, options, and the names in the registry.
+`modelspace --install-completion` installs shell completion for commands, options, and the names in the registry. The
+wheel installs this page for `man modelspace`.
 """
 
 

@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "modelspace"
 
 #: From the bottom up. A module's room is its folder, or the module itself at the top of the package.
 FLOORS = (
-    ("errors", "deprecated"),
-    ("files",),
-    ("types", "names", "home", "temporary"),
+    ("errors", "deprecated", "timing"),
+    ("files", "plugins"),
+    ("types", "names", "home", "temporary", "frames"),
     ("attribution", "worlds", "representations", "analysis", "scores", "search", "results"),
     ("encoder", "probes", "zoo", "registry", "plots"),
     ("evaluation", "spaces", "tasks"),

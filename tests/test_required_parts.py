@@ -112,5 +112,9 @@ def test_reasons_are_found_in_a_text() -> None:
 def test_make_test_requires_what_it_installs() -> None:
     text = (ROOT / "Makefile").read_text("utf-8")
     (listed,) = re.findall(r"^REQUIRE := (\S+)", text, re.MULTILINE)
-    assert set(listed.split(",")) == set(required_parts.PARTS) - {"chromium", "ray"}
-    assert "MODELSPACE_REQUIRE=$(REQUIRE)" in text
+    (more,) = re.findall(r"^MORE := (.+)", text, re.MULTILINE)
+    further = {"pyarrow" if extra == "arrow" else extra for extra in more.split()}
+    assert set(listed.split(",")) == set(required_parts.PARTS) - {"chromium"} - further
+    assert 'MODELSPACE_REQUIRE="$(REQUIRE)' in text
+    (installed,) = re.findall(r"EXTRAS=(\S+)", (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert installed.split(",") == ["dev", *more.split()], "what `make test` goes without, .ci/run has"

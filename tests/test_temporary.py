@@ -135,3 +135,24 @@ def test_two_threads_that_write_one_file_write_two(tmp_path: Path) -> None:
         second.write_text("2" * 5)
     assert path.read_text() == "1" * 10  # the last to end
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_files_together_appear_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "new" / "deep" / "a.csv", tmp_path / "b.csv"
+    second.write_text("old")
+    with suppress(KeyboardInterrupt), temporary.Together() as files:
+        for path in (first, second):
+            with files.file(path) as file:
+                file.write_text("half")
+        assert not first.exists()
+        assert second.read_text() == "old"
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["b.csv"]
+    assert second.read_text() == "old"
+    with temporary.Together() as files:
+        for path in (first, second):
+            with files.file(path) as file:
+                file.write_text("whole")
+    assert (first.read_text(), second.read_text()) == ("whole", "whole")
+    assert (names(tmp_path), names(first.parent)) == (["b.csv", "new"], ["a.csv"])
+    assert not temporary._in_progress

@@ -8,12 +8,13 @@ in `modelspace.attribution.engine` (`attribute`, `check_target`, `frozen`) and c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import NotFoundError, UsageError
+from modelspace.plugins import Table
 
 __all__ = ["METHODS", "MethodInfo", "method_parameters"]
 
@@ -29,9 +30,11 @@ class MethodInfo:
         summary: one line of description.
         signed: whether maps have both signs (saliency does not).
         defaults: the method's parameters and their default values; a value must have the type of its default.
-        captum: whether Captum computes it, with its own passes.
+        captum: whether it is computed with passes of its own, by Captum or by a plug-in.
         choices: accepted values of the parameters that are strings.
         notice: what a user should know before using it.
+        function: of a plug-in, "MODULE:NAME" of what computes it: a function of (forward, x, **parameters) as those in
+            `modelspace.attribution.captum_methods`; `captum` is then true.
     """
 
     name: str
@@ -41,10 +44,24 @@ class MethodInfo:
     captum: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
+    function: str = ""
 
+
+def _check_row(info: MethodInfo) -> None:
+    """Refuse a plug-in's method that could not be computed or stored."""
+    if not info.captum or ":" not in info.function:
+        raise ValueError(f"the method {info.name!r} needs captum=True and function='MODULE:NAME'")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", info.name) or info.name in _TAKEN:
+        raise ValueError(f"{info.name!r} can't be the name of a method")
+    if texts := [name for name, value in info.defaults.items() if isinstance(value, str) and name not in info.choices]:
+        raise ValueError(f"its parameter {texts[0]!r} is a text without choices")
+
+
+#: Methods of spaces that are none of attribution (`modelspace.spaces.kinds`).
+_TAKEN = ("dds", "linear_cka", "rsa", "blend")
 
 #: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
-METHODS: Mapping[str, MethodInfo] = MappingProxyType(
+METHODS: Table[MethodInfo] = Table(
     {
         info.name: info
         for info in (
@@ -76,7 +93,11 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType(
                 choices={"base": ("gradient_x_input", "saliency")},
             ),
         )
-    }
+    },
+    "modelspace.methods",
+    MethodInfo,
+    "name",
+    _check_row,
 )
 
 #: Parameters that must be above zero; `seed` and `baseline` may have any value of their type.

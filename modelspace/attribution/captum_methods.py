@@ -6,6 +6,7 @@ batched. The noise is the same for every image and model: each time it is drawn 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,9 @@ import torch
 from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 from torch import Tensor
 
+from modelspace.attribution import METHODS
 from modelspace.attribution.memory import is_out_of_memory
+from modelspace.errors import ModelspaceError
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -88,3 +91,19 @@ COMPUTE: dict[str, Callable[..., Tensor]] = {
     "integrated_gradients": integrated_gradients,
     "noise_tunnel": noise_tunnel,
 }
+
+
+def function_of(method: str) -> Callable[..., Tensor]:
+    """What computes a method: a row of `COMPUTE`, or the function that a plug-in names.
+
+    Raises:
+        ModelspaceError: the plug-in has no such function.
+    """
+    if method in COMPUTE:
+        return COMPUTE[method]
+    module, _, name = METHODS[method].function.partition(":")
+    try:
+        function: Callable[..., Tensor] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelspaceError(f"the plug-in for {method} has no function {module}:{name}: {error}") from error
+    return function

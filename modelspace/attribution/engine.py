@@ -22,7 +22,7 @@ from modelspace.attribution.memory import is_out_of_memory
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
 from modelspace.attribution.state import frozen, is_frozen
 from modelspace.attribution.views import VisibleInPlace
-from modelspace.errors import EmbeddingError, ModelspaceError, NoisyTargetError, UsageError
+from modelspace.errors import EmbeddingError, ModelspaceError, NoGradientError, NoisyTargetError, UsageError
 
 __all__ = ["Attribution", "attribute", "check_target", "frozen"]
 
@@ -396,13 +396,19 @@ def _captum_maps(tap: Tap, x: Tensor, requests: Sequence[MapRequest]) -> dict[Ma
     maps = {}
     for request in requests:
         try:
-            maps[request] = captum_methods.COMPUTE[request.method](forward, x, **dict(request.parameters))
-        except RuntimeError as error:
+            maps[request] = captum_methods.function_of(request.method)(forward, x, **dict(request.parameters))
+        except ModelspaceError:
+            raise
+        # The function may be a plug-in's, which can raise anything.
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
             raise EmbeddingError(
                 f"{request.method} fails: {_first_line(error)}", "gradient_x_input needs no Captum"
             ) from error
+        if not isinstance(maps[request], Tensor) or maps[request].shape != x.shape:
+            shape = tuple(getattr(maps[request], "shape", ()))
+            raise EmbeddingError(f"{request.method} gives maps of shape {shape} for an input of {tuple(x.shape)}")
     return maps
 
 
@@ -490,8 +496,8 @@ def backward(
     return gradients
 
 
-def _no_gradient() -> EmbeddingError:
-    return EmbeddingError(
+def _no_gradient() -> NoGradientError:
+    return NoGradientError(
         "the encoder output has no gradient with respect to the input",
         "choose a `layer=` before the model detaches it",
     )
@@ -530,7 +536,7 @@ def _refuse(tensors: Mapping[str, Tensor]) -> None:
             )
     for name, row in zip(tensors, table, strict=True):
         if name != _OUTPUT and (zero := [k for k, value in enumerate(row) if value == 0.0]):
-            raise EmbeddingError(
+            raise NoGradientError(
                 f"{name} is zero everywhere for {_images(zero, len(row))}",
                 "no unit of the layer responds to the input; choose another `layer=` or check the preprocessing",
             )

@@ -23,7 +23,9 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     code = 0  # no built-in `list` here: this package has a module of that name
     try:
         from modelspace.cli.app import app
+        from modelspace.cli.messages import show_warnings_plainly
 
+        show_warnings_plainly()
         app(args=None if words is None else [*words], prog_name="modelspace")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0

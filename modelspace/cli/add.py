@@ -11,8 +11,8 @@ import typer
 from modelspace.cli import figures, options
 from modelspace.cli.cards import input_text
 from modelspace.cli.formats import Format, print_record
-from modelspace.cli.groups import Group, Loading, Metadata, grouped
-from modelspace.cli.messages import note, now, say, suggest
+from modelspace.cli.groups import Group, Loading, Messages, Metadata, grouped
+from modelspace.cli.messages import note, now, say, suggest, timed
 from modelspace.cli.opening import open_or_make, open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.cli.spelling import flag
@@ -102,7 +102,7 @@ def command(
         int | None, typer.Option("--images", hidden=True, help="Refused: a stored model needs all probe images.")
     ] = None,
     format: options.FormatOption = Format.table,
-    quiet: options.Quiet = False,
+    messages: Messages,
 ) -> None:
     """Register a model, or all models of a manifest.
 
@@ -116,6 +116,7 @@ def command(
     If the registry is in use or the disk is full after the pass, the pass is saved next to the registry; the next
     model that is added, or --resume, stores it.
     """
+    quiet = messages.quiet
     if images is not None:
         raise UsageError(
             "models are compared image by image, so one is stored with all probe images of each space",
@@ -130,7 +131,8 @@ def command(
     if many.manifest is not None:
         # The options of a single model belong in its entry of the manifest.
         _refuse_options_of_one_model(uri, names)
-        _add_manifest(many, home, format, quiet=quiet, **run_options)
+        with timed(messages.verbose, quiet=quiet):
+            _add_manifest(many, home, format, quiet=quiet, **run_options)
         return
     if uri is None:
         raise UsageError("nothing to add", "give an address: modelspace add zoo:curvature; or a --manifest")
@@ -141,7 +143,7 @@ def command(
     parse_uri(uri)  # reports a bad address before a registry is created
     arguments = {**options.given(name=name), **loading.arguments(), **metadata.arguments(), **run_options}
     space = _open_or_make(home, quiet=quiet)
-    with progress_bar(f"adding {uri}", "images", quiet=quiet) as progress:
+    with timed(messages.verbose, quiet=quiet), progress_bar(f"adding {uri}", "images", quiet=quiet) as progress:
         added = space.add(uri, **arguments, progress=progress, on_note=now(quiet=quiet))
     if format is not Format.table:
         print_record(added, format)

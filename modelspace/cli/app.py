@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from modelspace.cli import failures, parsing
 from modelspace.cli.commands import COMMANDS, SETTINGS, load
 from modelspace.cli.failures import UnknownCommandError
+from modelspace.cli.messages import use_notes
 
 __all__ = ["COMMANDS", "SETTINGS", "Program", "app", "load"]
 
@@ -25,7 +26,7 @@ class Program(TyperGroup):
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         """The parser of a command, or None if there is no such command."""
-        return load(cmd_name) if cmd_name in COMMANDS else None
+        return use_notes(load(cmd_name)) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
         """The command that the first word names.

@@ -67,6 +67,11 @@ def lines(model: Any) -> list[tuple[str, str]]:
     ]
 
 
+def neighbours_text(neighbours: Any) -> str:
+    """The nearest models (`modelspace.results.Neighbours`) with what they are ranked by, as one line."""
+    return ", ".join(f"{row.name} {row.score:.4f}" for row in neighbours) + f" (space {neighbours.space})"
+
+
 def outcomes_text(outcomes: Iterable[Any]) -> str:
     """What was measured of a model (`modelspace.results.OutcomeInfo`), as one line."""
     return ", ".join(

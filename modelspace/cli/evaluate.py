@@ -22,7 +22,7 @@ EXAMPLES = """
 modelspace evaluate
 modelspace evaluate --space all --out table.md
 modelspace evaluate --space all --targets kept --oracle rooms
-modelspace evaluate --where "task <> 'class_1000'" --format json
+modelspace evaluate --where "task IS DISTINCT FROM 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
 modelspace evaluate --oracle sfda-cnn
 modelspace evaluate --search
@@ -245,8 +245,7 @@ def _print(report: Any) -> None:
         Column("backward", lambda row: _passes(row.cost, "backward_passes"), right=True, rank=12, optional=True),
     ]
     tables.print_line(
-        f"oracle {report.oracle}: {len(report.targets)} targets, {len(report.sources)} sources, "
-        f"the first {report.n_relevant} of a target are relevant"
+        f"oracle {report.oracle}: {len(report.targets)} targets, {len(report.sources)} sources, {report.relevance}"
     )
     tables.print_table(columns, report.rows, footnotes=_footnotes(report))
 

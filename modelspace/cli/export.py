@@ -94,6 +94,7 @@ def command(
         Column("file", lambda row: row.file, least=20, fold=True),
         Column("what", lambda row: row.what),
         Column("format", lambda row: row.format),
+        Column("space", lambda row: row.space, optional=True),
         Column("rows", lambda row: f"{row.rows:,}", right=True),
         Column("bytes", lambda row: f"{row.bytes:,}", right=True),
     ]

@@ -84,7 +84,8 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
     name = type(error).__name__
     return (
         f"unexpected {name}: {text[0]}" if text else f"unexpected {name}",
-        f"this is a bug in modelspace; set {DEBUG}=1 to see the traceback, and report it",
+        f"this is a bug in modelspace: set {DEBUG}=1 to see the traceback, and report it with what 'modelspace doctor' "
+        "prints",
         INTERNAL,
     )
 

@@ -120,6 +120,14 @@ def print_records(records: Any, format: Format) -> None:
         print_csv(records.columns, [list(row.values()) for row in rows])
 
 
+def print_selected(columns: Sequence[str], rows: Sequence[Sequence[Any]], format: Format) -> None:
+    """Print some columns of records as JSON or CSV."""
+    if format is Format.json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_csv(columns, rows)
+
+
 def print_record(record: Any, format: Format) -> None:
     """Print one dataclass record, or a dictionary, as a JSON object or a CSV with one row."""
     row = record_in_flags(record if isinstance(record, Mapping) else _as_dict(record))

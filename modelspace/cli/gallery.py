@@ -15,9 +15,10 @@ from modelspace.errors import UsageError
 EXAMPLES = """
 modelspace gallery
 modelspace gallery curvature denoise --image 0 --image 7 --out two.pdf
-modelspace gallery --where "task = 'inpainting'" --space saliency
+modelspace gallery --where "task = 'inpainting_whole'" --space saliency
 modelspace gallery curvature --layers auto --out depth.png
-modelspace gallery python:nets.py:make_net --layers conv1,conv3,fc:in --input-size 64
+modelspace gallery python:nets.py:make_net --layers conv1,conv3,fc:in \
+    --input-size 64 --mean 0.5 --std 0.5 --channels gray
 """
 
 

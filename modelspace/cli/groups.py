@@ -126,6 +126,14 @@ def _option(row: Field) -> Any:
 
 
 @dataclass(frozen=True)
+class Messages(Group):
+    """What a command prints besides data."""
+
+    quiet: options.Quiet = False
+    verbose: options.Verbose = False
+
+
+@dataclass(frozen=True)
 class Files(Group):
     """The weights of a model, and the file whose code may run."""
 

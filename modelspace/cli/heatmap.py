@@ -32,7 +32,7 @@ def command(
     """
     path = drawing.target(out, "heatmap.png", drawing.PICTURES) if out or format is Format.table else None
     with drawing.drawing("the heatmap", quiet=quiet):
-        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=0)
+        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=0, what="a heatmap")
         picture = None if path is None else clustered.heatmap(title)
         if picture is not None and path is not None:
             picture.save(path)

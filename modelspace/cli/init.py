@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from modelspace.cli import completion, options
+from modelspace.cli.confirm import confirm
 from modelspace.cli.formats import Format
 from modelspace.cli.messages import say, say_all, suggest
 from modelspace.cli.spaces import print_spaces
@@ -102,6 +103,7 @@ def command(
     ] = None,
     per_subfolder: options.PerSubfolder = None,
     default: Annotated[bool, typer.Option("--default", help="Make this the space that queries use.")] = False,
+    yes: options.Yes = False,
     home: options.NewHome = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
@@ -144,12 +146,18 @@ def command(
             "add --blend, for example --blend dds=1; or use them with 'modelspace nearest'",
         )
     else:
+        if images is not None:
+            arguments["on_cost"] = lambda cost: confirm(f"{cost}; create it", yes=yes)
         spaces = ModelSpace(folder).init(**arguments, default=default)
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)
     say(f"registry: {folder}", quiet=quiet)
     say_all((METHODS[name].notice for name in method or () if name in METHODS and METHODS[name].notice), quiet=quiet)
-    suggest("modelspace add URI", quiet=quiet)
+    empty = [info.name for info in spaces if not info.n_models]
+    if empty and any(info.n_models for info in ModelSpace(folder).spaces()):
+        suggest(f"modelspace fill {empty[0] if len(empty) == 1 else ''}".strip(), quiet=quiet)
+    else:
+        suggest("modelspace add URI", quiet=quiet)
 
 
 def weights(text: str) -> dict[str, float]:

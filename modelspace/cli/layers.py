@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 modelspace layers zoo:curvature
-modelspace layers python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5
+modelspace layers python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5 --channels gray
 modelspace layers zoo:curvature --layer 'encoder*'
 """
 

@@ -1,4 +1,4 @@
-"""Adding many models: the progress and summary of `modelspace add --manifest`."""
+"""Embedding many models: the progress and summary of `modelspace add --manifest` and `modelspace fill`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import typer
@@ -33,14 +34,25 @@ _SUMMARY = (
 
 def add_many(space: Any, entries: Any, format: Format, *, quiet: bool, **options: Any) -> None:
     """Add the models of a manifest, print the outcomes, and exit with 1 if a model failed."""
+    embed_many(partial(space.add_all, entries, **options), format, quiet=quiet, dry_run=options.get("dry_run", False))
+
+
+def embed_many(embed: Callable[..., Any], format: Format, *, quiet: bool, dry_run: bool) -> None:
+    """Run a method that embeds many models, print its outcomes, and exit with 1 if a model failed.
+
+    Args:
+        embed: takes `progress` and `on_outcome`.
+        format: of standard output.
+        quiet: print nothing but the failures.
+        dry_run: whether nothing is done.
+    """
     from modelspace.results import Outcome, Records
     from modelspace.verbs.add_many import Interrupted
 
     interrupted = False
-    dry_run = options.get("dry_run", False)
     with _live_output(quiet=quiet or dry_run) as (progress, on_outcome):
         try:
-            outcomes = space.add_all(entries, progress=progress, on_outcome=on_outcome, **options)
+            outcomes = embed(progress=progress, on_outcome=on_outcome)
         except Interrupted as stopped:
             outcomes, interrupted = Records(stopped.outcomes, Outcome), True
     if interrupted:
@@ -145,7 +157,9 @@ def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | 
         yield None, lambda outcome: None if silent(outcome) else say(_line(outcome), quiet=False)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    from modelspace.cli.time_left import TimeLeft
 
     console = Console(
         file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
@@ -154,7 +168,7 @@ def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | 
         SpinnerColumn(),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[current]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:

@@ -9,16 +9,16 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.formats import Format, print_records
-from modelspace.cli.groups import Loading, grouped
-from modelspace.cli.messages import note, now, say, suggest
+from modelspace.cli.groups import Loading, Messages, grouped
+from modelspace.cli.messages import note, now, say, suggest, timed
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.errors import UsageError
 
 EXAMPLES = """
 modelspace nearest curvature
-modelspace nearest curvature -k 10 --where "task <> 'curvature' AND parameters < 1e7"
-modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5
+modelspace nearest curvature -k 10 --where "group = '3D' AND parameters < 1e7"
+modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5 --channels gray
 modelspace nearest curvature --space saliency --format json
 modelspace nearest curvature --space paper --hubs csls
 modelspace nearest --task flowers -k 10
@@ -58,7 +58,7 @@ def command(
     batch_size: options.BatchSize = None,
     home: options.Home = None,
     format: options.FormatOption = Format.table,
-    quiet: options.Quiet = False,
+    messages: Messages,
 ) -> None:
     """List the best models to transfer from, nearest first.
 
@@ -67,6 +67,7 @@ def command(
     paper is the published method. An unregistered model is run once over the probe images and not stored; its loading
     options are those of 'modelspace add'.
     """
+    quiet = messages.quiet
     run_options = {
         **loading.arguments(),
         **options.given(batch_size=batch_size, device=device if device != "auto" else None),
@@ -90,7 +91,8 @@ def command(
             f"{model!r} is a name, and names take no {', '.join(sorted(run_options))}",
             "these options are for loading a model from its address, for example zoo:curvature",
         )
-    with progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model) as progress:
+    bar = progress_bar(f"running {model}", "images", quiet=quiet or ":" not in model)
+    with timed(messages.verbose, quiet=quiet), bar as progress:
         ranking = open_space(home).nearest(
             model,
             k,
@@ -129,19 +131,18 @@ def _print_ranking(ranking: Any) -> None:
     columns = [
         Column("rank", lambda row: str(row.rank), right=True),
         Column(" ", lambda row: mark if row.rank in tied_above else ""),
-        Column("model", lambda row: row.name, least=28, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=18, fold=True, style="bold"),
         *(
             []
             if ranking.ranked_by == "affinity"
             else [Column("score", lambda row: f"{row.score:.4f}", right=True, rank=1)]
         ),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
-        Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=1),
-        Column("task", lambda row: row.task or "", rank=2, least=10, optional=True),
-        Column("distance", lambda row: f"{row.distance:.4f}", right=True, rank=3),
+        Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=2),
+        Column("uri", lambda row: row.uri, rank=1, least=14, fold=True),
+        Column("task", lambda row: row.task or "", rank=3, least=10, optional=True),
         Column("data", lambda row: row.data or "", rank=4, least=8, optional=True),
         Column("architecture", lambda row: row.architecture, rank=5, least=12),
-        Column("uri", lambda row: row.uri, rank=6, least=16),
     ]
     footnotes = []
     if tied_above:

@@ -30,6 +30,7 @@ NewHome = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only data and errors: no progress, notes or hints.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print the time of each phase.")]
 FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of standard output.")]
 Space = Annotated[
     str | None,
@@ -48,10 +49,19 @@ Where = Annotated[
         "--where",
         metavar="SQL",
         show_default=False,
-        help="Only models that match this SQL condition on the table models, for example \"task = 'curvature'\".",
+        help="Only models that match this SQL condition on the columns of the table models and on tags, for example "
+        "\"task = 'curvature'\".",
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.models, help="Name of the model.")]
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME...]", show_default=False, autocompletion=completion.models, help="Names of the models."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 Weights = Annotated[
     str | None,
@@ -138,8 +148,8 @@ Hubs = Annotated[
         "--hubs",
         metavar="HOW",
         show_default=False,
-        help="Correct for hubs, models that are near to most others: none, centred, csls or mutual. Default: the "
-        "space's own.",
+        help="Correct for hubs, models that are near to most others: none, centred, csls or mutual; where affinity "
+        "ranks, as with --space paper. Default: the space's own.",
     ),
 ]
 Rerank = Annotated[
@@ -159,8 +169,16 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def pairs(words: list[str] | None) -> dict[str, str]:
+def pairs(
+    words: list[str] | None, form: str = "KEY=VALUE", example: str = "licence=mit", what: str = "tag"
+) -> dict[str, str]:
     """["licence=mit"] as a dictionary.
+
+    Args:
+        words: of the command line, or None.
+        form: how each is written, for messages.
+        example: one of them, for messages.
+        what: what they are, for messages.
 
     >>> pairs(["licence=mit", "note=a=b"])
     {'licence': 'mit', 'note': 'a=b'}
@@ -169,8 +187,8 @@ def pairs(words: list[str] | None) -> dict[str, str]:
     for word in words or []:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise UsageError(f"the tag {word!r} is not of the form KEY=VALUE", "example: licence=mit")
+            raise UsageError(f"the {what} {word!r} is not of the form {form}", f"example: {example}")
         if key in tags:
-            raise UsageError(f"the tag {key!r} is given twice")
+            raise UsageError(f"the {what} {key!r} is given twice")
         tags[key] = value
     return tags

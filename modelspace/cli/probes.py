@@ -100,7 +100,7 @@ def list_sets(
     from modelspace.cli.tables import Column, print_table
 
     columns = [
-        Column("probe set", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=24, fold=True, style="bold"),
         Column("kind", lambda row: row.kind, rank=1),
         Column("images", lambda row: _images(row), right=True),
         Column("size", lambda row: str(row.size), right=True),

@@ -32,7 +32,9 @@ def named_progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callabl
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    from modelspace.cli.time_left import TimeLeft
 
     console = Console(
         file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
@@ -42,7 +44,7 @@ def named_progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callabl
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
+        TimeLeft(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(printable(what), total=None, count="")

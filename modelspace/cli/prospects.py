@@ -14,18 +14,18 @@ def print_prospects(title: str, prospects: Any) -> None:
     has_scores = any(row.score is not None for row in prospects)
     columns = [
         Column("rank", lambda row: str(row.rank), right=True),
-        Column("model", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=18, fold=True, style="bold"),
     ]
     if has_scores:
         columns += [
             Column(prospects.metric, lambda row: number(row.score), right=True),
-            Column("80% interval", _interval, right=True, rank=1),
+            Column("80% interval", _interval, right=True, rank=2),
         ]
     columns += [
-        Column("what is known", lambda row: row.why, rank=2, least=24, fold=True),
-        Column("stands for", lambda row: ", ".join(row.stands_for), rank=3, optional=True, fold=True),
+        Column("uri", lambda row: row.uri, rank=1, least=14, fold=True),
+        Column("what is known", lambda row: row.why, rank=3, least=24, fold=True),
+        Column("stands for", lambda row: ", ".join(row.stands_for), rank=4, optional=True, fold=True),
         Column("architecture", lambda row: row.architecture, rank=5, least=12),
-        Column("uri", lambda row: row.uri, rank=6, least=16),
     ]
     tables.print_line(title)
     tables.print_table(columns, prospects, footnotes=[in_flags(note) for note in prospects.notes])

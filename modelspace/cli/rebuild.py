@@ -8,7 +8,7 @@ import typer
 
 from modelspace.cli import options
 from modelspace.cli.formats import Format
-from modelspace.cli.messages import say
+from modelspace.cli.messages import say, timed
 from modelspace.cli.opening import open_space
 from modelspace.cli.progress import progress_bar
 from modelspace.cli.spaces import print_spaces
@@ -33,9 +33,10 @@ def command(
     home: options.Home = None,
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Rebuild the index files from the registry. No model is run."""
-    with progress_bar("rebuilding", "models", quiet=quiet) as progress:
+    with timed(verbose, quiet=quiet), progress_bar("rebuilding", "models", quiet=quiet) as progress:
         spaces = open_space(home).rebuild(coordinates=coordinates, compact=compact, progress=progress)
     if format is not Format.table or not quiet:
         print_spaces(spaces, format)

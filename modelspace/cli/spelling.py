@@ -43,7 +43,12 @@ VERBS = {
     "create_probes": Verb("probes create"),
     "probe_sets": Verb("probes list"),
     "add_all": Verb("add", ("--manifest",)),
+    "fill": Verb("fill", (), {"models": "--model"}),
     "gallery": Verb("gallery", (), {"images": "--image"}),
+    "remove_all": Verb("remove"),
+    "tag_all": Verb("tag"),
+    "remove_space": Verb("spaces remove"),
+    "rename_space": Verb("spaces rename"),
     "set_default": Verb("spaces", ("--set-default",)),
     "add_task": Verb("task add"),
     "tasks": Verb("task list"),
@@ -59,6 +64,9 @@ VERBS = {
     "repair": Verb("verify", ("--repair",)),
     "reembed": Verb("verify", ("--reembed",)),
 }
+
+#: Methods that do something else than the command of the same name: `ModelSpace.open` opens a registry, not the atlas.
+NOT_THE_COMMAND = frozenset({"open"})
 
 #: Parameters whose flag differs from their name with dashes.
 FLAGS = {
@@ -161,6 +169,8 @@ def _command(call: ast.expr) -> Iterator[str]:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         raise _UntranslatableError
     owner, name = call.func.value, call.func.attr
+    if name in NOT_THE_COMMAND:
+        raise _UntranslatableError
     verb = VERBS.get(name, Verb(name))
     known = _flags_of(verb.command)
     yield verb.command
@@ -220,7 +230,7 @@ def _words(name: str, value: ast.expr) -> Iterator[str]:
     if isinstance(value, ast.Name):
         yield METAVARS.get(value.id, value.id.upper())
         return
-    literal = ast.literal_eval(value)
+    literal = _literal(value)
     if isinstance(literal, EllipsisType):
         yield "..."
     elif name in FIELDS and not isinstance(literal, str):
@@ -232,6 +242,20 @@ def _words(name: str, value: ast.expr) -> Iterator[str]:
         yield from [_quoted(",".join(parts))] if name == "layers" else map(_quoted, parts)
     else:
         yield _quoted(str(literal))
+
+
+def _literal(value: ast.expr) -> Any:
+    """A value; in a dictionary, a Python name becomes a placeholder."""
+    if not isinstance(value, ast.Dict):
+        return ast.literal_eval(value)
+    entries = zip(value.keys, value.values, strict=True)
+    return {
+        entry.id.upper() if isinstance(entry, ast.Name) else ast.literal_eval(entry): (
+            each.id.upper() if isinstance(each, ast.Name) else ast.literal_eval(each)
+        )
+        for entry, each in entries
+        if entry is not None
+    }
 
 
 def _quoted(word: str) -> str:

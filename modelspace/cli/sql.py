@@ -109,7 +109,7 @@ def _print(columns: list[str], rows: list[list[Any]]) -> None:
         Column(name, partial(_cell, i), right=numeric[i], rank=i, least=min(12, max(len(name), 4)))
         for i, name in enumerate(columns)
     ]
-    print_table(shown, rows)
+    print_table(shown, rows, complete=True)  # the query says which columns are wanted
 
 
 def _cell(position: int, row: list[Any]) -> str:

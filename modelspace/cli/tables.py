@@ -1,8 +1,8 @@
 """Tables and cards for people. Imports rich, so it is itself imported late.
 
 In a terminal a table is fitted to the width: columns are truncated if allowed, then whole columns are dropped, least
-important first, and a line below names them. Names are never truncated, but folded. In a pipe or file everything is
-printed in full and without colour.
+important first, and a line below names them. Names are never truncated, but folded. In a pipe or file no cell is
+truncated or folded and there is no colour; whole columns are dropped if a line would be longer than `PIPE_WIDTH`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from modelspace.cli import pager
 from modelspace.cli.screen import has_unicode, is_terminal, printable, wants_colour
 
 _GAP = 2
+
+#: Longest line of a table in a pipe or file, in characters, where columns may be dropped.
+PIPE_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,23 @@ def tie() -> str:
     return "≈" if has_unicode(sys.stdout) else "~"
 
 
-def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes: Sequence[str] = ()) -> None:
-    """Draw a table on standard output."""
+def print_table(
+    columns: Sequence[Column], records: Iterable[Any], *, footnotes: Sequence[str] = (), complete: bool = False
+) -> None:
+    """Draw a table on standard output.
+
+    Args:
+        columns: from left to right.
+        records: one per line.
+        footnotes: lines below the table.
+        complete: in a pipe or file drop no column, however long the lines are.
+    """
     records = list(records)
     columns = [column for column in columns if not column.optional or any(column.text(record) for record in records)]
     rows = [[printable(column.text(record)) for column in columns] for record in records]
     widths = [max([cell_len(column.header), *(cell_len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
-    fitted = _fit(columns, widths, _console_width())
+    width = _console_width()
+    fitted = _fit(columns, widths, width) if width is not None else _piped(columns, widths, complete)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for i, width in fitted:
         column = columns[i]
@@ -77,24 +91,35 @@ def print_table(columns: Sequence[Column], records: Iterable[Any], *, footnotes:
     lines = list(footnotes)
     if left_out:
         lines.append(f"no room for {', '.join(left_out)}; --format json has them")
-    _draw(table)
-    _draw_footnotes(lines)
+    text = _drawn(table) + "".join(_drawn(Text(printable(line), style="dim")) for line in lines)
+    if not (pager.is_long(text) and pager.show(text)):
+        _write(text)
 
 
-def _fit(columns: Sequence[Column], widths: Sequence[int], room: int | None) -> list[tuple[int, int]]:
-    """The columns that fit, as (position, width)."""
+def _piped(columns: Sequence[Column], widths: Sequence[int], complete: bool) -> list[tuple[int, int]]:
+    """The columns for a pipe, as (position, width): all of them, or those with which lines are not too long."""
+    whole = list(range(len(columns))) if complete else _with_room(columns, widths, PIPE_WIDTH)
+    return [(i, widths[i]) for i in whole]
+
+
+def _with_room(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """Positions of the columns that are left when the least important ones are dropped until the others fit."""
     shown = list(range(len(columns)))
-    least = [
-        min(width, max(column.least, cell_len(column.header))) if column.least is not None else width
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    if room is None:
-        return list(enumerate(widths))
-    while sum(least[i] + _GAP for i in shown) - _GAP > room:
+    while sum(widths[i] + _GAP for i in shown) - _GAP > room:
         droppable = [i for i in shown if columns[i].rank > 0]
         if not droppable:
             break
         shown.remove(max(droppable, key=lambda i: columns[i].rank))
+    return shown
+
+
+def _fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """The columns that fit, as (position, width)."""
+    least = [
+        min(width, max(column.least, cell_len(column.header))) if column.least is not None else width
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    shown = _with_room(columns, least, room)
     spare = room - (sum(least[i] + _GAP for i in shown) - _GAP)
     fitted = []
     for i in shown:
@@ -127,11 +152,6 @@ def print_line(text: str, style: str = "") -> None:
     _draw(Text(printable(text), style=style))
 
 
-def _draw_footnotes(lines: Sequence[str]) -> None:
-    for line in lines:
-        print_line(line, style="dim")
-
-
 def _console_width() -> int | None:
     """Width of the terminal in characters; None if standard output is not a terminal."""
     if not is_terminal(sys.stdout):
@@ -140,6 +160,11 @@ def _console_width() -> int | None:
 
 
 def _draw(drawing: Any) -> None:
+    _write(_drawn(drawing))
+
+
+def _drawn(drawing: Any) -> str:
+    """The lines of a drawing, as wide as the terminal, with escape sequences where it has colours."""
     width = _console_width()
     colour = wants_colour(sys.stdout)
     file = io.StringIO()
@@ -156,6 +181,9 @@ def _draw(drawing: Any) -> None:
     console.print(drawing)
     # rich pads every line with spaces, which are of no use in a pipe.
     lines = file.getvalue().split("\n")
-    text = "\n".join(line.rstrip() if not colour else line for line in lines)
+    return "\n".join(line.rstrip() if not colour else line for line in lines)
+
+
+def _write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -120,7 +120,7 @@ def list_tasks(
     from modelspace.cli.tables import Column, print_table
 
     columns = [
-        Column("task", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=24, fold=True, style="bold"),
         Column("kind", lambda row: row.kind, rank=3),
         Column("metric", lambda row: row.metric),
         Column("better", lambda row: "higher" if row.higher_is_better else "lower", rank=4),

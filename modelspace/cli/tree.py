@@ -16,7 +16,7 @@ EXAMPLES = """
 modelspace tree
 modelspace tree --method ward --support 0 --out tree.svg
 modelspace tree --format newick > models.nwk
-modelspace tree --where "task <> 'inpainting'" --format json
+modelspace tree --where "group = '2D'" --format json
 """
 
 

@@ -168,7 +168,7 @@ def _print(trials: Any) -> None:
     columns = [
         Column("rank", lambda row: str(row.rank), right=True),
         Column(" ", lambda row: mark if row.tied else ""),
-        Column("model", lambda row: row.name, least=24, fold=True, style="bold"),
+        Column("name", lambda row: row.name, least=24, fold=True, style="bold"),
         Column(metric, lambda row: number(row.score), right=True),
         Column("95% interval", lambda row: "" if row.low is None else f"{number(row.low)}..{number(row.high)}", rank=1),
         Column("held out", lambda row: number(row.held_out), right=True, rank=2),

@@ -10,7 +10,7 @@ from modelspace.attribution.engine import MapRequest, check_target
 from modelspace.encoder.forward import check_forward
 from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Gradients, Precision, half_inside, measure
-from modelspace.errors import EmbeddingError, NoisyTargetError
+from modelspace.errors import EmbeddingError, NoGradientError, NoisyTargetError
 
 #: Smallest accepted cosine of a map with that of a float64 pass.
 EXACT = 0.999
@@ -28,8 +28,9 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
         requests: the maps that will be computed; none for kernels alone, which need no gradient.
 
     Raises:
-        EmbeddingError: the forward pass is random, keeps state or depends on the batch; the gradient is zero; the
-            explained sum is constant or saturated; or internal half precision makes the maps inaccurate.
+        EmbeddingError: the forward pass is random, keeps state or depends on the batch; the explained sum is constant
+            or saturated and another layer is better; or internal half precision makes the maps inaccurate.
+        NoGradientError: the gradient is zero, or the explained sum is constant or saturated at all layers tried.
     """
     sums = any(request.scalar == "sum" for request in requests)
     seen = check_forward(tap, x, gradients=bool(requests))
@@ -43,7 +44,8 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
         better, _ = steadier(tap, x)
         if better.layer != tap.layer:
             error.hint = f"choose {better.found_by} with `layer={better.layer!r}`"
-        raise
+            raise
+        raise NoGradientError(error.message, error.hint) from error
 
 
 def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:

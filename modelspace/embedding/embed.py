@@ -22,6 +22,7 @@ from modelspace.errors import EmbeddingError, UsageError
 from modelspace.representations import kernels
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.kinds import space_of
+from modelspace.timing import phase
 from modelspace.types import Preprocessing, SpaceSpec
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ def embed(
     for pixels in _first(images, total):
         x = to_input(pixels, preprocessing, device)
         if done == 0 and check:
-            notes += check_model(tap, x[:2], requests)
+            with phase("checks"):
+                notes += check_model(tap, x[:2], requests)
         batch_started = time.perf_counter()
         open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
         batch_requests = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))

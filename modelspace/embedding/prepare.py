@@ -30,6 +30,7 @@ from modelspace.errors import EmbeddingError, UsageError
 from modelspace.names import check_name
 from modelspace.probes.preprocess import to_input
 from modelspace.sources.base import flags_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, Preprocessing
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _device(request: Request, module: nn.Module) -> torch.device:
 def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, nn.Module, torch.Tensor, torch.device]]:
     limit = None if request.max_seconds is None else request.max_seconds + PATIENCE
     with process_state_kept(), _memory_named():
-        with time_limit(limit, "loading the model"):
+        with phase("load"), time_limit(limit, "loading the model"):
             loaded = load(request)
         device = _device(request, loaded.module)
         full = in_precision(loaded.module, torch.float32) if request.float32 else nullcontext()
@@ -203,8 +204,9 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             model fails on an image of its input size.
     """
     with _ready(request, images) as (loaded, module, example, device):
-        tap = _stated(request, loaded, find_encoder_output(module, example, request.layer or loaded.layer))
-        tap, notes = _settled(request, loaded, tap, example)
+        with phase("layer"):
+            tap = _stated(request, loaded, find_encoder_output(module, example, request.layer or loaded.layer))
+            tap, notes = _settled(request, loaded, tap, example)
         card = ModelCard(
             name=check_name(request.name or loaded.suggested_name),
             uri=loaded.uri,

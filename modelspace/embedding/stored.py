@@ -7,6 +7,7 @@ from typing import Any
 from modelspace.embedding.prepare import Request
 from modelspace.errors import ConflictError, NotFoundError
 from modelspace.sources import is_uri
+from modelspace.sources.fields import FIELDS
 from modelspace.types import ModelCard
 
 
@@ -46,5 +47,21 @@ def check_same(card: ModelCard, loaded: ModelCard) -> None:
     if loaded.weights_sha256 != card.weights_sha256:
         raise ConflictError(
             f"the weights at {card.uri} differ from those that {card.name!r} was registered with",
-            "put the registered weights back, or add the new ones under another name: `space.add(uri, name='new')`",
+            f"put the registered weights back, or add the new ones under another name: {add_call(card, 'new')}",
         )
+
+
+def add_call(card: ModelCard, name: str) -> str:
+    """The call, in backticks, that adds what is now at a model's address under another name, run as it was."""
+    stated: dict[str, Any] = {key: value for key, value in card.preprocessing.to_dict().items() if key in FIELDS}
+    if card.preprocessing.channels != "rgba":
+        stated.pop("alpha", None)
+    given = {
+        "name": name,
+        **{key: card.tags[key] for key in ("weights", "weights_key") if card.tags.get(key)},
+        **({"layer": card.layer} if card.layer_choice.given else {}),
+        **card.options,
+        "preprocessing": {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()},
+    }
+    arguments = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    return f"`space.add({card.uri!r}, {arguments})`"

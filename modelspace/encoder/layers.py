@@ -404,7 +404,8 @@ def _near(layer: str, executed: Sequence[str]) -> str:
     near = difflib.get_close_matches(place.name, names, 3, 0.4)
     last = [name for name in names if name.rpartition(".")[2] == place.name.rpartition(".")[2]]
     shown = list(dict.fromkeys([*last[:2], *near]))[:3]
-    meant = (
-        f"did you mean {' or '.join(name + (suffix if name != OUTPUT else '') for name in shown)}? " if shown else ""
-    )
-    return f"{meant}{_LIST_HINT}"
+    if not shown:
+        first = list(dict.fromkeys(name.partition(".")[0] for name in executed if name))[:6]
+        return f"it has {', '.join([*first, OUTPUT])}, and layers below these; {_LIST_HINT}"
+    meant = " or ".join(name + (suffix if name != OUTPUT else "") for name in shown)
+    return f"did you mean {meant}? {_LIST_HINT}"

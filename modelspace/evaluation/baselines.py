@@ -37,12 +37,12 @@ def random_regret(gains: ArrayLike) -> Array:
     return regret
 
 
-def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Array:
+def popularity(truth: ArrayLike, n_relevant: int | ArrayLike = 5, by: str = "count") -> Array:
     """How popular each source is with the *other* targets: the target's own row is excluded.
 
     Args:
         truth: (targets, sources) the oracle's scores, higher is better; NaN for missing pairs.
-        n_relevant: number of first sources that count as relevant.
+        n_relevant: number of first sources that count as relevant, one or (targets,).
         by: "count", the share of the other targets that have the source among their first `n_relevant`, with equal
             shares ordered by the mean of 1 / rank; "reciprocal", that mean alone; "rank", minus the mean of
             (rank - 1) / (number of sources - 1).
@@ -59,6 +59,7 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
     if len(truth) < 2:
         raise UsageError("popularity needs two or more targets: a target's own row is excluded")
     known = np.isfinite(truth)
+    counts = np.broadcast_to(np.asarray(n_relevant, dtype=np.int64), len(truth))
     relevant, reciprocal, relative = (np.full(truth.shape, np.nan) for _ in range(3))
     for row in range(len(truth)):
         columns = np.flatnonzero(known[row])
@@ -66,7 +67,7 @@ def popularity(truth: ArrayLike, n_relevant: int = 5, by: str = "count") -> Arra
             continue
         values = truth[row, columns]
         ranks = rankdata(-values)
-        relevant[row, columns] = inclusion(values)[min(n_relevant, len(values)) - 1]
+        relevant[row, columns] = inclusion(values)[min(int(counts[row]), len(values)) - 1]
         reciprocal[row, columns] = 1.0 / ranks
         relative[row, columns] = (ranks - 1) / max(len(values) - 1, 1)
     result = np.full(truth.shape, np.nan)

@@ -16,6 +16,7 @@ from modelspace.evaluation.metrics import Interval
 from modelspace.evaluation.names import match
 from modelspace.evaluation.oracles import Oracle, Reliability
 from modelspace.evaluation.rankings import Array
+from modelspace.frames import escaped
 
 RANDOM, POPULARITY, MEAN_RANK = BASELINES = "random", "popularity", "popularity by mean rank"
 #: The baselines of oracles of accuracies.
@@ -72,7 +73,9 @@ class Evaluation:
         left_out: models of a method that were not evaluated, because the oracle or another method lacks them.
         unmeasured: number of pairs of evaluated models that are not in the oracle.
         with_self: whether pairs of a model with itself count.
-        n_relevant: number of the oracle's first sources that count as relevant.
+        relevant: (targets,) number of the oracle's first sources that count as relevant: `n_relevant`, but at most a
+            third of the target's sources.
+        n_relevant: the number that was asked for.
         confidence: of the intervals.
         n_resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -95,6 +98,15 @@ class Evaluation:
     seed: int
     is_accuracy: bool = False
     reported: Mapping[str, float] = field(default_factory=dict)
+    relevant: tuple[int, ...] = ()
+
+    @property
+    def relevance(self) -> str:
+        """How many sources of a target are relevant, in words."""
+        least, most = min(self.relevant), max(self.relevant)
+        numbers = f"{most}" if least == most else f"{least} to {most}"
+        words = "the first of a target is relevant" if most == 1 else f"the first {numbers} of a target are relevant"
+        return f"{words} (not {self.n_relevant}: at most a third of its sources)" if least < self.n_relevant else words
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -173,7 +185,8 @@ class Evaluation:
                 for name, values in per_target.items()
             }
             rows.append(Row(row.method, per_target, summary, row.cost))
-        return replace(self, targets=tuple(targets), rows=tuple(rows))
+        relevant = tuple(self.relevant[self.targets.index(name)] for name in targets)
+        return replace(self, targets=tuple(targets), rows=tuple(rows), relevant=relevant)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values: lists for arrays, None for NaN."""
@@ -185,7 +198,8 @@ class Evaluation:
             "left_out": list(self.left_out),
             "unmeasured_pairs": self.unmeasured,
             "with_self": self.with_self,
-            "relevant": self.n_relevant,
+            "relevant": max(self.relevant),
+            "relevant_of_targets": list(self.relevant),
             "confidence": self.confidence,
             "resamples": self.n_resamples,
             "seed": self.seed,
@@ -203,6 +217,9 @@ class Evaluation:
                 for row in self.rows
             ],
         }
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escaped(self.to_markdown())}</pre>"
 
     def to_markdown(self, ks: Sequence[int] = (1, 3, 5)) -> str:
         """A table with means, intervals and costs, followed by notes and the oracle's reliability.
@@ -245,8 +262,8 @@ class Evaluation:
 
     def _notes(self, ks: Sequence[int]) -> list[str]:
         notes = [
-            f"Oracle {self.oracle} ({self.origin}): {len(self.targets)} targets, {len(self.sources)} sources, first "
-            f"{self.n_relevant} relevant. Mean over targets [{self.confidence:.0%} bootstrap interval over targets, "
+            f"Oracle {self.oracle} ({self.origin}): {len(self.targets)} targets, {len(self.sources)} sources, "
+            f"{self.relevance}. Mean over targets [{self.confidence:.0%} bootstrap interval over targets, "
             f"{self.n_resamples} resamples, seed {self.seed}]. {self.explanation}."
         ]
         if self.reported:
@@ -293,7 +310,8 @@ def evaluate(
         oracle: measured transfer.
         with_self: count pairs of a model with itself, as some published results do; off, because they are not
             predictions.
-        n_relevant: number of the oracle's first sources that are relevant to a target; 5 in the paper.
+        n_relevant: number of the oracle's first sources that are relevant to a target; 5 in the paper. At most a third
+            of a target's sources are (`metrics.relevant_counts`).
         include_baselines: add the rows `BASELINES`: random (closed form), and the popularity of a source with the
             other targets, by first places (to beat on P@K) and by mean rank (to beat on Spearman). If the oracle has
             accuracies add `ACCURACY_BASELINES` instead: random, and static order by mean rank and by mean standardised
@@ -329,14 +347,15 @@ def evaluate(
     targets = tuple(name for name, usable in zip(targets, is_usable, strict=True) if usable)
     part = part.subset(targets, sources)
     truth, gain = part.truth(with_self), part.gain(with_self)
+    relevant = metrics.relevant_counts(truth, n_relevant)
     scores = _scores(tables, index_of, targets, sources, truth)
     if include_baselines:
-        scores |= _accuracy_scores(part, truth) if oracle.is_accuracy else _baseline_scores(truth, n_relevant)
+        scores |= _accuracy_scores(part, truth) if oracle.is_accuracy else _baseline_scores(truth, relevant)
     if unknown := sorted(set(costs or {}) - set(scores)):
         raise NotFoundError(f"costs are given for {unknown[0]}, which is not evaluated")
     rows = []
     for method, table in scores.items():
-        per_target = _metrics(table, truth, gain, n_relevant)
+        per_target = _metrics(table, truth, gain, relevant)
         summary = {
             name: metrics.bootstrap(values, n_resamples, confidence, seed) for name, values in per_target.items()
         }
@@ -348,7 +367,7 @@ def evaluate(
         targets=targets,
         sources=sources,
         rows=tuple(rows),
-        reliability=part.reliability(with_self, n_relevant),
+        reliability=part.reliability(with_self, relevant),
         left_out=_left_out(tables, index_of, targets, sources),
         unmeasured=int((pairs & ~np.isfinite(truth)).sum()),
         with_self=with_self,
@@ -358,6 +377,7 @@ def evaluate(
         seed=seed,
         is_accuracy=oracle.is_accuracy,
         reported=dict(oracle.reported),
+        relevant=tuple(relevant.tolist()),
     )
 
 
@@ -391,7 +411,7 @@ def _scores(
     return scores
 
 
-def _baseline_scores(truth: Array, n_relevant: int) -> dict[str, Array]:
+def _baseline_scores(truth: Array, n_relevant: ArrayLike) -> dict[str, Array]:
     # With equal scores, and ties counted by their expectation, this row is the closed form.
     scores: dict[str, Array] = {RANDOM: np.zeros_like(truth)}
     for name, by in ((POPULARITY, "count"), (MEAN_RANK, "rank")):
@@ -410,7 +430,7 @@ def _accuracy_scores(oracle: Oracle, truth: Array) -> dict[str, Array]:
     }
 
 
-def _metrics(scores: Array, truth: Array, gain: Array, n_relevant: int) -> dict[str, Array]:
+def _metrics(scores: Array, truth: Array, gain: Array, n_relevant: ArrayLike) -> dict[str, Array]:
     return {
         "precision": metrics.precision_at_k(scores, truth, n_relevant),
         "recall": metrics.recall_at_k(scores, truth, n_relevant),

@@ -1,4 +1,4 @@
-"""Affinity matrices from files, to evaluate published ones next to ours."""
+"""Affinity matrices from files, to evaluate published ones next to ours; what `export` and `heatmap` write is read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,12 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
     """Read a square affinity matrix with the names of its models.
 
     Args:
-        path: a `.npy` file, or a CSV file: either a square table (names in the first line and first column; without
-            the column, rows are in the order of the first line), or rows under a header with target, source and score
-            (or affinity).
+        path: a `.npy` file, or a table: CSV, Parquet, or a JSON list of objects. A table is either square (names in
+            the first line and first column; without the column, rows are in the order of the first line), or it has
+            the columns target, source and score (or affinity), or a, b and affinity: each pair of models once, in
+            both directions, and 1 for a model with itself unless the table says otherwise.
         names: for a `.npy` file: the names in order, or a file with one name per line or a JSON list; by default the
-            `.txt` or `.json` file with the same stem.
+            `.txt`, `.names.txt` or `.json` file with the same stem.
 
     Returns:
         (names, matrix): (n,) and (n, n) float64, row = target, column = source, higher = nearer. Pairs missing from a
@@ -43,24 +45,60 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
             raise DamagedError(f"{path.name} is not a NumPy array of numbers: {error}") from error
         if matrix.dtype.kind not in "fiu":
             raise DamagedError(f"{path.name} holds {matrix.dtype}, not numbers")
-        return _checked(path.name, _names(path, names), matrix.astype(np.float64))
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DamagedError(f"{path.name} can't be read as a CSV file: {error}", "save it as CSV in UTF-8") from error
+        read = _checked(path.name, _names(path, names), matrix.astype(np.float64))
+        if len(matrix) > 2 and not np.triu(matrix, 1).any():
+            raise UsageError(
+                f"{path.name} has only zeros above its diagonal, as exported vectors have",
+                "write the affinities: `space.export('affinity.npy', what='affinity')`",
+            )
+        return read
+    rows = _rows(path)
     if not rows:
         raise UsageError(f"{path.name} is empty")
     figure = next((column for column in ("score", "affinity") if column in rows[0]), None)
     if figure and {"target", "source"} <= set(rows[0]):
         return _from_rows(path.name, rows, figure)
+    if {"a", "b", "affinity"} <= set(rows[0]):
+        return _from_pairs(path.name, rows)
     return _from_square(path.name, rows)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The lines of a table, the first with the columns' names."""
+    if path.suffix.lower() == ".parquet":
+        from modelspace.registry.files import read_table
+
+        columns = read_table(path)
+        cells = zip(*columns.values(), strict=True)
+        return [list(columns), *([_text(value) for value in row] for row in cells)]
+    if path.suffix.lower() == ".json":
+        return _json_rows(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return [row for row in csv.reader(stream) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DamagedError(f"{path.name} can't be read as a CSV file: {error}", "save it as CSV in UTF-8") from error
+
+
+def _json_rows(path: Path) -> list[list[str]]:
+    try:
+        objects = json.loads(path.read_text(encoding="utf-8"))
+        return [list(objects[0]), *([_text(each[key]) for key in objects[0]] for each in objects)] if objects else []
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path.name} is not JSON: {error}") from error
+    except (KeyError, TypeError, IndexError, AttributeError):
+        raise UsageError(f"{path.name} is not a list of objects with the same keys") from None
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _names(path: Path, names: Sequence[str] | str | Path | None) -> tuple[str, ...]:
     if names is not None and not isinstance(names, str | Path):
         return tuple(names)
-    candidates = [Path(names)] if names is not None else [path.with_suffix(".txt"), path.with_suffix(".json")]
+    beside = [path.with_suffix(suffix) for suffix in (".txt", ".names.txt", ".json")]
+    candidates = beside if names is None else [Path(names)]
     file = next((candidate for candidate in candidates if is_regular(candidate)), None)
     if file is None:
         raise NotFoundError(
@@ -98,6 +136,20 @@ def _from_rows(file: str, rows: list[list[str]], figure: str) -> tuple[tuple[str
     for (target, source), value in cells.items():
         matrix[index_of[target], index_of[source]] = value
     return _checked(file, names, matrix)
+
+
+def _from_pairs(file: str, rows: list[list[str]]) -> tuple[tuple[str, ...], Array]:
+    """The symmetric matrix of a table with the columns a, b and affinity, in which a pair may occur either way."""
+    header = ["target" if name == "a" else "source" if name == "b" else name for name in rows[0]]
+    names, matrix = _from_rows(file, [header, *rows[1:]], "affinity")
+    other_way = matrix.T
+    if (conflict := np.isfinite(matrix) & np.isfinite(other_way) & (matrix != other_way)).any():
+        first, second = np.argwhere(conflict)[0]
+        raise UsageError(f"{file} has two affinities of {names[first]} and {names[second]}")
+    matrix = np.where(np.isfinite(matrix), matrix, other_way)
+    diagonal = np.diagonal(matrix)
+    np.fill_diagonal(matrix, np.where(np.isfinite(diagonal), diagonal, 1.0))
+    return names, matrix
 
 
 def _from_square(file: str, rows: list[list[str]]) -> tuple[tuple[str, ...], Array]:

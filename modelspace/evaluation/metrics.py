@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata, weightedtau
 
 from modelspace.errors import UsageError
@@ -34,8 +34,26 @@ class Interval:
     high: Array
 
 
-def precision_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int = 5) -> Array:
-    """Share of the first K sources that are relevant: the oracle's first `n_relevant`.
+def relevant_counts(truth: ArrayLike, n_relevant: int = 5) -> NDArray[np.int64]:
+    """How many of each target's sources are relevant: `n_relevant`, but at most a third of its sources, and at least 1.
+
+    Of four sources, five would all be relevant, and every order perfect.
+
+    Returns:
+        (targets,).
+
+    >>> relevant_counts([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, np.nan, np.nan]]).tolist()
+    [1, 1]
+    """
+    if n_relevant < 1:
+        raise UsageError(f"at least one source must be relevant, not {n_relevant}", "use 1 or more; the paper uses 5")
+    n_sources = np.isfinite(np.asarray(truth, dtype=np.float64)).sum(axis=1)
+    counts: NDArray[np.int64] = np.clip(n_sources // 3, 1, n_relevant)
+    return counts
+
+
+def precision_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int | ArrayLike = 5) -> Array:
+    """Share of the first K sources that are relevant: the oracle's first `n_relevant`, one number or (targets,).
 
     Returns:
         (targets, K) in [0, 1], K = 1..maximum number of sources of a target; NaN past a target's number of sources.
@@ -45,7 +63,7 @@ def precision_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int = 5) -> 
     return _hits(scores, truth, n_relevant, lambda n, relevant: np.arange(1.0, n + 1))
 
 
-def recall_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int = 5) -> Array:
+def recall_at_k(scores: ArrayLike, truth: ArrayLike, n_relevant: int | ArrayLike = 5) -> Array:
     """Share of the relevant sources that are among the first K; shapes and ties as in `precision_at_k`."""
     return _hits(scores, truth, n_relevant, lambda n, relevant: np.full(n, relevant))
 
@@ -141,13 +159,16 @@ def _resamples(n: int, n_resamples: int, seed: int) -> Array:
     return np.bincount(cells.ravel(), minlength=n * n_resamples).reshape(n_resamples, n).astype(np.float64)
 
 
-def _hits(scores: ArrayLike, truth: ArrayLike, n_relevant: int, divisor: Callable[[int, float], Array]) -> Array:
-    if n_relevant < 1:
-        raise UsageError(f"at least one source must be relevant, not {n_relevant}", "use 1 or more; the paper uses 5")
+def _hits(
+    scores: ArrayLike, truth: ArrayLike, n_relevant: int | ArrayLike, divisor: Callable[[int, float], Array]
+) -> Array:
     scores, truth = _checked(scores, truth)
+    counts = np.broadcast_to(np.asarray(n_relevant, dtype=np.int64), len(truth))
+    if (counts < 1).any():
+        raise UsageError(f"at least one source must be relevant, not {counts.min()}", "use 1 or more; the paper uses 5")
     result = np.full((len(truth), _most_sources(truth)), np.nan)
     for row, s, t in _rows(scores, truth):
-        relevant = inclusion(t)[min(n_relevant, len(t)) - 1]
+        relevant = inclusion(t)[min(int(counts[row]), len(t)) - 1]
         result[row, : len(t)] = inclusion(s) @ relevant / divisor(len(t), relevant.sum())
     return result
 

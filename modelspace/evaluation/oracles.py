@@ -6,6 +6,8 @@ An oracle is a table of (target, source, score) rows in a CSV file. Several ship
 from __future__ import annotations
 
 import csv
+import functools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.evaluation import metrics, published
@@ -63,6 +66,8 @@ class Oracle:
         is_accuracy: whether scores are accuracies in percent, of models (sources) on data sets (targets).
         methods: published method -> (T, S) its scores, higher is better.
         reported: published method -> its weighted Kendall on this table, as its paper gives it.
+        weights: name -> SHA-256 of the tensors that were measured (`modelspace.types.ModelCard.weights_sha256`); empty
+            if they are not known.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Oracle:
     is_accuracy: bool = False
     methods: Mapping[str, Array] = field(default_factory=dict)
     reported: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (len(self.targets), len(self.sources))
@@ -120,8 +126,13 @@ class Oracle:
             methods={method: scores[block] for method, scores in self.methods.items()},
         )
 
-    def reliability(self, with_self: bool = False, n_relevant: int = 5) -> Reliability | None:
-        """Agreement between seeds, over pairs measured with all of them; None with fewer than two seeds."""
+    def reliability(self, with_self: bool = False, n_relevant: int | ArrayLike = 5) -> Reliability | None:
+        """Agreement between seeds, over pairs measured with all of them; None with fewer than two seeds.
+
+        Args:
+            with_self: count a model's pair with itself.
+            n_relevant: of P@K, one number or (targets,).
+        """
         if self.seed_losses is None or len(self.seed_losses) < 2:
             return None
         excluded = ~np.isfinite(self.seed_losses).all(axis=0)
@@ -150,6 +161,11 @@ class _Shipped:
     origin: str
     leave_out: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+
+    @property
+    def is_of_zoo(self) -> bool:
+        """Whether the networks of the zoo were measured."""
+        return self.file.startswith(("rooms_", "yards_"))
 
 
 #: Taskonomy's twenty tasks, by the names of its published order.
@@ -212,7 +228,8 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
             raise NotFoundError(
                 f"oracle {name_or_path} has no data in this installation", "measure it: scripts/measure_transfer.py"
             )
-        return _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out, entry.only)
+        oracle = _read(path, str(name_or_path), column or entry.column, entry.origin, entry.leave_out, entry.only)
+        return replace(oracle, weights=_weights_of_zoo()) if entry.is_of_zoo else oracle
     if (table := published.tables().get(str(name_or_path))) is not None:
         if column is not None:
             raise UsageError(f"oracle {table.name} has no column {column}", "it has one figure, accuracy in percent")
@@ -223,6 +240,16 @@ def load(name_or_path: str | Path, column: str | None = None) -> Oracle:
         message = absent(path, f"there is no oracle {name_or_path}")
         raise NotFoundError(message, f"use one of {known}, or the path of a CSV file")
     return _read(path, path.stem, column, str(path.name))
+
+
+@functools.cache
+def _weights_of_zoo() -> Mapping[str, str]:
+    """Name -> SHA-256 of the tensors of each network of the zoo; empty if this installation has no record of them."""
+    path = _data("rooms_baselines.json")  # see `evaluation.stored`
+    if not path.is_file():
+        return {}
+    similarities = json.loads(path.read_text("utf-8"))
+    return dict(zip(similarities["names"], similarities["weights"], strict=True))
 
 
 def _origin(table: published.Table) -> str:

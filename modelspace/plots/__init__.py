@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelspace.plots.atlas import Atlas, make_atlas
+    from modelspace.plots.atlas_data import NearestLists, SecondMap
     from modelspace.plots.choices import choices_figure
     from modelspace.plots.curves import agreement_curves, ranking_curves
     from modelspace.plots.figure import Picture
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Atlas": "atlas",
     "GroupLook": "groups",
+    "NearestLists": "atlas_data",
     "Picture": "figure",
     "Report": "report",
+    "SecondMap": "atlas_data",
     "agreement_curves": "curves",
     "choices_figure": "choices",
     "gallery_figure": "gallery",
@@ -41,8 +44,10 @@ _HOME = {
 __all__ = [
     "Atlas",
     "GroupLook",
+    "NearestLists",
     "Picture",
     "Report",
+    "SecondMap",
     "agreement_curves",
     "choices_figure",
     "gallery_figure",

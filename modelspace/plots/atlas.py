@@ -14,7 +14,6 @@ import base64
 import hashlib
 import html
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,20 +21,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from modelspace.analysis.neighbours import NeighbourRecall, true_neighbours
+from modelspace.analysis.neighbours import NeighbourRecall
 from modelspace.analysis.tree import Tree
 from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
-from modelspace.plots.groups import as_list, group_looks
+from modelspace.plots.atlas_data import (
+    NearestLists,
+    SecondMap,
+    beside_of,
+    column_of,
+    images_of,
+    lists_of,
+    nearest_of,
+    pack,
+    thumbnails_of,
+    tree_of,
+    unit_square,
+)
+from modelspace.plots.groups import as_list
 
 #: Largest number of models; more make a file of over 100 MB that browsers are slow to open.
 MAX_MODELS = 200_000
-
-#: Largest height of a thumbnail in pixels, and largest total size of thumbnails in bytes.
-THUMBNAIL_SIDE = 64
-MAX_THUMBNAIL_BYTES = 48_000_000
 
 # A notebook stores its output; a larger page would make it slow to open and to save.
 _LARGEST_SHOWN = 20_000_000
@@ -46,9 +54,12 @@ _SCRIPTS = (
     "filter.js",
     "points.js",
     "grid.js",
+    "clusters.js",
     "overlay.js",
+    "map.js",
     "tree.js",
     "panel.js",
+    "table.js",
     "main.js",
 )
 
@@ -87,7 +98,8 @@ class Atlas:
         if len(self.html) > _LARGEST_SHOWN:
             return f"<p>Atlas of {self.n_models:,} models: too large for a notebook; save it and open the file.</p>"
         page = html.escape(self.html, quote=True)
-        return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="640" style="border:0"></iframe>'
+        allowed = "allow-scripts allow-downloads"
+        return f'<iframe srcdoc="{page}" sandbox="{allowed}" width="100%" height="640" style="border:0"></iframe>'
 
 
 def make_atlas(
@@ -97,12 +109,15 @@ def make_atlas(
     *,
     columns: Mapping[str, Sequence[Any]] | None = None,
     affinity: ArrayLike | None = None,
-    neighbours: tuple[ArrayLike, ArrayLike] | None = None,
+    neighbours: NearestLists | tuple[ArrayLike, ArrayLike] | None = None,
     intervals: tuple[ArrayLike, ArrayLike] | None = None,
     k: int = 10,
     tree: Tree | None = None,
     thumbnails: Mapping[str, ArrayLike] | None = None,
+    images: ArrayLike | None = None,
     recall: NeighbourRecall | None = None,
+    space: str = "",
+    beside: SecondMap | None = None,
     title: str = "Atlas of models",
 ) -> Atlas:
     """Create an atlas.
@@ -114,13 +129,17 @@ def make_atlas(
         columns: further columns, name -> n values: numbers (missing: None or NaN) or strings (missing: None). They are
             shown on a model's card, and models can be coloured and filtered by them.
         affinity: (n, n) affinities, to show each model's k nearest.
-        neighbours: instead of `affinity`: (n, k) indices of each model's nearest, best first, and (n, k) affinities.
-        intervals: (n, k) lower and (n, k) upper ends of those affinities' intervals; needs `neighbours`.
+        neighbours: instead of `affinity`: `NearestLists`, or (n, k) indices of each model's nearest, best first, and
+            (n, k) affinities.
+        intervals: (n, k) lower and (n, k) upper ends of those affinities' intervals; needs `neighbours` as a pair.
         k: number of nearest models to show, with `affinity`.
         tree: of the same models; shown next to the projection.
         thumbnails: name -> (h, w) attribution map, or several side by side; optional for each model. Signed values have
             diverging colours centred on zero. Larger maps are averaged down to `THUMBNAIL_SIDE` rows.
+        images: (m, height, width, 3) uint8, the probe images of the m maps that each thumbnail has side by side.
         recall: of the projection; printed below it.
+        space: name of the space, which the commands that the page offers to copy then name.
+        beside: the same models in a second space, on a map next to the first. What is selected on one is on both.
         title: of the page.
 
     Raises:
@@ -136,7 +155,7 @@ def make_atlas(
         raise UsageError(
             f"coordinates have shape {points.shape}, but there are {n} models", "each model needs a pair (x, y)"
         )
-    document: dict[str, Any] = {"title": title, "names": names, "places": _pack(_unit_square(points), "<f4")}
+    document: dict[str, Any] = {"title": title, "names": names, "places": pack(unit_square(points), "<f4")}
     group_values = as_list(names, groups)
     table: dict[str, Sequence[Any]] = {}
     if any(group is not None for group in group_values):
@@ -145,12 +164,22 @@ def make_atlas(
         if len(values) != n:
             raise UsageError(f"column {column!r} has {len(values)} values for {n} models")
         table[column] = values
-    document["columns"] = [_column(name, values) for name, values in table.items()]
-    document["nearest"] = _nearest(n, affinity, neighbours, intervals, k)
-    document["tree"] = None if tree is None else _tree(tree, names)
-    document["thumbnails"] = _thumbnails(thumbnails or {}, names)
+    document["columns"] = [column_of(name, values) for name, values in table.items()]
+    document["nearest"] = nearest_of(n, lists_of(n, affinity, neighbours, intervals, k))
+    document["tree"] = tree_of(tree, names)
+    document["thumbnails"] = thumbnails_of(thumbnails or {}, names)
+    document["images"] = images_of(images)
+    document["tiles"] = len(document["images"]) or _tiles(document["thumbnails"])
     document["note"] = "" if recall is None else str(recall)
+    document["space"] = space
+    document["beside"] = beside_of(n, beside)
     return Atlas(_page(_printable(document), printable(title)), n)
+
+
+def _tiles(thumbnails: dict[str, Any]) -> int:
+    """Number of square maps that a thumbnail has side by side; 1 if they are not square."""
+    width, height = next(iter(thumbnails.values()), (1, 1))[:2]
+    return width // height if width % height == 0 else 1
 
 
 def _printable(value: Any) -> Any:
@@ -182,121 +211,3 @@ def _page(document: dict[str, Any], title: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _pack(array: ArrayLike, kind: str) -> str:
-    """An array as base64-encoded little-endian bytes."""
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.dtype(kind)).tobytes()).decode("ascii")
-
-
-def _unit_square(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points scaled into -1..1, by the same factor on both axes: float32 is then precise enough at any zoom."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    span = float((high - low).max()) or 1.0
-    scaled: NDArray[np.float64] = (points - (low + high) / 2) * (2 / span)
-    return scaled
-
-
-def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    numbers = [value for value in values if value is not None and not isinstance(value, str)]
-    texts = [value for value in values if isinstance(value, str)]
-    if numbers and texts:
-        values = [None if value is None else str(value) for value in values]
-    if numbers and not texts:
-        if any(isinstance(value, bool | np.bool_) for value in numbers):
-            values = [None if value is None else ("yes" if value else "no") for value in values]
-        else:
-            try:
-                array = np.array([math.nan if value is None else float(value) for value in values])
-            except (TypeError, ValueError):
-                raise UsageError(f"column {name!r} has values that are neither numbers nor strings") from None
-            array[~np.isfinite(array)] = math.nan
-            return {"name": name, "kind": "number", "values": _pack(array, "<f8")}
-    looks, legend = group_looks(list(values))
-    distinct = {text: code for code, text in enumerate(sorted({value for value in values if value is not None}))}
-    codes = [-1 if value is None else distinct[value] for value in values]
-    place = {look.label: i for i, look in enumerate(legend)}
-    look_of = {value: place.get(look.label, -1) for value, look in zip(values, looks, strict=True)}
-    return {
-        "name": name,
-        "kind": "text",
-        "texts": list(distinct),
-        "values": _pack(codes, "<i4"),
-        "looks": [{"label": x.label, "colour": x.colour, "shape": x.marker, "count": x.count} for x in legend],
-        "look_of": [look_of[text] for text in distinct],
-    }
-
-
-def _nearest(
-    n: int,
-    affinity: ArrayLike | None,
-    neighbours: tuple[ArrayLike, ArrayLike] | None,
-    intervals: tuple[ArrayLike, ArrayLike] | None,
-    k: int,
-) -> dict[str, Any] | None:
-    if neighbours is None:
-        if intervals is not None:
-            raise UsageError("intervals belong to the neighbours", "give both, in the same order")
-        if affinity is None or n < 2:
-            return None
-        matrix = np.asarray(affinity, dtype=np.float64)
-        if matrix.shape != (n, n):
-            raise UsageError(f"affinities have shape {matrix.shape}, but there are {n} models")
-        numbers = true_neighbours(matrix, k)
-        values = np.take_along_axis(matrix, numbers, axis=1)
-    else:
-        numbers = np.asarray(neighbours[0], dtype=np.int64)
-        values = np.asarray(neighbours[1], dtype=np.float64)
-    if numbers.ndim != 2 or len(numbers) != n or values.shape != numbers.shape:
-        raise UsageError(f"neighbours have shapes {numbers.shape} and {values.shape}, but there are {n} models")
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= n):
-        raise UsageError(f"a neighbour has a number outside 0..{n - 1}")
-    packed = {"k": numbers.shape[1], "models": _pack(numbers, "<u4"), "affinity": _pack(values, "<f4")}
-    if intervals is not None:
-        for key, ends in zip(("low", "high"), intervals, strict=True):
-            array = np.asarray(ends, dtype=np.float64)
-            if array.shape != numbers.shape:
-                raise UsageError(f"intervals have shape {array.shape}, but neighbours {numbers.shape}")
-            packed[key] = _pack(array, "<f4")
-    return packed
-
-
-def _tree(tree: Tree, names: list[str]) -> dict[str, Any]:
-    if sorted(tree.names) != sorted(names):
-        raise UsageError("the tree and the atlas have different models", "build it from the same names")
-    number = {name: i for i, name in enumerate(names)}
-    return {
-        "method": tree.method,
-        "leaves": _pack([number[name] for name in tree.names], "<u4"),
-        "order": _pack(tree.order, "<u4"),
-        "merges": _pack(tree.linkage[:, :2], "<u4"),
-        "heights": _pack(tree.linkage[:, 2], "<f4"),
-        "support": None if tree.support is None else _pack(tree.support, "<f4"),
-    }
-
-
-def _thumbnails(thumbnails: Mapping[str, ArrayLike], names: list[str]) -> dict[str, Any]:
-    known = {name: i for i, name in enumerate(names)}
-    packed: dict[str, Any] = {}
-    total = 0
-    for name, values in thumbnails.items():
-        if name not in known:
-            raise UsageError(f"there is a thumbnail for {name!r}, but no such model")
-        array = np.asarray(values, dtype=np.float64)
-        if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
-            raise UsageError(f"the thumbnail of {name!r} is not a (height, width) array of finite numbers")
-        step = -(-array.shape[0] // THUMBNAIL_SIDE)
-        if step > 1:
-            height, width = (side // step * step for side in array.shape)
-            array = array[:height, :width].reshape(height // step, step, -1, step).mean(axis=(1, 3))
-        limit = float(np.quantile(np.abs(array), 0.99)) or float(np.abs(array).max()) or 1.0
-        signed = bool((array < 0).any())
-        levels = np.clip(np.rint(array / limit * 127), -127, 127)
-        total += levels.size
-        if total > MAX_THUMBNAIL_BYTES:
-            raise UsageError(
-                f"thumbnails take more than {MAX_THUMBNAIL_BYTES // 1_000_000} MB",
-                "give smaller ones, or those of fewer models",
-            )
-        packed[str(known[name])] = [array.shape[1], array.shape[0], int(signed), _pack(levels, "<i1")]
-    return packed

@@ -25,7 +25,7 @@ from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import NotRegularError, absent, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
-from modelspace.registry import backups, undo
+from modelspace.registry import backups, trial, undo
 from modelspace.registry.interrupts import deferred
 
 try:
@@ -430,11 +430,12 @@ def out_of_memory() -> ModelspaceError:
 
 def _restore(path: Path, deadline: float) -> None:
     """Undo the checkpoint of a writer that was interrupted, if there was one; the locks of a writer are held."""
-    wait = _FIRST_WAIT
+    wait, suspect = _FIRST_WAIT, undo.exists(path)
     while True:
         try:
             undo.restore(path)
-            return _check_log(path)
+            _check_log(path)
+            return _try_to_read(path) if suspect else None
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise BusyError(f"another process is reading {path}", "try again when it has finished") from None
@@ -442,6 +443,16 @@ def _restore(path: Path, deadline: float) -> None:
             message = f"{path} can't be repaired after an interruption: {error.strerror}"
             raise StorageError(message, "open it once where it can be written to") from None
         wait = _pause(wait, deadline)
+
+
+def _try_to_read(path: Path) -> None:
+    """Read a file whose writer was interrupted in another process first."""
+    try:
+        trial.read(path)
+    except DamagedError:
+        with suppress(OSError):
+            undo.file_of(path).touch()  # so that the next one who opens it does not crash either
+        raise
 
 
 def restore_to_read(path: Path, deadline: float) -> None:
@@ -479,25 +490,8 @@ def _check_log(path: Path) -> None:
 def _let_writer_in(path: Path, deadline: float) -> None:
     """Wait a moment while a process wants to write: else readers that follow each other keep it out for good."""
     wait, end = _FIRST_WAIT, min(deadline, time.monotonic() + _COURTESY)
-    while time.monotonic() < end and _is_locked(f"{path}.lock"):
+    while time.monotonic() < end and temporary.is_locked(f"{path}.lock", unreadable=False):
         wait = _pause(wait, end)
-
-
-def _is_locked(name: str) -> bool:
-    """Whether a process holds a lock file."""
-    if fcntl is None:
-        return False
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _has_log(path: Path) -> bool:

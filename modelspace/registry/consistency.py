@@ -215,6 +215,7 @@ def _names(registry: Reader) -> list[Problem]:
         tables["task"] = "tasks"
     hints = {
         "model": "`space.rename(name, new)` gives it another",
+        "space": "`space.rename_space(name, new)` gives it another",
         "task": "`space.rename_task(name, new)` gives it another",
     }
     other = "it can be used under this name"

@@ -34,7 +34,7 @@ _FETCH_BYTES = 16 << 20
 _UNKNOWN = -1
 
 #: Limits of what is read, so that a number in a file can't fill the memory: probe images, and pixels of a side.
-_MOST_IMAGES, _LARGEST_CANVAS = 1_000_000, 4096
+MOST_IMAGES, _LARGEST_CANVAS = 1_000_000, 4096
 
 #: Alias for the first space of the published method (Song et al., NeurIPS 2019).
 PAPER = "paper"
@@ -78,7 +78,7 @@ class Reader:
         for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
             name = readable_name(name)
             with self.reading(f"the space {name!r}"):
-                if n_images > _MOST_IMAGES or canvas > _LARGEST_CANVAS:
+                if n_images > MOST_IMAGES or canvas > _LARGEST_CANVAS:
                     raise ValueError(f"{n_images} images on a canvas of {canvas}")
                 spec = SpaceSpec(
                     name, probe_id, method, n_images, canvas, bits, scalar, json_object(parameters), version
@@ -118,7 +118,7 @@ class Reader:
         for probe_id, name, kind, spec, n_images, size in rows:
             name = readable_name(name)
             with self.reading(f"the probe set {name!r}"):
-                if not 1 <= size <= _LARGEST_CANVAS or (n_images is not None and not 1 <= n_images <= _MOST_IMAGES):
+                if not 1 <= size <= _LARGEST_CANVAS or (n_images is not None and not 1 <= n_images <= MOST_IMAGES):
                     raise ValueError(f"{n_images} images of {size} pixels")
                 sets.append(ProbeRow(probe_id, name, kind, json_object(spec), n_images, size))
         return sets

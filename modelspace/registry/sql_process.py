@@ -42,6 +42,12 @@ VALUE_TYPES = frozenset(
 #: What the pickle of a value names.
 _CLASSES = (*VALUE_TYPES, str)
 
+#: `nearest` of a registry by names that say what it orders by. They are not in the file, whose schema stays as it is.
+_MACROS = """
+CREATE TEMP MACRO nearest_by_affinity(name, k := 10) AS TABLE FROM main.nearest(name, k := k);
+CREATE TEMP MACRO nearest_by_affinity_in(space, name, k := 10) AS TABLE FROM main.nearest_in(space, name, k := k);
+"""
+
 #: A message is its length and its bytes.
 HEADER = struct.Struct("<Q")
 
@@ -106,6 +112,7 @@ def _limit(memory_bytes: int) -> None:
 def _answer(request: dict[str, Any], send: Callable[..., None]) -> None:
     connection = open_reading(Path(request["path"]), memory_bytes=request["memory_bytes"])
     try:
+        connection.duck.execute(_MACROS)
         send("started")
         options = {name: request[name] for name in ("timeout_s", "max_rows", "most_statements")}
         for part in statements.parts(connection.duck, request["sql"], connection.path, **options):

@@ -223,12 +223,7 @@ class Registry(Reader):
             UsageError: its name looks like a space id, or would not be read as it is stored.
         """
         self.require_transaction()
-        if readable_name(spec.name) != spec.name:
-            raise UsageError(
-                f"a space can't be called {spec.name!r}", "use up to 128 letters, digits, '.', '_' and '-'"
-            )
-        if re.fullmatch("[0-9a-f]{16}", spec.name):
-            raise UsageError(f"a space can't be called {spec.name!r}: it looks like a space id", "choose another name")
+        _check_space_name(spec.name)
         self.probe_set(spec.probe_id)
         spaces = self.spaces()
         for row in spaces:
@@ -269,6 +264,35 @@ class Registry(Reader):
         self.require_transaction()
         space_id = self.space(name).spec.space_id
         self.execute("UPDATE main.spaces SET is_default = (space_id = ?)", [space_id])
+
+    def rename_space(self, old: str, new: str) -> None:
+        """Rename a space. Its id, which everything stored refers to, stays.
+
+        Raises:
+            NotFoundError: no space has the old name.
+            ConflictError: a space has the new name.
+            UsageError: the new name looks like a space id, or would not be read as it is stored.
+        """
+        self.require_transaction()
+        space_id = self.space(old).spec.space_id
+        _check_space_name(new)
+        if any(row.spec.name == new and row.spec.space_id != space_id for row in self.spaces()):
+            raise ConflictError(f"space {new!r} exists already", "choose another name")
+        self.execute("UPDATE main.spaces SET name = ? WHERE space_id = ?", [new, space_id])
+
+    def remove_space(self, space_id: str) -> None:
+        """Remove a space with the vectors, maps and projection that it holds. Its probe set and its models stay.
+
+        Whether other spaces or models need it is the caller's business.
+
+        Raises:
+            NotFoundError: there is no such space.
+        """
+        self.require_transaction()
+        if not self.rows("DELETE FROM main.spaces WHERE space_id = ? RETURNING space_id", [space_id]):
+            raise NotFoundError(f"there is no space {space_id!r}")
+        for table in ("embeddings", "maps", "projections", "projection_points"):
+            self.execute(f"DELETE FROM main.{table} WHERE space_id = ?", [space_id])
 
     def add_model(self, card: ModelCard) -> int:
         """Add a model, without embeddings, and return its id.
@@ -592,6 +616,13 @@ def _check_row(row: EmbeddingRow) -> None:
         raise UsageError(f"the affinities of model {row.model_id} are not finite, or too many")
     if not math.isfinite(row.residual):
         raise UsageError(f"the residual of model {row.model_id} is not finite")
+
+
+def _check_space_name(name: str) -> None:
+    if readable_name(name) != name:
+        raise UsageError(f"a space can't be called {name!r}", "use up to 128 letters, digits, '.', '_' and '-'")
+    if re.fullmatch("[0-9a-f]{16}", name):
+        raise UsageError(f"a space can't be called {name!r}: it looks like a space id", "choose another name")
 
 
 def _check_free(path: Path) -> None:

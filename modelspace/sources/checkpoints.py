@@ -116,16 +116,26 @@ def only(contents: Contents, key: str | None = None) -> Choice:
     nests = list(_nests(contents.value))
     if key is not None:
         return _asked_for(contents, nests, lambda state: False, key)
+    choices = stated(contents)
+    if len(choices) > 1:
+        raise _ask(contents, choices, [])
+    return choices[0]
+
+
+def stated(contents: Contents) -> list[Choice]:
+    """The state dicts in a file, by its keys alone: one, or several of which one has to be asked for.
+
+    Raises:
+        ModelspaceError: there is none.
+    """
+    nests = list(_nests(contents.value))
     nested = [nest for nest in nests if nest[0] and _is_stated(nest[0])]
     # A tensor next to a state dict may be a loss; one with dots in its name belongs to a model.
     whole = [nest for nest in nests if not nest[0] and (not nested or any("." in name for name in nest[1]))]
     meant = [*whole, *nested]
     if not meant:
         raise _without_state(contents)
-    if len(meant) > 1:
-        raise _ask(contents, [Choice(place, state) for place, state in meant], [])
-    place, state = meant[0]
-    return Choice(place, _tensors_alone(state)[0])
+    return [Choice(place, _tensors_alone(state)[0]) for place, state in meant]
 
 
 # --- dictionaries inside dictionaries

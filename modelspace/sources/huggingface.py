@@ -18,6 +18,7 @@ from torch import nn
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.files import expanded, read_text
+from modelspace.sources import timm_configs
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import broken_package, download_errors, line, package
 from modelspace.sources.processors import preprocessing_of
@@ -183,7 +184,7 @@ def _timm(repository: _Repository, flags: PreprocessingFlags) -> LoadedModel:
         uri=uri,
         name=repository.model_name,
         flags=flags,
-        preprocessing=timm_models.preprocessing_of(pretrained),
+        preprocessing=timm_configs.preprocessing_of(pretrained),
         architecture=architecture,
         layer=timm_models.layer_of(pretrained),
         task="classification" if config.get("num_classes") else None,

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
+from modelspace.sources import identify
 from modelspace.sources import load as load_address
 from modelspace.sources.base import LoadedModel, PreprocessingFlags
 
@@ -161,8 +162,19 @@ def _scheme(file: CarriedFile) -> str:
     if file.inside.lower().endswith(_WEIGHTS):
         raise UsageError(
             f"{file.uri} holds weights, by its name, and no network",
-            f"write a function that builds the network: `space.add('python:nets.py:make', weights={str(file.path)!r})`",
+            _known(file)
+            or "write a function that builds the network: "
+            f"`space.add('python:nets.py:make', weights={str(file.path)!r})`",
         )
     raise UsageError(
         f"{file.uri} is no file of a model, by its name", f"package: reads files that end in {', '.join(SCHEMES)}"
     )
+
+
+def _known(file: CarriedFile) -> str:
+    """What a file of weights is, and how it is registered; "" if that is not known."""
+    try:
+        identified = identify.identify(file.path)
+    except ModelspaceError:
+        return ""
+    return f"{identify.summary(identified)}; {identify.advice(identified)}" if identified.architecture else ""

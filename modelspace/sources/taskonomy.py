@@ -28,7 +28,7 @@ from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.weights import load_weights
 from modelspace.types import Preprocessing
 
-PREPROCESSING = Preprocessing((256, 256), value_range=(-1.0, 1.0))
+PREPROCESSING = Preprocessing.raw((256, 256), value_range=(-1.0, 1.0))
 
 #: The weights in PyTorch's format, published by the authors of "Mid-level visual representations" (Sax et al. 2018).
 URL = "https://github.com/alexsax/visual-prior/raw/networks/assets/pytorch/"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,10 @@ from modelspace.names import did_you_mean
 from modelspace.sources.base import LoadedModel, PreprocessingFlags, describe
 from modelspace.sources.downloads import download_errors, line, package
 from modelspace.sources.heads import classes_in
+from modelspace.sources.timm_configs import preprocessing_of
 from modelspace.sources.weights import LoadedWeights, load_weights
 
 timm: Any = package("timm")
-
-#: Entries that a configuration must have; timm itself would fill in ImageNet's values.
-_REQUIRED = ("input_size", "mean", "std", "interpolation", "crop_pct")
 
 #: Data sets by the last part of a tag, if it names one.
 _DATA = {
@@ -129,35 +126,6 @@ def build(name: str, weights: str, **options: Any) -> tuple[nn.Module, LoadedWei
     except Exception as error:
         raise ModelspaceError(f"timm can't build {name}: {line(error)}", "pip install -U timm") from error
     return module, load_weights(module, weights)
-
-
-def preprocessing_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate timm's configuration into fields of `modelspace.types.Preprocessing`; empty if it is incomplete.
-
-    The image is resized to input size / crop_pct, rounded down, and its centre is cropped (timm's
-    `transforms_imagenet_eval`).
-
-    >>> preprocessing_of({"input_size": (3, 224, 224), "mean": [0.5], "std": [0.5], "interpolation": "bicubic",
-    ...                   "crop_pct": 0.875})["resize"]
-    (256, 256)
-    """
-    if any(config.get(key) is None for key in _REQUIRED):
-        return {}
-    sides = tuple(int(side) for side in config["input_size"][1:])
-    fields: dict[str, Any] = {
-        "input_size": sides,
-        "mean": tuple(config["mean"]),
-        "std": tuple(config["std"]),
-        "value_range": (0.0, 1.0),
-        "resize": tuple(math.floor(side / config["crop_pct"]) for side in sides),
-        "crop": config.get("crop_mode") or "center",
-        "interpolation": config["interpolation"],
-    }
-    if config["input_size"][0] == 3:
-        fields["channels"] = "rgb"
-    elif config["input_size"][0] == 1:
-        fields["channels"] = "gray"
-    return fields
 
 
 def layer_of(config: Mapping[str, Any]) -> str | None:

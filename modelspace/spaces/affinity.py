@@ -148,8 +148,8 @@ def project(registry: Registry, spec: SpaceSpec, blocks: Blocks) -> np.ndarray:
     return factor.append(np.array([values[i].mean() for i in ids])).vector[:n_axes]
 
 
-def remove(registry: Registry, model_id: int) -> None:
-    """Remove a model from all spaces, and recompute the coordinates of those after it.
+def remove(registry: Registry, *model_ids: int) -> None:
+    """Remove models from all spaces, and recompute the coordinates of those after them, once for all of them.
 
     Exact: the stored affinities are factorised again; pairs never computed (past the cap on axes) are computed from the
     maps.
@@ -157,15 +157,14 @@ def remove(registry: Registry, model_id: int) -> None:
     plans: list[tuple[SpaceSpec, list[EmbeddingRow]]] = []
     for space in registry.spaces():
         stored = registry.embeddings(space.spec.space_id)
-        removed = next((row.position for row in stored if row.model_id == model_id), None)
-        if removed is None:
+        removed = [row.position for row in stored if row.model_id in model_ids]
+        if not removed:
             continue
-        others = [row for row in stored if row.position != removed]
-        affinities = [
-            np.delete(row.affinities, removed) if removed < len(row.affinities) else row.affinities for row in others
-        ]
+        others = [row for row in stored if row.position not in removed]
+        affinities = [np.delete(row.affinities, [i for i in removed if i < len(row.affinities)]) for row in others]
         plans.append((space.spec, _factorised(registry, space.spec, [row.model_id for row in others], affinities)))
-    registry.remove_model(model_id)
+    for model_id in model_ids:
+        registry.remove_model(model_id)
     for spec, rows in plans:
         registry.replace_coordinates(spec.space_id, rows)
 

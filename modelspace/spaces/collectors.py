@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.errors import EmbeddingError
+from modelspace.errors import NoGradientError
 from modelspace.representations import kernels
 from modelspace.representations.maps import MapBlock, MapWriter, whole_block
 from modelspace.types import SpaceSpec
@@ -78,12 +78,12 @@ class MapCollector(Collector):
         """Quantise the batch's maps.
 
         Raises:
-            EmbeddingError: a map is zero.
+            NoGradientError: a map is zero.
         """
         planes = batch.maps(self.request, self.spec.canvas)
         empty = np.flatnonzero(~np.any(planes, axis=(1, 2)))
         if len(empty):
-            raise EmbeddingError(
+            raise NoGradientError(
                 f"the {self.spec.method} map of probe image {batch.first + int(empty[0])} is zero"
                 + (f", and so are {len(empty) - 1} more in its batch" if len(empty) > 1 else ""),
                 "its cosine with other maps is undefined: tap another `layer=`; `space.layers(model)` lists them",

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from modelspace import names
+from modelspace import names, probes
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, UsageError
 from modelspace.probes.base import DEFAULT_IMAGES
 from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity, predictability
-from modelspace.spaces.kinds import BlendSpace, MapSpace, kind_of, space_of
+from modelspace.spaces.cost import check_memory, cost
+from modelspace.spaces.kinds import BlendSpace, MapSpace, Space, kind_of, space_of
 from modelspace.spaces.neighbours import kernel_space
 from modelspace.spaces.probe_sets import Pictures, ProbeChoice, choose_probe_set, ensure_registry, with_free_name
 from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
+
+#: Called with a sentence on what a large number of probe images costs; an exception that it raises stops the creation.
+OnCost = Callable[[str], None]
 
 DEFAULT_METHODS = ("gradient_x_input",)
 #: The method of the other standard space, and the name of the space over it that queries use.
@@ -35,6 +39,7 @@ def create_spaces(
     name: str | None,
     default: bool,
     scalar: str = "sum",
+    on_cost: OnCost | None = None,
 ) -> list[str]:
     """Create the spaces that do not exist yet, and the registry if needed; returns the names of all of them."""
     kinds = {method: kind_of(method) for method in methods}
@@ -49,12 +54,36 @@ def create_spaces(
     ]
     for draft in drafts:
         space_of(draft)
+    _check_count(choice.images, kinds)
+    if choice.images is not None:
+        _check_cost([replace(draft, n_images=choice.images) for draft in drafts], choice, on_cost)
     row, pictures = choose_probe_set(path, choice)
     count = _image_count(choice, row, least=max(kind.least_images for kind in kinds.values()))
     specs = [replace(draft, probe_id=row.probe_id, n_images=count) for draft in drafts]
     ensure_registry(path)
     with Registry.open(path, write=True) as registry, registry.transaction():
         return _add_spaces(registry, row, pictures, specs, named=name is not None, default=default)
+
+
+def _check_count(images: int | None, kinds: Mapping[str, type[Space]]) -> None:
+    """Refuse more images than a kind can have, before any is rendered or read."""
+    method = min(kinds, key=lambda name: kinds[name].most_images)
+    if images is not None and images > (most := kinds[method].most_images):
+        others = [name for name in DEFAULT_METHODS if kinds.keys() - {name} and most < MapSpace.most_images]
+        alone = f"; `methods={others!r}` alone takes more" if others else ""
+        raise UsageError(
+            f"a space with method {method} can't have {images:,} probe images: {most:,} at most",
+            f"a few hundred suffice, 200 are the default: `images=200`{alone}",
+        )
+
+
+def _check_cost(specs: Sequence[SpaceSpec], choice: ProbeChoice, on_cost: OnCost | None) -> None:
+    """Refuse what the memory can't hold, and ask about what takes long."""
+    rendered = not isinstance(choice.source, str | Path) or choice.source in probes.RENDERED
+    estimate = cost(specs, rendered=rendered)
+    check_memory(estimate)
+    if on_cost is not None and estimate.is_large:
+        on_cost(str(estimate))
 
 
 def _usual_name(method: str, scalar: str) -> str:
@@ -95,7 +124,9 @@ def _add_spaces(
     return [known[spec.space_id] for spec in specs]
 
 
-def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | None, default: bool) -> list[str]:
+def create_standard(
+    path: Path, choice: ProbeChoice, canvas: int, bits: int | None, default: bool, on_cost: OnCost | None = None
+) -> list[str]:
     """Create the standard spaces on a probe set; returns their names.
 
     They are the paper's gradient*input, kernels of the features (dds), and over these `transfer`, whose ranking is
@@ -107,7 +138,8 @@ def create_standard(path: Path, choice: ProbeChoice, canvas: int, bits: int | No
     if not new:
         with Registry.open(path) as registry:
             new = not registry.spaces()
-    created = create_spaces(path, choice, DEFAULT_METHODS, canvas, bits, None, default)
+    _check_count(choice.images, {name: kind_of(name) for name in (*DEFAULT_METHODS, STANDARD_KERNELS)})
+    created = create_spaces(path, choice, DEFAULT_METHODS, canvas, bits, None, default, on_cost=on_cost)
     created += create_spaces(path, choice, (STANDARD_KERNELS,), canvas, None, None, False)
     with Registry.open(path) as registry:
         spec = registry.space(created[-1]).spec
@@ -127,12 +159,13 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
     """Create a blend of spaces and add the models that all of them hold; returns its name.
 
     Raises:
-        UsageError: no members, a weight that is not positive, or members that are blends or have different probe
-            images.
+        UsageError: no members, a weight that is not positive, members that are blends or have different probe images,
+            or a directed ranking that is corrected for hubs.
         NotFoundError: a member does not exist, or the kernels that the ranking needs don't.
         ConflictError: another space has the name.
     """
     names.check_name(name, "space")
+    ranking.check_corrected()
     if not members or not all(math.isfinite(weight) and weight > 0 for weight in members.values()):
         raise UsageError(
             "a blend needs spaces with positive weights", "example: `members={'dds': 0.5, 'gradient_x_input': 0.5}`"

@@ -20,6 +20,7 @@ from modelspace.attribution import METHODS
 from modelspace.errors import ConflictError, DamagedError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import Registry
+from modelspace.registry.reading import MOST_IMAGES
 from modelspace.representations import kernels, maps
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.bootstrap import Member
@@ -52,6 +53,7 @@ class Space(ABC):
         kind: name of the kind.
         default_bits: bits per stored element unless specified.
         least_images: minimum number of probe images.
+        most_images: maximum number of them.
         is_derived: whether its affinities are computed from those of other spaces, so nothing is embedded or stored.
         has_maps: whether it stores attribution maps, which can be drawn.
     """
@@ -59,6 +61,7 @@ class Space(ABC):
     kind: ClassVar[str]
     default_bits: ClassVar[int]
     least_images: ClassVar[int] = 2
+    most_images: ClassVar[int] = MOST_IMAGES
     is_derived: ClassVar[bool] = False
     has_maps: ClassVar[bool] = False
 
@@ -239,12 +242,14 @@ class MapSpace(StoredSpace):
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
         if spec.canvas < 2:
-            raise UsageError(f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}")
+            raise UsageError(
+                f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}", "example: `canvas=64`"
+            )
 
     @staticmethod
     def methods() -> Mapping[str, str]:
-        """The attribution methods."""
-        return {name: info.summary for name, info in METHODS.items()}
+        """The attribution methods, without those of plug-ins."""
+        return {name: info.summary for name, info in METHODS.built_in.items()}
 
     @classmethod
     def define(
@@ -299,6 +304,7 @@ class KernelSpace(StoredSpace):
     #: Nothing is lost at 8 bits (docs/lab-book/weight.md).
     default_bits = 8
     least_images = 3
+    most_images = kernels.MAX_IMAGES
 
     @staticmethod
     def methods() -> Mapping[str, str]:
@@ -455,7 +461,8 @@ class BlendSpace(Space):
                 raise UsageError(f"{spec.name!r} is itself a blend", "name the spaces that it is made from")
             if (spec.probe_id, spec.n_images) != (first.probe_id, first.n_images):
                 raise UsageError(
-                    f"spaces {first.name!r} and {spec.name!r} have different probe images",
+                    f"spaces {first.name!r} and {spec.name!r} have different probe images ({first.n_images} and "
+                    f"{spec.n_images})",
                     "blend spaces on the same images; `space.spaces()` lists them",
                 )
         total = sum(weight for _, weight in members)
@@ -580,12 +587,12 @@ def kind_of(method: str) -> type[Space]:
     Raises:
         UsageError: unknown method, or "blend".
     """
-    if method not in EMBEDDED_METHODS:
-        raise UsageError(
-            f"method {method!r} is not known",
-            did_you_mean(method, EMBEDDED_METHODS, f"use one of: {', '.join(EMBEDDED_METHODS)}"),
-        )
-    return KIND_OF_METHOD[method]
+    if method in EMBEDDED_METHODS:
+        return KIND_OF_METHOD[method]
+    if method in METHODS:
+        return MapSpace
+    names = (*EMBEDDED_METHODS, *METHODS.added)
+    raise UsageError(f"method {method!r} is not known", did_you_mean(method, names, f"use one of: {', '.join(names)}"))
 
 
 def space_of(spec: SpaceSpec) -> Space:
@@ -594,12 +601,14 @@ def space_of(spec: SpaceSpec) -> Space:
     Raises:
         UsageError: this version does not have the method.
     """
-    if spec.method not in KIND_OF_METHOD:
-        raise UsageError(
-            f"space {spec.name!r} uses method {spec.method!r}, which this version does not know",
-            "install the version of modelspace that made it",
-        )
-    return KIND_OF_METHOD[spec.method](spec)
+    if spec.method in KIND_OF_METHOD:
+        return KIND_OF_METHOD[spec.method](spec)
+    if spec.method in METHODS:
+        return MapSpace(spec)
+    raise UsageError(
+        f"space {spec.name!r} uses method {spec.method!r}, which this version does not know",
+        "install the version of modelspace that made it, or the plug-in that has the method",
+    )
 
 
 def map_space(spec: SpaceSpec) -> MapSpace:
@@ -615,6 +624,18 @@ def map_space(spec: SpaceSpec) -> MapSpace:
             "name one that does with `space=`, for example `space='paper'`; `space.spaces()` lists them",
         )
     return space
+
+
+def with_maps(registry: Registry, space: str | None) -> str:
+    """The name of a space of maps: the given or default space, or the first space of maps if none is given.
+
+    Raises:
+        UsageError: the given space, or every space, holds none.
+    """
+    spec = registry.space(space).spec
+    if space is None and not space_of(spec).has_maps:
+        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
+    return map_space(spec).spec.name
 
 
 def decode_unit(block: MapBlock, spec: SpaceSpec) -> Array:

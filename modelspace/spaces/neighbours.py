@@ -214,7 +214,7 @@ class Ranker:
         if not blocks.get(space.spec.space_id):
             raise NotFoundError(
                 f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
-                f"fill it with `space.add(model, name={target.label!r})`, or use `rerank='none'`",
+                f"use `rerank='none'`, or fill it with `space.fill({space.spec.name!r}, models=[{target.label!r}])`",
             )
         target_kernel = space.kernel(blocks[space.spec.space_id])
         new = [i for i in candidates if i not in self._predictors]
@@ -257,9 +257,11 @@ def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
             spec.n_images,
         ):
             return KernelSpace(other)
+    probes = next((row.name for row in registry.probe_sets() if row.probe_id == spec.probe_id), "rooms")
     raise NotFoundError(
         f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
-        f"make a space of them with `space.init(methods=['dds'], images={spec.n_images})`, and add the models again",
+        f"make a space of them with `space.init(methods=['dds'], probes={probes!r}, images={spec.n_images})`, "
+        "and fill it with `space.fill()`",
     )
 
 

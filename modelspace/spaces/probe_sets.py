@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelspace import names, probes
-from modelspace.errors import ConflictError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, NotFoundError, UsageError, unwritable
 from modelspace.files import is_folder
+from modelspace.home import check_folder
 from modelspace.registry import ProbeRow, Registry
+from modelspace.timing import phase
 
 if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
@@ -123,8 +125,12 @@ def create_probes(path: Path, name: str, choice: ProbeChoice) -> ProbeRow:
 
 def ensure_registry(path: Path) -> None:
     """Create an empty registry if there is none."""
+    check_folder(path.parent)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path.parent, error) from None
         Registry.create(path)
 
 
@@ -156,6 +162,16 @@ def images(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -
 
     The registry is open only while stored images are read, so a long pass does not block writers.
     """
+    batches = _batches(path, row, first, count, batch_size)
+    while True:
+        with phase("images"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _batches(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
     probe_set = described(row, first + count)
     if probes.kind_of(probe_set).is_rendered:
         yield from probes.batches(probe_set, None, first, count, batch_size)

@@ -40,12 +40,31 @@ class Ranking:
         """The ranking asked for; where none is, the space's default; where it has none, plain affinity.
 
         Raises:
-            UsageError: unknown correction or re-ranking.
+            UsageError: unknown correction or re-ranking, or a correction of a ranking that is directed.
         """
-        return cls(
+        ranking = cls(
             hubs or str(spec.parameters.get("hubs", hubness.NONE)),
             rerank or str(spec.parameters.get("rerank", predictability.NONE)),
         )
+        if hubs is not None:
+            ranking.check_corrected(f"space {spec.name!r}" if rerank is None else "")
+        return ranking
+
+    def check_corrected(self, whose: str = "") -> None:
+        """Refuse a hub correction of a directed ranking: it would at most choose candidates, and not their order.
+
+        Args:
+            whose: the space whose own ranking it is, for the message.
+
+        Raises:
+            UsageError: it is both.
+        """
+        if self.is_directed and self.is_corrected:
+            raise UsageError(
+                f"`hubs={self.correction!r}` corrects affinities, and "
+                f"{whose or 'this ranking'} ranks by how well features predict the target's",
+                "leave it out, or rank by corrected affinity with `rerank='none'`",
+            )
 
     @property
     def is_directed(self) -> bool:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
-from modelspace.errors import ConflictError, EmbeddingError, NotFoundError
-from modelspace.registry import ProbeRow, Registry
+from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
+from modelspace.registry import ProbeRow, Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
 from modelspace.verbs import pending
-from modelspace.verbs.passes import Computed
+from modelspace.verbs.passes import Computed, check_batch_size
 
 #: Called with a note that must be shown before the result.
 OnNote = Callable[[str], None]
@@ -35,6 +36,7 @@ def add(
     on_note: OnNote | None = None,
 ) -> Added:
     """See `modelspace.workspace.ModelSpace.add`."""
+    check_batch_size(batch_size)
     waited = pending.notes_of(pending.store_waiting(path, timeout=pending.SHORT_WAIT))
     computed = compute(path, request, batch_size=batch_size, replacing=replacing, progress=progress, on_note=on_note)
     added = pending.store_or_keep(path, computed, replacing)
@@ -67,9 +69,54 @@ def compute(
         # A blend follows from its members, which are spaces of the same registry.
         pairs = [(row.spec, sets[row.spec.probe_id]) for row in missing if not space_of(row.spec).is_derived]
         if pairs:
-            blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
+            try:
+                blocks, card, pass_notes = run_pass(path, model, pairs, batch_size, progress, on_note)
+            except NoGradientError as error:
+                blocks, card, pass_notes = _kernels_alone(path, model, pairs, batch_size, progress, error, bool(filled))
+                stored = {row.spec.space_id for row in rows if row.spec.name in filled}
+                missing = _fillable(path, missing, {*stored, *blocks})
             notes += pass_notes
-    return Computed(card, tuple(row.spec.name for row in missing), blocks, tuple(notes), registry_id)
+    names, ids = (tuple(row.spec.name for row in missing), tuple(row.spec.space_id for row in missing))
+    return Computed(card, names, blocks, tuple(notes), registry_id, ids)
+
+
+def _kernels_alone(
+    path: Path,
+    model: Prepared,
+    pairs: Sequence[tuple[SpaceSpec, ProbeRow]],
+    batch_size: int | None,
+    progress: Progress | None,
+    error: NoGradientError,
+    is_stored: bool,
+) -> tuple[dict[str, list[MapBlock]], ModelCard, tuple[str, ...]]:
+    """As `run_pass`, in the spaces that need no gradient, for a model that has none; the note names the others.
+
+    Raises:
+        NoGradientError: none of the spaces can be filled, and the model is in no other.
+    """
+    without = [pair for pair in pairs if not space_of(pair[0]).has_maps]
+    if not without and not is_stored:
+        raise error
+    left = ", ".join(spec.name for spec, _ in pairs if space_of(spec).has_maps)
+    note = f"not in {left}, which need{'s' if ',' not in left else ''} a gradient: {error.message}; {error.hint}"
+    if not without:
+        return {}, model.card, (note,)
+    try:
+        blocks, card, notes = run_pass(path, model, without, batch_size, progress)
+    except EmbeddingError:
+        # Without a gradient and without a kernel: the first reason is the telling one.
+        raise error from None
+    return blocks, card, (note, *notes)
+
+
+def _fillable(path: Path, missing: Sequence[SpaceRow], known: Collection[str]) -> list[SpaceRow]:
+    """Those of the spaces whose blocks, or whose members' blocks, are all in spaces of the given ids."""
+    with Registry.open(path) as registry:
+        return [
+            row
+            for row in missing
+            if {source.spec.space_id for source in space_of(row.spec).sources(registry)} <= set(known)
+        ]
 
 
 def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tuple[str, ...], list[str]]:
@@ -141,18 +188,19 @@ def run_pass(
         size = batch_size or DEFAULT_BATCH_SIZE
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
-        result = embed(
-            model.tap,
-            model.card.preprocessing,
-            images,
-            specs,
-            device=model.device,
-            progress=report,
-            on_first_batch=judge if offset == 0 else None,
-            passes=int(model.card.options.get("stochastic", 1)),
-            # One check on two images suffices for all probe sets, unless other spaces need other gradients.
-            check=not checked or not set(map(_scalar, specs)) <= checked,
-        )
+        with phase("pass"):
+            result = embed(
+                model.tap,
+                model.card.preprocessing,
+                images,
+                specs,
+                device=model.device,
+                progress=report,
+                on_first_batch=judge if offset == 0 else None,
+                passes=int(model.card.options.get("stochastic", 1)),
+                # One check on two images suffices for all probe sets, unless other spaces need other gradients.
+                check=not checked or not set(map(_scalar, specs)) <= checked,
+            )
         checked |= set(map(_scalar, specs))
         notes += result.notes
         blocks.update(result.blocks)

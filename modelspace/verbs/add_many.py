@@ -29,8 +29,9 @@ from modelspace.registry.interrupts import deferred
 from modelspace.results import PLANNED, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
-from modelspace.verbs import manifest, pending
+from modelspace.verbs import loadable, manifest, pending
 from modelspace.verbs.manifest import Entry
+from modelspace.verbs.passes import check_batch_size
 from modelspace.verbs.pools import Job, JobResult, Pool, describe, require_workers
 
 if TYPE_CHECKING:
@@ -85,12 +86,13 @@ def add_all(
     pool: Pool | None = None,
 ) -> list[Outcome]:
     """See `modelspace.workspace.ModelSpace.add_all`; `pool` is used instead of one chosen by `workers` and `ray`."""
+    check_batch_size(batch_size)
     waited = () if dry_run else pending.notes_of(pending.store_waiting(path))
     plans = plan(path, entries, replacing)
     if waited and plans:
         plans[0] = replace(plans[0], notes=(*waited, *plans[0].notes))
     if dry_run:
-        outcomes = [_checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
+        outcomes = [checked(entry, outcome) for entry, outcome in zip(entries, plans, strict=True)]
         for outcome in outcomes:
             if on_outcome:
                 on_outcome(outcome)
@@ -181,6 +183,8 @@ def _is_same(entry: Entry, row: ModelRow) -> bool:
         stored = getattr(card.preprocessing, key)
         if value != stored and not (isinstance(stored, tuple) and len(value) == 1 and set(value) == set(stored)):
             return False
+    if row.added_at > datetime.now(UTC):
+        return False  # the clock was set back: dates of files say nothing
     loaded_at = row.added_at - timedelta(seconds=card.seconds)
     return all(_changed_at(file) < loaded_at for file in _files(entry))
 
@@ -200,7 +204,9 @@ def _files(entry: Entry) -> list[Path]:
 
 def _changed_at(file: Path) -> datetime:
     try:
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        # A copy may keep the date of the contents; the date of the file's entry is the system's.
+        status = file.stat()
+        return datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
     except OSError:  # a deleted file doesn't invalidate the registered model
         return datetime.min.replace(tzinfo=UTC)
 
@@ -215,7 +221,7 @@ def _metadata_notes(entry: Entry, row: ModelRow) -> tuple[str, ...]:
     return (note,) if differs else ()
 
 
-def _checked(entry: Entry, outcome: Outcome) -> Outcome:
+def checked(entry: Entry, outcome: Outcome) -> Outcome:
     """The plan, or a failure if the address or files are known to be wrong without loading the model."""
     if entry.model is None or outcome.status == "unchanged":
         return outcome
@@ -225,7 +231,10 @@ def _checked(entry: Entry, outcome: Outcome) -> Outcome:
                 siblings = [other.name for other in file.parent.glob("*")] if is_folder(file.parent) else []
                 raise NotFoundError(absent(file), did_you_mean(file.name, siblings))
         if isinstance(entry.model, str):
-            _check_address(entry.model, entry.options.get("weights"))
+            options = entry.options
+            _check_address(entry.model, options.get("weights"))
+            flags = flags_of(options.get("preprocessing"))
+            loadable.check(entry.model, options.get("weights"), options.get("weights_key"), flags)
     except ModelspaceError as error:
         return Outcome(outcome.entry, outcome.name, "failed", outcome.uri, message=error.message, hint=error.hint)
     return outcome

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
 from modelspace.files import absent
 from modelspace.home import REGISTRY
-from modelspace.registry import Registry, backups, copying
+from modelspace.registry import Registry, backups, copying, trial
 from modelspace.registry.backups import Backup
 from modelspace.results import BackupInfo, Restored
 
@@ -45,10 +46,12 @@ def backup(path: Path, target: Path | None, *, force: bool, progress: Progress |
 
 def _file(path: Path, target: Path | None) -> Path:
     """The file to write."""
-    name = f"registry-{backups.now():%Y%m%d-%H%M%S}.duckdb"
-    if target is None:
-        return path.parent / FOLDER / name
-    return target / name if target.is_dir() or not target.suffix else target
+    if target is not None and target.suffix and not target.is_dir():
+        return target
+    folder, name = target or path.parent / FOLDER, f"registry-{backups.now():%Y%m%d-%H%M%S}"
+    serials = (f"-{serial}" for serial in itertools.count(2))
+    # Two in one second, or the clock was set back.
+    return next(file for end in itertools.chain([""], serials) if not (file := folder / f"{name}{end}.duckdb").exists())
 
 
 def _check(copy: Path, original: Path, progress: Progress | None) -> tuple[int, str]:
@@ -88,6 +91,7 @@ def restore(path: Path, copy: Path | None, *, force: bool) -> Restored:
     entry = next((row for row in listed if row.file == str(copy.resolve())), None)
     if entry is not None and backups.digest(copy) != entry.sha256:
         raise DamagedError(f"{copy} is not the file that was written as a backup", "choose another one")
+    trial.read(copy, path)
     with Registry.open(copy) as registry:
         problems, models, registry_id = registry.check(), len(registry.models()), registry.registry_id
     if problems:

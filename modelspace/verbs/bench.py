@@ -22,6 +22,7 @@ from modelspace.tasks.pixels import Pixels
 from modelspace.tasks.readout import HeldOut, Readout, readout_for
 from modelspace.tasks.splits import Split, split
 from modelspace.types import ModelCard
+from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,7 @@ class Bench:
         self.pixels = Pixels(self.images)
         self.seconds: dict[str, float] = {}
         self.on_images: OnImages | None = None
+        check_batch_size(batch_size)
         self._device, self._batch_size, self._models = device, batch_size, dict(models or {})
         self._caches: dict[str, FeatureCache] = {}
         # The last held-out predictions, which choosing a model and testing it both need.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from modelspace import evaluation
@@ -19,7 +21,7 @@ from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.evaluation import Cost, Evaluation, Oracle, splits, stored
 from modelspace.evaluation.comparison import CORRELATIONS, CURVES, cell, plain
-from modelspace.evaluation.names import match
+from modelspace.evaluation.identity import Identified, identify
 from modelspace.evaluation.rankings import Array
 from modelspace.evaluation.retrieval import Retrieval, same_task
 from modelspace.evaluation.stored import StoredBaselines
@@ -101,15 +103,31 @@ class _EvaluatedSpace:
         row: the space.
         label: its name in the table.
         table: names and scores, row = target, of its models.
-        known: the cards of the models that the oracle has too, by name.
         cards: the cards of all models of `table`, by name.
+        identified: which of them the oracle measured.
+        known: the cards of the models that the oracle and all evaluated spaces have, by their names in `measured`.
     """
 
     row: SpaceRow
     label: str
     table: tuple[tuple[str, ...], Array]
-    known: dict[str, ModelRow]
     cards: dict[str, ModelRow]
+    identified: Identified
+    known: dict[str, ModelRow] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> tuple[tuple[str, ...], Array]:
+        """The same table by the oracle's names where weights are known, without models that only have such a name."""
+        names, matrix = self.table
+        kept = [i for i, name in enumerate(names) if name not in self.identified.others]
+        theirs = self.identified.oracle_names
+        return tuple(theirs.get(names[i], names[i]) for i in kept), matrix[np.ix_(kept, kept)]
+
+    @property
+    def judged(self) -> dict[str, ModelRow]:
+        """The cards of the models that the oracle measured, by their names in `measured`."""
+        by_weights = {theirs: self.cards[mine] for mine, theirs in self.identified.oracle_names.items()}
+        return by_weights | {name: self.cards[name] for name in self.identified.by_name}
 
     @property
     def tasks(self) -> dict[str, str | None]:
@@ -155,6 +173,7 @@ def evaluate(
     costs: dict[str, Cost] = {}
     retrieval: dict[str, Retrieval] = {}
     notes: list[str] = []
+    identity: list[str] = []
     everything = tuple(dict.fromkeys((*truth.targets, *truth.sources)))
     if truth.is_accuracy:
         # Targets are data sets, which no space has.
@@ -167,8 +186,10 @@ def evaluate(
     elif path is None and (where is not None or space is not None or not matrices):
         raise UsageError("a condition or a space needs a registry, and none is given", "name a space with `space=`")
     if path is not None:
-        spaces = _spaces(path, space, where, everything, hubs, rerank)
-        _put(methods, {entry.label: entry.table for entry in spaces})
+        spaces = _spaces(path, space, where, truth, hubs, rerank)
+        identity = _identity_notes(spaces, truth)
+        notes += identity
+        _put(methods, {entry.label: entry.measured for entry in spaces})
         for entry in spaces:
             retrieval |= _retrieval({entry.label: entry.table}, entry.tasks)
         similarities, problem = _baselines(spaces, baselines)
@@ -176,6 +197,8 @@ def evaluate(
             notes.append(problem)
         same_run = _costs(costs, spaces, similarities, notes)
     _put(methods, matrices or {})
+    if matrices and truth.weights:
+        notes.append(f"{', '.join(matrices)}: models are matched with the oracle's by name alone")
     own_methods = tuple(methods)
     if path is not None and similarities is not None:
         names = tuple(spaces[0].known)
@@ -195,11 +218,11 @@ def evaluate(
             f"similarities are of the encoders' outputs T on {similarities.n_images} probe images"
             f"{'' if same_images else ', not those of every space'}; {similarities.features}"
         )
-    outcome = evaluation.evaluate(methods, truth, with_self=with_self, costs=costs)
+    with _explained(identity):
+        outcome = evaluation.evaluate(methods, truth, with_self=with_self, costs=costs)
     missing = [name for name in everything if name not in {*outcome.targets, *outcome.sources}]
     if missing and truth.is_accuracy:
-        listing = f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}"
-        notes.append(f"not evaluated: {listing}; a matrix lacks them, or they have a single model")
+        notes.append(f"not evaluated: {_listing(missing)}; a matrix lacks them, or they have a single model")
     elif missing:
         notes.append(f"oracle {truth.name} also has {', '.join(missing)}, which the registry or a matrix lacks")
     if targets is not None:
@@ -246,11 +269,11 @@ def _spaces(
     path: Path,
     space: str | Sequence[str] | None,
     where: str | None,
-    oracle: Sequence[str],
+    oracle: Oracle,
     hub_correction: str | None,
     rerank: str | None,
 ) -> list[_EvaluatedSpace]:
-    """The spaces to evaluate; `known` has the models that the oracle and all of these spaces have."""
+    """The spaces to evaluate."""
     with Registry.open(path) as registry:
         labels: list[str | None] = [space] if space is None or isinstance(space, str) else list(space)
         rows = registry.spaces() if ALL in labels else [registry.space(name) for name in dict.fromkeys(labels)]
@@ -258,22 +281,55 @@ def _spaces(
         scored = []
         for row in rows:
             ranking = Ranking.of(row.spec, hub_correction, rerank)
+            if not row.n_models:
+                raise NotFoundError(f"the space {row.spec.name!r} holds no model", "add one: `space.add(model)`")
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
             names = tuple(models[i].card.name for i in ids)
-            known = {name for name in match(oracle, names) if name is not None}
             label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
-            scored.append((row, label, (names, matrix), {models[i].card.name: models[i] for i in ids}, known))
-    shared = set.intersection(*(known for *_, known in scored)) if scored else set()
+            cards = {models[i].card.name: models[i] for i in ids}
+            identified = identify(oracle, [(name, model.card.weights_sha256) for name, model in cards.items()])
+            scored.append(_EvaluatedSpace(row, label.removesuffix(", "), (names, matrix), cards, identified))
+    shared = set.intersection(*(set(entry.judged) for entry in scored)) if scored else set()
     return [
-        _EvaluatedSpace(
-            row,
-            label.removesuffix(", "),
-            table,
-            {name: model for name, model in cards.items() if name in shared},
-            cards,
-        )
-        for row, label, table, cards, _ in scored
+        replace(entry, known={name: model for name, model in entry.judged.items() if name in shared})
+        for entry in scored
     ]
+
+
+def _identity_notes(spaces: Sequence[_EvaluatedSpace], oracle: Oracle) -> list[str]:
+    """How the models were matched with the oracle's, where it is not by weights and name alike."""
+    identified = [entry.identified for entry in spaces]
+    others = list(dict.fromkeys(name for entry in identified for name in entry.others))
+    by_name = list(dict.fromkeys(name for entry in identified for name in entry.by_name))
+    elsewhere = {mine: theirs for entry in identified for mine, theirs in entry.oracle_names.items() if mine != theirs}
+    notes = []
+    if others:
+        notes.append(
+            f"not evaluated: {_listing(others)}; a model of that name was measured for oracle {oracle.name}, with "
+            "other weights"
+        )
+    if by_name:
+        notes.append(
+            f"{len(by_name)} {'model is' if len(by_name) == 1 else 'models are'} matched with oracle {oracle.name} by "
+            "name alone: it does not say which weights were measured"
+        )
+    if elsewhere:
+        pairs = [f"{mine} is {theirs}" for mine, theirs in elsewhere.items()]
+        notes.append(f"by their weights, {_listing(pairs)} of oracle {oracle.name}")
+    return notes
+
+
+@contextmanager
+def _explained(notes: Sequence[str]) -> Iterator[None]:
+    """Append notes to the message of a UsageError: too few models may be left because of their weights."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError("; ".join([error.message, *notes]), error.hint) from None
+
+
+def _listing(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:5])}{' and others' if len(words) > 5 else ''}"
 
 
 def _retrieval(
@@ -301,8 +357,7 @@ def _baselines(
             return None, f"{left_out}: {error.message} ({error.hint})"
     models = {name: (model.card.weights_sha256, model.card.layer) for name, model in spaces[0].known.items()}
     if others := baselines.unknown(models):
-        listing = f"{', '.join(others[:5])}{' and others' if len(others) > 5 else ''}"
-        return None, f"{left_out}: the package has none for the name, weights and layer of {listing}"
+        return None, f"{left_out}: the package has none for the name, weights and layer of {_listing(others)}"
     return baselines, ""
 
 

@@ -23,6 +23,7 @@ from modelspace.errors import UsageError
 from modelspace.evaluation import Oracle, published
 from modelspace.evaluation.replay import Policy, Replay, replay_outcomes
 from modelspace.evaluation.replay_features import Labelled, Measured, measure, replay_measured, truths
+from modelspace.frames import escaped
 from modelspace.registry import Registry, outcomes
 from modelspace.registry.rows import TaskRow
 from modelspace.search.race import ROUNDS
@@ -101,6 +102,9 @@ class SearchReport:
         """A table per oracle, with the notes below."""
         parts = [f"{headline(table)}\n\n{table_markdown(table)}" for table in self.tables]
         return "\n".join(parts) + "\n" + "".join(f"- {note}\n" for note in self.notes)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escaped(self.to_markdown())}</pre>"
 
 
 def shown(policy: Policy) -> list[str]:

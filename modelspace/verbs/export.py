@@ -1,30 +1,29 @@
 """Exporting a registry to files for other programs: tables, matrices, vectors, maps, a tree.
 
-Every file is written under a temporary name and then renamed, so that an incomplete file is never read.
+All files of an export are written under temporary names and renamed at its end, so that an incomplete file is never
+read, and an export that fails leaves nothing.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from modelspace.errors import ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
+from modelspace.errors import ConflictError, DamagedError, UsageError
 from modelspace.names import did_you_mean, file_name
 from modelspace.registry import ModelRow, Registry, SpaceRow, outcomes
 from modelspace.results import Exported
 from modelspace.spaces import affinity, coordinates
-from modelspace.spaces.kinds import MapSpace, space_of
+from modelspace.spaces.kinds import map_space, with_maps
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
-from modelspace.temporary import replacing
+from modelspace.verbs.output_files import Columns, OutputFiles, names_file, output_files
 
 #: What can be exported, and its formats; the first is the default in a folder.
 WHAT: dict[str, tuple[str, ...]] = {
@@ -53,9 +52,6 @@ SUFFIXES = {
 }
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 DTYPES = ("float64", "float32")
-
-#: Name -> (DuckDB's type, values).
-Columns = dict[str, tuple[str, Sequence[Any]]]
 
 
 @dataclass(frozen=True)
@@ -87,27 +83,33 @@ def export(
         raise UsageError(f"numbers can't be written as {options.dtype!r}", f"use {' or '.join(DTYPES)}")
     if options.k < 1:
         raise UsageError(f"k must be at least 1, not {options.k}", "example: `k=5`")
-    files = _files(path, target, what, format)
+    files = _files(path, target, what, format, options)
     existing = [file for _, file, kind in files for file in _all_of(file, kind) if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(
             f"{existing[0]} exists already" + (f", and {len(existing) - 1} more" if len(existing) > 1 else ""),
             "choose another name, or `force=True` to overwrite",
         )
+    if "maps" in (name for name, *_ in files):
+        _check_maps(path, next(file for name, file, _ in files if name == "maps"), options, force)
     exported = []
-    for name, file, kind in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        exported += _WRITERS[name](path, file, kind, options, force)
+    with output_files(target) as out:
+        for name, file, kind in files:
+            exported += _WRITERS[name](path, file, kind, options, out)
     return exported
 
 
-def default_of(path: Path) -> tuple[str, ...]:
-    """What a folder gets by default: `DEFAULT`, and tasks and outcomes if there are any."""
+def default_of(path: Path, options: Options | None = None) -> tuple[str, ...]:
+    """What a folder gets by default: `DEFAULT`, but no tree of fewer than two models; tasks and outcomes if any."""
     with Registry.open(path) as registry:
-        return (*DEFAULT, "tasks", "outcomes") if outcomes.tasks(registry) else DEFAULT
+        _, names = _chosen(registry, options or Options())
+        contents = [name for name in DEFAULT if name != "tree" or len(names) >= 2]
+        return (*contents, "tasks", "outcomes") if outcomes.tasks(registry) else tuple(contents)
 
 
-def _files(path: Path, target: Path, what: Sequence[str], format: str | None) -> list[tuple[str, Path, str]]:
+def _files(
+    path: Path, target: Path, what: Sequence[str], format: str | None, options: Options
+) -> list[tuple[str, Path, str]]:
     """(content, file, format) of each file to write.
 
     Raises:
@@ -121,7 +123,7 @@ def _files(path: Path, target: Path, what: Sequence[str], format: str | None) ->
             f"unknown format {format!r}", did_you_mean(format, FORMATS, f"available: {', '.join(FORMATS)}")
         )
     if target.is_dir() or not target.suffix:
-        contents = list(dict.fromkeys(what or default_of(path)))
+        contents = list(dict.fromkeys(what or default_of(path, options)))
         if what and format:
             for name in contents:
                 _check(name, format)
@@ -153,85 +155,20 @@ def _check(name: str, kind: str) -> None:
 
 def _all_of(file: Path, kind: str) -> list[Path]:
     """The files that an export will write, as far as they are known in advance; those of maps are not."""
-    return [file, _names_file(file)] if kind == "npy" and file.suffix else [file] if file.suffix else []
-
-
-def _names_file(file: Path) -> Path:
-    return file.with_suffix(".names.txt")
-
-
-# ---- writing
-
-
-def _write(file: Path, write: Callable[[Path], None]) -> None:
-    try:
-        with replacing(file) as temporary:
-            write(temporary)
-    except OSError as error:
-        raise ModelspaceError(f"{file} can't be written: {error.strerror}") from None
-
-
-def _write_text(file: Path, text: str) -> None:
-    def save(temporary: Path) -> None:
-        temporary.write_bytes(text.encode())
-
-    _write(file, save)
-
-
-def _write_array(file: Path, array: np.ndarray, names: Sequence[str] | None) -> None:
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as out:
-            np.save(out, array, allow_pickle=False)
-
-    if names is not None:
-        # Names first, because an array without names is useless.
-        _write_text(_names_file(file), "".join(f"{name}\n" for name in names))
-    _write(file, save)
-
-
-def _write_table(file: Path, kind: str, columns: Columns) -> None:
-    if kind == "parquet":
-        from modelspace.registry.files import write_parquet
-
-        _write(file, lambda temporary: write_parquet(columns, temporary))
-        return
-    rows = list(zip(*(values for _, values in columns.values()), strict=True))
-    if kind == "json":
-        objects = [dict(zip(columns, row, strict=True)) for row in rows]
-        _write_text(file, json.dumps(objects, ensure_ascii=False, indent=1, allow_nan=False, default=_cell) + "\n")
-        return
-
-    def save(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([_cell(value) for value in row] for row in rows)
-
-    _write(file, save)
-
-
-def _cell(value: Any) -> Any:
-    """The value of a CSV cell: numbers in full precision, lists and dictionaries as JSON."""
-    if isinstance(value, list | tuple | Mapping):
-        return json.dumps(value, ensure_ascii=False)
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _done(file: Path, what: str, kind: str, rows: int) -> Exported:
-    return Exported(str(file), what, kind, rows, file.stat().st_size)
+    return [file, names_file(file)] if kind == "npy" and file.suffix else [file] if file.suffix else []
 
 
 # ---- one writer per content
 
 
-def _models(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _models(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     with Registry.open(path) as registry:
         rows = registry.models(options.where)
         if options.space is not None:
             members = set(registry.model_ids(registry.space(options.space).spec.space_id))
             rows = [row for row in rows if row.model_id in members]
-    _write_table(file, kind, model_columns(rows))
-    return [_done(file, "models", kind, len(rows))]
+    out.table(file, kind, model_columns(rows))
+    return [out.exported(file, "models", kind, len(rows))]
 
 
 def model_columns(rows: Sequence[ModelRow]) -> Columns:
@@ -270,18 +207,19 @@ def _chosen(registry: Registry, options: Options) -> tuple[SpaceRow, dict[int, s
     return row, {i: names[i] for i in registry.model_ids(row.spec.space_id) if i in names}
 
 
-def _matrix(path: Path, options: Options) -> tuple[list[int], list[str], np.ndarray]:
+def _matrix(path: Path, options: Options) -> tuple[str, list[str], np.ndarray]:
+    """The name of the space, and names and affinities of its models."""
     with Registry.open(path) as registry:
         row, names = _chosen(registry, options)
         ids, matrix = affinity.matrix(registry, row.spec, set(names))
-    return ids, [names[i] for i in ids], matrix
+    return row.spec.name, [names[i] for i in ids], matrix
 
 
-def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
-    _, names, matrix = _matrix(path, options)
+def _affinity(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
+    space, names, matrix = _matrix(path, options)
     if kind == "npy":
-        _write_array(file, matrix.astype(options.dtype), names)
-        return [_done(file, "affinity", kind, len(names))]
+        out.array(file, matrix.astype(options.dtype), names)
+        return [out.exported(file, "affinity", kind, len(names), space)]
     columns: Columns
     if options.wide:
         columns = {"name": ("VARCHAR", names)}
@@ -295,25 +233,25 @@ def _affinity(path: Path, file: Path, kind: str, options: Options, force: bool) 
             "b": ("VARCHAR", [names[j] for j in second]),
             "affinity": ("DOUBLE", matrix[first, second].tolist()),
         }
-    _write_table(file, kind, columns)
-    return [_done(file, "affinity", kind, len(next(iter(columns.values()))[1]))]
+    out.table(file, kind, columns)
+    return [out.exported(file, "affinity", kind, len(next(iter(columns.values()))[1]), space)]
 
 
-def _vectors(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _vectors(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     with Registry.open(path) as registry:
         space, name_of = _chosen(registry, options)
         rows = [row for row in registry.embeddings(space.spec.space_id) if row.model_id in name_of]
     names = [name_of[row.model_id] for row in rows]
     matrix = coordinates.matrix([row.vector for row in rows])
     if kind == "npy":
-        _write_array(file, matrix.astype(options.dtype), names)
+        out.array(file, matrix.astype(options.dtype), names)
     elif kind == "csv":
         columns: Columns = {"name": ("VARCHAR", names)}
         columns |= {f"v{i}": ("DOUBLE", matrix[:, i].tolist()) for i in range(matrix.shape[1])}
-        _write_table(file, kind, columns)
+        out.table(file, kind, columns)
     else:
-        _write_table(file, kind, {"name": ("VARCHAR", names), "vector": ("DOUBLE[]", matrix.tolist())})
-    return [_done(file, "vectors", kind, len(names))]
+        out.table(file, kind, {"name": ("VARCHAR", names), "vector": ("DOUBLE[]", matrix.tolist())})
+    return [out.exported(file, "vectors", kind, len(names), space.spec.name)]
 
 
 #: Columns of the neighbours table, with DuckDB's types.
@@ -327,7 +265,7 @@ NEIGHBOUR_COLUMNS = {
 }
 
 
-def _neighbours(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _neighbours(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     """Each model's neighbours, ranked as by `nearest`, among the models that meet the condition."""
     rows: list[tuple[str, int, str, float, float, float]] = []
     with Registry.open(path) as registry:
@@ -340,42 +278,51 @@ def _neighbours(path: Path, file: Path, kind: str, options: Options, force: bool
     columns: Columns = {
         name: (type_, [row[i] for row in rows]) for i, (name, type_) in enumerate(NEIGHBOUR_COLUMNS.items())
     }
-    _write_table(file, kind, columns)
-    return [_done(file, "neighbours", kind, len(rows))]
+    out.table(file, kind, columns)
+    return [out.exported(file, "neighbours", kind, len(rows), space.spec.name)]
 
 
-def _tree(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _tree(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     from modelspace.analysis import to_json, to_newick
     from modelspace.verbs.pictures.figures import cluster
 
     clustered = cluster(path, options.space, options.where, None, method=options.method, support=None)
-    _write_text(file, to_newick(clustered.tree) if kind == "newick" else to_json(clustered.tree, clustered.groups))
-    return [_done(file, "tree", kind, clustered.tree.n_leaves)]
+    out.text(file, to_newick(clustered.tree) if kind == "newick" else to_json(clustered.tree, clustered.groups))
+    return [out.exported(file, "tree", kind, clustered.tree.n_leaves, clustered.selection.row.spec.name)]
 
 
-def _maps(path: Path, folder: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _map_files(path: Path, folder: Path, options: Options) -> tuple[SpaceRow, dict[int, Path]]:
+    """The space whose maps are exported, the first one of maps if none is named, and id -> file of its models."""
     with Registry.open(path) as registry:
-        row, names = _chosen(registry, options)
-    space = space_of(row.spec)
-    if not isinstance(space, MapSpace):
-        raise NotFoundError(f"the space {row.spec.name!r} has no maps", "choose another one with `space=`")
+        row, names = _chosen(registry, replace(options, space=with_maps(registry, options.space)))
     files = {model_id: folder / file_name(name, ".npy") for model_id, name in names.items()}
     if len(set(files.values())) < len(files):
         raise DamagedError(
             "several models have one name, so that one's maps would replace the other's", "`space.verify()`"
         )
+    return row, files
+
+
+def _check_maps(path: Path, folder: Path, options: Options, force: bool) -> None:
+    """Raise before anything is written if there are no maps to export, or files would be overwritten."""
+    _, files = _map_files(path, folder, options)
     existing = [file for file in files.values() if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(f"{existing[0]} exists already", "choose another folder, or `force=True` to overwrite")
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _maps(path: Path, folder: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
+    row, files = _map_files(path, folder, options)
+    space = map_space(row.spec)
+    out.folder(folder)
     exported = []
     for model_id, file in files.items():
         with Registry.open(path) as registry:
             blocks = list(registry.map_blocks(row.spec.space_id, model_id))
         maps = np.concatenate([space.unit_maps(block) for block in blocks])
         # float32, as from `ModelSpace.maps`: maps are stored with 8 bits, so float64 adds nothing but size.
-        _write_array(file, maps.astype(np.float32), None)
-        exported.append(_done(file, "maps", kind, len(maps)))
+        out.array(file, maps.astype(np.float32))
+        exported.append(out.exported(file, "maps", kind, len(maps), row.spec.name))
     return exported
 
 
@@ -407,18 +354,18 @@ OUTCOME_COLUMNS = {
 }
 
 
-def _tasks(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _tasks(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     with Registry.open(path) as registry:
         rows = outcomes.tasks(registry)
-    _write_table(file, kind, _columns_of(rows, TASK_COLUMNS))
-    return [_done(file, "tasks", kind, len(rows))]
+    out.table(file, kind, _columns_of(rows, TASK_COLUMNS))
+    return [out.exported(file, "tasks", kind, len(rows))]
 
 
-def _outcomes(path: Path, file: Path, kind: str, options: Options, force: bool) -> list[Exported]:
+def _outcomes(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     with Registry.open(path) as registry:
         rows = outcomes.outcomes(registry)
-    _write_table(file, kind, _columns_of(rows, OUTCOME_COLUMNS))
-    return [_done(file, "outcomes", kind, len(rows))]
+    out.table(file, kind, _columns_of(rows, OUTCOME_COLUMNS))
+    return [out.exported(file, "outcomes", kind, len(rows))]
 
 
 def _columns_of(rows: Sequence[object], types: Mapping[str, str]) -> Columns:
@@ -433,7 +380,7 @@ def _stored_as(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-_WRITERS: dict[str, Callable[[Path, Path, str, Options, bool], list[Exported]]] = {
+_WRITERS: dict[str, Callable[[Path, Path, str, Options, OutputFiles], list[Exported]]] = {
     "models": _models,
     "affinity": _affinity,
     "vectors": _vectors,

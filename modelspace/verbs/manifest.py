@@ -479,7 +479,7 @@ def _anchored(uri: str, base: Path) -> str:
         return f"python:{Path(_absolute(module, base)).as_posix()}:{name}" if is_file else uri
     if scheme == "package":
         return uri
-    if scheme in FILE_SCHEMES:
+    if scheme in FILE_SCHEMES or (scheme == "hf-hub" and address.startswith(".")):
         return f"{scheme}:{Path(_absolute(address, base)).as_posix()}"
     # Other addresses may name a file with a suffix; a name with a dot counts as a file only if the file exists.
     for file, tail in ((address, ""), (module, colon + name)):

@@ -251,9 +251,10 @@ def _import_model(
             blocks[spec.space_id] = space.checked(list(theirs.map_blocks(spec.space_id, row.model_id)))
     # A blend is derived from its members, and has to get this model too.
     full = before | set(blocks)
-    filled = [local[spec.space_id] for spec in missing]
-    filled += [blend.spec.name for blend in blends if blend.spec.space_id not in before and blend.follows_from(full)]
+    derived = [blend.spec for blend in blends if blend.spec.space_id not in before and blend.follows_from(full)]
+    filled = [*(local[spec.space_id] for spec in missing), *(spec.name for spec in derived)]
     if dry_run:
         return Merged(name, row.card.name, "would add" if status == "added" else "would complete", tuple(filled))
-    added = store(path, Computed(card, tuple(filled), blocks), False)
+    ids = tuple(spec.space_id for spec in (*missing, *derived))
+    added = store(path, Computed(card, tuple(filled), blocks, space_ids=ids), False)
     return Merged(added.name, row.card.name, added.status, added.spaces)

@@ -14,6 +14,8 @@ from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target, kernel_space
 from modelspace.spaces.ranking import Ranking
+from modelspace.timing import phase
+from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -35,6 +37,7 @@ def nearest(
     on_note: OnNote | None = None,
 ) -> Neighbours:
     """See `modelspace.workspace.ModelSpace.nearest`."""
+    check_batch_size(batch_size)
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
     with Registry.open(path) as registry:
@@ -44,12 +47,14 @@ def nearest(
             kernel_space(registry, row.spec)  # raises if there is none
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
+            if ":" in model:  # no name has one
+                sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
         if stored is not None:
             if row.spec.name not in stored.spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"add it: `space.add({stored.card.uri!r}, name={stored.card.name!r})`",
+                    f"fill that space: `space.fill({row.spec.name!r}, models=[{stored.card.name!r}])`",
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
@@ -68,8 +73,9 @@ def _embedded(
     on_note: OnNote | None = None,
 ) -> tuple[Target, list[str]]:
     """An unregistered model embedded for this query, unless the registry has the same model; with notes."""
-    from modelspace.embedding.prepare import Request, prepared
-    from modelspace.verbs.add import run_pass
+    with phase("imports"):
+        from modelspace.embedding.prepare import Request, prepared
+        from modelspace.verbs.add import run_pass
 
     if not isinstance(model, str):
         options.setdefault("name", "module")
@@ -103,9 +109,10 @@ def _ranked(
     notes: list[str] | None = None,
 ) -> Neighbours:
     """The neighbours of a target as records."""
-    rows = {model.model_id: model for model in registry.models(where)}
-    ranker = Ranker(registry, row, ranking, rows if where else None)
-    neighbours = ranker.rank(target, k)
+    with phase("search"):
+        rows = {model.model_id: model for model in registry.models(where)}
+        ranker = Ranker(registry, row, ranking, rows if where else None)
+        neighbours = ranker.rank(target, k)
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
     return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelspace.errors import ConflictError
-from modelspace.registry import Registry
+from modelspace.errors import ConflictError, UsageError
+from modelspace.registry import Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity
 from modelspace.spaces.kinds import Blocks, space_of
+from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
 
 
@@ -25,6 +26,7 @@ class Computed:
         blocks: its maps by space id.
         notes: remarks for the user.
         registry_id: the registry that it was computed for; "" if any will do.
+        space_ids: ids of these spaces, which stay when a space is renamed; empty in passes that older versions saved.
     """
 
     card: ModelCard
@@ -32,6 +34,28 @@ class Computed:
     blocks: dict[str, list[MapBlock]]
     notes: tuple[str, ...] = ()
     registry_id: str = ""
+    space_ids: tuple[str, ...] = ()
+
+    def spaces_in(self, registry: Registry) -> list[SpaceRow]:
+        """The spaces to fill, as the registry has them now; without those that were removed since the pass.
+
+        Raises:
+            NotFoundError: a space that is only known by its name does not exist.
+        """
+        if not self.space_ids:
+            return [registry.space(name) for name in self.spaces]
+        rows = {row.spec.space_id: row for row in registry.spaces()}
+        return [rows[space_id] for space_id in self.space_ids if space_id in rows]
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse a number of images per pass that is no number of images; None is the default.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"`batch_size=` must be at least 1, not {batch_size}", "example: `batch_size=8`")
 
 
 def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0) -> Added:
@@ -56,19 +80,18 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
         with Registry.open(path, timeout=timeout) as registry:
             return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
     known: dict[str, dict[int, float]] = {}
-    with Registry.open(path, timeout=timeout) as registry:
+    with phase("compare"), Registry.open(path, timeout=timeout) as registry:
         # Derived spaces come last, since they are computed from the others.
-        spaces = sorted(
-            (registry.space(name) for name in computed.spaces), key=lambda row: space_of(row.spec).is_derived
-        )
+        spaces = sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
         row = affinity.find(registry, card.name)
         if row is not None and (replacing or not row.card.is_same_model(card)):
             row = None
         for space in spaces:
             blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
             known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
-    with Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
+    with phase("store"), Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
         status = "added"
+        spaces = _still_there(spaces, registry, card)
         row = affinity.find(registry, card.name)
         if row is not None and (replacing or not row.card.is_same_model(card)):
             if not replacing:
@@ -84,8 +107,25 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
         for space in spaces:
             blocks = _blocks(registry, space.spec, computed, model_id)
             affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
-    filled = {space.spec.name for space in spaces}
-    return Added(card.name, status, tuple(name for name in computed.spaces if name in filled), card, computed.notes)
+    order = {row.spec.space_id: row.spec.name for row in spaces}
+    names = tuple(order[i] for i in computed.space_ids if i in order) if computed.space_ids else computed.spaces
+    filled = set(order.values())
+    return Added(card.name, status, tuple(name for name in names if name in filled), card, computed.notes)
+
+
+def _still_there(spaces: Sequence[SpaceRow], registry: Registry, card: ModelCard) -> list[SpaceRow]:
+    """Those of the spaces that were not removed since they were read, under their present names.
+
+    Raises:
+        UsageError: none is left, so no later attempt to store the pass can succeed.
+    """
+    rows = {row.spec.space_id: row for row in registry.spaces()}
+    left = [rows[space.spec.space_id] for space in spaces if space.spec.space_id in rows]
+    if not left:
+        raise UsageError(
+            f"the spaces that {card.name!r} was computed for were removed in the meantime", "add the model again"
+        )
+    return left
 
 
 def _blocks(registry: Registry, spec: SpaceSpec, computed: Computed, model_id: int | None) -> Blocks:

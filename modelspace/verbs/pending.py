@@ -26,6 +26,7 @@ from modelspace.files import NotRegularError, open_regular
 from modelspace.names import check_name, file_name
 from modelspace.probes import cache
 from modelspace.registry import Registry, SpaceRow
+from modelspace.registry.reading import UNREADABLE
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added, Check, Outcome
 from modelspace.spaces import affinity
@@ -190,19 +191,16 @@ def read(file: Path, registry: Path, timeout: float = _WAIT) -> Pending:
                 for space_id, entries in content["blocks"].items()
             }
         notes, spaces = map(str, content["notes"]), map(str, content["spaces"])
-        computed = Computed(_card(content["card"]), tuple(spaces), blocks, tuple(notes), content["registry_id"])
+        ids = tuple(map(str, content.get("space_ids", ())))
+        computed = Computed(_card(content["card"]), tuple(spaces), blocks, tuple(notes), content["registry_id"], ids)
         pending = Pending(file, computed, content["replacing"] is True)
     except (
         OSError,
         zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
         NotImplementedError,
         RuntimeError,
-        RecursionError,
         UsageError,
+        *UNREADABLE,
     ) as error:
         detail = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
         detail = str(error.strerror) if isinstance(error, NotRegularError) else detail
@@ -225,13 +223,19 @@ def _check(pending: Pending, registry: Registry) -> None:
     row = affinity.find(registry, computed.card.name)
     if row is not None and not pending.replacing and row.card.is_same_model(computed.card):
         held |= {rows[name].spec.space_id for name in row.spaces}
-    for name in computed.spaces:
-        if name not in rows or not _needed(rows[name], registry) <= held:
+    for name in computed.spaces if not computed.space_ids else ():
+        if name not in rows:
             raise ConflictError(f"space {name!r} was changed after {file} was computed", _REMOVE)
+    chosen = computed.spaces_in(registry)
+    if not chosen:
+        raise ConflictError(f"the spaces of {file} were removed after it was computed", _REMOVE)
+    for space in chosen:
+        if not _needed(space, registry) <= held:
+            raise ConflictError(f"space {space.spec.name!r} was changed after {file} was computed", _REMOVE)
     try:
-        for space in map(_space, rows.values()):
-            if isinstance(space, StoredSpace) and space.spec.space_id in computed.blocks:
-                space.checked(computed.blocks[space.spec.space_id])
+        for stored in map(_space, rows.values()):
+            if isinstance(stored, StoredSpace) and stored.spec.space_id in computed.blocks:
+                stored.checked(computed.blocks[stored.spec.space_id])
     except DamagedError as error:
         raise DamagedError(f"{file} is damaged: {error.message}", _REMOVE) from None
 
@@ -316,6 +320,7 @@ def _to_bytes(computed: Computed, replacing: bool) -> bytes:
         "registry_id": computed.registry_id,
         "card": card,
         "spaces": list(computed.spaces),
+        "space_ids": list(computed.space_ids),
         "notes": list(computed.notes),
         "replacing": replacing,
         "blocks": {

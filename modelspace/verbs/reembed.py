@@ -16,6 +16,7 @@ from modelspace.results import Reembedded, Reembedding
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import Blocks, StoredSpace, space_of
 from modelspace.types import ModelCard, SpaceSpec
+from modelspace.verbs.passes import check_batch_size
 
 if TYPE_CHECKING:
     from modelspace.embedding.embed import Progress
@@ -35,6 +36,7 @@ def reembed(
     """See `modelspace.workspace.ModelSpace.reembed`."""
     from modelspace.verbs.add import run_pass
 
+    check_batch_size(batch_size)
     with Registry.open(path) as registry:
         card = registry.model(name).card
         specs = [registry.space(space).spec for space in registry.model(name).spaces]
@@ -43,11 +45,13 @@ def reembed(
         (spec, sets[spec.probe_id]) for spec in specs if not space_of(spec).is_derived
     ]
     if not pairs:
-        raise UsageError(f"no space holds maps or a kernel of {name!r}", "add it again: `space.add(uri, replace=True)`")
-    request = _request(card, module, weights, device)
+        raise UsageError(
+            f"no space holds maps or a kernel of {name!r}", f"embed it again: `space.fill(models=[{name!r}])`"
+        )
+    request = request_again(card, module, weights, device)
     example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
     with ExitStack() as stack:
-        model = _loaded(stack, request, card, example)
+        model = loaded_again(stack, request, card, example, "`weights=file` says where its weights are now")
         notes = [*_changes(card, model.card), *model.notes]
         blocks, _, pass_notes = run_pass(path, model, pairs, batch_size, progress)
     with Registry.open(path) as registry:
@@ -56,7 +60,13 @@ def reembed(
     return Reembedding(records, name, (*notes, *pass_notes))
 
 
-def _request(card: ModelCard, module: Any, weights: str | None, device: str) -> Request:
+def request_again(card: ModelCard, module: Any, weights: str | None, device: str) -> Request:
+    """The request that loads a registered model again, from its address or from the module itself.
+
+    Raises:
+        NotFoundError: it was a module in memory, and `module` is None.
+        UsageError: weights are given for a module.
+    """
     from modelspace.embedding.prepare import Request
     from modelspace.embedding.stored import request_for
 
@@ -72,8 +82,15 @@ def _request(card: ModelCard, module: Any, weights: str | None, device: str) -> 
         raise
 
 
-def _loaded(stack: ExitStack, request: Request, card: ModelCard, example: np.ndarray) -> Prepared:
+def loaded_again(stack: ExitStack, request: Request, card: ModelCard, example: np.ndarray, moved: str) -> Prepared:
     """The model, ready to run, until the stack is closed.
+
+    Args:
+        stack: keeps it.
+        request: what to load.
+        card: what was registered.
+        example: two probe images, as `modelspace.embedding.prepare.prepared` takes.
+        moved: the hint for weights that were moved.
 
     Raises:
         ModelspaceError: it can't be loaded or run, or its weights differ; the message names the model and its address.
@@ -86,7 +103,7 @@ def _loaded(stack: ExitStack, request: Request, card: ModelCard, example: np.nda
     except ModelspaceError as error:
         error.message = f"{card.name!r} can't be loaded again from {card.uri}: {error.message}"
         if card.tags.get("weights"):
-            error.hint = f"{error.hint}; `weights=file` says where its weights are now".lstrip("; ")
+            error.hint = f"{error.hint}; {moved}".lstrip("; ")
         raise
     check_same(card, model.card)
     return model

@@ -15,7 +15,7 @@ from pathlib import Path
 from modelspace import temporary
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError
 from modelspace.home import REGISTRY
-from modelspace.registry import Registry, SpaceRow, backups, copying, outcomes
+from modelspace.registry import Registry, SpaceRow, backups, copying, outcomes, trial
 from modelspace.results import Check
 from modelspace.spaces import affinity
 from modelspace.spaces.kinds import space_of
@@ -56,6 +56,7 @@ def _opened(path: Path, copy: Path) -> Iterator[Check]:
             pass
         yield Check("log of the last changes", False, "it is damaged: the changes in it are lost", "make them again")
     try:
+        trial.read(copy, path)
         with Registry.open(copy, write=True):
             pass
     except DamagedError as error:

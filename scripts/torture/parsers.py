@@ -204,7 +204,7 @@ def _registry() -> tuple[Path, bytes]:
         registry_id = registry.registry_id
     card = ModelCard(
         "b", "test:b", "sha", "fc:in", "test", output_shape=(2, 3), parameters=7, task="t",
-        preprocessing=Preprocessing((8, 6), mean=(0.5, 0.5, 0.5)),
+        preprocessing=Preprocessing((8, 6), mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0)),
     )  # fmt: skip
     spec = small_spaces.MAPS
     blocks = {spec.space_id: small_spaces.blocks_of(1)[spec.space_id]}

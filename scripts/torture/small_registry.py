@@ -91,7 +91,7 @@ def card(seed: int, name: str, texts: Mapping[str, Any] | None = None) -> ModelC
         "fc:in",
         "stated by zoo",
         (2, 3),
-        Preprocessing((8, 6)),
+        Preprocessing.raw((8, 6)),
         7,
         **{"task": name, "data": "rooms", "tags": {"group": "2D"}, "architecture": "net", **(texts or {})},
     )

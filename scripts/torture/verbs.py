@@ -139,7 +139,7 @@ def _fill(path: Path) -> None:
     with Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_probe_set(ProbeRow("probes", "probes", "test", {}, 4, 8), None)
         registry.add_space(space, default=True)
-        model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing((8, 8)), 1))
+        model = registry.add_model(ModelCard("m0", "test", "m0", "output", "test", (1,), Preprocessing.raw((8, 8)), 1))
         row = EmbeddingRow(model, 0, np.ones(1), np.zeros(0), 0, 1.0)
         writer = MapWriter(8, 8)
         writer.write(np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32))
@@ -164,8 +164,11 @@ def run(words: list[str], home: Path) -> int:
 
 #: Columns that differ between two runs of a command.
 _OF_THE_RUN = frozenset(
-    ("added_at", "applied_at", "created_at", "generation", "made_at", "observed_at", "registry_id", "seconds")
+    ("added_at", "applied_at", "created_at", "generation", "made_at", "measured_at", "registry_id", "seconds")
 )
+
+#: Columns of one table that do; an outcome's checksum is also of when it was measured.
+_OF_THE_RUN_IN = frozenset([("outcomes", "checksum")])
 
 
 def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
@@ -192,7 +195,8 @@ def digest(home: Path, *, write: bool = False, of_any_run: bool = False) -> str:
             " GROUP BY 1 ORDER BY 1"
         )
         for table, columns in tables:
-            same = [f'"{column}"' for column in columns if not (of_any_run and column in _OF_THE_RUN)] or ["count(*)"]
+            left_out = {column for column in columns if column in _OF_THE_RUN or (table, column) in _OF_THE_RUN_IN}
+            same = [f'"{column}"' for column in columns if not (of_any_run and column in left_out)] or ["count(*)"]
             rows = registry.rows(f'SELECT {", ".join(same)} FROM main."{table}" ORDER BY ALL')
             content.update(repr((table, rows)).encode())
     return content.hexdigest()[:16]

@@ -15,7 +15,7 @@ from cli_support import Layer, Line, card, fake_line, model, neighbour, space_ro
 
 from modelspace.cli.app import COMMANDS
 from modelspace.errors import EmbeddingError, NotFoundError
-from modelspace.results import Added, Check, ModelInfo, Neighbours, Records, SpaceInfo
+from modelspace.results import Added, Check, ModelInfo, Neighbours, Outcome, Records, SpaceInfo
 from modelspace.sources import PreprocessingFlags
 
 
@@ -63,8 +63,21 @@ def test_init_takes_every_option(empty: Line) -> None:
         "seed": 7,
         "per_subfolder": 2,
         "default": True,
+        "on_cost": ANY,
     }
     assert "registry: there" in result.stderr
+
+
+def test_init_asks_before_many_images(empty: Line) -> None:
+    def costly(*, on_cost: Any, **_: Any) -> Records[SpaceInfo]:
+        on_cost("900,000 probe images take about 2.0 days to render")
+        return Records([space_row()], SpaceInfo)
+
+    empty.answer("init", costly)
+    refused = empty("init", "--images", "900000")
+    assert refused.exit_code == 2
+    assert "2.0 days to render; create it? there is no terminal to ask on" in refused.stderr
+    assert empty("init", "--images", "900000", "--yes").exit_code == 0
 
 
 def test_spaces_can_set_the_default_first(line: Line) -> None:
@@ -72,6 +85,53 @@ def test_spaces_can_set_the_default_first(line: Line) -> None:
     assert [call[:2] for call in line.calls] == [("set_default", ("saliency",)), ("spaces", ())]
     assert "saliency" in result.stdout
     assert "queries now use the space saliency" in result.stderr
+
+
+def test_spaces_are_removed_after_a_question_and_renamed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = line("spaces", "rename", "saliency", "dots")
+    assert only_call(line) == ("rename_space", ("saliency", "dots"), {})
+    assert renamed.stderr == "the space saliency is now called dots\n"
+    unasked = line("spaces", "remove", "saliency")
+    assert unasked.exit_code == 2
+    assert "(saliency: 3 models)" in unasked.stderr
+    assert "--yes does it without asking" in unasked.stderr
+    assert line("spaces", "remove", "saliency", "dds", "--yes").stderr == "removed saliency, dds\n"
+    assert line.calls[-1] == ("remove_space", (["saliency", "dds"],), {})
+    monkeypatch.setattr("modelspace.cli.confirm.is_terminal", lambda _: True)
+    refused = line("spaces", "remove", "saliency", input="n\n")
+    assert (refused.exit_code, "aborted" in refused.stderr) == (1, True)
+    assert line("spaces", "remove", "saliency", input="y\n").exit_code == 0
+    assert [call[0] for call in line.calls].count("remove_space") == 2
+
+
+def test_an_empty_space_is_removed_without_a_question(line: Line) -> None:
+    line.answer("spaces", Records([space_row("saliency", n_models=0)], SpaceInfo))
+    assert line("spaces", "remove", "saliency").exit_code == 0
+    assert line.calls[-1] == ("remove_space", (["saliency"],), {})
+
+
+def test_remove_takes_several_names_or_a_condition(line: Line) -> None:
+    assert line("remove", "depth", "edges").exit_code == 2  # no terminal to ask on
+    assert "remove 2 models (depth, edges)?" in line("remove", "depth", "edges", "depth").stderr
+    assert not [call for call in line.calls if call[0] == "remove_all"]
+    assert line("remove", "depth", "edges", "-y").stderr == "removed depth, edges\n"
+    assert line.calls[-1] == ("remove_all", (["depth", "edges"],), {})
+    assert line("remove", "--where", "true", "--yes").exit_code == 0
+    assert line.calls[-2:] == [("list", ("true",), {}), ("remove_all", (["depth", "normals", "edges"],), {})]
+    line.answer("list", Records([], ModelInfo))
+    assert line("remove", "--where", "false").stderr == "no model matches the condition\n"
+    for words in ([], ["depth", "--where", "true"]):
+        assert "or choose them with --where" in line("remove", *words).stderr
+
+
+def test_tag_takes_several_names_or_a_condition(line: Line) -> None:
+    assert line("tag", "depth", "edges", "a=b", "--unset", "c").stderr == "changed depth, edges\n"
+    options = {"where": None, "task": None, "data": None}
+    assert only_call(line) == ("tag_all", ({"a": "b", "c": None}, ["depth", "edges"]), options)
+    assert line("tag", "--where", "true", "a=b").stderr == "changed depth, edges\n"
+    assert line.calls[-1] == ("tag_all", ({"a": "b"}, []), {**options, "where": "true"})
+    for words in (["a=b"], ["depth", "a=b", "--where", "true"]):
+        assert "or choose them with --where" in line("tag", *words).stderr
 
 
 def test_probes_create_list_show(line: Line) -> None:
@@ -143,6 +203,29 @@ def test_add_uses_the_existing_registry(line: Line) -> None:
     result = line("add", "zoo:depth")
     assert [call[0] for call in line.fake.calls] == ["open", "add"]
     assert "created a registry" not in result.output
+
+
+def test_fill_passes_its_options_on_and_counts(line: Line) -> None:
+    words = "fill dds --model a --model b --weights a=x=1.pt --dry-run --device cpu --batch-size 2"
+    result = line(*words.split())
+    expected = {
+        "models": ("a", "b"),
+        "weights": {"a": "x=1.pt"},
+        "dry_run": True,
+        "device": "cpu",
+        "batch_size": 2,
+        "progress": None,
+        "on_outcome": None,
+    }
+    assert only_call(line) == ("fill", ("dds",), expected)
+    assert "1 model: 1 completed" in result.stderr
+    failed = Outcome(1, "c", "failed", "module", message="was a module", hint="see `space.list()`")
+    line.answer("fill", Records([failed], Outcome))
+    result = line("fill")
+    assert result.exit_code == 1
+    assert "was a module | see 'modelspace list'" in " ".join(result.stdout.split())
+    wrong = line("fill", "--weights", "a.pt")
+    assert (wrong.exit_code, "the weights 'a.pt' is not of the form NAME=FILE" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("uri", ["depth", "nowhere:depth", "zoo:"])
@@ -353,7 +436,7 @@ def test_task_add_list_show_remove_rename(line: Line) -> None:
     assert "accuracy (higher is better)" in added.stdout
     assert json.loads(line("task", "show", "flowers", "--format", "json").stdout)["classes"] == ["a", "b"]
     listed = line("task", "list").stdout.splitlines()
-    assert listed[0].split() == ["task", "kind", "metric", "better", "images", "classes", "outcomes", "data"]
+    assert listed[0].split() == ["name", "kind", "metric", "better", "images", "classes", "outcomes", "data"]
     assert listed[1].split() == ["flowers", "classification", "accuracy", "higher", "120", "2", "4", "data"]
     assert line("task", "remove", "flowers").stderr == "removed the task flowers and 4 outcomes\n"
     assert line("task", "rename", "flowers", "roses").stderr == "the task flowers is now called roses\n"
@@ -422,7 +505,7 @@ def test_prospects_for_a_task(line: Line) -> None:
     assert line.calls[0] == ("prospects", ("flowers", 7), {"where": "parameters < 9", "space": None})
     lines = result.stdout.splitlines()
     assert lines[0] == "models for task flowers, the most promising first"
-    assert lines[1].split()[:5] == ["rank", "model", "accuracy", "80%", "interval"]
+    assert lines[1].split()[:5] == ["rank", "name", "accuracy", "80%", "interval"]
     assert lines[2].split()[:4] == ["1", "depth", "0.875", "0.775..0.975"]
     assert lines[3].split()[:2] == ["2", "edges"]
     assert lines[-1] == "ranked by outcomes"
@@ -486,8 +569,37 @@ def test_rounds_are_numbers(line: Line) -> None:
 def test_list(line: Line) -> None:
     result = line("list", "--where", "parameters < 5")
     assert only_call(line) == ("list", ("parameters < 5",), {})
-    for word in ("depth", "zoo:normals", "1.23M", "fc:in", "64x64", "0123456789abcdef"):
+    for word in ("depth", "zoo:normals", "1.23M", "fc:in", "64x64", "no room for added_at, weights_sha256"):
         assert word in result.stdout
+
+
+def test_list_sorts_limits_and_chooses_columns(line: Line) -> None:
+    rows = [("b", 2, None, "x"), ("a", 3, "t", "z"), ("c", 1, "s", None)]
+    tagged = [
+        model(name, parameters=n, task=task, tags={"group": group} if group else {}) for name, n, task, group in rows
+    ]
+    line.answer("list", Records(tagged, ModelInfo))
+
+    def names(*words: str) -> list[str]:
+        return [row["name"] for row in json.loads(line("list", *words, "--format", "json").stdout)]
+
+    assert names("--sort", "parameters") == ["c", "b", "a"]
+    assert names("--sort", "parameters", "--reverse", "--limit", "2") == ["a", "b"]
+    assert names("--sort", "task") == ["c", "a", "b"]  # what is unknown comes last
+    assert names("--sort", "group", "--reverse") == ["a", "b", "c"]
+    assert names("--reverse") == ["c", "a", "b"]
+    chosen = line("list", "--columns", "name, weights_sha256,group", "--limit", "1", "--format", "csv").stdout
+    assert chosen == f"name,weights_sha256,group\nb,{'0123456789abcdef' * 4},x\n"
+    head, first, *_ = line("list", "--columns", "name,weights_sha256,output_shape,group").stdout.splitlines()
+    assert head.split() == ["name", "weights_sha256", "output_shape", "group"]
+    assert first.split() == ["b", "0123456789abcdef" * 4, "8,16,16", "x"]
+    for words, message in (
+        (["--sort", "paramters"], "did you mean parameters"),
+        (["--columns", "name,tsk"], "did you mean task"),
+        (["--limit", "0"], "--limit must be at least 1"),
+    ):
+        refused = line("list", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
 def test_list_json_has_every_field(line: Line) -> None:
@@ -505,6 +617,51 @@ def test_list_of_nothing(line: Line) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no model is registered yet" in result.stderr
     assert line("list", "--format", "csv").stdout.startswith("name,task,")
+
+
+def test_verbose_prints_the_time_of_each_phase(line: Line) -> None:
+    from modelspace.timing import phase
+
+    def slow(*_: Any, **__: Any) -> Added:
+        with phase("load"), phase("checks"):
+            return Added("depth", "added", ("saliency",), card("depth"), ())
+
+    line.answer("add", slow)
+    said = line("add", "zoo:depth", "--verbose").stderr.splitlines()
+    assert said[0].startswith("time: load 0.0")
+    assert "checks 0.0" in said[0]
+    assert said[0].endswith("in all")
+    assert "time:" not in line("add", "zoo:depth").stderr
+    assert line("add", "zoo:depth", "-v", "-q").stderr == ""
+    assert line("nearest", "depth", "-v").stderr.startswith("time: other")
+    assert line("rebuild", "-v").stderr.startswith("time: other")
+    line.answer("add", EmbeddingError("no gradient"))
+    assert "time: other" in line("add", "zoo:depth", "-v").stderr
+
+
+def test_compare_prints_both_directions_and_the_cluster(line: Line, tmp_path: Path) -> None:
+    head, names, *rows = line("compare", "depth", "edges").stdout.splitlines()
+    assert only_call(line) == ("compare", ("depth", "edges"), {"space": None})
+    assert head == "A: depth, B: edges"
+    assert "A for B" in names
+    assert rows[0].split() == ["saliency", "0.5000", "0.4000..0.6000", "1.000", "3", "of", "4"]
+    assert rows[1].split() == ["transfer", "0.7000", "0.6000..0.8000", "0.3000", "0.2000", "0.900", "2", "of", "4"]
+    assert rows[3] == "in the tree of transfer, the height 0.900 merges depth with edges"
+    drawn = line("compare", "depth", "edges", "--out", "two.png", "--image", "3", "--space", "transfer")
+    assert line.calls[-1] == ("gallery", (["depth", "edges"],), {"images": [3], "space": "transfer"})
+    assert "wrote two.png" in drawn.stderr
+
+
+def test_show_has_the_nearest_five(line: Line) -> None:
+    output = line("show", "depth").stdout
+    assert ("nearest", ("depth",), {"k": 5}) in line.calls
+    assert "normals 0.4123, edges 0.4000, floor 0.1000 (space gradient_x_input)" in " ".join(output.split())
+    shown = json.loads(line("show", "depth", "--format", "json").stdout)
+    assert [row["name"] for row in shown["neighbours"]] == ["normals", "edges", "floor"]
+    line.answer("nearest", NotFoundError("model 'depth' is not in space 'dds'"))
+    missing = line("show", "depth")
+    assert (missing.exit_code, "nearest" in missing.stdout) == (0, False)
+    assert "note: no neighbours: model 'depth' is not in space 'dds'" in missing.stderr
 
 
 def test_show_is_a_card(line: Line) -> None:
@@ -547,7 +704,7 @@ def test_tag(line: Line) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a"], "not of the form KEY=VALUE"),
+        (["a"], "of the form KEY=VALUE"),
         (["a=b", "a=c"], "given twice"),
         (["a=b", "--unset", "a"], "both set and unset"),
         ([], "nothing to set"),
@@ -705,7 +862,9 @@ def test_rebuild(line: Line) -> None:
 REQUIRED = {
     "init": [],
     "add": ["zoo:depth"],
+    "fill": [],
     "nearest": ["depth"],
+    "compare": ["depth", "edges"],
     "evaluate": [],
     "map": [],
     "tree": [],
@@ -713,6 +872,7 @@ REQUIRED = {
     "gallery": ["depth"],
     "curves": ["evaluation.json"],
     "atlas": [],
+    "open": ["--no-browser"],
     "report": [],
     "list": [],
     "show": ["depth"],
@@ -728,15 +888,17 @@ REQUIRED = {
     "spaces": [],
     "probes": ["list"],
     "layers": ["zoo:depth"],
+    "scan": ["weights"],
     "sql": ["SELECT 1"],
     "export": ["models.csv"],
     "merge": ["other"],
     "verify": [],
+    "doctor": [],
     "rebuild": [],
     "backup": [],
     "restore": [],
 }
-NEEDS_NO_REGISTRY = {"init", "add", "layers", "curves", "restore"}
+NEEDS_NO_REGISTRY = {"init", "add", "layers", "scan", "curves", "restore", "doctor"}
 PRINTS_NO_DATA = {"remove", "rename", "tag", "observe", "restore"}
 #: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}

@@ -154,10 +154,32 @@ def test_the_least_important_columns_are_dropped_first_and_named(at: Any) -> Non
 
 
 def test_nothing_is_truncated_in_a_pipe(at: Any) -> None:
-    lines = at(None, columns(), [neighbour(1, LONG, 0.5)])
+    rows = [neighbour(1, LONG, 0.5, uri="zoo:net", task="t")]
+    lines = at(None, columns(), rows)
     assert len(lines) == 2
-    assert lines[1].endswith(f"zoo:{LONG}")
+    assert LONG in lines[1]
+    assert lines[1].endswith("zoo:net")
     assert not any(text != text.rstrip() for text in lines)
+
+
+def test_a_piped_table_is_narrow_unless_it_has_to_be_complete(at: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [neighbour(1, LONG, 0.5, task=f"task {LONG}")]
+    lines = at(None, columns(), rows)
+    assert max(map(len, lines)) <= tables.PIPE_WIDTH
+    assert lines[-1] == "no room for task, uri; --format json has them"
+    assert len(lines[0]) < 90  # not padded for what is not shown
+    tables.print_table(columns(), rows, complete=True)
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"task {LONG}  zoo:{LONG}")
+
+
+def test_a_ranking_of_80_columns_has_what_is_typed_next(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_console_width", lambda: 80)
+    rows = [neighbour(1, "segmentsemantic", 0.5), neighbour(2, "fcn", 0.25, uri="timm:resnet50.a1_in1k")]
+    line.answer("nearest", Neighbours(rows, "t", "s"))
+    _, head, *lines = line("nearest", "t").stdout.splitlines()
+    assert head.split() == ["rank", "name", "affinity", "95%", "interval", "uri", "task"]
+    assert max(map(len, lines)) <= 80
+    assert "distance" not in head
 
 
 def test_an_empty_optional_column_is_dropped(at: Any) -> None:
@@ -265,6 +287,39 @@ def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
     assert "\x1b" not in plain
     assert "no room for" not in plain
     assert "zoo:normals" in plain
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
+def test_a_long_table_goes_through_the_pager_of_a_terminal(tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\nsed 's/^/paged: /'\n")
+    pager.chmod(0o755)
+    environment = {"PAGER": f"{pager} -x", "LINES": "3"}
+    paged = in_terminal(tmp_path, ["list"], 80, environment)
+    assert sum(line.startswith("paged: ") for line in paged.splitlines()) >= 4  # names, and three models
+    assert "paged: " not in in_terminal(tmp_path, ["list"], 80, {**environment, "LINES": "40"})
+    plain = in_terminal(tmp_path, ["list"], 80, {"PAGER": "", "LINES": "3"})
+    missing = in_terminal(tmp_path, ["list"], 80, {"PAGER": str(tmp_path / "none"), "LINES": "3"})
+    assert "zoo:depth" in plain
+    assert missing == plain
+
+
+def test_the_pager_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelspace.cli import pager
+
+    for words, expected in (
+        ("most -s", ["most", "-s"]),
+        ("", []),
+        ("cat", []),
+        ("/bin/cat", []),
+        ("'", []),
+    ):
+        monkeypatch.setenv("PAGER", words)
+        assert pager.program() == expected
+    monkeypatch.delenv("PAGER")
+    monkeypatch.setenv("PATH", "")
+    assert pager.program() == []
+    assert not pager.is_long("\n" * 1000)  # in a pipe
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")

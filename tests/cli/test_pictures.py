@@ -43,6 +43,7 @@ def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["gallery"], "gallery.png"),
         (["gallery", "b", "--image", "5", "--colours", "redblue", "--out", "g.svg"], "g.svg"),
         (["atlas"], "atlas.html"),
+        (["atlas", "--beside", "saliency", "-k", "2", "--out", "two.html"], "two.html"),
         (["report"], "report.html"),
         (["report", "--out", "r.md", "--space", "saliency"], "r.md"),
     ],

@@ -63,6 +63,7 @@ def test_mistakes_say_what_to_type(home: Path) -> None:
         (("init", "--blend", "dss=1", "--space", "x"), "did you mean dds"),
         (("nearest", "edge2d", "--hubs", "cls"), "--hubs cls is not known"),
         (("nearest", "edge2d", "--rerank", "direct"), "directed"),
+        (("nearest", "edge2d", "--hubs", "csls"), "leave it out, or rank by corrected affinity with --rerank none"),
         (("init", "--method", "dsd"), "did you mean dds"),
         (("gallery", "--space", "dds"), "holds no attribution maps"),
     ):

@@ -202,7 +202,18 @@ def test_the_possible_names_of_fields_are_parameters() -> None:
 
 
 def test_every_method_has_a_command_or_is_for_python_only() -> None:
-    for_python = {"affinity", "clusters", "cosines", "maps", "open", "probe_images", "survey", "waiting"}
+    for_python = {
+        "affinity",
+        "clusters",
+        "cosines",
+        "kernels",
+        "maps",
+        "open",
+        "probe_images",
+        "probe_names",
+        "survey",
+        "waiting",
+    }
     for name in set(keywords()) - for_python:
         assert "`" not in in_flags(f"`space.{name}()`"), name
     for name in for_python:

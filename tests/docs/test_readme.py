@@ -65,7 +65,7 @@ def test_the_five_lines_of_use_do_what_they_say(folder: Path) -> None:
     assert len(lines) == 5
     printed = {line: run(line, folder) for line in lines}
     assert "edge2d" in printed["modelspace nearest resnet"]
-    assert "edge2d" in printed["modelspace sql \"FROM nearest('resnet', 5)\""]
+    assert "edge2d" in printed["modelspace sql \"FROM nearest_by_affinity('resnet', 5)\""]
 
 
 def test_the_shipped_registry_answers_as_shown() -> None:

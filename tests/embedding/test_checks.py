@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelspace.attribution.engine import MapRequest, frozen
 from modelspace.embedding.checks import check_model, steadier
 from modelspace.encoder.layers import Tap, find_encoder_output
-from modelspace.errors import EmbeddingError, NoisyTargetError
+from modelspace.errors import EmbeddingError, NoGradientError, NoisyTargetError
 from modelspace.types import Preprocessing
 from modelspace.workspace import ModelSpace
 
@@ -124,7 +124,7 @@ def test_what_ends_in_no_norm_stays_though_its_sum_is_constant() -> None:
     with frozen(net := Differences().eval()):
         tap = tapped(net, "output")
         assert steadier(tap, X) == (tap, ())
-        with pytest.raises(NoisyTargetError, match="constant") as caught:
+        with pytest.raises(NoGradientError, match="constant") as caught:
             check_model(tap, X, SUM)
     assert "choose the tensor before it" in caught.value.hint
 

@@ -51,7 +51,7 @@ def test_input_is_the_middle_of_the_resized_image(image, resize, size, crop):
     preprocessing = Preprocessing(size, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7), resize=resize, crop=crop)
     images = pictures(*image)
     placed = preprocessing.placement(image)
-    whole = Preprocessing(placed.resized, value_range=(0, 255))
+    whole = Preprocessing.raw(placed.resized, value_range=(0, 255))
     resized = to_input(images, whole).permute(0, 2, 3, 1).double().numpy()
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     fill = 255 * mean if crop == "border" else np.zeros(3)
@@ -63,7 +63,7 @@ def test_input_is_the_middle_of_the_resized_image(image, resize, size, crop):
 
 @given(box, box, crops)
 def test_the_resized_size_keeps_the_aspect_ratio_and_meets_the_box(image, resize, crop):
-    resized = Preprocessing((2, 2), resize=resize, crop=crop).placement(image).resized
+    resized = Preprocessing.raw((2, 2), resize=resize, crop=crop).placement(image).resized
     if resize == (2, 2) and crop == "squash":
         assert resized == (2, 2)
     elif crop == "squash":
@@ -136,7 +136,7 @@ def test_two_crops_of_one_model_line_up_on_the_pixels_that_both_see(canvas, firs
     maps_by_size = {}
     for size in (first, second):
         cut = (40 - size) // 2
-        preprocessing = Preprocessing((size, size), resize=(32, 32))
+        preprocessing = Preprocessing.raw((size, size), resize=(32, 32))
         maps_by_size[size] = linear_maps(preprocessing, every[:, cut : 40 - cut, cut : 40 - cut], images, canvas)
     margin = max(0, (32 - min(first, second)) // 2) * canvas / 32
     inside = slice(int(np.ceil(margin)) + 1, canvas - int(np.ceil(margin)) - 1)
@@ -153,8 +153,8 @@ def test_without_undoing_the_crop_they_would_not_line_up():
     """The guard of the test above: maps that are stretched over the canvas instead have nothing in common."""
     images = pictures(32, 32)
     weight = weights(32)
-    whole = to_canvas(to_input(images, Preprocessing((32, 32))) * weight, 32)
-    part = Preprocessing((16, 16), resize=(32, 32))
+    whole = to_canvas(to_input(images, Preprocessing.raw((32, 32))) * weight, 32)
+    part = Preprocessing.raw((16, 16), resize=(32, 32))
     stretched = to_canvas(to_input(images, part) * weight[:, 8:24, 8:24], 32)
     assert float((whole * stretched).sum((1, 2)).abs().max()) < 0.2
     placed = linear_maps(part, weight[:, 8:24, 8:24], images, 32)
@@ -166,15 +166,15 @@ def test_unseen_pixels_add_nothing_to_the_affinity_in_a_registry(tmp_path):
     """Through the whole program: the affinity of the crop with the whole is the share of the map that it sees."""
     space = ModelSpace.create(tmp_path, methods=("gradient_x_input",), images=4, canvas=32, bits=32)
     weight = weights(32)
-    space.add(Weighing(weight), name="whole", preprocessing=Preprocessing((32, 32)), layer="output")
-    crop = Preprocessing((16, 16), resize=(32, 32))
+    space.add(Weighing(weight), name="whole", preprocessing=Preprocessing.raw((32, 32)), layer="output")
+    crop = Preprocessing.raw((16, 16), resize=(32, 32))
     space.add(Weighing(weight[:, 8:24, 8:24]), name="middle", preprocessing=crop, layer="output")
     affinity = space.nearest("whole").to_dicts()[0]["affinity"]
 
     with Registry.open(tmp_path / REGISTRY) as registry:
         row = registry.probe_sets()[0]
     images = next(probe_images(tmp_path / REGISTRY, row, 0, 4, 4))
-    whole = linear_maps(Preprocessing((32, 32)), weight, images, 32)
+    whole = linear_maps(Preprocessing.raw((32, 32)), weight, images, 32)
     assert affinity == pytest.approx(float(whole[:, 8:24, 8:24].square().sum((1, 2)).sqrt().mean()), abs=1e-4)
 
 
@@ -203,10 +203,10 @@ def test_only_what_is_not_as_usual_is_stored():
 
 
 def test_one_geometry_has_one_spelling():
-    assert Preprocessing((8, 6), resize=(8, 6), crop="squash") == Preprocessing((8, 6))
-    assert Preprocessing((8, 6), crop="squash") == Preprocessing((8, 6))
-    assert Preprocessing((8, 6), crop="border").resize == (8, 6)
-    assert Preprocessing((8, 6), resize=(9, 9), crop="squash") != Preprocessing((8, 6), resize=(9, 9))
+    assert Preprocessing.raw((8, 6), resize=(8, 6), crop="squash") == Preprocessing.raw((8, 6))
+    assert Preprocessing.raw((8, 6), crop="squash") == Preprocessing.raw((8, 6))
+    assert Preprocessing.raw((8, 6), crop="border").resize == (8, 6)
+    assert Preprocessing.raw((8, 6), resize=(9, 9), crop="squash") != Preprocessing.raw((8, 6), resize=(9, 9))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,11 @@ def test_one_geometry_has_one_spelling():
         ({"layout": "hwc"}, "layout 'hwc'", "`layout=` nchw or nhwc"),
         ({"resize": (0, 3)}, "resize", "`resize=(256, 256)`"),
         ({"channels": "rgba", "mean": (0.0,) * 4, "std": (1.0,) * 4}, "rgba input has 3 colours", "`mean="),
+        ({"input_size": (4, 4, 3)}, r"input size \(4, 4, 3\) is neither a side nor", "`input_size=(224, 224)`"),
+        ({"input_size": 0}, "input size 0 is neither", "`input_size=(224, 224)`"),
+        ({"input_size": 4.5}, r"input size 4\.5 is neither", "`input_size=(224, 224)`"),
+        ({"mean": None}, "mean None is not a list of numbers", "0.5"),
+        ({"std": "abc"}, "std 'abc' is not a list of numbers", "0.5"),
         ({"alpha": float("nan")}, "must be finite", ""),
         ({"inputs": {"a b": 1}}, "'a b' is not the name of an argument", "forward"),
         ({"inputs": {"a": {"shape": [2]}}}, "the input a needs a shape and a value", "shape"),
@@ -227,7 +232,7 @@ def test_one_geometry_has_one_spelling():
 )
 def test_what_makes_no_sense_is_refused(fields, message, hint):
     with pytest.raises(UsageError, match=message) as caught:
-        Preprocessing((4, 4), **fields)
+        Preprocessing(**{"input_size": (4, 4), "mean": (0.5,) * 3, "std": (0.5,) * 3, **fields})
     assert hint in caught.value.hint
 
 
@@ -250,14 +255,14 @@ def test_flags_of_the_geometry_are_read():
 def test_a_crop_without_a_resize_is_one_of_the_input_size():
     stated = {"input_size": (8, 12), "mean": (0.0,) * 3, "std": (1.0,) * 3}
     flags = PreprocessingFlags(crop="center")
-    assert merge_preprocessing(stated, flags) == Preprocessing((8, 12), resize=(8, 12), crop="center")
-    assert merge_preprocessing(stated, PreprocessingFlags(crop="squash")) == Preprocessing((8, 12))
+    assert merge_preprocessing(stated, flags) == Preprocessing.raw((8, 12), resize=(8, 12), crop="center")
+    assert merge_preprocessing(stated, PreprocessingFlags(crop="squash")) == Preprocessing.raw((8, 12))
     with pytest.raises(UsageError, match="no fourth channel"):
         merge_preprocessing(stated, PreprocessingFlags(alpha=1.0))
 
 
 def test_another_input_size_with_a_stated_resize_needs_another_resize():
-    stated = Preprocessing((224, 224), resize=(256, 256))
+    stated = Preprocessing.raw((224, 224), resize=(256, 256))
     with pytest.raises(UsageError) as caught:
         merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 224)), "timm:net.tag")
     assert caught.value.message.startswith("timm:net.tag resizes images to 256 and crops them to 224")
@@ -265,7 +270,7 @@ def test_another_input_size_with_a_stated_resize_needs_another_resize():
     both = merge_preprocessing(stated, PreprocessingFlags(input_size=(448, 448), resize=(500, 500)))
     assert (both.input_size, both.resize, both.crop) == ((448, 448), (500, 500), "center")
     plain = merge_preprocessing(stated, PreprocessingFlags(resize=(224, 224), crop="squash"))
-    assert plain == Preprocessing((224, 224))
+    assert plain == Preprocessing.raw((224, 224))
 
 
 # --- layouts, channels, ranges, further inputs
@@ -349,7 +354,7 @@ def test_further_inputs_are_constants_and_outputs_may_have_parts():
 
 def test_values_up_to_255_are_fed_as_floats():
     images = pictures(8, 8)
-    x = to_input(images, Preprocessing((8, 8), value_range=(0.0, 255.0)))
+    x = to_input(images, Preprocessing.raw((8, 8), value_range=(0.0, 255.0)))
     assert x.dtype == torch.float32
     assert torch.equal(x, torch.from_numpy(images).permute(0, 3, 1, 2).float())
 
@@ -367,7 +372,7 @@ class Bytes(nn.Module):
 
 def test_a_model_that_takes_only_bytes_is_told_so():
     with pytest.raises(EmbeddingError) as caught:
-        prepared_maps(Bytes(), Preprocessing((8, 8), value_range=(0.0, 255.0)), pictures(8, 8))
+        prepared_maps(Bytes(), Preprocessing.raw((8, 8), value_range=(0.0, 255.0)), pictures(8, 8))
     assert "the forward pass fails on an input of (2, 3, 8, 8) float32" in caught.value.message
     assert "it gets floats, also of the values 0..255, since bytes have no gradient" in caught.value.hint
 
@@ -379,9 +384,9 @@ def test_nearest_and_bicubic_are_pillows():
     images = pictures(25, 25, n=1) // 4 + 96
     for name, method in (("nearest", Image.Resampling.NEAREST), ("bicubic", Image.Resampling.BICUBIC)):
         for size in (9, 25, 31):
-            ours = to_input(images, Preprocessing((size, size), value_range=(0.0, 255.0), interpolation=name))
+            ours = to_input(images, Preprocessing.raw((size, size), value_range=(0.0, 255.0), interpolation=name))
             theirs = np.asarray(Image.fromarray(images[0]).resize((size, size), method)).astype(float)
             # Pillow rounds twice, once per axis.
             assert abs(ours[0].permute(1, 2, 0).numpy() - theirs).max() <= (0 if name == "nearest" else 1.51)
-    wild = to_input(pictures(9, 9), Preprocessing((30, 30), value_range=(0.0, 255.0), interpolation="bicubic"))
+    wild = to_input(pictures(9, 9), Preprocessing.raw((30, 30), value_range=(0.0, 255.0), interpolation="bicubic"))
     assert (float(wild.min()), float(wild.max())) == (0.0, 255.0)

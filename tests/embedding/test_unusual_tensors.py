@@ -299,7 +299,6 @@ def outputs() -> Iterator[tuple[str, Callable[[Tensor], Any], str]]:
     yield "meta", lambda y: y.to("meta"), "has no values: it is on the meta device"
     yield "empty", lambda y: y[:, :0], "has no elements: its shape is (2, 0)"
     yield "infinite", lambda y: y / 0, "is not finite"
-    yield "detached", lambda y: y.detach(), "has no gradient with respect to the input"
 
 
 @pytest.mark.parametrize(("name", "form", "words"), list(outputs()))
@@ -314,6 +313,13 @@ def test_a_model_that_gives_it(name: str, form: Callable[[Tensor], Any], words: 
     else:
         assert space.add(module, name=name, preprocessing=INPUT).card.output_shape[0] == 1
     assert weights(module) == before
+
+
+def test_a_model_that_gives_a_detached_tensor_has_kernels_alone(space: ModelSpace) -> None:
+    added = space.add(Score(lambda y: torch.cat([y, y**2], 1).detach()), name="detached", preprocessing=INPUT)
+    assert not {"gradient_x_input", "saliency"} & set(added.spaces)
+    assert "dds" in added.spaces
+    assert "has no gradient with respect to the input" in added.notes[-1]
 
 
 def test_layers_of_one_number_per_image_are_listed(space: ModelSpace, tmp_path: Path) -> None:

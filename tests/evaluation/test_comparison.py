@@ -261,3 +261,28 @@ def test_evaluation_does_not_import_torch() -> None:
         [sys.executable, "-c", "import matplotlib\n" + heavy], capture_output=True, text=True, check=True
     )
     assert with_matplotlib.stdout.strip() == "['matplotlib']"
+
+
+def test_random_order_of_four_sources_is_not_perfect() -> None:
+    """Of four sources five would be relevant: at most a third of them are, and the report says so."""
+    names = ("a", "b", "c", "d")
+    table = np.random.default_rng(0).normal(size=(4, 4))
+    outcome = evaluate({"x": (names, table)}, Oracle("small", names, names, table))
+    assert outcome.relevant == (1, 1, 1, 1)
+    np.testing.assert_allclose(outcome.row("random").summary["precision"].mean, 1 / 3)
+    np.testing.assert_allclose(outcome.row("x").summary["precision"].mean, [1, 1 / 2, 1 / 3])
+    said = "the first of a target is relevant (not 5: at most a third of its sources)"
+    assert outcome.relevance == said
+    assert said in outcome.to_markdown()
+    assert outcome.to_dict()["relevant"] == 1
+    assert outcome.over(("b", "d")).relevant == (1, 1)
+
+
+def test_each_target_has_a_number_of_relevant_sources() -> None:
+    score = np.random.default_rng(1).normal(size=(3, 17))
+    score[0, 7:] = np.nan
+    names = tuple(f"s{i}" for i in range(17))
+    outcome = evaluate({}, Oracle("ragged", ("x", "y", "z"), names, score))
+    assert outcome.relevant == (2, 5, 5)
+    assert outcome.relevance.startswith("the first 2 to 5 of a target are relevant (not 5:")
+    assert outcome.over(("y",)).relevance == "the first 5 of a target are relevant"

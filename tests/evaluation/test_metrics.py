@@ -199,3 +199,22 @@ def test_one_resample_is_enough_and_targets_without_sources_have_no_columns() ->
     single = bootstrap([0.0, 1.0], n_resamples=1)
     assert single.low == single.high
     assert precision_at_k(np.ones((2, 3)), np.full((2, 3), NAN)).shape == (2, 0)
+
+
+def test_at_most_a_third_of_the_sources_are_relevant() -> None:
+    truth = np.full((6, 20), np.nan)
+    for row, n in enumerate((1, 2, 4, 11, 15, 20)):
+        truth[row, :n] = np.arange(n)
+    assert metrics.relevant_counts(truth).tolist() == [1, 1, 1, 3, 5, 5]
+    assert metrics.relevant_counts(truth, 2).tolist() == [1, 1, 1, 2, 2, 2]
+    with pytest.raises(UsageError, match="at least one source"):
+        metrics.relevant_counts(truth, 0)
+    # One number per target gives each target what that number alone would give.
+    scores = np.random.default_rng(0).normal(size=truth.shape)
+    counts = metrics.relevant_counts(truth)
+    for figure in (metrics.precision_at_k, metrics.recall_at_k):
+        together = figure(scores, truth, counts)
+        for row, count in enumerate(counts):
+            n = int(np.isfinite(truth[row]).sum())
+            alone = figure(scores[row : row + 1], truth[row : row + 1], int(count))
+            np.testing.assert_array_equal(together[row, :n], alone[0, :n])

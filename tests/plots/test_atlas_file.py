@@ -19,7 +19,7 @@ from synthetic_space import make_space
 from modelspace.analysis import build_tree, true_neighbours
 from modelspace.errors import UsageError
 from modelspace.names import printable
-from modelspace.plots import Atlas, make_atlas
+from modelspace.plots import Atlas, NearestLists, SecondMap, make_atlas
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -91,6 +91,26 @@ def test_the_data_comes_back() -> None:
     assert values[-1, -1] == 127
 
 
+def test_a_second_map_and_probe_images_come_back() -> None:
+    places = np.array([[0.0, 0.0], [4.0, 1.0], [np.nan, np.nan]])
+    lists = NearestLists([[1], [0], [0]], [[0.5], [0.5], [np.nan]], score=[[0.2], [0.1], [np.nan]], ordered_by="luck")
+    images = np.arange(2 * 130 * 130 * 3, dtype=np.uint32).reshape(2, 130, 130, 3).astype(np.uint8)
+    page = make_atlas(
+        ["a", "b", "c"], np.eye(3)[:, :2], images=images, beside=SecondMap("b", places, lists, "n"), space="ours"
+    )
+    document = document_of(page.html)
+    second = document["beside"]
+    assert (document["space"], second["space"], second["note"]) == ("ours", "b", "n")
+    assert unpack(second["places"], "<f4").reshape(3, 2)[:2].tolist() == [[-1, -0.25], [1, 0.25]]
+    assert np.isnan(unpack(second["places"], "<f4")[4:]).all()
+    assert second["nearest"]["ordered_by"] == "luck"
+    np.testing.assert_allclose(unpack(second["nearest"]["score"], "<f4"), [0.2, 0.1, np.nan], rtol=1e-6)
+    width, height, pixels = document["images"][1]
+    assert (width, height, document["tiles"]) == (43, 43, 2)
+    first = unpack(pixels, "<u1").reshape(43, 43, 3)[0, 0]
+    assert np.abs(first - images[1, :3, :3].mean(axis=(0, 1))).max() <= 0.5
+
+
 def test_equal_inputs_give_equal_pages() -> None:
     space = make_space(10, with_cosines=False)
     pages = [make_atlas(space.names, np.eye(10)[:, :2], space.groups, affinity=space.affinity).html for _ in range(2)]
@@ -158,6 +178,11 @@ def test_what_does_not_fit_is_refused() -> None:
         ({"tree": build_tree(["a", "c"], np.eye(2))}, "the tree and the atlas have different models"),
         ({"thumbnails": {"z": np.zeros((2, 2))}}, "no such model"),
         ({"thumbnails": {"a": np.zeros(4)}}, "not a \\(height, width\\)"),
+        ({"images": np.zeros((1, 2, 2, 3))}, "array of uint8"),
+        ({"neighbours": NearestLists([[1], [0]], [[1.0], [1.0]], score=[1.0, 1.0])}, "scores have shape"),
+        ({"neighbours": NearestLists([[1], [0]], [[1.0], [1.0]], tied=[True])}, "ties have shape"),
+        ({"beside": SecondMap("b", [[0, 0]])}, "second map have shape"),
+        ({"beside": SecondMap("b", np.full((2, 2), np.nan))}, "each model needs a pair"),
     ]
     for arguments, message in cases:
         with pytest.raises(UsageError, match=message):

@@ -81,16 +81,16 @@ def test_the_example_of_every_paper():
 
 def test_without_resizing_nothing_is_lost():
     images = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    got = to_input(images, Preprocessing((16, 16), value_range=(0.0, 255.0)))
+    got = to_input(images, Preprocessing.raw((16, 16), value_range=(0.0, 255.0)))
     assert torch.equal(got[0, 0], torch.arange(256.0).view(16, 16))
-    got = to_input(images, Preprocessing((16, 16)))
+    got = to_input(images, Preprocessing.raw((16, 16)))
     assert abs(got[0, 0].double() - torch.arange(256).view(16, 16) / 255).max() < 1e-7
 
 
 def test_the_images_are_not_changed_and_may_be_read_only():
     images = np.full((1, 4, 4, 3), 7, dtype=np.uint8)
     images.setflags(write=False)
-    to_input(images, Preprocessing((2, 2))).zero_()
+    to_input(images, Preprocessing.raw((2, 2))).zero_()
     assert (images == 7).all()
 
 
@@ -102,4 +102,4 @@ def test_no_images():
 def test_other_arrays_are_refused():
     for images in (np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 1), np.uint8), np.zeros((1, 4, 4, 3))):
         with pytest.raises(UsageError, match=r"probe images are \(B, S, S, 3\) uint8"):
-            to_input(images, Preprocessing((2, 2)))
+            to_input(images, Preprocessing.raw((2, 2)))

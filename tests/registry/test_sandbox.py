@@ -114,6 +114,16 @@ def test_only_comparisons_of_columns_and_constants_run_in_this_process(condition
         assert sql._is_plain(duck, text) == (condition in PLAIN)
 
 
+def test_a_macro_of_the_registry_does_not_decide_where_a_condition_runs() -> None:
+    text = "SELECT model_id FROM main.models WHERE (\n{}\n)"
+    with duckdb.connect() as duck:
+        (plain,) = duck.execute("SELECT json_serialize_sql(?)", [text.format("name = 'a'")]).fetchall()[0]
+        for answer in (plain, '{"error": true, "error_type": "parser"}'):
+            duck.execute(f"CREATE OR REPLACE MACRO json_serialize_sql(x) AS '{answer.replace(chr(39), chr(39) * 2)}'")
+            assert not sql._is_plain(duck, text.format("sleep_ms(1) > 0"))
+            assert not sql._has_syntax_error(duck, text.format("sleep_ms(1) > 0"))
+
+
 def test_an_interruption_ends_the_query_at_once(path: Path) -> None:
     """Ctrl-C, as a terminal sends it: to the whole foreground group."""
     code = (

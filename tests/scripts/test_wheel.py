@@ -63,7 +63,9 @@ def test_it_is_small_and_holds_the_whole_package_and_nothing_else(wheel: Path) -
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = {name for name in names if ".dist-info/" in name}
-    assert names - info == package
+    manual = {name for name in names if name.endswith(".data/data/share/man/man1/modelspace.1")}
+    assert len(manual) == 1
+    assert names - info - manual == package
     assert {Path(name).name for name in info} == {
         "METADATA", "RECORD", "WHEEL", "entry_points.txt", "LICENSE", "top_level.txt",
     }  # fmt: skip
@@ -96,6 +98,7 @@ def test_installed_in_a_fresh_environment_it_answers(environment: Path, tmp_path
     folder.mkdir()
     said = run([str(command), "--version"], folder).stdout
     assert modelspace.__version__ in said
+    assert (environment / "share" / "man" / "man1" / "modelspace.1").is_file()
     where = run([str(environment / "bin" / "python"), "-c", "import modelspace; print(modelspace.__file__)"], folder)
     assert Path(where.stdout.strip()).is_relative_to(environment)
 

@@ -1,5 +1,6 @@
 """Where the preprocessing comes from, and what happens when it is incomplete."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,36 @@ def test_a_preprocessing_survives_as_a_mapping_and_as_flags(fields):
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     assert flags_of(preprocessing).stated() == fields
     assert merge_preprocessing(None, flags_of(preprocessing)) == preprocessing
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "mean and std of the preprocessing are"),
+        ({"mean": (0.5,) * 3}, "std of the preprocessing is"),
+        ({"std": (0.5,) * 3}, "mean of the preprocessing is"),
+        ({"mean": (), "std": ()}, "mean and std of the preprocessing are"),
+    ],
+)
+def test_mean_and_std_are_never_guessed_in_python_either(given, missing):
+    for make in (
+        lambda: Preprocessing(input_size=(224, 224), **given),
+        lambda: Preprocessing.from_dict({"input_size": 224, **given}),
+    ):
+        with pytest.raises(UsageError, match=f"^the {missing} not given") as caught:
+            make()
+        assert "`mean=(0.5, 0.5, 0.5)` and `std=(0.5, 0.5, 0.5)`" in caught.value.hint
+        assert "Preprocessing.imagenet(224)" in caught.value.hint
+        assert "Preprocessing.raw(224)" in caught.value.hint
+
+
+def test_imagenet_and_raw_values_have_a_constructor_and_a_side_is_a_square():
+    assert Preprocessing.imagenet(224) == IMAGENET
+    assert Preprocessing.imagenet((192, 256), resize=300).resize == (300, 300)
+    assert Preprocessing.raw(28, channels="gray") == Preprocessing((28, 28), (0.0,), (1.0,), "gray")
+    assert Preprocessing.raw(8, value_range=(-1, 1)).to_dict()["mean"] == [0.0] * 3
+    assert Preprocessing(input_size=np.int64(224), mean=IMAGENET.mean, std=IMAGENET.std) == IMAGENET
+    assert Preprocessing(8, 0.5, 0.25, "gray").std == (0.25,)
 
 
 def test_without_any_preprocessing():
@@ -120,7 +151,7 @@ def test_a_flag_that_changes_the_meaning_of_mean_and_std_needs_them_too(flags):
 
 
 def test_such_a_flag_is_fine_where_mean_and_std_dont_depend_on_it():
-    neutral = Preprocessing((8, 8))
+    neutral = Preprocessing.raw((8, 8))
     assert merge_preprocessing(neutral, PreprocessingFlags(value_range=(0.0, 255.0))).value_range == (0.0, 255.0)
     same = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
     assert merge_preprocessing(same, PreprocessingFlags(channels="bgr")).channels == "bgr"

@@ -81,7 +81,7 @@ def test_an_installed_class_is_a_factory_too():
     flags = PreprocessingFlags((4, 4), (0.0,) * 3, (1.0,) * 3)
     loaded = sources.load("python:torch.nn:Identity", preprocessing=flags)
     assert isinstance(loaded.module, nn.Identity)
-    assert loaded.preprocessing == Preprocessing((4, 4))
+    assert loaded.preprocessing == Preprocessing.raw((4, 4))
 
 
 def test_incomplete_preprocessing(here):

@@ -149,7 +149,7 @@ def test_weights_from_a_file(trained, published):
         "TaskonomyEncoder",
     )
     assert (loaded.task, loaded.data, loaded.layer) == ("rgb2sfnorm", "taskonomy", "output")
-    assert loaded.preprocessing == Preprocessing((256, 256), value_range=(-1.0, 1.0))
+    assert loaded.preprocessing == Preprocessing.raw((256, 256), value_range=(-1.0, 1.0))
     assert loaded.weights_sha256 == sources.weights_sha256(trained)
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
     assert loaded.tags == {"file_sha256": digest, "published": "no", "weights": str(published)}

@@ -20,7 +20,7 @@ N_IMAGES, SIDE = 6, 8
 
 
 def card(name: str) -> ModelCard:
-    return ModelCard(name, f"test:{name}", name, "output", "test", (1,), Preprocessing((8, 8)), 1)
+    return ModelCard(name, f"test:{name}", name, "output", "test", (1,), Preprocessing.raw((8, 8)), 1)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from modelspace.registry import Registry
 from modelspace.spaces import index
 from modelspace.spaces.neighbours import score_matrix
 from modelspace.spaces.ranking import Ranking
+from modelspace.types import SpaceSpec
 from modelspace.workspace import ModelSpace
 
 N = 12
@@ -152,6 +153,24 @@ def test_an_unknown_ranking_is_refused(filled: ModelSpace) -> None:
     assert "csls" in error.value.hint
     with pytest.raises(UsageError, match="`rerank='direct'` is not known"):
         filled.nearest("a", rerank="direct")
+
+
+def test_a_directed_ranking_can_not_be_corrected_for_hubs(filled: ModelSpace) -> None:
+    """The correction would change nothing, and nobody would know."""
+    with pytest.raises(UsageError, match=r"^`hubs='csls'` corrects affinities, and space 'transfer' ranks by") as error:
+        filled.nearest("a", space="transfer", hubs="csls")
+    assert "`rerank='none'`" in error.value.hint
+    assert filled.nearest("a", space="transfer", hubs="csls", rerank="none").ranked_by == "csls"
+    assert filled.nearest("a", space="transfer", hubs="none").ranked_by == "directed"
+    with pytest.raises(UsageError, match="this ranking ranks by"):
+        filled.nearest("a", space="saliency", hubs="mutual", rerank="directed")
+    with pytest.raises(UsageError, match="this ranking ranks by"):
+        filled.blend("twice", {"dds": 1.0}, hubs="centred", rerank="directed")
+    with pytest.raises(UsageError, match="space 'transfer' ranks by"):
+        filled.evaluate(space="transfer", hubs="csls")
+    # A space of an earlier version that has both is still answered, by what it was: directed.
+    both = SpaceSpec("both", "probes", "blend", N, 0, parameters={"hubs": "csls", "rerank": "directed"})
+    assert Ranking.of(both).label == "directed"
 
 
 # ---- directed

@@ -22,7 +22,9 @@ from modelspace.results import (
     Added,
     BackupInfo,
     Check,
+    Compared,
     Exported,
+    Finding,
     LabelScore,
     Merged,
     ModelInfo,
@@ -38,6 +40,7 @@ from modelspace.results import (
     Reembedded,
     Reembedding,
     Restored,
+    Scanned,
     SpaceInfo,
     TaskInfo,
     Trial,
@@ -302,6 +305,14 @@ def answers() -> dict[str, Any]:
             "depth",
             "gradient_x_input",
         ),
+        "compare": Records(
+            [
+                Compared("saliency", 0.5, 0.4, 0.6, "affinity", 0.5, 0.5, 1.0, ("depth",), ("edges", "floor"), 4),
+                Compared("transfer", 0.7, 0.6, 0.8, "directed", 0.3, 0.2, 0.9, ("depth",), ("edges",), 4),
+                Compared("huge", 0.1, 0.0, 0.2, "directed", None, None, None, (), (), 9000),
+            ],
+            Compared,
+        ),
         "evaluate": judged,
         "evaluate_search": searched,
         "list": models,
@@ -309,6 +320,10 @@ def answers() -> dict[str, Any]:
         "waiting": (),
         "show": show,
         "remove": None,
+        "remove_all": lambda names=(), **_: tuple(names),
+        "tag_all": lambda tags, names=(), **_: tuple(names) or ("depth", "edges"),
+        "remove_space": lambda names: (names,) if isinstance(names, str) else tuple(names),
+        "rename_space": None,
         "rename": None,
         "tag": lambda name, *_, **__: model(name),
         "set_default": None,
@@ -346,6 +361,15 @@ def answers() -> dict[str, Any]:
         ),
         "create_probes": lambda name, *_, **__: ProbeInfo(name, "folder", 30, 256, "cd" * 8, {"kind": "folder"}),
         "survey": survey(),
+        "scan": Records(
+            [
+                Scanned(
+                    "a.safetensors", "a", "incomplete", "timm:resnet18", missing=("mean", "std"), hint="fill it in"
+                ),
+                Scanned("b.bin", "b", "unknown", message="its 3 tensors are those of no architecture"),
+            ],
+            Scanned,
+        ),
         "sql": SimpleNamespace(columns=["name", "n"], rows=[("depth", 1), ("normals", 2)]),
         "add_all": Records(
             [
@@ -354,6 +378,7 @@ def answers() -> dict[str, Any]:
             ],
             Outcome,
         ),
+        "fill": Records([Outcome(1, "depth", "completed", "zoo:depth", ("dds",), 1.5)], Outcome),
         "export": Records([Exported("models.csv", "models", "csv", 3, 1234)], Exported),
         "merge": Records([Merged("depth", "depth", "added", ("gradient_x_input",))], Merged),
         "reembed": lambda name, **_: Reembedding(
@@ -366,6 +391,13 @@ def answers() -> dict[str, Any]:
             ["its code changed since it was registered"],
         ),
         "verify": Records([Check("tables", True, "3 models, 1 spaces")], Check),
+        "doctor": Records(
+            [
+                Finding("versions", "torch", "2.13.0"),
+                Finding("optional", "ray", "not installed", hint="pip install ray"),
+            ],
+            Finding,
+        ),
         "repair": Records([Check("models", True, "3 of 3 kept")], Check),
         "rebuild": Records([space_row()], SpaceInfo),
         "backup": BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000),

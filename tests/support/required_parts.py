@@ -20,6 +20,8 @@ PARTS = {
     "chromium": r"\bchromium\b",
     "playwright": r"\bplaywright\b",
     "pandas": r"\bpandas\b",
+    "pyarrow": r"\bpyarrow\b",
+    "polars": r"\bpolars\b",
     "ray": r"\bray\b",
     "scikit-image": r"\b(skimage|scikit-image)\b",
     "scikit-learn": r"\b(sklearn|scikit-learn)\b",
@@ -35,7 +37,8 @@ PARTS = {
 FINE = re.compile(
     "needs a (gpu|cuda device)|needs file permissions|/dev/full|/proc|unix|linux alone|only on linux"
     "|broken pipes are reported differently|are text there|the reference clips the point|no full registry"
-    "|1.4 makes a type|fcntl|strace is not installed|has no triggers|this version of torch has the gradient right"
+    "|1.4 makes a type|fcntl|strace is not installed|groff is not installed|has no triggers"
+    "|this version of torch has the gradient right"
 )
 
 

@@ -19,7 +19,7 @@ SALIENCY = SpaceSpec("saliency", "probes", "saliency", N_IMAGES, 8)
 
 def card(name: str, weights: str | None = None, **more: object) -> ModelCard:
     values: dict[str, object] = {"output_shape": (2, 3), "parameters": 7, "task": f"task of {name}", **more}
-    size = Preprocessing((8, 6), mean=(0.5, 0.5, 0.5))
+    size = Preprocessing((8, 6), mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
     return ModelCard(name, f"test:{name}", weights or f"sha of {name}", "fc:in", "test", preprocessing=size, **values)  # type: ignore[arg-type]
 
 

@@ -19,6 +19,7 @@ import zoo_files
 from tiny import PREPROCESSING, net
 
 from modelspace.errors import BusyError, ModelspaceError, NotFoundError, UsageError
+from modelspace.registry import Registry
 from modelspace.results import Outcome
 from modelspace.verbs import add_many, manifest
 from modelspace.verbs.add import compute
@@ -108,6 +109,29 @@ def test_a_rerun_loads_only_what_is_left(tmp_path: Path) -> None:
     os.utime(tmp_path / "nets.py", (later, later))
     assert statuses(space.add_all(tmp_path / "models.toml")) == {"m0": "unchanged", "m1": "unchanged"}
     assert zoo_files.loaded(tmp_path) == ["m0", "m1"] * 2
+
+
+def test_a_file_that_was_replaced_by_an_older_one_is_loaded(tmp_path: Path) -> None:
+    """`cp -p` keeps the date of the contents."""
+    space = zoo_files.home(tmp_path)
+    space.add_all(zoo_files.write(tmp_path, "m0"))
+    copy = tmp_path / "older.py"
+    copy.write_text((tmp_path / "nets.py").read_text())
+    os.utime(copy, (1e9, 1e9))
+    os.replace(copy, tmp_path / "nets.py")
+    (outcome,) = space.add_all(tmp_path / "models.toml", dry_run=True)
+    assert outcome.status == "would compare"
+
+
+def test_with_a_clock_that_was_set_back_dates_say_nothing(tmp_path: Path) -> None:
+    space = zoo_files.home(tmp_path)
+    space.add_all(zoo_files.write(tmp_path, "m0"))
+    (outcome,) = space.add_all(tmp_path / "models.toml", dry_run=True)
+    assert outcome.status == "unchanged"
+    with Registry.open(space.path, write=True) as registry, registry.transaction():
+        registry.execute("UPDATE main.models SET added_at = added_at + INTERVAL 1 YEAR")
+    (outcome,) = space.add_all(tmp_path / "models.toml", dry_run=True)
+    assert outcome.status == "would compare"
 
 
 def test_what_differs_from_the_registered_model_is_loaded(tmp_path: Path) -> None:

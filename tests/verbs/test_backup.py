@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -47,6 +48,21 @@ def test_a_backup_is_the_registry(space: ModelSpace, tmp_path: Path) -> None:
         assert copy.check() == []
     assert [row.file for row in space.backups()] == [str((tmp_path / "copy.duckdb").resolve())]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.duckdb", "home"]
+
+
+def test_two_of_one_second_and_a_clock_that_was_set_back(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last backup is the one that was made last, whatever the clock says."""
+    today = backups.now()
+    monkeypatch.setattr(backups, "now", lambda: today)
+    first, second = space.backup(), space.backup()
+    monkeypatch.setattr(backups, "now", lambda: today - timedelta(days=400))
+    with Registry.open(space.path, write=True) as registry, registry.transaction():
+        registry.rename_model("m0", "n0")
+    third = space.backup()
+    assert [row.file for row in space.backups()] == [first.file, second.file, third.file]
+    assert len({first.file, second.file, third.file}) == 3
+    assert space.restore().file == third.file
+    assert names(space.path) == ["n0", "m1", "m2"]
 
 
 def test_by_default_it_goes_to_a_folder_in_the_home(space: ModelSpace, tmp_path: Path) -> None:

@@ -504,3 +504,42 @@ def test_a_matrix_of_models_on_data_sets_is_evaluated_beside_static(tmp_path: Pa
     assert any(note.startswith("not evaluated: ") and "and others" in note for note in report.notes)
     figures = {(row[0], row[1]) for row in report.to_rows()}
     assert ("static", "weighted_kendall") in figures
+
+
+# ---- which models are the measured ones
+
+
+def test_models_are_matched_by_weights_where_the_oracle_knows_them(home: Path, truth: Path) -> None:
+    """m1 has the name of a measured model and other weights; m2 has the weights of the model measured as m1."""
+    oracle = evaluation.load(truth)
+    plain = evaluate(home / REGISTRY, oracle=oracle, where="name <> 'm7'")
+    assert "8" not in plain.sources
+    assert any("7 models are matched with oracle measured by name alone" in note for note in plain.notes)
+    weights = {name: f"sha of {name}" for name in oracle.sources}
+    same = evaluate(home / REGISTRY, oracle=replace(oracle, weights=weights))
+    assert not any("by name alone" in note or "by their weights" in note for note in same.notes)
+    assert same.row("gi").per_target["spearman"].tolist() == plain.row("gi").per_target["spearman"].tolist()
+
+    moved = evaluate(home / REGISTRY, oracle=replace(oracle, weights={**weights, "m1": "sha of m2", "m2": "gone"}))
+    assert "m2" not in moved.sources
+    assert any(note.startswith("not evaluated: m1; a model of that name was measured") for note in moved.notes)
+    assert any("by their weights, m2 is m1 of oracle measured" in note for note in moved.notes)
+    scores = ModelSpace.open(home).affinity("gi")
+    table = {"x": ([{"m2": "m1", "m1": "-"}.get(name, name) for name in scores.names], scores.matrix)}
+    expected = evaluation.evaluate(table, oracle, models=moved.sources)
+    np.testing.assert_allclose(
+        moved.row("gi").per_target["spearman"], expected.row("x").per_target["spearman"], atol=1e-12
+    )
+
+
+def test_nets_that_are_only_called_like_the_zoo_are_not_scored(tmp_path: Path) -> None:
+    make(tmp_path / REGISTRY, GI)
+    fill(tmp_path / REGISTRY, ["autoencoder", "denoise", "edge2d", "reshade"], units(4), GI)
+    with pytest.raises(UsageError, match="not evaluated: autoencoder, denoise, edge2d, reshade; a model of that name"):
+        ModelSpace.open(tmp_path).evaluate()
+
+
+def test_a_matrix_is_matched_by_name(tmp_path: Path, published: tuple[list[str], np.ndarray]) -> None:
+    file = write_square(tmp_path / "mine.csv", *published)
+    outcome = evaluate(None, oracle="rooms", matrices=read_matrices([file]))
+    assert "mine: models are matched with the oracle's by name alone" in outcome.notes

@@ -97,22 +97,75 @@ function trace(context, code, x, y, r) {
   }
 }
 
-// A thumbnail of attribution maps as a canvas, `zoom` pixels a value; null where the model has none.
-function thumbnail(i, wanted) {
-  const packed = data.thumbnails[i];
-  if (!packed) return null;
-  const [width, height, signed, text] = packed;
-  const levels = new Int8Array(bytes(text));
-  const canvas = element('canvas', undefined, 'thumbnail');
-  canvas.width = width;
-  canvas.height = height;
-  canvas.style.width = `${Math.min(wanted, width * Math.max(1, Math.floor(wanted / width)))}px`;
-  const context = canvas.getContext('2d');
-  const image = context.createImageData(width, height);
-  for (let j = 0; j < levels.length; j += 1) {
-    const rgb = signed ? blend(RELIEF, (levels[j] / 127 + 1) / 2) : blend(UNSIGNED, levels[j] / 127);
-    image.data.set([rgb[0], rgb[1], rgb[2], 255], 4 * j);
+// A model's attribution maps side by side as a canvas of one pixel a value; null where it has none. Decoded when they are
+// first shown, and the last few hundred are kept.
+const MAX_KEPT = 400;
+const thumbnailOf = (() => {
+  const kept = new Map();
+  function decode(i) {
+    const [width, height, signed, text] = data.thumbnails[i];
+    const levels = new Int8Array(bytes(text));
+    const canvas = element('canvas');
+    canvas.width = width;
+    canvas.height = height;
+    const context = canvas.getContext('2d');
+    const image = context.createImageData(width, height);
+    for (let j = 0; j < levels.length; j += 1) {
+      const rgb = signed ? blend(RELIEF, (levels[j] / 127 + 1) / 2) : blend(UNSIGNED, levels[j] / 127);
+      image.data.set([rgb[0], rgb[1], rgb[2], 255], 4 * j);
+    }
+    context.putImageData(image, 0, 0);
+    return canvas;
   }
-  context.putImageData(image, 0, 0);
+  return (i) => {
+    if (!data.thumbnails[i]) return null;
+    const canvas = kept.get(i) ?? decode(i);
+    kept.delete(i);
+    kept.set(i, canvas);
+    if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);
+    return canvas;
+  };
+})();
+function copyOf(source) {
+  const canvas = element('canvas');
+  canvas.width = source.width;
+  canvas.height = source.height;
+  canvas.getContext('2d').drawImage(source, 0, 0);
   return canvas;
+}
+
+// The probe images as canvases; decoded once.
+const probeImages = (() => {
+  let kept = null;
+  return () => {
+    kept ??= data.images.map(([width, height, text]) => {
+      const rgb = new Uint8Array(bytes(text));
+      const canvas = element('canvas');
+      canvas.width = width;
+      canvas.height = height;
+      const context = canvas.getContext('2d');
+      const image = context.createImageData(width, height);
+      for (let j = 0; j < width * height; j += 1) image.data.set([rgb[3 * j], rgb[3 * j + 1], rgb[3 * j + 2], 255], 4 * j);
+      context.putImageData(image, 0, 0);
+      return canvas;
+    });
+    return kept;
+  };
+})();
+
+// A model's maps below the probe images that they are maps of, at most `room` pixels wide; null where it has none.
+function stripOf(i, room) {
+  const source = thumbnailOf(i);
+  if (!source) return null;
+  const strip = element('div', undefined, 'strip');
+  strip.style.width = `${Math.min(room, source.width * Math.max(1, Math.floor(room / source.width)))}px`;
+  if (data.images.length && data.images.length === data.tiles) {
+    const row = element('div', undefined, 'probes');
+    for (const image of probeImages()) row.append(copyOf(image));
+    strip.append(row);
+  }
+  const maps = copyOf(source);
+  maps.className = 'thumbnail';
+  strip.append(maps);
+  return strip;
 }

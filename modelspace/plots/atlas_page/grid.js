@@ -1,17 +1,19 @@
-// Which model is under the pointer: a uniform grid over the map, built once by counting.
+// Which model is under the pointer: a uniform grid over a map, built once by counting. Models without a place are in none.
 
-const grid = (() => {
+function makeGrid(places) {
   const side = Math.max(1, Math.min(1024, Math.ceil(Math.sqrt(data.n / 2))));
   const cellOf = (value) => Math.min(side - 1, Math.max(0, Math.floor(((value + 1) / 2) * side)));
   const first = new Uint32Array(side * side + 1);
   for (let i = 0; i < data.n; i += 1) {
-    first[cellOf(data.places[2 * i + 1]) * side + cellOf(data.places[2 * i]) + 1] += 1;
+    if (Number.isNaN(places[2 * i])) continue;
+    first[cellOf(places[2 * i + 1]) * side + cellOf(places[2 * i]) + 1] += 1;
   }
   for (let c = 1; c < first.length; c += 1) first[c] += first[c - 1];
   const next = first.slice();
   const models = new Uint32Array(data.n);
   for (let i = 0; i < data.n; i += 1) {
-    const cell = cellOf(data.places[2 * i + 1]) * side + cellOf(data.places[2 * i]);
+    if (Number.isNaN(places[2 * i])) continue;
+    const cell = cellOf(places[2 * i + 1]) * side + cellOf(places[2 * i]);
     models[next[cell]] = i;
     next[cell] += 1;
   }
@@ -23,8 +25,8 @@ const grid = (() => {
       const to = first[row * side + cellOf(x1) + 1];
       for (let at = from; at < to; at += 1) {
         const i = models[at];
-        const x = data.places[2 * i];
-        const y = data.places[2 * i + 1];
+        const x = places[2 * i];
+        const y = places[2 * i + 1];
         if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && call(i) === false) return;
       }
     }
@@ -35,11 +37,11 @@ const grid = (() => {
     let best = -1;
     let least = radius * radius;
     within(x - radius, y - radius, x + radius, y + radius, (i) => {
-      const far = (data.places[2 * i] - x) ** 2 + (data.places[2 * i + 1] - y) ** 2;
+      const far = (places[2 * i] - x) ** 2 + (places[2 * i + 1] - y) ** 2;
       if (far <= least && wanted(i)) { best = i; least = far; }
       return true;
     });
     return best;
   }
   return { within, nearest };
-})();
+}

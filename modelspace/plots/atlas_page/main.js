@@ -1,44 +1,14 @@
 // State, movement, keys and the link: what ties the parts together.
 
 const state = {
-  selected: -1, hover: -1, cluster: -1, colour: 0, filter: '', tree: false,
+  selected: -1, hover: -1, cluster: -1, colour: 0, filter: '', tree: false, beside: data.spaces.length > 1,
+  lasso: false, chosen: null, hits: [], legend: true,
   dark: window.matchMedia('(prefers-color-scheme: dark)').matches,
 };
-const view = { x: 0, y: 0, zoom: 1 };
 const dimmed = new Uint8Array(data.n);
+const theme = { back: [255, 255, 255], front: '', quiet: '', accent: '', hit: '' };
 let look = null;
 let passes = () => true;
-let home = null;
-
-let points = glPoints(byId('points'));
-if (!points) {
-  // A canvas that was asked for WebGL may refuse another kind: take a new one.
-  const fresh = byId('points').cloneNode();
-  byId('points').replaceWith(fresh);
-  points = flatPoints(fresh);
-}
-points.places(data.places);
-
-const overlay = byId('overlay');
-const ratioOf = () => Math.min(window.devicePixelRatio || 1, 3);
-const mapSize = () => [byId('map').clientWidth, byId('map').clientHeight];
-const pointSize = () => {
-  const base = Math.min(7, Math.max(1.6, 60 / Math.sqrt(data.n) + 1));
-  return Math.min(9, base * Math.max(1, Math.sqrt(view.zoom / (home?.zoom || 1)) ** 0.7));
-};
-
-function screenOf(i) {
-  const [width, height] = mapSize();
-  return [width / 2 + (data.places[2 * i] - view.x) * view.zoom, height / 2 - (data.places[2 * i + 1] - view.y) * view.zoom];
-}
-function mapOf(x, y) {
-  const [width, height] = mapSize();
-  return [view.x + (x - width / 2) / view.zoom, view.y - (y - height / 2) / view.zoom];
-}
-function wholeMap() {
-  const [width, height] = mapSize();
-  return { x: 0, y: 0, zoom: 0.44 * Math.max(Math.min(width, height), 50) };
-}
 
 // Drawing happens once a frame, and only when something changed. Where frames come too slowly while the map moves, fewer
 // points are drawn until it rests.
@@ -57,31 +27,14 @@ function keepPace(took) {
   clearTimeout(pace.resting);
   if (pace.most < data.n) pace.resting = setTimeout(() => { drawNow(); }, 260);
 }
-function fitCanvas(canvas, ratio) {
-  const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
-  const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
-  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-}
 function drawNow(took) {
   if (took !== undefined) keepPace(took);
   const ratio = ratioOf();
-  fitCanvas(byId('points'), ratio);
-  fitCanvas(overlay, ratio);
-  points.draw(view, pointSize(), ratio, took === undefined ? data.n : pace.most);
-  drawOverlay(overlay, ratio);
+  for (const map of maps) if (map.isShown()) map.draw(ratio, took === undefined ? data.n : pace.most);
   if (state.tree) {
     fitCanvas(byId('branches'), ratio);
     treeView.draw(ratio);
   }
-}
-
-function zoomAt(x, y, factor) {
-  const before = mapOf(x, y);
-  view.zoom = Math.min(Math.max(view.zoom * factor, wholeMap().zoom / 4), wholeMap().zoom * 20000);
-  const after = mapOf(x, y);
-  view.x += before[0] - after[0];
-  view.y += before[1] - after[1];
-  moved();
 }
 function moved() {
   redraw();
@@ -92,7 +45,6 @@ function hover(i, at) {
   if (state.hover === i && !at) return;
   state.hover = i;
   drawCard(i, at);
-  overlay.classList.toggle('over', i >= 0);
   redraw();
 }
 function select(i) {
@@ -102,6 +54,7 @@ function select(i) {
     if (state.tree) treeView.show(i);
   }
   drawPanel();
+  if (state.chosen) drawTable();
   moved();
 }
 function selectCluster(node) {
@@ -111,29 +64,34 @@ function selectCluster(node) {
   drawPanel();
   moved();
 }
-// Brings a model into view without moving when it is there already.
 function reveal(i) {
-  const [x, y] = screenOf(i);
-  const [width, height] = mapSize();
-  if (x < 40 || y < 40 || x > width - 40 || y > height - 40) {
-    view.x = data.places[2 * i];
-    view.y = data.places[2 * i + 1];
-    moved();
-  }
+  for (const map of maps) if (map.isShown()) map.reveal(i);
 }
 
 function dim() {
-  const inside = state.cluster >= 0 ? new Uint8Array(data.n) : null;
-  if (inside) for (const model of treeView.members(state.cluster)) inside[model] = 1;
+  const marks = (models) => {
+    const inside = new Uint8Array(data.n);
+    for (const model of models) inside[model] = 1;
+    return inside;
+  };
+  const inside = state.cluster >= 0 ? marks(treeView.members(state.cluster)) : null;
+  const chosen = state.chosen ? marks(state.chosen) : null;
   let left = 0;
   for (let i = 0; i < data.n; i += 1) {
-    dimmed[i] = passes(i) && (!inside || inside[i]) ? 0 : 1;
+    dimmed[i] = passes(i) && (!inside || inside[i]) && (!chosen || chosen[i]) ? 0 : 1;
     left += 1 - dimmed[i];
   }
-  points.states(dimmed);
-  const notes = [data.note];
-  if (left < data.n) notes.unshift(`${left.toLocaleString('en')} of ${data.n.toLocaleString('en')} models`);
-  byId('note').textContent = notes.filter(Boolean).join(' · ');
+  for (const map of maps) {
+    map.points.states(dimmed);
+    map.clusters.forget();
+  }
+  drawNote(left);
+}
+function drawNote(left) {
+  const notes = left < data.n ? [`${left.toLocaleString('en')} of ${data.n.toLocaleString('en')} models`] : [];
+  const withNote = data.spaces.filter((space, index) => space.note && maps[index].isShown());
+  for (const { name, note } of withNote) notes.push(withNote.length > 1 && name ? `${name}: ${note}` : note);
+  byId('note').textContent = notes.join(' · ');
 }
 function setFilter(text) {
   state.filter = text.trim();
@@ -154,7 +112,10 @@ function setColour(index) {
   state.colour = index;
   byId('colour').value = String(index);
   look = colouring(data.columns[index], state.dark);
-  points.look(look.rgb, look.shape);
+  for (const map of maps) {
+    map.points.look(look.rgb, look.shape);
+    map.clusters.forget();
+  }
   treeView?.recolour();
   drawLegend();
   moved();
@@ -162,8 +123,30 @@ function setColour(index) {
 function setTheme(dark) {
   state.dark = dark;
   document.documentElement.dataset.theme = dark ? 'dark' : 'light';
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ['front', 'quiet', 'accent', 'hit']) theme[name] = style.getPropertyValue(`--${name}`).trim();
+  theme.back = rgbOf(style.getPropertyValue('--back').trim());
   byId('theme-button').textContent = dark ? 'Light' : 'Dark';
   setColour(state.colour);
+}
+function setLegend(open) {
+  state.legend = open;
+  drawLegend();
+}
+function setLasso(on) {
+  state.lasso = on;
+  byId('lasso-button').setAttribute('aria-pressed', String(on));
+  document.body.classList.toggle('lasso', on);
+}
+function setBeside(open) {
+  state.beside = open && maps.length > 1;
+  byId('map2').hidden = !state.beside;
+  byId('beside-button').setAttribute('aria-pressed', String(state.beside));
+  maps[0].section.querySelector('.map-title').hidden = !state.beside;
+  for (const map of maps) if (map.isShown()) map.resize();
+  dim();
+  drawPanel();
+  moved();
 }
 function setTree(open) {
   state.tree = open && Boolean(treeView);
@@ -188,12 +171,17 @@ function writeLink() {
 }
 function linkText() {
   const words = new URLSearchParams();
-  words.set('at', [view.x, view.y, view.zoom / wholeMap().zoom].map((value) => Number(value.toPrecision(7))).join(','));
+  for (const map of maps) {
+    const { x, y, zoom } = map.view;
+    const place = [x, y, zoom / map.whole().zoom].map((value) => Number(value.toPrecision(7)));
+    if (map.isShown()) words.set(map.index ? 'at2' : 'at', place.join(','));
+  }
   if (data.columns.length) words.set('colour', data.columns[state.colour].name);
   if (state.selected >= 0) words.set('model', data.names[state.selected]);
   if (state.cluster >= 0) words.set('cluster', String(state.cluster));
   if (state.filter) words.set('filter', state.filter);
   if (state.tree) words.set('tree', '1');
+  if (maps.length > 1) words.set('beside', state.beside ? '1' : '0');
   words.set('theme', state.dark ? 'dark' : 'light');
   return words.toString();
 }
@@ -206,95 +194,44 @@ function restore() {
   setTree(words.get('tree') === '1');
   const cluster = Number(words.get('cluster') ?? -1);
   state.cluster = treeView && Number.isInteger(cluster) && cluster >= 0 && cluster < treeView.nodes ? cluster : -1;
-  setFilter(words.get('filter') ?? '');
   state.selected = data.number.get(words.get('model')) ?? -1;
-  home = wholeMap();
-  Object.assign(view, home);
-  const [x, y, zoom] = (words.get('at') ?? '').split(',').map(Number);
-  if ([x, y, zoom].every(Number.isFinite) && zoom > 0) Object.assign(view, { x, y, zoom: zoom * home.zoom });
-  drawPanel();
+  setFilter(words.get('filter') ?? '');
+  setBeside(words.get('beside') !== '0');
+  for (const map of maps) {
+    map.fit();
+    const [x, y, zoom] = (words.get(map.index ? 'at2' : 'at') ?? '').split(',').map(Number);
+    if ([x, y, zoom].every(Number.isFinite) && zoom > 0) Object.assign(map.view, { x, y, zoom: zoom * map.view.zoom });
+  }
   redraw();
 }
 async function copyLink() {
   writeLink();
-  try {
-    await navigator.clipboard.writeText(location.href);
-  } catch {
-    // From disk the clipboard may be closed; the address bar has the link.
-    byId('announce').textContent = 'The link is in the address bar';
-  }
-  byId('link-button').textContent = 'Link is in the address bar';
+  const copied = await copyText(location.href);
+  byId('link-button').textContent = copied ? 'Copied' : 'Link is in the address bar';
   setTimeout(() => { byId('link-button').textContent = 'Copy link'; }, 1500);
 }
 
-// Pointers: one drags, two pinch, a short press selects.
-const pointers = new Map();
-let travelled = 0;
-const local = (event) => {
-  const box = overlay.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
-};
-const under = ([x, y]) => {
-  const [mx, my] = mapOf(x, y);
-  return grid.nearest(mx, my, Math.max(9, pointSize() + 3) / view.zoom, (i) => !dimmed[i]);
-};
-overlay.addEventListener('pointerdown', (event) => {
-  overlay.setPointerCapture(event.pointerId);
-  pointers.set(event.pointerId, local(event));
-  travelled = pointers.size > 1 ? 99 : 0;
-  overlay.classList.add('dragging');
-  hover(-1, null);
-});
-overlay.addEventListener('pointermove', (event) => {
-  const now = local(event);
-  const before = pointers.get(event.pointerId);
-  if (!before) {
-    const found = under(now);
-    hover(found, found >= 0 ? now : null);
-    return;
-  }
-  const [dx, dy] = [now[0] - before[0], now[1] - before[1]];
-  travelled += Math.abs(dx) + Math.abs(dy);
-  if (pointers.size === 2) {
-    const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
-    const apart = (a, b) => Math.max(Math.hypot(a[0] - b[0], a[1] - b[1]), 1);
-    zoomAt((now[0] + other[0]) / 2, (now[1] + other[1]) / 2, apart(now, other) / apart(before, other));
-  }
-  view.x -= dx / view.zoom / pointers.size;
-  view.y += dy / view.zoom / pointers.size;
-  pointers.set(event.pointerId, now);
-  moved();
-});
-for (const kind of ['pointerup', 'pointercancel']) {
-  overlay.addEventListener(kind, (event) => {
-    if (!pointers.delete(event.pointerId)) return;
-    if (!pointers.size) overlay.classList.remove('dragging');
-    if (kind === 'pointerup' && travelled < 5) {
-      const found = under(local(event));
-      if (found < 0 && state.cluster >= 0) selectCluster(-1);
-      else select(found);
-    }
-  });
-}
-overlay.addEventListener('pointerleave', () => hover(-1, null));
-overlay.addEventListener('wheel', (event) => {
-  event.preventDefault();
-  zoomAt(...local(event), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0018)));
-}, { passive: false });
-
 const KEYS = [
   ['/', 'search a name', () => search.focus()],
-  ['+', 'zoom in', () => zoomAt(...mapSize().map((side) => side / 2), 1.35)],
-  ['-', 'zoom out', () => zoomAt(...mapSize().map((side) => side / 2), 1 / 1.35)],
-  ['0', 'the whole map', () => { home = wholeMap(); Object.assign(view, home); treeView?.fit(); moved(); }],
+  ['+', 'zoom in', () => active.zoomBy(1.35)],
+  ['-', 'zoom out', () => active.zoomBy(1 / 1.35)],
+  ['0', 'the whole map', showAll],
   ['n', 'the next of the nearest models', () => step(1)],
   ['p', 'the previous one', () => step(-1)],
   ['f', 'filter', () => byId('filter').focus()],
+  ['s', 'lasso: draw around models to select them (or Shift and drag)', () => setLasso(!state.lasso)],
   ['t', 'tree', () => setTree(!state.tree)],
+  ['b', 'second map', () => setBeside(!state.beside)],
+  ['l', 'legend', () => setLegend(!state.legend)],
   ['d', 'dark or light', () => { setTheme(!state.dark); }],
   ['c', 'copy a link to this view', copyLink],
   ['?', 'this list', () => { byId('help').hidden = !byId('help').hidden; }],
 ];
+function showAll() {
+  for (const map of maps) map.fit();
+  treeView?.fit();
+  moved();
+}
 // Steps through the nearest of the model that was selected first.
 let walk = null;
 function step(by) {
@@ -311,7 +248,9 @@ window.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') {
     if (!byId('help').hidden) byId('help').hidden = true;
     else if (typing) event.target.blur();
+    else if (state.lasso) setLasso(false);
     else if (state.selected >= 0) select(-1);
+    else if (state.chosen) choose([]);
     else selectCluster(-1);
     return;
   }
@@ -319,9 +258,7 @@ window.addEventListener('keydown', (event) => {
   const far = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
   if (far) {
     event.preventDefault();
-    view.x += (60 * far[0]) / view.zoom;
-    view.y += (60 * far[1]) / view.zoom;
-    moved();
+    active.move(60 * far[0], 60 * far[1]);
     return;
   }
   const key = KEYS.find(([name]) => name === (event.key === '=' ? '+' : event.key));
@@ -331,7 +268,27 @@ window.addEventListener('keydown', (event) => {
   }
 });
 
+const maps = data.spaces.map((_, index) => makeMap(index));
+// The map that keys move: the one that was used last.
+let active = maps[0];
+
 byId('title').textContent = data.title;
+maps.forEach((map) => { map.section.querySelector('.map-title').textContent = map.name; });
+byId('beside-button').hidden = maps.length < 2;
+byId('beside-button').textContent = maps[1]?.name ?? '';
+byId('beside-button').addEventListener('click', () => setBeside(!state.beside));
+byId('lasso-button').addEventListener('click', () => setLasso(!state.lasso));
+byId('legend-button').addEventListener('click', () => setLegend(!state.legend));
+function setMenu(open) {
+  byId('tools').classList.toggle('open', open);
+  byId('menu-button').setAttribute('aria-expanded', String(open));
+}
+byId('menu-button').addEventListener('click', () => setMenu(!byId('tools').classList.contains('open')));
+// The menu closes when a tool was taken from it, so that the map is seen.
+byId('tools').addEventListener('click', (event) => { if (event.target.closest('button')) setMenu(false); });
+byId('zoom-in').addEventListener('click', () => active.zoomBy(1.6));
+byId('zoom-out').addEventListener('click', () => active.zoomBy(1 / 1.6));
+byId('zoom-all').addEventListener('click', showAll);
 byId('tree-button').hidden = !treeView;
 byId('tree-button').addEventListener('click', () => setTree(!state.tree));
 byId('theme-button').addEventListener('click', () => setTheme(!state.dark));
@@ -359,25 +316,21 @@ byId('filter').addEventListener('input', (event) => {
   typed = setTimeout(() => setFilter(event.target.value), 120);
 });
 window.addEventListener('hashchange', restore);
-new ResizeObserver(() => {
-  // The view keeps what it shows when the page changes its size.
-  const scale = home ? wholeMap().zoom / home.zoom : 1;
-  view.zoom *= scale;
-  home = wholeMap();
-  redraw();
-}).observe(byId('map'));
+if (treeView) new ResizeObserver(redraw).observe(byId('tree'));
 restore();
 drawNow();
 
 // For tests and for the curious: the view from the console.
 window.atlas = {
-  state, view, data, select, setFilter, redraw, linkText, screenOf, treeView,
-  names: data.names, renderer: points.kind, dimmed, drawNow, pace,
-  // Milliseconds a frame takes while the map moves, drawn to the end.
+  state, data, maps, select, choose, setFilter, setLasso, redraw, linkText, treeView, csvOf, csvCell, quoted, human,
+  view: maps[0].view, screenOf: maps[0].screenOf, names: data.names, renderer: maps[0].points.kind, dimmed, drawNow, pace,
+  // Milliseconds a frame takes while the map moves and zooms, drawn to the end.
   measure(frames = 60) {
     const times = [];
+    const { view, points } = maps[0];
     for (let i = 0; i < frames; i += 1) {
       view.x += (i % 2 ? 1 : -1) * 0.01;
+      view.zoom *= i % 20 < 10 ? 1.05 : 1 / 1.05;
       const before = performance.now();
       drawNow();
       points.finish();

@@ -113,9 +113,13 @@ function glPoints(canvas) {
     for (const [name, how] of Object.entries(kept)) fill(name, ...how);
     redraw();
   });
+  const debug = gl.getExtension('WEBGL_debug_renderer_info');
+  const renderer = String(gl.getParameter(debug ? debug.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
   return {
     kind: 'webgl',
-    places: (array) => fill('place', inOrder(array, 2), 2, gl.FLOAT, false),
+    isSoftware: SOFTWARE.test(renderer),
+    // Models without a place are put outside any view: a shader can't be trusted with NaN.
+    places: (array) => fill('place', inOrder(array, 2).map((value) => (Number.isNaN(value) ? 1e9 : value)), 2, gl.FLOAT, false),
     look(rgb, shape) {
       fill('colour', inOrder(rgb, 3), 3, gl.UNSIGNED_BYTE, true);
       fill('shape', inOrder(shape, 1), 1, gl.UNSIGNED_BYTE, false);
@@ -146,35 +150,99 @@ function glPoints(canvas) {
   };
 }
 
-// The same with canvas 2D, for browsers without WebGL; fine up to some thousands of models in view.
-function flatPoints(canvas) {
+// The same with canvas 2D, for browsers without WebGL or without a graphics card. Small points are blended into an array
+// of pixels, which costs some nanoseconds a pixel; large ones are shapes, of which only those in view are drawn.
+const MAX_SHAPES = 3000;
+
+function flatPoints(canvas, grid) {
   const context = canvas.getContext('2d');
   let places;
   let rgb;
   let shape;
   let state;
+  let shuffled = null;
+  let image = null;
+
+  // The pixels of a disc of radius r, as [dx, dy, opacity in 1/256] in one flat array.
+  function disc(r, opacity) {
+    const reach = Math.ceil(r);
+    const parts = [];
+    for (let dy = -reach; dy <= reach; dy += 1) {
+      for (let dx = -reach; dx <= reach; dx += 1) {
+        const alpha = Math.round(256 * opacity * Math.min(1, Math.max(0, r + 0.5 - Math.hypot(dx, dy))));
+        if (alpha > 0) parts.push(dx, dy, alpha);
+      }
+    }
+    return { reach, parts };
+  }
+  // Two channels of a pixel are blended in one multiplication.
+  function drawPixels(view, size, ratio, most) {
+    const { width, height } = canvas;
+    if (!image || image.width !== width || image.height !== height) image = context.createImageData(width, height);
+    const pixels = new Uint32Array(image.data.buffer);
+    const [red, green, blue] = theme.back;
+    pixels.fill(((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
+    shuffled ??= shuffle(data.n);
+    const scale = view.zoom * ratio;
+    const left = width / 2 - view.x * scale;
+    const top = height / 2 + view.y * scale;
+    for (const dim of [1, 0]) {
+      const { reach, parts } = disc(Math.max(0.5, 0.9 * size * ratio * (dim ? 0.7 : 1)), dim ? 0.13 : 0.75);
+      const count = parts.length / 3;
+      const steps = Int32Array.from({ length: count }, (_, j) => parts[3 * j] + parts[3 * j + 1] * width);
+      const alphas = Int32Array.from({ length: count }, (_, j) => parts[3 * j + 2]);
+      for (let at = 0; at < most; at += 1) {
+        const i = shuffled[at];
+        if (state[i] !== dim) continue;
+        const x = Math.round(left + places[2 * i] * scale);
+        const y = Math.round(top - places[2 * i + 1] * scale);
+        if (!(x >= reach && y >= reach && x + reach < width && y + reach < height)) continue;
+        const redBlue = rgb[3 * i] | (rgb[3 * i + 2] << 16);
+        const middle = rgb[3 * i + 1];
+        const first = y * width + x;
+        for (let j = 0; j < count; j += 1) {
+          const alpha = alphas[j];
+          const below = pixels[first + steps[j]];
+          const rb = ((Math.imul(below & 0xff00ff, 256 - alpha) + Math.imul(redBlue, alpha)) >>> 8) & 0xff00ff;
+          const g = (Math.imul((below >>> 8) & 0xff, 256 - alpha) + Math.imul(middle, alpha)) & 0xff00;
+          pixels[first + steps[j]] = 0xff000000 | g | rb;
+        }
+      }
+    }
+    context.putImageData(image, 0, 0);
+  }
+  function drawShapes(view, size, ratio, inView) {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    for (const dim of [1, 0]) {
+      context.globalAlpha = dim ? 0.13 : 0.92;
+      const r = size * ratio * (dim ? 0.7 : 1);
+      for (const i of inView) {
+        if (state[i] !== dim) continue;
+        const x = canvas.width / 2 + (places[2 * i] - view.x) * view.zoom * ratio;
+        const y = canvas.height / 2 - (places[2 * i + 1] - view.y) * view.zoom * ratio;
+        context.fillStyle = `rgb(${rgb[3 * i]},${rgb[3 * i + 1]},${rgb[3 * i + 2]})`;
+        trace(context, shape[i], x, y, r);
+        context.fill();
+      }
+    }
+    context.globalAlpha = 1;
+  }
   return {
     kind: 'canvas',
     places(array) { places = array; },
     look(newRgb, newShape) { rgb = newRgb; shape = newShape; },
     states(newState) { state = newState; },
-    draw(view, size, ratio) {
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      for (const dim of [1, 0]) {
-        context.globalAlpha = dim ? 0.13 : 0.92;
-        const r = size * ratio * (dim ? 0.7 : 1);
-        for (let i = 0; i < data.n; i += 1) {
-          if (state[i] !== dim) continue;
-          const x = canvas.width / 2 + (places[2 * i] - view.x) * view.zoom * ratio;
-          const y = canvas.height / 2 - (places[2 * i + 1] - view.y) * view.zoom * ratio;
-          if (x < -r || y < -r || x > canvas.width + r || y > canvas.height + r) continue;
-          context.fillStyle = `rgb(${rgb[3 * i]},${rgb[3 * i + 1]},${rgb[3 * i + 2]})`;
-          if (r < 2.5) context.fillRect(x - r, y - r, 2 * r, 2 * r);
-          else { trace(context, shape[i], x, y, r); context.fill(); }
-        }
-      }
-      context.globalAlpha = 1;
+    draw(view, size, ratio, most) {
+      const halfWidth = canvas.width / ratio / 2 / view.zoom + size / view.zoom;
+      const halfHeight = canvas.height / ratio / 2 / view.zoom + size / view.zoom;
+      const inView = [];
+      grid.within(view.x - halfWidth, view.y - halfHeight, view.x + halfWidth, view.y + halfHeight, (i) => {
+        inView.push(i);
+        return inView.length <= MAX_SHAPES;
+      });
+      if (inView.length <= MAX_SHAPES) drawShapes(view, size, ratio, inView);
+      else drawPixels(view, size, ratio, Math.min(most, data.n));
     },
-    finish() {},
+    finish: () => context.getImageData(0, 0, 1, 1),
   };
 }

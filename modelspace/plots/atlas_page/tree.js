@@ -1,4 +1,4 @@
-// The tree beside the map: rows are leaves, the root is at the left. Subtrees lower than a pixel are drawn as one line,
+// The tree next to the map: rows are leaves, the root is at the left. Subtrees lower than a pixel are drawn as one line,
 // so a frame costs as much as there are pixels, whatever the number of models.
 
 const treeView = data.tree && (() => {
@@ -72,10 +72,7 @@ const treeView = data.tree && (() => {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const [width, height] = size();
     context.clearRect(0, 0, width, height);
-    const style = getComputedStyle(document.documentElement);
-    const quiet = style.getPropertyValue('--quiet').trim();
-    const front = style.getPropertyValue('--front').trim();
-    const accent = style.getPropertyValue('--accent').trim();
+    const { quiet, front, accent } = theme;
     if (state.cluster >= 0) {
       context.fillStyle = accent;
       context.globalAlpha = 0.13;

@@ -126,6 +126,9 @@ class Clustered:
         picture.facts["tree"] = self.tree
         return picture
 
+    def _repr_png_(self) -> Any:
+        return self.draw()._repr_png_()
+
     def heatmap(self, title: str = "") -> Picture:
         """The affinities in the order of the tree's leaves as a figure."""
         from modelspace.plots import heatmap_figure

@@ -14,7 +14,7 @@ from modelspace import sources
 from modelspace.errors import ConflictError, NotFoundError, UsageError
 from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity, probe_sets
-from modelspace.spaces.kinds import map_space, space_of
+from modelspace.spaces.kinds import map_space, with_maps
 from modelspace.types import SpaceSpec
 from modelspace.verbs.pictures.caption import caption, source_of
 from modelspace.verbs.pictures.selection import Selection, grouped, select
@@ -53,7 +53,7 @@ def gallery_of_models(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
-        space = _with_maps(registry, space)
+        space = with_maps(registry, space)
         selection = select(registry, space, where, group_by, least=1, what="a gallery")
         selection, notes = _chosen(registry, selection, models, group_by)
         spec = selection.row.spec
@@ -64,7 +64,7 @@ def gallery_of_models(
         maps,
         selection.names,
         [f"image {k}" for k in numbers],
-        images=_photographs(path, probe_set, numbers),
+        images=probe_photographs(path, probe_set, numbers),
         groups=selection.colours,
         colours=colours,
         group_by=selection.group_by,
@@ -98,14 +98,16 @@ def gallery_of_layers(
     from modelspace.plots import gallery_figure
 
     with Registry.open(path) as registry:
-        row = registry.space(_with_maps(registry, space))
+        row = registry.space(with_maps(registry, space))
         probe_set = registry.probe_set(row.spec.probe_id)
         source = source_of(registry, row.spec)
         stored = affinity.find(registry, model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
+            if ":" in model:  # no name has one
+                sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
     numbers = _numbers(row.spec, images)
-    photographs = _photographs(path, probe_set, numbers)
+    photographs = probe_photographs(path, probe_set, numbers)
     if stored is not None:
         model, name = stored.card.uri, stored.card.name
         options = {"preprocessing": stored.card.preprocessing, **stored.card.options, **options}
@@ -154,14 +156,6 @@ def gallery_of_layers(
     )
     picture.facts |= {"layers": names, "images": numbers, "notes": ()}
     return picture
-
-
-def _with_maps(registry: Registry, space: str | None) -> str:
-    """The name of a space of maps: the given or default space, or the first space of maps if none is given."""
-    spec = registry.space(space).spec
-    if space is None and not space_of(spec).has_maps:
-        spec = next((row.spec for row in registry.spaces() if space_of(row.spec).has_maps), spec)
-    return map_space(spec).spec.name
 
 
 def spread(rows: Sequence[LayerRow], explained: str, count: int = LAYERS) -> list[str]:
@@ -267,6 +261,6 @@ def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequ
     return out
 
 
-def _photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
+def probe_photographs(path: Path, probe_set: ProbeRow, numbers: Sequence[int]) -> NDArray[np.uint8]:
     """The probe images, (n, side, side, 3) uint8."""
     return np.concatenate([next(probe_sets.images(path, probe_set, k, 1, 1)) for k in numbers])

@@ -13,7 +13,7 @@ from modelspace.analysis import Tree, build_tree, cluster_support, nearest_of_ve
 from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import Registry
+from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity
 from modelspace.spaces.bootstrap import intervals
 from modelspace.spaces.kinds import MapSpace, space_of
@@ -22,10 +22,11 @@ from modelspace.spaces.ranking import PLAIN, Ranking
 from modelspace.types import SpaceSpec
 from modelspace.verbs.pictures.caption import method_text
 from modelspace.verbs.pictures.figures import RESAMPLES, Places, check_size
+from modelspace.verbs.pictures.gallery import probe_photographs
 from modelspace.verbs.pictures.selection import Selection, affinities, columns
 
 if TYPE_CHECKING:
-    from modelspace.plots import Atlas, Report
+    from modelspace.plots import Atlas, NearestLists, Report, SecondMap
     from modelspace.plots.report import Section
 
 #: Number of nearest models of each model in an atlas.
@@ -45,35 +46,63 @@ THUMBNAIL_IMAGES = 3
 MAX_SUPPORT = 100
 
 
-def atlas_page(path: Path, layout: Places, k: int = NEIGHBOURS, title: str = "") -> Atlas:
-    """See `modelspace.workspace.ModelSpace.atlas`."""
+def atlas_page(path: Path, layout: Places, k: int = NEIGHBOURS, title: str = "", beside: Places | None = None) -> Atlas:
+    """See `modelspace.workspace.ModelSpace.atlas`; `beside` is the second map."""
     from modelspace.plots import make_atlas
 
     selection = layout.selection
-    spec = selection.row.spec
+    name = selection.row.spec.name
     n = len(selection.models)
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}", "example: `k=10`")
+    if beside is not None and beside.selection.row.spec.space_id == selection.row.spec.space_id:
+        raise UsageError(f"both maps are of the space {name!r}", "choose another one with `beside=`, or leave it out")
     with Registry.open(path) as registry:
-        if n <= MAX_EXACT:
-            matrix = affinities(registry, selection)
-            tree = _tree(registry, selection, matrix) if n <= MAX_OPTIMAL_ORDER else None
-        else:
-            matrix, tree = None, None
+        matrix = affinities(registry, selection) if n <= MAX_EXACT else None
+        tree = _tree(registry, selection, matrix) if matrix is not None and n <= MAX_OPTIMAL_ORDER else None
         nearest = _nearest(registry, selection, matrix, min(k, n - 1))
-        thumbnails = _thumbnails(registry, selection) if n <= MAX_THUMBNAILS else {}
+        thumbnails, pictured = _thumbnails(registry, selection) if n <= MAX_THUMBNAILS else ({}, None)
+        second = None if beside is None else _second_map(registry, selection, beside, k)
+        is_default = registry.space(None).spec.space_id == selection.row.spec.space_id
+        probe_set = None if pictured is None else registry.probe_set(pictured.probe_id)
+    count = 0 if pictured is None else next(iter(thumbnails.values())).shape[1] // pictured.canvas
     return make_atlas(
         selection.names,
         layout.coordinates,
         selection.groups,
         columns=columns(selection),
-        neighbours=(nearest.numbers, nearest.affinities),
-        intervals=nearest.bounds,
+        neighbours=nearest.lists(),
         tree=tree,
         thumbnails=thumbnails,
+        images=None if probe_set is None else _images(path, probe_set, count),
         recall=layout.recall,
-        title=title or f"{n:,} models, space {spec.name}{_order(spec, n)}",
+        space="" if is_default and second is None else name,
+        beside=second,
+        title=title or f"{n:,} models, space {name}",
     )
+
+
+def _second_map(registry: Registry, selection: Selection, beside: Places, k: int) -> SecondMap:
+    """The models of the first map in another space; those that it lacks have no place and no neighbours."""
+    from modelspace.plots import SecondMap
+
+    other = beside.selection
+    n, m = len(selection.ids), len(other.ids)
+    matrix = affinities(registry, other) if m <= MAX_EXACT else None
+    nearest = _nearest(registry, other, matrix, min(k, m - 1))
+    row_of = {model_id: row for row, model_id in enumerate(selection.ids)}
+    rows = np.array([row_of.get(model_id, -1) for model_id in other.ids])
+    shared = np.flatnonzero(rows >= 0)
+    if not len(shared):
+        raise NotFoundError(
+            f"none of the models is in the space {other.row.spec.name!r}", "choose another one with `beside=`"
+        )
+    coordinates = np.full((n, 2), np.nan)
+    coordinates[rows[shared]] = beside.coordinates[shared]
+    note = str(beside.recall)
+    if len(shared) < n:
+        note += f" ({n - len(shared):,} of the models are not in this space)"
+    return SecondMap(other.row.spec.name, coordinates, nearest.in_rows(rows, n).lists(), note)
 
 
 def report_page(path: Path, layout: Places, threshold: float = 0.98, title: str = "") -> Report:
@@ -142,11 +171,55 @@ class _Nearest:
         numbers: (n, k) indices into the selection.
         affinities: (n, k).
         bounds: lower and upper ends of the affinities' intervals, (n, k) each; None if not computed.
+        scores: (n, k) what decides the order; None if that is the affinity.
+        tied: (n, k) whether a model is tied with the next in rank; None if not computed.
+        ordered_by: in words, what decides the order.
     """
 
     numbers: NDArray[np.int64]
     affinities: NDArray[np.float64]
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    scores: NDArray[np.float64] | None = None
+    tied: NDArray[np.bool_] | None = None
+    ordered_by: str = "affinity"
+
+    def lists(self) -> NearestLists:
+        """The same for an atlas."""
+        from modelspace.plots import NearestLists
+
+        low, high = self.bounds or (None, None)
+        return NearestLists(self.numbers, self.affinities, low, high, self.scores, self.tied, self.ordered_by)
+
+    def in_rows(self, rows: NDArray[np.int64], n: int) -> _Nearest:
+        """The lists of other models: model i becomes rows[i] of n.
+
+        A model with the row -1 is left out of all lists, whose ends are then NaN; so are lists of models not in `rows`.
+        """
+        k = self.numbers.shape[1]
+        kept = rows[self.numbers] >= 0
+        # Left-out neighbours go to the end of their list, the others keep their order.
+        order = np.argsort(~kept, axis=1, kind="stable")
+        numbers = np.zeros((n, k), dtype=np.int64)
+        known = rows >= 0
+        numbers[rows[known]] = np.maximum(np.take_along_axis(rows[self.numbers], order, axis=1)[known], 0)
+
+        def moved(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            placed = np.full((n, k), np.nan)
+            placed[rows[known]] = np.take_along_axis(np.where(kept, values, np.nan), order, axis=1)[known]
+            return placed
+
+        # A tie is with the next in rank, which must still be the next.
+        both = kept.copy()
+        both[:, :-1] &= kept[:, 1:]
+        tied = None if self.tied is None else np.nan_to_num(moved((self.tied & both).astype(np.float64))) > 0
+        return _Nearest(
+            numbers,
+            moved(self.affinities),
+            None if self.bounds is None else (moved(self.bounds[0]), moved(self.bounds[1])),
+            None if self.scores is None else moved(self.scores),
+            tied,
+            self.ordered_by,
+        )
 
 
 def _ranking(spec: SpaceSpec, n: int) -> Ranking:
@@ -167,20 +240,24 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
     if n > MAX_INTERVALS:
         return _nearest_by_affinity(registry, selection, matrix, k)
     index_of = {model_id: i for i, model_id in enumerate(selection.ids)}
-    ranker = Ranker(registry, selection.row, _ranking(spec, n), selection.ids)
+    ranking = _ranking(spec, n)
+    ranker = Ranker(registry, selection.row, ranking, selection.ids)
     numbers = np.empty((n, k), dtype=np.int64)
-    values, low, high = (np.empty((n, k)) for _ in range(3))
+    values, low, high, scores = (np.empty((n, k)) for _ in range(4))
+    tied = np.zeros((n, k), dtype=bool)
     for i, (model_id, name) in enumerate(zip(selection.ids, selection.names, strict=True)):
         ranked = ranker.rank(Target(name, model_id), k)
         if len(ranked.model_ids) < k:
             raise NotFoundError(
                 f"some models of space {spec.name!r} lack the features that it ranks by",
-                "add them again: `space.add(uri)`",
+                "embed those: `space.fill()`",
             )
-        bounds = intervals([member.of(range(k)) for member in ranked.members])
+        decides = None if ranked.scores is ranked.affinities else ranked.scores
+        bounds = intervals(ranked.members, ranked.score or decides)
         numbers[i] = [index_of[other] for other in ranked.model_ids[:k]]
-        values[i], low[i], high[i] = ranked.affinities[:k].mean(axis=1), bounds.low, bounds.high
-    return _Nearest(numbers, values, (low, high))
+        values[i], scores[i] = ranked.affinities[:k].mean(axis=1), ranked.scores[:k].mean(axis=1)
+        low[i], high[i], tied[i] = bounds.low[:k], bounds.high[:k], bounds.tied_with_next[:k]
+    return _Nearest(numbers, values, (low, high), None if ranking.is_plain else scores, tied, _order(ranking))
 
 
 def _nearest_by_affinity(
@@ -197,24 +274,24 @@ def _nearest_by_affinity(
     return _Nearest(numbers, np.take_along_axis(matrix, numbers, axis=1), None)
 
 
-def _order(spec: SpaceSpec, n: int) -> str:
-    """A note on what neighbours are ranked by, if it is not the affinity shown."""
-    ranking = _ranking(spec, n)
+def _order(ranking: Ranking) -> str:
+    """What a ranking orders by, in words."""
     if ranking.is_plain:
-        return ""
-    words = "predicted features" if ranking.is_directed else f"affinity corrected for hubs ({ranking.correction})"
-    return f", neighbours ranked by {words}"
+        return "affinity"
+    if ranking.is_directed:
+        return "how well their features predict this model's"
+    return f"affinity corrected for hubs ({ranking.correction})"
 
 
-def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[np.float64]]:
-    """Stored maps of the first probe images side by side, by model name.
+def _thumbnails(registry: Registry, selection: Selection) -> tuple[dict[str, NDArray[np.float64]], SpaceSpec | None]:
+    """Stored maps of the first probe images side by side, by model name, and the space that they are of.
 
     If the space has no maps, those of the registry's first space of maps are shown, if there is one.
     """
     specs = [selection.row.spec, *(row.spec for row in registry.spaces())]
     space = next((space for spec in specs if isinstance(space := space_of(spec), MapSpace)), None)
     if space is None:
-        return {}
+        return {}, None
     names = dict(zip(selection.ids, selection.names, strict=True))
     out = {}
     for model_id, block in registry.map_blocks_at(space.spec.space_id, 0, selection.ids):
@@ -222,7 +299,15 @@ def _thumbnails(registry: Registry, selection: Selection) -> dict[str, NDArray[n
         # Each map has its own colour scale, as in a gallery.
         maps /= np.quantile(np.abs(maps), 0.99, axis=(1, 2), keepdims=True) + 1e-30
         out[names[model_id]] = np.hstack(list(np.clip(maps, -1, 1)))
-    return out
+    return out, space.spec if out else None
+
+
+def _images(path: Path, probe_set: ProbeRow, count: int) -> NDArray[np.uint8] | None:
+    """(count, side, side, 3) the first probe images; None if this machine can't produce them."""
+    try:
+        return probe_photographs(path, probe_set, range(count))
+    except ModelspaceError:
+        return None
 
 
 def _facts(registry: Registry, selection: Selection) -> dict[str, str]:

@@ -107,7 +107,9 @@ def select(
         needed = f"{what} needs {least} or more"
         if where is not None and row.n_models >= least:
             raise NotFoundError(
-                f"{count} of the space {row.spec.name!r} meet the condition, but {needed}", "widen `where=`"
+                f"{count} of the space {row.spec.name!r} {'meets' if len(models) == 1 else 'meet'} the condition, but "
+                f"{needed}",
+                "widen `where=`",
             )
         raise NotFoundError(f"the space {row.spec.name!r} holds {count}, but {needed}", "add one: `space.add(model)`")
     column, groups = grouped(models, group_by)

@@ -166,7 +166,7 @@ def test_errors_say_what_to_do(space: ModelSpace, fit: FakeFit) -> None:
     with pytest.raises(NotFoundError, match="no space 'salience'") as caught:
         space.map(space="salience")
     assert "saliency" in caught.value.hint
-    with pytest.raises(NotFoundError, match=r"1 model of the space .* meet the condition") as caught:
+    with pytest.raises(NotFoundError, match=r"1 model of the space .* meets the condition") as caught:
         space.map(where="name = 'a'")
     assert "`where=`" in caught.value.hint
     for name in NAMES[1:]:

@@ -14,6 +14,7 @@ import pytest
 from picture_space import NAMES, FakeFit, make
 
 from modelspace.errors import NotFoundError, UsageError
+from modelspace.spaces.ranking import Ranking
 from modelspace.verbs.pictures import pages
 from modelspace.verbs.pictures.curves import curves_picture, read_curves
 from modelspace.workspace import ModelSpace
@@ -55,6 +56,79 @@ def test_the_neighbours_of_an_atlas_are_those_of_nearest(space: ModelSpace, name
             np.testing.assert_allclose(
                 unpacked(nearest[field], "<f4", 4)[i], [getattr(row, field) for row in expected], atol=1e-6
             )
+
+
+def test_an_atlas_has_the_scores_and_ties_of_nearest(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = document(space.atlas().html)["nearest"]
+    assert plain["ordered_by"] == "affinity"
+    assert "score" not in plain, "the affinity says it"
+    monkeypatch.setattr(pages, "_ranking", lambda spec, n: Ranking("csls"))
+    nearest = document(space.atlas(k=4).html)["nearest"]
+    assert nearest["ordered_by"] == "affinity corrected for hubs (csls)"
+    numbers, scores = unpacked(nearest["models"], "<u4", 4), unpacked(nearest["score"], "<f4", 4)
+    tied = unpacked(nearest["tied"], "<u1", 4)
+    for i, model in enumerate(NAMES):
+        expected = space.nearest(model, 4, hubs="csls")
+        assert [NAMES[j] for j in numbers[i]] == [row.name for row in expected]
+        np.testing.assert_allclose(scores[i], [row.score for row in expected], atol=1e-6)
+        assert tied[i].astype(bool).tolist() == [row.tied_with_next for row in expected]
+
+
+def test_a_second_map_is_of_the_same_models_in_another_space(space: ModelSpace) -> None:
+    data = document(space.atlas(beside="saliency", k=3).html)
+    alone = document(space.atlas(space="saliency", k=3).html)
+    assert (data["space"], data["beside"]["space"]) == ("gradient_x_input", "saliency")
+    for key in ("places", "note"):
+        assert data["beside"][key] == alone[key]
+    assert data["beside"]["nearest"] == alone["nearest"]
+    assert alone["beside"] is None
+    assert alone["space"] == "saliency", "the commands to copy name the space, which is not the default"
+    assert document(space.atlas().html)["space"] == ""
+    with pytest.raises(UsageError, match="both maps are of the space 'saliency'"):
+        space.atlas(space="saliency", beside="saliency")
+    with pytest.raises(NotFoundError, match="salience"):
+        space.atlas(beside="salience")
+
+
+def test_models_that_a_space_lacks_are_left_out_of_its_lists() -> None:
+    numbers = np.array([[1, 2], [2, 0], [0, 1]])
+    values = np.array([[0.9, 0.8], [0.7, 0.6], [0.5, 0.4]])
+    ties = np.array([[True, False], [True, False], [False, False]])
+    lists = pages._Nearest(numbers, values, (values - 0.1, values + 0.1), values * 2, ties)
+    # The first model becomes number 3 of four, the second is unknown, and the third becomes number 0.
+    moved = lists.in_rows(np.array([3, -1, 0]), 4)
+    assert moved.numbers[3].tolist() == [0, 0]
+    np.testing.assert_array_equal(moved.affinities[3], [0.8, np.nan])
+    np.testing.assert_array_equal(moved.affinities[0], [0.5, np.nan])
+    assert moved.numbers[0, 0] == 3
+    assert np.isnan(moved.affinities[1:3]).all()
+    assert moved.scores is not None
+    np.testing.assert_array_equal(moved.scores[3], [1.6, np.nan])
+    assert moved.bounds is not None
+    np.testing.assert_allclose(moved.bounds[0][3, 0], 0.7)
+    assert moved.tied is not None
+    assert not moved.tied.any(), "what it was tied with is left out"
+    same = lists.in_rows(np.arange(3), 3)
+    np.testing.assert_array_equal(same.numbers, numbers)
+    np.testing.assert_array_equal(same.tied, ties)
+
+
+def test_the_probe_images_of_the_maps_come_along(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = document(space.atlas().html)
+    assert data["tiles"] == len(data["images"]) == 3
+    width, height, pixels = data["images"][1]
+    shown = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 3)
+    (image,) = space.probe_images(images=[1])
+    step = image.shape[0] // height
+    mean = image.reshape(height, step, width, step, 3).mean(axis=(1, 3))
+    assert np.abs(shown - mean).max() <= 0.5
+
+    def fails(*_: object) -> None:
+        raise NotFoundError("the images are on another machine")
+
+    monkeypatch.setattr(pages, "probe_photographs", fails)
+    data = document(space.atlas().html)
+    assert (data["images"], data["tiles"]) == ([], 3)
 
 
 def test_of_very_many_models_it_has_no_intervals(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:

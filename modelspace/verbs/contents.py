@@ -1,0 +1,97 @@
+"""What a registry holds: names of probe images, kernels of models, and a summary for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from modelspace import frames
+from modelspace.errors import NotFoundError, UsageError
+from modelspace.registry import ProbeRow, Registry
+from modelspace.representations.maps import MapBlock
+from modelspace.spaces.kinds import KernelSpace, space_of
+from modelspace.spaces.neighbours import kernel_space
+from modelspace.types import SpaceSpec
+
+
+def probe_names(path: Path, name: str | None) -> list[str]:
+    """See `modelspace.workspace.ModelSpace.probe_names`."""
+    with Registry.open(path) as registry:
+        row = registry.probe_set(name or registry.space().spec.probe_id)
+        used = [space.spec.n_images for space in registry.spaces() if space.spec.probe_id == row.probe_id]
+    return _names(row, max(used, default=0))
+
+
+def _names(row: ProbeRow, used: int) -> list[str]:
+    """The names of a probe set's images; of a rendered set those of the first `used`."""
+    if "files" in row.spec:
+        return [str(file) for file in row.spec["files"]]
+    if "crops" in row.spec:
+        return [f"{crop[0]} {crop[1]},{crop[2]} {crop[3]}" for crop in row.spec["crops"]]
+    return [f"{row.kind} {k}" for k in range(row.n_images or used)]
+
+
+def kernels(path: Path, models: str | Sequence[str], space: str | None) -> np.ndarray:
+    """See `modelspace.workspace.ModelSpace.kernels`."""
+    names = [models] if isinstance(models, str) else list(models)
+    with Registry.open(path) as registry:
+        kind = _kernels_of(registry, space)
+        chosen = [kind.kernel(_blocks(registry, kind.spec, name)) for name in names]
+    stack = np.stack([kernel / np.linalg.norm(kernel) for kernel in chosen]) if chosen else np.empty((0, 0, 0))
+    return stack[0] if isinstance(models, str) else stack
+
+
+def _kernels_of(registry: Registry, space: str | None) -> KernelSpace:
+    """The space of that name; by default the one with kernels that the default space ranks by, or is made of.
+
+    Raises:
+        UsageError: it holds no kernels.
+    """
+    spec = registry.space(space).spec
+    kind = space_of(spec)
+    if isinstance(kind, KernelSpace):
+        return kind
+    try:
+        if space is None:
+            return kernel_space(registry, spec)
+    except NotFoundError:
+        pass
+    raise UsageError(
+        f"space {spec.name!r} ({spec.method}) holds no kernels",
+        "name one that does with `space=`, for example `space='dds'`; `space.spaces()` lists them",
+    )
+
+
+def _blocks(registry: Registry, spec: SpaceSpec, name: str) -> list[MapBlock]:
+    blocks = list(registry.map_blocks(spec.space_id, registry.model(name).model_id))
+    if not blocks:
+        raise NotFoundError(f"model {name!r} is not in space {spec.name!r}")
+    return blocks
+
+
+def names(path: Path) -> list[str]:
+    """Names of all models, in the order in which they were added."""
+    with Registry.open(path) as registry:
+        return [row.card.name for row in registry.models()]
+
+
+def summary(path: Path) -> str:
+    """The registry in HTML: its folder, number of models, and spaces."""
+    with Registry.open(path) as registry:
+        count, rows = len(registry.models()), registry.spaces()
+        sets = {row.probe_id: row.name for row in registry.probe_sets()}
+    columns = ("space", "method", "probes", "images", "models", "default")
+    spaces = [
+        (
+            row.spec.name,
+            row.spec.method,
+            sets.get(row.spec.probe_id, ""),
+            row.spec.n_images,
+            row.n_models,
+            "default" if row.is_default else "",
+        )
+        for row in rows
+    ]
+    return f"<p>{frames.escaped(path.parent)}: {count} models</p>{frames.table(columns, spaces)}"

