@@ -20,6 +20,8 @@ SAFE = {
     ("verbs/manifest.py", "f'{name}.toml'"): "a name in catalogs()",
     ("zoo/__init__.py", "f'{self.name}.safetensors'"): "the name of a card in the package",
     ("registry/copying.py", "f'{name}-{serial}'"): "the name of the registry, a time and a number",
+    ("verbs/backup.py", "f'{name}{end}.duckdb'"): "a time and a number",
+    ("cli/browser.py", "f'atlas-{key}.html'"): "a hash",
     ("registry/copying.py", "f'{out}.wal'"): "next to a temporary file",
     ("temporary.py", "f'{temporary.name}.lock'"): "next to a temporary file",
     ("temporary.py", "f'.{path.name}.{ending}'"): "next to the file that is written, with numbers",

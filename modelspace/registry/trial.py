@@ -37,13 +37,13 @@ def read(path: Path, owner: Path | None = None) -> None:
     """Read all of a registry file in another process. Errors there are left to the caller, who meets them again.
 
     Args:
-        path: the file; nobody writes to it.
+        path: the file; no process writes to it.
         owner: the registry whose backups the error names, by default the file itself.
 
     Raises:
         DamagedError: the process crashed.
     """
-    command = [sys.executable, "-I", "-c", _PROGRAM, str(path)]
+    command = [sys.executable, "-Ic", _PROGRAM, str(path)]
     status = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
     if -status in _CRASHES:
         cause = signal.Signals(-status).name

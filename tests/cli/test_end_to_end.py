@@ -126,6 +126,7 @@ def test_list_and_show_name_everything(shared_home: Path) -> None:
     listed = rows(shared_home, "list")
     assert [row["name"] for row in listed] == ["alpha", "beta", "gamma"]
     shown = rows(shared_home, "show", "alpha")
+    assert [row["name"] for row in shown.pop("neighbours")] == ["beta", "gamma"]
     assert shown == listed[0]
     assert shown["uri"].endswith("nets.py:alpha")
     assert shown["layer"] == "fc:in"
