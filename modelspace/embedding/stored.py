@@ -57,11 +57,10 @@ def add_call(card: ModelCard, name: str) -> str:
     if card.preprocessing.channels != "rgba":
         stated.pop("alpha", None)
     given = {
-        "name": name,
         **{key: card.tags[key] for key in ("weights", "weights_key") if card.tags.get(key)},
         **({"layer": card.layer} if card.layer_choice.given else {}),
         **card.options,
         "preprocessing": {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()},
     }
-    arguments = ", ".join(f"{key}={value!r}" for key, value in given.items())
-    return f"`space.add({card.uri!r}, {arguments})`"
+    more = "".join(f", {key}={value!r}" for key, value in given.items())
+    return f"`space.add({card.uri!r}, name={name!r}{more})`"

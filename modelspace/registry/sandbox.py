@@ -218,7 +218,7 @@ def _result(process: _Process, timeout_s: float) -> Result | Exception:
         if size > RESULT_BYTES:
             raise UsageError(
                 f"the result is larger than {RESULT_BYTES >> 20} MB",
-                "ask for fewer rows or columns: `max_rows=`; `space.export()` writes whole tables",
+                "ask for fewer rows or columns: `max_rows=`; `space.export('models.parquet')` writes whole tables",
             )
         kind, *content = _Unpickler(io.BytesIO(process.read(length, deadline))).load()
         if kind == "started":

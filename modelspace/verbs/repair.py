@@ -83,7 +83,7 @@ def _cleared(copy: Path) -> list[Check]:
                     f"outcome {row.outcome_id}",
                     False,
                     f"of {row.model} on the task {row.task}: it is not what was stored; lost",
-                    "observe it again: `space.observe(task, model, score)`",
+                    "observe it again: `space.observe(task, name, score)`",
                 )
             )
     return removed

@@ -65,7 +65,7 @@ class Observation:
         if self.score is None and not self.note:
             raise UsageError(
                 f"{self.model} has neither a score nor a reason why it failed",
-                "example: `space.observe(task, model, 0.912)`",
+                "example: `space.observe(task, name, 0.912)`",
             )
         for name, value in (("n_train", self.n_train), ("seconds", self.seconds)):
             if value is not None and not value >= 0:

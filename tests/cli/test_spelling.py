@@ -159,6 +159,48 @@ def test_there_are_messages_with_backticks_to_check() -> None:
     assert count > 100
 
 
+def commands_of(text: str) -> Iterator[list[str]]:
+    """The words of each command line that a message names, without "modelspace"."""
+    for code in re.findall(r"`([^`\n]+)`", text):
+        typed = in_flags(f"`{code}`")
+        if match := re.fullmatch(r"'modelspace (.*)'", typed):
+            yield shlex.split(match[1])
+
+
+def parsed(words: list[str]) -> None:
+    """Parse a command line as the program does; a placeholder may stand for a number."""
+    name, *rest = words
+    parser = load(name)
+    if rest and rest[0] in getattr(parser, "commands", {}):
+        parser, name, *rest = parser.commands[rest[0]], *rest
+    try:
+        parser.make_context(name, [*rest])
+    except Exception:
+        parser.make_context(name, ["5" if word.isupper() else word for word in rest])
+
+
+def test_every_command_that_a_message_names_can_be_parsed() -> None:
+    """With its arguments: what is missing there would be an error when it is typed. `test_hints.py` runs them."""
+    problems, count = [], 0
+    for name, path in MODULES.items():
+        for text in texts(path.read_text("utf-8")):
+            for words in commands_of(text):
+                count += 1
+                try:
+                    parsed([word for word in words if word != "..."])
+                except Exception as error:
+                    problems.append((name, words, str(error)))
+    assert problems == []
+    assert count > 60
+
+
+@pytest.mark.parametrize("code", ["space.rename('a')", "space.nearest(k='x')", "space.export()"])
+def test_a_command_that_lacks_an_argument_is_noticed(code: str) -> None:
+    (words,) = commands_of(f"`{code}`")
+    with pytest.raises(Exception, match=r"."):
+        parsed(words)
+
+
 @pytest.mark.parametrize(
     ("source", "wrong"),
     [

@@ -252,7 +252,7 @@ def test_the_predictor_of_a_source_is_computed_once(filled: Registry, monkeypatc
 def test_a_target_without_a_kernel_is_refused(filled: Registry) -> None:
     with pytest.raises(NotFoundError, match="model 'm5' is not in space 'dds', whose features") as error:
         rank(filled, 5, 2, MAPS, DIRECTED)
-    assert "space.add(model, name='m5')" in error.value.hint
+    assert "`space.fill('dds', models=['m5'])`" in error.value.hint
 
 
 def test_sources_without_kernels_cannot_be_chosen(filled: Registry) -> None:
