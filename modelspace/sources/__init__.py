@@ -153,6 +153,8 @@ def parse_uri(uri: str) -> tuple[str, str]:
         schemes = f"known schemes: {', '.join(sorted(SOURCES))}"
         suggestion = did_you_mean(scheme, SOURCES)
         raise NotFoundError(f"unknown scheme {scheme!r}", f"{suggestion} {schemes}".strip())
+    if scheme == "file" and name.lower().endswith(identify.WEIGHTS_ALONE) and identify.exists(name):
+        raise identify.explanation(name, "is no program")
     if not name:
         raise UsageError(f"the address {uri!r} names no model", f"example: {SOURCES[scheme].example}")
     return scheme, name
