@@ -24,8 +24,8 @@ from modelspace.sources.tensor_names import Tensors
 
 #: Ends of names of files that hold weights alone, or may.
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
-#: Those of files that never hold a program.
-WEIGHTS_ALONE = (".safetensors", ".bin", ".ckpt", ".npz", ".index.json")
+#: Those of files that never hold a program; of the others, only the content says it.
+WEIGHTS_ALONE = (".safetensors", ".index.json")
 #: Ends of names of files that hold a whole model, and the scheme of their addresses.
 PROGRAMS = {".onnx": "onnx", ".pt2": "file"}
 
