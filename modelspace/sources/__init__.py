@@ -115,6 +115,14 @@ _BUILT_IN = (
         runs_code=True,
     ),
     SourceInfo(
+        "mlflow",
+        "modelspace.sources.mlflow_models",
+        "a version of a model in an MLflow registry, or an artifact of a run; a program needs `trust_code=`",
+        "mlflow:models:/resnet/3 or mlflow:runs:/ID/path",
+        extra="mlflow",
+        runs_code=True,
+    ),
+    SourceInfo(
         "taskonomy",
         "modelspace.sources.taskonomy",
         "the Taskonomy encoders, from their published weights",
