@@ -44,7 +44,7 @@ class Many(Group):
         ),
     ] = None
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --manifest: check it and report what would be done; load nothing.")
+        bool, typer.Option("--dry-run", help="With --manifest: check it and report what would be done, without a pass.")
     ] = False
     workers: Annotated[
         int | None,

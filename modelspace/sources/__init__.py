@@ -115,6 +115,14 @@ _BUILT_IN = (
         runs_code=True,
     ),
     SourceInfo(
+        "mlflow",
+        "modelspace.sources.mlflow_models",
+        "a version of a model in an MLflow registry, or an artifact of a run; a program needs `trust_code=`",
+        "mlflow:models:/resnet/3 or mlflow:runs:/ID/path",
+        extra="mlflow",
+        runs_code=True,
+    ),
+    SourceInfo(
         "taskonomy",
         "modelspace.sources.taskonomy",
         "the Taskonomy encoders, from their published weights",
@@ -153,6 +161,8 @@ def parse_uri(uri: str) -> tuple[str, str]:
         schemes = f"known schemes: {', '.join(sorted(SOURCES))}"
         suggestion = did_you_mean(scheme, SOURCES)
         raise NotFoundError(f"unknown scheme {scheme!r}", f"{suggestion} {schemes}".strip())
+    if scheme == "file" and name.lower().endswith(identify.WEIGHTS_ALONE) and identify.exists(name):
+        raise identify.explanation(name, "is no program")
     if not name:
         raise UsageError(f"the address {uri!r} names no model", f"example: {SOURCES[scheme].example}")
     return scheme, name

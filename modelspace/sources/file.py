@@ -29,7 +29,6 @@ from torch.jit._recursive import wrap_cpp_module
 
 from modelspace.encoder.layers import first_tensor
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.files import expanded, is_regular
 from modelspace.sources import identify
 from modelspace.sources.base import (
     LoadedModel,
@@ -49,10 +48,6 @@ EXTRA_FILE = "modelspace.json"
 METADATA = ("preprocessing", "layer", "task", "data")
 
 _EXPORTED, _SCRIPT = "an exported program", "a TorchScript archive"
-
-
-#: Ends of names of files that are never programs.
-_WEIGHTS_ALONE = (".safetensors", ".bin", ".ckpt", ".npz", ".index.json")
 
 
 @dataclass
@@ -97,8 +92,6 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags, trusted: str
         ModelspaceError: the file is not the trusted one, is damaged, or contains no program.
     """
     uri = f"file:{path}"
-    if path.lower().endswith(_WEIGHTS_ALONE) and is_regular(expanded(Path(path))):
-        raise identify.explanation(path, "is no program")
     if weights is not None:
         raise UsageError(f"{uri} has its own weights", "leave `weights=` out, or use python: with a factory")
     file = read_once(path, "a program saved by torch.export.save or torch.jit.save")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from modelspace.sources.tensor_names import Tensors
 
 #: Ends of names of files that hold weights alone, or may.
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
+#: Those of files that never hold a program; of the others, only the content says it.
+WEIGHTS_ALONE = (".safetensors", ".index.json")
 #: Ends of names of files that hold a whole model, and the scheme of their addresses.
 PROGRAMS = {".onnx": "onnx", ".pt2": "file"}
 
@@ -36,6 +39,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.",
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 _LISTED = 4
+#: Names of tensors in a difference.
+_SHOWN = 2
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Identified:
         if self.missing:
             placeholders = ", ".join(f"'{name}': {_PLACEHOLDERS[name]}" for name in self.missing)
             options.append(f"preprocessing={{{placeholders}}}")
+        if self.uri.startswith("file:"):
+            options.append("trust_code=sha256")
         if not options:
             return f"`space.add({self.uri!r})`"
         return f"`space.add({self.uri!r}, {', '.join(options)})`"
@@ -108,12 +115,13 @@ def looks_like_a_path(text: str) -> bool:
         return False
     if text.startswith((".", "/", "~")) or text.lower().endswith((*WEIGHTS, *PROGRAMS)):
         return True
-    return _exists(text) or ("/" in text and ":" not in text.partition("/")[0])
+    return exists(text) or ("/" in text and ":" not in text.partition("/")[0])
 
 
-def _exists(text: str) -> bool:
+def exists(text: str) -> bool:
+    """Whether a text is the path of a file or folder."""
     try:
-        return is_folder(Path(text)) or is_regular(Path(text))
+        return is_folder(expanded(Path(text))) or is_regular(expanded(Path(text)))
     except (OSError, ValueError):
         return False
 
@@ -183,10 +191,22 @@ def identify(place: Path) -> Identified:
     if where.suffix.lower() in PROGRAMS:
         scheme = PROGRAMS[where.suffix.lower()]
         return Identified(place, uri=f"{scheme}:{place}")
+    if _is_script(where):
+        return Identified(place, uri=f"file:{place}")
     tensors = tensor_names.read(where)
     matches, prefix = _matched(tensors.shapes)
     identified = _described(place, tensors, matches, prefix)
     return _with_sidecar(identified, where)
+
+
+def _is_script(where: Path) -> bool:
+    """Whether a file is a TorchScript archive, by the names of its entries."""
+    try:
+        with zipfile.ZipFile(where) as archive:
+            names = [name.rpartition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return "constants.pkl" in names
 
 
 def _folder(place: Path, where: Path) -> Identified:
@@ -293,14 +313,56 @@ def _factory_hint(place: Path) -> str:
 
 def _nearest(matches: list[Match], tensors: Tensors) -> str:
     count = len(signatures.counted(tensors.shapes))
+    unknown = f"its {count} tensor{'s are' if count != 1 else ' is'} not those of an architecture that is known here"
     if not matches:
-        return f"its {count} tensors are those of no architecture that is known here"
-    near = "; ".join(
-        f"{match.architecture.names[0]} (about {match.share:.0%} of the tensors are equal; "
-        f"it has {match.architecture.tensors})"
-        for match in matches[:2]
-    )
-    return f"its {count} tensors are those of no architecture that is known here; nearest: {near}"
+        return unknown
+    near = matches[0].architecture
+    share = f"about {matches[0].share:.0%} of the tensors are equal"
+    difference = _difference(near.names[0], tensors.shapes) or f"{share}, and it has {near.tensors}"
+    others = f", then {', '.join(match.architecture.names[0] for match in matches[1:])}" if len(matches) > 1 else ""
+    return f"{unknown}; nearest is {near.names[0]} ({difference}){others}"
+
+
+def _difference(architecture: str, shapes: signatures.Shapes) -> str:
+    """How a file differs from an architecture, which is built without weights; "" if its package is missing."""
+    own = _built(architecture)
+    if own is None:
+        return ""
+    variants = [signatures.counted(variant) for _, variant in _variants(shapes)]
+    given = max(variants, key=lambda each: len(own.keys() & each.keys()))
+    shared = own.keys() & given.keys()
+    parts = [
+        ("lacks", sorted(own.keys() - given.keys())),
+        ("has besides", sorted(given.keys() - own.keys())),
+        ("has in other shapes", sorted(name for name in shared if own[name] != given[name])),
+    ]
+    return "; ".join(f"the file {words} {_some(names)}" for words, names in parts if names)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _built(architecture: str) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of an architecture, built on the meta device; None without its package, or if it fails."""
+    import importlib
+
+    import torch
+
+    package, _, name = architecture.partition(":")
+    try:
+        with torch.device("meta"):
+            if package == "timm":
+                module = importlib.import_module("timm").create_model(name, pretrained=False)
+            elif package == "torchvision":
+                module = importlib.import_module("torchvision.models").get_model(name, weights=None)
+            else:
+                return None
+    # A package that is missing, broken or of another version: the description goes without what differs.
+    except Exception:
+        return None
+    return signatures.counted({key: tuple(value.shape) for key, value in module.state_dict().items()})
 
 
 # ---- preprocessing, where it is stated
@@ -407,6 +469,8 @@ def summary(identified: Identified) -> str:
         if identified.others:
             more = len(identified.others) - _LISTED
             words += f" (and of {', '.join(identified.others[:_LISTED])}{f' and {more} more' if more > 0 else ''})"
+    if identified.tensors.others:
+        words += f"; it has further state dicts: {', '.join(identified.tensors.others)}"
     return f"{words}, but {identified.problem}" if identified.problem else words
 
 

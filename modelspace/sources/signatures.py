@@ -168,13 +168,13 @@ def matching(shapes: Shapes, most: int = 3) -> list[Match]:
 
 
 def _exact(architecture: Architecture, own: Shapes) -> Match | None:
-    """The match of a file that has all but the head; None if it has a part of the head alone."""
+    """The match of a file that has all but the head; None if its head is no head of any number of classes."""
     head = [own[name] for name in architecture.head if name in own]
     if not architecture.head:
         return Match(architecture, 1.0)
     if not head:
         return Match(architecture, 1.0, is_headless=True)
-    rows = {shape[0] for shape in head if shape}
-    if len(head) < len(architecture.head):
+    rows = {shape[:1] for shape in head}
+    if len(head) < len(architecture.head) or len(rows) > 1 or () in rows:
         return None
-    return Match(architecture, 1.0, rows.pop() if len(rows) == 1 else None)
+    return Match(architecture, 1.0, rows.pop()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from modelspace.verbs.loadable import check
 
 #: Called with (files done, total files).
 Progress = Callable[[int, int], None]
+
+#: What marks Python in messages.
+_BACKTICK = chr(96)
 
 #: What a manifest says where a field of the preprocessing is not known.
 _BLANKS = {"input_size": "224", "mean": "[0.0, 0.0, 0.0]", "std": "[1.0, 1.0, 1.0]"}
@@ -102,17 +106,15 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _checked(record: Scanned) -> Scanned:
-    """The same after a rehearsal of loading; a failure becomes its status."""
-    from dataclasses import replace
-
+    """The same after a rehearsal of loading, in which values stand in for what is missing of the preprocessing."""
     if record.status not in ("ready", "incomplete"):
         return record
-    flags = PreprocessingFlags(**record.preprocessing)
+    stand_ins = {"input_size": (224, 224), "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    known = {**{name: stand_ins[name] for name in record.missing}, **record.preprocessing}
     try:
-        check(record.uri, record.weights or None, record.weights_key or None, flags)
+        check(record.uri, record.weights or None, record.weights_key or None, PreprocessingFlags(**known))
     except ModelspaceError as error:
-        status = "incomplete" if record.missing else "fails"
-        return replace(record, status=status, message=error.message, hint=error.hint)
+        return replace(record, status="fails", message=error.message, hint=error.hint)
     return record
 
 
@@ -178,8 +180,8 @@ def _text(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A text for a comment: no line break, no control character, and flags as on the command line."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    """A text for a comment: no line break, no control character and no backticks."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split())).replace(_BACKTICK, "")
 
 
 def _relative(path: str, base: Path) -> str:

@@ -55,6 +55,10 @@ def test_a_part_of_a_head_is_no_match() -> None:
     assert not any(match.is_exact for match in matches)
 
 
+def test_a_head_of_two_sizes_is_none() -> None:
+    assert not any(match.is_exact for match in matching({**net(), "fc.bias": (3,)}))
+
+
 def test_a_similar_net_has_the_nearest_first_and_is_never_called_equal() -> None:
     matches = matching(net(layers=43))
     assert matches[0].architecture.names == ("a:deep",)

@@ -29,6 +29,7 @@ PARTS = {
     "timm": r"\btimm\b",
     "huggingface": r"\b(huggingface[_-]hub|transformers)\b",
     "onnx": r"\bonnx\b",
+    "mlflow": r"\bmlflow\b",
     "nbclient": r"\bnbclient\b",
     "mkdocs": r"\bmkdocs\b",
 }
