@@ -25,11 +25,14 @@ def find_home(start: str | Path | None = None) -> Path | None:
 
     Returns:
         With `start` or the variable, that folder, even if it holds no registry.
+
+    Raises:
+        UsageError: it is a file.
     """
-    if start is not None:
-        return Path(start)
-    if folder := os.environ.get(VARIABLE):
-        return Path(folder)
+    stated = start if start is not None else os.environ.get(VARIABLE)
+    if stated or start is not None:
+        check_folder(Path(str(stated)))
+        return Path(str(stated))
     current = Path.cwd()
     return next((folder for folder in (current, *current.parents) if (folder / REGISTRY).exists()), None)
 
@@ -50,7 +53,6 @@ def require_home(start: str | Path | None = None) -> Path:
         )
     if special_kind(home / REGISTRY):
         raise DamagedError(absent(home / REGISTRY), "move it away, and restore the registry from a copy")
-    check_folder(home)
     if not (home / REGISTRY).is_file():
         raise NotFoundError(f"there is no {REGISTRY} in {home}", f"make one with `ModelSpace.create({str(home)!r})`")
     return home

@@ -20,7 +20,7 @@ from modelspace.deprecated import renamed_argument
 from modelspace.errors import BusyError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import expanded
 from modelspace.frames import escaped
-from modelspace.home import INDEX, REGISTRY, VARIABLE, require_home
+from modelspace.home import INDEX, REGISTRY, VARIABLE, check_folder, require_home
 from modelspace.registry import Registry, outcomes
 from modelspace.results import (
     Added,
@@ -1691,8 +1691,14 @@ class ModelSpace:
 
 
 def home_for_new(home: str | Path | None = None) -> Path:
-    """The folder for a new registry: `home`, else MODELSPACE_HOME, else the current folder, never a parent of it."""
-    return Path(home or os.environ.get(VARIABLE) or Path.cwd())
+    """The folder for a new registry: `home`, else MODELSPACE_HOME, else the current folder, never a parent of it.
+
+    Raises:
+        UsageError: it is a file.
+    """
+    folder = Path(home or os.environ.get(VARIABLE) or Path.cwd())
+    check_folder(folder)
+    return folder
 
 
 def _probe_info(row: ProbeRow) -> ProbeInfo:
