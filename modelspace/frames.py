@@ -37,7 +37,7 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelspaceError(
-            f"{name} is not installed", f"pip install 'modelspace[{_EXTRAS[name]}]', or use .to_dicts()"
+            f"{name} is not installed", f"pip install 'modelspace-db[{_EXTRAS[name]}]', or use .to_dicts()"
         ) from error
 
 

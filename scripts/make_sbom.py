@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = "modelspace"
+ROOT = "modelspace-db"
 
 
 def needs(name: str, extras: frozenset[str] = frozenset()) -> list[Requirement]:

@@ -105,7 +105,7 @@ def test_a_missing_library_is_named_with_its_extra(
     for result in (TABLE, MODELS, MATRIX):
         with pytest.raises(ModelspaceError, match=f"^{library} is not installed") as caught:
             getattr(result, method)()
-        assert caught.value.hint == f"pip install 'modelspace[{extra}]', or use .to_dicts()"
+        assert caught.value.hint == f"pip install 'modelspace-db[{extra}]', or use .to_dicts()"
 
 
 def test_rows_and_dictionaries_agree() -> None:

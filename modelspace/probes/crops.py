@@ -153,7 +153,7 @@ def _open(photograph: Photograph) -> Image.Image:
     if not folders:
         raise ProbeError(
             f"the probe set {KIND!r} needs the photographs in {project}, which is not installed",
-            "install it with: pip install 'modelspace[photographs]'",
+            "install it with: pip install 'modelspace-db[photographs]'",
         )
     file = Path(folders[0]) / photograph.path
     try:

@@ -213,7 +213,9 @@ def load(
             raise
         raise ModelspaceError(
             f"{scheme}: addresses need the Python package {package!r}, which is not installed",
-            f"pip install 'modelspace[{SOURCES[scheme].extra}]'" if SOURCES[scheme].extra else f"pip install {package}",
+            f"pip install 'modelspace-db[{SOURCES[scheme].extra}]'"
+            if SOURCES[scheme].extra
+            else f"pip install {package}",
         ) from error
     flags = preprocessing or PreprocessingFlags()
     file = _weights_file(weights, weights_key)

@@ -162,7 +162,7 @@ def _timm(repository: _Repository, flags: PreprocessingFlags) -> LoadedModel:
         from modelspace.sources import timm_models
     except ModuleNotFoundError as error:
         raise ModelspaceError(
-            f"{uri} is a model of timm, which is not installed", "pip install 'modelspace[timm]'"
+            f"{uri} is a model of timm, which is not installed", "pip install 'modelspace-db[timm]'"
         ) from error
     pretrained = config["pretrained_cfg"]
     architecture = str(config["architecture"])

@@ -314,7 +314,7 @@ def _check_installed(scheme: str) -> None:
         package = (error.name or "").partition(".")[0]
         raise ModelspaceError(
             f"addresses starting with {scheme}: need the Python package {package!r}, which is not installed",
-            f"pip install 'modelspace[{info.extra}]'" if info.extra else f"pip install {package}",
+            f"pip install 'modelspace-db[{info.extra}]'" if info.extra else f"pip install {package}",
         ) from None
 
 

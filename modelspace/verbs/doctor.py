@@ -93,7 +93,7 @@ def _versions() -> Iterator[Finding]:
     for name, module in REQUIRED.items():
         version = _version(name)
         if version is None:
-            yield Finding("versions", name, "not installed", False, "pip install modelspace installs it")
+            yield Finding("versions", name, "not installed", False, "installing modelspace again installs it")
         elif (reason := _fault(module)) is not None:
             hint = f"pip install --force-reinstall {name}"
             yield Finding("versions", name, f"{version}, can't be imported: {reason}", False, hint)
@@ -104,7 +104,7 @@ def _versions() -> Iterator[Finding]:
 def _optional() -> Iterator[Finding]:
     for name, extra in OPTIONAL.items():
         version = _version(name)
-        hint = f"pip install 'modelspace[{extra}]'" if version is None else ""
+        hint = f"pip install 'modelspace-db[{extra}]'" if version is None else ""
         yield Finding("optional", name, version or "not installed", True, hint)
 
 

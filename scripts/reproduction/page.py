@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
+import modelspace
 from modelspace.evaluation import Evaluation
 from modelspace.evaluation.comparison import cell
 from modelspace.plots.figure import Picture
@@ -101,7 +102,8 @@ def _capital(text: str) -> str:
 
 def page(summaries: Sequence[str], sections: Sequence[str], seconds: float, passes: float) -> str:
     """The whole page."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "modelspace"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy"))
+    packages += f", modelspace {modelspace.__version__}"
     table = ["| claim | | verdict | key numbers |", "| --- | --- | --- | --- |", *summaries]
     note = (
         f"`{COMMAND}` writes this page and its pictures; `python scripts/reproduce.py --only 3,5` some of its "

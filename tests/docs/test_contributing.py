@@ -62,7 +62,7 @@ def test_there_is_one_version() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "modelspace.__version__"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", modelspace.__version__)
-    assert importlib.metadata.version("modelspace") == modelspace.__version__, "install the package again"
+    assert importlib.metadata.version("modelspace-db") == modelspace.__version__, "install the package again"
     assert f"## {modelspace.__version__} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 

@@ -109,7 +109,7 @@ def test_without_scikit_image_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else real(name))
     with pytest.raises(ProbeError, match="in scikit-image, which is not installed") as caught:
         probes.photographs(2)
-    assert caught.value.hint == "install it with: pip install 'modelspace[photographs]'"
+    assert caught.value.hint == "install it with: pip install 'modelspace-db[photographs]'"
 
 
 def test_a_missing_photograph_is_named(monkeypatch):

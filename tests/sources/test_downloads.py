@@ -96,7 +96,7 @@ def test_a_missing_package_says_which_extra_to_install(uri, package, extra, monk
     with pytest.raises(ModelspaceError) as caught:
         sources.load(uri)
     assert f"need the Python package {package!r}, which is not installed" in caught.value.message
-    assert caught.value.hint == f"pip install 'modelspace[{extra}]'"
+    assert caught.value.hint == f"pip install 'modelspace-db[{extra}]'"
     monkeypatch.delitem(sys.modules, module, raising=False)
 
 

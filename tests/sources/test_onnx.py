@@ -487,7 +487,7 @@ def test_without_onnx_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(sources.importlib, "import_module", missing)
     with pytest.raises(ModelspaceError, match="need the Python package 'onnx'") as caught:
         sources.load("onnx:net.onnx")
-    assert caught.value.hint == "pip install 'modelspace[onnx]'"
+    assert caught.value.hint == "pip install 'modelspace-db[onnx]'"
 
 
 # ---- metadata of the file
@@ -532,7 +532,7 @@ def test_an_onnx_with_known_holes_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx, "__version__", "1.20.1")
     error = refused(graph([node("Relu")]), tmp_path / "net.onnx")
     assert "onnx 1.20.1" in error.message
-    assert "modelspace[onnx]" in error.hint
+    assert "modelspace-db[onnx]" in error.hint
 
 
 # ---- files that ask for too much

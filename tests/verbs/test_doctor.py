@@ -71,7 +71,7 @@ def test_missing_and_broken_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (found["no-such-part"].ok, found["no-such-part"].value) == (False, "not installed")
     assert not found["pytest"].ok
     assert "can't be imported: ModuleNotFoundError" in found["pytest"].value
-    assert (found["no-such-extra"].ok, found["no-such-extra"].hint) == (True, "pip install 'modelspace[timm]'")
+    assert (found["no-such-extra"].ok, found["no-such-extra"].hint) == (True, "pip install 'modelspace-db[timm]'")
 
 
 def test_nothing_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

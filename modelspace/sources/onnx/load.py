@@ -193,7 +193,7 @@ def load(path: str, weights: str | None, flags: PreprocessingFlags) -> LoadedMod
     if tuple(int(part) for part in onnx.__version__.split(".")[:2] if part.isdecimal()) < OLDEST:
         raise ModelspaceError(
             f"onnx {onnx.__version__} reads external data unsafely (CVE-2026-27489, CVE-2026-34445)",
-            "pip install 'modelspace[onnx]' installs a safe version",
+            "pip install 'modelspace-db[onnx]' installs a safe version",
         )
     file = read_once(path, "an ONNX file", _LARGEST)
     model = _parse(file)

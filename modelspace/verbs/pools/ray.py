@@ -38,7 +38,7 @@ class RayPool:
         try:
             import ray
         except ImportError as error:
-            raise ModelspaceError("ray is not installed", "pip install 'modelspace[ray]'") from error
+            raise ModelspaceError("ray is not installed", "pip install 'modelspace-db[ray]'") from error
         self._ray: Any = ray
         self._path = path.absolute()
         self._jobs: deque[Job] = deque()
