@@ -517,12 +517,12 @@ class ModelSpace:
         dtype: str = "float64",
         method: str = "average",
     ) -> Records[Exported]:
-        """Write files for other programs.
+        """Write files for other programs: all of them, or none if one fails.
 
         Args:
             target: a file, whose suffix gives the format, or a folder for several files.
-            what: "models", "affinity", "vectors", "neighbours", "tree", "maps"; default: by the file's format; for a
-                folder, all but the maps.
+            what: "models", "affinity", "vectors", "neighbours", "tree", "maps", "tasks", "outcomes"; default: by the
+                file's format; for a folder, all but the maps.
             format: "parquet", "csv", "json", "npy" or "newick"; default: by the suffix.
             space: default: the registry's default space.
             where: SQL condition on the table `models`.

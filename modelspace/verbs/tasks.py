@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -43,6 +44,8 @@ class Observation:
         note: free text; for a failed model the reason.
         measured_at: default: now.
         settings: of the measurement; JSON values.
+        metric: that the score is in, to be compared with the task's; empty if not known.
+        weights_sha256: of the weights that were measured, to be compared with the model's; empty if not known.
     """
 
     task: str
@@ -55,6 +58,8 @@ class Observation:
     note: str = ""
     measured_at: datetime | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.score is not None and not math.isfinite(self.score):
@@ -130,6 +135,7 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
 
     Raises:
         NotFoundError: there is no such task or model.
+        ConflictError: an outcome says that it is of other weights than the model's, or in another metric than the task.
     """
     with Registry.open(path, write=True) as registry, registry.transaction():
         metrics = {row.name: row.metric for row in outcomes.tasks(registry)}
@@ -139,6 +145,7 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
             if entry.task not in metrics:
                 outcomes.task(registry, entry.task)  # says which tasks there are
             model = models.get(entry.model) or models.setdefault(entry.model, registry.model(entry.model))
+            _check_same(entry, model, metrics[entry.task])
             rows.append(
                 OutcomeRow(
                     outcome_id=0,
@@ -158,6 +165,20 @@ def observe(path: Path, observations: Sequence[Observation]) -> list[OutcomeInfo
             )
         outcomes.add_outcomes(registry, rows)
     return [_outcome_info(row, metrics) for row in rows]
+
+
+def _check_same(entry: Observation, model: ModelRow, metric: str) -> None:
+    """Raise ConflictError if an observation is of other weights or in another metric."""
+    if entry.weights_sha256 not in ("", model.card.weights_sha256):
+        raise ConflictError(
+            f"the outcome of {entry.model} on {entry.task} was measured with other weights than those of {entry.model}",
+            "leave the column weights_sha256 out to store it all the same",
+        )
+    if entry.metric not in ("", metric):
+        raise ConflictError(
+            f"the outcome of {entry.model} is in {entry.metric}, and task {entry.task} in {metric}",
+            "create a task with that metric: `space.add_task(name, metric='f1')`",
+        )
 
 
 def measured(path: Path, task_name: str | None = None, model: str | None = None) -> Records[OutcomeInfo]:
@@ -199,6 +220,14 @@ def rename_task(path: Path, old: str, new: str) -> None:
 
 # --- files of outcomes
 
+
+def _settings(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
 #: Columns of a file of outcomes, and how their texts are read.
 _COLUMNS: dict[str, Callable[[str], Any]] = {
     "model": str,
@@ -210,15 +239,21 @@ _COLUMNS: dict[str, Callable[[str], Any]] = {
     "seconds": float,
     "note": str,
     "measured_at": datetime.fromisoformat,
+    "settings": _settings,
+    "metric": str,
+    "weights_sha256": str,
 }
+#: Further columns that `modelspace outcomes --format csv` writes; they follow from the others.
+_IGNORED = ("registered",)
 
 
 def read_observations(file: Path, task_name: str | None) -> list[Observation]:
     """Read a CSV file with one outcome per line.
 
     Args:
-        file: with the columns "model" and "score", and any of "task", "how", "n_train", "seed", "seconds", "note" and
-            "measured_at" (ISO 8601). A line without a score is of a failed model, and its note says why.
+        file: with the columns "model" and "score", and any of "task", "how", "n_train", "seed", "seconds", "note",
+            "measured_at" (ISO 8601), "settings" (JSON), "metric" and "weights_sha256", as `export` and the command
+            `outcomes` write them. A line without a score is of a failed model, and its note says why.
         task_name: the task of lines without one; None if the file has a column "task".
 
     Raises:
@@ -245,7 +280,7 @@ def _check_columns(file: Path, names: Sequence[str], task_name: str | None) -> N
             f"{file.name} lacks the column {' and '.join(missing)}",
             f"its first line names the columns: {','.join(required)}",
         )
-    if unknown := [name for name in names if name not in _COLUMNS]:
+    if unknown := [name for name in names if name not in (*_COLUMNS, *_IGNORED)]:
         raise UsageError(f"{file.name} has an unknown column {unknown[0]!r}", f"columns: {', '.join(_COLUMNS)}")
 
 
@@ -254,7 +289,7 @@ def _observation(row: Mapping[str, str | None], file: Path, line: int, task_name
     for name, text in row.items():
         if name is None or text is None:
             raise UsageError(f"line {line} of {file.name} has another number of columns than the first one")
-        if not text.strip():
+        if not text.strip() or name in _IGNORED:
             continue
         try:
             values[name] = _COLUMNS[name](text.strip())
@@ -362,7 +397,7 @@ def _outcome_info(row: OutcomeRow, metrics: Mapping[str, str]) -> OutcomeInfo:
         n_train=row.n_train,
         seed=row.seed,
         seconds=row.seconds,
-        measured_at=row.measured_at.isoformat(timespec="seconds"),
+        measured_at=row.measured_at.isoformat(),
         note=row.note,
         settings=dict(row.settings),
         registered=row.model_id is not None,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import shelf
+from typer.testing import CliRunner
 
+from modelspace.cli.app import app
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.registry import Registry, outcomes
 from modelspace.verbs import tasks
@@ -165,9 +167,31 @@ def test_a_file_is_stored_all_or_none(flowers: ModelSpace, tmp_path: Path) -> No
     assert len(flowers.outcomes()) == 3
 
 
+def test_what_outcomes_and_export_write_is_read_and_known(flowers: ModelSpace, tmp_path: Path) -> None:
+    flowers.observe("flowers", "m0", 0.5, how="finetune", seed=3, settings={"epochs": 5}, note='=1, "2"')
+    flowers.observe("flowers", "m1", failed="crashed")
+    stored = flowers.outcomes()
+    printed = CliRunner().invoke(app, ["outcomes", "--format", "csv", "--home", str(flowers.home)])
+    (tmp_path / "printed.csv").write_text(printed.stdout)
+    flowers.export(tmp_path / "exported.csv", "outcomes")
+    for name in ("printed.csv", "exported.csv"):
+        rows = flowers.observe_file(tmp_path / name, "flowers")
+        assert list(rows) == list(stored)
+        assert list(flowers.outcomes()) == list(stored)
+    text = (tmp_path / "printed.csv").read_text()
+    (tmp_path / "other.csv").write_text(text.replace(stored[0].weights_sha256, "0" * 64))
+    with pytest.raises(ConflictError, match="m0 on flowers was measured with other weights"):
+        flowers.observe_file(tmp_path / "other.csv")
+    (tmp_path / "other.csv").write_text(text.replace("accuracy", "f1"))
+    with pytest.raises(ConflictError, match="is in f1, and task flowers in accuracy"):
+        flowers.observe_file(tmp_path / "other.csv")
+    assert list(flowers.outcomes()) == list(stored)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("model,score,task,settings\nm0,1,flowers,3\n", "settings is '3'"),
         ("model\nm0\n", "lacks the column score"),
         ("model,score\nm0,.5\n", "lacks the column task"),
         ("task,model,score,colour\n", "unknown column 'colour'"),
