@@ -112,9 +112,14 @@ function makeClusters(places) {
   }
 
   return {
-    // The regions for a zoom, where 1 is the whole map; largest first.
+    // The regions for a zoom, where 1 is the whole map; largest first. With very many models they take longer than a frame:
+    // while the map moves, those of the nearest zoom that is known are shown.
     at(zoom) {
       const level = Math.min(14, Math.max(0, Math.round(Math.log2(Math.max(zoom, 1e-6)))));
+      if (!levels.has(level) && pace.isMoving && data.n > MANY && levels.size) {
+        const known = [...levels.keys()].sort((a, b) => Math.abs(a - level) - Math.abs(b - level));
+        return levels.get(known[0]);
+      }
       if (!levels.has(level)) levels.set(level, regionsAt(level));
       return levels.get(level);
     },

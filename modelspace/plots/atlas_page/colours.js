@@ -16,12 +16,21 @@ function blend(stops, t) {
   return stops[i].map((value, c) => Math.round(value + (at - i) * (stops[i + 1][c] - value)));
 }
 
+const lightnessOf = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
+
 // Dark colours would vanish on a dark page: they move towards white until they are light enough.
 function onTheme(rgb, dark) {
   if (!dark) return rgb;
-  const light = (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
+  const light = lightnessOf(rgb);
   const t = Math.max(0, (0.5 - light) / (1 - light));
   return rgb.map((value) => Math.round(value + t * (255 - value)));
+}
+
+// A colour for words: as on the theme, but far enough from the page to be read.
+function forWords(rgb, dark) {
+  const light = lightnessOf(rgb);
+  if (dark) return rgb.map((value) => Math.round(value + Math.max(0, (0.68 - light) / (1 - light)) * (255 - value)));
+  return rgb.map((value) => Math.round(value * Math.min(1, 0.42 / light)));
 }
 
 const css = (rgb, alpha = 1) => `rgba(${rgb[0]},${rgb[1]},${rgb[2]},${alpha})`;

@@ -12,7 +12,8 @@ let passes = () => true;
 
 // Drawing happens once a frame, and only when something changed. Where frames come too slowly while the map moves, fewer
 // points are drawn until it rests.
-const pace = { most: data.n, resting: 0 };
+const MANY = 20000;
+const pace = { most: data.n, resting: 0, isMoving: false };
 let waiting = false;
 function redraw() {
   if (waiting) return;
@@ -25,12 +26,13 @@ function keepPace(took) {
   if (took > 34) pace.most = Math.max(Math.min(data.n, 2000), Math.floor(pace.most * (took > 100 ? 0.4 : 0.75)));
   else if (took < 20) pace.most = Math.min(data.n, Math.ceil(pace.most * 1.08));
   clearTimeout(pace.resting);
-  if (pace.most < data.n) pace.resting = setTimeout(() => { drawNow(); }, 260);
+  if (pace.most < data.n || data.n > MANY) pace.resting = setTimeout(() => { drawNow(); }, 260);
 }
 function drawNow(took) {
-  if (took !== undefined) keepPace(took);
+  pace.isMoving = took !== undefined;
+  if (pace.isMoving) keepPace(took);
   const ratio = ratioOf();
-  for (const map of maps) if (map.isShown()) map.draw(ratio, took === undefined ? data.n : pace.most);
+  for (const map of maps) if (map.isShown()) map.draw(ratio, pace.isMoving ? pace.most : data.n);
   if (state.tree) {
     fitCanvas(byId('branches'), ratio);
     treeView.draw(ratio);

@@ -164,7 +164,7 @@ function drawRegions(map, context, labels, dots) {
       labels.take(box);
       placed.push({ text, x, y });
       map.labels.push({ kind: 'region', text, box });
-      write(context, text, left, middle, region.rgb ? css(onTheme(region.rgb, state.dark)) : theme.front, 4);
+      write(context, text, left, middle, region.rgb ? css(forWords(region.rgb, state.dark)) : theme.front, 4);
       break;
     }
   }

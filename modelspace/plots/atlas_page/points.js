@@ -160,20 +160,44 @@ function flatPoints(canvas, grid) {
   let rgb;
   let shape;
   let state;
-  let shuffled = null;
+  let anyDim = false;
   let image = null;
+  // The same in shuffled order, so that the first m are a fair sample, and are read from memory one after the other.
+  const shuffled = shuffle(data.n);
+  const mixed = {
+    places: new Float32Array(2 * data.n), redBlue: new Int32Array(data.n), green: new Uint8Array(data.n),
+    shape: new Uint8Array(data.n), state: new Uint8Array(data.n),
+  };
 
-  // The pixels of a disc of radius r, as [dx, dy, opacity in 1/256] in one flat array.
-  function disc(r, opacity) {
-    const reach = Math.ceil(r);
+  // A mark's pixels: steps from its middle, and opacity in 1/256. Below two pixels nobody sees a shape: a plain dot.
+  function markOf(code, r, opacity, width) {
+    const reach = Math.ceil(1.1 * r);
+    const side = 2 * reach + 1;
+    const drawing = element('canvas');
+    drawing.width = side;
+    drawing.height = side;
+    const pen = drawing.getContext('2d', { willReadFrequently: true });
+    trace(pen, r < 2 ? 0 : code, reach + 0.5, reach + 0.5, r);
+    pen.fill();
+    const drawn = pen.getImageData(0, 0, side, side).data;
     const parts = [];
-    for (let dy = -reach; dy <= reach; dy += 1) {
-      for (let dx = -reach; dx <= reach; dx += 1) {
-        const alpha = Math.round(256 * opacity * Math.min(1, Math.max(0, r + 0.5 - Math.hypot(dx, dy))));
-        if (alpha > 0) parts.push(dx, dy, alpha);
-      }
+    for (let j = 0; j < side * side; j += 1) {
+      const alpha = Math.round((drawn[4 * j + 3] / 255) * 256 * opacity);
+      if (alpha > 0) parts.push([(j % side) - reach, Math.floor(j / side) - reach, alpha]);
     }
-    return { reach, parts };
+    const of = (value) => Int32Array.from(parts, value);
+    return { dx: of(([dx]) => dx), dy: of(([, dy]) => dy), alphas: of(([, , alpha]) => alpha),
+      steps: of(([dx, dy]) => dx + dy * width) };
+  }
+  // The marks of all shapes.
+  const kept = new Map();
+  function marksOf(r, opacity, width) {
+    const key = `${r} ${opacity} ${width}`;
+    if (!kept.has(key)) {
+      if (kept.size > 100) kept.clear();
+      kept.set(key, Object.values(SHAPES).map((code) => markOf(code, r, opacity, width)));
+    }
+    return kept.get(key);
   }
   // Two channels of a pixel are blended in one multiplication.
   function drawPixels(view, size, ratio, most) {
@@ -182,25 +206,26 @@ function flatPoints(canvas, grid) {
     const pixels = new Uint32Array(image.data.buffer);
     const [red, green, blue] = theme.back;
     pixels.fill(((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
-    shuffled ??= shuffle(data.n);
     const scale = view.zoom * ratio;
     const left = width / 2 - view.x * scale;
     const top = height / 2 + view.y * scale;
-    for (const dim of [1, 0]) {
-      const { reach, parts } = disc(Math.max(0.5, 0.9 * size * ratio * (dim ? 0.7 : 1)), dim ? 0.13 : 0.75);
-      const count = parts.length / 3;
-      const steps = Int32Array.from({ length: count }, (_, j) => parts[3 * j] + parts[3 * j + 1] * width);
-      const alphas = Int32Array.from({ length: count }, (_, j) => parts[3 * j + 2]);
+    for (const dim of anyDim ? [1, 0] : [0]) {
+      // Sizes in quarters of a pixel, so that marks are drawn once and kept.
+      const r = Math.max(0.75, Math.round(4 * size * ratio * (dim ? 0.7 : 1)) / 4);
+      const reach = Math.ceil(1.1 * r);
+      const marks = marksOf(r, dim ? 0.13 : 0.75, width);
       for (let at = 0; at < most; at += 1) {
-        const i = shuffled[at];
-        if (state[i] !== dim) continue;
-        const x = Math.round(left + places[2 * i] * scale);
-        const y = Math.round(top - places[2 * i + 1] * scale);
-        if (!(x >= reach && y >= reach && x + reach < width && y + reach < height)) continue;
-        const redBlue = rgb[3 * i] | (rgb[3 * i + 2] << 16);
-        const middle = rgb[3 * i + 1];
+        if (mixed.state[at] !== dim) continue;
+        const x = Math.round(left + mixed.places[2 * at] * scale);
+        const y = Math.round(top - mixed.places[2 * at + 1] * scale);
+        if (!(x >= -reach && y >= -reach && x < width + reach && y < height + reach)) continue;
+        const { dx, dy, alphas, steps } = marks[mixed.shape[at]];
+        const isWhole = x >= reach && y >= reach && x + reach < width && y + reach < height;
+        const redBlue = mixed.redBlue[at];
+        const middle = mixed.green[at];
         const first = y * width + x;
-        for (let j = 0; j < count; j += 1) {
+        for (let j = 0; j < steps.length; j += 1) {
+          if (!isWhole && (x + dx[j] < 0 || y + dy[j] < 0 || x + dx[j] >= width || y + dy[j] >= height)) continue;
           const alpha = alphas[j];
           const below = pixels[first + steps[j]];
           const rb = ((Math.imul(below & 0xff00ff, 256 - alpha) + Math.imul(redBlue, alpha)) >>> 8) & 0xff00ff;
@@ -229,9 +254,23 @@ function flatPoints(canvas, grid) {
   }
   return {
     kind: 'canvas',
-    places(array) { places = array; },
-    look(newRgb, newShape) { rgb = newRgb; shape = newShape; },
-    states(newState) { state = newState; },
+    places(array) {
+      places = array;
+      shuffled.forEach((i, at) => mixed.places.set([array[2 * i], array[2 * i + 1]], 2 * at));
+    },
+    look(newRgb, newShape) {
+      [rgb, shape] = [newRgb, newShape];
+      shuffled.forEach((i, at) => {
+        mixed.redBlue[at] = rgb[3 * i] | (rgb[3 * i + 2] << 16);
+        mixed.green[at] = rgb[3 * i + 1];
+        mixed.shape[at] = shape[i];
+      });
+    },
+    states(newState) {
+      state = newState;
+      anyDim = newState.includes(1);
+      shuffled.forEach((i, at) => { mixed.state[at] = state[i]; });
+    },
     draw(view, size, ratio, most) {
       const halfWidth = canvas.width / ratio / 2 / view.zoom + size / view.zoom;
       const halfHeight = canvas.height / ratio / 2 / view.zoom + size / view.zoom;
