@@ -141,7 +141,7 @@ _LOG_AGAIN = (
 def _weights_alone(uri: str, name: str, place: Path, file: Path, identified: Identified) -> ModelspaceError:
     target = "artifacts"
     inside = f"{target}/{file.relative_to(place.parent).as_posix()}"
-    hint = f"fetch them: mlflow artifacts download --artifact-uri {name} --dst-path {target}"
+    hint = f"fetch them with mlflow.artifacts.download_artifacts({name!r}, dst_path={target!r})"
     if identified.uri:
         hint += f"; then register them with {identified.call.replace(str(identified.path), inside)}"
     return ModelspaceError(f"{uri} holds weights alone: {identify.summary(identified)}", hint)

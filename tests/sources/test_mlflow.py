@@ -64,7 +64,7 @@ def test_a_registered_version_is_loaded_with_its_preprocessing(run: str) -> None
 def test_weights_alone_are_named_with_what_to_type(run: str) -> None:
     with pytest.raises(ModelspaceError, match="are those of timm:test_resnet") as caught:
         sources.load(f"mlflow:runs:/{run}/weights")
-    assert f"--artifact-uri runs:/{run}/weights" in caught.value.hint
+    assert f"download_artifacts('runs:/{run}/weights', dst_path='artifacts')" in caught.value.hint
     assert "weights='artifacts/weights/state_dict.pth'" in caught.value.hint
 
 
