@@ -85,7 +85,9 @@ def test_the_commands_of_hints_remove_the_error(typed) -> None:  # type: ignore[
     assert refused.code == 1
     init, fill = commands(refused.hint)
     assert "--probes yards --images 10" in init  # the same images, or the kernels would be of no use
-    assert typed(init).code == 0
+    done = typed(init)
+    assert done.code == 0
+    assert done.output.endswith("next: modelspace fill dds\n")
     lacking = typed(directed)  # the space exists now, and is empty
     assert lacking.code == 1
     in_kernels = typed("nearest make --space dds")
