@@ -153,6 +153,7 @@ def before(lines: tuple[str, ...]) -> list[str]:
     return [line for word, needed in BEFORE.items() if word in text for line in needed if line not in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}: {example.lines[0]}")
 def test_it_runs(example: Example, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(prepared, tmp_path / "copy")
