@@ -99,7 +99,8 @@ class Identified:
             options.append("trust_code=sha256")
         if not options:
             return f"`space.add({self.uri!r})`"
-        return f"`space.add({self.uri!r}, {', '.join(options)})`"
+        arguments = ", ".join([repr(self.uri), *options])
+        return f"`space.add({arguments})`"
 
 
 _PLACEHOLDERS = {"input_size": "side", "mean": "mean", "std": "std"}
