@@ -35,7 +35,8 @@ try:
 except ImportError:  # Windows locks files that are open, so the copies can't be made
     fcntl = None  # type: ignore[assignment]
 
-_MAGIC = b"modelspace undo 1\n"
+#: The second version chains its checksums; files of the first may be left of a writer that was interrupted.
+_MAGIC, _MAGIC_UNCHAINED = b"modelspace undo 2\n", b"modelspace undo 1\n"
 
 #: Bytes before the first block: the main header and two headers of states, of which the one with the higher iteration
 #: counts.
@@ -87,6 +88,7 @@ class Keeper:
         self.path = path
         self._descriptor: int | None = None if fcntl is None else os.open(path, os.O_RDONLY)
         self._kept: bytes | None = None
+        self._end = b""
         self._log = _Log(_log_of(path))
         self._noted = 0
 
@@ -104,7 +106,7 @@ class Keeper:
             return
         headers = os.pread(self._descriptor, HEADERS, 0)
         if headers != self._kept:
-            _write(file_of(self.path), [self._log.note(), *self._pieces(headers, duck)])
+            self._end = _write(file_of(self.path), [self._log.note(), *self._pieces(headers, duck)])
             self._kept, self._noted = headers, self._log.length
         elif _length(self._log.file) != self._noted:
             self._note(flush=True)
@@ -124,7 +126,7 @@ class Keeper:
             raise
 
     def _note(self, *, flush: bool) -> None:
-        _append(file_of(self.path), [self._log.note()], flush=flush)
+        self._end = _append(file_of(self.path), [self._log.note()], self._end, flush=flush)
         self._noted = self._log.length
 
     def _pieces(self, headers: bytes, duck: duckdb.DuckDBPyConnection) -> Iterator[Piece]:
@@ -319,21 +321,34 @@ class _Log:
         return Piece(_LOG, _LENGTH.pack(self.length) + digest)
 
 
-def _packed(pieces: Iterable[Piece]) -> bytes:
-    """Pieces as they are stored, with a checksum at the end."""
+def _packed(pieces: Iterable[Piece], before: bytes) -> tuple[bytes, bytes]:
+    """Pieces as they are stored, and the checksum at their end.
+
+    Args:
+        pieces: what to store.
+        before: the checksum of what is stored before them in the file, empty at its beginning. It is part of theirs:
+            when a file was written anew, what follows its end may be of the file before, since a power cut may keep
+            what was written and not that the file was made shorter first.
+    """
     content = b"".join(_PIECE.pack(piece.offset, len(piece.data)) + piece.data for piece in pieces)
-    return content + _PIECE.pack(_END, 32) + hashlib.sha256(content).digest()
+    end = hashlib.sha256(before + content).digest()
+    return content + _PIECE.pack(_END, len(end)) + end, end
 
 
-def _write(file: Path, pieces: Iterable[Piece]) -> None:
-    content = _MAGIC + _packed(pieces)
+def _write(file: Path, pieces: Iterable[Piece]) -> bytes:
+    """Write the file anew; returns the checksum at its end."""
+    content, end = _packed(pieces, b"")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    _finish(descriptor, content)
+    _finish(descriptor, _MAGIC + content)
     temporary.sync(file.parent)
+    return end
 
 
-def _append(file: Path, pieces: Iterable[Piece], *, flush: bool) -> None:
-    _finish(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), _packed(pieces), flush=flush)
+def _append(file: Path, pieces: Iterable[Piece], before: bytes, *, flush: bool) -> bytes:
+    """Add to the file, whose last checksum is `before`; returns the new one."""
+    content, end = _packed(pieces, before)
+    _finish(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK), content, flush=flush)
+    return end
 
 
 def _finish(descriptor: int, content: bytes, *, flush: bool = True) -> None:
@@ -350,13 +365,15 @@ def _read(file: Path) -> list[Piece]:
     complete: list[Piece] = []
     pieces: list[Piece] = []
     position = start = len(_MAGIC)
-    while stored.startswith(_MAGIC) and position + _PIECE.size <= len(stored):
+    chained, before = stored.startswith(_MAGIC), b""
+    while stored.startswith((_MAGIC, _MAGIC_UNCHAINED)) and position + _PIECE.size <= len(stored):
         offset, length = _PIECE.unpack_from(stored, position)
         data = stored[position + _PIECE.size : position + _PIECE.size + length]
         if offset != _END:
             pieces.append(Piece(offset, data))
-        elif data == hashlib.sha256(stored[start:position]).digest():
+        elif data == hashlib.sha256(before + stored[start:position]).digest():
             complete, pieces, start = complete + pieces, [], position + _PIECE.size + length
+            before = data if chained else b""
         else:
             break
         position += _PIECE.size + length

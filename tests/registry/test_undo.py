@@ -284,3 +284,28 @@ def test_putting_back_can_be_interrupted_itself(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", fsync)
     assert undo.exists(path)
     assert names(path) == ["n0", "m1", "m2"]
+
+
+def test_what_is_left_of_the_file_before_is_not_read(tmp_path: Path) -> None:
+    """A power cut may keep what was written into the file and not that it was made shorter first."""
+    file = tmp_path / "registry.duckdb.undo"
+
+    def stored(header: bytes, *notes: bytes) -> bytes:
+        end = undo._write(file, [undo.Piece(undo._LOG, bytes(40)), undo.Piece(0, header)])
+        for note in notes:
+            end = undo._append(file, [undo.Piece(undo._LOG, note)], end, flush=True)
+        return file.read_bytes()
+
+    before, after = stored(b"older", b"a" * 40, b"b" * 40), stored(b"newer")
+    file.write_bytes(after + before[len(after) :])
+    assert [piece.data for piece in undo._read(file)] == [bytes(40), b"newer"]
+    also_noted = stored(b"newer", b"c" * 40)
+    file.write_bytes(also_noted + before[len(also_noted) :])
+    assert [piece.data for piece in undo._read(file)] == [bytes(40), b"newer", b"c" * 40]
+
+
+def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "registry.duckdb.undo"
+    parts = [undo._packed([undo.Piece(0, data)], b"")[0] for data in (b"header", b"note")]
+    file.write_bytes(b"modelspace undo 1\n" + b"".join(parts))
+    assert [piece.data for piece in undo._read(file)] == [b"header", b"note"]
