@@ -181,7 +181,7 @@ def _print(trials: Any) -> None:
     if any(row.tied for row in trials):
         footnotes.append(f"{mark} these data can't tell it apart from the first (95%)")
     tables.print_line(f"task {trials.target}: {len(trials)} models, {trials.n_forwarded:,} images forwarded")
-    tables.print_table(columns, trials, footnotes=[*footnotes, *map(in_flags, trials.notes)])
+    tables.print_table(columns, trials, footnotes=[*footnotes, *map(in_flags, trials.notes)], complete=True)
 
 
 def _legend(trials: Any) -> list[str]:

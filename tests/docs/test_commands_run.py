@@ -50,6 +50,12 @@ NOT_RUN = {
     "modelspace try flowers --rounds 120,240 --finalists 5 --format json": _TRIES,
     "modelspace scores flowers": _ALL,
     "modelspace scores flowers --score logme --score ridge --format csv": _ALL,
+    "modelspace add ./resnet.safetensors": "says which published architecture it is; tests/sources/test_identify.py",
+    "modelspace add mlflow:models:/resnet/3": "needs MLflow; tests/sources/test_mlflow.py",
+    "modelspace add --manifest zoo.toml --dry-run": "needs weights of a known architecture; tests/verbs/test_scan.py",
+    "modelspace init --method brightness": "needs the plug-in of the page; tests/docs/test_plug_in.py",
+    "modelspace fill dds --model resnet --weights resnet=moved/resnet.safetensors": "the shipped models are in all "
+    "spaces; tests/verbs/test_fill.py",
     "modelspace verify --deep": _DEEP,
     "modelspace verify --deep --format json": _DEEP,
     "modelspace rebuild --from-maps": _DEEP,
@@ -60,6 +66,7 @@ NOT_RUN = {
     "modelspace add --manifest zoo --workers 2": _WORKERS,
     "modelspace add --manifest mymodels.toml --workers 4": _WORKERS,
     "modelspace sql ... --format csv": "stands for any query",
+    "modelspace list --where ...": "stands for any condition",
     "modelspace layers timm:resnet50.a1_in1k": _DOWNLOAD,
     "modelspace add timm:resnet50.a1_in1k": _DOWNLOAD,
     "modelspace add timm:resnet50.a1_in1k --weights model.safetensors": _FILE,
@@ -97,6 +104,7 @@ BEFORE = {
     "curves FILE": ["modelspace evaluate --out evaluation.json"],
     "restore": ["modelspace backup backups/registry-20260101-120000.duckdb"],
     "published.sfda-cnn.pets": ["modelspace outcomes --import sfda-cnn --all-models"],
+    "remove transfer dds": ["modelspace spaces --set-default gradient_x_input"],
     "--space maps": ["modelspace init --space maps --blend gradient_x_input=0.5,saliency=0.5"],
     "--reembed resnet18": ["modelspace add python:nets.py:resnet18 --weights resnet18.safetensors"],
 }

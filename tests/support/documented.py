@@ -25,6 +25,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path 
 #: Names that stand for a value, and one that exists.
 PLACEHOLDERS = {
     "NAME...": "curvature denoise",
+    "--set-default NAME": "--set-default saliency",
     "NAME": "curvature",
     "MODEL": "curvature",
     "URI": "zoo:curvature",
@@ -129,7 +130,7 @@ def is_mention(line: str) -> bool:
         command, words = below.get(words[1], command), words[1:]
     if len(words) > 1:
         return False
-    return words[0] in ("add", "nearest", "sql") or any(param.required for param in command.params)
+    return words[0] in ("add", "nearest", "sql", "tag") or any(param.required for param in command.params)
 
 
 def fill(folder: Path, shipped: Path) -> Path:
@@ -203,6 +204,8 @@ def run(line: str, home: Path) -> tuple[int, str]:
     for placeholder, value in PLACEHOLDERS.items():
         line = re.sub(rf"(?<= ){re.escape(placeholder)}(?= |$)", value, line)
     _, *words = shlex.split(line)
+    if words[0] == "remove" or words[:2] == ["spaces", "remove"]:
+        words.append("--yes")  # what is typed at the question
     target = None
     if ">" in words:
         words, target = words[: words.index(">")], words[-1]
