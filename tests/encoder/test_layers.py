@@ -223,7 +223,8 @@ def test_a_typo_suggests() -> None:
         assert caught.value.hint.endswith("? `space.layers(model)` lists them")
     with pytest.raises(NotFoundError) as caught:
         find_encoder_output(net, X, "zzz*")
-    assert caught.value.hint == "`space.layers(model)` lists them"
+    layers = "it has layer4, fc, output, and layers below these"
+    assert caught.value.hint == f"{layers}; `space.layers(model)` lists them"
 
 
 def test_a_layer_that_does_not_run_is_told_apart_from_a_typo() -> None:
