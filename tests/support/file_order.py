@@ -16,6 +16,7 @@ TESTS = Path(__file__).resolve().parents[1]
 #: tutorial renders the rooms that the others find in the cache.
 LONGEST = (
     "docs/test_tutorial.py",
+    "docs/test_commands_run.py",
     "embedding/test_unusual_tensors.py",
     "verbs/test_pending.py",
     "verbs/test_add_many.py",
@@ -38,6 +39,10 @@ LONGEST = (
     "verbs/pictures/test_map.py",
     "verbs/pictures/test_pages.py",
     "analysis/test_projection.py",
+    "verbs/pictures/test_few_models.py",
+    "docs/test_plug_in.py",
+    "verbs/test_export_registries.py",
+    "plots/test_atlas_layout.py",
     "scripts/test_support_table.py",
     "scripts/test_reproduction.py",
     "scripts/test_real.py",
