@@ -7,7 +7,12 @@ import os
 
 import pytest
 from file_order import pytest_collection_modifyitems
+from hypothesis import settings
 from required_parts import pytest_configure, pytest_make_collect_report, pytest_runtest_makereport
+
+# A slow moment of the machine is no fault of the code.
+settings.register_profile("modelspace", deadline=None)
+settings.load_profile("modelspace")
 
 __all__ = [
     "pytest_collection_modifyitems",
