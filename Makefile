@@ -29,7 +29,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "modelspace needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -47,7 +47,10 @@ demo: $(READY)
 try-demo: $(READY)
 	@$(BIN)/python scripts/try_demo.py
 
-test: check
+# `make -j 2 test` runs both at once.
+test: check tests
+
+tests: $(READY)
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
 	@test $(words $(FURTHER)) = $(words $(MORE)) || echo "of $(MORE), tests are skipped (they run as in .ci/run)"
 	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
