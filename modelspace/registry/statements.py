@@ -60,6 +60,15 @@ def parts(
         timer.cancel()
 
 
+def _kind(statement: duckdb.Statement) -> str:
+    """The kind of a statement, for example "SELECT"."""
+    try:
+        kind = statement.type
+    except (ValueError, RuntimeError):  # UPDATE EXTENSIONS (2.0.0)
+        return "UNNAMED KIND OF STATEMENT"
+    return str(getattr(kind, "name", kind))
+
+
 def _last_result(
     duck: duckdb.DuckDBPyConnection, text: str, max_rows: int | None, most_statements: int | None
 ) -> Iterator[tuple[Any, ...]]:
@@ -68,12 +77,12 @@ def _last_result(
         raise UsageError("there is more than one statement")
     if not statements:
         raise UsageError("there is no SQL statement", "for example: FROM catalog")
-    readable = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+    readable = ("SELECT", "EXPLAIN", "MULTI")
     for statement in statements:
         # The connection already refuses writes. This refuses what DuckDB considers harmless: settings and
         # profiles (1.4 writes them to any file), temporary tables, and open transactions.
-        if statement.type not in readable:
-            name = getattr(statement.type, "name", str(statement.type))
+        name = _kind(statement)
+        if name not in readable:
             raise UsageError(
                 f"{name} is not a query: with SQL the registry can only be read", "use SELECT, FROM or WITH"
             )

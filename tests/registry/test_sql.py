@@ -90,6 +90,7 @@ ATTACKS = [
     "FROM read_csv('/etc/passwd')",
     "SELECT getenv('HOME')",
     "SET memory_limit = '100GB'",
+    "UPDATE EXTENSIONS",
     "SET enable_external_access = true",
     "SET VARIABLE x = 1",
     "RESET memory_limit",
