@@ -77,7 +77,7 @@ def command(program: Program, work: Path, *, full: bool) -> list[str]:
 def is_done(program: Program, work: Path, *, full: bool) -> bool:
     """Whether a program ended well, at this length."""
     state = ending(program, work)
-    return bool(state) and state["code"] == 0 and (state["full"] or not full)
+    return bool(state) and state["code"] == 0 and bool(state["full"] or not full)
 
 
 def ending(program: Program, work: Path) -> dict[str, object]:
@@ -142,24 +142,28 @@ def run_all(programs: Sequence[Program], work: Path, *, full: bool, workers: int
 
 def table(work: Path) -> str:
     """The figures of the programs that ended well, as a list in Markdown."""
-    lines, states = [], []
+    lines, seconds = [], []
     for program in PROGRAMS:
         state = ending(program, work)
         if not state or state["code"]:
             continue
-        states.append(state)
         words = " ".join(command(program, Path(), full=bool(state["full"]))).partition(" --out")[0]
+        seconds.append(seconds_of(program, work))
         lines.append(f"- **{program.title}.** {state['sentence']}")
-        used = f"{state['core_seconds']} s of a core"
-        lines.append(f"  (`python {words}`, {state['seconds']} s, {used}, {state['date']})")
+        lines.append(f"  (`python {words}`, {seconds[-1]} s, {state['date']})")
     text = "\n".join(line for text in lines for line in wrapped(text)) + "\n"
-    together = f"Together {total(states, 'seconds')} minutes one after the other, two at a time, and"
-    return f"{text}\n{together} {total(states, 'core_seconds')} minutes of a core.\n"
+    if len(seconds) < len(PROGRAMS):
+        return text
+    return f"{text}\nTogether {round(sum(seconds) / 60)} minutes one after the other; two run at a time.\n"
 
 
-def total(states: Sequence[dict[str, object]], field: str) -> int:
-    """The sum of a field in seconds, in minutes."""
-    return round(sum(float(str(state[field])) for state in states) / 60)
+def seconds_of(program: Program, work: Path) -> int:
+    """Wall time of a program, with that of the runs which were interrupted and went on."""
+    last = float(str(ending(program, work)["seconds"]))
+    try:
+        return round(max(last, float(json.loads((work / f"{program.name}.json").read_text())["seconds"])))
+    except (OSError, ValueError, KeyError):
+        return round(last)
 
 
 def wrapped(text: str, width: int = 118) -> list[str]:
