@@ -29,6 +29,8 @@ _SEARCH = "minutes; tests/verbs/test_evaluate_search.py"
 _TRIES = "trains models for minutes; tests/verbs/test_try.py"
 _DEEP = "half a minute; tests/verbs"
 _ALL = "runs all models; tests/scores and tests/verbs/test_label_scores.py"
+_MLFLOW = "needs MLflow; tests/sources/test_mlflow.py"
+_PLUG_IN = "needs the plug-in of the page; tests/docs/test_plug_in.py"
 _WORKERS = "starts processes; tests/verbs/test_add_many.py"
 
 #: Line -> why it isn't run here.
@@ -51,9 +53,11 @@ NOT_RUN = {
     "modelspace scores flowers": _ALL,
     "modelspace scores flowers --score logme --score ridge --format csv": _ALL,
     "modelspace add ./resnet.safetensors": "says which published architecture it is; tests/sources/test_identify.py",
-    "modelspace add mlflow:models:/resnet/3": "needs MLflow; tests/sources/test_mlflow.py",
+    "modelspace add mlflow:models:/resnet/3": _MLFLOW,
+    "modelspace add mlflow:runs:/0a1b2c3d/model --name mine": _MLFLOW,
+    "modelspace add npz:net.npz --name mine --input-size 64 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5": _PLUG_IN,
     "modelspace add --manifest zoo.toml --dry-run": "needs weights of a known architecture; tests/verbs/test_scan.py",
-    "modelspace init --method brightness": "needs the plug-in of the page; tests/docs/test_plug_in.py",
+    "modelspace init --method brightness": _PLUG_IN,
     "modelspace fill dds --model resnet --weights resnet=moved/resnet.safetensors": "the shipped models are in all "
     "spaces; tests/verbs/test_fill.py",
     "modelspace verify --deep": _DEEP,
