@@ -5,15 +5,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shlex
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hint_cases
 import pytest
+from hint_cases import Case, Step
+from labelled_pictures import pictures
+from message_texts import FILLED, MODULES, PACKAGE, commands_of, texts
 from typer.testing import CliRunner
 
 from modelspace.cli.app import app
+from modelspace.cli.spelling import in_flags
+from modelspace.errors import ModelspaceError
+from modelspace.registry import Registry
 from modelspace.workspace import ModelSpace
 
 NETS = """
@@ -166,3 +177,156 @@ def test_a_hint_for_other_weights_runs_the_model_as_it_was(typed, folder: Path) 
         nets.write_text(NETS)
         typed("remove new --force")
     assert shown.preprocessing["input_size"] == [16, 16]
+
+
+# ---- every command that a message names
+
+
+class Plain:
+    """The text of a source string as a pattern of what is printed, with a group for each command that it names."""
+
+    def __init__(self, text: str) -> None:
+        parts = []
+        for place, part in enumerate(re.split(r"`([^`\n]+)`", text)):
+            typed = in_flags(f"`{part}`") if place % 2 else part
+            command = re.fullmatch(r"'modelspace (.*)'", typed) if place % 2 else None
+            name = f"{{}}{place}"
+            if command:
+                words = _pattern(command[1])
+                quoted = f"'modelspace (?P<{name.format('a')}>{words})'(?!\\w)"
+                parts.append(f"(?:{quoted}|modelspace (?P<{name.format('b')}>{words})$)")
+            else:
+                parts.append(_pattern(typed))
+        self.pattern = re.compile("".join(parts), re.MULTILINE)
+
+    def commands(self, output: str) -> list[str]:
+        """The commands in what was printed, without "modelspace"; none if the text is not there."""
+        match = self.pattern.search(output)
+        return [words for words in match.groups() if words] if match else []
+
+
+def _pattern(text: str) -> str:
+    return re.escape(text).replace(FILLED, ".*?")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders to begin with: a registry of three models, one without models, one without spaces, and none."""
+    folder = tmp_path_factory.mktemp("places")
+    for name in ("home", "empty", "bare", "none"):
+        pictures(folder / name / "images", per_class=4)
+        (folder / name / "nets.py").write_text(hint_cases.NETS)
+        (folder / name / "zoo.toml").write_text(hint_cases.ZOO)
+    Registry.create(folder / "bare" / "registry.duckdb")
+    probes = {"images": 10, "probes": "yards"}
+    space = ModelSpace.create(folder / "empty", methods=("saliency", "dds"), canvas=8, **probes)
+    shutil.copy(space.path, folder / "home")
+    with contextlib.chdir(folder / "home"):
+        space = ModelSpace.open(".")
+        for name in ("make", "wide", "deep"):
+            space.add(f"python:nets.py:{name}", name=name, preprocessing=hint_cases.STATED, task="depth")
+    shutil.rmtree(folder / "home" / "index", ignore_errors=True)
+    return folder
+
+
+def named() -> dict[tuple[str, str], Plain]:
+    """Module and source text of each message that names a command."""
+    files = {**MODULES, "cli.list": PACKAGE / "cli" / "list.py"}
+    return {
+        (module, text): Plain(text)
+        for module, path in files.items()
+        for text in texts(path.read_text("utf-8"))
+        if list(commands_of(text))
+    }
+
+
+NAMED = named()
+
+#: Messages whose commands are not run here: module and a part of the text -> why, and the test that covers it.
+NOT_RUN: dict[tuple[str, str], str] = {
+    ("sources.identify", "put FILLED and FILLED next to it"): "needs a model of transformers and its files",
+    ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): "it names what not to type",
+}
+
+
+def source(case: Case) -> Plain:
+    """The message that a case provokes."""
+    (plain,) = (plain for (module, text), plain in NAMED.items() if module == case.module and case.text in text)
+    return plain
+
+
+def run(line: str) -> Typed:
+    """Run a command line in the current folder; its output has no quotes and escapes of JSON."""
+    done = CliRunner().invoke(app, shlex.split(line))
+    output = done.output
+    if "--format json" in line:
+        with contextlib.suppress(ValueError):
+            output = "\n".join([*_strings(json.loads(done.stdout)), done.stderr])
+    return Typed(done.exit_code, output, "")
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
+
+
+def do(step: Step) -> None:
+    if isinstance(step, str):
+        done = run(step)
+        assert done.code == 0, (step, done.output)
+    else:
+        step()
+
+
+def provoked(refused: str | Callable[[], object]) -> str:
+    """The message, as the command line prints it."""
+    if isinstance(refused, str):
+        return run(refused).output
+    with pytest.raises(ModelspaceError) as caught:
+        refused()
+    return in_flags(str(caught.value))
+
+
+def filled(words: str, values: dict[str, str], more: str) -> str:
+    """The words of a hint with what is typed for those that stand for something."""
+    typed = " ".join(values.get(word, word) for word in words.split(" "))
+    return f"{typed} {more}"
+
+
+@pytest.mark.parametrize("case", hint_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
+def test_the_commands_of_a_message_can_be_run(
+    case: Case, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(shutil.copytree(places / case.home, tmp_path / "home"))
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(str(home))
+    for step in case.before:
+        do(step)
+    with pytest.MonkeyPatch.context() as patch:
+        for target, value in case.patched.items():
+            patch.setattr(target, value)
+        output = provoked(case.refused)
+    lines = source(case).commands(output)
+    assert lines, output
+    for step in case.mend:
+        do(step)
+    for line in lines:
+        done = run(filled(line, case.values, case.more))
+        assert done.code == case.code, (line, done.output)
+    if case.again:
+        assert isinstance(case.refused, str)
+        done = run(case.refused)
+        assert done.code == 0, (case.refused, done.output)
+        assert not source(case).commands(done.output), done.output
+
+
+def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> None:
+    provoked = {(case.module, case.text) for case in hint_cases.CASES}
+    covered = provoked | set(NOT_RUN)
+    places = {part: [each for each in NAMED if each[0] == part[0] and part[1] in each[1]] for part in covered}
+    assert {part: found for part, found in places.items() if len(found) != 1} == {}
+    assert provoked & set(NOT_RUN) == set()
+    assert set(NAMED) - {found for (found,) in places.values()} == set()
