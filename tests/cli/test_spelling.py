@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from cli_support import Line, fake_line, neighbour
-from message_texts import FILLED, MODULES, commands_of, texts
+from message_texts import FILLED, MODULES, commands_of, messages, texts
 from typer.testing import CliRunner
 
 from modelspace.cli import spelling
@@ -124,7 +124,7 @@ def test_messages_name_only_what_exists_in_python_and_on_the_command_line() -> N
 
 
 def test_there_are_messages_with_backticks_to_check() -> None:
-    count = sum(text.count("`") // 2 for path in MODULES.values() for text in texts(path.read_text("utf-8")))
+    count = sum(text.count("`") // 2 for found in messages().values() for text in found)
     assert count > 100
 
 
@@ -143,8 +143,8 @@ def parsed(words: list[str]) -> None:
 def test_every_command_that_a_message_names_can_be_parsed() -> None:
     """With its arguments: what is missing there would be an error when it is typed. `test_hints.py` runs them."""
     problems, count = [], 0
-    for name, path in MODULES.items():
-        for text in texts(path.read_text("utf-8")):
+    for name, found in messages().items():
+        for text in found:
             for words in commands_of(text):
                 count += 1
                 try:

@@ -102,6 +102,11 @@ class Case:
     code: int = 0
     patched: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the hint's commands changes the folder."""
+        return not (self.before or self.mend or self.again)
+
 
 def stored(statement: str) -> Callable[[], None]:
     """Changes rows of the registry behind its back."""
@@ -294,7 +299,7 @@ CASES = [
     case("verbs.backup", "lists the known ones", "restore away.duckdb", "backup kept.duckdb"),
     case("verbs.doctor", "`space.backup()` makes one", "doctor --format json", again=True),
     case("verbs.doctor", "`ModelSpace.create()` makes one", "doctor --format json", home="none",
-         more="--method dds --images 3", again=True),
+         more="--method dds --images 3"),
     case("verbs.doctor", "`space.resume()` stores them", "doctor --format json", wait, again=True),
     case("verbs.pending", "the finished pass is saved in", f"add python:nets.py:make {ADDED}",
          patched={"modelspace.registry.Registry.add_model": full_disk}),
@@ -306,11 +311,11 @@ CASES = [
          values={"NAME": "a%1B", "NEW": "make"}),
     case("registry.consistency", "`space.rename_space(name, new)`", "verify --format json",
          stored("UPDATE spaces SET name = 'a' || chr(27) WHERE name = 'dds'"), values={"NAME": "a%1B", "NEW": "dds"}),
-    case("registry.consistency", "`space.rename_task(name, new)`", "verify --format json", TASK,
+    case("registry.consistency", "`space.rename_task(name, new)`", "verify --format json",
          stored("UPDATE tasks SET name = 'a' || chr(27)"), values={"NAME": "a%1B", "NEW": "seen"}),
-    case("registry.outcomes", "says what is damaged", "outcomes seen", TASK, "observe seen make 0.5",
+    case("registry.outcomes", "says what is damaged", "outcomes seen", "observe seen make 0.5",
          stored("UPDATE outcomes SET score = 0.75"), **DAMAGED),
-    case("verbs.repair", "observe it again", "verify --repair repaired.duckdb --format json", TASK,
+    case("verbs.repair", "observe it again", "verify --repair repaired.duckdb --format json",
          "observe seen make 0.5", stored("UPDATE outcomes SET score = 0.75"),
          values={"TASK": "seen", "NAME": "make", "SCORE": "0.5"}, mend=("restore repaired.duckdb --force",)),
     case("registry.reading", "says what is damaged", "gallery make",
@@ -337,14 +342,15 @@ CASES = [
     case("analysis.projection", "compute one", lambda: projection.place_new(np.empty((0, 2)), np.ones((1, 0)))),
     case("registry.reading", "create one", "nearest make", **NO_SPACE),
     case("verbs.add", "make one with", f"add python:nets.py:make {FLAGS}", again=True, **NO_SPACE),
-    case("verbs.add_many", "make one with", "add --manifest zoo --dry-run", again=True, **NO_SPACE),
-    case("verbs.fill", "make one with", "fill", again=True, **NO_SPACE),
+    case("verbs.add_many", "make one with", "add --manifest zoo --dry-run", **NO_SPACE),
+    case("verbs.fill", "make one with", "fill", **NO_SPACE),
     case("registry.reading", "add one", "show new", home="empty", values=MAKE, more=ADDED, again=True),
     case("verbs.pictures.selection", "add one", "map", home="empty", values=MAKE, more=FLAGS),
     case("verbs.evaluate", "add one", "evaluate", home="empty", values=MAKE, more=FLAGS),
-    case("registry.outcomes", "add one", "task show seen", values={"NAME": "seen", "DATA": "images"}, again=True),
+    case("registry.outcomes", "add one", "task show seen", home="empty",
+         values={"NAME": "seen", "DATA": "images"}, again=True),
     case("verbs.knowledge", "add some first", "suggest seen", TASK, home="empty", again=True),
-    case("verbs.knowledge", "see `space.list()`", "suggest seen --where \"task = 'x'\"", TASK),
+    case("verbs.knowledge", "see `space.list()`", "suggest seen --where \"task = 'x'\""),
     case("verbs.label_scores", "see `space.list()`", "scores seen", TASK, home="empty"),
     case("verbs.change", "shows the models and their columns", "tag --where \"task = 'x'\" a=b"),
     # models
@@ -388,22 +394,22 @@ CASES = [
          more="-y"),
     case("verbs.change", "make another one the default first", "spaces remove saliency -y", again=True),
     # tasks
-    case("registry.outcomes", "or remove it first", stored_twice, TASK),
-    case("verbs.tasks", "or remove it first", TASK, TASK, again=True),
+    case("registry.outcomes", "or remove it first", stored_twice),
+    case("verbs.tasks", "or remove it first", TASK, again=True),
     case("verbs.bench", "register it with its images", "scores told", "task add told", values={
         "name": "new", "folder": "images"}),
-    case("verbs.bench", "register them under a new name", "scores seen", TASK, changed_images),
-    case("verbs.evaluate_search", "register one with its images", "evaluate --search --task all", values={
+    case("verbs.bench", "register them under a new name", "scores seen", changed_images),
+    case("verbs.evaluate_search", "register one with its images", "evaluate --search --task all", home="empty", values={
         "name": "new", "folder": "images"}),
-    case("verbs.prospects", "every model was measured on this task", "suggest seen", TASK, "observe seen make 0.5",
+    case("verbs.prospects", "every model was measured on this task", "suggest seen", "observe seen make 0.5",
          "observe seen wide 0.5", "observe seen deep 0.5", values={"TASK": "seen"}),
     case("verbs.published", "rename it", "outcomes --import published", f"task add {PUBLISHED} images", values={
         "OLD": PUBLISHED, "NEW": "ours"}, again=True),
-    case("verbs.tasks", "rename one of them", "merge other --format json", another, TASK,
+    case("verbs.tasks", "rename one of them", "merge other --format json", another, "task remove seen --home other",
          f"{TASK} --metric f1 --home other", values={"OLD": "seen", "NEW": "ours"}, again=True),
-    case("verbs.tasks", "create a task with that metric", "observe --from scores.csv", TASK,
+    case("verbs.tasks", "create a task with that metric", "observe --from scores.csv",
          written("scores.csv", "task,model,score,metric\nseen,make,0.5,f1\n"), values={"NAME": "new"}),
-    case("verbs.tasks", "example: `space.observe", lambda: opened().observe("seen", "make"), TASK,
+    case("verbs.tasks", "example: `space.observe", lambda: opened().observe("seen", "make"),
          values={"TASK": "seen", "NAME": "make"}),
     # pictures and tables
     case("evaluation.matrices", "write the affinities", "evaluate --matrix vectors.npy", "export vectors.npy"),

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from modelspace.cli import spelling
@@ -50,3 +51,9 @@ def commands_of(text: str) -> Iterator[list[str]]:
         typed = in_flags(f"`{code}`")
         if match := re.fullmatch(r"'modelspace (.*)'", typed):
             yield shlex.split(match[1])
+
+
+@cache
+def messages() -> dict[str, tuple[str, ...]]:
+    """Module -> its strings, except the command line's."""
+    return {name: tuple(texts(path.read_text("utf-8"))) for name, path in MODULES.items()}
