@@ -266,6 +266,7 @@ def test_the_flags_of_the_irregular_methods_and_expressions_exist() -> None:
         ("`space.init(methods=['dds'], name='x')`", "'modelspace init --method dds --space x'"),
         ("`space.blend('x', {'dds': 1})`", "'modelspace init --space x --blend dds=1'"),
         ("`space.create_probes(name, images=3)`", "'modelspace probes create NAME --images 3'"),
+        ("`space.backups()` lists them", "'modelspace backup --list' lists them"),
         ("`space.set_default(space)`", "'modelspace spaces --set-default SPACE'"),
         ("`space.add_all('zoo', workers=2)`", "'modelspace add --manifest zoo --workers 2'"),
         ("`ModelSpace.create('/a/b')`", "'modelspace init --home /a/b'"),

@@ -317,7 +317,7 @@ CASES = [
          stored("UPDATE outcomes SET score = 0.75"), **DAMAGED),
     case("verbs.repair", "observe it again", "verify --repair repaired.duckdb --format json",
          "observe seen make 0.5", stored("UPDATE outcomes SET score = 0.75"),
-         values={"TASK": "seen", "NAME": "make", "SCORE": "0.5"}, mend=("restore repaired.duckdb --force",)),
+         values={"TASK": "seen", "NAME": "make", "SCORE": "0.5"}, mend=(lambda: Path("repaired.duckdb").replace("registry.duckdb"),)),
     case("registry.reading", "says what is damaged", "gallery make",
          stored("UPDATE maps SET scales = codes"), **DAMAGED),
     case("registry.reading", "see: `space.verify()`", "nearest make", stored("UPDATE embeddings SET vector = [NULL]"),
