@@ -181,8 +181,16 @@ NAMED = named()
 
 #: Messages whose commands are not run here: module and a part of the text -> why, and the test that covers it.
 NOT_RUN: dict[tuple[str, str], str] = {
-    ("sources.identify", "put FILLED and FILLED next to it"): "needs a model of transformers and its files",
-    ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): "it names what not to type",
+    ("sources.identify", "put FILLED and FILLED next to it"): (
+        "needs the weights of a whole model of transformers; sources/test_huggingface.py:"
+        " test_a_relative_folder_and_weights_of_ones_own loads such a folder with them"
+    ),
+    ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): (
+        "it names what not to type; verbs/test_verify.py reads it"
+    ),
+        "verbs.verify",
+        "don't use `space.rebuild(coordinates=True)`",
+    ): "it names what not to type; verbs/test_verify.py reads it",
 }
 
 
