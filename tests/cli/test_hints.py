@@ -188,9 +188,6 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): (
         "it names what not to type; verbs/test_verify.py reads it"
     ),
-        "verbs.verify",
-        "don't use `space.rebuild(coordinates=True)`",
-    ): "it names what not to type; verbs/test_verify.py reads it",
 }
 
 
