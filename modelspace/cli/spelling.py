@@ -60,7 +60,7 @@ VERBS = {
     "label_scores": Verb("scores", (), {"names": "--score"}),
     "observe_file": Verb("observe", ("--from",)),
     "import_published": Verb("outcomes", ("--import",)),
-    "backups": Verb("backup", ("--list",)),
+    "backups": Verb("backup"),
     "repair": Verb("verify", ("--repair",)),
     "reembed": Verb("verify", ("--reembed",)),
 }
@@ -83,6 +83,7 @@ FLAGS = {
 #: Python expressions with a translation of their own.
 EXPRESSIONS = {
     "space.evaluate().to_dict()": "evaluate --out evaluation.json",
+    "space.backups()": "backup --list",
     "space.resume()": "add --resume",
     "space.import_published()": "outcomes --import published",
 }

@@ -147,7 +147,8 @@ def add_task(registry: Registry, row: TaskRow) -> TaskRow:
     check_name(row.name, "task")
     if any(known.name == row.name for known in tasks(registry)):
         raise ConflictError(
-            f"task {row.name!r} exists already", "choose another name, or remove it first: `space.remove_task(name)`"
+            f"task {row.name!r} exists already",
+            f"choose another name, or remove it first: `space.remove_task({row.name!r})`",
         )
     added_at = schema.now()
     values = {

@@ -134,7 +134,8 @@ def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
         raise translated(error, connection.path) from None
     if row is None:
         raise DamagedError(
-            f"{connection.path} is a DuckDB file, but not a registry", "create one: `ModelSpace.create()`"
+            f"{connection.path} is a DuckDB file, but not a registry",
+            "move it away, and create one: `ModelSpace.create()`",
         )
     try:
         return str(row[0]), [(int(number), sha256) for number, sha256 in row[1] or ()]

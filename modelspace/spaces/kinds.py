@@ -164,7 +164,7 @@ class StoredSpace(Space):
                 out[model_id][images] = maps.cosines(rows, self.unit_rows(other))
         for model_id, values in out.items():
             if np.isnan(values).any():
-                raise self._missing(f"model {model_id}")
+                raise self.missing(f"model {model_id}")
         return out
 
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
@@ -185,7 +185,7 @@ class StoredSpace(Space):
             if rows is not None:
                 out[first : first + len(rows)] = rows @ rows.transpose(0, 2, 1)
         if np.isnan(out).any():
-            raise self._missing("a model")
+            raise self.missing("a model")
         return out
 
     def require_size(self, block: MapBlock) -> None:
@@ -228,7 +228,8 @@ class StoredSpace(Space):
             "verify that registry: `ModelSpace.open(its_folder).verify()`",
         )
 
-    def _missing(self, owner: str) -> DamagedError:
+    def missing(self, owner: str) -> DamagedError:
+        """The error for maps, or a kernel, that the registry should hold."""
         return DamagedError(f"maps of {owner} in space {self.spec.name!r} are missing", "run `space.verify()`")
 
 
@@ -372,7 +373,7 @@ class KernelSpace(StoredSpace):
             other = self.unit_rows(other_block)
             products[model_id], norms[model_id] = maps.cosines(rows, other), maps.cosines(other, other)
         if missing := set(model_ids) - set(products):
-            raise self._missing(f"model {min(missing)}")
+            raise self.missing(f"model {min(missing)}")
         return [
             Member(
                 np.stack([products[i] for i in model_ids]),

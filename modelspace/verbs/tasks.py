@@ -93,7 +93,10 @@ def add_task(
         raise UsageError(f"{kind!r} is not a kind of labels", f"use {' or '.join(KINDS)}")
     with Registry.open(path) as registry:
         if any(row.name == name for row in outcomes.tasks(registry)):
-            raise ConflictError(f"task {name!r} exists already", "choose another name, or remove it first")
+            raise ConflictError(
+                f"task {name!r} exists already",
+                f"choose another name, or remove it first: `space.remove_task({name!r})`",
+            )
     notes: list[str] = []
     location, fingerprint, n_images = "", "", None
     classes: tuple[str, ...] = ()

@@ -5,113 +5,90 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shlex
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hint_cases
 import pytest
+from hint_cases import Case, Step
+from labelled_pictures import pictures
+from message_texts import FILLED, PACKAGE, commands_of, messages, texts
 from typer.testing import CliRunner
 
 from modelspace.cli.app import app
+from modelspace.cli.spelling import in_flags
+from modelspace.errors import ModelspaceError
+from modelspace.registry import Registry
 from modelspace.workspace import ModelSpace
-
-NETS = """
-import torch
-from torch import nn
-
-def make():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
-
-def wide():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3))
-"""
-FLAGS = "--input-size 16 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
-
-#: A command line of a hint: in quotes, or the rest of its line after a colon.
-COMMAND = re.compile(r"'modelspace ([^\n]*?)'(?=$|[\s,;:.)])|: modelspace ([^\n]*)$", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry of two models in a space of maps, a file of nets, and a folder without a registry."""
-    folder = tmp_path_factory.mktemp("hints")
-    (folder / "nets.py").write_text(NETS)
-    (folder / "none").mkdir()
-    space = ModelSpace.create(folder / "home", methods=("saliency",), images=10, canvas=8, probes="yards")
-    for name in ("make", "wide"):
-        stated = {"input_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-        space.add(f"python:{folder}/nets.py:{name}", name=name, preprocessing=stated, task="depth")
-    return folder
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A command that was run: its exit code, and its hint on one line."""
+    """A command line that was run: exit code, and what it printed."""
 
     code: int
     output: str
-    hint: str
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders to begin with: a registry of three models, one without models, one without spaces, and none."""
+    folder = tmp_path_factory.mktemp("places")
+    for name in ("home", "empty", "bare", "none"):
+        pictures(folder / name / "images", per_class=4)
+        (folder / name / "nets.py").write_text(hint_cases.NETS)
+        (folder / name / "zoo.toml").write_text(hint_cases.ZOO)
+    Registry.create(folder / "bare" / "registry.duckdb")
+    probes = {"images": 10, "probes": "yards"}
+    space = ModelSpace.create(folder / "empty", methods=("saliency", "dds"), canvas=8, **probes)
+    shutil.copy(space.path, folder / "home")
+    with contextlib.chdir(folder / "home"):
+        space = ModelSpace.open(".")
+        for name in ("make", "wide", "deep"):
+            space.add(f"python:nets.py:{name}", name=name, preprocessing=hint_cases.STATED, task="depth")
+        space.add_task("seen", "images")
+    shutil.rmtree(folder / "home" / "index", ignore_errors=True)
+    return folder
 
 
 @pytest.fixture
-def typed(folder: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]  # a function
-    """Runs a command in the folder, on its registry."""
-    monkeypatch.chdir(folder)
-
-    def run(line: str) -> Typed:
-        words = shlex.split(line)
-        done = CliRunner().invoke(
-            app, words if "--home" in words or words[0] == "layers" else [*words, "--home", "home"]
-        )
-        hint = re.search(r"^hint: (.*)$", done.stderr, re.MULTILINE)
-        return Typed(done.exit_code, done.output, hint[1] if hint else "")
-
-    return run
+def home(places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the registry of three models, in the current folder."""
+    home = Path(shutil.copytree(places / "home", tmp_path / "home"))
+    monkeypatch.chdir(home)
+    return home
 
 
-def test_the_commands_of_hints_remove_the_error(typed) -> None:  # type: ignore[no-untyped-def]
-    """A registry that is missing; kernels that are missing; models that a space lacks."""
-    home = "list --home none"
-    refused = typed(home)
-    assert refused.code == 1
-    follow(typed, refused.hint, "--images 3 --method dds")  # fewer images than the default, which takes a minute
-    assert typed(home).code == 0
-
-    directed = "nearest make --rerank directed"
-    refused = typed(directed)
-    assert refused.code == 1
-    init, fill = commands(refused.hint)
-    assert "--probes yards --images 10" in init  # the same images, or the kernels would be of no use
-    done = typed(init)
-    assert done.code == 0
-    assert done.output.endswith("next: modelspace fill dds\n")
-    lacking = typed(directed)  # the space exists now, and is empty
-    assert lacking.code == 1
-    in_kernels = typed("nearest make --space dds")
-    assert in_kernels.code == 1
-    assert [typed(line).code for line in commands(lacking.hint)] == [0]
-    assert typed(directed).code == 0
-    assert typed("nearest wide --space dds").code == 1
-    follow(typed, typed("nearest wide --space dds").hint)
-    assert typed("nearest wide --space dds").code == 0
-    assert typed(fill).code == 0  # nothing is left to do
+def run(line: str) -> Typed:
+    """Run a command line in the current folder; its output has no quotes and escapes of JSON."""
+    done = CliRunner().invoke(app, shlex.split(line))
+    output = done.output
+    if "--format json" in line:
+        with contextlib.suppress(ValueError):
+            output = "\n".join([*_strings(json.loads(done.stdout)), done.stderr])
+    return Typed(done.exit_code, output)
 
 
-def commands(hint: str) -> list[str]:
-    """The command lines that a hint names, without "modelspace"."""
-    return [first or second for first, second in COMMAND.findall(hint)]
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
 
 
-def follow(typed, hint: str, more: str = "") -> None:  # type: ignore[no-untyped-def]
-    """Run the commands of a hint, which must have some."""
-    lines = commands(hint)
-    assert lines, hint
-    for line in lines:
-        done = typed(f"{line} {more}")
-        assert done.code == 0, (line, done.output)
+def do(step: Step) -> None:
+    if isinstance(step, str):
+        done = run(step)
+        assert done.code == 0, (step, done.output)
+    else:
+        step()
 
 
 @pytest.mark.parametrize(
@@ -122,23 +99,22 @@ def follow(typed, hint: str, more: str = "") -> None:  # type: ignore[no-untyped
         ("nearest make -k 0", r"(-k 5)"),
         ("layers python:nets.py:make", r"add the values .*, for example (--input-size.*)$"),
         ("add python:nets.py:make --name third", r"add the values .*, for example (--input-size.*)$"),
-        (f"add python:nets.py:wide --name make {FLAGS}", r"(--replace)"),
+        (f"add python:nets.py:wide --name make {hint_cases.FLAGS}", r"(--replace)"),
         ("export models.csv", r"(--force)"),
         ("nearest make --space transfer --hubs csls", r"(--rerank none)"),
         ("nearest make --rerank direct", r"did you mean (?P<value>directed)\?"),
         ("list --where \"tak = 'x'\"", r"for example: (--where .*)$"),
     ],
 )
-def test_the_options_of_hints_remove_the_error(typed, line: str, hint: str) -> None:  # type: ignore[no-untyped-def]
-    if "transfer" in line or "rerank" in line:
-        typed("init --method dds --probes yards --images 10")
-        typed("fill")
-        typed("init --space transfer --blend dds=1 --rerank directed")
-    (Path("models.csv")).write_text("x")
-    refused = typed(line)
+def test_the_options_of_hints_remove_the_error(home: Path, line: str, hint: str) -> None:
+    if "transfer" in line:
+        do("init --space transfer --blend dds=1 --rerank directed")
+    (home / "models.csv").write_text("x")
+    refused = run(line)
     assert refused.code in (1, 2), refused.output
-    match = re.search(hint, refused.hint)
-    assert match, refused.hint
+    (printed,) = re.findall(r"^hint: (.*)$", refused.output, re.MULTILINE)
+    match = re.search(hint, printed)
+    assert match, refused.output
     words = shlex.split(line)
     if match.re.groupindex:
         words[-1] = match["value"]
@@ -149,20 +125,134 @@ def test_the_options_of_hints_remove_the_error(typed, line: str, hint: str) -> N
             words[at : at + 2] = fixed
         else:
             words += fixed
-    done = typed(shlex.join(words))
+    done = run(shlex.join(words))
     assert done.code == 0, (words, done.output)
 
 
-def test_a_hint_for_other_weights_runs_the_model_as_it_was(typed, folder: Path) -> None:  # type: ignore[no-untyped-def]
-    """Weights that changed: the new ones are added under another name, with all that the model needs."""
-    nets = folder / "nets.py"
-    nets.write_text(NETS.replace("manual_seed(1)", "manual_seed(2)"))
-    try:
-        refused = typed("verify --reembed wide")
-        assert refused.code == 1
-        follow(typed, refused.hint)
-        shown = ModelSpace.open(folder / "home").show("new")
-    finally:
-        nets.write_text(NETS)
-        typed("remove new --force")
-    assert shown.preprocessing["input_size"] == [16, 16]
+def test_a_hint_for_other_weights_runs_the_model_as_it_was(home: Path) -> None:
+    hint_cases.reseeded()
+    (line,) = Plain("`space.add(FILLED, name=FILLEDFILLED)`").commands(run("verify --reembed deep").output)
+    do(line)
+    assert ModelSpace.open(home).show("new").preprocessing["input_size"] == [16, 16]
+
+
+# ---- every command that a message names
+
+
+class Plain:
+    """The text of a source string as a pattern of what is printed, with a group for each command that it names."""
+
+    def __init__(self, text: str) -> None:
+        parts = []
+        for place, part in enumerate(re.split(r"`([^`\n]+)`", text)):
+            typed = in_flags(f"`{part}`") if place % 2 else part
+            command = re.fullmatch(r"'modelspace (.*)'", typed) if place % 2 else None
+            name = f"{{}}{place}"
+            if command:
+                words = _pattern(command[1])
+                quoted = f"'modelspace (?P<{name.format('a')}>{words})'(?!\\w)"
+                parts.append(f"(?:{quoted}|modelspace (?P<{name.format('b')}>{words})$)")
+            else:
+                parts.append(_pattern(typed))
+        self.pattern = re.compile("".join(parts), re.MULTILINE)
+
+    def commands(self, output: str) -> list[str]:
+        """The commands in what was printed, without "modelspace"; none if the text is not there."""
+        match = self.pattern.search(output)
+        return [words for words in match.groups() if words] if match else []
+
+
+def _pattern(text: str) -> str:
+    return re.escape(text).replace(FILLED, ".*?")
+
+
+def named() -> dict[tuple[str, str], Plain]:
+    """Module and source text of each message that names a command."""
+    lists = {"cli.list": tuple(texts((PACKAGE / "cli" / "list.py").read_text("utf-8")))}
+    return {
+        (module, text): Plain(text)
+        for module, found in (messages() | lists).items()
+        for text in found
+        if list(commands_of(text))
+    }
+
+
+NAMED = named()
+
+#: Messages whose commands are not run here: module and a part of the text -> why, and the test that covers it.
+NOT_RUN: dict[tuple[str, str], str] = {
+    ("sources.identify", "put FILLED and FILLED next to it"): (
+        "needs the weights of a whole model of transformers; sources/test_huggingface.py:"
+        " test_a_relative_folder_and_weights_of_ones_own loads such a folder with them"
+    ),
+    ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): (
+        "it names what not to type; verbs/test_verify.py reads it"
+    ),
+}
+
+
+def source(case: Case) -> Plain:
+    """The message that a case provokes."""
+    (plain,) = (plain for (module, text), plain in NAMED.items() if module == case.module and case.text in text)
+    return plain
+
+
+def provoked(refused: str | Callable[[], object]) -> str:
+    """The message, as the command line prints it."""
+    if isinstance(refused, str):
+        return run(refused).output
+    with pytest.raises(ModelspaceError) as caught:
+        refused()
+    return in_flags(str(caught.value))
+
+
+def filled(words: str, values: dict[str, str], more: str) -> str:
+    """The words of a hint with what is typed for those that stand for something."""
+    typed = " ".join(values.get(word, word) for word in words.split(" "))
+    return f"{typed} {more}"
+
+
+#: Folder and command line of plain cases that were run: the same line in the same folder is not run twice.
+RAN: set[tuple[str, str]] = set()
+
+
+@pytest.mark.parametrize("case", hint_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
+def test_the_commands_of_a_message_can_be_run(
+    case: Case, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(shutil.copytree(places / case.home, tmp_path / "home"))
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(str(home))
+    for step in case.before:
+        do(step)
+    with pytest.MonkeyPatch.context() as patch:
+        for target, value in case.patched.items():
+            patch.setattr(target, value)
+        output = provoked(case.refused)
+    lines = source(case).commands(output)
+    assert lines, output
+    for step in case.mend:
+        do(step)
+    for line in lines:
+        typed = filled(line, case.values, case.more)
+        known = (case.home, typed)
+        if case.is_plain and known in RAN:
+            continue
+        done = run(typed)
+        assert done.code == case.code, (typed, done.output)
+        if case.is_plain:
+            RAN.add(known)
+    if case.again:
+        assert isinstance(case.refused, str)
+        done = run(case.refused)
+        assert done.code == 0, (case.refused, done.output)
+        assert not source(case).commands(done.output), done.output
+
+
+def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> None:
+    provoked = {(case.module, case.text) for case in hint_cases.CASES}
+    covered = provoked | set(NOT_RUN)
+    places = {part: [each for each in NAMED if each[0] == part[0] and part[1] in each[1]] for part in covered}
+    assert {part: found for part, found in places.items() if len(found) != 1} == {}
+    assert provoked & set(NOT_RUN) == set()
+    assert set(NAMED) - {found for (found,) in places.values()} == set()

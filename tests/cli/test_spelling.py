@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cli_support import Line, fake_line, neighbour
+from message_texts import FILLED, MODULES, commands_of, messages, texts
 from typer.testing import CliRunner
 
 from modelspace.cli import spelling
@@ -25,8 +26,6 @@ from modelspace.errors import ModelspaceError
 from modelspace.results import Added, Check, Merged, Neighbours, Outcome, Records
 from modelspace.sources.fields import FIELDS
 from modelspace.types import Preprocessing
-
-PACKAGE = Path(spelling.__file__).parents[1]
 
 # ---- what every message of the library may name
 
@@ -58,9 +57,6 @@ def parameters() -> frozenset[str]:
     return frozenset().union(*keywords().values(), (entry.name for entry in fields(Preprocessing)))
 
 
-#: Stands for the value of an f-string field.
-FILLED = "FILLED"
-
 #: Messages whose parameter name is an f-string field: module, and the possible names.
 NAMED_LATER = {
     "types": {"crop", "interpolation", "layout"},
@@ -76,26 +72,6 @@ NO_MESSAGES = {("types", "--layer "), ("plots.report", r"([\\`*_{}\[\]#|~$!])"),
 OTHERS = re.compile(r"pip install [^;]*|ray start --head|scripts/\w+\.py [^);]*|truncate -s")
 FLAG = re.compile(r"(?<![\w-])--[a-z]|(?<![\w-])-[a-zA-Z]\b")
 COMMAND = re.compile(rf"\bmodelspace ({'|'.join(COMMANDS)})\b")
-
-
-def texts(source: str) -> Iterator[str]:
-    """The strings of a module except docstrings, with `FILLED` for the fields of f-strings."""
-    tree = ast.parse(source)
-    skipped = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.JoinedStr):
-            skipped |= {id(part) for part in node.values}
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
 
 
 def mistakes(module: str, source: str) -> list[str]:
@@ -142,29 +118,14 @@ def problems_of_parameter(name: str, code: str) -> Iterator[str]:
         yield "is no flag"
 
 
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if "cli" not in path.relative_to(PACKAGE).parts
-}
-
-
 def test_messages_name_only_what_exists_in_python_and_on_the_command_line() -> None:
     by_module = {name: mistakes(name, path.read_text("utf-8")) for name, path in MODULES.items()}
     assert {name: problems for name, problems in by_module.items() if problems} == {}
 
 
 def test_there_are_messages_with_backticks_to_check() -> None:
-    count = sum(text.count("`") // 2 for path in MODULES.values() for text in texts(path.read_text("utf-8")))
+    count = sum(text.count("`") // 2 for found in messages().values() for text in found)
     assert count > 100
-
-
-def commands_of(text: str) -> Iterator[list[str]]:
-    """The words of each command line that a message names, without "modelspace"."""
-    for code in re.findall(r"`([^`\n]+)`", text):
-        typed = in_flags(f"`{code}`")
-        if match := re.fullmatch(r"'modelspace (.*)'", typed):
-            yield shlex.split(match[1])
 
 
 def parsed(words: list[str]) -> None:
@@ -182,8 +143,8 @@ def parsed(words: list[str]) -> None:
 def test_every_command_that_a_message_names_can_be_parsed() -> None:
     """With its arguments: what is missing there would be an error when it is typed. `test_hints.py` runs them."""
     problems, count = [], 0
-    for name, path in MODULES.items():
-        for text in texts(path.read_text("utf-8")):
+    for name, found in messages().items():
+        for text in found:
             for words in commands_of(text):
                 count += 1
                 try:
@@ -305,6 +266,7 @@ def test_the_flags_of_the_irregular_methods_and_expressions_exist() -> None:
         ("`space.init(methods=['dds'], name='x')`", "'modelspace init --method dds --space x'"),
         ("`space.blend('x', {'dds': 1})`", "'modelspace init --space x --blend dds=1'"),
         ("`space.create_probes(name, images=3)`", "'modelspace probes create NAME --images 3'"),
+        ("`space.backups()` lists them", "'modelspace backup --list' lists them"),
         ("`space.set_default(space)`", "'modelspace spaces --set-default SPACE'"),
         ("`space.add_all('zoo', workers=2)`", "'modelspace add --manifest zoo --workers 2'"),
         ("`ModelSpace.create('/a/b')`", "'modelspace init --home /a/b'"),

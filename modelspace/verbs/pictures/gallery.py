@@ -247,16 +247,23 @@ def _numbers(spec: SpaceSpec, images: Sequence[int] | None) -> list[int]:
 
 
 def stored_maps(registry: Registry, spec: SpaceSpec, model_id: int, images: Sequence[int]) -> NDArray[np.float64]:
-    """Stored maps of the given images, (n, canvas, canvas) float64, each of unit norm; reads only their blocks."""
+    """Stored maps of the given images, (n, canvas, canvas) float64, each of unit norm; reads only their blocks.
+
+    Raises:
+        DamagedError: a map is missing.
+    """
     space = map_space(spec)
     starts = np.array(registry.block_starts(spec.space_id))
     out = np.empty((len(images), spec.canvas, spec.canvas))
     block_of = np.searchsorted(starts, images, side="right") - 1
     for number in np.unique(block_of):
-        first = int(starts[number])
-        ((_, block),) = registry.map_blocks_at(spec.space_id, first, [model_id])
-        maps = space.unit_maps(block)
-        for i in np.flatnonzero(block_of == number):
+        places = np.flatnonzero(block_of == number)
+        first = int(starts[number]) if number >= 0 else 0
+        blocks = [block for _, block in registry.map_blocks_at(spec.space_id, first, [model_id])]
+        if not blocks or max(images[int(i)] for i in places) - first >= blocks[0].n_images:
+            raise space.missing(f"model {model_id}")
+        maps = space.unit_maps(blocks[0])
+        for i in places:
             out[i] = maps[images[int(i)] - first]
     return out
 
