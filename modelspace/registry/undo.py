@@ -327,7 +327,7 @@ def _packed(pieces: Iterable[Piece], before: bytes) -> tuple[bytes, bytes]:
     Args:
         pieces: what to store.
         before: the checksum of what is stored before them in the file, empty at its beginning. It is part of theirs:
-            when a file was written anew, what follows its end may be of the file before, since a power cut may keep
+            when a file was written again, what follows its end may be of the file before, since a power cut may keep
             what was written and not that the file was made shorter first.
     """
     content = b"".join(_PIECE.pack(piece.offset, len(piece.data)) + piece.data for piece in pieces)
@@ -336,7 +336,7 @@ def _packed(pieces: Iterable[Piece], before: bytes) -> tuple[bytes, bytes]:
 
 
 def _write(file: Path, pieces: Iterable[Piece]) -> bytes:
-    """Write the file anew; returns the checksum at its end."""
+    """Write the whole file; returns the checksum at its end."""
     content, end = _packed(pieces, b"")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     _finish(descriptor, _MAGIC + content)
