@@ -31,6 +31,7 @@ _DEEP = "half a minute; tests/verbs"
 _ALL = "runs all models; tests/scores and tests/verbs/test_label_scores.py"
 _MLFLOW = "needs MLflow; tests/sources/test_mlflow.py"
 _PLUG_IN = "needs the plug-in of the page; tests/docs/test_plug_in.py"
+_DRAWN = "seconds, and the other lines of the command run here; tests/verbs/pictures, tests/cli"
 _WORKERS = "starts processes; tests/verbs/test_add_many.py"
 
 #: Line -> why it isn't run here.
@@ -60,6 +61,11 @@ NOT_RUN = {
     "modelspace init --method brightness": _PLUG_IN,
     "modelspace fill dds --model resnet --weights resnet=moved/resnet.safetensors": "the shipped models are in all "
     "spaces; tests/verbs/test_fill.py",
+    "modelspace atlas --out models.html --group-by architecture": _DRAWN,
+    "modelspace report --space saliency --out saliency.html": _DRAWN,
+    "modelspace report --out report.md --threshold 0.9": _DRAWN,
+    "modelspace open --space dds --beside gradient_x_input": _DRAWN,
+    "modelspace merge ../colleague --on-conflict rename --suffix -theirs": _DRAWN,
     "modelspace verify --deep": _DEEP,
     "modelspace verify --deep --format json": _DEEP,
     "modelspace rebuild --from-maps": _DEEP,

@@ -204,7 +204,7 @@ def run(line: str, home: Path) -> tuple[int, str]:
     for placeholder, value in PLACEHOLDERS.items():
         line = re.sub(rf"(?<= ){re.escape(placeholder)}(?= |$)", value, line)
     _, *words = shlex.split(line)
-    if words[0] == "remove" or words[:2] == ["spaces", "remove"]:
+    if words[:1] == ["remove"] or words[:2] == ["spaces", "remove"]:
         words.append("--yes")  # what is typed at the question
     target = None
     if ">" in words:
