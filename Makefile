@@ -29,7 +29,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test tests quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -53,7 +53,11 @@ test: check tests
 tests: $(READY)
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
 	@test $(words $(FURTHER)) = $(words $(MORE)) || echo "of $(MORE), tests are skipped (they run as in .ci/run)"
-	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+# make test-long   the tests of which `make test` has a shorter one: the examples of all help texts, the notebook, the demo (3 minutes)
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m long
 
 # make check  lint and types only
 check: $(READY)

@@ -151,6 +151,15 @@ def is_run_elsewhere(example: Example) -> bool:
 
 
 EXAMPLES = list(examples())
+#: With the lines of the pages, `make test` has run every command; `make test-long` runs the examples of the help texts.
+PARAMETERS = [
+    pytest.param(
+        example,
+        id=f"{example.place}: {example.lines[0]}",
+        marks=[pytest.mark.long] if example.place.endswith("--help") else [],
+    )
+    for example in EXAMPLES
+]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +181,7 @@ def before(lines: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.place}: {example.lines[0]}")
+@pytest.mark.parametrize("example", PARAMETERS)
 def test_it_runs(example: Example, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(prepared, tmp_path / "copy")
     home = tmp_path / "copy" / "home"

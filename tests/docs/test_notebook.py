@@ -25,6 +25,7 @@ def test_the_notebook_has_no_stored_outputs() -> None:
     importlib.util.find_spec("nbclient") is None and "CI" not in os.environ,
     reason="nbclient is not installed; it comes with the extra 'dev'",
 )
+@pytest.mark.long
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient

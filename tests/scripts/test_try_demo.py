@@ -26,6 +26,7 @@ MODELS = ("edge2d", "curvature", "class_places", "mobilenet_025_objects")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_goes_from_folders_to_a_checked_answer(tmp_path: Path) -> None:
     where = f"name IN ({', '.join(map(repr, MODELS))})"
     words = ["--home", str(tmp_path / "home"), "--digits", "20", "--clothing", "20", "--budget", "3", "--where", where]

@@ -86,7 +86,7 @@ VERBS: dict[str, tuple[str, Callable[[ModelSpace], Any]]] = {
     "atlas": ("a.html", lambda space: space.atlas(store=False)),
     "report": ("r.html", lambda space: space.report(store=False)),
 }
-CASES = [("mixed", n) for n in range(8)]
+CASES: list[Any] = [pytest.param("mixed", n, marks=[pytest.mark.long] if n in (4, 6) else []) for n in range(8)]
 CASES += [("pairs of copies", 3), ("all copies", 2), ("all copies", 4)]
 
 
