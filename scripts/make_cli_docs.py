@@ -16,7 +16,8 @@ import typer
 
 from modelspace.cli.app import COMMANDS, app, load
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+TOP = Path(__file__).resolve().parent.parent
+PAGE = TOP / "docs" / "reference" / "cli.md"
 
 #: Columns of the help texts, whatever terminal the script runs in.
 WIDTH = 80
@@ -82,18 +83,18 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write docs/reference/cli.md from the help texts.")
+def write(page: Path, text: str, script: str) -> None:
+    """Write a page that a script makes from the help texts; with --check, exit with 1 if it is not up to date."""
+    name = page.relative_to(TOP).as_posix()
+    parser = argparse.ArgumentParser(description=f"Write {name} from the help texts.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not up to date")
-    check = parser.parse_args().check
-    text = page()
-    if check:
-        if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
-            sys.exit("docs/reference/cli.md is not up to date: run 'python scripts/make_cli_docs.py'")
+    if parser.parse_args().check:
+        if not page.is_file() or page.read_text("utf-8") != text:
+            sys.exit(f"{name} is not up to date: run 'python scripts/{script}'")
         return
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(text, "utf-8")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write(PAGE, page(), Path(__file__).name)

@@ -6,7 +6,6 @@ python scripts/make_man_page.py --check    # exit code 1 if it is not up to date
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
@@ -19,7 +18,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import make_cli_docs
 
-PAGE = Path(__file__).resolve().parent.parent / "share" / "man" / "man1" / "modelspace.1"
+PAGE = make_cli_docs.TOP / "share" / "man" / "man1" / "modelspace.1"
 
 #: click's mark for a paragraph that is not filled.
 UNFILLED = "\b"
@@ -102,18 +101,5 @@ def escaped(line: str) -> str:
     return f"\\&{line}" if line.startswith((".", "'")) else line
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the man page from the help texts.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not up to date")
-    check = parser.parse_args().check
-    text = page()
-    if check:
-        if not PAGE.is_file() or PAGE.read_text("utf-8") != text:
-            sys.exit("share/man/man1/modelspace.1 is not up to date: run 'python scripts/make_man_page.py'")
-        return
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(text, "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    make_cli_docs.write(PAGE, page(), Path(__file__).name)

@@ -14,7 +14,8 @@ import typer
 from modelspace.cli import figures, signals
 from modelspace.cli.formats import Format, print_records
 from modelspace.cli.messages import say, suggest
-from modelspace.cli.screen import is_terminal, printable, wants_colour
+from modelspace.cli.progress import terminal
+from modelspace.cli.screen import is_terminal, printable
 from modelspace.cli.spelling import in_flags
 
 #: Statuses and their words in the summary, in this order.
@@ -156,14 +157,11 @@ def _live_output(*, quiet: bool) -> Iterator[tuple[Progress | None, OnOutcome | 
     if not is_terminal(sys.stderr):
         yield None, lambda outcome: None if silent(outcome) else say(_line(outcome), quiet=False)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     from modelspace.cli.time_left import TimeLeft
 
-    console = Console(
-        file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
-    )
+    console = terminal()
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=20),

@@ -5,8 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from modelspace.cli.screen import is_terminal, printable, wants_colour
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def terminal() -> Console:
+    """Standard error, which is a terminal, for a progress bar."""
+    from rich.console import Console
+
+    return Console(
+        file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
+    )
 
 
 @contextmanager
@@ -31,14 +44,10 @@ def named_progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callabl
     if quiet or not is_terminal(sys.stderr):
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     from modelspace.cli.time_left import TimeLeft
 
-    console = Console(
-        file=sys.stderr, force_terminal=True, highlight=False, color_system="auto" if wants_colour(sys.stderr) else None
-    )
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -46,7 +55,7 @@ def named_progress_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callabl
         TextColumn("{task.fields[count]}", markup=False),
         TimeLeft(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=terminal(), transient=True) as bar:
         task = bar.add_task(printable(what), total=None, count="")
 
         def report(done: float, total: int, at_hand: str) -> None:

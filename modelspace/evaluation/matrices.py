@@ -66,9 +66,9 @@ def read_affinity(path: str | Path, names: Sequence[str] | str | Path | None = N
 def _rows(path: Path) -> list[list[str]]:
     """The lines of a table, the first with the columns' names."""
     if path.suffix.lower() == ".parquet":
-        from modelspace.registry.files import read_table
+        from modelspace.registry.files import read_parquet
 
-        columns = read_table(path)
+        columns = read_parquet(path)
         cells = zip(*columns.values(), strict=True)
         return [list(columns), *([_text(value) for value in row] for row in cells)]
     if path.suffix.lower() == ".json":

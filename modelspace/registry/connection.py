@@ -27,6 +27,7 @@ from modelspace.files import NotRegularError, absent, open_or_create, special_ki
 from modelspace.home import INDEX, INDEX_FILES
 from modelspace.registry import backups, trial, undo
 from modelspace.registry.interrupts import deferred
+from modelspace.registry.settings import LOCK, LOCKED_DOWN, MEMORY_BYTES
 
 try:
     import fcntl
@@ -39,21 +40,6 @@ STORAGE_VERSION = "v1.4.0"
 #: Rows per row group, the smallest that DuckDB allows. A checkpoint rewrites the last row group, so this limits what
 #: adding a model writes beyond its own bytes: 2,048 parts of maps are 8 MB.
 ROW_GROUP_SIZE = 2048
-
-#: Bytes that DuckDB may use.
-MEMORY_BYTES = 2_000_000_000
-
-_LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": f"{MEMORY_BYTES}B",
-    "temp_directory": "",  # a query that spills to disk would write next to the registry
-    "python_enable_replacements": "false",  # an unknown table name would be read as a Python variable
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "allow_community_extensions": "false",
-}
-#: Set once the connection is open: DuckDB applies a configuration in no particular order, and these two could prevent
-#: the other settings.
-_LOCK = "SET enable_external_access = false; SET lock_configuration = true"
 
 #: What the system says of a write that fails, as DuckDB quotes it.
 _UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Input/output error")
@@ -514,10 +500,10 @@ def _resolve(path: Path) -> Path:
 
 
 def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
-    config = {**_LOCKED_DOWN, "memory_limit": f"{memory_bytes}B"}
+    config = {**LOCKED_DOWN, "memory_limit": f"{memory_bytes}B"}
     duck = duckdb.connect(str(path), read_only=True, config=config)
     try:
-        duck.execute(_LOCK)
+        duck.execute(LOCK)
     except BaseException as error:
         # All readers in a process share one database, which another reader may have locked already.
         if "configuration has been locked" not in str(error):
@@ -542,7 +528,7 @@ def _attach(
         settings: DuckDB settings, in addition to the sandbox's.
         block_size: of the second file, in bytes; by default DuckDB's, 256 KiB.
     """
-    duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **(settings or {})})
+    duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, **(settings or {})})
     try:
         duck.execute("PRAGMA disable_checkpoint_on_shutdown")  # `undo` must come first
         # The row group size can only be set in ATTACH.
@@ -553,7 +539,7 @@ def _attach(
                 version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
                 blocks = f", BLOCK_SIZE {block_size}" if block_size and file == target else ""
                 duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version}{blocks})")
-        duck.execute(f"USE registry; {_LOCK}")
+        duck.execute(f"USE registry; {LOCK}")
     except BaseException:
         duck.close()
         raise

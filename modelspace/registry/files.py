@@ -57,26 +57,13 @@ def _parameters(kind: str, values: Sequence[Any]) -> list[list[Any]]:
     return [[list(mapping) for mapping in values], [list(mapping.values()) for mapping in values]]
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Some columns of a Parquet file, by name.
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Columns of a Parquet file, by name, in order; all of them unless some are named.
 
     Raises:
         UsageError: a column is missing.
         ModelspaceError: the file can't be read.
     """
-    return _read(path, columns)
-
-
-def read_table(path: Path) -> dict[str, list[Any]]:
-    """All columns of a Parquet file, by name, in order.
-
-    Raises:
-        ModelspaceError: it can't be read.
-    """
-    return _read(path, None)
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
     try:
         check_regular(path)
     except OSError as error:

@@ -171,7 +171,7 @@ class Reader:
         rows = self._models("name = ?", [self.stored_name(name)])
         if rows:
             return rows[0]
-        names = [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models")]
+        names = self.model_names()
         raise NotFoundError(
             f"there is no model {name!r}",
             _did_you_mean(readable_name(name), names) if names else "add one: `space.add(model)`",
@@ -226,6 +226,10 @@ class Reader:
                 card["torch"] = torch_version or ""
                 models.append(ModelRow(model_id, ModelCard(**card), in_utc(added_at), names_of_spaces))
         return models
+
+    def model_names(self) -> list[str]:
+        """Names of all models, as they are shown, in the order in which they were added."""
+        return [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models ORDER BY model_id")]
 
     def stored_name(self, name: str) -> str | None:
         """The name in the table `models` of what is shown as `name`; None if there can't be such a model."""

@@ -27,7 +27,8 @@ import duckdb
 from modelspace import errors
 from modelspace.errors import ModelspaceError, UsageError
 from modelspace.registry import statements
-from modelspace.registry.connection import MEMORY_BYTES, out_of_memory, restore_to_read
+from modelspace.registry.connection import out_of_memory, restore_to_read
+from modelspace.registry.settings import MEMORY_BYTES
 from modelspace.registry.sql_process import HEADER, VALUE_TYPES, packed
 
 #: Bytes of a result, as they cross the pipe. In Python they take several times as much.

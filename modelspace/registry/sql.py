@@ -208,15 +208,27 @@ def _rows_here(connection: Connection, text: str, timeout_s: float) -> list[tupl
         cursor.close()
 
 
+def _parsed(duck: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
+    """A query as DuckDB's parser sees it; empty where it can't say."""
+    try:
+        (parsed,) = duck.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()[0]
+        return dict(json.loads(parsed))
+    except (duckdb.Error, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _has_syntax_error(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Whether a query is no SQL, so that nothing of it can run."""
+    return _parsed(duck, text).get("error_type") == "parser"
+
+
 def _is_plain(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
     """Whether a query is `SELECT model_id FROM main.models WHERE` with comparisons of columns and constants alone."""
     try:
-        (parsed,) = duck.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()[0]
-        tree = json.loads(parsed)
-        (statement,) = tree["statements"]
+        (statement,) = _parsed(duck, text)["statements"]
         node = statement["node"]
         table = node["from_table"]
-    except (duckdb.Error, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return False
     known = {"type", "modifiers", "cte_map", "select_list", "from_table", "where_clause", "aggregate_handling"}
     others = (value for name, value in node.items() if name not in known)
@@ -226,15 +238,6 @@ def _is_plain(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
         and not any(others)
         and all(map(_is_plain_part, _expressions(node["where_clause"])))
     )
-
-
-def _has_syntax_error(duck: duckdb.DuckDBPyConnection, text: str) -> bool:
-    """Whether a query is no SQL, so that nothing of it can run."""
-    try:
-        (parsed,) = duck.execute("SELECT system.main.json_serialize_sql(?)", [text]).fetchall()[0]
-        return bool(json.loads(parsed).get("error_type") == "parser")
-    except (duckdb.Error, ValueError, AttributeError, RecursionError):
-        return False
 
 
 def _is_plain_part(part: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ process. A file is suspect when it is to be repaired or put back, and after a wr
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from pathlib import Path
 
 from modelspace.errors import DamagedError
 from modelspace.registry import backups
+from modelspace.registry.settings import LOCK, LOCKED_DOWN
 
 #: Reads every value of every table, and prints the number of tables.
 _PROGRAM = """
-import sys, duckdb
-settings = {"memory_limit": "2000000000B", "temp_directory": "", "autoinstall_known_extensions": "false"}
-duck = duckdb.connect(sys.argv[1], read_only=True, config=settings)
-duck.execute("SET enable_external_access = false; SET lock_configuration = true")
+import json, sys, duckdb
+file, settings, lock = json.loads(sys.argv[1])
+duck = duckdb.connect(file, read_only=True, config=settings)
+duck.execute(lock)
 tables = duck.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT internal").fetchall()
 for (table,) in tables:
     name = table.replace('"', '""')
@@ -43,8 +45,11 @@ def read(path: Path, owner: Path | None = None) -> None:
     Raises:
         DamagedError: the process crashed.
     """
-    command = [sys.executable, "-Ic", _PROGRAM, str(path)]
-    status = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+    command = [sys.executable, "-Ic", _PROGRAM, json.dumps([str(path), LOCKED_DOWN, LOCK])]
+    try:
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+    except OSError:  # there is no memory, or no descriptor, for a process: that says nothing about the file
+        return
     if -status in _CRASHES:
         cause = signal.Signals(-status).name
         raise DamagedError(

@@ -6,7 +6,6 @@ only. Sizes that a file claims are compared with the size of the file before mem
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import warnings
@@ -20,8 +19,9 @@ from typing import Any
 import torch
 
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import is_folder, is_regular, open_regular, read_text, special_kind
+from modelspace.files import is_folder, is_regular, open_regular, special_kind
 from modelspace.names import did_you_mean
+from modelspace.sources import parts as parts_index
 from modelspace.sources.formats import other_format
 
 #: Names of the index of a state dict in several files, the preferred one first; they may have a prefix.
@@ -118,7 +118,7 @@ def _absent(file: Path) -> NotFoundError:
 
 def _read_parts(index: Path, size: int) -> Contents:
     """The state dict whose tensors an index distributes over other files in its folder."""
-    places = _placed(index, size)
+    places = parts_index.placed(index, size)
     parts = list(dict.fromkeys(places.values()))
     if missing := [part for part in parts if not is_regular(index.parent / part)]:
         raise NotFoundError(
@@ -141,23 +141,6 @@ def _read_parts(index: Path, size: int) -> Contents:
         state.update(contents.value)
         total += contents.size
     return Contents(index, state, total)
-
-
-def _placed(index: Path, size: int) -> dict[str, str]:
-    """Name of each tensor -> name of the file that holds it."""
-    hint = "an index is what save_pretrained() writes next to its parts"
-    if size > _LARGEST_INDEX:
-        raise ModelspaceError(f"{index} has {size:,} bytes, too many for the index of parts", hint)
-    try:
-        places = json.loads(read_text(index)).get("weight_map")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelspaceError(f"{index} can't be read as an index of parts: {line(error)}", hint) from error
-    if not isinstance(places, dict) or not places or not all(isinstance(part, str) for part in places.values()):
-        raise ModelspaceError(f"{index} is no index of parts: it has no weight_map", hint)
-    for part in places.values():
-        if Path(part).name != part or part.endswith(".json"):
-            raise ModelspaceError(f"{index} is refused: it names {part!r}, which is not a file in its folder", hint)
-    return places
 
 
 def is_part(file: Path) -> bool:

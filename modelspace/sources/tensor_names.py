@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import ModelspaceError, NotFoundError
-from modelspace.files import is_regular, open_regular, read_text
+from modelspace.files import is_regular, open_regular
+from modelspace.sources.parts import placed
 
 #: Largest header of a safetensors file, in bytes; the format itself allows 100 MB.
 _LARGEST_HEADER = 100_000_000
@@ -79,21 +80,14 @@ def _safetensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
 
 def _parts(index: Path) -> Tensors:
     """The tensors of all parts that an index names."""
-    try:
-        places = json.loads(read_text(index))["weight_map"]
-        parts = sorted({str(part) for part in places.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelspaceError(
-            f"{index} can't be read as an index of parts: {type(error).__name__}",
-            "an index is what save_pretrained() writes next to its parts",
-        ) from error
+    parts = sorted(set(placed(index, index.stat().st_size).values()))
     shapes: dict[str, tuple[int, ...]] = {}
     for part in parts:
         file = index.parent / part
-        if Path(part).name != part or not is_regular(file):
+        if not is_regular(file):
             raise NotFoundError(f"{index} names {part!r}, which is not in its folder", "fetch all parts into it")
         shapes.update(read(file).shapes)
-    return Tensors(index, "safetensors" if parts and parts[0].endswith(".safetensors") else "torch", shapes)
+    return Tensors(index, "safetensors" if parts[0].endswith(".safetensors") else "torch", shapes)
 
 
 def _checkpoint(path: Path) -> Tensors:

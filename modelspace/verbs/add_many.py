@@ -43,7 +43,7 @@ BulkProgress = Callable[[int, int, str, int, int], None]
 #: Number of attempts for a model whose worker died or found the registry busy.
 TRIES = 2
 #: Number of attempts to store a model while other processes lock the registry; each waits 10 seconds.
-_STORE_TRIES = 6
+STORE_TRIES = 6
 #: Number of jobs per worker that may be started beyond the oldest unfinished one.
 _AHEAD = 2
 
@@ -407,7 +407,7 @@ class _Run:
             return
         try:
             # Workers read the registry all the time, and the embedding took minutes, so it is tried several times.
-            added = pending.store_or_keep(self.path, result.computed, self.replacing, tries=_STORE_TRIES)
+            added = pending.store_or_keep(self.path, result.computed, self.replacing, tries=STORE_TRIES)
         except Exception as error:
             # The transaction was rolled back, and the next model may succeed.
             message, hint = describe(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +33,13 @@ def compare(path: Path, a: str, b: str, *, space: str | None = None, method: str
                 f"{where} both {a!r} and {b!r}",
                 f"their spaces are {', '.join(first.spaces) or 'none'}, and {', '.join(second.spaces) or 'none'}",
             )
-        return [_compared(registry, row, first, second, method) for row in shared]
+        names = {model.model_id: model.card.name for model in registry.models()}
+        return [_compared(registry, row, first, second, method, names) for row in shared]
 
 
-def _compared(registry: Registry, row: SpaceRow, first: ModelRow, second: ModelRow, method: str) -> Compared:
+def _compared(
+    registry: Registry, row: SpaceRow, first: ModelRow, second: ModelRow, method: str, names: Mapping[int, str]
+) -> Compared:
     ranking = Ranking.of(row.spec)
     forth, back = (
         _ranked(registry, row, ranking, target, source) for target, source in ((second, first), (first, second))
@@ -58,7 +62,6 @@ def _compared(registry: Registry, row: SpaceRow, first: ModelRow, second: ModelR
     )
     if row.n_models > MOST_IN_TREE:
         return compared
-    names = {model.model_id: model.card.name for model in registry.models()}
     ids, matrix = affinity.matrix(registry, row.spec, set(names))
     height, with_a, with_b = merge(
         build_tree([names[i] for i in ids], matrix, method), first.card.name, second.card.name

@@ -74,13 +74,13 @@ def _blocks(registry: Registry, spec: SpaceSpec, name: str) -> list[MapBlock]:
 def names(path: Path) -> list[str]:
     """Names of all models, in the order in which they were added."""
     with Registry.open(path) as registry:
-        return [row.card.name for row in registry.models()]
+        return registry.model_names()
 
 
 def summary(path: Path) -> str:
     """The registry in HTML: its folder, number of models, and spaces."""
     with Registry.open(path) as registry:
-        count, rows = len(registry.models()), registry.spaces()
+        count, rows = len(registry.model_names()), registry.spaces()
         sets = {row.probe_id: row.name for row in registry.probe_sets()}
     columns = ("space", "method", "probes", "images", "models", "default")
     spaces = [

@@ -24,6 +24,7 @@ from modelspace.registry import Registry, backups
 from modelspace.results import Finding
 from modelspace.spaces.cost import machine_memory, size
 from modelspace.verbs import pending
+from modelspace.verbs.pools import usable_cores
 
 #: Distributions that modelspace needs, with the module that is imported to see whether they work.
 REQUIRED = {
@@ -132,7 +133,7 @@ def _fault(module: str) -> str | None:
 def _machine() -> Iterator[Finding]:
     memory = machine_memory()
     yield Finding("machine", "memory", size(memory) if memory is not None else "unknown")
-    yield Finding("machine", "processors", f"{_usable()} of {os.cpu_count()} usable")
+    yield Finding("machine", "processors", f"{usable_cores()} of {os.cpu_count()} usable")
     torch = sys.modules.get("torch")
     if torch is not None:
         yield Finding("machine", "torch threads", str(torch.get_num_threads()))
@@ -140,12 +141,6 @@ def _machine() -> Iterator[Finding]:
     for name in VARIABLES:
         if name in os.environ:
             yield Finding("environment", name, os.environ[name])
-
-
-def _usable() -> int:
-    with suppress(AttributeError, OSError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _devices() -> list[str]:

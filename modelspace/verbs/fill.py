@@ -21,16 +21,13 @@ from modelspace.spaces import probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.types import SpaceSpec
 from modelspace.verbs import pending
-from modelspace.verbs.add_many import Interrupted, checked
+from modelspace.verbs.add_many import STORE_TRIES, Interrupted, checked
 from modelspace.verbs.manifest import Entry
 from modelspace.verbs.passes import Computed
 from modelspace.verbs.pools import describe
 
 if TYPE_CHECKING:
     from modelspace.verbs.add_many import BulkProgress
-
-#: Number of attempts to store a model while other processes lock the registry; each waits 10 seconds.
-_STORE_TRIES = 6
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,9 @@ def fill(
             if outcome.status != "failed" and not dry_run:
                 outcome = _filled(path, outcome, gap, sources, _of_model(progress, number, len(gaps), gap))
         except KeyboardInterrupt:
-            rest = (Outcome(n, each.row.card.name, "not reached", each.row.card.uri) for n, each in enumerate(gaps, 1))
-            raise Interrupted([*outcomes, *list(rest)[len(outcomes) :]]) from None
+            cards = [(n, each.row.card) for n, each in enumerate(gaps, 1)]
+            rest = [Outcome(n, card.name, "not reached", card.uri) for n, card in cards[len(outcomes) :]]
+            raise Interrupted([*outcomes, *rest]) from None
         if waited and not outcomes:
             outcome = replace(outcome, notes=(*waited, *outcome.notes))
         outcomes.append(outcome)
@@ -189,7 +187,7 @@ def _filled(
     """Load a model, embed it in the spaces that it lacks, and store it."""
     try:
         computed, seconds = _computed(path, gap, sources, progress)
-        added = pending.store_or_keep(path, computed, False, tries=_STORE_TRIES)
+        added = pending.store_or_keep(path, computed, False, tries=STORE_TRIES)
     except Exception as error:  # one model must not prevent the others from being filled
         message, hint = describe(error)
         return replace(planned, status="failed", spaces=(), message=message, hint=hint)

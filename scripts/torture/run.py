@@ -126,7 +126,8 @@ def run_all(programs: Sequence[Program], work: Path, *, full: bool, workers: int
             state = ending(program, work)
             with lock:
                 print(
-                    f"{program.name}: {'ok' if code == 0 else 'FAILED'} after {state['seconds']} s: {state['sentence']}"
+                    f"{program.name}: {'ok' if code == 0 else 'FAILED'} after {state['seconds']} s "
+                    f"({state['core_seconds']} s of a core): {state['sentence']}"
                 )
                 sys.stdout.flush()
                 if code:

@@ -86,7 +86,17 @@ def test_after_an_interrupted_writer(space: ModelSpace, monkeypatch: pytest.Monk
 
 def test_a_process_that_is_killed_says_nothing(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_PROGRAM", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    trial.read(space.path)
+    undo.file_of(space.path).touch()
+    assert names(space.path) == ["m0", "m1", "m2"]
+
+
+def test_where_no_process_can_be_started_the_file_is_opened(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(trial.subprocess, "run", fail)
+    undo.file_of(space.path).touch()
+    assert names(space.path) == ["m0", "m1", "m2"]
 
 
 def test_an_intact_file_is_not_suspect(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:

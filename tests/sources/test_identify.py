@@ -190,3 +190,20 @@ def test_the_shipped_signatures_are_small_and_of_many_architectures() -> None:
         assert name in names
     assert len(names) > 1200
     assert set(signatures.versions()) == {"timm", "torchvision", "transformers"}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("model.safetensors.index.json", "which is not a file in its folder"),
+        ("../model.safetensors", "which is not a file in its folder"),
+        ("model-1.safetensors", "'model-1.safetensors', which is not in its folder"),
+    ],
+)
+def test_an_index_of_parts_names_files_next_to_it(tmp_path: Path, part: str, words: str) -> None:
+    """One that names itself would be read without end."""
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": part}}), "utf-8")
+    with pytest.raises(ModelspaceError) as caught:
+        identify.identify(index)
+    assert words in caught.value.message

@@ -114,14 +114,18 @@ def describe(error: Exception) -> tuple[str, str]:
     return message, "add it alone with MODELSPACE_DEBUG=1 to see the traceback"
 
 
+def usable_cores() -> int:
+    """Number of processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on Linux
+        return os.cpu_count() or 1
+
+
 def threads_per_worker(workers: int) -> int:
     """Number of threads for each worker, so that together they use every core once."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = max(1, cores // workers)
+    threads = max(1, usable_cores() // workers)
     return min(threads, int(limit)) if limit.isdecimal() and int(limit) else threads
 
 
