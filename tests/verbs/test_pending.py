@@ -147,7 +147,7 @@ def test_two_passes_wait_and_are_stored_in_order(space: ModelSpace) -> None:
 def test_a_manifest_brings_in_what_waits_and_keeps_what_it_cant_store(
     space: ModelSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelspace.verbs.add_many._STORE_TRIES", 1)
+    monkeypatch.setattr("modelspace.verbs.add_many.STORE_TRIES", 1)
     file = zoo_files.write(tmp_path, "m0", "m1")
     with reader(space.path):
         first = space.add_all(file)
