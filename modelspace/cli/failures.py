@@ -107,7 +107,7 @@ def _of_parsing(error: Any) -> tuple[str, str]:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         if context is None or context.parent is None:
-            hint = f"options come after the command, for example: modelspace list {option}"
+            hint = f"options come after the command: modelspace COMMAND {option}"
         elif error.possibilities:
             hint = f"did you mean {' or '.join(error.possibilities)}? {hint}"
         return f"there is no option {option}", hint

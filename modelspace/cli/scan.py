@@ -54,7 +54,8 @@ def command(
         _print(scanned)
     if out is not None and not dry_run:
         say(f"wrote {out}", quiet=quiet)
-        suggest(f"modelspace add --manifest {out} --dry-run", quiet=quiet)
+        if any(record.status not in ("unknown", "unreadable") for record in scanned):  # else it has no models
+            suggest(f"modelspace add --manifest {out} --dry-run", quiet=quiet)
 
 
 def _print(scanned: Any) -> None:

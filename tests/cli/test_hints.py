@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hint_cases
 import pytest
+import typed_cases
 from hint_cases import Case, Step
 from labelled_pictures import pictures
 from message_texts import FILLED, PACKAGE, commands_of, messages, texts
@@ -256,3 +257,37 @@ def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> Non
     assert {part: found for part, found in places.items() if len(found) != 1} == {}
     assert provoked & set(NOT_RUN) == set()
     assert set(NAMED) - {found for (found,) in places.values()} == set()
+
+
+# ---- what the command line itself says, in plain text
+
+
+@pytest.mark.parametrize("case", typed_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
+def test_the_commands_of_a_plain_message_can_be_run(
+    case: typed_cases.Typed, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(shutil.copytree(places / case.home, tmp_path / "home"))
+    monkeypatch.chdir(home)
+    for step in case.before:
+        do(step)
+    with pytest.MonkeyPatch.context() as patch:
+        for target, value in case.patched.items():
+            patch.setattr(target, value)
+        printed = run(case.typed)
+    assert printed.code == case.code, printed.output
+    (text,) = typed_cases.of(case.module, case.text)
+    words = typed_cases.command(text, printed.output)
+    assert words, printed.output
+    for step in case.mend:
+        do(step)
+    values = typed_cases.EXAMPLES | case.values
+    line = shlex.join([values.get(word, word) for word in words]) + f" {case.more}"
+    done = run(line)
+    assert done.code == 0, (line, done.output)
+
+
+def test_every_plain_message_that_names_a_command_is_provoked_or_says_why_not() -> None:
+    parts = [(case.module, case.text) for case in typed_cases.CASES] + list(typed_cases.OTHERS)
+    found = [typed_cases.of(*part) for part in parts]
+    assert [part for part, texts in zip(parts, found, strict=True) if len(texts) != 1] == []
+    assert {(module, text) for (module, _), (text,) in zip(parts, found, strict=True)} == typed_cases.named()

@@ -25,8 +25,13 @@ MODULES = {
 }
 
 
-def texts(source: str) -> Iterator[str]:
-    """The strings of a module except docstrings, with `FILLED` for the fields of f-strings."""
+def texts(source: str, *, help_texts: bool = True) -> Iterator[str]:
+    """The strings of a module except docstrings, with `FILLED` for the fields of f-strings.
+
+    Args:
+        source: of the module.
+        help_texts: whether help texts of commands and options are among them, with their examples.
+    """
     tree = ast.parse(source)
     skipped = {
         id(node.body[0].value)
@@ -35,6 +40,8 @@ def texts(source: str) -> Iterator[str]:
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
+    if not help_texts:
+        skipped |= {id(part) for node in ast.walk(tree) if _is_help(node) for part in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -43,6 +50,14 @@ def texts(source: str) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else FILLED for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+
+
+def _is_help(node: ast.AST) -> bool:
+    if isinstance(node, ast.keyword):
+        return node.arg in ("help", "epilog")
+    return isinstance(node, ast.Assign) and any(
+        isinstance(name, ast.Name) and name.id.endswith("EXAMPLES") for name in node.targets
+    )
 
 
 def commands_of(text: str) -> Iterator[list[str]]:
