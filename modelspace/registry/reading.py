@@ -77,7 +77,9 @@ class Reader:
             "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
             f" s.is_default, s.generation, {self._anchored()} FROM main.spaces s ORDER BY s.created_at, s.name"
         )
-        counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
+        counts: dict[str, int] = {}
+        if any(row[-1] is None for row in rows):  # counting a million models takes longer than all else here
+            counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
         for row in rows:
             probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, *state = row[1:]
@@ -88,7 +90,9 @@ class Reader:
                 spec = SpaceSpec(
                     name, probe_id, method, n_images, canvas, bits, scalar, json_object(parameters), version
                 )
-                spaces.append(SpaceRow(spec, is_default, state[0], counts.get(spec.space_id, 0), *state[1:]))
+                generation, epoch, next_position, stored = state
+                n_models = counts.get(spec.space_id, 0) if stored is None else stored
+                spaces.append(SpaceRow(spec, is_default, generation, n_models, epoch, next_position))
         if not self._connection.write:
             self._spaces = list(spaces)  # no process can write while this connection is open
         return spaces
@@ -314,8 +318,10 @@ class Reader:
         return rows, changed
 
     def _anchored(self) -> str:
-        """The columns of a space's epoch and next position, which a registry of an earlier version lacks."""
-        return "coalesce(s.epoch, 0), s.next_position" if self.schema_number >= schema.ANCHORS else "0, NULL"
+        """The columns of a space's epoch, next position and number of models, which an earlier version lacks."""
+        if self.schema_number < schema.ANCHORS:
+            return "0, NULL, NULL"
+        return "coalesce(s.epoch, 0), s.next_position, s.n_models"
 
     def _sums(self) -> str:
         """The columns of an embedding's checksums, which rows of an earlier version lack."""

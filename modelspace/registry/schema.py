@@ -51,7 +51,7 @@ COLUMNS = {
     "projection_points": "space_id VARCHAR, model_id BIGINT, x DOUBLE, y DOUBLE, placed BOOLEAN",
     "spaces": "space_id VARCHAR, name VARCHAR, probe_id VARCHAR, method VARCHAR, scalar VARCHAR, canvas INTEGER,"
     " n_images INTEGER, bits INTEGER, parameters VARCHAR, version INTEGER, is_default BOOLEAN, generation BIGINT,"
-    " created_at TIMESTAMP, next_position BIGINT?, epoch BIGINT?",
+    " created_at TIMESTAMP, next_position BIGINT?, n_models BIGINT?, epoch BIGINT?",
     "tasks": "task_id BIGINT, name VARCHAR, location VARCHAR, data_sha256 VARCHAR, kind VARCHAR, metric VARCHAR,"
     " higher_is_better BOOLEAN, n_images BIGINT?, classes VARCHAR[], seed BIGINT, added_at TIMESTAMP",
 }
@@ -63,7 +63,7 @@ SINCE = {
     **dict.fromkeys(("tasks", "outcomes"), 6),
     **dict.fromkeys(("vector_checksum", "affinities_checksum", "checksum", "torch"), 7),
     **dict.fromkeys(("anchors", "anchor_maps", "coordinates", "coordinates_checksum"), 8),
-    **dict.fromkeys(("next_position", "epoch"), 8),
+    **dict.fromkeys(("next_position", "n_models", "epoch"), 8),
 }
 
 
