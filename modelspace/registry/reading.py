@@ -31,6 +31,9 @@ _CARD_COLUMNS = (
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
 
+#: Models that are looked up by their numbers; for more, all rows are read.
+_FEW = 256
+
 #: Rows of coordinates to fetch at a time.
 _ROWS_AT_ONCE = 50_000
 
@@ -216,7 +219,9 @@ class Reader:
             space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
         }
         spaces: dict[int, list[str]] = {}
-        for model_id, space_id in self.rows("SELECT model_id, space_id FROM main.embeddings"):
+        ids = [row[0] for row in rows]
+        few, between = _few(ids)
+        for model_id, space_id in self.rows(f"SELECT model_id, space_id FROM main.embeddings{few}", between):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
         # Many models share a preprocessing, and validating one takes longer than the rest of a row.
         parsed: dict[str, Preprocessing] = {}
@@ -706,6 +711,19 @@ def in_utc(time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
         raise ValueError(f"{time} is no time")
     return time.replace(tzinfo=UTC)
+
+
+def _few(ids: Sequence[int]) -> tuple[str, list[int]]:
+    """A condition that leaves out most rows of other models if the models are few, and its values.
+
+    The bounds let DuckDB skip row groups.
+    """
+    if len(ids) > _FEW:
+        return "", []
+    if not ids:
+        return " WHERE false", []
+    listed = ", ".join(map(str, map(int, ids)))
+    return f" WHERE model_id BETWEEN ? AND ? AND model_id IN ({listed})", [min(ids), max(ids)]
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:
