@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from modelspace.deprecated import renamed
-from modelspace.errors import NotFoundError
 from modelspace.registry import EmbeddingRow, ModelRow, Registry
 from modelspace.spaces import anchors, coordinates
 from modelspace.spaces.coordinates import Factor, Row
@@ -273,10 +272,7 @@ def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tupl
 
 def find(registry: Registry, name: str) -> ModelRow | None:
     """The model of this name, or None."""
-    try:
-        return registry.model(name)
-    except NotFoundError:
-        return None
+    return registry.find_model(name)
 
 
 __getattr__ = renamed(
