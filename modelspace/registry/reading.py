@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -30,6 +31,9 @@ _CARD_COLUMNS = (
 
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
+
+#: Models whose rows are looked for by their numbers; of more, all rows are read.
+_FEW = 1000
 
 #: Rows of coordinates to fetch at a time.
 _ROWS_AT_ONCE = 50_000
@@ -61,6 +65,7 @@ class Reader:
         self.schema_number = schema_number
         self.checks_rows = True
         self._spaces: list[SpaceRow] | None = None
+        self._fetched: dict[tuple[str, int], list[MapBlock]] = {}
 
     @property
     def connection(self) -> Connection:
@@ -164,8 +169,19 @@ class Reader:
         """
         if where is None:
             return self._models("true", [])
-        ids = sql.matching(self._connection, where)
+        ids = self.ids_where(where)
+        if len(ids) <= _FEW:
+            return list(self.models_by_id(ids).values())
         return [row for row in self._models("true", []) if row.model_id in ids]
+
+    def ids_where(self, where: str) -> set[int]:
+        """The ids of the models that meet a condition; arguments and errors as in `models`."""
+        return sql.matching(self._connection, where)
+
+    def models_by_id(self, model_ids: Iterable[int]) -> dict[int, ModelRow]:
+        """Models by their numbers, in order of registration; one that does not exist is left out."""
+        condition = _is_among("model_id", model_ids)
+        return {row.model_id: row for row in self._models(condition, [])} if condition else {}
 
     def model(self, name: str) -> ModelRow:
         """A model by its name, as it is shown (`modelspace.names.readable_name`).
@@ -212,19 +228,16 @@ class Reader:
             space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
         }
         spaces: dict[int, list[str]] = {}
-        for model_id, space_id in self.rows("SELECT model_id, space_id FROM main.embeddings"):
+        few = _is_among("model_id", [row[0] for row in rows]) if len(rows) <= _FEW else "true"
+        for model_id, space_id in self.rows(f"SELECT model_id, space_id FROM main.embeddings WHERE {few or 'false'}"):
             spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
-        # Many models share a preprocessing, and validating one takes longer than the rest of a row.
-        parsed: dict[str, Preprocessing] = {}
         models = []
         for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *columns in rows:
             card = dict(zip(_CARD_COLUMNS, columns, strict=True))
             name = card["name"] = readable_name(card["name"])
             with self.reading(f"the model {name!r}"):
-                if preprocessing not in parsed:
-                    parsed[preprocessing] = Preprocessing.from_dict(json_object(preprocessing))
                 card |= {"output_shape": tuple(map(int, output_shape)), "code_sha256": code_sha256 or ""}
-                card |= {"preprocessing": parsed[preprocessing], "options": json_object(options or "{}")}
+                card |= {"preprocessing": _preprocessing(preprocessing), "options": json_object(options or "{}")}
                 # A text that is missing is not None, except where a model need not have one.
                 card["tags"] = {key: str(value) for key, value in card["tags"].items()}
                 names_of_spaces = tuple(sorted(spaces.get(model_id, ())))
@@ -391,6 +404,38 @@ class Reader:
         ids, positions = (table[name].astype(np.int64, copy=False) for name in ("model_id", "position"))
         return ids, positions, matrix
 
+    def vector(self, space_id: str, model_id: int) -> np.ndarray:
+        """One model's vector, (d,) float32, as `vectors` has it; entries past the end are zero.
+
+        Raises:
+            NotFoundError: the model is not in the space.
+            DamagedError: it does not match its checksum.
+        """
+        if self.has_anchors(space_id):
+            columns = "coordinates AS numbers, -1 AS axis, 0.0 AS residual, coordinates_checksum::BIGINT"
+        elif self.schema_number >= schema.CHECKSUMS:
+            columns = "vector AS numbers, coalesce(axis, -1) AS axis, residual, vector_checksum::BIGINT"
+        else:
+            columns = "vector AS numbers, coalesce(axis, -1) AS axis, residual, NULL"
+        table = self._columns(
+            f"SELECT {columns.rpartition(', ')[0]}, coalesce({columns.rpartition(', ')[2]}, {_UNKNOWN}) AS stored"
+            " FROM main.embeddings WHERE model_id = ? AND space_id = ?",
+            [model_id, space_id],
+        )
+        if not len(table["numbers"]):
+            raise NotFoundError(f"model {model_id} is not in the space {space_id}")
+        numbers, axis, residual, stored = (table[name][0] for name in ("numbers", "axis", "residual", "stored"))
+        vector = np.ma.getdata(numbers)
+        if np.ma.is_masked(numbers) or getattr(vector, "dtype", None) not in (np.float32, np.float64):
+            raise DamagedError(f"a vector in {self.path} has an entry that is no number", "see: `space.verify()`")
+        if vector.dtype == np.float32:
+            expected = checksums.of_coordinates(space_id, model_id, vector)
+        else:
+            expected = checksums.of_vector(space_id, model_id, vector, axis if axis >= 0 else None, residual)
+        if self.checks_rows and stored not in (expected, _UNKNOWN):
+            raise self._changed_since("vector", space_id, model_id)
+        return vector.astype(np.float32, copy=False)
+
     def has_anchors(self, space_id: str) -> bool:
         """Whether the models of a space have coordinates on a fixed set of anchors."""
         return self.schema_number >= schema.ANCHORS and bool(
@@ -507,6 +552,9 @@ class Reader:
         Raises:
             DamagedError: they don't match.
         """
+        if check is None and (fetched := self._fetched.get((space_id, model_id))) is not None:
+            yield from fetched
+            return
         rows = self.rows(
             "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
             [space_id, model_id],
@@ -514,6 +562,24 @@ class Reader:
         for (first_image,) in rows:
             for _, block in self._blocks(space_id, first_image, [model_id], check):
                 yield block
+
+    def fetch_blocks(self, space_id: str, model_ids: Collection[int]) -> None:
+        """Read all blocks of a few models at once; `map_blocks` and `map_blocks_at` then return them from memory.
+
+        They stay until `forget_blocks`. Those of more than `_FEW` models are not read, nor any of a registry that is
+        open for writing.
+        """
+        ids = [i for i in model_ids if (space_id, i) not in self._fetched]
+        if not ids or len(ids) > _FEW or self._connection.write:
+            return
+        blocks: dict[int, list[MapBlock]] = {model_id: [] for model_id in ids}
+        for model_id, block in self._read_blocks(space_id, None, ids, self.checks_rows):
+            blocks[model_id].append(block)
+        self._fetched |= {(space_id, model_id): of_model for model_id, of_model in blocks.items()}
+
+    def forget_blocks(self) -> None:
+        """Forget what `fetch_blocks` has read."""
+        self._fetched.clear()
 
     def block_starts(self, space_id: str) -> list[int]:
         """First images of the blocks of a space, sorted."""
@@ -530,12 +596,19 @@ class Reader:
             first_image: the block's first image.
             model_ids: the models; None for all.
         """
+        selected = None if model_ids is None else set(model_ids)
+        if selected and all((space_id, model_id) in self._fetched for model_id in selected):
+            for model_id in sorted(selected):
+                for block in self._fetched[space_id, model_id]:
+                    if block.first_image == first_image:
+                        yield model_id, block
+            return
+        among = _is_among("model_id", selected) if selected and len(selected) <= _FEW else "true"
         rows = self.rows(
-            "SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ?"
+            f"SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ? AND {among}"
             " GROUP BY model_id ORDER BY model_id",
             [space_id, first_image],
         )
-        selected = None if model_ids is None else set(model_ids)
         batch: list[int] = []
         size = 0
         for model_id, n_parts in rows:
@@ -552,26 +625,26 @@ class Reader:
     def _blocks(
         self, space_id: str, first_image: int, model_ids: list[int], check: bool | None = None
     ) -> Iterator[tuple[int, MapBlock]]:
-        check = self.checks_rows if check is None else check
+        yield from self._read_blocks(space_id, first_image, model_ids, self.checks_rows if check is None else check)
+
+    def _read_blocks(
+        self, space_id: str, first_image: int | None, model_ids: list[int], check: bool
+    ) -> Iterator[tuple[int, MapBlock]]:
+        """Blocks of some models, those from one image on or all, by model id and first image."""
         checksum = "checksum" if self.schema_number >= schema.CHECKSUMS else "NULL"
+        at, values = ("true", []) if first_image is None else ("first_image = ?", [first_image])
         rows = self.rows(
-            f"SELECT model_id, n_images, codes, scales, {checksum}, part FROM main.maps"
-            " WHERE space_id = ? AND first_image = ?"
-            f" AND model_id BETWEEN ? AND ? AND model_id IN ({', '.join(map(str, map(int, model_ids)))})"
-            " ORDER BY model_id, part",
-            [space_id, first_image, min(model_ids), max(model_ids)],
+            f"SELECT model_id, n_images, codes, scales, {checksum}, part, first_image FROM main.maps"
+            f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
+            [space_id, *values, min(model_ids), max(model_ids)],
         )
-        start = 0
-        while start < len(rows):
-            end = start
-            while end < len(rows) and rows[end][0] == rows[start][0]:
-                end += 1
-            codes = b"".join([row[2] for row in rows[start:end]])
-            scales = b"".join([row[3] for row in rows[start:end]])
+        rows.sort(key=_owner_and_part)  # in a tenth of the time that DuckDB takes, which moves the blobs
+        for (model_id, first), group in itertools.groupby(rows, key=lambda row: (row[0], row[6])):
+            parts = [row[:6] for row in group]
+            codes, scales = (b"".join([part[column] for part in parts]) for column in (2, 3))
             if check:
-                self._check_parts(space_id, first_image, rows[start:end])
-            yield rows[start][0], MapBlock(first_image, rows[start][1], codes, scales)
-            start = end
+                self._check_parts(space_id, first, parts)
+            yield model_id, MapBlock(first, parts[0][1], codes, scales)
 
     def _check_parts(self, space_id: str, first_image: int, parts: Sequence[tuple[Any, ...]]) -> None:
         model_id, n_images = parts[0][:2]
@@ -681,6 +754,22 @@ def in_utc(time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
         raise ValueError(f"{time} is no time")
     return time.replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=4096)
+def _preprocessing(text: str) -> Preprocessing:
+    """A stored preprocessing. Many models share one, and validating it takes longer than the rest of a row."""
+    return Preprocessing.from_dict(json_object(text))
+
+
+def _is_among(column: str, numbers: Iterable[int]) -> str:
+    """A condition that a column is one of some numbers; "" if there are none."""
+    among = ", ".join(map(str, sorted({int(number) for number in numbers})))
+    return f"{column} IN ({among})" if among else ""
+
+
+def _owner_and_part(row: tuple[Any, ...]) -> tuple[int, int, int]:
+    return row[0], row[6], row[5]
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:

@@ -110,9 +110,10 @@ def _ranked(
 ) -> Neighbours:
     """The neighbours of a target as records."""
     with phase("search"):
-        rows = {model.model_id: model for model in registry.models(where)}
-        ranker = Ranker(registry, row, ranking, rows if where else None)
+        chosen = None if where is None else registry.ids_where(where)
+        ranker = Ranker(registry, row, ranking, chosen)
         neighbours = ranker.rank(target, k)
+        rows = registry.models_by_id(neighbours.model_ids)
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
     return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
 
