@@ -9,6 +9,7 @@ from modelspace import sources
 from modelspace.deprecated import renamed
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import Registry, SpaceRow
+from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
 from modelspace.spaces import affinity, probe_sets
 from modelspace.spaces.kinds import space_of
@@ -40,7 +41,7 @@ def nearest(
     check_batch_size(batch_size)
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
-    with Registry.open(path) as registry:
+    with reading(path) as registry:
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
         if ranking.is_directed:
@@ -58,7 +59,7 @@ def nearest(
                 )
             return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
-    with Registry.open(path) as registry:
+    with reading(path) as registry:
         return _ranked(registry, row, ranking, target, k, where, notes)
 
 
