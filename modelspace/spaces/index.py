@@ -8,9 +8,10 @@ are fetched and the index is rebuilt.
 
 **Growth.** A file of up to `READ_BYTES` is written again after each change. A larger one stays as long as the space's
 epoch does, that is, as long as no vector of a model that stays has changed: new models are appended to the `.added`
-file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When either is more
-than a share `MERGED` of the index, they are merged into it, and when it has outgrown `REBUILT` times the number of
-models that its lists were made for, it is built again.
+file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the former are
+more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build. When it has
+outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share were removed,
+it is built again.
 
 **Whole or not at all.** Each file is written under a temporary name, flushed and renamed, the manifest last, and an
 appended part counts from the moment when a manifest names it, so an interrupted write never leaves a file that could be
@@ -56,7 +57,8 @@ FORMAT = 2
 #: Files up to this size are read and compared with their checksum each time, and written again after each change.
 READ_BYTES = 20 << 20
 
-#: Models that may be appended, or removed, before they are merged into the file: a share of it, and at least so many.
+#: Models that may be appended before they are merged into the file: a share of it, and at least so many. Twice as many
+#: may be removed before it is built again.
 MERGED, LEAST_MERGED = 0.01, 1024
 
 #: The growth since lists were made for a space at which they are made again.
@@ -114,8 +116,7 @@ class SpaceIndex:
 
     Attributes:
         dimension: length of a vector.
-        exact: whether scores are inner products up to float32 rounding. If not, they are approximate: ask for more
-            neighbours than needed, and re-rank them.
+        exact: whether no neighbour is missed. Scores are inner products up to float32 rounding either way.
         note: a remark for the user, or "".
     """
 
@@ -182,7 +183,7 @@ class SpaceIndex:
         return part.search(queries, k, kept, left_out if left_out is not None and len(left_out) else None)
 
     def vector(self, model_id: int) -> Vectors:
-        """The index's vector of a model, (dimension,) float32; rounded to its codes if it is not exact.
+        """The index's vector of a model, (dimension,) float32.
 
         Raises:
             NotFoundError: the model is not in the index.
@@ -430,12 +431,9 @@ class _Files:
             faiss = load_faiss()
             if self.is_mapped:
                 index = faiss.read_index(str(self.vectors), 0 if in_memory else faiss.IO_FLAG_MMAP)
-                mapped = np.memmap(self.vectors, mode="r")
-                ids = np.frombuffer(mapped, "<i8", count, len(mapped) - 8 * count)
             else:
-                index = faiss.deserialize_index(np.frombuffer(data, np.uint8, len(data) - 8 * count))
-                ids = np.frombuffer(data, "<i8", count, len(data) - 8 * count)
-            base = Lists.read(index, ids, manifest)
+                index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
+            base = Lists.read(index, np.memmap(self.vectors, mode="r") if self.is_mapped else data, manifest)
         if base is None:
             raise _UnusableError("the manifest contradicts it")
         return base
@@ -458,7 +456,14 @@ class _Files:
 
     # ---- writing
 
-    def write(self, base: Searcher, expected: dict[str, Any], growth: Growth | None, last: int | None = None) -> None:
+    def write(
+        self,
+        base: Searcher,
+        expected: dict[str, Any],
+        growth: Growth | None,
+        last: int | None = None,
+        removed: Ids = _NOBODY,
+    ) -> None:
         """Write all files.
 
         Args:
@@ -466,6 +471,7 @@ class _Files:
             expected: what the manifest must name.
             growth: of the space, for its epoch, or None.
             last: position of the last model; by default that of the space's last.
+            removed: ids of models that are no longer in the space.
 
         Raises:
             OSError: one can't be written.
@@ -492,7 +498,7 @@ class _Files:
             "sha256": sha256,
             "identity": identity,
             "added": [],
-            "removed": [],
+            "removed": removed.tolist(),
         }
         if isinstance(base, Lists):
             manifest |= {"probes": base.probes, "trained": base.trained}
@@ -525,7 +531,9 @@ class _Files:
         last = int(positions.max(initial=manifest["last"]))
         n_added = len(rows.ids) + (0 if index.added is None else len(index.added.ids))
         most = max(LEAST_MERGED, round(MERGED * len(index.base.ids)))
-        if max(n_added, len(removed)) > most:
+        if len(removed) > 2 * most:
+            raise _UnusableError("it has lost too much")
+        if n_added > most:
             return self._merge(index, rows, removed, expected, growth, last if write else None)
         if write:
             with suppress(OSError):
@@ -560,18 +568,17 @@ class _Files:
         last: int | None,
     ) -> SpaceIndex:
         """The same with appended models in the lists, written unless `last` is None."""
-        base = index.base
-        if not isinstance(base, Lists) or growth.count > REBUILT * base.trained or 2 * growth.count < base.trained:
+        if not isinstance(index.base, Lists) or growth.count > REBUILT * index.base.trained:
             raise _UnusableError("it has grown too much")
         every = rows if index.added is None else Rows(*_stacked(index.added, rows))
         in_memory = self._base(b"", in_memory=True)
         assert isinstance(in_memory, Lists)
-        merged = in_memory.merged(every.ids, every.matrix, removed)
+        merged = in_memory.merged(every.ids, every.matrix)
         if last is not None:
             with suppress(OSError):
-                self.write(merged, expected, growth, last)
+                self.write(merged, expected, growth, last, removed)
                 return self.read()
-        return SpaceIndex(merged)
+        return SpaceIndex(merged, removed=removed)
 
 
 def _fitted(index: SpaceIndex, ids: Ids, vectors: np.ndarray) -> Rows:

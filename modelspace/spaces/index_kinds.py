@@ -8,12 +8,12 @@ Which kind a space gets:
 4. else, the rows themselves again, however many.
 
 A kind is taken if its recall at 10 is at least `LEAST_RECALL`, both among all models and among a random hundredth of
-them. Each build measures that with `QUERIES` of its own models. Among all models, recall is the share of the exact ten
-best among the first ten that the index finds; among a hundredth, where the tenth best is often unrelated and differs
-from the next by less than the codes' rounding, their share among the `PROPOSED` candidates that a query for ten takes
-from the index and ranks exactly. Models that are equal up to rounding of float32 count as the same. The number of lists
-that a query visits is the smallest power of two that reaches `GOOD_RECALL`. A search among some models only visits more
-lists, in inverse proportion to their share, and so all lists where the condition keeps few.
+them. Each build measures that: `QUERIES` of its own models are asked for their ten nearest, and recall is the share of
+the exact ten that are found; models that are equal up to rounding count as the same. The number of lists that a query
+visits is the smallest power of two that reaches `GOOD_RECALL`. Codes only propose `PROPOSED` candidates for each
+neighbour; their order is that of the vectors, which are kept next to the lists. A search among up to `FEW` models
+compares the vectors of all of them, so it is exact; among more, it visits more lists, in inverse proportion to their
+share.
 
 One-bit codes, RaBitQ, are two to ten times as fast as 8 bits but fail here: in rows of a triangular factor most entries
 are near zero and a few are large, and recall at 10 fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with
@@ -48,13 +48,17 @@ LEAST_RECALL, GOOD_RECALL = 0.95, 0.99
 #: Models that a build asks for, and neighbours that count.
 QUERIES, COUNTED = 200, 10
 
-#: Candidates per neighbour that a query takes from an index that is not exact, and for ten: the target is among them,
-#: and one neighbour more, which may be tied with the last.
-CANDIDATES = 8
-PROPOSED = CANDIDATES * (COUNTED + 2)
+#: Candidates per neighbour that lists propose, by their codes, to be ranked by their vectors.
+PROPOSED = 4
 
 #: The share of models that the second recall is measured among.
 FILTERED = 0.01
+
+#: Models that are compared one by one where a condition keeps no more.
+FEW = 20_000
+
+#: The parts of a file begin at multiples of so many bytes.
+_ALIGNED = 64
 
 #: Training vectors per list, and rows that are added or compared at a time.
 _PER_LIST, _ROWS = 64, 16_384
@@ -117,7 +121,7 @@ class Searcher(ABC):
 
     @abstractmethod
     def vector(self, model_id: int) -> Vectors:
-        """The vector of a model in the index, (dimension,)."""
+        """The vector of a model in the index, (dimension,) float32."""
 
     @abstractmethod
     def write(self, file: Path) -> None:
@@ -195,17 +199,23 @@ class Rows(Searcher):
 
 
 class Lists(Searcher):
-    """Inverted lists of codes, of which a query visits the nearest.
+    """Inverted lists of codes, of which a query visits the nearest, and the vectors that the codes stand for.
+
+    The lists propose `PROPOSED` candidates for each neighbour, which are ranked by their vectors, so scores are inner
+    products up to float32 rounding, of those that were found.
 
     Attributes:
+        matrix: (n, dimension) float32, by position; usually mapped from the file, so what is not used costs nothing.
         probes: number of lists that a query among all models visits.
         trained: number of models that the lists were made for.
     """
 
     exact = False
 
-    def __init__(self, ids: Ids, index: Any, kind: str, probes: int, trained: int, recall: Recall) -> None:
-        self.ids, self._index, self.dimension = ids, index, int(index.d)
+    def __init__(
+        self, ids: Ids, matrix: Vectors, index: Any, kind: str, probes: int, trained: int, recall: Recall
+    ) -> None:
+        self.ids, self.matrix, self._index, self.dimension = ids, matrix, index, matrix.shape[1]
         self.kind, self.probes, self.trained, self.recall = kind, probes, trained, recall
 
     @classmethod
@@ -220,16 +230,24 @@ class Lists(Searcher):
         sample = np.random.default_rng(0).permutation(len(ids))[: _PER_LIST * n_lists]
         index.train(np.ascontiguousarray(vectors[np.sort(sample)]))
         for start in range(0, len(ids), _ROWS):
-            index.add_with_ids(vectors[start : start + _ROWS], ids[start : start + _ROWS])
-        return cls(ids, index, kind, 1, len(ids), Recall(0.0, 0.0))
+            index.add_with_ids(vectors[start : start + _ROWS], np.arange(start, min(start + _ROWS, len(ids))))
+        return cls(ids, vectors, index, kind, 1, len(ids), Recall(0.0, 0.0))
 
     @classmethod
-    def read(cls, index: Any, ids: Ids, manifest: dict[str, Any]) -> Lists | None:
-        """An index of FAISS, in memory or mapped; None if the manifest contradicts it."""
-        if (index.ntotal, index.d) != (len(ids), manifest["dimension"]) or manifest["kind"] not in LIST_KINDS:
+    def read(cls, index: Any, data: Any, manifest: dict[str, Any]) -> Lists | None:
+        """An index of FAISS, in memory or mapped, with vectors and ids from the end of the bytes of `write`.
+
+        None if the manifest contradicts it.
+        """
+        count, dimension = manifest["count"], manifest["dimension"]
+        if (index.ntotal, index.d) != (count, dimension) or manifest["kind"] not in LIST_KINDS:
             return None
+        end = len(data) - 8 * count
+        start = end - math.ceil(4 * count * dimension / _ALIGNED) * _ALIGNED
+        matrix = np.frombuffer(data, "<f4", count * dimension, start).reshape(count, dimension)
+        ids = np.frombuffer(data, "<i8", count, end)
         recall = Recall(manifest["recall"], manifest["recall_filtered"])
-        return cls(ids, index, manifest["kind"], manifest["probes"], manifest["trained"], recall)
+        return cls(ids, matrix, index, manifest["kind"], manifest["probes"], manifest["trained"], recall)
 
     @property
     def n_lists(self) -> int:
@@ -239,51 +257,57 @@ class Lists(Searcher):
     def search(
         self, queries: Vectors, k: int, kept: Ids | None = None, left_out: Ids | None = None
     ) -> tuple[Vectors, Ids]:
-        """Visits `probes` lists, more if only some models are kept, and all if those hold too few."""
+        """Visits `probes` lists, more if only some models are kept, and none if those are few."""
+        if kept is not None and len(kept) <= FEW:
+            rows = np.broadcast_to(self.rows_of(kept), (len(queries), len(kept)))
+        else:
+            rows = self._proposed(queries, k, kept, left_out)
+        scores = np.stack([self.matrix[those] @ query for those, query in zip(rows, queries, strict=True)])
+        best = largest(scores, k)
+        return np.take_along_axis(scores, best, 1), self.ids[np.take_along_axis(rows, best, 1)]
+
+    def _proposed(self, queries: Vectors, k: int, kept: Ids | None, left_out: Ids | None) -> NDArray[np.int64]:
+        """Rows of the candidates for k neighbours, in order of position: (q, at least k)."""
         faiss = load_faiss()
-        selector, share, arrays = None, 1.0, ()
+        selector, share, arrays, most = None, 1.0, (), len(self.ids)
         if kept is not None:
-            selector, arrays = _selector(kept)
-            share = len(kept) / len(self.ids)
+            selector, arrays = _selector(self.rows_of(kept), most)
+            share, most = len(kept) / most, len(kept)
         elif left_out is not None:
-            others, arrays = _selector(left_out)
-            selector = faiss.IDSelectorNot(others)
+            others, arrays = _selector(self.rows_of(left_out), most)
+            selector, most = faiss.IDSelectorNot(others), most - len(left_out)
         visited = min(self.n_lists, math.ceil(self.probes / share))
         while True:
             parameters = faiss.SearchParametersIVF(sel=selector, nprobe=visited)
-            scores, ids = self._index.search(queries, k, params=parameters)
-            if visited == self.n_lists or (ids >= 0).all():
+            _, rows = self._index.search(queries, min(most, PROPOSED * k), params=parameters)
+            n_found = int((rows >= 0).sum(axis=1).min(initial=most))
+            if n_found >= k or visited == self.n_lists:
                 del arrays  # FAISS reads them, and holds no reference
-                return scores, ids
+                return np.sort(rows[:, :n_found], axis=1)
             visited = self.n_lists
 
     def vector(self, model_id: int) -> Vectors:
-        """The decoded vector of a model."""
-        faiss = load_faiss()
-        if self._index.direct_map.type == faiss.DirectMap.NoMap:
-            self._index.set_direct_map_type(faiss.DirectMap.Hashtable)
-        return np.asarray(self._index.reconstruct(int(model_id)), dtype=np.float32)
+        """The row of the model."""
+        (row,) = self.rows_of(np.array([model_id]))
+        vector: Vectors = self.matrix[row]
+        return vector
 
     def write(self, file: Path) -> None:
-        """The index of FAISS, and then the ids by position."""
-        faiss = load_faiss()
-        self._index.set_direct_map_type(faiss.DirectMap.NoMap)
-        faiss.write_index(self._index, str(file))
+        """The index of FAISS, and then the vectors and the ids by position, each from a multiple of 64 bytes on."""
+        load_faiss().write_index(self._index, str(file))
         with file.open("ab") as out:
+            out.write(bytes(-out.tell() % _ALIGNED))
+            for start in range(0, len(self.ids), _ROWS):
+                np.ascontiguousarray(self.matrix[start : start + _ROWS], "<f4").tofile(out)
+            out.write(bytes(-out.tell() % _ALIGNED))
             out.write(np.ascontiguousarray(self.ids, "<i8").tobytes())
 
-    def merged(self, ids: Ids, vectors: Vectors, left_out: Ids) -> Lists:
-        """With further models, and without some. The index must be in memory, and is changed."""
-        faiss = load_faiss()
-        self._index.set_direct_map_type(faiss.DirectMap.NoMap)
-        if len(ids):
-            self._index.add_with_ids(vectors, ids)
-        every = np.concatenate([self.ids, ids])
-        if len(left_out):
-            selector, _arrays = _selector(left_out)
-            self._index.remove_ids(selector)
-            every = every[~np.isin(every, left_out)]
-        return Lists(every, self._index, self.kind, self.probes, self.trained, self.recall)
+    def merged(self, ids: Ids, vectors: Vectors) -> Lists:
+        """With further models. The index must be in memory, and is changed."""
+        start = len(self.ids)
+        self._index.add_with_ids(vectors, np.arange(start, start + len(ids)))
+        every, matrix = np.concatenate([self.ids, ids]), np.concatenate([self.matrix, vectors])
+        return Lists(every, matrix, self._index, self.kind, self.probes, self.trained, self.recall)
 
     def with_recall(self, truth: Truth) -> Lists:
         """With as many visited lists as a good recall needs, or as few as reach the best; `recall` says which."""
@@ -322,11 +346,7 @@ class Truth:
     def recall(self, searcher: Searcher) -> Recall:
         """What a searcher of the same models reaches."""
         plain, filtered = self._least
-        kept = self._kept_ids
-        return Recall(
-            self._recall(searcher, plain, COUNTED, None),
-            self._recall(searcher, filtered, min(PROPOSED, len(kept)) - 1, kept),
-        )
+        return Recall(self._recall(searcher, plain, None), self._recall(searcher, filtered, self._kept_ids))
 
     def _tenth(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score of each query's tenth neighbour among some rows, without the query itself."""
@@ -341,14 +361,13 @@ class Truth:
         tenth: NDArray[np.float32] = best.min(axis=1)
         return tenth
 
-    def _recall(self, searcher: Searcher, least: NDArray[np.float32], k: int, kept: Ids | None) -> float:
-        """The share of the ten best among the first k that are found, without the query itself."""
+    def _recall(self, searcher: Searcher, least: NDArray[np.float32], kept: Ids | None) -> float:
+        """The share of the ten best among the first ten that are found, without the query itself."""
         found = 0
         for query, row, tenth in zip(self._vectors[self._asked], self._asked, least, strict=True):
-            _, (ids,) = searcher.search(query[None], k + 1, kept)
-            rows = searcher.rows_of(ids)
-            scores = self._vectors[rows[rows != row][:k]] @ query
-            found += min(COUNTED, int((scores >= tenth - _ROUNDING).sum()))
+            scores, ids = searcher.search(query[None], COUNTED + 1, kept)
+            others = scores[searcher.rows_of(ids[0])[None] != row][:COUNTED]
+            found += int((others >= tenth - _ROUNDING).sum())
         return round(found / (COUNTED * len(self._asked)), 4)
 
 
@@ -386,13 +405,10 @@ def require(searcher: Searcher, model_id: int) -> None:
         raise NotFoundError(f"model {model_id} is not in the index")
 
 
-def _selector(ids: Ids) -> tuple[Any, tuple[Any, ...]]:
-    """FAISS's filter for some models, and what must live as long as it does."""
+def _selector(rows: NDArray[np.int64], count: int) -> tuple[Any, tuple[Any, ...]]:
+    """FAISS's filter for some of the rows, and what must live as long as it does."""
     faiss = load_faiss()
-    last = int(ids.max(initial=0))
-    if ids.min(initial=0) < 0 or last > 1 << 28:
-        return faiss.IDSelectorBatch(ids), ()
-    bits = np.zeros(last + 1, dtype=bool)
-    bits[ids] = True
+    bits = np.zeros(count, dtype=bool)
+    bits[rows] = True
     packed = np.packbits(bits, bitorder="little")
     return faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed)), (packed,)

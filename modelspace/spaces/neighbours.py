@@ -22,12 +22,14 @@ from modelspace.spaces import affinity, hubness, index, predictability
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
-from modelspace.spaces.index_kinds import CANDIDATES
 from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
+
+#: Past the cap on axes the index only proposes candidates: this many per requested neighbour are ranked by their maps.
+CANDIDATES = 8
 
 #: Number of candidates to re-rank by predictability; it takes less than a second with 200 images.
 RERANKED = 200
@@ -37,9 +39,6 @@ _FETCHED_BYTES = 32 << 20
 
 #: Affinities of float32 that differ by less may be in another order.
 _ROUNDING = 1e-5
-
-#: How far a score may be from the inner product of the vectors, where an index holds codes.
-_CODES = 0.02
 
 #: Indexes that a process keeps between queries.
 _MOST_KEPT = 4
@@ -204,7 +203,7 @@ class Ranker:
         most √(1 − |v|²) for the target, and 1 for the other. So those further down whose score is too low by more than
         that need not be read.
         """
-        reach = np.sqrt(max(0.0, 1.0 - norm)) + (_ROUNDING if self._index.exact else _CODES)
+        reach = np.sqrt(max(0.0, 1.0 - norm)) + _ROUNDING
         known: dict[int, float] = {}
         least = -np.inf
         waiting = list(proposed)
@@ -233,7 +232,7 @@ class Ranker:
             return affinity.project(self._registry, self._spec, blocks).astype(np.float32)
         if self._ranking.is_corrected:
             return hubness.vector_of(self._index.vector(target.model_id), self._ranking.correction)
-        return self._registry.vector(self._spec.space_id, target.model_id)
+        return self._index.vector(target.model_id)
 
     def _others(self, target: Target, vector: NDArray[np.float32]) -> Array | None:
         """The target's affinities to all other models, if the correction needs them."""
