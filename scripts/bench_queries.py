@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -208,18 +207,19 @@ def processes(label: str, arguments: list[str], runs: int, results: dict[str, An
         "import resource, runpy, sys, time\n"
         "try: runpy.run_module('modelspace', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF), file=sys.stderr)"
+        "finally:\n"
+        "    usage = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    peak = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0]\n"
+        "    print('used', usage.ru_utime + usage.ru_stime, peak, file=sys.stderr)"
     )
     walls, cpus, peak = [], [], 0
     for _ in range(runs + 1):
         started = time.perf_counter()
         ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         walls.append(time.perf_counter() - started)
-        usage = dict(
-            part.split("=") for part in ran.stderr.split("resource.struct_rusage(")[1].split(")")[0].split(", ")
-        )
-        cpus.append(float(usage["ru_utime"]) + float(usage["ru_stime"]))
-        peak = max(peak, int(usage["ru_maxrss"]))
+        _, cpu, used = ran.stderr.rstrip().rsplit("\n", 1)[-1].split()
+        cpus.append(float(cpu))
+        peak = max(peak, int(used))
     results[label] = {
         "p50": statistics.median(walls[1:]),
         "cpu p50": statistics.median(cpus[1:]),
@@ -238,8 +238,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="whole processes of each kind")
     parser.add_argument("--small", type=Path, default=Path(__file__).resolve().parent.parent, help="home of 39 models")
     parser.add_argument("--write-only", action="store_true")
+    parser.add_argument("--index-only", action="store_true", help="no registry: the index of the same coordinates")
     options = parser.parse_args()
     results: dict[str, Any] = {"models": options.models, "images": options.images}
+    if options.index_only:
+        return _index_only(options, results)
     if not options.folder.exists():
         with measured("population written", results):
             write(options.folder, Population(options.models, options.images))
@@ -251,7 +254,7 @@ def main() -> None:
     names = names[: options.queries + 1]
     _ask(space, names, results)
     _ask_processes(options, names, results)
-    results["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results["peak MB"] = _peak()
     print(f"peak memory of this process {results['peak MB']:.0f} MB")
     (options.folder / "queries.json").write_text(json.dumps(results, indent=1))
 
@@ -267,6 +270,40 @@ def _build(space: ModelSpace, results: dict[str, Any]) -> None:
     shown = ("kind", "probes", "recall", "recall_filtered", "dimension", "bytes")
     results["index"] = {name: manifest.get(name) for name in shown}
     print(results["index"])
+
+
+def _index_only(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Build the index of a population, load it as another process would, and search it."""
+    n = options.models
+    ids = np.arange(1, n + 1)
+    population = Population(n, options.images)
+    vectors = np.empty((n, min(n, ANCHORS)), np.float32)
+    for start in range(0, n, 10 * BATCH):
+        stop = min(start + 10 * BATCH, n)
+        vectors[start:stop] = population.coordinates(population.drawn(start, stop))
+    queries = vectors[np.random.default_rng(5).permutation(n)[: options.queries + 1]].copy()
+    del population
+    settings: dict[str, Any] = {"registry_id": "bench", "generation": 1}
+    growth = index.Growth(0, n, lambda _: (ids[:0], ids[:0], vectors[:0]), lambda: (ids, ids))
+    with measured("index built", results):
+        loaded = index.load(options.folder, "0" * 16, fetch=lambda: (ids, vectors), growth=growth, **settings)
+    recall = loaded.base.recall
+    print(loaded.base.kind, recall, getattr(loaded.base, "probes", ""), f"peak {_peak():.0f} MB")
+    with measured("index loaded again", results):
+        loaded = index.load(options.folder, "0" * 16, fetch=lambda: (ids, vectors), growth=growth, **settings)
+    few = np.sort(np.random.default_rng(6).permutation(ids)[: n // 100])
+    many = np.sort(np.random.default_rng(7).permutation(ids)[: n // 10])
+    for label, kept in (("search", None), ("search among 1%", few), ("search among 10%", many)):
+        calls = [lambda query=query, kept=kept: loaded.search(query[None], 56, kept) for query in queries]  # type: ignore[misc]
+        timed(label, calls, results)
+
+
+def _peak() -> float:
+    """The most memory that this process has used so far, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return float(line.split()[1]) / 1024
+    return float("nan")
 
 
 def _ask(space: ModelSpace, names: list[str], results: dict[str, Any]) -> None:

@@ -26,6 +26,9 @@ from modelspace.registry.store import Registry
 #: Seconds between two looks for a writer.
 _LOOK_S = 0.02
 
+#: Bytes of models' blocks that an open registry keeps in memory.
+_KEPT_BYTES = 256 << 20
+
 #: The registries that are kept, by their path without links.
 _kept: dict[Path, _Kept] = {}
 _kept_lock = threading.Lock()
@@ -59,6 +62,7 @@ class _Kept:
                 self._close()
             if self._registry is None:
                 self._registry = Registry.open(self.path)
+                self._registry.kept_bytes = _KEPT_BYTES
                 self._state = self._state_now()
             return self._registry
         except BaseException:

@@ -15,9 +15,18 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import readable_name
-from modelspace.registry import checksums, schema, sql
+from modelspace.registry import checksums, conditions, schema, sql
 from modelspace.registry.connection import Connection, translated
-from modelspace.registry.rows import AnchorRow, EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
+from modelspace.registry.rows import (
+    AnchorRow,
+    EmbeddingRow,
+    MapBlock,
+    ModelLabel,
+    ModelRow,
+    ProbeRow,
+    ProjectionRow,
+    SpaceRow,
+)
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 #: Bytes of codes or scales per row of the table `maps`. From 4,096 on, DuckDB stores them out of line.
@@ -34,6 +43,12 @@ _FETCH_BYTES = 16 << 20
 
 #: Models whose rows are looked for by their numbers; of more, all rows are read.
 _FEW = 1000
+
+#: Of so few, each has a query of its own; and numbers that are closer than this on average are read as one range.
+_EACH, _DENSE = 64, 8
+
+#: Labels of models that an open registry keeps in memory.
+_MOST_LABELS = 100_000
 
 #: Rows of coordinates to fetch at a time.
 _ROWS_AT_ONCE = 50_000
@@ -55,6 +70,7 @@ class Reader:
         path: the file.
         registry_id: a UUID assigned when the registry was created.
         schema_number: the number of its last migration. One of an earlier version can be read without what it lacks.
+        kept_bytes: bytes of blocks that stay in memory from one query to the next.
         checks_rows: whether rows are compared with their checksums as they are read. `verify` turns it off to say more.
     """
 
@@ -66,6 +82,9 @@ class Reader:
         self.checks_rows = True
         self._spaces: list[SpaceRow] | None = None
         self._fetched: dict[tuple[str, int], list[MapBlock]] = {}
+        self._fetched_bytes = 0
+        self._labels: dict[int, ModelLabel] = {}
+        self.kept_bytes = 0
 
     @property
     def connection(self) -> Connection:
@@ -180,8 +199,7 @@ class Reader:
 
     def models_by_id(self, model_ids: Iterable[int]) -> dict[int, ModelRow]:
         """Models by their numbers, in order of registration; one that does not exist is left out."""
-        condition = _is_among("model_id", model_ids)
-        return {row.model_id: row for row in self._models(condition, [])} if condition else {}
+        return {row.model_id: row for row in self._models(_among(model_ids), [])}
 
     def model(self, name: str) -> ModelRow:
         """A model by its name, as it is shown (`modelspace.names.readable_name`).
@@ -210,27 +228,45 @@ class Reader:
             raise NotFoundError(f"there is no model with id {model_id}")
         return rows[0]
 
+    def labels(self, model_ids: Iterable[int]) -> dict[int, ModelLabel]:
+        """What lists show of some models, by number; one that does not exist is left out."""
+        wanted = [int(model_id) for model_id in model_ids]
+        missing = [model_id for model_id in wanted if model_id not in self._labels]
+        rows = self.rows(
+            _each("SELECT model_id, name, task, data, architecture, uri FROM main.models WHERE", _among(missing))
+        )
+        labels = {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in rows}
+        known = {model_id: self._labels[model_id] for model_id in wanted if model_id in self._labels}
+        if self.kept_bytes and len(self._labels) < _MOST_LABELS:
+            self._labels |= labels
+        return known | labels
+
+    def find_label(self, name: str) -> tuple[ModelLabel, tuple[str, ...]] | None:
+        """The model of a name, as it is shown, and the names of the spaces that it is in; None if there is none."""
+        rows = self.rows("SELECT model_id FROM main.models WHERE name = ?", [self.stored_name(name)])
+        if not rows:
+            return None
+        model_id = rows[0][0]
+        return self.labels([model_id])[model_id], tuple(sorted(self._spaces_of([model_id]).get(model_id, ())))
+
     def find_identity(self, identity: str) -> list[ModelRow]:
         """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
         return self._models("identity = ?", [identity])
 
-    def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
+    def _models(self, condition: str | Sequence[str], values: list[Any]) -> list[ModelRow]:
         # A registry of an earlier version lacks these columns.
         code = "code_sha256, options" if self.schema_number >= schema.CODE else "'' AS code_sha256, '{}' AS options"
         torch = "torch" if self.schema_number >= schema.CHECKSUMS else "'' AS torch"
         rows = self.rows(
-            f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {torch}, {', '.join(_CARD_COLUMNS)}"
-            f" FROM main.models WHERE {condition} ORDER BY model_id",
+            _each(
+                f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {torch}, {', '.join(_CARD_COLUMNS)}"
+                " FROM main.models WHERE",
+                condition,
+            )
+            + " ORDER BY model_id",
             values,
         )
-        # For few models, two plain queries and a dictionary are faster than a join.
-        names = {
-            space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
-        }
-        spaces: dict[int, list[str]] = {}
-        few = _is_among("model_id", [row[0] for row in rows]) if len(rows) <= _FEW else "true"
-        for model_id, space_id in self.rows(f"SELECT model_id, space_id FROM main.embeddings WHERE {few or 'false'}"):
-            spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
+        spaces = self._spaces_of([row[0] for row in rows])
         models = []
         for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *columns in rows:
             card = dict(zip(_CARD_COLUMNS, columns, strict=True))
@@ -244,6 +280,20 @@ class Reader:
                 card["torch"] = torch_version or ""
                 models.append(ModelRow(model_id, ModelCard(**card), in_utc(added_at), names_of_spaces))
         return models
+
+    def _spaces_of(self, model_ids: Sequence[int]) -> dict[int, list[str]]:
+        """The names of the spaces that models are in; perhaps those of other models too."""
+        # Plain queries and a dictionary are faster than a join.
+        if self._spaces is None:
+            pairs = self.rows("SELECT space_id, name FROM main.spaces")
+            names = {space_id: readable_name(name) for space_id, name in pairs}
+        else:
+            names = {row.spec.space_id: row.spec.name for row in self._spaces}
+        spaces: dict[int, list[str]] = {}
+        among = _among(model_ids) if len(model_ids) <= _FEW else "true"
+        for model_id, space_id in self.rows(_each("SELECT model_id, space_id FROM main.embeddings WHERE", among)):
+            spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
+        return spaces
 
     def model_names(self) -> list[str]:
         """Names of all models, as they are shown, in the order in which they were added."""
@@ -438,6 +488,8 @@ class Reader:
 
     def has_anchors(self, space_id: str) -> bool:
         """Whether the models of a space have coordinates on a fixed set of anchors."""
+        if self._spaces is not None:
+            return any(row.has_anchors for row in self._spaces if row.spec.space_id == space_id)
         return self.schema_number >= schema.ANCHORS and bool(
             self.rows("SELECT 1 FROM main.spaces WHERE space_id = ? AND next_position IS NOT NULL", [space_id])
         )
@@ -576,10 +628,12 @@ class Reader:
         for model_id, block in self._read_blocks(space_id, None, ids, self.checks_rows):
             blocks[model_id].append(block)
         self._fetched |= {(space_id, model_id): of_model for model_id, of_model in blocks.items()}
+        self._fetched_bytes += sum(len(block.codes) for of_model in blocks.values() for block in of_model)
 
     def forget_blocks(self) -> None:
-        """Forget what `fetch_blocks` has read."""
-        self._fetched.clear()
+        """Forget what `fetch_blocks` has read, the first first, until `kept_bytes` are left."""
+        while self._fetched and self._fetched_bytes > self.kept_bytes:
+            self._fetched_bytes -= sum(len(block.codes) for block in self._fetched.pop(next(iter(self._fetched))))
 
     def block_starts(self, space_id: str) -> list[int]:
         """First images of the blocks of a space, sorted."""
@@ -632,12 +686,21 @@ class Reader:
     ) -> Iterator[tuple[int, MapBlock]]:
         """Blocks of some models, those from one image on or all, by model id and first image."""
         checksum = "checksum" if self.schema_number >= schema.CHECKSUMS else "NULL"
-        at, values = ("true", []) if first_image is None else ("first_image = ?", [first_image])
-        rows = self.rows(
-            f"SELECT model_id, n_images, codes, scales, {checksum}, part, first_image FROM main.maps"
-            f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
-            [space_id, *values, min(model_ids), max(model_ids)],
-        )
+        columns = f"model_id, n_images, codes, scales, {checksum}, part, first_image"
+        at = "true" if first_image is None else f"first_image = {int(first_image)}"
+        low, high = min(model_ids), max(model_ids)
+        rows: list[tuple[Any, ...]] = []
+        if high - low < _DENSE * len(model_ids):
+            rows = self.rows(
+                f"SELECT {columns} FROM main.maps"
+                f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
+                [space_id, low, high],
+            )
+        else:  # a list of numbers reads the blobs of all that it might mean
+            space = conditions.literal(space_id)
+            for start in range(0, len(model_ids), _EACH):
+                some = _among(model_ids[start : start + _EACH])
+                rows += self.rows(_each(f"SELECT {columns} FROM main.maps WHERE space_id = {space} AND {at} AND", some))
         rows.sort(key=_owner_and_part)  # in a tenth of the time that DuckDB takes, which moves the blobs
         for (model_id, first), group in itertools.groupby(rows, key=lambda row: (row[0], row[6])):
             parts = [row[:6] for row in group]
@@ -766,6 +829,23 @@ def _is_among(column: str, numbers: Iterable[int]) -> str:
     """A condition that a column is one of some numbers; "" if there are none."""
     among = ", ".join(map(str, sorted({int(number) for number in numbers})))
     return f"{column} IN ({among})" if among else ""
+
+
+def _among(model_ids: Iterable[int]) -> str | list[str]:
+    """Conditions of `_each` for some models."""
+    ids = sorted({int(model_id) for model_id in model_ids})
+    return [f"model_id = {model_id}" for model_id in ids] if 0 < len(ids) <= _EACH else _is_among("model_id", ids)
+
+
+def _each(select: str, condition: str | Sequence[str]) -> str:
+    """A query of the rows that meet a condition, or one of several that exclude each other; none for "".
+
+    DuckDB finds the row of one number by what it knows of each part of a table, and reads no other; for a list of
+    numbers it reads all parts between the first and the last.
+    """
+    if isinstance(condition, str):
+        return f"{select} {condition or 'false'}"
+    return " UNION ALL ".join(f"{select} {each}" for each in condition)
 
 
 def _owner_and_part(row: tuple[Any, ...]) -> tuple[int, int, int]:

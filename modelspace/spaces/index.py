@@ -188,10 +188,25 @@ class SpaceIndex:
         Raises:
             NotFoundError: the model is not in the index.
         """
+        return self.vectors(np.array([model_id]))[0]
+
+    def vectors(self, model_ids: Ids) -> Vectors:
+        """The index's vectors of some models, (m, dimension) float32.
+
+        Raises:
+            NotFoundError: one is not in the index.
+        """
+        out = np.empty((len(model_ids), self.dimension), np.float32)
+        missing = np.ones(len(model_ids), dtype=bool)
         for part in self._parts:
-            if part.has(np.array([model_id]))[0] and model_id not in self.removed:
-                return part.vector(model_id)
-        raise NotFoundError(f"model {model_id} is not in the index")
+            rows = part.rows_of(model_ids)
+            out[rows >= 0] = part.matrix[rows[rows >= 0]]
+            missing &= rows < 0
+        if len(self.removed):
+            missing |= np.isin(model_ids, self.removed)
+        if missing.any():
+            raise NotFoundError(f"model {model_ids[missing][0]} is not in the index")
+        return out
 
 
 def _sorted(ids: Collection[int], without: Ids) -> Ids:

@@ -95,6 +95,7 @@ class Searcher(ABC):
     Attributes:
         kind: name of the kind.
         ids: (n,) int64, model ids by position.
+        matrix: (n, dimension) float32, their vectors; perhaps mapped from a file.
         dimension: length of a vector.
         exact: whether scores are inner products up to float32 rounding.
         recall: as measured when it was built.
@@ -103,6 +104,7 @@ class Searcher(ABC):
     kind: str
     exact: ClassVar[bool]
     ids: Ids
+    matrix: Vectors
     dimension: int
     recall: Recall
 
@@ -118,10 +120,6 @@ class Searcher(ABC):
             kept: only these models, all of them in the index.
             left_out: without these; not together with `kept`.
         """
-
-    @abstractmethod
-    def vector(self, model_id: int) -> Vectors:
-        """The vector of a model in the index, (dimension,) float32."""
 
     @abstractmethod
     def write(self, file: Path) -> None:
@@ -185,12 +183,6 @@ class Rows(Searcher):
         best = largest(scores, k)
         return np.take_along_axis(scores, best, 1), ids[best]
 
-    def vector(self, model_id: int) -> Vectors:
-        """The row of the model."""
-        (row,) = self.rows_of(np.array([model_id]))
-        vector: Vectors = self.matrix[row]
-        return vector
-
     def write(self, file: Path) -> None:
         """The vectors by position, and then the ids."""
         with file.open("wb") as out:
@@ -205,7 +197,6 @@ class Lists(Searcher):
     products up to float32 rounding, of those that were found.
 
     Attributes:
-        matrix: (n, dimension) float32, by position; usually mapped from the file, so what is not used costs nothing.
         probes: number of lists that a query among all models visits.
         trained: number of models that the lists were made for.
     """
@@ -285,12 +276,6 @@ class Lists(Searcher):
                 del arrays  # FAISS reads them, and holds no reference
                 return np.sort(rows[:, :n_found], axis=1)
             visited = self.n_lists
-
-    def vector(self, model_id: int) -> Vectors:
-        """The row of the model."""
-        (row,) = self.rows_of(np.array([model_id]))
-        vector: Vectors = self.matrix[row]
-        return vector
 
     def write(self, file: Path) -> None:
         """The index of FAISS, and then the vectors and the ids by position, each from a multiple of 64 bytes on."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
+from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
 from modelspace.spaces import affinity, hubness, index, predictability
 from modelspace.spaces.bootstrap import Member, intervals
@@ -84,7 +85,7 @@ class Ranked:
     members: Sequence[Member] = ()
     score: hubness.Score | None = None
 
-    def records(self, rows: Mapping[int, ModelRow], k: int) -> list[Neighbour]:
+    def records(self, rows: Mapping[int, ModelRow | ModelLabel], k: int) -> list[Neighbour]:
         """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
         if not self.model_ids:
             return []
@@ -96,20 +97,23 @@ class Ranked:
         ]
 
 
-def _record(row: ModelRow, position: int, ranked: Ranked, interval: tuple[float, float], tied: bool) -> Neighbour:
+def _record(
+    row: ModelRow | ModelLabel, position: int, ranked: Ranked, interval: tuple[float, float], tied: bool
+) -> Neighbour:
     mean = float(ranked.affinities[position].mean())
+    label = row.card if isinstance(row, ModelRow) else row
     return Neighbour(
         rank=position + 1,
-        name=row.card.name,
+        name=label.name,
         affinity=mean,
         low=interval[0],
         high=interval[1],
         distance=float(np.sqrt(max(0.0, 2 - 2 * mean))),
         tied_with_next=bool(tied),
-        task=row.card.task,
-        data=row.card.data,
-        architecture=row.card.architecture,
-        uri=row.card.uri,
+        task=label.task,
+        data=label.data,
+        architecture=label.architecture,
+        uri=label.uri,
         score=float(ranked.scores[position].mean()),
     )
 
@@ -173,7 +177,7 @@ class Ranker:
         elif self._is_exact:
             candidates = candidates[: k + 1]
         elif not self._ranking.is_corrected:
-            candidates = self._by_affinity(target, proposed, float(vector @ vector), k)
+            candidates = self._by_affinity(target, proposed, vector, k)
         if not candidates:
             return None
         self._fetch(target, candidates)
@@ -196,24 +200,26 @@ class Ranker:
             None if score is None else hubness.Score(score.slope[rows], score.offset[rows]),
         )
 
-    def _by_affinity(self, target: Target, proposed: Mapping[int, float], norm: float, k: int) -> list[int]:
+    def _by_affinity(
+        self, target: Target, proposed: Mapping[int, float], vector: NDArray[np.float32], k: int
+    ) -> list[int]:
         """The candidates that may be among the k + 1 with the largest affinities, as far as stored data tell.
 
         The inner product of two models' coordinates lacks that of what the coordinates leave out of each, which is at
-        most √(1 − |v|²) for the target, and 1 for the other. So those further down whose score is too low by more than
-        that need not be read.
+        most √(1 − |v|²) √(1 − |w|²). So a candidate need not be read whose score is too low even with that.
         """
-        reach = np.sqrt(max(0.0, 1.0 - norm)) + _ROUNDING
+        others = self._index.vectors(np.fromiter(proposed, np.int64, len(proposed)))
+        left_out = _left_out(vector[None])[0] * _left_out(others)
+        bounds = dict(zip(proposed, (np.fromiter(proposed.values(), float) + left_out).tolist(), strict=True))
+        waiting = sorted(bounds, key=lambda i: -bounds[i])
         known: dict[int, float] = {}
         least = -np.inf
-        waiting = list(proposed)
-        while waiting:
-            now, waiting = waiting[: 2 * (k + 2)], waiting[2 * (k + 2) :]
+        while waiting and bounds[waiting[0]] >= least - _ROUNDING:
+            now, waiting = waiting[: k + 3], waiting[k + 3 :]
             self._fetch(target, now)
             blocks = target.blocks_in(self._registry, self._spec)
             known |= space_of(self._spec).affinities(self._registry, blocks, now)
             least = sorted(known.values())[-(k + 1)] if len(known) > k else -np.inf
-            waiting = [i for i in waiting if proposed[i] + reach >= least]
         return [i for i, affinity in known.items() if affinity >= least - _ROUNDING]
 
     def _fetch(self, target: Target, model_ids: Iterable[int]) -> None:
@@ -258,7 +264,7 @@ class Ranker:
         """The score of the candidates as a function of their affinities; None if it is the affinity."""
         if not self._ranking.is_corrected:
             return None
-        items = np.stack([self._index.vector(i) for i in candidates])
+        items = self._index.vectors(np.array(candidates))
         return hubness.score(items, self._ranking.correction, others)
 
     def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
@@ -371,6 +377,12 @@ def score_matrix(
     ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))
     rows = [k for k, i in enumerate(ids) if i in chosen]
     return [ids[k] for k in rows], hubness.corrected(matrix, ranking.correction)[np.ix_(rows, rows)]
+
+
+def _left_out(vectors: NDArray[np.float32]) -> Array:
+    """The norms of what coordinates (n, d) leave out of unit vectors, (n,)."""
+    norms: Array = np.sqrt(np.maximum(0.0, 1.0 - np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)))
+    return norms
 
 
 def in_order(scores: Mapping[int, Array]) -> list[int]:
