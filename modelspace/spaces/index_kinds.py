@@ -350,8 +350,9 @@ class Truth:
         """The share of the ten best among the first ten that are found, without the query itself."""
         found = 0
         for query, row, tenth in zip(self._vectors[self._asked], self._asked, least, strict=True):
-            scores, ids = searcher.search(query[None], COUNTED + 1, kept)
-            others = scores[searcher.rows_of(ids[0])[None] != row][:COUNTED]
+            _, (ids,) = searcher.search(query[None], COUNTED + 1, kept)
+            rows = searcher.rows_of(ids)
+            others = self._vectors[rows[rows != row][:COUNTED]] @ query
             found += int((others >= tenth - _ROUNDING).sum())
         return round(found / (COUNTED * len(self._asked)), 4)
 
