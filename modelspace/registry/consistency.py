@@ -121,6 +121,11 @@ _ANCHOR_CHECKS = (
         " (SELECT max(e.position) FROM main.embeddings e WHERE e.space_id = s.space_id)",
     ),
     (
+        "it counts {} models, which is not how many it has",
+        "SELECT 'space ' || s.name, s.n_models FROM main.spaces s WHERE s.n_models <>"
+        " (SELECT count(*) FROM main.embeddings e WHERE e.space_id = s.space_id)",
+    ),
+    (
         "its coordinates in the space {} are missing, not finite, or there without anchors",
         "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), s.name FROM main.embeddings e"
         " JOIN main.spaces s ON s.space_id = e.space_id LEFT JOIN main.models m ON m.model_id = e.model_id"

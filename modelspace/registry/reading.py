@@ -50,6 +50,9 @@ _EACH, _DENSE = 64, 8
 #: Labels of models that an open registry keeps in memory.
 _MOST_LABELS = 100_000
 
+#: Names that are compared with one that is not known.
+_COMPARED = 20_000
+
 #: Rows of coordinates to fetch at a time.
 _ROWS_AT_ONCE = 50_000
 
@@ -101,7 +104,9 @@ class Reader:
             "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
             f" s.is_default, s.generation, {self._anchored()} FROM main.spaces s ORDER BY s.created_at, s.name"
         )
-        counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
+        counts: dict[str, int] = {}
+        if any(row[-1] is None for row in rows):  # counting a million models takes longer than all else here
+            counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
         for row in rows:
             probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, *state = row[1:]
@@ -112,7 +117,9 @@ class Reader:
                 spec = SpaceSpec(
                     name, probe_id, method, n_images, canvas, bits, scalar, json_object(parameters), version
                 )
-                spaces.append(SpaceRow(spec, is_default, state[0], counts.get(spec.space_id, 0), *state[1:]))
+                generation, epoch, next_position, stored = state
+                n_models = counts.get(spec.space_id, 0) if stored is None else stored
+                spaces.append(SpaceRow(spec, is_default, generation, n_models, epoch, next_position))
         if not self._connection.write:
             self._spaces = list(spaces)  # no process can write while this connection is open
         return spaces
@@ -207,14 +214,19 @@ class Reader:
         Raises:
             NotFoundError: there is no such model.
         """
-        rows = self._models("name = ?", [self.stored_name(name)])
-        if rows:
-            return rows[0]
+        row = self.find_model(name)
+        if row is not None:
+            return row
         names = self.model_names()
         raise NotFoundError(
             f"there is no model {name!r}",
             _did_you_mean(readable_name(name), names) if names else "add one: `space.add(model)`",
         )
+
+    def find_model(self, name: str) -> ModelRow | None:
+        """The model of this name, or None; without a search for similar names, which reads all of them."""
+        rows = self._models("name = ?", [self.stored_name(name)])
+        return rows[0] if rows else None
 
     def model_by_id(self, model_id: int) -> ModelRow:
         """A model by its number.
@@ -377,8 +389,10 @@ class Reader:
         return rows, changed
 
     def _anchored(self) -> str:
-        """The columns of a space's epoch and next position, which a registry of an earlier version lacks."""
-        return "coalesce(s.epoch, 0), s.next_position" if self.schema_number >= schema.ANCHORS else "0, NULL"
+        """The columns of a space's epoch, next position and number of models, which an earlier version lacks."""
+        if self.schema_number < schema.ANCHORS:
+            return "0, NULL, NULL"
+        return "coalesce(s.epoch, 0), s.next_position, s.n_models"
 
     def _sums(self) -> str:
         """The columns of an embedding's checksums, which rows of an earlier version lack."""
@@ -454,37 +468,24 @@ class Reader:
         ids, positions = (table[name].astype(np.int64, copy=False) for name in ("model_id", "position"))
         return ids, positions, matrix
 
-    def vector(self, space_id: str, model_id: int) -> np.ndarray:
-        """One model's vector, (d,) float32, as `vectors` has it; entries past the end are zero.
+    def coordinates(self, space_id: str, model_id: int) -> np.ndarray:
+        """The coordinates of one model on the anchors of a space, (d,) float32.
 
         Raises:
-            NotFoundError: the model is not in the space.
-            DamagedError: it does not match its checksum.
+            NotFoundError: it has none there.
+            DamagedError: they don't match their checksum.
         """
-        if self.has_anchors(space_id):
-            columns = "coordinates AS numbers, -1 AS axis, 0.0 AS residual, coordinates_checksum::BIGINT"
-        elif self.schema_number >= schema.CHECKSUMS:
-            columns = "vector AS numbers, coalesce(axis, -1) AS axis, residual, vector_checksum::BIGINT"
-        else:
-            columns = "vector AS numbers, coalesce(axis, -1) AS axis, residual, NULL"
-        table = self._columns(
-            f"SELECT {columns.rpartition(', ')[0]}, coalesce({columns.rpartition(', ')[2]}, {_UNKNOWN}) AS stored"
-            " FROM main.embeddings WHERE model_id = ? AND space_id = ?",
-            [model_id, space_id],
+        rows = self.rows(
+            "SELECT coordinates, coordinates_checksum FROM main.embeddings WHERE space_id = ? AND model_id = ?"
+            " AND coordinates IS NOT NULL",
+            [space_id, model_id],
         )
-        if not len(table["numbers"]):
-            raise NotFoundError(f"model {model_id} is not in the space {space_id}")
-        numbers, axis, residual, stored = (table[name][0] for name in ("numbers", "axis", "residual", "stored"))
-        vector = np.ma.getdata(numbers)
-        if np.ma.is_masked(numbers) or getattr(vector, "dtype", None) not in (np.float32, np.float64):
-            raise DamagedError(f"a vector in {self.path} has an entry that is no number", "see: `space.verify()`")
-        if vector.dtype == np.float32:
-            expected = checksums.of_coordinates(space_id, model_id, vector)
-        else:
-            expected = checksums.of_vector(space_id, model_id, vector, axis if axis >= 0 else None, residual)
-        if self.checks_rows and stored not in (expected, _UNKNOWN):
+        if not rows:
+            raise NotFoundError(f"model {model_id} has no coordinates in the space {space_id}")
+        numbers, stored = np.array(rows[0][0], dtype=np.float32), rows[0][1]
+        if self.checks_rows and stored not in (checksums.of_coordinates(space_id, model_id, numbers), None):
             raise self._changed_since("vector", space_id, model_id)
-        return vector.astype(np.float32, copy=False)
+        return numbers
 
     def has_anchors(self, space_id: str) -> bool:
         """Whether the models of a space have coordinates on a fixed set of anchors."""
@@ -855,8 +856,10 @@ def _owner_and_part(row: tuple[Any, ...]) -> tuple[int, int, int]:
 def _did_you_mean(name: str, names: list[str]) -> str:
     from difflib import get_close_matches  # slow to import, and needed only for typos
 
+    # Comparing takes 10 µs a name: of very many, those that begin alike.
+    similar = names if len(names) <= _COMPARED else [other for other in names if other[:2] == name[:2]][:_COMPARED]
     close = (
-        get_close_matches(name, names, n=3, cutoff=0.5)
+        get_close_matches(name, similar, n=3, cutoff=0.5)
         or [other for other in names if name.lower() in other.lower()][:3]
     )
     if close:

@@ -51,7 +51,7 @@ COLUMNS = {
     "projection_points": "space_id VARCHAR, model_id BIGINT, x DOUBLE, y DOUBLE, placed BOOLEAN",
     "spaces": "space_id VARCHAR, name VARCHAR, probe_id VARCHAR, method VARCHAR, scalar VARCHAR, canvas INTEGER,"
     " n_images INTEGER, bits INTEGER, parameters VARCHAR, version INTEGER, is_default BOOLEAN, generation BIGINT,"
-    " created_at TIMESTAMP, next_position BIGINT?, epoch BIGINT?",
+    " created_at TIMESTAMP, next_position BIGINT?, n_models BIGINT?, epoch BIGINT?",
     "tasks": "task_id BIGINT, name VARCHAR, location VARCHAR, data_sha256 VARCHAR, kind VARCHAR, metric VARCHAR,"
     " higher_is_better BOOLEAN, n_images BIGINT?, classes VARCHAR[], seed BIGINT, added_at TIMESTAMP",
 }
@@ -63,7 +63,7 @@ SINCE = {
     **dict.fromkeys(("tasks", "outcomes"), 6),
     **dict.fromkeys(("vector_checksum", "affinities_checksum", "checksum", "torch"), 7),
     **dict.fromkeys(("anchors", "anchor_maps", "coordinates", "coordinates_checksum"), 8),
-    **dict.fromkeys(("next_position", "epoch"), 8),
+    **dict.fromkeys(("next_position", "n_models", "epoch"), 8),
 }
 
 
@@ -113,14 +113,20 @@ def known(folder: Path | None = None) -> list[Migration]:
     Raises:
         DamagedError: the numbers are not 1, 2, ... (a broken installation).
     """
+    return list(_known(folder or FOLDER))
+
+
+@functools.cache
+def _known(folder: Path) -> tuple[Migration, ...]:
+    """They don't change while a process runs, and each opening of a registry compares them."""
     migrations = []
-    for file in sorted((folder or FOLDER).glob("[0-9]*.sql")):
+    for file in sorted(folder.glob("[0-9]*.sql")):
         sql = file.read_bytes().replace(b"\r\n", b"\n")
         number, _, name = file.stem.partition("_")
         migrations.append(Migration(int(number), name, sql.decode(), hashlib.sha256(sql).hexdigest()))
     if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
         raise DamagedError("the installed migrations are not numbered 1, 2, ...", "reinstall modelspace")
-    return migrations
+    return tuple(migrations)
 
 
 def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
@@ -267,6 +273,7 @@ def _compare_columns(path: Path, number: int, stored: dict[str, dict[str, str]],
 _FOREIGN = "no modelspace wrote this file as it is: restore a copy, or ask where it came from"
 
 
+@functools.cache
 def _columns_of(columns: str) -> list[tuple[str, str]]:
     """(name, type) of each column in an entry of `COLUMNS`.
 

@@ -42,7 +42,8 @@ _SPACE_COLUMNS = (
 )
 
 _EMBEDDING_COLUMNS = (
-    "space_id, model_id, position, vector, affinities, axis, residual, vector_checksum, affinities_checksum"
+    "space_id, model_id, position, vector, affinities, axis, residual, vector_checksum, affinities_checksum,"
+    " coordinates, coordinates_checksum"
 )
 
 #: DuckDB would take files of these names for its own schemas.
@@ -405,7 +406,8 @@ class Registry(Reader):
             raise UsageError(f"the maps cover {next_image} of the space's {space.spec.n_images} images")
         if space.has_anchors:
             self.execute(
-                "UPDATE main.spaces SET next_position = ? WHERE space_id = ?", [row.position + 1, space.spec.space_id]
+                "UPDATE main.spaces SET next_position = ?, n_models = n_models + 1 WHERE space_id = ?",
+                [row.position + 1, space.spec.space_id],
             )
         self._changed(space.spec.space_id)
 
@@ -421,7 +423,7 @@ class Registry(Reader):
             [space_id, model_id, block.first_image, block.n_images, codes, scales, sums],
         )
 
-    def set_anchors(self, space_id: str, anchors: Sequence[tuple[AnchorRow, Iterable[MapBlock]]]) -> None:
+    def set_anchors(self, space_id: str, anchors: Iterable[tuple[AnchorRow, Iterable[MapBlock]]]) -> None:
         """Give a space other anchors. The coordinates on them follow with `set_coordinates`, in the same transaction.
 
         Args:
@@ -499,17 +501,19 @@ class Registry(Reader):
             with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
                 self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
         end = max(space.end, int(positions.max(initial=-1)) + 1)
-        self.execute("UPDATE main.spaces SET next_position = ? WHERE space_id = ?", [end, space_id])
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?", [end, len(stored), space_id]
+        )
         self._changed(space_id, moved=True)
 
     def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
         """Replace positions, vectors, affinities, axes and residuals of all models of a space, but not their maps.
 
-        The space has no anchors afterwards.
+        Unless the rows have coordinates, the space has no anchors afterwards.
 
         Args:
             space_id: the space.
-            rows: one row per model of the space, by position.
+            rows: one row per model of the space, by position; all with coordinates on its anchors, or none.
 
         Raises:
             NotFoundError: there is no such space.
@@ -525,43 +529,94 @@ class Registry(Reader):
             raise ConflictError("positions must be 0..n-1 in this order")
         for row in rows:
             _check_row(row)
+        has_anchors = any(row.coordinates is not None for row in rows)
+        if has_anchors and any(row.coordinates is None for row in rows):
+            raise UsageError("some models have coordinates on anchors, and some have none")
         # A single UPDATE: one per model would read the whole table each time.
         self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
         try:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                chunk = rows[start : start + _ROWS_AT_ONCE]
-                sums = [_checksums(space_id, row) for row in chunk]
-                self.execute(
-                    f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
-                    " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]),"
-                    " unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]),"
-                    " unnest(?::UINTEGER[])",
-                    [
-                        space_id,
-                        [row.model_id for row in chunk],
-                        [row.position for row in chunk],
-                        [row.vector.tolist() for row in chunk],
-                        [row.affinities.tolist() for row in chunk],
-                        [row.axis for row in chunk],
-                        [row.residual for row in chunk],
-                        [of_vector for of_vector, _ in sums],
-                        [of_affinities for _, of_affinities in sums],
-                    ],
-                )
+                self._insert_coordinates(space_id, rows[start : start + _ROWS_AT_ONCE])
+            columns = ", ".join(f"{name} = n.{name}" for name in _EMBEDDING_COLUMNS.split(", ")[2:])
             self.execute(
-                "UPDATE main.embeddings SET position = n.position, vector = n.vector, affinities = n.affinities,"
-                " axis = n.axis, residual = n.residual, vector_checksum = n.vector_checksum,"
-                " affinities_checksum = n.affinities_checksum, coordinates = NULL, coordinates_checksum = NULL"
-                " FROM temp.new_coordinates n"
+                f"UPDATE main.embeddings SET {columns} FROM temp.new_coordinates n"
                 " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
             )
         finally:
             with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
                 self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
-        for table in ("anchors", "anchor_maps"):
-            self.execute(f"DELETE FROM main.{table} WHERE space_id = ?", [space_id])
-        self.execute("UPDATE main.spaces SET next_position = NULL WHERE space_id = ?", [space_id])
+        if not has_anchors:
+            self.set_anchors(space_id, ())
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?",
+            [*([len(rows)] * 2 if has_anchors else [None, None]), space_id],
+        )
         self._changed(space_id, moved=True)
+
+    def _insert_coordinates(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
+        """Insert some rows of new coordinates into the temporary table."""
+        sums = [_checksums(space_id, row) for row in rows]
+        self.execute(
+            f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
+            " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]),"
+            " unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]), unnest(?::UINTEGER[]),"
+            " unnest(?::FLOAT[][]), unnest(?::UINTEGER[])",
+            [
+                space_id,
+                [row.model_id for row in rows],
+                [row.position for row in rows],
+                [row.vector.tolist() for row in rows],
+                [row.affinities.tolist() for row in rows],
+                [row.axis for row in rows],
+                [row.residual for row in rows],
+                [of_vector for of_vector, _ in sums],
+                [of_affinities for _, of_affinities in sums],
+                [None if row.coordinates is None else row.coordinates.tolist() for row in rows],
+                [
+                    None
+                    if row.coordinates is None
+                    else checksums.of_coordinates(space_id, row.model_id, row.coordinates)
+                    for row in rows
+                ],
+            ],
+        )
+
+    def fill_derived(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
+        """Fill an empty space whose affinities follow from other spaces' with models that have coordinates alone.
+
+        Args:
+            space_id: the space.
+            rows: by position 0..n-1, each with coordinates.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: it has models, or the positions are others.
+            UsageError: a number is not finite, or coordinates are missing or zero.
+        """
+        self.require_transaction()
+        space = self.space(space_id)
+        if space.n_models or [row.position for row in rows] != list(range(len(rows))):
+            raise ConflictError(f"space {space.spec.name!r} is not empty, or positions are not 0..n-1")
+        for row in rows:
+            _check_row(row)
+            if row.coordinates is None:
+                raise UsageError(f"model {row.model_id} has no coordinates")
+        self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
+        try:
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                self._insert_coordinates(space.spec.space_id, rows[start : start + _ROWS_AT_ONCE])
+            self.execute(
+                f"INSERT INTO main.embeddings ({_EMBEDDING_COLUMNS})"
+                f" SELECT {_EMBEDDING_COLUMNS} FROM temp.new_coordinates ORDER BY position"
+            )
+        finally:
+            with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
+                self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?",
+            [len(rows), len(rows), space.spec.space_id],
+        )
+        self._changed(space.spec.space_id, moved=True)
 
     def remove_model(self, model_id: int) -> None:
         """Remove a model and everything stored for it.
@@ -581,6 +636,8 @@ class Registry(Reader):
         self.execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
         outcomes.detach(self, model_id)
         for (space_id,) in spaces:
+            if self.schema_number >= schema.ANCHORS:
+                self.execute("UPDATE main.spaces SET n_models = n_models - 1 WHERE space_id = ?", [space_id])
             self._changed(space_id)
 
     def set_projection(self, space_id: str, row: ProjectionRow) -> None:

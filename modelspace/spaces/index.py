@@ -188,7 +188,8 @@ class SpaceIndex:
         Raises:
             NotFoundError: the model is not in the index.
         """
-        return self.vectors(np.array([model_id]))[0]
+        (vector,) = self.vectors(np.array([model_id]))
+        return vector
 
     def vectors(self, model_ids: Ids) -> Vectors:
         """The index's vectors of some models, (m, dimension) float32.

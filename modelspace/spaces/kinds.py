@@ -193,6 +193,35 @@ class StoredSpace(Space):
             raise self.missing("a model")
         return out
 
+    def products_with_anchors(self, registry: Registry, blocks: Blocks) -> Array:
+        """A model's affinities with the anchors of this space, (d,), one block of theirs at a time.
+
+        They are computed in float32 with sums in float64: coordinates on anchors are float32.
+
+        Raises:
+            DamagedError: the anchors' blocks don't cover the images.
+        """
+        total: dict[int, float] = {}
+        covered: dict[int, int] = {}
+        for block in self.own_blocks(blocks):
+            query = self.query(block)
+            for axis, other in registry.anchor_blocks_at(self.spec.space_id, block.first_image):
+                if other.n_images != block.n_images:
+                    raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
+                total[axis] = total.get(axis, 0.0) + self.product(query, other)
+                covered[axis] = covered.get(axis, 0) + other.n_images
+        if list(covered) != list(range(len(covered))) or set(covered.values()) - {self.spec.n_images}:
+            raise self.missing("an anchor")
+        return np.array(list(total.values())) / self.spec.n_images
+
+    def query(self, block: MapBlock) -> NDArray[np.float32]:
+        """What `product` compares with other blocks of the same images."""
+        return self.unit_rows(block).astype(np.float32)
+
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of the inner products of two models' unit rows, in float32; one model's are a `query`."""
+        return float(maps.cosines(query, self.unit_rows(block)).sum())
+
     def require_size(self, block: MapBlock) -> None:
         """Check that a stored block can hold the rows it should.
 
@@ -294,6 +323,13 @@ class MapSpace(StoredSpace):
         self.require_size(block)
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
 
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of cosines of maps, which are not scaled first."""
+        self.require_size(block)
+        other = maps.decode(block, self.row_length, self.spec.bits)
+        norms = np.sqrt(np.einsum("ij,ij->i", other, other).astype(np.float64))
+        return float((np.einsum("ij,ij->i", query, other) / norms).sum())
+
     def unit_maps(self, block: MapBlock) -> Array:
         """A block's maps, (n_images, canvas, canvas), each of unit norm."""
         return self.unit_rows(block).reshape(-1, self.spec.canvas, self.spec.canvas)
@@ -385,6 +421,24 @@ class KernelSpace(StoredSpace):
         products = triangles @ (own * counted)
         norms = np.sqrt(np.square(triangles) @ counted) * np.sqrt(np.square(own) @ counted)
         return dict(zip(stored, (products / norms).tolist(), strict=True))
+
+    def query(self, block: MapBlock) -> NDArray[np.float32]:
+        """The kernel's packed triangle, whose elements above the diagonal count twice."""
+        if not self.is_packed:
+            return super().query(block)
+        packed: NDArray[np.float32] = kernels.pack_triangle(self.unit_rows(block)).astype(np.float32)
+        packed[self.spec.n_images :] *= 2
+        return packed
+
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """The inner product of two kernels, times the number of images, from their packed triangles."""
+        if not self.is_packed:
+            return super().product(query, block)
+        self.require_size(block)
+        n = self.spec.n_images
+        packed = kernels.packed_triangle(block, self.spec.bits)
+        norm = np.sqrt(2 * float(packed @ packed) - float(packed[:n] @ packed[:n]))
+        return float(query @ packed) * float(np.sqrt(n)) / norm
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""

@@ -18,7 +18,7 @@ from modelspace.workspace import ModelSpace
 GOLDEN = Path(__file__).parent / "golden"
 
 #: File -> number of its last migration.
-SCHEMAS = {"schema-2.duckdb": 2, "schema-6.duckdb": 6, "0.1.0.duckdb": 7}
+SCHEMAS = {"schema-2.duckdb": 2, "schema-6.duckdb": 6, "schema-7.duckdb": 7, "0.1.0.duckdb": 8}
 
 NAMES = ["curvature", "denoise", "edge2d", "edge3d", "reshade"]
 TAGS = {"group": "2D", "paper": 'it\'s "quoted", ünïcode'}

@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import shelf
 
@@ -101,13 +100,6 @@ def test_an_error_leaves_nothing_open(path: Path) -> None:
 def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
     with Registry.open(path) as registry:
         space_id = registry.space().spec.space_id
-        ids, matrix = registry.vectors(space_id)
-        for model_id, row in zip(ids.tolist(), matrix, strict=True):
-            vector = registry.vector(space_id, model_id)
-            np.testing.assert_array_equal(vector, row[: len(vector)])
-            assert not row[len(vector) :].any()
-        with pytest.raises(NotFoundError):
-            registry.vector(space_id, 99)
         cards = {row.model_id: row.card for row in registry.models()}
         labels = registry.labels([3, 99, 1])
         assert sorted(labels) == [1, 3]
@@ -128,10 +120,6 @@ def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
         registry.forget_blocks()
         assert list(registry.map_blocks_at(space_id, 0, [4, 1])) == [(i, plain[i][0]) for i in (1, 4)]
     with Registry.open(path, write=True) as registry, registry.transaction():
-        registry.execute("UPDATE main.embeddings SET vector = list_resize([0.5::DOUBLE], len(vector), 0.5) WHERE model_id = 2")
         registry.execute("UPDATE main.maps SET codes = repeat('x', 7)::BLOB WHERE model_id = 3 AND part = 0")
-    with Registry.open(path) as registry:
-        with pytest.raises(DamagedError, match="'m1'"):
-            registry.vector(space_id, 2)
-        with pytest.raises(DamagedError, match="'m2'"):
-            registry.fetch_blocks(space_id, [1, 3])
+    with Registry.open(path) as registry, pytest.raises(DamagedError, match="'m2'"):
+        registry.fetch_blocks(space_id, [1, 3])

@@ -3,9 +3,10 @@
 -- has float32 coordinates on the anchors, one after the other; one that was added past that number has nothing else (its
 -- vector and affinities are empty lists), so that adding it costs the same however many there are.
 
--- The position of the next model of a space with anchors; NULL without, where it is the number of models. And a number
--- that changes whenever vectors of models change that stay in the space.
+-- The position of the next model of a space with anchors; NULL without, where it is the number of models. The number of
+-- models; NULL: count them. And a number that changes whenever vectors of models change that stay in the space.
 ALTER TABLE spaces ADD COLUMN next_position BIGINT;
+ALTER TABLE spaces ADD COLUMN n_models BIGINT;
 ALTER TABLE spaces ADD COLUMN epoch BIGINT DEFAULT 0;
 
 ALTER TABLE embeddings ADD COLUMN coordinates FLOAT[];
