@@ -1036,7 +1036,8 @@ class ModelSpace:
             infos = []
             for row in registry.spaces():
                 spec = row.spec
-                state = index.status(self.home / INDEX, spec.space_id, registry.registry_id, row.generation)
+                found = self.home / INDEX, spec.space_id, registry.registry_id, row.generation
+                state = index.status(*found, deep=False)
                 infos.append(
                     SpaceInfo(
                         name=spec.name,

@@ -188,7 +188,7 @@ class SpaceIndex:
         Raises:
             NotFoundError: the model is not in the index.
         """
-        (vector,) = self.vectors(np.array([model_id]))
+        vector: Vectors = self.vectors(np.array([model_id]))[0]
         return vector
 
     def vectors(self, model_ids: Ids) -> Vectors:
