@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -650,6 +650,18 @@ class ModelSpace:
             on_note=on_note,
         )
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """In the block, `nearest` keeps the registry open between queries, which saves most of a query's time.
+
+        A process that wants to write is let in between two queries (`modelspace.registry.kept`). A program that opens
+        the file with DuckDB itself finds it in use.
+        """
+        from modelspace.registry.kept import kept_open
+
+        with kept_open(self.path):
+            yield
+
     def compare(self, a: str, b: str, *, space: str | None = None) -> Records[Compared]:
         """Two registered models in each space that holds both: affinity, scores in both directions, common cluster.
 
@@ -1024,7 +1036,8 @@ class ModelSpace:
             infos = []
             for row in registry.spaces():
                 spec = row.spec
-                state = index.status(self.home / INDEX, spec.space_id, registry.registry_id, row.generation)
+                found = self.home / INDEX, spec.space_id, registry.registry_id, row.generation
+                state = index.status(*found, deep=False)
                 infos.append(
                     SpaceInfo(
                         name=spec.name,

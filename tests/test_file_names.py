@@ -25,10 +25,8 @@ SAFE = {
     ("registry/copying.py", "f'{out}.wal'"): "next to a temporary file",
     ("temporary.py", "f'{temporary.name}.lock'"): "next to a temporary file",
     ("temporary.py", "f'.{path.name}.{ending}'"): "next to the file that is written, with numbers",
-    ("spaces/index.py", "f'{name}.faiss'"): "a space id, which is computed, and a correction",
-    ("spaces/index.py", "f'{name}.json'"): "a space id, which is computed, and a correction",
-    ("spaces/index.py", "f'{space_id}.faiss'"): "a space id, which is computed, and a correction",
-    ("spaces/index.py", "f'{space_id}.json'"): "a space id, which is computed, and a correction",
+    ("spaces/index.py", "f'{name}{suffix}'"): "a space id, which is computed, and a correction",
+    ("spaces/index.py", "f'{space_id}{suffix}'"): "a space id, which is computed, and a correction",
 }
 
 #: What may stand in the name of a file: the name of a file next to it, and numbers.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -14,9 +15,18 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import readable_name
-from modelspace.registry import checksums, schema, sql
+from modelspace.registry import checksums, conditions, schema, sql
 from modelspace.registry.connection import Connection, translated
-from modelspace.registry.rows import AnchorRow, EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
+from modelspace.registry.rows import (
+    AnchorRow,
+    EmbeddingRow,
+    MapBlock,
+    ModelLabel,
+    ModelRow,
+    ProbeRow,
+    ProjectionRow,
+    SpaceRow,
+)
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 #: Bytes of codes or scales per row of the table `maps`. From 4,096 on, DuckDB stores them out of line.
@@ -31,8 +41,14 @@ _CARD_COLUMNS = (
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
 
-#: Models that are looked up by their numbers; for more, all rows are read.
-_FEW = 256
+#: Models whose rows are looked for by their numbers; of more, all rows are read.
+_FEW = 1000
+
+#: Of so few, each has a query of its own; and numbers that are closer than this on average are read as one range.
+_EACH, _DENSE = 64, 8
+
+#: Labels of models that an open registry keeps in memory.
+_MOST_LABELS = 100_000
 
 #: Names that are compared with one that is not known.
 _COMPARED = 20_000
@@ -57,6 +73,7 @@ class Reader:
         path: the file.
         registry_id: a UUID assigned when the registry was created.
         schema_number: the number of its last migration. One of an earlier version can be read without what it lacks.
+        kept_bytes: bytes of blocks that stay in memory from one query to the next.
         checks_rows: whether rows are compared with their checksums as they are read. `verify` turns it off to say more.
     """
 
@@ -67,6 +84,10 @@ class Reader:
         self.schema_number = schema_number
         self.checks_rows = True
         self._spaces: list[SpaceRow] | None = None
+        self._fetched: dict[tuple[str, int], list[MapBlock]] = {}
+        self._fetched_bytes = 0
+        self._labels: dict[int, ModelLabel] = {}
+        self.kept_bytes = 0
 
     @property
     def connection(self) -> Connection:
@@ -174,8 +195,18 @@ class Reader:
         """
         if where is None:
             return self._models("true", [])
-        ids = sql.matching(self._connection, where)
+        ids = self.ids_where(where)
+        if len(ids) <= _FEW:
+            return list(self.models_by_id(ids).values())
         return [row for row in self._models("true", []) if row.model_id in ids]
+
+    def ids_where(self, where: str) -> set[int]:
+        """The ids of the models that meet a condition; arguments and errors as in `models`."""
+        return sql.matching(self._connection, where)
+
+    def models_by_id(self, model_ids: Iterable[int]) -> dict[int, ModelRow]:
+        """Models by their numbers, in order of registration; one that does not exist is left out."""
+        return {row.model_id: row for row in self._models(_among(model_ids), [])}
 
     def model(self, name: str) -> ModelRow:
         """A model by its name, as it is shown (`modelspace.names.readable_name`).
@@ -209,45 +240,72 @@ class Reader:
             raise NotFoundError(f"there is no model with id {model_id}")
         return rows[0]
 
+    def labels(self, model_ids: Iterable[int]) -> dict[int, ModelLabel]:
+        """What lists show of some models, by number; one that does not exist is left out."""
+        wanted = [int(model_id) for model_id in model_ids]
+        missing = [model_id for model_id in wanted if model_id not in self._labels]
+        rows = self.rows(
+            _each("SELECT model_id, name, task, data, architecture, uri FROM main.models WHERE", _among(missing))
+        )
+        labels = {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in rows}
+        known = {model_id: self._labels[model_id] for model_id in wanted if model_id in self._labels}
+        if self.kept_bytes and len(self._labels) < _MOST_LABELS:
+            self._labels |= labels
+        return known | labels
+
+    def find_label(self, name: str) -> tuple[ModelLabel, tuple[str, ...]] | None:
+        """The model of a name, as it is shown, and the names of the spaces that it is in; None if there is none."""
+        rows = self.rows("SELECT model_id FROM main.models WHERE name = ?", [self.stored_name(name)])
+        if not rows:
+            return None
+        model_id = rows[0][0]
+        return self.labels([model_id])[model_id], tuple(sorted(self._spaces_of([model_id]).get(model_id, ())))
+
     def find_identity(self, identity: str) -> list[ModelRow]:
         """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
         return self._models("identity = ?", [identity])
 
-    def _models(self, condition: str, values: list[Any]) -> list[ModelRow]:
+    def _models(self, condition: str | Sequence[str], values: list[Any]) -> list[ModelRow]:
         # A registry of an earlier version lacks these columns.
         code = "code_sha256, options" if self.schema_number >= schema.CODE else "'' AS code_sha256, '{}' AS options"
         torch = "torch" if self.schema_number >= schema.CHECKSUMS else "'' AS torch"
         rows = self.rows(
-            f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {torch}, {', '.join(_CARD_COLUMNS)}"
-            f" FROM main.models WHERE {condition} ORDER BY model_id",
+            _each(
+                f"SELECT model_id, added_at, preprocessing, output_shape, {code}, {torch}, {', '.join(_CARD_COLUMNS)}"
+                " FROM main.models WHERE",
+                condition,
+            )
+            + " ORDER BY model_id",
             values,
         )
-        # For few models, two plain queries and a dictionary are faster than a join.
-        names = {
-            space_id: readable_name(name) for space_id, name in self.rows("SELECT space_id, name FROM main.spaces")
-        }
-        spaces: dict[int, list[str]] = {}
-        ids = [row[0] for row in rows]
-        few, between = _few(ids)
-        for model_id, space_id in self.rows(f"SELECT model_id, space_id FROM main.embeddings{few}", between):
-            spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
-        # Many models share a preprocessing, and validating one takes longer than the rest of a row.
-        parsed: dict[str, Preprocessing] = {}
+        spaces = self._spaces_of([row[0] for row in rows])
         models = []
         for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *columns in rows:
             card = dict(zip(_CARD_COLUMNS, columns, strict=True))
             name = card["name"] = readable_name(card["name"])
             with self.reading(f"the model {name!r}"):
-                if preprocessing not in parsed:
-                    parsed[preprocessing] = Preprocessing.from_dict(json_object(preprocessing))
                 card |= {"output_shape": tuple(map(int, output_shape)), "code_sha256": code_sha256 or ""}
-                card |= {"preprocessing": parsed[preprocessing], "options": json_object(options or "{}")}
+                card |= {"preprocessing": _preprocessing(preprocessing), "options": json_object(options or "{}")}
                 # A text that is missing is not None, except where a model need not have one.
                 card["tags"] = {key: str(value) for key, value in card["tags"].items()}
                 names_of_spaces = tuple(sorted(spaces.get(model_id, ())))
                 card["torch"] = torch_version or ""
                 models.append(ModelRow(model_id, ModelCard(**card), in_utc(added_at), names_of_spaces))
         return models
+
+    def _spaces_of(self, model_ids: Sequence[int]) -> dict[int, list[str]]:
+        """The names of the spaces that models are in; perhaps those of other models too."""
+        # Plain queries and a dictionary are faster than a join.
+        if self._spaces is None:
+            pairs = self.rows("SELECT space_id, name FROM main.spaces")
+            names = {space_id: readable_name(name) for space_id, name in pairs}
+        else:
+            names = {row.spec.space_id: row.spec.name for row in self._spaces}
+        spaces: dict[int, list[str]] = {}
+        among = _among(model_ids) if len(model_ids) <= _FEW else "true"
+        for model_id, space_id in self.rows(_each("SELECT model_id, space_id FROM main.embeddings WHERE", among)):
+            spaces.setdefault(model_id, []).append(names.get(space_id, space_id))
+        return spaces
 
     def model_names(self) -> list[str]:
         """Names of all models, as they are shown, in the order in which they were added."""
@@ -437,6 +495,8 @@ class Reader:
 
     def has_anchors(self, space_id: str) -> bool:
         """Whether the models of a space have coordinates on a fixed set of anchors."""
+        if self._spaces is not None:
+            return any(row.has_anchors for row in self._spaces if row.spec.space_id == space_id)
         return self.schema_number >= schema.ANCHORS and bool(
             self.rows("SELECT 1 FROM main.spaces WHERE space_id = ? AND next_position IS NOT NULL", [space_id])
         )
@@ -557,6 +617,9 @@ class Reader:
         Raises:
             DamagedError: they don't match.
         """
+        if check is None and (fetched := self._fetched.get((space_id, model_id))) is not None:
+            yield from fetched
+            return
         rows = self.rows(
             "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
             [space_id, model_id],
@@ -564,6 +627,26 @@ class Reader:
         for (first_image,) in rows:
             for _, block in self._blocks(space_id, first_image, [model_id], check):
                 yield block
+
+    def fetch_blocks(self, space_id: str, model_ids: Collection[int]) -> None:
+        """Read all blocks of a few models at once; `map_blocks` and `map_blocks_at` then return them from memory.
+
+        They stay until `forget_blocks`. Those of more than `_FEW` models are not read, nor any of a registry that is
+        open for writing.
+        """
+        ids = [i for i in model_ids if (space_id, i) not in self._fetched]
+        if not ids or len(ids) > _FEW or self._connection.write:
+            return
+        blocks: dict[int, list[MapBlock]] = {model_id: [] for model_id in ids}
+        for model_id, block in self._read_blocks(space_id, None, ids, self.checks_rows):
+            blocks[model_id].append(block)
+        self._fetched |= {(space_id, model_id): of_model for model_id, of_model in blocks.items()}
+        self._fetched_bytes += sum(len(block.codes) for of_model in blocks.values() for block in of_model)
+
+    def forget_blocks(self) -> None:
+        """Forget what `fetch_blocks` has read, the first first, until `kept_bytes` are left."""
+        while self._fetched and self._fetched_bytes > self.kept_bytes:
+            self._fetched_bytes -= sum(len(block.codes) for block in self._fetched.pop(next(iter(self._fetched))))
 
     def block_starts(self, space_id: str) -> list[int]:
         """First images of the blocks of a space, sorted."""
@@ -580,12 +663,19 @@ class Reader:
             first_image: the block's first image.
             model_ids: the models; None for all.
         """
+        selected = None if model_ids is None else set(model_ids)
+        if selected and all((space_id, model_id) in self._fetched for model_id in selected):
+            for model_id in sorted(selected):
+                for block in self._fetched[space_id, model_id]:
+                    if block.first_image == first_image:
+                        yield model_id, block
+            return
+        among = _is_among("model_id", selected) if selected and len(selected) <= _FEW else "true"
         rows = self.rows(
-            "SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ?"
+            f"SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ? AND {among}"
             " GROUP BY model_id ORDER BY model_id",
             [space_id, first_image],
         )
-        selected = None if model_ids is None else set(model_ids)
         batch: list[int] = []
         size = 0
         for model_id, n_parts in rows:
@@ -602,26 +692,35 @@ class Reader:
     def _blocks(
         self, space_id: str, first_image: int, model_ids: list[int], check: bool | None = None
     ) -> Iterator[tuple[int, MapBlock]]:
-        check = self.checks_rows if check is None else check
+        yield from self._read_blocks(space_id, first_image, model_ids, self.checks_rows if check is None else check)
+
+    def _read_blocks(
+        self, space_id: str, first_image: int | None, model_ids: list[int], check: bool
+    ) -> Iterator[tuple[int, MapBlock]]:
+        """Blocks of some models, those from one image on or all, by model id and first image."""
         checksum = "checksum" if self.schema_number >= schema.CHECKSUMS else "NULL"
-        rows = self.rows(
-            f"SELECT model_id, n_images, codes, scales, {checksum}, part FROM main.maps"
-            " WHERE space_id = ? AND first_image = ?"
-            f" AND model_id BETWEEN ? AND ? AND model_id IN ({', '.join(map(str, map(int, model_ids)))})"
-            " ORDER BY model_id, part",
-            [space_id, first_image, min(model_ids), max(model_ids)],
-        )
-        start = 0
-        while start < len(rows):
-            end = start
-            while end < len(rows) and rows[end][0] == rows[start][0]:
-                end += 1
-            codes = b"".join([row[2] for row in rows[start:end]])
-            scales = b"".join([row[3] for row in rows[start:end]])
+        columns = f"model_id, n_images, codes, scales, {checksum}, part, first_image"
+        at = "true" if first_image is None else f"first_image = {int(first_image)}"
+        low, high = min(model_ids), max(model_ids)
+        rows: list[tuple[Any, ...]] = []
+        if high - low < _DENSE * len(model_ids):
+            rows = self.rows(
+                f"SELECT {columns} FROM main.maps"
+                f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
+                [space_id, low, high],
+            )
+        else:  # a list of numbers reads the blobs of all that it might mean
+            space = conditions.literal(space_id)
+            for start in range(0, len(model_ids), _EACH):
+                some = _among(model_ids[start : start + _EACH])
+                rows += self.rows(_each(f"SELECT {columns} FROM main.maps WHERE space_id = {space} AND {at} AND", some))
+        rows.sort(key=_owner_and_part)  # in a tenth of the time that DuckDB takes, which moves the blobs
+        for (model_id, first), group in itertools.groupby(rows, key=lambda row: (row[0], row[6])):
+            parts = [row[:6] for row in group]
+            codes, scales = (b"".join([part[column] for part in parts]) for column in (2, 3))
             if check:
-                self._check_parts(space_id, first_image, rows[start:end])
-            yield rows[start][0], MapBlock(first_image, rows[start][1], codes, scales)
-            start = end
+                self._check_parts(space_id, first, parts)
+            yield model_id, MapBlock(first, parts[0][1], codes, scales)
 
     def _check_parts(self, space_id: str, first_image: int, parts: Sequence[tuple[Any, ...]]) -> None:
         model_id, n_images = parts[0][:2]
@@ -733,17 +832,37 @@ def in_utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC)
 
 
-def _few(ids: Sequence[int]) -> tuple[str, list[int]]:
-    """A condition that leaves out most rows of other models if the models are few, and its values.
+@lru_cache(maxsize=4096)
+def _preprocessing(text: str) -> Preprocessing:
+    """A stored preprocessing. Many models share one, and validating it takes longer than the rest of a row."""
+    return Preprocessing.from_dict(json_object(text))
 
-    The bounds let DuckDB skip row groups.
+
+def _is_among(column: str, numbers: Iterable[int]) -> str:
+    """A condition that a column is one of some numbers; "" if there are none."""
+    among = ", ".join(map(str, sorted({int(number) for number in numbers})))
+    return f"{column} IN ({among})" if among else ""
+
+
+def _among(model_ids: Iterable[int]) -> str | list[str]:
+    """Conditions of `_each` for some models."""
+    ids = sorted({int(model_id) for model_id in model_ids})
+    return [f"model_id = {model_id}" for model_id in ids] if 0 < len(ids) <= _EACH else _is_among("model_id", ids)
+
+
+def _each(select: str, condition: str | Sequence[str]) -> str:
+    """A query of the rows that meet a condition, or one of several that exclude each other; none for "".
+
+    DuckDB finds the row of one number by what it knows of each part of a table, and reads no other; for a list of
+    numbers it reads all parts between the first and the last.
     """
-    if len(ids) > _FEW:
-        return "", []
-    if not ids:
-        return " WHERE false", []
-    listed = ", ".join(map(str, map(int, ids)))
-    return f" WHERE model_id BETWEEN ? AND ? AND model_id IN ({listed})", [min(ids), max(ids)]
+    if isinstance(condition, str):
+        return f"{select} {condition or 'false'}"
+    return " UNION ALL ".join(f"{select} {each}" for each in condition)
+
+
+def _owner_and_part(row: tuple[Any, ...]) -> tuple[int, int, int]:
+    return row[0], row[6], row[5]
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:

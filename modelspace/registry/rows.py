@@ -110,6 +110,23 @@ class EmbeddingRow:
     coordinates: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class ModelLabel:
+    """What a list of neighbours shows of a model; `ModelRow` has the rest.
+
+    Attributes:
+        model_id: its number.
+        name, task, data, architecture, uri: as in `modelspace.types.ModelCard`.
+    """
+
+    model_id: int
+    name: str
+    task: str | None
+    data: str | None
+    architecture: str
+    uri: str
+
+
 @dataclass(frozen=True, eq=False)
 class AnchorRow:
     """An anchor of a space: a model with which later ones are compared, kept even if the model is removed.

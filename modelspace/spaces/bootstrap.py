@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +106,7 @@ def intervals(
         seed: of the resampling.
     """
     n, n_images = members[0].products.shape
-    rng = np.random.default_rng(seed)
-    # The mean of a resample is a mean weighted by how often each image was drawn.
-    indices = rng.integers(0, n_images, (draws, n_images)) + n_images * np.arange(draws)[:, None]
-    weights = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
+    weights = _weights(draws, n_images, seed)
     affinities = blended(members, weights)
     (point,) = blended(members, np.full((1, n_images), 1 / n_images))
     tail = (1 - level) / 2
@@ -123,6 +121,19 @@ def intervals(
         tied[:-1] = (lower <= ROUNDING) & (upper >= -ROUNDING)
     # With few images, percentiles of a skewed ratio can miss the affinity itself.
     return Intervals(np.minimum(low, point), np.maximum(high, point), tied)
+
+
+@lru_cache(maxsize=4)
+def _weights(draws: int, n_images: int, seed: int) -> Array:
+    """How often each image is drawn in each resample, divided by their number: (draws, n_images).
+
+    The mean of a resample is a mean weighted by it.
+    """
+    rng = np.random.default_rng(seed)
+    indices = rng.integers(0, n_images, (draws, n_images)) + n_images * np.arange(draws)[:, None]
+    weights: Array = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
+    weights.flags.writeable = False
+    return weights
 
 
 def blended(members: Sequence[Member], weights: Array) -> Array:

@@ -113,6 +113,11 @@ class Space(ABC):
         See `affinity.contributions`.
         """
 
+    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
+        """One model's affinities with stored models, to the rounding of float32."""
+        values = self.contributions(registry, blocks, model_ids)
+        return {model_id: float(of_model.mean()) for model_id, of_model in values.items()}
+
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """What the intervals of one model's affinities with stored models are computed from (`spaces.bootstrap`)."""
         values = self.contributions(registry, blocks, model_ids)
@@ -401,6 +406,22 @@ class KernelSpace(StoredSpace):
         scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
         return scaled
 
+    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
+        """Of packed kernels from their triangles, of which all but the diagonal count twice."""
+        if not self.is_packed:
+            return super().affinities(registry, blocks, model_ids)
+        stored = dict(registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)))
+        if missing := set(model_ids) - set(stored):
+            raise self.missing(f"model {min(missing)}")
+        for block in (others := list(stored.values())):
+            self.require_size(block)
+        (own,) = kernels.triangles([self._only(self.own_blocks(blocks))], self.spec.bits)
+        triangles = kernels.triangles(others, self.spec.bits)
+        counted = kernels.counted(self.spec.n_images)
+        products = triangles @ (own * counted)
+        norms = np.sqrt(np.square(triangles) @ counted) * np.sqrt(np.square(own) @ counted)
+        return dict(zip(stored, (products / norms).tolist(), strict=True))
+
     def query(self, block: MapBlock) -> NDArray[np.float32]:
         """The kernel's packed triangle, whose elements above the diagonal count twice."""
         if not self.is_packed:
@@ -563,6 +584,14 @@ class BlendSpace(Space):
             weight = self.weights[member.spec.space_id]
             for model_id, values in member.contributions(registry, blocks, model_ids).items():
                 total[model_id] += weight * values
+        return total
+
+    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
+        """The weighted sum of its members' affinities."""
+        total = dict.fromkeys(model_ids, 0.0)
+        for member in self.sources(registry):
+            for model_id, value in member.affinities(registry, blocks, model_ids).items():
+                total[model_id] += self.weights[member.spec.space_id] * value
         return total
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:

@@ -6,7 +6,9 @@ target nothing here needs torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +17,13 @@ from numpy.typing import NDArray
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
+from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
 from modelspace.spaces import affinity, hubness, index, predictability
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import TOLERANCE
-from modelspace.spaces.index import SpaceIndex
-from modelspace.spaces.kinds import Blocks, KernelSpace, space_of
+from modelspace.spaces.index import Growth, SpaceIndex
+from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
 
@@ -29,8 +32,17 @@ Array = NDArray[np.float64]
 #: Past the cap on axes the index only proposes candidates: this many per requested neighbour are ranked by their maps.
 CANDIDATES = 8
 
-#: Number of candidates to re-rank; it takes less than a second with 200 images.
+#: Number of candidates to re-rank by predictability; it takes less than a second with 200 images.
 RERANKED = 200
+
+#: Bytes of stored blocks that a query reads at once and keeps while it ranks.
+_FETCHED_BYTES = 32 << 20
+
+#: Affinities of float32 that differ by less may be in another order.
+_ROUNDING = 1e-5
+
+#: Indexes that a process keeps between queries.
+_MOST_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class Ranked:
     members: Sequence[Member] = ()
     score: hubness.Score | None = None
 
-    def records(self, rows: Mapping[int, ModelRow], k: int) -> list[Neighbour]:
+    def records(self, rows: Mapping[int, ModelRow | ModelLabel], k: int) -> list[Neighbour]:
         """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
         if not self.model_ids:
             return []
@@ -85,20 +97,23 @@ class Ranked:
         ]
 
 
-def _record(row: ModelRow, position: int, ranked: Ranked, interval: tuple[float, float], tied: bool) -> Neighbour:
+def _record(
+    row: ModelRow | ModelLabel, position: int, ranked: Ranked, interval: tuple[float, float], tied: bool
+) -> Neighbour:
     mean = float(ranked.affinities[position].mean())
+    label = row.card if isinstance(row, ModelRow) else row
     return Neighbour(
         rank=position + 1,
-        name=row.card.name,
+        name=label.name,
         affinity=mean,
         low=interval[0],
         high=interval[1],
         distance=float(np.sqrt(max(0.0, 2 - 2 * mean))),
         tied_with_next=bool(tied),
-        task=row.card.task,
-        data=row.card.data,
-        architecture=row.card.architecture,
-        uri=row.card.uri,
+        task=label.task,
+        data=label.data,
+        architecture=label.architecture,
+        uri=label.uri,
         score=float(ranked.scores[position].mean()),
     )
 
@@ -124,6 +139,7 @@ class Ranker:
         self._spec = row.spec
         self._ranking = ranking
         self._chosen = None if chosen is None else frozenset(chosen)
+        self._chosen_ids = None if chosen is None else np.array(sorted(self._chosen or ()), np.int64)
         self._index = load_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
         self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
@@ -141,18 +157,31 @@ class Ranker:
             NotFoundError: the ranking is directed, and the target has no kernel in the space that it uses.
         """
         empty = Ranked([], np.zeros((0, self._spec.n_images)), np.zeros((0, self._spec.n_images)))
-        if not len(self._index.ids) or (self._chosen is not None and not self._chosen - {target.model_id}):
+        if not self._index.count or (self._chosen is not None and not self._chosen - {target.model_id}):
             return empty
-        blocks = target.blocks_in(self._registry, self._spec)
-        vector = self._vector(target, blocks)
+        try:
+            return self._rank(target, k) or empty
+        finally:
+            self._registry.forget_blocks()
+
+    def _rank(self, target: Target, k: int) -> Ranked | None:
+        vector = self._vector(target)
         others = self._others(target, vector)
-        candidates = self._candidates(target, vector, others, k)
+        proposed = self._proposed(target, vector, others, k)
+        candidates = list(proposed)
         directed: dict[int, Array] = {}
         if self._kernels is not None:
-            directed = self._directed(target, self._kernels, candidates)
+            self._fetch(target, candidates[: max(RERANKED, k + 1)])
+            directed = self._directed(target, self._kernels, candidates[: max(RERANKED, k + 1)])
             candidates = in_order(directed)[: k + 1]
+        elif self._is_exact:
+            candidates = candidates[: k + 1]
+        elif not self._ranking.is_corrected:
+            candidates = self._by_affinity(target, proposed, vector, k)
         if not candidates:
-            return empty
+            return None
+        self._fetch(target, candidates)
+        blocks = target.blocks_in(self._registry, self._spec)
         members = space_of(self._spec).members(self._registry, blocks, candidates)
         affinities: Array = sum(member.weight * member.products for member in members)  # type: ignore[assignment]
         if self._kernels is not None:
@@ -171,41 +200,71 @@ class Ranker:
             None if score is None else hubness.Score(score.slope[rows], score.offset[rows]),
         )
 
-    def _vector(self, target: Target, blocks: Blocks) -> NDArray[np.float32]:
-        if target.model_id is not None:
+    def _by_affinity(
+        self, target: Target, proposed: Mapping[int, float], vector: NDArray[np.float32], k: int
+    ) -> list[int]:
+        """The candidates that may be among the k + 1 with the largest affinities, as far as stored data tell.
+
+        The inner product of two models' coordinates lacks that of what the coordinates leave out of each, which is at
+        most √(1 − |v|²) √(1 − |w|²). So a candidate need not be read whose score is too low even with that.
+        """
+        others = self._index.vectors(np.fromiter(proposed, np.int64, len(proposed)))
+        left_out = _left_out(vector[None])[0] * _left_out(others)
+        bounds = dict(zip(proposed, (np.fromiter(proposed.values(), float) + left_out).tolist(), strict=True))
+        waiting = sorted(bounds, key=lambda i: -bounds[i])
+        known: dict[int, float] = {}
+        least = -np.inf
+        while waiting and bounds[waiting[0]] >= least - _ROUNDING:
+            now, waiting = waiting[: k + 3], waiting[k + 3 :]
+            self._fetch(target, now)
+            blocks = target.blocks_in(self._registry, self._spec)
+            known |= space_of(self._spec).affinities(self._registry, blocks, now)
+            least = sorted(known.values())[-(k + 1)] if len(known) > k else -np.inf
+        return [i for i, affinity in known.items() if affinity >= least - _ROUNDING]
+
+    def _fetch(self, target: Target, model_ids: Iterable[int]) -> None:
+        """Read the blocks of the target and of some models in one query for each space, unless they are many."""
+        ids = [*model_ids, *([] if target.model_id is None else [target.model_id])]
+        spaces = space_of(self._spec).sources(self._registry)
+        if self._kernels is not None:
+            spaces = [*spaces, self._kernels]
+        for space in spaces:
+            if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
+                self._registry.fetch_blocks(space.spec.space_id, ids)
+
+    def _vector(self, target: Target) -> NDArray[np.float32]:
+        if target.model_id is None:
+            blocks = target.blocks_in(self._registry, self._spec)
+            return affinity.project(self._registry, self._spec, blocks).astype(np.float32)
+        if self._ranking.is_corrected:
             return hubness.vector_of(self._index.vector(target.model_id), self._ranking.correction)
-        return affinity.project(self._registry, self._spec, blocks).astype(np.float32)
+        return self._index.vector(target.model_id)
 
     def _others(self, target: Target, vector: NDArray[np.float32]) -> Array | None:
         """The target's affinities to all other models, if the correction needs them."""
         if self._ranking.correction != hubness.MUTUAL:
             return None
         plain = load_index(self._registry, self._row)
-        values, ids = plain.search(vector[None], len(plain.ids))
+        values, ids = plain.search(vector[None], plain.count)
         affinities: Array = values[0][ids[0] != target.model_id].astype(np.float64)
         return affinities
 
-    def _candidates(self, target: Target, vector: NDArray[np.float32], others: Array | None, k: int) -> list[int]:
-        """The sources proposed by the index, without those that may not be ranked."""
+    def _proposed(self, target: Target, vector: NDArray[np.float32], others: Array | None, k: int) -> dict[int, float]:
+        """The sources proposed by the index, without those that may not be ranked, and their scores; best first."""
         # Two more than k: the target itself, and one that may be tied with number k.
         reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
         if self._kernels is not None:
             reach = max(reach, RERANKED + 1)  # the target itself is found too
-        if self._chosen is not None:
-            reach = len(self._index.ids)
         query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
-        _, ids = self._index.search(query[None], min(reach, len(self._index.ids)))
-        eligible = self._chosen if self._chosen is not None else set(self._index.ids.tolist())
-        candidates = [int(i) for i in ids[0] if int(i) in eligible and int(i) != target.model_id]
-        if self._kernels is not None:
-            return candidates[: max(RERANKED, k + 1)]
-        return candidates[: k + 1] if self._is_exact else candidates
+        (scores,), (ids,) = self._index.search(query[None], reach, self._chosen_ids)
+        pairs = zip(ids.tolist(), scores.tolist(), strict=True)
+        return {model_id: score for model_id, score in pairs if model_id != target.model_id}
 
     def _score(self, candidates: Sequence[int], others: Array | None) -> hubness.Score | None:
         """The score of the candidates as a function of their affinities; None if it is the affinity."""
         if not self._ranking.is_corrected:
             return None
-        items = np.stack([self._index.vector(i) for i in candidates])
+        items = self._index.vectors(np.array(candidates))
         return hubness.score(items, self._ranking.correction, others)
 
     def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
@@ -227,21 +286,48 @@ class Ranker:
         }
 
 
+#: The indexes that were used last, and the identity of their files when they were.
+_kept: OrderedDict[tuple[object, ...], tuple[SpaceIndex, tuple[object, ...]]] = OrderedDict()
+_kept_lock = threading.Lock()
+
+
 def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:
     """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable.
+
+    The process keeps the last few, each for one generation of its space, as long as nobody changes their files. What is
+    kept is in memory or mapped, and locks nothing.
 
     Raises:
         OSError: with `renew`, which builds it in any case: its file can't be written.
     """
-    return index.load(
-        registry.path.parent / INDEX,
-        row.spec.space_id,
+    space_id, folder = row.spec.space_id, registry.path.parent / INDEX
+    name = space_id if correction == hubness.NONE else f"{space_id}.{correction}"
+    key = (folder, name, registry.registry_id, row.generation)
+    with _kept_lock:
+        kept = _kept.get(key)
+        if kept is not None and not renew and kept[1] == index.files_of(folder, name):
+            _kept.move_to_end(key)
+            return kept[0]
+    loaded = index.load(
+        folder,
+        space_id,
         registry_id=registry.registry_id,
         generation=row.generation,
-        fetch=lambda: registry.vectors(row.spec.space_id),
+        fetch=lambda: registry.vectors(space_id),
+        growth=Growth(
+            row.epoch,
+            row.n_models,
+            lambda position: registry.vectors_after(space_id, position),
+            lambda: registry.ids_and_positions(space_id),
+        ),
         correction=correction,
         renew=renew,
     )
+    with _kept_lock:
+        _kept[key] = loaded, index.files_of(folder, name)
+        while len(_kept) > _MOST_KEPT:
+            _kept.popitem(last=False)
+    return loaded
 
 
 def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
@@ -291,6 +377,12 @@ def score_matrix(
     ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))
     rows = [k for k, i in enumerate(ids) if i in chosen]
     return [ids[k] for k in rows], hubness.corrected(matrix, ranking.correction)[np.ix_(rows, rows)]
+
+
+def _left_out(vectors: NDArray[np.float32]) -> Array:
+    """The norms of what coordinates (n, d) leave out of unit vectors, (n,)."""
+    norms: Array = np.sqrt(np.maximum(0.0, 1.0 - np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)))
+    return norms
 
 
 def in_order(scores: Mapping[int, Array]) -> list[int]:

@@ -9,8 +9,9 @@ from modelspace import sources
 from modelspace.deprecated import renamed
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import Registry, SpaceRow
+from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
-from modelspace.spaces import affinity, probe_sets
+from modelspace.spaces import probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target, kernel_space
 from modelspace.spaces.ranking import Ranking
@@ -40,25 +41,26 @@ def nearest(
     check_batch_size(batch_size)
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}", "example: `k=5`")
-    with Registry.open(path) as registry:
+    with reading(path) as registry:
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
         if ranking.is_directed:
             kernel_space(registry, row.spec)  # raises if there is none
-        stored = affinity.find(registry, model) if isinstance(model, str) else None
+        stored = registry.find_label(model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str) and not sources.is_uri(model):
             if ":" in model:  # no name has one
                 sources.parse_uri(model)  # raises, with similar schemes as a hint
             registry.model(model)  # raises, with similar names as a hint
         if stored is not None:
-            if row.spec.name not in stored.spaces:
+            label, spaces = stored
+            if row.spec.name not in spaces:
                 raise NotFoundError(
                     f"model {model!r} is not in space {row.spec.name!r}",
-                    f"fill that space: `space.fill({row.spec.name!r}, models=[{stored.card.name!r}])`",
+                    f"fill that space: `space.fill({row.spec.name!r}, models=[{label.name!r}])`",
                 )
-            return _ranked(registry, row, ranking, Target(stored.card.name, stored.model_id), k, where)
+            return _ranked(registry, row, ranking, Target(label.name, label.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
-    with Registry.open(path) as registry:
+    with reading(path) as registry:
         return _ranked(registry, row, ranking, target, k, where, notes)
 
 
@@ -110,9 +112,10 @@ def _ranked(
 ) -> Neighbours:
     """The neighbours of a target as records."""
     with phase("search"):
-        rows = {model.model_id: model for model in registry.models(where)}
-        ranker = Ranker(registry, row, ranking, rows if where else None)
+        chosen = None if where is None else registry.ids_where(where)
+        ranker = Ranker(registry, row, ranking, chosen)
         neighbours = ranker.rank(target, k)
+        rows = registry.labels(neighbours.model_ids)
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
     return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
 

@@ -3,6 +3,7 @@
     python scripts/torture/damage.py                           # 40 mutations
     python scripts/torture/damage.py --full --out damage.json  # 2,000 mutations
     python scripts/torture/damage.py --only 17 --seed 3        # one again, with all that it says
+    python scripts/torture/damage.py --mapped --target index   # files that are mapped and appended to
 
 A mutation changes one file of a home as it was left at rest or by a writer that was killed: bits flipped, the end cut
 off, a run of zeros, two blocks exchanged, an older copy put back, a file of another space or home, or none at all; or
@@ -39,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from modelspace.errors import ModelspaceError
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry, schema
+from modelspace.spaces import index
 from modelspace.spaces.index import OLDER
 from modelspace.verbs import pending
 from modelspace.verbs.passes import Computed
@@ -358,8 +360,13 @@ def _file_of(home: Path, target: str, rng: random.Random) -> str:
     names = {"registry": REGISTRY, "log": f"{REGISTRY}.wal", "undo": f"{REGISTRY}.undo", "backups": "backups.json"}
     if target in names:
         return names[target]
-    pattern = {"index": f"{INDEX}/*.faiss", "manifest": f"{INDEX}/*.json", "pass": "pending/*.pass"}[target]
-    return rng.choice(sorted(home.glob(pattern))).relative_to(home).as_posix()
+    patterns = {
+        "index": (f"{INDEX}/*.faiss", f"{INDEX}/*.added"),
+        "manifest": (f"{INDEX}/*.json",),
+        "pass": ("pending/*.pass",),
+    }[target]
+    files = [file for pattern in patterns for file in home.glob(pattern)]
+    return rng.choice(sorted(files)).relative_to(home).as_posix()
 
 
 def _flip(file: Path, rng: random.Random) -> str:
@@ -427,6 +434,9 @@ _BYTES: dict[str, Callable[[Path, random.Random], str]] = {
 _OLDER, _OTHER_SPACE, _BOTH_OF_OTHER_SPACE = "an older copy", "of another space", "both files of another space"
 _OTHER_HOME, _BOTH_OLDER, _MISSING = "of another home", "both files of an older copy", "removed"
 
+#: The files of an index.
+_INDEX_SUFFIXES = (".faiss", ".added", ".json")
+
 #: Files put in the place of a target.
 _FILES = {
     "index": (_OLDER, _BOTH_OLDER, _OTHER_SPACE, _BOTH_OF_OTHER_SPACE, _OTHER_HOME, _MISSING),
@@ -446,10 +456,18 @@ def _put(homes: Homes, home: Path, mutation: Mutation, kind: str, rng: random.Ra
         file.unlink()
     elif kind in (_OTHER_SPACE, _BOTH_OF_OTHER_SPACE):
         other = rng.choice([each for each in sorted(file.parent.glob(f"*{file.suffix}")) if each != file])
-        for suffix in (file.suffix,) if kind == _OTHER_SPACE else (".faiss", ".json"):
-            shutil.copy(other.with_suffix(suffix), file.with_suffix(suffix))
+        _copy(other, file, (file.suffix,) if kind == _OTHER_SPACE else _INDEX_SUFFIXES)
     else:
         _put_from(homes, file, mutation, kind)
+
+
+def _copy(source: Path, file: Path, suffixes: Iterable[str]) -> None:
+    """Put the files of another index in the place of those of one; what the other lacks is removed."""
+    for suffix in suffixes:
+        if source.with_suffix(suffix).exists():
+            shutil.copy(source.with_suffix(suffix), file.with_suffix(suffix))
+        else:
+            file.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _put_from(homes: Homes, file: Path, mutation: Mutation, kind: str) -> None:
@@ -460,10 +478,11 @@ def _put_from(homes: Homes, file: Path, mutation: Mutation, kind: str) -> None:
     if mutation.target == "pass":
         shutil.copy(next(source.glob("pending/*.pass")), file)
     elif kind == _BOTH_OLDER:
-        for suffix in (".faiss", ".json"):
-            shutil.copy((source / mutation.file).with_suffix(suffix), file.with_suffix(suffix))
-    else:
+        _copy(source / mutation.file, file, _INDEX_SUFFIXES)
+    elif (source / mutation.file).exists():
         shutil.copy(source / mutation.file, file)
+    else:  # an index to which nothing had been added
+        file.unlink()
     if mutation.target == "registry":
         mutation.legal = (source.name,)
         mutation.is_older = kind == _OLDER
@@ -652,11 +671,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=40, help="number of mutations")
     parser.add_argument("--full", action="store_true", help=f"{FULL} mutations")
+    parser.add_argument("--mapped", action="store_true", help="index files like those of large spaces")
     parser.add_argument("--target", choices=sorted({target for target, _ in TARGETS}), help="only mutations of this")
     parser.add_argument("--only", type=int, help="make this mutation alone, and print all answers")
     parser.add_argument("--seed", type=int, default=0, help="seed of the mutations")
     parser.add_argument("--out", type=Path, help="JSON file of the figures, from which a rerun goes on")
     arguments = parser.parse_args()
+    if arguments.mapped:
+        index.READ_BYTES = 0
     total = FULL if arguments.full else arguments.mutations
     progress = Progress(arguments.out, {"mutations": total, "seed": arguments.seed, "of": arguments.target})
     with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:

@@ -70,3 +70,16 @@ def test_what_is_no_triangle_is_refused(shape: tuple[int, ...]) -> None:
 def test_the_examples_of_the_docstrings_are_right() -> None:
     outcome = doctest.testmod(kernels)
     assert (outcome.failed, outcome.attempted > 0) == (0, True)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+def test_triangles_of_blocks_are_those_of_their_kernels(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    features = rng.normal(size=(3, 7, 4))
+    blocks = [kernels.to_block(kernels.kernel("dds", each), bits) for each in features]
+    packed = [kernels.pack_triangle(kernels.from_block(block, bits)) for block in blocks]
+    np.testing.assert_allclose(kernels.triangles(blocks, bits), packed, atol=1e-6)
+    twice = kernels.counted(7)
+    for one, triangle in zip(blocks, kernels.triangles(blocks, bits), strict=True):
+        expected = np.square(kernels.from_block(one, bits)).sum()
+        assert np.square(triangle) @ twice == pytest.approx(expected, abs=1e-5)

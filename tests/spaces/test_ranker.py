@@ -17,7 +17,7 @@ from small_spaces import BOTH, KERNELS, MAPS, PROBES, N, add, blocks_of, create,
 
 from modelspace.errors import NotFoundError
 from modelspace.registry import ModelRow, Registry
-from modelspace.spaces import affinity, coordinates, hubness, neighbours, predictability
+from modelspace.spaces import affinity, coordinates, hubness, index, neighbours, predictability
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.kinds import BlendSpace, KernelSpace
 from modelspace.spaces.neighbours import Ranked, Ranker, Target, kernel_space, load_index, score_matrix
@@ -342,3 +342,32 @@ def test_projected_models_are_re_ranked_by_their_maps(
             ranked = Ranker(registry, row, Ranking(correction)).rank(Target("target", target + 1), 2)
             assert [i - 1 for i in ranked.model_ids] == best(scores, 3)
             np.testing.assert_allclose(ranked.affinities.mean(1), affinities[[i - 1 for i in ranked.model_ids]])
+
+
+@pytest.mark.parametrize("spec", [MAPS, KERNELS, BOTH], ids=["maps", "kernels", "blend"])
+def test_where_vectors_are_approximate_stored_data_decide(
+    filled: Registry, spec: SpaceSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With half of the coordinates, which an approximation may be, and every model among the candidates."""
+    monkeypatch.setattr(neighbours, "CANDIDATES", 100)
+    read: list[int] = []
+    compared = type(neighbours.space_of(spec)).affinities
+
+    def counting(space, registry, blocks, model_ids):  # type: ignore[no-untyped-def]
+        read.extend(model_ids)
+        return compared(space, registry, blocks, model_ids)
+
+    monkeypatch.setattr(type(neighbours.space_of(spec)), "affinities", counting)
+    for target in held(spec):
+        ranker = Ranker(filled, filled.space(spec.name), PLAIN)
+        ranker._is_exact = False
+        whole = ranker._index.base
+        half = whole.matrix.copy()
+        half[:, whole.dimension // 2 :] = 0
+        ranker._index = index.SpaceIndex(index.Rows(whole.ids, half))
+        for k in (1, 2):
+            ranked = ranker.rank(Target(f"m{target}", id_of(target)), k)
+            exact = rank(filled, target, k, spec)
+            assert ranked.model_ids == exact.model_ids
+            np.testing.assert_allclose(ranked.affinities, exact.affinities, atol=1e-9)
+    assert read

@@ -1,0 +1,125 @@
+"""A registry that stays open between queries: it shows the present state, and lets writers in."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import shelf
+
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.registry import Registry
+from modelspace.registry.kept import kept_open, reading
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    shelf.filled(tmp_path / "registry.duckdb", 4)
+    return tmp_path / "registry.duckdb"
+
+
+def rename(path: Path, old: str, new: str) -> float:
+    """Rename a model, and return the seconds that it took."""
+    started = time.monotonic()
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.rename_model(old, new)
+    return time.monotonic() - started
+
+
+def names(path: Path) -> list[str]:
+    with reading(path) as registry:
+        return registry.model_names()
+
+
+def test_it_stays_open_in_the_block_and_no_longer(path: Path) -> None:
+    with kept_open(path):
+        with reading(path) as first:
+            pass
+        with kept_open(path), reading(path) as second:
+            assert second is first
+        with reading(path) as third:
+            assert third is first
+    with reading(path) as last:
+        assert last is not first
+    assert rename(path, "m0", "a") < 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is kept open there")
+def test_writers_of_this_process_and_of_others_are_let_in(path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from modelspace.registry import Registry\n"
+        "registry = Registry.open(Path(sys.argv[1]), write=True, timeout=20)\n"
+        "with registry, registry.transaction(): registry.rename_model('a', 'b')\n"
+    )
+    with kept_open(path):
+        assert names(path)[0] == "m0"
+        rename(path, "m0", "a")
+        assert names(path)[0] == "a"
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        assert names(path)[0] == "b"
+
+
+def test_threads_do_not_share_it(path: Path) -> None:
+    with kept_open(path), reading(path) as mine:
+        found: list[object] = []
+
+        def read() -> None:
+            with reading(path) as registry:
+                found.extend([registry, registry.model_names()])
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        assert found[0] is not mine
+        assert found[1] == mine.model_names()
+
+
+def test_a_file_that_was_replaced_is_opened_again(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    rename(path, "m0", "later")
+    with kept_open(path):
+        assert names(path)[0] == "later"
+        path.with_name("copy").replace(path)
+        assert names(path)[0] == "m0"
+
+
+def test_an_error_leaves_nothing_open(path: Path) -> None:
+    with kept_open(path):
+        with pytest.raises(NotFoundError), reading(path) as registry:
+            registry.model("nobody")
+        assert rename(path, "m0", "a") < 5
+    with pytest.raises(NotFoundError), kept_open(path.with_name("none")), reading(path.with_name("none")):
+        pass
+
+
+def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
+    with Registry.open(path) as registry:
+        space_id = registry.space().spec.space_id
+        cards = {row.model_id: row.card for row in registry.models()}
+        labels = registry.labels([3, 99, 1])
+        assert sorted(labels) == [1, 3]
+        for model_id, label in labels.items():
+            card = cards[model_id]
+            shown = (label.name, label.task, label.data, label.architecture, label.uri)
+            assert shown == (card.name, card.task, card.data, card.architecture, card.uri)
+        assert registry.find_label("m2") == (registry.labels([3])[3], ("gi",))
+        assert registry.find_label("nobody") is None
+        assert [row.card.name for row in registry.models_by_id([3, 1]).values()] == ["m0", "m2"]
+        plain = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}
+        registry.fetch_blocks(space_id, [1, 4])
+        for i in (1, 2, 4):
+            assert list(registry.map_blocks(space_id, i)) == plain[i]
+        for first in (0, 3):
+            expected = [(i, block) for i in (1, 4) for block in plain[i] if block.first_image == first]
+            assert list(registry.map_blocks_at(space_id, first, [4, 1])) == expected
+        registry.forget_blocks()
+        assert list(registry.map_blocks_at(space_id, 0, [4, 1])) == [(i, plain[i][0]) for i in (1, 4)]
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.execute("UPDATE main.maps SET codes = repeat('x', 7)::BLOB WHERE model_id = 3 AND part = 0")
+    with Registry.open(path) as registry, pytest.raises(DamagedError, match="'m2'"):
+        registry.fetch_blocks(space_id, [1, 3])
