@@ -11,17 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from population import draws
 from population.draws import Integers
 
 BASE, FINE_TUNE, COPY = 0, 1, 2
 ROLES = ("base", "fine-tune", "quantised copy")
 
-#: Shares of new models that are bases, and fine-tunes; the rest are quantised copies.
-BASES, FINE_TUNES = 0.3, 0.5
+#: Shares of new models that are bases, and fine-tunes; the rest are quantised copies. Share of copies with 4 bits; the
+#: others have 8.
+BASES, FINE_TUNES, FOUR_BITS = 0.3, 0.5, 0.4
 
 #: First keys of the draws, so that no two draws share random bits.
-_ROLE, _RELATIVE = 101, 102
+_ROLE, _RELATIVE, _BITS = 101, 102, 103
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,13 @@ class Families:
         base: (n,) the base that a model goes back to; its own number for a base.
         parent: (n,) the model that a copy was made of, a base or a fine-tune; of a fine-tune its base; of a base its
             own number.
+        four_bits: (n,) whether a copy has weights of 4 bits.
     """
 
     role: NDArray[np.int8]
     base: Integers
     parent: Integers
+    four_bits: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.role)
@@ -52,7 +56,8 @@ def families(seed: int, n: int) -> Families:
     relative = draws.below(numbers, seed, _RELATIVE, numbers)
     base = _ends(np.where(role == BASE, numbers, relative))
     original = _ends(np.where(role == COPY, relative, numbers))  # a copy of a copy is a copy of the original
-    return Families(role, base, np.where(role == FINE_TUNE, base, original))
+    four_bits = (role == COPY) & (draws.uniform(seed, _BITS, numbers) < FOUR_BITS)
+    return Families(role, base, np.where(role == FINE_TUNE, base, original), four_bits)
 
 
 def _ends(link: Integers) -> Integers:

@@ -1,8 +1,8 @@
 """Kernels of a simulated population: sums of few binary features of the probe images.
 
 A feature f divides the N images into two halves, +1 and -1. A model has at most `SLOTS` features with integer weights
-c of sum W at most `MOST`, and the kernel K = Σ c f fᵀ: the centred Gram matrix of the weighted features. Its entries are
-integers from -W to W and its diagonal is W, so 8 bits store it without rounding, and the affinity of two models is
+c of sum W at most `MOST`, and the kernel K = Σ c f fᵀ: the centred Gram matrix of the weighted features. Its entries
+are integers from -W to W and its diagonal is W, so 8 bits store it without rounding, and the affinity of two models is
 
     Σᵢⱼ cᵢ c'ⱼ (fᵢ·f'ⱼ)² / (|K| |K'|),
 
@@ -10,7 +10,7 @@ exactly, without looking at a kernel. Two models without a common feature have a
 E = W² / Σ c² the effective number of features: kernels of real networks have that floor too.
 
 Features are numbered: first concepts, which many models have, then those that few have, each followed by variants in
-which 1, 4 or 16 pairs of images have changed sides. A base has a share of concepts, by task, and features of its own. A
+which 1 or 4 pairs of images have changed sides. A base has a share of concepts, by task, and features of its own. A
 fine-tune has some of its base's features replaced, a quantised copy has variants of some.
 """
 
@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
 from population import draws
 from population.draws import Floats, Integers
 from population.families import COPY, FINE_TUNE, Families
@@ -35,12 +36,15 @@ SLOTS = CONCEPT_SLOTS + OWN_SLOTS
 
 #: Numbers of features, each with variants in which this many pairs of images have changed sides.
 CONCEPTS, OWN = 24, 2024
-SWAPS = (0, 1, 4, 16)
+SWAPS = (0, 1, 4)
+
+#: Concepts of which a base has one, and more of it than of others: what kind of network it is.
+LEADS = 3
 
 #: Models per step: their kernels fit into a processor's cache.
 _STEP = 32
 
-_FEATURE, _SHARE, _TASK, _CONCEPT, _OWN, _WIDTH, _DRIFT, _REPLACED, _NEW, _NOISE, _VARIED = range(201, 212)
+_FEATURE, _SHARE, _TASK, _CONCEPT, _OWN, _WIDTH, _DRIFT, _REPLACED, _NEW, _VARIED, _LEAD = range(201, 212)
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,25 @@ class Shape:
 
     Attributes:
         share: parameters of the Beta distribution of a base's share of concepts.
-        lead: weight of the first concept, which all tasks have, among a base's concepts.
+        lead: weight of the leading concept among a base's concepts; there are `LEADS` of them.
+        leading: probability of the first leading concept; the others share the rest evenly.
         task_spread: standard deviation of the logarithms of a task's weights on the concepts.
         base_spread: the same for how a base's weights differ from its task's.
         width: smallest and largest number of own features over which weights fall by a factor of e.
-        drift: the share of features that a fine-tune replaces is drift times u³, u uniform in 0..1.
-        noise: the same for the share of features that a copy varies.
+        drift: the share of features that a fine-tune replaces is the first times u to the second, u uniform in 0..1.
+        noise: the share of features that a copy of 8 bits, and one of 4, varies.
+        fine: largest weight of a feature that a copy of 8 bits, and one of 4, varies.
     """
 
     share: tuple[float, float] = (1.6, 1.2)
     lead: float = 0.45
+    leading: float = 0.6
     task_spread: float = 1.0
     base_spread: float = 0.5
     width: tuple[float, float] = (2.0, 12.0)
-    drift: float = 0.5
-    noise: float = 0.5
+    drift: tuple[float, float] = (0.5, 2.0)
+    noise: tuple[float, float] = (0.4, 0.2)
+    fine: tuple[int, int] = (2, 20)
 
 
 class KernelPopulation:
@@ -93,32 +101,36 @@ class KernelPopulation:
         number, weight = self._of_bases(base)
         # The fine-tune that a model is, or was copied from; a base or its copy replaces nothing.
         tuned = np.where(people.role[ids] == COPY, parent, ids)
-        share = self.shape.drift * draws.uniform(seed, _DRIFT, tuned) ** 3 * (people.role[tuned] == FINE_TUNE)
-        slot = np.arange(SLOTS)
+        most, power = self.shape.drift
+        share = most * draws.uniform(seed, _DRIFT, tuned) ** power * (people.role[tuned] == FINE_TUNE)
+        slot, four = np.arange(SLOTS), people.four_bits[ids][:, None]
         replaced = draws.uniform(seed, _REPLACED, tuned[:, None], slot) < share[:, None]
         new = (CONCEPTS + draws.below(OWN, seed, _NEW, tuned[:, None], slot)) * len(SWAPS)
         number = np.where(replaced, new, number)
-        share = self.shape.noise * draws.uniform(seed, _NOISE, ids) ** 3 * (people.role[ids] == COPY)
-        varied = draws.uniform(seed, _VARIED, ids[:, None], slot) < share[:, None]
-        return number + np.where(varied, 1, 0), weight
+        varied = draws.uniform(seed, _VARIED, ids[:, None], slot) < np.where(four, *self.shape.noise[::-1])
+        varied &= (people.role[ids] == COPY)[:, None] & (weight <= np.where(four, *self.shape.fine[::-1]))
+        return number + varied * np.where(four, 2, 1), weight
 
     def _of_bases(self, ids: Integers) -> tuple[Integers, Integers]:
         shape, seed, column = self.shape, self.seed, ids[:, None]
         share = _beta(draws.uniform(seed, _SHARE, ids), *shape.share)[:, None]
-        concept = np.arange(1, CONCEPTS)
+        concept = np.arange(LEADS, CONCEPTS)
         liking = shape.task_spread * draws.normal(seed, _TASK, self.tasks[ids][:, None], concept)
         liking += shape.base_spread * draws.normal(seed, _CONCEPT, column, concept)
         chosen = np.argsort(-liking, axis=1)[:, : CONCEPT_SLOTS - 1]
         weight = np.exp(np.take_along_axis(liking, chosen, axis=1))
         weight *= (1 - shape.lead) / weight.sum(axis=1, keepdims=True)
         lead = np.full_like(share, shape.lead)
+        chance = draws.uniform(seed, _LEAD, column)
+        other = 1 + (LEADS - 1) * (chance - shape.leading) / (1 - shape.leading)
+        leading = np.where(chance < shape.leading, 0, other.astype(np.int64))
         low, high = shape.width
         width = low * (high / low) ** draws.uniform(seed, _WIDTH, column)
         own = np.exp(-np.arange(OWN_SLOTS) / width)
         own /= own.sum(axis=1, keepdims=True)
         weights = np.hstack([share * lead, share * weight, (1 - share) * own])
         numbers = CONCEPTS + draws.below(OWN, seed, _OWN, column, np.arange(OWN_SLOTS))
-        numbers = np.hstack([np.zeros_like(column), concept[chosen], numbers]) * len(SWAPS)
+        numbers = np.hstack([leading, concept[chosen], numbers]) * len(SWAPS)
         ends = np.rint(MOST * np.cumsum(weights, axis=1)).astype(np.int64)
         return numbers, np.diff(ends, axis=1, prepend=0)
 

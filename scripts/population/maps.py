@@ -21,18 +21,17 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from modelspace.representations import maps
 from population import draws
 from population.draws import Floats, Integers
 from population.families import COPY, FINE_TUNE, Families
 
-from modelspace.representations import maps
+#: Different maps of an image, each with a variant for copies of 8 bits and one for copies of 4.
+CLUSTERS, VARIANTS = 48, 3
+POOL = CLUSTERS * VARIANTS
 
-#: Different maps of an image, and the share of noise in each and in its variants.
-CLUSTERS = 48
-NOISE = (0.0, 0.03, 0.15, 0.5)
-POOL = CLUSTERS * len(NOISE)
-
-_POOL, _OWN, _OTHERS, _RANDOM, _SURE, _CLUSTER, _DRIFT, _REPLACED, _NEW, _NOISE, _VARIED = range(301, 312)
+_POOL, _OWN, _OTHERS, _RANDOM, _SURE, _CLUSTER, _DRIFT, _REPLACED, _NEW, _BLUR, _VARIED = range(301, 312)
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ class Shape:
         clusters: the probability of cluster j falls like exp(-j / clusters).
         task: probability that a base has its task's cluster and not one of its own.
         sure: smallest and largest share of images for which a base takes its own cluster's map.
-        drift: the share of images for which a fine-tune has other maps than its base is drift times u³, u in 0..1.
-        noise: the same for the share of images for which a copy has near variants.
+        drift: for a share of images, between the two, a fine-tune has other maps than its base.
+        noise: share of noise in the variants for copies of 8 and of 4 bits.
+        varied: smallest share of images for which a copy has variants.
     """
 
     signed: bool = True
@@ -54,8 +54,9 @@ class Shape:
     clusters: float = 12.0
     task: float = 0.3
     sure: tuple[float, float] = (0.3, 0.95)
-    drift: float = 0.5
-    noise: float = 0.5
+    drift: tuple[float, float] = (0.0, 0.9)
+    noise: tuple[float, float] = (0.3, 0.8)
+    varied: float = 0.15
 
 
 class MapPopulation:
@@ -104,8 +105,8 @@ class MapPopulation:
         low, high = self.shape.common
         amount = np.linspace(low, high, CLUSTERS)[:, None]
         noise = generator.standard_normal((CLUSTERS, 1, pixels), dtype=np.float32)
-        change = generator.standard_normal((CLUSTERS, len(NOISE), pixels), dtype=np.float32)
-        share = np.array(NOISE, dtype=np.float32)[:, None]
+        change = generator.standard_normal((CLUSTERS, VARIANTS, pixels), dtype=np.float32)
+        share = np.array([0.0, *self.shape.noise], dtype=np.float32)[:, None]
         varied = np.sqrt(1 - share**2) * noise + share * change
         if self.shape.signed:
             common = generator.standard_normal(pixels, dtype=np.float32)
@@ -121,12 +122,13 @@ class MapPopulation:
         parent, base = people.parent[ids], people.base[ids]
         cluster = self._of_bases(base)
         tuned = np.where(people.role[ids] == COPY, parent, ids)
-        share = self.shape.drift * draws.uniform(seed, _DRIFT, tuned) ** 3 * (people.role[tuned] == FINE_TUNE)
+        low, high = self.shape.drift
+        share = (low + (high - low) * draws.uniform(seed, _DRIFT, tuned)) * (people.role[tuned] == FINE_TUNE)
         replaced = draws.uniform(seed, _REPLACED, tuned[:, None], image) < share[:, None]
         cluster = np.where(replaced, draws.below(CLUSTERS, seed, _NEW, tuned[:, None], image), cluster)
-        share = self.shape.noise * draws.uniform(seed, _NOISE, ids) ** 3 * (people.role[ids] == COPY)
-        varied = draws.uniform(seed, _VARIED, ids[:, None], image) < share[:, None]
-        return cluster * len(NOISE) + np.where(varied, 1, 0)
+        share = self.shape.varied + (1 - self.shape.varied) * draws.uniform(seed, _BLUR, ids)
+        varied = draws.uniform(seed, _VARIED, ids[:, None], image) < (share * (people.role[ids] == COPY))[:, None]
+        return cluster * VARIANTS + varied * np.where(people.four_bits[ids], 2, 1)[:, None]
 
     def _of_bases(self, ids: Integers) -> Integers:
         shape, seed = self.shape, self.seed
