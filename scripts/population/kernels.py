@@ -186,8 +186,17 @@ class KernelPopulation:
         return out
 
     def affinities(self, ids: Integers, others: Integers) -> Floats:
-        """Affinities of n and m models, (n, m)."""
-        return np.asarray(self.against(ids, self.table(others)))
+        """Affinities of n and m models, (n, m), from their kernels."""
+        return np.asarray(self._unit(ids) @ self._unit(others).T)
+
+    def _unit(self, ids: Integers) -> Floats:
+        """Unit kernels, (n, N (N + 1) / 2), whose inner products are those of whole matrices."""
+        codes, _ = self.codes(ids)
+        kernels = codes.astype(np.float64) - 127.0
+        kernels[:, : self.n_images] = self.slots(ids)[1].sum(axis=1)[:, None]
+        kernels[:, self.n_images :] *= np.sqrt(2.0)
+        kernels /= np.sqrt(np.einsum("ij,ij->i", kernels, kernels))[:, None]
+        return kernels
 
 
 def features(seed: int, n_images: int) -> NDArray[np.float32]:
