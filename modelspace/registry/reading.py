@@ -397,6 +397,25 @@ class Reader:
         ids, positions = (table[name].astype(np.int64, copy=False) for name in ("model_id", "position"))
         return ids, positions, matrix
 
+    def coordinates(self, space_id: str, model_id: int) -> np.ndarray:
+        """The coordinates of one model on the anchors of a space, (d,) float32.
+
+        Raises:
+            NotFoundError: it has none there.
+            DamagedError: they don't match their checksum.
+        """
+        rows = self.rows(
+            "SELECT coordinates, coordinates_checksum FROM main.embeddings WHERE space_id = ? AND model_id = ?"
+            " AND coordinates IS NOT NULL",
+            [space_id, model_id],
+        )
+        if not rows:
+            raise NotFoundError(f"model {model_id} has no coordinates in the space {space_id}")
+        numbers, stored = np.array(rows[0][0], dtype=np.float32), rows[0][1]
+        if self.checks_rows and stored not in (checksums.of_coordinates(space_id, model_id, numbers), None):
+            raise self._changed_since("vector", space_id, model_id)
+        return numbers
+
     def has_anchors(self, space_id: str) -> bool:
         """Whether the models of a space have coordinates on a fixed set of anchors."""
         return self.schema_number >= schema.ANCHORS and bool(

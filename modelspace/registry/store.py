@@ -423,7 +423,7 @@ class Registry(Reader):
             [space_id, model_id, block.first_image, block.n_images, codes, scales, sums],
         )
 
-    def set_anchors(self, space_id: str, anchors: Sequence[tuple[AnchorRow, Iterable[MapBlock]]]) -> None:
+    def set_anchors(self, space_id: str, anchors: Iterable[tuple[AnchorRow, Iterable[MapBlock]]]) -> None:
         """Give a space other anchors. The coordinates on them follow with `set_coordinates`, in the same transaction.
 
         Args:
@@ -580,6 +580,43 @@ class Registry(Reader):
                 ],
             ],
         )
+
+    def fill_derived(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
+        """Fill an empty space whose affinities follow from other spaces' with models that have coordinates alone.
+
+        Args:
+            space_id: the space.
+            rows: by position 0..n-1, each with coordinates.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: it has models, or the positions are others.
+            UsageError: a number is not finite, or coordinates are missing or zero.
+        """
+        self.require_transaction()
+        space = self.space(space_id)
+        if space.n_models or [row.position for row in rows] != list(range(len(rows))):
+            raise ConflictError(f"space {space.spec.name!r} is not empty, or positions are not 0..n-1")
+        for row in rows:
+            _check_row(row)
+            if row.coordinates is None:
+                raise UsageError(f"model {row.model_id} has no coordinates")
+        self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
+        try:
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                self._insert_coordinates(space.spec.space_id, rows[start : start + _ROWS_AT_ONCE])
+            self.execute(
+                f"INSERT INTO main.embeddings ({_EMBEDDING_COLUMNS})"
+                f" SELECT {_EMBEDDING_COLUMNS} FROM temp.new_coordinates ORDER BY position"
+            )
+        finally:
+            with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
+                self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?",
+            [len(rows), len(rows), space.spec.space_id],
+        )
+        self._changed(space.spec.space_id, moved=True)
 
     def remove_model(self, model_id: int) -> None:
         """Remove a model and everything stored for it.

@@ -125,10 +125,25 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, bits: int, n_elements: int
         out *= step
         out += lo
         return out
+    if bits == 4:
+        return _dequantise_pairs(codes, lo[:, 0] < 0, n_elements) * hi
     table = np.stack([_levels(bits, bool(low < 0)) for low in scales[:, 0]]) * hi
     return np.take_along_axis(table, unpack(codes, bits, n_elements).astype(np.intp), axis=1).astype(
         np.float32, copy=False
     )
+
+
+def _dequantise_pairs(codes: np.ndarray, signed: np.ndarray, n_elements: int) -> np.ndarray:
+    """Decoded 4-bit codes (n, bytes), two to a byte, in units of the clip value: (n, elements) float32."""
+    out = np.empty((len(codes), 2 * codes.shape[1]), dtype=np.float32)
+    for sign in np.unique(signed).tolist():
+        levels, byte = _levels(4, sign), np.arange(256)
+        pairs = np.stack([levels[byte & 15], levels[byte >> 4]], axis=1).view(np.complex64)[:, 0]
+        if signed.all() or not signed.any():
+            np.take(pairs, codes, out=out.view(np.complex64))
+        else:
+            out[signed == sign] = pairs[codes[signed == sign]].view(np.float32)
+    return out[:, :n_elements]
 
 
 def _levels(bits: int, signed: bool) -> np.ndarray:

@@ -6,15 +6,16 @@ Functions that write are called inside a transaction of the registry, which they
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from modelspace.deprecated import renamed
 from modelspace.errors import NotFoundError
 from modelspace.registry import EmbeddingRow, ModelRow, Registry
-from modelspace.spaces import coordinates
+from modelspace.spaces import anchors, coordinates
 from modelspace.spaces.coordinates import Factor, Row
-from modelspace.spaces.kinds import BlendSpace, Blocks, KernelSpace, space_of
+from modelspace.spaces.kinds import BlendSpace, Blocks, KernelSpace, Space, space_of
 from modelspace.types import SpaceSpec
 
 
@@ -78,6 +79,8 @@ def affinities(
 ) -> dict[int, float]:
     """The affinities that a new model's coordinates are computed from, by model id.
 
+    In a space with anchors they are those with the anchors, by the ids of the models that those were.
+
     Args:
         registry: an open registry.
         spec: the space.
@@ -85,6 +88,8 @@ def affinities(
         known: its affinities in other spaces, space id -> model id -> affinity; a blend's follow from its members'.
     """
     space = space_of(spec)
+    if registry.has_anchors(spec.space_id):
+        return anchors.affinities(registry, space, blocks)
     if isinstance(space, BlendSpace) and (blended := space.blended(known or {})) is not None:
         return {i: blended[i] for i in registry.model_ids(spec.space_id) if i in blended}
     stored = registry.embeddings(spec.space_id)
@@ -104,6 +109,13 @@ def append(registry: Registry, spec: SpaceSpec, model_id: int, blocks: Blocks, k
             here.
     """
     space = space_of(spec)
+    state = registry.space(spec.space_id)
+    if not state.has_anchors and state.n_models >= coordinates.MAX_EXACT:
+        anchors.choose(registry, spec)
+        state, known = registry.space(spec.space_id), {}
+    if state.has_anchors:
+        _append_placed(registry, space, state.end, model_id, blocks, known)
+        return
     stored = registry.embeddings(spec.space_id)
     factor = Factor.from_rows(rows_of(stored))
     ids = [row.model_id for row in stored[: _reach(factor)]]
@@ -118,6 +130,24 @@ def append(registry: Registry, spec: SpaceSpec, model_id: int, blocks: Blocks, k
     )
 
 
+def _append_placed(
+    registry: Registry, space: Space, position: int, model_id: int, blocks: Blocks, known: Mapping[int, float]
+) -> None:
+    """Write one model's embedding in a space with anchors."""
+    if isinstance(space, BlendSpace):
+        placed = anchors.place_stored(registry, space, model_id)
+    else:
+        placed = anchors.place(registry, space, blocks, known)
+    registry.add_embedding(
+        space.spec.space_id, _placed(model_id, position, placed), space.own_blocks(blocks), derived=space.is_derived
+    )
+
+
+def _placed(model_id: int, position: int, row: Row) -> EmbeddingRow:
+    nothing = np.zeros(0)
+    return EmbeddingRow(model_id, position, nothing, nothing, None, row.residual, row.vector.astype(np.float32))
+
+
 def fill(registry: Registry, spec: SpaceSpec) -> int:
     """Add to a new blend the models that all of its members hold, in order of registration; returns their number.
 
@@ -126,6 +156,8 @@ def fill(registry: Registry, spec: SpaceSpec) -> int:
     blend = space_of(spec)
     assert isinstance(blend, BlendSpace)
     ids = sorted(set.intersection(*(set(registry.model_ids(space_id)) for space_id in blend.weights)))
+    if len(ids) > coordinates.MAX_EXACT:
+        return anchors.fill(registry, blend, ids)
     total = np.zeros((len(ids), len(ids)))
     for space_id, weight in blend.weights.items():
         order, member = matrix(registry, registry.space(space_id).spec, set(ids))
@@ -138,7 +170,12 @@ def fill(registry: Registry, spec: SpaceSpec) -> int:
 
 
 def project(registry: Registry, spec: SpaceSpec, blocks: Blocks) -> np.ndarray:
-    """Vector (d,) float64 of a model that is not stored; its inner products with stored vectors are affinities."""
+    """Vector (d,) float64 of a model that is not stored; its inner products with stored vectors are affinities.
+
+    In a space with anchors it is its coordinates on them.
+    """
+    if registry.has_anchors(spec.space_id):
+        return anchors.place(registry, space_of(spec), blocks, {}).vector
     stored = registry.embeddings(spec.space_id)
     factor = Factor.from_rows(rows_of(stored))
     n_axes = factor.n_axes
@@ -152,10 +189,12 @@ def remove(registry: Registry, *model_ids: int) -> None:
     """Remove models from all spaces, and recompute the coordinates of those after them, once for all of them.
 
     Exact: the stored affinities are factorised again; pairs never computed (past the cap on axes) are computed from the
-    maps.
+    maps. In a space with anchors nothing else changes, whichever models are removed.
     """
     plans: list[tuple[SpaceSpec, list[EmbeddingRow]]] = []
     for space in registry.spaces():
+        if space.has_anchors:
+            continue
         stored = registry.embeddings(space.spec.space_id)
         removed = [row.position for row in stored if row.model_id in model_ids]
         if not removed:
@@ -177,15 +216,29 @@ def rebuild(registry: Registry, spec: SpaceSpec, progress: Callable[[int, int], 
             maps would make the damage permanent.
     """
     ids = registry.model_ids(spec.space_id)
+    placed = anchors.choose_again(registry, spec) if len(ids) > coordinates.MAX_EXACT else {}
     affinities: list[np.ndarray] = []
-    for position, model_id in enumerate(ids):
+    exact = ids if not placed else ids[: coordinates.MAX_EXACT]
+    for position, model_id in enumerate(exact):
         blocks = stored_blocks(registry, spec, model_id)
         earlier = ids[: min(position, coordinates.MAX_AXES)]
         values = contributions(registry, spec, blocks, earlier)
         affinities.append(np.array([values[i].mean() for i in earlier]))
         if progress:
             progress(position + 1, len(ids))
-    registry.replace_coordinates(spec.space_id, _factorised(registry, spec, ids, affinities))
+    rows = _factorised(registry, spec, exact, affinities)
+    if placed:
+        rows = [replace(row, coordinates=placed[row.model_id]) for row in rows]
+        rows += [
+            _placed(model_id, position, Row(placed[model_id], None, anchors.residual_of(placed[model_id])))
+            for position, model_id in enumerate(ids[len(exact) :], len(exact))
+        ]
+    registry.replace_coordinates(spec.space_id, rows)
+    for blend in anchors.blends_of(registry, spec):
+        if placed:
+            anchors.join(registry, blend)
+        else:  # it holds no more models than its member
+            rebuild(registry, blend.spec)
 
 
 def _factorised(

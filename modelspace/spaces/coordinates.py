@@ -6,11 +6,18 @@ is a vector for model i. A new model with affinities k to the existing models ge
 row n + 1 of the factor. Stored vectors do not change (Golub & Van Loan, Matrix Computations, section 4.2: the factor of
 a bordered matrix).
 
-There are two limits. A model whose residual 1 − |v|² is at most `TOLERANCE` lies in the span of the others up to
-rounding (an exact or near copy): it opens no new axis, since dividing by its pivot would amplify rounding errors. And a
-space has at most `MAX_AXES` axes: past that a vector is the projection onto the models that own an axis. Its inner
-products with those stay exact; with other projected models they are the Nyström approximation (Williams & Seeger, NIPS
-2000), and the caller re-ranks with the stored maps.
+A model whose residual 1 − |v|² is at most `TOLERANCE` lies in the span of the others up to
+rounding (an exact or near copy): it opens no new axis, since dividing by its pivot would amplify rounding errors.
+
+A space has at most `MAX_EXACT` models with such vectors, since each is compared with all before it. Then some of them
+become its anchors, at most `MAX_ANCHORS`, chosen by a Cholesky factorisation with pivots (Higham, Accuracy and
+Stability of Numerical Algorithms, section 10.3): always the model of which the anchors so far explain least. They stay
+the same from then on, and a model that is added is compared with them alone: its coordinates are v = L⁻¹k with L the
+anchors' factor. Its inner products with anchors are affinities; with other models they are the Nyström approximation
+(Williams & Seeger, NIPS 2000), and the caller re-ranks with the stored maps.
+
+Registries of earlier versions may hold more exact vectors, with at most `MAX_AXES` axes; past those, vectors are
+projections onto the models that own an axis.
 """
 
 from __future__ import annotations
@@ -32,7 +39,17 @@ TOLERANCE = 1e-10
 #: Rounding may make a vector slightly longer than 1. A larger excess means that the affinities are not a Gram matrix.
 _EXCESS = 1e-6
 
-#: Largest dimension of a space: past it vectors are projections, and queries are re-ranked with the maps.
+#: Largest number of models with exact vectors; the next one is compared with anchors.
+MAX_EXACT = 512
+
+#: Largest number of anchors of a space.
+MAX_ANCHORS = 256
+
+#: A model becomes an anchor only if the earlier ones leave more than this of it unexplained. Coordinates are float32,
+#: and a smaller pivot would amplify their rounding.
+ANCHOR_TOLERANCE = 1e-4
+
+#: Largest dimension of exact vectors, which registries of earlier versions may reach.
 MAX_AXES = 4096
 
 
@@ -92,6 +109,18 @@ class Factor:
             lower[axis, : len(vector)] = vector
         factor._lower = lower
         factor._n_rows = len(rows)
+        return factor
+
+    @classmethod
+    def of_anchors(cls, lower: np.ndarray) -> Factor:
+        """The factor of a fixed set of anchors, on which `append` places models.
+
+        Args:
+            lower: (d, d) float64, the lower triangular factor of the anchors' affinities.
+        """
+        factor = cls(max_axes=len(lower))
+        factor.landmarks = list(range(len(lower)))
+        factor._lower, factor._n_rows = lower, len(lower)
         return factor
 
     def append(self, affinities: np.ndarray) -> Row:
@@ -166,6 +195,46 @@ def factorise(
             known = full
         rows.append(factor.append(known))
     return rows
+
+
+def pivots(
+    vectors: np.ndarray, most: int = MAX_ANCHORS, tolerance: float = ANCHOR_TOLERANCE
+) -> tuple[list[int], np.ndarray]:
+    """Anchors of the models with the given vectors, and the coordinates of all of them on those.
+
+    Args:
+        vectors: (n, d) float64, whose inner products are the affinities.
+        most: largest number of anchors.
+        tolerance: a model is chosen only if more than this of it is unexplained by the ones chosen before; the first
+            always is.
+
+    Returns:
+        The rows of the anchors in order of choice, and coordinates (n, number of anchors) float64. Those of the anchors
+        are their lower triangular factor.
+    """
+    return pivots_of(len(vectors), lambda i: vectors @ vectors[i], most, tolerance)
+
+
+def pivots_of(
+    n: int, column_of: Callable[[int], np.ndarray], most: int = MAX_ANCHORS, tolerance: float = ANCHOR_TOLERANCE
+) -> tuple[list[int], np.ndarray]:
+    """As `pivots`, for n models of which `column_of(i)` gives the affinities of model i with all, (n,) float64."""
+    left = np.ones(n)
+    columns = np.zeros((n, min(most, n)))
+    chosen: list[int] = []
+    while len(chosen) < columns.shape[1]:
+        best = int(np.argmax(left))
+        if left[best] <= tolerance and chosen:
+            break
+        axis = len(chosen)
+        column = (column_of(best) - columns[:, :axis] @ columns[best, :axis]) / np.sqrt(left[best])
+        column[chosen] = 0.0
+        column[best] = np.sqrt(left[best])
+        columns[:, axis] = column
+        left -= column * column
+        chosen.append(best)
+        left[chosen] = 0.0
+    return chosen, columns[:, : len(chosen)]
 
 
 def matrix(rows: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:

@@ -188,6 +188,31 @@ class StoredSpace(Space):
             raise self.missing("a model")
         return out
 
+    def products_with_anchors(self, registry: Registry, blocks: Blocks) -> Array:
+        """A model's affinities with the anchors of this space, (d,), one block of theirs at a time.
+
+        They are computed in float32 with sums in float64: coordinates on anchors are float32.
+
+        Raises:
+            DamagedError: the anchors' blocks don't cover the images.
+        """
+        total: dict[int, float] = {}
+        covered: dict[int, int] = {}
+        for block in self.own_blocks(blocks):
+            rows = self.unit_rows(block).astype(np.float32)
+            for axis, other in registry.anchor_blocks_at(self.spec.space_id, block.first_image):
+                if other.n_images != block.n_images:
+                    raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
+                total[axis] = total.get(axis, 0.0) + self.product(rows, other)
+                covered[axis] = covered.get(axis, 0) + other.n_images
+        if list(covered) != list(range(len(covered))) or set(covered.values()) - {self.spec.n_images}:
+            raise self.missing("an anchor")
+        return np.array(list(total.values())) / self.spec.n_images
+
+    def product(self, rows: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of the inner products of unit rows and those of a block, in float32 where that is faster."""
+        return float(maps.cosines(rows, self.unit_rows(block)).sum())
+
     def require_size(self, block: MapBlock) -> None:
         """Check that a stored block can hold the rows it should.
 
@@ -288,6 +313,13 @@ class MapSpace(StoredSpace):
         """The maps, flattened, each of unit norm."""
         self.require_size(block)
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
+
+    def product(self, rows: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of cosines of maps, without scaling them first."""
+        self.require_size(block)
+        other = maps.decode(block, self.row_length, self.spec.bits)
+        norms = np.sqrt(np.einsum("ij,ij->i", other, other).astype(np.float64))
+        return float((np.einsum("ij,ij->i", rows, other) / norms).sum())
 
     def unit_maps(self, block: MapBlock) -> Array:
         """A block's maps, (n_images, canvas, canvas), each of unit norm."""
