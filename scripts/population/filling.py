@@ -91,7 +91,7 @@ class Filler:
         self.populations = {
             space.spec.space_id: population_of(space, seed, self.people) for space in spaces if not space.is_derived
         }
-        self._placing: dict[str, tuple[int, Floats]] = {}
+        self._placing: dict[str, Floats] = {}
 
     def fill(self, start: int, stop: int, on_batch: Callable[[int], None] = lambda count: None) -> None:
         """Write models start..stop - 1 of the population, which must be the next ones; one transaction per batch.
@@ -110,7 +110,7 @@ class Filler:
         """Write models with consecutive numbers, all with exact coordinates or all without, inside a transaction."""
         rows = self.registry.rows(f"SELECT nextval('main.model_ids') FROM range({len(ids)})")
         model_ids = np.sort(np.array([row[0] for row in rows], dtype=np.int64))
-        insert(self.registry, "models", hub.SELECT, self.hub.columns(ids, int(model_ids[0] - ids[0])))
+        insert(self.registry, "models", hub.SELECT, self.hub.columns(ids, model_ids))
         placed: dict[str, Floats] = {}
         for space in self.spaces:
             space_id = space.spec.space_id
@@ -119,7 +119,7 @@ class Filler:
             if ids[0] < coordinates.MAX_EXACT:
                 self._write_exact(space, ids, model_ids)
             else:
-                placed[space_id] = self._placed(space, ids, int(model_ids[0] - ids[0]), placed)
+                placed[space_id] = self._placed(space, ids, placed)
                 self._write_placed(space_id, model_ids, placed[space_id])
 
     def _write_blocks(self, space: Space, ids: Integers, model_ids: Integers) -> None:
@@ -175,24 +175,27 @@ class Filler:
         )
         self._count(space_id, None)
 
-    def _placed(self, space: Space, ids: Integers, offset: int, members: Mapping[str, Floats]) -> Floats:
+    def _placed(self, space: Space, ids: Integers, members: Mapping[str, Floats]) -> Floats:
         """Coordinates on the anchors of a space, (n, d), as `anchors.place` computes them for one model."""
-        space_id = space.spec.space_id
-        if not self.registry.has_anchors(space_id):
+        if not self.registry.has_anchors(space.spec.space_id):
             anchors.choose(self.registry, space.spec)
         if isinstance(space, BlendSpace):
             return np.hstack([np.sqrt(weight) * members[member] for member, weight in space.weights.items()])
-        population = self.populations[space_id]
-        if space_id not in self._placing:
-            stored = self.registry.anchors(space_id)
-            lower = coordinates.matrix([anchor.factor for anchor in stored])
-            table = population.table(np.array([anchor.model_id for anchor in stored]) - offset)
-            self._placing[space_id] = offset, np.ascontiguousarray(solve_triangular(lower, table.T, lower=True).T)
-        known_offset, table = self._placing[space_id]
-        assert known_offset == offset, "model ids of a population are consecutive"
+        population, table = self.populations[space.spec.space_id], self._placing_table(space.spec.space_id)
         vectors = population.against(ids, table)
         length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         return np.asarray(vectors / np.maximum(length, 1.0)[:, None])
+
+    def _placing_table(self, space_id: str) -> Floats:
+        """For each feature, or map of the pool, what it adds to the coordinates of a model that has it."""
+        if space_id not in self._placing:
+            stored = self.registry.anchors(space_id)
+            lower = coordinates.matrix([anchor.factor for anchor in stored])
+            # Anchors are among the first models, whose ids are consecutive.
+            ((first,),) = self.registry.rows("SELECT min(model_id) FROM main.models")
+            table = self.populations[space_id].table(np.array([anchor.model_id - first for anchor in stored]))
+            self._placing[space_id] = np.ascontiguousarray(solve_triangular(lower, table.T, lower=True).T)
+        return self._placing[space_id]
 
     def _write_placed(self, space_id: str, model_ids: Integers, vectors: Floats) -> None:
         """Append models that have coordinates on the anchors alone."""

@@ -94,8 +94,11 @@ SELECT: Mapping[str, str] = {
     "output_shape": "[features]",
     "input_height": "side",
     "input_width": "side",
-    "tags": "map(['family', 'role', 'licence', 'downloads'], [family::VARCHAR, role, licence, downloads::VARCHAR])",
+    "tags": "map(['family', 'role', 'licence', 'downloads'], [family, role, licence, downloads::VARCHAR])",
 }
+
+#: Number of users whose repositories the models are.
+AUTHORS = 5_000
 
 #: The first model's time; each later one comes a second after.
 _START = datetime(2026, 1, 1)
@@ -154,18 +157,18 @@ class Hub:
         trained = np.where(self.people.role[ids] == COPY, self.people.parent[ids], ids)
         return _popular(len(DATA), self.seed, _DATA, trained)
 
-    def columns(self, ids: Integers, first_id: int) -> dict[str, np.ndarray]:
-        """The rows of the table `models`, by column.
+    def columns(self, ids: Integers, model_ids: Integers) -> dict[str, np.ndarray]:
+        """What rows of the table `models` are made of (`SELECT`), by column.
 
         Args:
-            ids: numbers of models in the population.
-            first_id: model id of the population's first model.
+            ids: (n,) numbers of models in the population.
+            model_ids: (n,) their ids in the registry.
         """
         names = self.names(ids)
         kinds = [ARCHITECTURES[kind] for kind in self._architecture(ids)]
         weights = [hashlib.sha256(b"%d %d" % (self.seed, number)).hexdigest() for number in ids.tolist()]
         preprocessing = [self._preprocessing[kind.side] for kind in kinds]
-        author = draws.below(1 + len(self.people) // 20, self.seed, _AUTHOR, ids)
+        author = draws.below(AUTHORS, self.seed, _AUTHOR, ids)
         own: dict[str, list[Any]] = {
             "name": names,
             "uri": [f"hf-hub:user{a}/{name}" for a, name in zip(author.tolist(), names, strict=True)],
@@ -187,18 +190,18 @@ class Hub:
             "options": ["{}"] * len(ids),
             "torch": ["simulated"] * len(ids),
             "licence": [LICENCES[at] for at in _popular(len(LICENCES), self.seed, _LICENCE, ids)],
+            "family": [f"family{base:06d}" for base in self.people.base[ids].tolist()],
             "role": [ROLES[role] for role in self.people.role[ids]],
         }
         side = np.array([kind.side for kind in kinds], dtype=np.int32)
         downloads = np.floor(10.0 ** (6 * draws.uniform(self.seed, _DOWNLOADS, ids) ** 2)).astype(np.int64)
         return {name: objects(values) for name, values in own.items()} | {
-            "model_id": ids + first_id,
+            "model_id": model_ids,
             "features": np.array([kind.features for kind in kinds], dtype=np.int32),
             "side": side,
             "parameters": np.array([kind.parameters for kind in kinds], dtype=np.int64),
             "seconds": np.zeros(len(ids)),
             "downloads": downloads,
-            "family": self.people.base[ids] + first_id,
             "added_at": np.datetime64(_START, "us") + ids.astype("timedelta64[s]"),
         }
 
