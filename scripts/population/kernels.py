@@ -69,7 +69,7 @@ class Shape:
     task_spread: float = 1.0
     base_spread: float = 0.5
     width: tuple[float, float] = (2.0, 12.0)
-    drift: tuple[float, float] = (0.5, 2.0)
+    drift: tuple[float, float] = (0.45, 1.1)
     noise: tuple[float, float] = (0.4, 0.2)
     fine: tuple[int, int] = (2, 20)
 

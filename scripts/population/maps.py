@@ -44,7 +44,7 @@ class Shape:
         clusters: the probability of cluster j falls like exp(-j / clusters).
         task: probability that a base has its task's cluster and not one of its own.
         sure: smallest and largest share of images for which a base takes its own cluster's map.
-        drift: for a share of images, between the two, a fine-tune has other maps than its base.
+        drift: a, b and p: for a share a + (b - a) uᵖ of images, u in 0..1, a fine-tune has other maps than its base.
         noise: share of noise in the variants for copies of 8 and of 4 bits.
         varied: smallest share of images for which a copy has variants.
     """
@@ -54,7 +54,7 @@ class Shape:
     clusters: float = 12.0
     task: float = 0.3
     sure: tuple[float, float] = (0.3, 0.95)
-    drift: tuple[float, float] = (0.0, 0.9)
+    drift: tuple[float, float, float] = (0.1, 0.95, 0.35)
     noise: tuple[float, float] = (0.3, 0.8)
     varied: float = 0.15
 
@@ -122,8 +122,9 @@ class MapPopulation:
         parent, base = people.parent[ids], people.base[ids]
         cluster = self._of_bases(base)
         tuned = np.where(people.role[ids] == COPY, parent, ids)
-        low, high = self.shape.drift
-        share = (low + (high - low) * draws.uniform(seed, _DRIFT, tuned)) * (people.role[tuned] == FINE_TUNE)
+        low, high, power = self.shape.drift
+        share = low + (high - low) * draws.uniform(seed, _DRIFT, tuned) ** power
+        share *= people.role[tuned] == FINE_TUNE
         replaced = draws.uniform(seed, _REPLACED, tuned[:, None], image) < share[:, None]
         cluster = np.where(replaced, draws.below(CLUSTERS, seed, _NEW, tuned[:, None], image), cluster)
         share = self.shape.varied + (1 - self.shape.varied) * draws.uniform(seed, _BLUR, ids)
