@@ -63,12 +63,12 @@ class Shape:
         fine: largest weight of a feature that a copy of 8 bits, and one of 4, varies.
     """
 
-    share: tuple[float, float] = (1.6, 1.2)
-    lead: float = 0.45
-    leading: float = 0.6
-    task_spread: float = 1.0
-    base_spread: float = 0.5
-    width: tuple[float, float] = (2.0, 12.0)
+    share: tuple[float, float] = (1.87, 0.61)
+    lead: float = 0.27
+    leading: float = 0.97
+    task_spread: float = 1.6
+    base_spread: float = 0.56
+    width: tuple[float, float] = (5.2, 38.6)
     drift: tuple[float, float] = (0.45, 1.1)
     noise: tuple[float, float] = (0.4, 0.2)
     fine: tuple[int, int] = (2, 20)
