@@ -10,8 +10,8 @@ exactly, without looking at a kernel. Two models without a common feature have a
 E = W² / Σ c² the effective number of features: kernels of real networks have that floor too.
 
 Features are numbered: first concepts, which many models have, then those that few have, each followed by variants in
-which 1 or 4 pairs of images have changed sides. A base has a share of concepts, by task, and features of its own. A
-fine-tune has some of its base's features replaced, a quantised copy has variants of some.
+which some pairs of images have changed sides. A base has a share of concepts, by task, and features of its own. A
+fine-tune has variants of most of its base's features, a quantised copy has near variants of some of its original's.
 """
 
 from __future__ import annotations
@@ -34,9 +34,15 @@ MOST = 127
 CONCEPT_SLOTS, OWN_SLOTS = 8, 24
 SLOTS = CONCEPT_SLOTS + OWN_SLOTS
 
-#: Numbers of features, each with variants in which this many pairs of images have changed sides.
-CONCEPTS, OWN = 24, 2024
-SWAPS = (0, 1, 4)
+#: Numbers of features.
+CONCEPTS, OWN = 24, 1000
+
+#: Pairs of images that have changed sides in the variants of a slightly and of a much changed fine-tune, and number of
+#: variants of each kind, so that two fine-tunes of a base have different ones.
+CHANGED, ALTERNATIVES = (2, 6, 12), 8
+
+#: First pair and number of pairs of each variant: the feature itself, that of copies, and those of fine-tunes.
+VARIANTS = ((0, 0), (0, 1), *((12 * k, swaps) for swaps in CHANGED for k in range(ALTERNATIVES)))
 
 #: Concepts of which a base has one, and more of it than of others: what kind of network it is.
 LEADS = 3
@@ -44,7 +50,7 @@ LEADS = 3
 #: Models per step: their kernels fit into a processor's cache.
 _STEP = 32
 
-_FEATURE, _SHARE, _TASK, _CONCEPT, _OWN, _WIDTH, _DRIFT, _REPLACED, _NEW, _VARIED, _LEAD = range(201, 212)
+_FEATURE, _SHARE, _TASK, _CONCEPT, _OWN, _WIDTH, _DRIFT, _REPLACED, _NEW, _VARIED, _LEAD, _LOST = range(201, 213)
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,24 @@ class Shape:
         task_spread: standard deviation of the logarithms of a task's weights on the concepts.
         base_spread: the same for how a base's weights differ from its task's.
         width: smallest and largest number of own features over which weights fall by a factor of e.
-        drift: the share of features that a fine-tune replaces is the first times u to the second, u uniform in 0..1.
+        changed: probabilities that a fine-tune is changed as slightly, or as much, as `CHANGED` says.
+        drift: the share of features that change in a fine-tune.
         noise: the share of features that a copy of 8 bits, and one of 4, varies.
+        lost: the share of features of which a copy of 4 bits loses one unit of weight.
         fine: largest weight of a feature that a copy of 8 bits, and one of 4, varies.
     """
 
-    share: tuple[float, float] = (1.87, 0.61)
-    lead: float = 0.27
+    share: tuple[float, float] = (2.53, 0.4)
+    lead: float = 0.19
     leading: float = 0.97
-    task_spread: float = 1.6
-    base_spread: float = 0.56
-    width: tuple[float, float] = (5.2, 38.6)
-    drift: tuple[float, float] = (0.45, 1.1)
-    noise: tuple[float, float] = (0.4, 0.2)
-    fine: tuple[int, int] = (2, 20)
+    task_spread: float = 1.1
+    base_spread: float = 0.52
+    width: tuple[float, float] = (3.7, 18.1)
+    changed: tuple[float, ...] = (0.25, 0.45, 0.3)
+    drift: float = 0.85
+    noise: tuple[float, float] = (0.4, 0.3)
+    fine: tuple[int, int] = (2, MOST)
+    lost: float = 0.5
 
 
 class KernelPopulation:
@@ -101,15 +111,17 @@ class KernelPopulation:
         number, weight = self._of_bases(base)
         # The fine-tune that a model is, or was copied from; a base or its copy replaces nothing.
         tuned = np.where(people.role[ids] == COPY, parent, ids)
-        most, power = self.shape.drift
-        share = most * draws.uniform(seed, _DRIFT, tuned) ** power * (people.role[tuned] == FINE_TUNE)
         slot, four = np.arange(SLOTS), people.four_bits[ids][:, None]
-        replaced = draws.uniform(seed, _REPLACED, tuned[:, None], slot) < share[:, None]
-        new = (CONCEPTS + draws.below(OWN, seed, _NEW, tuned[:, None], slot)) * len(SWAPS)
-        number = np.where(replaced, new, number)
+        kind = np.searchsorted(np.cumsum(self.shape.changed)[:-1], draws.uniform(seed, _DRIFT, tuned), side="right")
+        changes = draws.uniform(seed, _REPLACED, tuned[:, None], slot) < self.shape.drift
+        changes &= (people.role[tuned] == FINE_TUNE)[:, None]
+        variant = 2 + ALTERNATIVES * kind[:, None] + draws.below(ALTERNATIVES, seed, _NEW, tuned[:, None], slot)
+        number = number + np.where(changes, variant, 0)
         varied = draws.uniform(seed, _VARIED, ids[:, None], slot) < np.where(four, *self.shape.noise[::-1])
         varied &= (people.role[ids] == COPY)[:, None] & (weight <= np.where(four, *self.shape.fine[::-1]))
-        return number + varied * np.where(four, 2, 1), weight
+        lost = draws.uniform(seed, _LOST, ids[:, None], slot) < self.shape.lost
+        lost &= four & (weight > 1)
+        return number + (varied & ~changes), weight - lost
 
     def _of_bases(self, ids: Integers) -> tuple[Integers, Integers]:
         shape, seed, column = self.shape, self.seed, ids[:, None]
@@ -130,7 +142,7 @@ class KernelPopulation:
         own /= own.sum(axis=1, keepdims=True)
         weights = np.hstack([share * lead, share * weight, (1 - share) * own])
         numbers = CONCEPTS + draws.below(OWN, seed, _OWN, column, np.arange(OWN_SLOTS))
-        numbers = np.hstack([leading, concept[chosen], numbers]) * len(SWAPS)
+        numbers = np.hstack([leading, concept[chosen], numbers]) * len(VARIANTS)
         ends = np.rint(MOST * np.cumsum(weights, axis=1)).astype(np.int64)
         return numbers, np.diff(ends, axis=1, prepend=0)
 
@@ -204,10 +216,11 @@ def features(seed: int, n_images: int) -> NDArray[np.float32]:
     count = CONCEPTS + OWN
     order = np.argsort(draws.words(seed, _FEATURE, np.arange(count)[:, None], np.arange(n_images)), axis=1)
     half = n_images // 2
-    out = np.zeros((count, len(SWAPS), n_images), dtype=np.float32)
-    for variant, swaps in enumerate(SWAPS):
-        sides = np.concatenate([np.full(half, 1.0), np.full(half, -1.0)])
-        sides[:swaps], sides[half : half + swaps] = -1.0, 1.0
+    out = np.zeros((count, len(VARIANTS), n_images), dtype=np.float32)
+    for variant, (first, swaps) in enumerate(VARIANTS):
+        sides = np.repeat([1.0, -1.0], half)
+        pairs = np.unique((first + np.arange(swaps)) % half)
+        sides[pairs], sides[half + pairs] = -1.0, 1.0
         np.put_along_axis(out[:, variant], order[:, : 2 * half], sides[None].repeat(count, axis=0), axis=1)
     return out.reshape(-1, n_images)
 

@@ -28,7 +28,13 @@ RELATIONS = (UNRELATED, TUNED, EIGHT_BITS, FOUR_BITS)
 #: How maps are drawn, by the method of the space.
 SHAPES = {
     "gradient_x_input": maps.Shape(
-        signed=True, common=(-0.41, 0.40), clusters=11.6, task=0.84, sure=(0.23, 0.99), noise=(0.3, 0.8)
+        signed=True,
+        common=(-0.41, 0.40),
+        clusters=11.6,
+        task=0.65,
+        sure=(0.23, 0.99),
+        drift=(0.02, 0.93, 0.4),
+        noise=(0.3, 0.8),
     ),
     "saliency": maps.Shape(
         signed=False, common=(0.29, 1.6), clusters=13.3, task=0.91, sure=(0.31, 0.79), noise=(0.18, 0.5)
