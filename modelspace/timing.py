@@ -17,30 +17,30 @@ class Recording:
     """The phases so far.
 
     Attributes:
+        clock: returns the time in seconds.
         seconds: of each phase, in the order in which they began first.
         inner: seconds of finished phases inside each open one, outermost first.
-        clock: returns the time in seconds.
     """
 
+    clock: Callable[[], float]
     seconds: dict[str, float] = field(default_factory=dict)
     inner: list[float] = field(default_factory=list)
-    clock: Callable[[], float] = time.perf_counter
 
 
 _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 @contextmanager
-def recorded(clock: Callable[[], float] = time.perf_counter) -> Iterator[dict[str, float]]:
+def recorded(clock: Callable[[], float] | None = None) -> Iterator[dict[str, float]]:
     """Record the phases of the block.
 
     Args:
-        clock: returns the time in seconds; `time.process_time` for that of the processor.
+        clock: returns the time in seconds, for example `time.process_time`, that of the processor; default: elapsed time.
 
     Yields:
         Seconds by phase; complete at the end of the block.
     """
-    recording = Recording(clock=clock)
+    recording = Recording(clock or time.perf_counter)
     token = _current.set(recording)
     try:
         yield recording.seconds

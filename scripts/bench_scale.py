@@ -82,7 +82,7 @@ def build(home: Path, size: int) -> Result:
 
 
 def query(home: Path, size: int) -> Result:
-    """Ask for the neighbours of models all over the population, in one process: by affinity, filtered, and by default."""
+    """Ask for neighbours of models all over the population, in one process: by affinity, filtered, and by default."""
     space, names = ModelSpace.open(home), some_names(size, WARM_UP + QUERIES)
 
     def times(count: int, **options: str) -> list[float]:

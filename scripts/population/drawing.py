@@ -37,7 +37,7 @@ def slope(sizes: Sequence[int], values: Sequence[float]) -> str:
     if len(chosen) < 2:
         return ""
     x, y = np.log(np.array(chosen)).T
-    return f"{np.polyfit(x, y, 1)[0]:.2f}"
+    return f"{round(float(np.polyfit(x, y, 1)[0]), 2) + 0.0:.2f}"  # no -0.00
 
 
 @drawn

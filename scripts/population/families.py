@@ -1,4 +1,4 @@
-"""Who descends from whom: bases, fine-tunes, quantised copies, and models that nobody built on.
+"""Who descends from whom: bases, fine-tunes, quantised copies, and models without relatives.
 
 Model i joins the family of an earlier model drawn uniformly, so large families grow faster (Yule 1925; Simon 1955),
 and the sizes of families have a power-law tail as on public hubs. What a model is depends on the seed and on earlier

@@ -178,3 +178,24 @@ def test_a_section_is_replaced(tmp_path: Path) -> None:
     assert file.read_text() == "a\n<!-- x: begin -->\n\nnew \\1\n\n<!-- x: end -->\nb\n"
     with pytest.raises(ValueError, match="no section 'y'"):
         page.replace_section("y", "", file)
+
+
+def test_affinities_follow_those_of_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few models and small maps, so the limits are wide; docs/scale.md has the whole table."""
+    monkeypatch.setattr(targets, "SAMPLE", 120)
+    many = families.families(0, 1_000)
+    tasks = hub.tasks(0, many)
+    small = {
+        "dds": KernelPopulation(0, many, tasks, 200),
+        "gradient_x_input": MapPopulation(0, many, tasks, 30, 16, 8, targets.SHAPES["gradient_x_input"]),
+    }
+    both = {name: (targets.measured(name), targets.simulated(population, many)) for name, population in small.items()}
+    for measured, simulated in both.values():
+        quantiles = [np.percentile(values[targets.UNRELATED], (5, 25, 50, 75, 95)) for values in (measured, simulated)]
+        assert quantiles[0] == pytest.approx(quantiles[1], abs=0.12)
+        for relation in targets.RELATIONS[1:]:
+            assert np.median(simulated[relation]) == pytest.approx(np.median(measured[relation]), abs=0.13)
+        order = [np.median(simulated[relation]) for relation in targets.RELATIONS]
+        assert order[0] < order[1] < order[3] < order[2]  # two bases, fine-tunes, copies of 4 bits, of 8 bits
+    table = targets.table(both)
+    assert table.count("| zoo |") == table.count("| population |") == 8
