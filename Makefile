@@ -29,7 +29,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -124,6 +124,11 @@ bench: $(READY)
 	$(BIN)/python scripts/bench_query.py
 	$(BIN)/python scripts/bench_workers.py
 
+# make bench-scale   measure growth from 100 to LARGEST models, into docs/scale.md (state in .bench/; resumable)
+LARGEST ?= 1000000
+bench-scale: $(READY)
+	$(BIN)/python scripts/bench_scale.py --largest $(LARGEST) --page
+
 # make support  check which models of timm, torchvision and transformers work, in a venv of its own (5 minutes; resumable)
 support: $(SUPPORT)/.ready
 	OMP_NUM_THREADS=1 $(SUPPORT)/bin/python scripts/check_support.py
@@ -180,4 +185,4 @@ $(TOOLS)/.ready:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) $(REAL) $(TOOLS) .real site .demo .full .torture .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) $(TOOLS) .real site .demo .full .torture .bench .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -6,7 +6,7 @@ A phase inside another one counts for itself and not for the outer one, so the t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,10 +17,12 @@ class Recording:
     """The phases so far.
 
     Attributes:
+        clock: returns the time in seconds.
         seconds: of each phase, in the order in which they began first.
         inner: seconds of finished phases inside each open one, outermost first.
     """
 
+    clock: Callable[[], float]
     seconds: dict[str, float] = field(default_factory=dict)
     inner: list[float] = field(default_factory=list)
 
@@ -29,13 +31,16 @@ _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 @contextmanager
-def recorded() -> Iterator[dict[str, float]]:
+def recorded(clock: Callable[[], float] | None = None) -> Iterator[dict[str, float]]:
     """Record the phases of the block.
+
+    Args:
+        clock: returns the time in seconds, for example `time.process_time`, that of the processor; default: elapsed time.
 
     Yields:
         Seconds by phase; complete at the end of the block.
     """
-    recording = Recording()
+    recording = Recording(clock or time.perf_counter)
     token = _current.set(recording)
     try:
         yield recording.seconds
@@ -52,11 +57,11 @@ def phase(name: str) -> Iterator[None]:
         return
     recording.seconds.setdefault(name, 0.0)
     recording.inner.append(0.0)
-    started = time.perf_counter()
+    started = recording.clock()
     try:
         yield
     finally:
-        elapsed = time.perf_counter() - started
+        elapsed = recording.clock() - started
         recording.seconds[name] += elapsed - recording.inner.pop()
         if recording.inner:
             recording.inner[-1] += elapsed

@@ -51,3 +51,10 @@ def test_nothing_is_recorded_outside() -> None:
     with phase("load"):
         pass
     assert seconds == {}
+
+
+def test_another_clock_may_be_given() -> None:
+    ticks = iter([1.0, 4.0])
+    with recorded(lambda: next(ticks)) as seconds, phase("pass"):
+        pass
+    assert seconds == {"pass": 3.0}
