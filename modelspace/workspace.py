@@ -48,9 +48,7 @@ from modelspace.results import (
     Trials,
 )
 from modelspace.spaces import affinity as affinities
-from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_blend, create_spaces, create_standard
-from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
-from modelspace.spaces.probe_sets import images as probe_images
+from modelspace.spaces.defaults import DEFAULT_CANVAS, DEFAULT_METHODS, DEFAULT_PROBES
 from modelspace.spaces.ranking import Ranking
 from modelspace.timing import phase
 from modelspace.verbs import contents
@@ -179,6 +177,9 @@ class ModelSpace:
             UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
+        from modelspace.spaces.create import create_spaces, create_standard
+        from modelspace.spaces.probe_sets import ProbeChoice
+
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
             space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
@@ -213,6 +214,8 @@ class ModelSpace:
             UsageError: no members, weights that are not positive, or members on different probe images.
             NotFoundError: there is no such member, or no space with kernels for the re-ranking.
         """
+        from modelspace.spaces.create import create_blend
+
         space_name = create_blend(self.path, name, members, Ranking(hubs, rerank), default)
         self._refresh_index()
         return next(info for info in self.spaces() if info.name == space_name)
@@ -235,6 +238,8 @@ class ModelSpace:
             ProbeError: an image can't be read; the message names it.
             ConflictError: the name belongs to another set.
         """
+        from modelspace.spaces.probe_sets import ProbeChoice, create_probes
+
         choice = ProbeChoice(source, images, per_subfolder, size, seed)
         return _probe_info(create_probes(self.path, name, choice))
 
@@ -765,9 +770,11 @@ class ModelSpace:
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
         """Images of a probe set (default: the default space's), (n, side, side, 3) uint8."""
+        from modelspace.spaces.probe_sets import images as pictures
+
         with Registry.open(self.path) as registry:
             row = registry.probe_set(name or registry.space().spec.probe_id)
-        return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
+        return np.concatenate([next(pictures(self.path, row, k, 1, 1)) for k in images])
 
     def probe_names(self, name: str | None = None) -> list[str]:
         """Names of the images of a probe set, in the order of the set: that of maps, kernels and `probe_images`.

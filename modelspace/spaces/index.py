@@ -12,7 +12,8 @@ as fast but fail here: in rows of a triangular factor most entries are near zero
 fell to 0.01 on 20,000 x 1,024 such vectors, against 0.99 with 8 bits. Rotating the vectors first fixes that, but takes
 longer than everything else together.)
 
-This module is the only one that imports faiss, and does so on first use. FAISS runs OpenMP threads: a process that has
+Exact indexes are read, written and searched without FAISS (`modelspace.spaces.exact`). This module is the only one that
+imports faiss, and does so on first use. FAISS runs OpenMP threads: a process that has
 searched must not `os.fork()`; start new processes by spawning them.
 """
 
@@ -34,6 +35,7 @@ from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.files import read_regular
 from modelspace.home import INDEX_FILES
 from modelspace.spaces import hubness
+from modelspace.spaces.exact import ExactRows
 from modelspace.types import canonical_json
 
 #: Increase it when files of earlier versions become unusable.
@@ -255,6 +257,10 @@ def _read(manifest: dict[str, Any], data: bytes) -> SpaceIndex | None:
     count, dimension, kind = manifest.get("count"), manifest.get("dimension"), manifest.get("kind")
     if count == 0 and not data:
         return SpaceIndex(np.zeros(0, np.int64), 0, True, None)
+    exact = ExactRows.from_bytes(data)
+    if exact is not None:
+        is_described = (exact.ntotal, exact.d, _EXACT) == (count, dimension, kind)
+        return SpaceIndex(exact.ids, exact.d, True, exact) if is_described and kind == _kind(exact.ntotal) else None
     import faiss
 
     try:
@@ -282,10 +288,13 @@ def _build(ids: np.ndarray, vectors: np.ndarray) -> tuple[SpaceIndex, bytes]:
         raise DamagedError("the registry holds vectors that are not finite", "see: `space.verify()`")
     if not len(ids):
         return SpaceIndex(ids, 0, True, None), b""
-    import faiss
-
     dimension = vectors.shape[1]
     kind = _kind(len(ids))
+    if kind == _EXACT and dimension:
+        rows = ExactRows(ids, vectors)
+        return SpaceIndex(ids, dimension, True, rows), rows.to_bytes()
+    import faiss
+
     inner: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     inner.train(vectors)
     index = faiss.IndexIDMap2(inner)
