@@ -231,6 +231,11 @@ class Reader:
         """Names of all models, as they are shown, in the order in which they were added."""
         return [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models ORDER BY model_id")]
 
+    def tag_keys(self) -> list[str]:
+        """The keys of all models' tags, sorted."""
+        text = "SELECT DISTINCT unnest(system.main.map_keys(tags)) FROM main.models"
+        return sorted(readable_name(str(row[0])) for row in self.rows(text))
+
     def stored_name(self, name: str) -> str | None:
         """The name in the table `models` of what is shown as `name`; None if there can't be such a model."""
         if readable_name(name) == name:  # no other stored name is shown as this one

@@ -67,7 +67,8 @@ def _inverse(matrix: Array) -> Array:
     """
     n = len(matrix)
     if n <= _SMALL:
-        return np.linalg.inv(matrix)
+        whole: Array = np.linalg.inv(matrix)
+        return whole
     half = n // 2
     upper = _inverse(matrix[:half, :half])
     step = upper @ matrix[:half, half:]

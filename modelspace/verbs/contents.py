@@ -9,11 +9,23 @@ import numpy as np
 
 from modelspace import frames
 from modelspace.errors import NotFoundError, UsageError
-from modelspace.registry import ProbeRow, Registry
+from modelspace.registry import ProbeRow, Registry, outcomes
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.kinds import KernelSpace, space_of
 from modelspace.spaces.neighbours import kernel_space
 from modelspace.types import SpaceSpec
+
+
+def names_by_kind(path: Path) -> dict[str, list[str]]:
+    """What the command line completes: names of models, spaces, probe sets and tasks, and keys of tags."""
+    with Registry.open(path) as registry:
+        return {
+            "models": registry.model_names(),
+            "spaces": [row.spec.name for row in registry.spaces()],
+            "probe_sets": [row.name for row in registry.probe_sets()],
+            "tasks": [row.name for row in outcomes.tasks(registry)],
+            "tags": registry.tag_keys(),
+        }
 
 
 def probe_names(path: Path, name: str | None) -> list[str]:
