@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from modelspace.evaluation import Oracle
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
-    from modelspace.registry import ModelRow, ProbeRow
+    from modelspace.registry import ProbeRow
     from modelspace.registry.sql import Table
     from modelspace.spaces.create import OnCost
     from modelspace.tasks.metrics import Kind
@@ -1007,6 +1007,32 @@ class ModelSpace:
         layout = places(self.path, space, where, group_by, store=store, what="a report")
         return report_page(self.path, layout, threshold, title)
 
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8265,
+        token_file: str | Path | None = None,
+        workers: int = 1,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """Answer queries over HTTP until the process is interrupted or terminated; needs the extra "serve".
+
+        Args:
+            host: name or address to listen at; anything else than this machine should have a token.
+            port: 0 for any free one.
+            token_file: file with a token that every request must carry; nobody else may be able to read it.
+            workers: number of processes.
+            on_ready: called with the address before the first request is answered.
+
+        Raises:
+            UsageError: the address is taken or not of this machine, or the token file is not private.
+            ModelspaceError: the extra is not installed.
+        """
+        from modelspace.server import Settings, serve
+
+        serve(self, Settings(host, port, None if token_file is None else Path(token_file), workers), on_ready)
+
     # ---- listing
 
     def list(self, where: str | None = None) -> Records[ModelInfo]:
@@ -1014,13 +1040,13 @@ class ModelSpace:
         with Registry.open(self.path) as registry:
             counts = outcomes.counts(registry)
             rows = registry.models(where)
-            return Records([_model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
+            return Records([contents.model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
         """Everything known about a model."""
         with Registry.open(self.path) as registry:
             row = registry.model(name)
-            return _model_info(row, outcomes.counts(registry).get(row.model_id, 0))
+            return contents.model_info(row, outcomes.counts(registry).get(row.model_id, 0))
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
@@ -1710,26 +1736,3 @@ def home_for_new(home: str | Path | None = None) -> Path:
 
 def _probe_info(row: ProbeRow) -> ProbeInfo:
     return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
-
-
-def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
-    card = row.card
-    return ModelInfo(
-        name=card.name,
-        task=card.task,
-        data=card.data,
-        architecture=card.architecture,
-        parameters=card.parameters,
-        layer=card.layer,
-        layer_found_by=card.layer_found_by,
-        output_shape=card.output_shape,
-        uri=card.uri,
-        preprocessing=card.preprocessing.to_dict(),
-        weights_sha256=card.weights_sha256,
-        seconds=card.seconds,
-        added_at=row.added_at.isoformat(timespec="seconds"),
-        spaces=row.spaces,
-        tags=dict(card.tags),
-        outcomes=n_outcomes,
-        torch=card.torch,
-    )

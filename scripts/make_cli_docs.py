@@ -17,10 +17,10 @@ from typing import Any
 import typer
 
 from modelspace.cli.app import COMMANDS, app, load
-from modelspace.cli.words import TABLE
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "reference" / "cli.md"
+TABLE = TOP / "modelspace" / "cli" / "words.json"
 
 #: Columns of the help texts, whatever terminal the script runs in.
 WIDTH = 80

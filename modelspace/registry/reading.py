@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -161,6 +161,20 @@ class Reader:
             return self._models("true", [])
         ids = sql.matching(self._connection, where)
         return [row for row in self._models("true", []) if row.model_id in ids]
+
+    def ids_where(self, where: str) -> set[int]:
+        """The ids of the models that meet a condition; arguments and errors as in `models`."""
+        return sql.matching(self._connection, where)
+
+    def models_by_id(self, model_ids: Iterable[int]) -> dict[int, ModelRow]:
+        """Models by their numbers, in order of registration; one that does not exist is left out."""
+        condition = _is_among("model_id", model_ids)
+        return {row.model_id: row for row in self._models(condition, [])} if condition else {}
+
+    def ids_after(self, model_id: int, count: int) -> list[int]:
+        """The ids of the first `count` models that were registered after the model with this id."""
+        text = "SELECT model_id FROM main.models WHERE model_id > ? ORDER BY model_id LIMIT ?"
+        return [row[0] for row in self.rows(text, [model_id, count])]
 
     def model(self, name: str) -> ModelRow:
         """A model by its name, as it is shown (`modelspace.names.readable_name`).
@@ -540,6 +554,12 @@ def in_utc(time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
         raise ValueError(f"{time} is no time")
     return time.replace(tzinfo=UTC)
+
+
+def _is_among(column: str, numbers: Iterable[int]) -> str:
+    """A condition that a column is one of some numbers; "" if there are none."""
+    among = ", ".join(map(str, sorted({int(number) for number in numbers})))
+    return f"{column} IN ({among})" if among else ""
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:
