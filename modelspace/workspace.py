@@ -1021,7 +1021,7 @@ class ModelSpace:
         Args:
             host: name or address to listen at; anything else than this machine should have a token.
             port: 0 for any free one.
-            token_file: file with a token that every request must carry; nobody else may be able to read it.
+            token_file: file with a token that every request must carry; only its owner may be able to read it.
             workers: number of processes.
             on_ready: called with the address before the first request is answered.
 
@@ -1029,9 +1029,10 @@ class ModelSpace:
             UsageError: the address is taken or not of this machine, or the token file is not private.
             ModelspaceError: the extra is not installed.
         """
-        from modelspace.server import Settings, serve
+        from modelspace.server.processes import run
+        from modelspace.server.settings import Settings
 
-        serve(self, Settings(host, port, None if token_file is None else Path(token_file), workers), on_ready)
+        run(self, Settings(host, port, None if token_file is None else Path(token_file), workers), on_ready)
 
     # ---- listing
 

@@ -42,10 +42,10 @@ def command(
     atlas. Without a token it should be reached from this machine alone. Needs 'pip install "modelspace-db[serve]"'.
     """
     space = open_space(home)
-    from modelspace.server import Settings
+    from modelspace.server.settings import Settings
 
     if token_file is None and not Settings(host, port, None, workers).is_local:
-        note([f"everyone who reaches {host} can ask: --token-file lets in whoever has the token"], quiet=quiet)
+        note([f"everyone who reaches {host} can ask: --token-file lets in those who have the token"], quiet=quiet)
     space.serve(
         host=host,
         port=port,

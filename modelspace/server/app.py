@@ -22,10 +22,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelspace.errors import BusyError, ModelspaceError, UsageError
-from modelspace.server import Settings
 from modelspace.server.answers import ENDPOINTS, Endpoint, to_json
 from modelspace.server.document import document, page
 from modelspace.server.parameters import LONGEST_QUERY, values_of
+from modelspace.server.settings import Settings
 from modelspace.server.snapshot import Snapshot
 from modelspace.server.spelling import for_http, status_of
 from modelspace.server.token import is_authorised
@@ -183,7 +183,7 @@ class Answering:
         texts = [
             for_http(text, names, (path for path in private if len(path) > 1)) for text in (error.message, error.hint)
         ]
-        return error_response(status, *texts, {"Retry-After": "1"} if status == 503 else None)
+        return error_response(status, texts[0], texts[1], {"Retry-After": "1"} if status == 503 else None)
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:

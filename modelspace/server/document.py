@@ -32,7 +32,7 @@ def document(endpoints: Sequence[Endpoint], *, has_token: bool) -> dict[str, Any
         endpoints: of the server.
         has_token: whether requests must carry a token.
     """
-    made: dict[str, Any] = {
+    whole: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "modelspace",
@@ -57,9 +57,9 @@ def document(endpoints: Sequence[Endpoint], *, has_token: bool) -> dict[str, Any
         },
     }
     if has_token:
-        made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"token": []}]
-    return made
+        whole["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        whole["security"] = [{"token": []}]
+    return whole
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:

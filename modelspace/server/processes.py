@@ -17,7 +17,7 @@ from multiprocessing import connection
 from typing import Any
 
 from modelspace.errors import ModelspaceError, ModelspaceWarning, UsageError
-from modelspace.server import Settings
+from modelspace.server.settings import Settings
 from modelspace.server.token import read_token
 
 #: Seconds for requests in progress when the server is asked to stop.
@@ -26,14 +26,24 @@ _GRACE_S = 10
 _KEEP_ALIVE_S = 5
 #: Bytes of a request's first line and headers.
 _MOST_HEAD = 16 << 10
-#: So many workers that end within so many seconds are not replaced any more.
+#: Workers are no longer replaced after this number of them ended within this number of seconds.
 _MOST_ENDS, _ENDS_S = 5, 20.0
 #: Connections of one process, beyond which it answers 503.
 _MOST_CONNECTIONS = 2000
 
 
 def run(space: Any, settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
-    """See `modelspace.server.serve`."""
+    """Answer queries until a signal asks to stop; see `modelspace.workspace.ModelSpace.serve`.
+
+    Args:
+        space: a `ModelSpace`.
+        settings: how the server runs.
+        on_ready: called with the server's address before it answers.
+
+    Raises:
+        UsageError: the address is in use or not of this machine, or the token file is not private.
+        ModelspaceError: the extra is not installed.
+    """
     try:
         import starlette
         import uvicorn
@@ -138,7 +148,7 @@ def application(space: Any, settings: Settings, token: str | None) -> Any:
     """The application, in the process that runs it."""
     from modelspace.server.app import make_app
 
-    # Remarks on a condition are for whoever types it, and there is no one at this terminal.
+    # Remarks on a condition are for those who type it, and there is no one at this terminal.
     warnings.simplefilter("ignore", ModelspaceWarning)
     logging.basicConfig(level=logging.WARNING)
     return make_app(space, settings, token)
@@ -155,7 +165,7 @@ def listen(settings: Settings) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(
             host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(place[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+        return socket.create_server(place[:2], family=family, backlog=2048)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(

@@ -75,7 +75,7 @@ class Snapshot:
             return known
         self._lease.renew()
         body = compute()
-        # It may be of either state if there was a change meanwhile, so then it is not kept.
+        # It may be of either state if there was a change in between, so then it is not kept.
         if state_of(self._path) == state:
             self._keep(state, key, body)
         return body
@@ -126,7 +126,7 @@ class Lease:
             try:
                 self._registry = Registry.open(self._path)
             except ModelspaceError:
-                return  # whoever asked will see the error
+                return  # the request itself will meet the error
             threading.Thread(target=self._run_out, name="modelspace lease", daemon=True).start()
 
     def end(self) -> None:

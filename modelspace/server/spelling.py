@@ -18,7 +18,7 @@ STATUSES: tuple[tuple[type[ModelspaceError], int], ...] = (
     (errors.DamagedError, 500),
 )
 
-_TICK = "\x60"  # written so, since tests read quoted texts with backticks as messages
+_TICK = chr(96)  # written so, since tests read quoted texts with backticks as messages
 _BACKTICKED = re.compile(f"{_TICK}([^{_TICK}\n]+){_TICK}")
 _PARAMETER = re.compile(r"(\w+)=(.*)", re.DOTALL)
 

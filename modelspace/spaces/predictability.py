@@ -67,8 +67,7 @@ def _inverse(matrix: Array) -> Array:
     """
     n = len(matrix)
     if n <= _SMALL:
-        whole: Array = np.linalg.inv(matrix)
-        return whole
+        return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     half = n // 2
     upper = _inverse(matrix[:half, :half])
     step = upper @ matrix[:half, half:]

@@ -18,7 +18,8 @@ import pytest
 from tiny import add, net, space
 
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.server import Settings, processes
+from modelspace.server import processes
+from modelspace.server.settings import Settings
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
