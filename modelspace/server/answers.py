@@ -28,14 +28,19 @@ class Endpoint:
         text: what it answers, in a sentence.
         answer: function of an open `ModelSpace`, the parts of the path and the parameters.
         parameters: of the URL's query.
-        is_page: whether the answer is an HTML page, as text, instead of values.
+        kind: "plain", "ranking" (which takes time), or "page": HTML, as text, instead of values.
     """
 
     path: str
     text: str
     answer: Callable[..., Any]
     parameters: Sequence[Parameter] = ()
-    is_page: bool = False
+    kind: str = "plain"
+
+    @property
+    def is_page(self) -> bool:
+        """Whether the answer is an HTML page."""
+        return self.kind == "page"
 
 
 def nearest(
@@ -116,6 +121,7 @@ ENDPOINTS = (
         "The best transfer sources of a registered model, nearest first.",
         nearest,
         (parameters.K, parameters.WHERE, parameters.SPACE, parameters.HUBS, parameters.RERANK),
+        kind="ranking",
     ),
     Endpoint(
         "/v1/models",
@@ -139,8 +145,9 @@ ENDPOINTS = (
         "The models to try first on a task, with expected scores.",
         prospects,
         (parameters.K, parameters.WHERE, parameters.SPACE),
+        kind="ranking",
     ),
-    Endpoint("/atlas", "The atlas: all models on an interactive page.", atlas, (parameters.SPACE,), is_page=True),
+    Endpoint("/atlas", "The atlas: all models on an interactive page.", atlas, (parameters.SPACE,), kind="page"),
 )
 
 

@@ -30,9 +30,10 @@ from modelspace.server.snapshot import Snapshot
 from modelspace.server.spelling import for_http, status_of
 from modelspace.server.token import is_authorised
 
-#: Threads for plain questions, for those with a condition, and for pages; and how many may wait for each.
-_THREADS = {"plain": 8, "condition": 2, "page": 1}
-_MOST_WAITING = 200
+#: Threads by kind of question, and how many requests may wait for each kind. Rankings are arithmetic: more threads than
+#: cores would only take turns.
+_THREADS = {"plain": 4, "ranking": 2, "condition": 2, "page": 1}
+_MOST_WAITING = 500
 
 #: Of every answer.
 _HEADERS = {
@@ -164,7 +165,7 @@ class Answering:
         pairs = _pairs(request)
         values = values_of(endpoint.parameters, pairs)
         arguments = {**request.path_params, **values}
-        kind = "page" if endpoint.is_page else "condition" if values.get("where") is not None else "plain"
+        kind = "condition" if values.get("where") is not None else endpoint.kind
         limit = self._limits[kind]
         if limit.statistics().tasks_waiting >= _MOST_WAITING:
             raise BusyError("too many requests wait", "ask again later")
@@ -174,6 +175,9 @@ class Answering:
             return value.encode("utf-8", "replace") if endpoint.is_page else to_json(value)
 
         key = repr((endpoint.path, sorted(arguments.items())))
+        known = self._snapshot.known(key)
+        if known is not None:
+            return known
         return await anyio.to_thread.run_sync(self._snapshot.answer, key, compute, limiter=limit)
 
     def _error(self, error: ModelspaceError, endpoint: Endpoint) -> Response:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from modelspace import temporary
@@ -56,6 +57,8 @@ class Snapshot:
         self._state: State = ()
         self._answers: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        #: Requests in progress: a lock, and the number of threads that hold it or wait for it.
+        self._computing: dict[str, tuple[threading.Lock, int]] = {}
         self._lease = Lease(path)
 
     def answer(self, key: str, compute: Callable[[], bytes]) -> bytes:
@@ -69,16 +72,42 @@ class Snapshot:
             OSError: there is no registry.
             ModelspaceError: as `compute`.
         """
-        state = state_of(self._path)
-        known = self._known(state, key)
-        if known is not None:
-            return known
-        self._lease.renew()
-        body = compute()
-        # It may be of either state if there was a change in between, so then it is not kept.
-        if state_of(self._path) == state:
-            self._keep(state, key, body)
-        return body
+        with self._lock_of(key):
+            state = state_of(self._path)
+            known = self._known(state, key)
+            if known is not None:
+                return known
+            self._lease.renew()
+            body = compute()
+            # It may be of either state if there was a change in between, so then it is not kept.
+            if state_of(self._path) == state:
+                self._keep(state, key, body)
+            return body
+
+    def known(self, key: str) -> bytes | None:
+        """The answer to a request if it is in memory, else None.
+
+        Raises:
+            OSError: there is no registry.
+        """
+        return self._known(state_of(self._path), key)
+
+    @contextmanager
+    def _lock_of(self, key: str) -> Iterator[None]:
+        """In the block no other thread computes the same answer: it waits, and then finds it."""
+        with self._lock:
+            lock, count = self._computing.get(key, (threading.Lock(), 0))
+            self._computing[key] = (lock, count + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                count = self._computing[key][1] - 1
+                if count:
+                    self._computing[key] = (lock, count)
+                else:
+                    del self._computing[key]
 
     def close(self) -> None:
         """Release the registry."""
