@@ -23,7 +23,7 @@ QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/e
 	tests/docs/test_schema.py tests/docs/test_attribution.py
 
 # What the tests must not skip: all that the extra "dev" installs, Ray where it is asked for, Chromium where it is found.
-REQUIRE := playwright,pandas,scikit-image,scikit-learn,torchvision,timm,huggingface,onnx,nbclient,mkdocs
+REQUIRE := playwright,pandas,starlette,uvicorn,scikit-image,scikit-learn,torchvision,timm,huggingface,onnx,nbclient,mkdocs
 # Of what is not part of "dev", what is installed too; the extra "arrow" is pyarrow.
 MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))

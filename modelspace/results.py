@@ -185,6 +185,18 @@ class Compared(Record):
 
 
 @dataclass(frozen=True)
+class PairAffinity(Record):
+    """The affinity of the models a and b in one space, with its 95% interval over the probe images."""
+
+    a: str
+    b: str
+    space: str
+    affinity: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Added(Record):
     """The result of `add`.
 

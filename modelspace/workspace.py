@@ -48,9 +48,7 @@ from modelspace.results import (
     Trials,
 )
 from modelspace.spaces import affinity as affinities
-from modelspace.spaces.create import DEFAULT_CANVAS, DEFAULT_METHODS, create_blend, create_spaces, create_standard
-from modelspace.spaces.probe_sets import DEFAULT_PROBES, ProbeChoice, create_probes
-from modelspace.spaces.probe_sets import images as probe_images
+from modelspace.spaces.defaults import DEFAULT_CANVAS, DEFAULT_METHODS, DEFAULT_PROBES
 from modelspace.spaces.ranking import Ranking
 from modelspace.timing import phase
 from modelspace.verbs import contents
@@ -61,7 +59,7 @@ if TYPE_CHECKING:
     from modelspace.evaluation import Oracle
     from modelspace.plots import Atlas, Picture, Report
     from modelspace.probes import ProbeSet
-    from modelspace.registry import ModelRow, ProbeRow
+    from modelspace.registry import ProbeRow
     from modelspace.registry.sql import Table
     from modelspace.spaces.create import OnCost
     from modelspace.tasks.metrics import Kind
@@ -179,6 +177,9 @@ class ModelSpace:
             UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
+        from modelspace.spaces.create import create_spaces, create_standard
+        from modelspace.spaces.probe_sets import ProbeChoice
+
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
         if methods is None and name is None and scalar == "sum":
             space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
@@ -213,6 +214,8 @@ class ModelSpace:
             UsageError: no members, weights that are not positive, or members on different probe images.
             NotFoundError: there is no such member, or no space with kernels for the re-ranking.
         """
+        from modelspace.spaces.create import create_blend
+
         space_name = create_blend(self.path, name, members, Ranking(hubs, rerank), default)
         self._refresh_index()
         return next(info for info in self.spaces() if info.name == space_name)
@@ -235,6 +238,8 @@ class ModelSpace:
             ProbeError: an image can't be read; the message names it.
             ConflictError: the name belongs to another set.
         """
+        from modelspace.spaces.probe_sets import ProbeChoice, create_probes
+
         choice = ProbeChoice(source, images, per_subfolder, size, seed)
         return _probe_info(create_probes(self.path, name, choice))
 
@@ -777,9 +782,11 @@ class ModelSpace:
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
         """Images of a probe set (default: the default space's), (n, side, side, 3) uint8."""
+        from modelspace.spaces.probe_sets import images as pictures
+
         with Registry.open(self.path) as registry:
             row = registry.probe_set(name or registry.space().spec.probe_id)
-        return np.concatenate([next(probe_images(self.path, row, k, 1, 1)) for k in images])
+        return np.concatenate([next(pictures(self.path, row, k, 1, 1)) for k in images])
 
     def probe_names(self, name: str | None = None) -> list[str]:
         """Names of the images of a probe set, in the order of the set: that of maps, kernels and `probe_images`.
@@ -1012,6 +1019,33 @@ class ModelSpace:
         layout = places(self.path, space, where, group_by, store=store, what="a report")
         return report_page(self.path, layout, threshold, title)
 
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8265,
+        token_file: str | Path | None = None,
+        workers: int = 1,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """Answer queries over HTTP until the process is interrupted or terminated; needs the extra "serve".
+
+        Args:
+            host: name or address to listen at; anything else than this machine should have a token.
+            port: 0 for any free one.
+            token_file: file with a token that every request must carry; only its owner may be able to read it.
+            workers: number of processes.
+            on_ready: called with the address before the first request is answered.
+
+        Raises:
+            UsageError: the address is taken or not of this machine, or the token file is not private.
+            ModelspaceError: the extra is not installed.
+        """
+        from modelspace.server.processes import run
+        from modelspace.server.settings import Settings
+
+        run(self, Settings(host, port, None if token_file is None else Path(token_file), workers), on_ready)
+
     # ---- listing
 
     def list(self, where: str | None = None) -> Records[ModelInfo]:
@@ -1019,13 +1053,13 @@ class ModelSpace:
         with Registry.open(self.path) as registry:
             counts = outcomes.counts(registry)
             rows = registry.models(where)
-            return Records([_model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
+            return Records([contents.model_info(row, counts.get(row.model_id, 0)) for row in rows], ModelInfo)
 
     def show(self, name: str) -> ModelInfo:
         """Everything known about a model."""
         with Registry.open(self.path) as registry:
             row = registry.model(name)
-            return _model_info(row, outcomes.counts(registry).get(row.model_id, 0))
+            return contents.model_info(row, outcomes.counts(registry).get(row.model_id, 0))
 
     def spaces(self) -> Records[SpaceInfo]:
         """The spaces, with the state of their index files."""
@@ -1716,26 +1750,3 @@ def home_for_new(home: str | Path | None = None) -> Path:
 
 def _probe_info(row: ProbeRow) -> ProbeInfo:
     return ProbeInfo(row.name, row.kind, row.n_images, row.size, row.probe_id, dict(row.spec))
-
-
-def _model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
-    card = row.card
-    return ModelInfo(
-        name=card.name,
-        task=card.task,
-        data=card.data,
-        architecture=card.architecture,
-        parameters=card.parameters,
-        layer=card.layer,
-        layer_found_by=card.layer_found_by,
-        output_shape=card.output_shape,
-        uri=card.uri,
-        preprocessing=card.preprocessing.to_dict(),
-        weights_sha256=card.weights_sha256,
-        seconds=card.seconds,
-        added_at=row.added_at.isoformat(timespec="seconds"),
-        spaces=row.spaces,
-        tags=dict(card.tags),
-        outcomes=n_outcomes,
-        torch=card.torch,
-    )

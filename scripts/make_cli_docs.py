@@ -1,4 +1,4 @@
-"""Write docs/reference/cli.md from the help texts of the commands.
+"""Write docs/reference/cli.md from the help texts of the commands, and the table of words for shell completion.
 
 python scripts/make_cli_docs.py            # write it
 python scripts/make_cli_docs.py --check    # exit code 1 if it is not up to date
@@ -7,8 +7,10 @@ python scripts/make_cli_docs.py --check    # exit code 1 if it is not up to date
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from modelspace.cli.app import COMMANDS, app, load
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "reference" / "cli.md"
+TABLE = TOP / "modelspace" / "cli" / "words.json"
 
 #: Columns of the help texts, whatever terminal the script runs in.
 WIDTH = 80
@@ -83,6 +86,40 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def word_table(command: Any) -> dict[str, Any]:
+    """What `modelspace.cli.words` knows of a command: its flags, the kinds of its options' values and its arguments."""
+    if hasattr(command, "commands"):
+        return {"commands": {name: word_table(each) for name, each in command.commands.items()}}
+    table: dict[str, Any] = {"flags": [], "values": {}, "arguments": []}
+    for param in command.get_params(typer.Context(command, **command.context_settings)):
+        names = sorted([*param.opts, *param.secondary_opts], key=len, reverse=True)  # those of --help are a set
+        if param.param_type_name == "argument":
+            table["arguments"].append([kind_of(param), param.nargs == -1])
+        elif getattr(param, "is_flag", False) or param.name == "help":
+            table["flags"] += names
+        else:
+            table["values"] |= {name: [kind_of(param), param.nargs] for name in names}
+    return table
+
+
+def kind_of(param: Any) -> str | list[str] | None:
+    """The kind of names that complete a parameter, or its choices."""
+    described = getattr(param, "type_descriptor", None)
+    completion = getattr(getattr(described, "parameter_info", None), "autocompletion", None)
+    if completion is not None:
+        return str(completion.__name__)
+    annotation = getattr(described, "annotation", None)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [str(each.value) for each in annotation]
+    return None
+
+
+def words_text() -> str:
+    """The file `modelspace/cli/words.json`: one line per command."""
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(word_table(load(name)))}" for name in COMMANDS)
+    return f'{{"commands": {{\n{lines}\n}}}}\n'
+
+
 def write(page: Path, text: str, script: str) -> None:
     """Write a page that a script makes from the help texts; with --check, exit with 1 if it is not up to date."""
     name = page.relative_to(TOP).as_posix()
@@ -98,3 +135,4 @@ def write(page: Path, text: str, script: str) -> None:
 
 if __name__ == "__main__":
     write(PAGE, page(), Path(__file__).name)
+    write(TABLE, words_text(), Path(__file__).name)

@@ -22,6 +22,7 @@ FLOORS = (
     ("sources",),
     ("embedding",),
     ("verbs",),
+    ("server",),
     ("workspace",),
     ("cli", "lab"),
 )

@@ -30,6 +30,7 @@ COMMANDS = (
     "atlas",
     "open",
     "report",
+    "serve",
     "list",
     "show",
     "remove",

@@ -28,6 +28,11 @@ def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
     return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.spaces()])
 
 
+def tags(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Keys of tags."""
+    return _from_registry(ctx, incomplete, lambda space: sorted({key for model in space.list() for key in model.tags}))
+
+
 def probe_sets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of probe sets."""
     return _from_registry(ctx, incomplete, lambda space: [row.name for row in space.probe_sets()])

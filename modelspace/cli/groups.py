@@ -21,7 +21,7 @@ from typing import Annotated, Any, Self, get_type_hints
 
 import typer
 
-from modelspace.cli import options
+from modelspace.cli import completion, options
 from modelspace.cli.spelling import flag
 from modelspace.sources.fields import FIELDS, Field
 
@@ -204,6 +204,7 @@ class Selection(Group):
             "--group-by",
             metavar="COLUMN",
             show_default=False,
+            autocompletion=completion.tags,
             help="Column or tag to colour by; numbers have a scale. Default: the tag 'group' if a model has it, "
             "else the task.",
         ),

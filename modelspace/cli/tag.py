@@ -31,7 +31,13 @@ def command(
     ] = None,
     unset: Annotated[
         list[str] | None,
-        typer.Option("--unset", metavar="K", show_default=False, help="Tag to remove; may be given several times."),
+        typer.Option(
+            "--unset",
+            metavar="K",
+            show_default=False,
+            autocompletion=completion.tags,
+            help="Tag to remove; may be given several times.",
+        ),
     ] = None,
     task: options.Task = None,
     data: options.Data = None,

@@ -85,8 +85,10 @@ class Connection:
         path: Path,
         lock: int | None,
         keeper: undo.Keeper | None = None,
+        first: duckdb.DuckDBPyConnection | None = None,
     ) -> None:
         self.duck = duck
+        self._first = first
         self.path = path
         self.write = lock is not None
         self._lock = lock
@@ -150,6 +152,8 @@ class Connection:
                         complete = True
             finally:
                 self.duck.close()
+                if self._first is not None:
+                    self._first.close()
         finally:
             if self._keeper is not None:
                 self._keeper.close(complete=complete)
@@ -196,7 +200,15 @@ def open_reading(path: Path, timeout: float = 10.0, memory_bytes: int = MEMORY_B
     except BaseException:
         _leave(path, write=False)
         raise
-    return Connection(duck, path, None)
+    # In a process without a script (`python -c`, a spawned worker) DuckDB draws progress bars on standard output, and
+    # once the configuration is locked that can't be turned off; a second connection to the same database draws none.
+    connection = Connection(duck.cursor(), path, None, first=duck)
+    try:
+        prefer_builtins(connection.duck, write=False)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def open_writing(path: Path, timeout: float = 10.0, *, create: bool = False) -> Connection:
@@ -509,7 +521,6 @@ def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
         if "configuration has been locked" not in str(error):
             duck.close()
             raise
-    prefer_builtins(duck, write=False)
     return duck
 
 
@@ -539,7 +550,7 @@ def _attach(
                 version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
                 blocks = f", BLOCK_SIZE {block_size}" if block_size and file == target else ""
                 duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version}{blocks})")
-        duck.execute(f"USE registry; {LOCK}")
+        duck.execute(f"USE registry; SET enable_progress_bar = false; {LOCK}")
     except BaseException:
         duck.close()
         raise

@@ -208,6 +208,11 @@ class Reader:
         """Models by their numbers, in order of registration; one that does not exist is left out."""
         return {row.model_id: row for row in self._models(_among(model_ids), [])}
 
+    def ids_after(self, model_id: int, count: int) -> list[int]:
+        """The ids of the first `count` models that were registered after the model with this id."""
+        text = "SELECT model_id FROM main.models WHERE model_id > ? ORDER BY model_id LIMIT ?"
+        return [row[0] for row in self.rows(text, [model_id, count])]
+
     def model(self, name: str) -> ModelRow:
         """A model by its name, as it is shown (`modelspace.names.readable_name`).
 
@@ -310,6 +315,11 @@ class Reader:
     def model_names(self) -> list[str]:
         """Names of all models, as they are shown, in the order in which they were added."""
         return [readable_name(row[0]) for row in self.rows("SELECT name FROM main.models ORDER BY model_id")]
+
+    def tag_keys(self) -> list[str]:
+        """The keys of all models' tags, sorted."""
+        text = "SELECT DISTINCT unnest(system.main.map_keys(tags)) FROM main.models"
+        return sorted(readable_name(str(row[0])) for row in self.rows(text))
 
     def stored_name(self, name: str) -> str | None:
         """The name in the table `models` of what is shown as `name`; None if there can't be such a model."""

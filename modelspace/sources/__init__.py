@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.plugins import Table
-from modelspace.sources import identify
 from modelspace.sources.base import (
     LIVE_SCHEME,
     LoadedModel,
@@ -147,6 +146,8 @@ def parse_uri(uri: str) -> tuple[str, str]:
     >>> parse_uri("python:net.py:make")
     ('python', 'net.py:make')
     """
+    from modelspace.sources import identify  # imported late, since lists of sources need none of it
+
     scheme, colon, name = uri.partition(":")
     if scheme not in SOURCES and scheme != LIVE_SCHEME and identify.looks_like_a_path(uri):
         raise identify.explanation(uri)

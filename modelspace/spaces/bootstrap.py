@@ -110,14 +110,15 @@ def intervals(
     affinities = blended(members, weights)
     (point,) = blended(members, np.full((1, n_images), 1 / n_images))
     tail = (1 - level) / 2
-    low, high = np.quantile(affinities, [tail, 1 - tail], axis=0)
+    low, high = quantile(affinities, tail), quantile(affinities, 1 - tail)
     tied = np.zeros(n, dtype=bool)
     if n > 1:
         if scores is None:
             ranking = affinities
         else:
             ranking = scores(affinities.T).T if callable(scores) else weights @ scores.T
-        lower, upper = np.quantile(ranking[:, :-1] - ranking[:, 1:], [tail, 1 - tail], axis=0)
+        difference = ranking[:, :-1] - ranking[:, 1:]
+        lower, upper = quantile(difference, tail), quantile(difference, 1 - tail)
         tied[:-1] = (lower <= ROUNDING) & (upper >= -ROUNDING)
     # With few images, percentiles of a skewed ratio can miss the affinity itself.
     return Intervals(np.minimum(low, point), np.maximum(high, point), tied)
@@ -134,6 +135,19 @@ def _weights(draws: int, n_images: int, seed: int) -> Array:
     weights: Array = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
     weights.flags.writeable = False
     return weights
+
+
+def quantile(values: Array, share: float) -> Array:
+    """The quantile of each column of (draws, n) finite values, interpolated linearly, to the bit as NumPy's.
+
+    `np.quantile` imports numpy.ma, a tenth of the time of a whole query.
+    """
+    place = share * (len(values) - 1)
+    row = min(int(place), len(values) - 2)
+    below, above = np.partition(values, (row, row + 1), axis=0)[row : row + 2]
+    part = place - row
+    middle: Array = below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part)
+    return middle
 
 
 def blended(members: Sequence[Member], weights: Array) -> Array:

@@ -14,6 +14,8 @@ from modelspace.probes.base import DEFAULT_IMAGES
 from modelspace.registry import ProbeRow, Registry
 from modelspace.spaces import affinity, predictability
 from modelspace.spaces.cost import check_memory, cost
+from modelspace.spaces.defaults import DEFAULT_CANVAS as DEFAULT_CANVAS
+from modelspace.spaces.defaults import DEFAULT_METHODS as DEFAULT_METHODS
 from modelspace.spaces.kinds import BlendSpace, MapSpace, Space, kind_of, space_of
 from modelspace.spaces.neighbours import kernel_space
 from modelspace.spaces.probe_sets import Pictures, ProbeChoice, choose_probe_set, ensure_registry, with_free_name
@@ -23,10 +25,8 @@ from modelspace.types import SpaceSpec
 #: Called with a sentence on what a large number of probe images costs; an exception that it raises stops the creation.
 OnCost = Callable[[str], None]
 
-DEFAULT_METHODS = ("gradient_x_input",)
 #: The method of the other standard space, and the name of the space over it that queries use.
 STANDARD_KERNELS, STANDARD_BLEND = "dds", "transfer"
-DEFAULT_CANVAS = 64
 DEFAULT_BITS = MapSpace.default_bits
 
 

@@ -14,12 +14,11 @@ from modelspace.errors import ConflictError, NotFoundError, UsageError, unwritab
 from modelspace.files import is_folder
 from modelspace.home import check_folder
 from modelspace.registry import ProbeRow, Registry
+from modelspace.spaces.defaults import DEFAULT_PROBES as DEFAULT_PROBES
 from modelspace.timing import phase
 
 if TYPE_CHECKING:
     from modelspace.probes import ProbeSet
-
-DEFAULT_PROBES = "rooms"
 
 #: Name and PNG bytes of each image; None for a rendered set.
 Pictures = list[tuple[str, bytes]] | None

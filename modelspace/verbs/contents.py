@@ -9,11 +9,99 @@ import numpy as np
 
 from modelspace import frames
 from modelspace.errors import NotFoundError, UsageError
-from modelspace.registry import ProbeRow, Registry
+from modelspace.registry import ModelRow, ProbeRow, Registry, outcomes
 from modelspace.representations.maps import MapBlock
+from modelspace.results import ModelInfo, PairAffinity
+from modelspace.spaces import affinity
+from modelspace.spaces.bootstrap import intervals
 from modelspace.spaces.kinds import KernelSpace, space_of
 from modelspace.spaces.neighbours import kernel_space
 from modelspace.types import SpaceSpec
+
+
+def model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
+    """A model as a flat record.
+
+    Args:
+        row: of the registry.
+        n_outcomes: number of its measurements.
+    """
+    card = row.card
+    return ModelInfo(
+        name=card.name,
+        task=card.task,
+        data=card.data,
+        architecture=card.architecture,
+        parameters=card.parameters,
+        layer=card.layer,
+        layer_found_by=card.layer_found_by,
+        output_shape=card.output_shape,
+        uri=card.uri,
+        preprocessing=card.preprocessing.to_dict(),
+        weights_sha256=card.weights_sha256,
+        seconds=card.seconds,
+        added_at=row.added_at.isoformat(timespec="seconds"),
+        spaces=row.spaces,
+        tags=dict(card.tags),
+        outcomes=n_outcomes,
+        torch=card.torch,
+    )
+
+
+def page(path: Path, where: str | None, after: int, count: int) -> tuple[list[ModelInfo], int | None]:
+    """Some models in the order in which they were added, and what to pass as `after` for the next ones.
+
+    Args:
+        path: the registry file.
+        where: SQL condition on the table `models`.
+        after: number of a model, whose successors are wanted; 0 for the first models.
+        count: largest number of models.
+
+    Returns:
+        The models, and None if there are no more.
+    """
+    with Registry.open(path) as registry:
+        if where is None:
+            ids = registry.ids_after(after, count + 1)
+        else:
+            ids = sorted(model_id for model_id in registry.ids_where(where) if model_id > after)[: count + 1]
+        counts = outcomes.counts(registry)
+        rows = registry.models_by_id(ids[:count])
+        models = [model_info(row, counts.get(model_id, 0)) for model_id, row in rows.items()]
+    return models, ids[count - 1] if len(ids) > count else None
+
+
+def pair(path: Path, a: str, b: str, space: str | None) -> PairAffinity:
+    """The affinity of two registered models, with its 95% interval.
+
+    Raises:
+        NotFoundError: there is no such model or space, or a model is not in the space.
+    """
+    with Registry.open(path) as registry:
+        spec = registry.space(space).spec
+        rows = [registry.model(name) for name in (a, b)]
+        for row in rows:
+            if spec.name not in row.spaces:
+                raise NotFoundError(f"model {row.card.name!r} is not in space {spec.name!r}")
+        blocks = affinity.stored_blocks(registry, spec, rows[0].model_id)
+        members = space_of(spec).members(registry, blocks, [rows[1].model_id])
+    value = sum(float(member.weight * member.products[0].mean()) for member in members)
+    bounds = intervals(members)
+    return PairAffinity(
+        rows[0].card.name, rows[1].card.name, spec.name, value, float(bounds.low[0]), float(bounds.high[0])
+    )
+
+
+def names_by_kind(path: Path) -> dict[str, list[str]]:
+    """What the command line completes: names of models, spaces, probe sets and tasks, and keys of tags."""
+    with Registry.open(path) as registry:
+        return {
+            "models": registry.model_names(),
+            "spaces": [row.spec.name for row in registry.spaces()],
+            "probe_sets": [row.name for row in registry.probe_sets()],
+            "tasks": [row.name for row in outcomes.tasks(registry)],
+            "tags": registry.tag_keys(),
+        }
 
 
 def probe_names(path: Path, name: str | None) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelspace import sources
 from modelspace.deprecated import renamed
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import Registry, SpaceRow
 from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
-from modelspace.spaces import probe_sets
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target, kernel_space
 from modelspace.spaces.ranking import Ranking
@@ -47,10 +45,8 @@ def nearest(
         if ranking.is_directed:
             kernel_space(registry, row.spec)  # raises if there is none
         stored = registry.find_label(model) if isinstance(model, str) else None
-        if stored is None and isinstance(model, str) and not sources.is_uri(model):
-            if ":" in model:  # no name has one
-                sources.parse_uri(model)  # raises, with similar schemes as a hint
-            registry.model(model)  # raises, with similar names as a hint
+        if stored is None and isinstance(model, str):
+            _check_address(registry, model)
         if stored is not None:
             label, spaces = stored
             if row.spec.name not in spaces:
@@ -62,6 +58,16 @@ def nearest(
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
     with reading(path) as registry:
         return _ranked(registry, row, ranking, target, k, where, notes)
+
+
+def _check_address(registry: Registry, model: str) -> None:
+    """Raise for a text that is no name of the registry, and no address either."""
+    from modelspace import sources  # imported late, since a query of a registered name needs none
+
+    if not sources.is_uri(model):
+        if ":" in model:  # no name has one
+            sources.parse_uri(model)  # raises, with similar schemes as a hint
+        registry.model(model)  # raises, with similar names as a hint
 
 
 def _embedded(
@@ -77,6 +83,7 @@ def _embedded(
     """An unregistered model embedded for this query, unless the registry has the same model; with notes."""
     with phase("imports"):
         from modelspace.embedding.prepare import Request, prepared
+        from modelspace.spaces import probe_sets
         from modelspace.verbs.add import run_pass
 
     if not isinstance(model, str):

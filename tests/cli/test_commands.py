@@ -874,6 +874,7 @@ REQUIRED = {
     "atlas": [],
     "open": ["--no-browser"],
     "report": [],
+    "serve": [],
     "list": [],
     "show": ["depth"],
     "remove": ["depth"],
@@ -899,7 +900,7 @@ REQUIRED = {
     "restore": [],
 }
 NEEDS_NO_REGISTRY = {"init", "add", "layers", "scan", "curves", "restore", "doctor"}
-PRINTS_NO_DATA = {"remove", "rename", "tag", "observe", "restore"}
+PRINTS_NO_DATA = {"remove", "rename", "tag", "observe", "restore", "serve"}
 #: The data of a tree is not a table (test_pictures.py), and the format of an export is that of its files.
 PRINTS_NO_TABLE = PRINTS_NO_DATA | {"tree", "export"}
 
@@ -951,3 +952,23 @@ def test_control_characters_never_reach_the_terminal(line: Line) -> None:
     assert "a\\x1b[2Jb" in output
     assert "c\\nd" in output
     assert "\\u202eevil" in output
+
+
+# ---- serve
+
+
+def test_serve_passes_its_options_and_says_where(line: Line) -> None:
+    result = line("serve", "--port", "0", "--workers", "2", "--token-file", "token", "--host", "0.0.0.0")
+    assert result.exit_code == 0, result.output
+    options = {"host": "0.0.0.0", "port": 0, "token_file": Path("token"), "workers": 2, "on_ready": ANY}
+    assert only_call(line) == ("serve", (), options)
+    assert result.stdout == ""
+    assert result.stderr == "serving http://127.0.0.1:8265 (Ctrl-C stops)\n"
+
+
+def test_serve_warns_where_anybody_may_ask(line: Line) -> None:
+    assert "everyone who reaches 0.0.0.0 can ask" in line("serve", "--host", "0.0.0.0").stderr
+    assert "can ask" not in line("serve", "--host", "::1").stderr
+    assert line("serve", "--host", "0.0.0.0", "-q").stderr == ""
+    refused = line("serve", "--port", "99999")
+    assert (refused.exit_code, "the port must be in 0..65535" in refused.stderr) == (2, True)

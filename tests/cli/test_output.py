@@ -413,3 +413,37 @@ def test_no_control_character_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch
         assert text.endswith(",=1+1\n")
         assert ("\x1b" in text) is not is_terminal
         assert ("\\x1b[2J" in text) is is_terminal
+
+
+def test_without_rich_the_lines_are_richs() -> None:
+    """Where nothing is truncated or folded, tables are drawn without rich, to the same lines."""
+    shown = [
+        Column("number", lambda row: row[0], right=True),
+        Column(" ", lambda row: row[1]),
+        Column("name", lambda row: row[2], fold=True, style="bold", least=4),
+        Column("text", lambda row: row[3], rank=1, least=3),
+    ]
+    rows = [
+        ["1", "", "a", "Zürich"],
+        ["10", "≈", "漢字", "ａ ｂ"],
+        ["-3.5", "~", "long name", ""],
+        ["", "", "é", "👍 ok"],
+    ]
+    widths = [max(tables.cell_len(text) for text in texts) for texts in zip(*rows, strict=True)]
+    widths = [max(width, len(column.header)) for width, column in zip(widths, shown, strict=True)]
+    fitted = list(enumerate(widths))
+    for some in (fitted, fitted[:2], fitted[2:], [fitted[1], fitted[0]]):
+        for given in (rows, rows[:1], []):
+            assert tables._table_without_rich(shown, given, some) == tables._table_of_rich(shown, given, some)
+
+
+@pytest.mark.parametrize("lines", [[], [("a", "")], [("label", "text"), ("l", "漢字  "), ("longer label", "t")]])
+def test_cards_without_rich_are_richs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lines: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    tables.print_card("title", lines)
+    plain = capsys.readouterr().out
+    monkeypatch.setattr(tables, "_console_width", lambda: 1000)
+    tables.print_card("title", lines)
+    assert plain == "\n".join(line.rstrip() for line in capsys.readouterr().out.split("\n"))

@@ -10,7 +10,22 @@ import pytest
 from tiny import add, near, net, space
 
 #: Packages that a query of a registered model does not need. pydantic is typer's, see modelspace/cli/parsing.py.
-HEAVY = ("torch", "scipy", "pandas", "matplotlib", "umap", "sklearn", "numba", "captum", "PIL", "pydantic")
+HEAVY = (
+    "torch",
+    "scipy",
+    "faiss",
+    "rich",
+    "numpy.ma",
+    "modelspace.worlds",
+    "pandas",
+    "matplotlib",
+    "umap",
+    "sklearn",
+    "numba",
+    "captum",
+    "PIL",
+    "pydantic",
+)
 
 PROGRAM = """
 import sys
@@ -63,8 +78,10 @@ def test_queries_import_nothing_heavy(home: Path, words: list[str]) -> None:
 
 
 def test_an_import_would_be_seen(home: Path) -> None:
-    assert heavy_imports("nearest", "a", "--home", str(home), before="import pandas, scipy.stats") == [
-        "scipy",
+    assert heavy_imports("nearest", "a", "--home", str(home), before="import pandas, faiss, rich") == [
+        "faiss",
+        "rich",
+        "numpy.ma",
         "pandas",
     ]
 

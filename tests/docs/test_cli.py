@@ -49,6 +49,7 @@ def examples(command: Any) -> list[str]:
 def test_the_page_is_up_to_date() -> None:
     made = script()
     assert made.PAGE.read_text("utf-8") == made.page(), "run 'python scripts/make_cli_docs.py'"
+    assert made.TABLE.read_text("utf-8") == made.words_text(), "run 'python scripts/make_cli_docs.py'"
 
 
 def test_the_check_fails_when_the_page_is_old(tmp_path: Path) -> None:

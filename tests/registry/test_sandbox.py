@@ -249,3 +249,22 @@ def test_the_process_writes_no_file(path: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True)
     assert "File too large" in done.stderr
+
+
+def test_no_progress_bar_is_drawn_without_a_script(tmp_path: Path) -> None:
+    """DuckDB takes `python -c` and spawned workers for interactive, and would draw on standard output."""
+    file = tmp_path / "registry.duckdb"
+    Registry.create(file)
+    program = (
+        "import sys; from pathlib import Path; from modelspace.registry import connection as c\n"
+        "text = \"SELECT value FROM duckdb_settings() WHERE name = 'enable_progress_bar'\"\n"
+        "path = Path(sys.argv[1])\n"
+        "readers = [c.open_reading(path), c.open_reading(path)]\n"
+        "shown = [each.duck.execute(text).fetchall()[0][0] for each in readers]\n"
+        "shown += [readers[0].cursor().execute(text).fetchall()[0][0]]\n"
+        "[each.close() for each in readers]\n"
+        "writer = c.open_writing(path); shown += writer.duck.execute(text).fetchall()[0]; writer.close()\n"
+        "import duckdb; print(shown, duckdb.connect().execute(text).fetchall()[0][0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['false', 'false', 'false', 'false'] true\n", done.stderr

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelspace.errors import EmbeddingError
 from modelspace.representations import kernels
+from modelspace.spaces import bootstrap
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.hubness import Score
 from modelspace.workspace import ModelSpace
@@ -226,3 +227,10 @@ def test_ratios_are_clipped_to_what_is_possible() -> None:
     np.testing.assert_allclose(member.replicates(weights), [[-0.3, -1.0, 1.0]])
     for half in (Member(products, target=norms), Member(products, sources=np.ones((3, 2)))):
         np.testing.assert_allclose(half.replicates(weights), [[-0.3, -2.0, 2.0]])
+
+
+@pytest.mark.parametrize("draws", [2, 3, 40, 1000])
+def test_quantiles_are_numpys(draws: int) -> None:
+    values = np.random.default_rng(draws).normal(size=(draws, 5))
+    for share in (0.0, 0.025, 0.5, 0.9, 0.975, 1.0):
+        np.testing.assert_array_equal(bootstrap.quantile(values, share), np.quantile(values, share, axis=0))

@@ -74,3 +74,13 @@ def test_two_images_per_fold_are_enough_and_sizes_must_agree() -> None:
     assert "use 10 or more" in error.value.hint
     with pytest.raises(UsageError, match="can't be compared"):
         predictability.r2_per_image(np.eye(4), np.eye(5))
+
+
+@pytest.mark.parametrize("n", [1, 50, 51, 103, 200])
+def test_the_inverse_by_blocks(n: int) -> None:
+    features = np.random.default_rng(n).standard_normal((n, max(n // 4, 1)))
+    kernel = features @ features.T
+    matrix = kernel + np.trace(kernel) / n * np.eye(n)
+    inverse = predictability._inverse(matrix)
+    np.testing.assert_allclose(inverse @ matrix, np.eye(n), atol=1e-13 * n)
+    np.testing.assert_allclose(inverse, np.linalg.inv(matrix), rtol=1e-9, atol=1e-12 * np.abs(inverse).max())

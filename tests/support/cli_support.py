@@ -402,6 +402,7 @@ def answers() -> dict[str, Any]:
         "rebuild": Records([space_row()], SpaceInfo),
         "backup": BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000),
         "backups": Records([BackupInfo("copy.duckdb", "2026-01-01T12:00:00+00:00", 3, 5_000_000)], BackupInfo),
+        "serve": lambda **options: options["on_ready"]("http://127.0.0.1:8265"),
         "restore": Restored("copy.duckdb", "registry.duckdb.replaced", 3),
         **{verb: lambda *_, **__: Drawing() for verb in ("map", "clusters", "gallery", "atlas", "report")},
     }

@@ -22,6 +22,8 @@ PARTS = {
     "pandas": r"\bpandas\b",
     "pyarrow": r"\bpyarrow\b",
     "polars": r"\bpolars\b",
+    "starlette": r"\bstarlette\b",
+    "uvicorn": r"\buvicorn\b",
     "ray": r"\bray\b",
     "scikit-image": r"\b(skimage|scikit-image)\b",
     "scikit-learn": r"\b(sklearn|scikit-learn)\b",
