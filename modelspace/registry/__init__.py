@@ -9,11 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, Problem, ProjectionRow, SpaceRow
+    from modelspace.registry.rows import (
+        AnchorRow,
+        EmbeddingRow,
+        MapBlock,
+        ModelRow,
+        ProbeRow,
+        Problem,
+        ProjectionRow,
+        SpaceRow,
+    )
     from modelspace.registry.store import KEEP, Registry
 
 __all__ = [
     "KEEP",
+    "AnchorRow",
     "EmbeddingRow",
     "MapBlock",
     "ModelRow",

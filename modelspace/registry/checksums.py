@@ -38,6 +38,24 @@ def of_affinities(space_id: str, model_id: int, position: int, affinities: np.nd
     return zlib.crc32(_bytes(affinities), zlib.crc32(owner, zlib.crc32(space_id.encode())))
 
 
+def of_coordinates(space_id: str, model_id: int, coordinates: np.ndarray) -> int:
+    """Of a model's coordinates on the anchors of a space, (d,) float32."""
+    owner = _OWNER.pack(model_id, len(coordinates), 0.0)
+    start = zlib.crc32(owner, zlib.crc32(space_id.encode()))
+    return zlib.crc32(np.ascontiguousarray(coordinates, dtype="<f4").tobytes(), start)
+
+
+def of_anchor(space_id: str, axis: int, model_id: int, factor: np.ndarray) -> int:
+    """Of an anchor of a space: its model, and its row of the anchors' factor, (axis + 1,) float64."""
+    owner = _OWNER.pack(model_id, axis, len(factor))
+    return zlib.crc32(_bytes(factor), zlib.crc32(owner, zlib.crc32(space_id.encode())))
+
+
+def of_anchor_owner(space_id: str, axis: int, first_image: int, n_images: int) -> int:
+    """As `of_owner`, of the blocks of an anchor."""
+    return zlib.crc32(f"{space_id} anchor {axis} {first_image} {n_images}".encode())
+
+
 def of_owner(space_id: str, model_id: int, first_image: int, n_images: int) -> int:
     """Of what the parts of a block have in common; `of_part` goes on from it."""
     return zlib.crc32(f"{space_id} {model_id} {first_image} {n_images}".encode())

@@ -49,7 +49,7 @@ _CHECKS = (
         "SELECT 'space ' || coalesce(s.name, e.space_id), e.n FROM (SELECT space_id, count(*) AS n,"
         " count(DISTINCT position) AS d, min(position) AS lo, max(position) AS hi FROM main.embeddings"
         " GROUP BY space_id) e LEFT JOIN main.spaces s ON s.space_id = e.space_id"
-        " WHERE e.d <> e.n OR e.lo <> 0 OR e.hi <> e.n - 1",
+        " WHERE e.d <> e.n OR (e.lo <> 0 OR e.hi <> e.n - 1) AND {exact}",
     ),
     (
         "it is in the space {} more than once",
@@ -96,9 +96,10 @@ _CHECKS = (
     (
         "its vector or affinities in the space {} are not numbers from -1 to 1",
         "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), e.space_id FROM main.embeddings e"
-        " LEFT JOIN main.models m ON m.model_id = e.model_id WHERE len(e.vector) = 0 OR NOT isfinite(e.residual)"
+        " LEFT JOIN main.models m ON m.model_id = e.model_id WHERE NOT isfinite(e.residual)"
         # The sum of squares is NaN or infinite if any entry is.
-        " OR NOT coalesce(list_inner_product(e.vector, e.vector) BETWEEN 1e-12 AND 1.001, false)"
+        " OR NOT (coalesce(list_inner_product(e.vector, e.vector) BETWEEN 1e-12 AND 1.001, false)"
+        " AND len(e.vector) > 0 OR {placed} AND len(e.vector) = 0)"
         " OR NOT coalesce(list_aggregate(e.affinities, 'min') >= -1.001"
         " AND list_aggregate(e.affinities, 'max') <= 1.001, len(e.affinities) = 0)"
         " OR len(e.affinities) > e.position + 1",
@@ -109,6 +110,48 @@ _CHECKS = (
         " LEFT JOIN main.models m ON m.model_id = e.model_id"
         " WHERE e.axis < 0 OR e.axis >= len(e.vector) OR (e.axis IS NOT NULL AND"
         " (SELECT count(*) FROM main.embeddings f WHERE f.space_id = e.space_id AND f.axis = e.axis) > 1)",
+    ),
+)
+
+#: The same for coordinates on anchors.
+_ANCHOR_CHECKS = (
+    (
+        "its models' positions are not below its next one ({})",
+        "SELECT 'space ' || s.name, s.next_position FROM main.spaces s WHERE s.next_position <="
+        " (SELECT max(e.position) FROM main.embeddings e WHERE e.space_id = s.space_id)",
+    ),
+    (
+        "it counts {} models, which is not how many it has",
+        "SELECT 'space ' || s.name, s.n_models FROM main.spaces s WHERE s.n_models <>"
+        " (SELECT count(*) FROM main.embeddings e WHERE e.space_id = s.space_id)",
+    ),
+    (
+        "its coordinates in the space {} are missing, not finite, or there without anchors",
+        "SELECT 'model ' || coalesce(m.name, e.model_id::VARCHAR), s.name FROM main.embeddings e"
+        " JOIN main.spaces s ON s.space_id = e.space_id LEFT JOIN main.models m ON m.model_id = e.model_id"
+        " WHERE (e.coordinates IS NULL) <> (s.next_position IS NULL) OR e.coordinates IS NOT NULL AND NOT"
+        " coalesce(list_inner_product(e.coordinates, e.coordinates) BETWEEN 1e-12 AND 1.001, false)",
+    ),
+    (
+        "its models have {} different numbers of coordinates, or others than it has anchors",
+        "SELECT 'space ' || any_value(s.name), count(DISTINCT len(e.coordinates)) FROM main.embeddings e"
+        " JOIN main.spaces s ON s.space_id = e.space_id WHERE e.coordinates IS NOT NULL GROUP BY s.space_id, s.method"
+        " HAVING count(DISTINCT len(e.coordinates)) <> 1 OR s.method <> 'blend' AND any_value(len(e.coordinates)) <>"
+        " (SELECT count(*) FROM main.anchors a WHERE a.space_id = s.space_id)",
+    ),
+    (
+        "its anchors are not numbered 0..n-1 ({})",
+        "SELECT 'space ' || coalesce(any_value(s.name), a.space_id), count(*) FROM main.anchors a"
+        " LEFT JOIN main.spaces s ON s.space_id = a.space_id GROUP BY a.space_id"
+        " HAVING count(DISTINCT axis) <> count(*) OR min(axis) <> 0 OR max(axis) <> count(*) - 1"
+        " OR bool_or(len(factor) <> axis + 1) OR any_value(s.next_position) IS NULL",
+    ),
+    (
+        "the maps of its anchor {} don't cover every image once",
+        "SELECT 'space ' || s.name, a.axis FROM main.anchors a JOIN main.spaces s ON s.space_id = a.space_id"
+        " LEFT JOIN (SELECT space_id, axis, sum(n_images) AS n FROM main.anchor_maps WHERE part = 0"
+        " GROUP BY space_id, axis) b"
+        " ON b.space_id = a.space_id AND b.axis = a.axis WHERE b.n IS DISTINCT FROM s.n_images",
     ),
 )
 
@@ -167,7 +210,11 @@ _TASK_CHECKS = (
 
 def problems(registry: Reader) -> list[Problem]:
     """See `Registry.check`."""
-    checks = [*_CHECKS]
+    has_anchors = registry.schema_number >= schema.ANCHORS
+    placed, exact = ("e.coordinates IS NOT NULL", "s.next_position IS NULL") if has_anchors else ("false", "true")
+    checks = [(message, query.replace("{placed}", placed).replace("{exact}", exact)) for message, query in _CHECKS]
+    if has_anchors:
+        checks += _ANCHOR_CHECKS
     if registry.has_projections():
         checks += _PROJECTION_CHECKS
     if outcomes.has_tables(registry):

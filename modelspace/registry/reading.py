@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import readable_name
 from modelspace.registry import checksums, schema, sql
 from modelspace.registry.connection import Connection, translated
-from modelspace.registry.rows import EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
+from modelspace.registry.rows import AnchorRow, EmbeddingRow, MapBlock, ModelRow, ProbeRow, ProjectionRow, SpaceRow
 from modelspace.types import ModelCard, Preprocessing, SpaceSpec
 
 #: Bytes of codes or scales per row of the table `maps`. From 4,096 on, DuckDB stores them out of line.
@@ -29,6 +30,9 @@ _CARD_COLUMNS = (
 
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
+
+#: Rows of coordinates to fetch at a time.
+_ROWS_AT_ONCE = 50_000
 
 #: A checksum of a row that was written before there were any; no CRC-32 is negative.
 _UNKNOWN = -1
@@ -71,19 +75,24 @@ class Reader:
             return list(self._spaces)
         rows = self.rows(
             "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
-            " s.is_default, s.generation FROM main.spaces s ORDER BY s.created_at, s.name"
+            f" s.is_default, s.generation, {self._anchored()} FROM main.spaces s ORDER BY s.created_at, s.name"
         )
-        counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
+        counts: dict[str, int] = {}
+        if any(row[-1] is None for row in rows):  # counting a million models takes longer than all else here
+            counts = dict(self.rows("SELECT space_id, count(*) FROM main.embeddings GROUP BY space_id"))
         spaces = []
-        for name, probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, generation in rows:
-            name = readable_name(name)
+        for row in rows:
+            probe_id, method, n_images, canvas, bits, scalar, parameters, version, is_default, *state = row[1:]
+            name = readable_name(row[0])
             with self.reading(f"the space {name!r}"):
                 if n_images > MOST_IMAGES or canvas > _LARGEST_CANVAS:
                     raise ValueError(f"{n_images} images on a canvas of {canvas}")
                 spec = SpaceSpec(
                     name, probe_id, method, n_images, canvas, bits, scalar, json_object(parameters), version
                 )
-                spaces.append(SpaceRow(spec, is_default, generation, counts.get(spec.space_id, 0)))
+                generation, epoch, next_position, stored = state
+                n_models = counts.get(spec.space_id, 0) if stored is None else stored
+                spaces.append(SpaceRow(spec, is_default, generation, n_models, epoch, next_position))
         if not self._connection.write:
             self._spaces = list(spaces)  # no process can write while this connection is open
         return spaces
@@ -270,9 +279,18 @@ class Reader:
 
     def _embedding_columns(self, space_id: str) -> dict[str, np.ndarray]:
         return self._columns(
-            f"SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual, {self._sums()}"
-            " FROM main.embeddings WHERE space_id = ? ORDER BY position",
+            f"SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual, {self._sums()},"
+            f" {self._coordinates()} FROM main.embeddings WHERE space_id = ? ORDER BY position",
             [space_id],
+        )
+
+    def _coordinates(self) -> str:
+        """The columns of coordinates on anchors and of their checksums, which an earlier version lacks."""
+        if self.schema_number < schema.ANCHORS:
+            return f"[]::FLOAT[] AS coordinates, {_UNKNOWN} AS of_coordinates"
+        return (
+            "coalesce(coordinates, []) AS coordinates,"
+            f" coalesce(coordinates_checksum::BIGINT, {_UNKNOWN}) AS of_coordinates"
         )
 
     def _embeddings(
@@ -281,18 +299,29 @@ class Reader:
         """The rows, and (model id, part) of each part that does not match its checksum."""
         rows: list[EmbeddingRow] = []
         changed: list[tuple[int, str]] = []
-        names = ("model_id", "position", "axis", "residual", "of_vector", "of_affinities")
+        names = ("model_id", "position", "axis", "residual", "of_vector", "of_affinities", "of_coordinates")
         plain = (table[name].tolist() for name in names)
-        for vector, affinities, model_id, position, axis, residual, of_vector, of_affinities in zip(
-            self._numbers(table["vector"]), self._numbers(table["affinities"]), *plain, strict=True
-        ):
-            row = EmbeddingRow(model_id, position, vector, affinities, axis if axis >= 0 else None, residual)
+        lists = (self._numbers(table["vector"]), self._numbers(table["affinities"]), table["coordinates"])
+        for vector, affinities, numbers, *values in zip(*lists, *plain, strict=True):
+            model_id, position, axis, residual, of_vector, of_affinities, of_numbers = values
+            coordinates = np.asarray(numbers, dtype=np.float32) if len(numbers) else None
+            row = EmbeddingRow(
+                model_id, position, vector, affinities, axis if axis >= 0 else None, residual, coordinates
+            )
             rows.append(row)
+            if of_numbers not in (checksums.of_coordinates(space_id, model_id, numbers), _UNKNOWN):
+                changed.append((model_id, "vector"))
             if of_vector not in (checksums.of_vector(space_id, model_id, vector, row.axis, residual), _UNKNOWN):
                 changed.append((model_id, "vector"))
             if of_affinities not in (checksums.of_affinities(space_id, model_id, position, affinities), _UNKNOWN):
                 changed.append((model_id, "row of affinities"))
         return rows, changed
+
+    def _anchored(self) -> str:
+        """The columns of a space's epoch, next position and number of models, which an earlier version lacks."""
+        if self.schema_number < schema.ANCHORS:
+            return "0, NULL, NULL"
+        return "coalesce(s.epoch, 0), s.next_position, s.n_models"
 
     def _sums(self) -> str:
         """The columns of an embedding's checksums, which rows of an earlier version lack."""
@@ -319,16 +348,41 @@ class Reader:
         rows = self.rows("SELECT model_id FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id])
         return [model_id for (model_id,) in rows]
 
+    def ids_and_positions(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """The ids and the positions of a space's models, by position: two (n,) int64 arrays."""
+        table = self._columns(
+            "SELECT model_id, position FROM main.embeddings WHERE space_id = ? ORDER BY position", [space_id]
+        )
+        return table["model_id"].astype(np.int64, copy=False), table["position"].astype(np.int64, copy=False)
+
     def vectors(self, space_id: str) -> tuple[np.ndarray, np.ndarray]:
         """All vectors of a space, by position: model ids (n,) int64 and a zero-padded matrix (n, d) float32.
+
+        In a space with anchors they are the coordinates on those, of all models.
 
         Raises:
             DamagedError: a row does not match its checksum.
         """
+        ids, _, matrix = self.vectors_after(space_id, -1)
+        return ids, matrix
+
+    def vectors_after(self, space_id: str, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The vectors of the models past a position, by position; see `vectors`.
+
+        Vectors at or before the position are the same as when they were read, as long as `SpaceRow.epoch` is the same.
+
+        Returns:
+            model ids (m,) int64, positions (m,) int64, and a zero-padded matrix (m, d) float32.
+
+        Raises:
+            DamagedError: a row does not match its checksum.
+        """
+        if self.has_anchors(space_id):
+            return self._coordinates_after(space_id, position)
         table = self._columns(
-            f"SELECT model_id, vector, coalesce(axis, -1) AS axis, residual, {self._sums()} FROM main.embeddings"
-            " WHERE space_id = ? ORDER BY position",
-            [space_id],
+            f"SELECT model_id, position, vector, coalesce(axis, -1) AS axis, residual, {self._sums()}"
+            " FROM main.embeddings WHERE space_id = ? AND position > ? ORDER BY position",
+            [space_id, position],
         )
         vectors = self._numbers(table["vector"])
         if self.checks_rows:
@@ -340,10 +394,108 @@ class Reader:
         matrix = np.zeros((len(vectors), max(map(len, vectors), default=0)), dtype=np.float32)
         for row, vector in zip(matrix, vectors, strict=True):
             row[: len(vector)] = vector
-        return table["model_id"].astype(np.int64, copy=False), matrix
+        ids, positions = (table[name].astype(np.int64, copy=False) for name in ("model_id", "position"))
+        return ids, positions, matrix
+
+    def has_anchors(self, space_id: str) -> bool:
+        """Whether the models of a space have coordinates on a fixed set of anchors."""
+        return self.schema_number >= schema.ANCHORS and bool(
+            self.rows("SELECT 1 FROM main.spaces WHERE space_id = ? AND next_position IS NOT NULL", [space_id])
+        )
+
+    def _coordinates_after(self, space_id: str, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `vectors_after`, from coordinates on anchors; they are fetched in parts, since a million rows are many."""
+        table = self._columns(
+            "SELECT model_id, position, coalesce(len(coordinates), 0) AS length,"
+            f" coalesce(coordinates_checksum::BIGINT, {_UNKNOWN}) AS stored"
+            " FROM main.embeddings WHERE space_id = ? AND position > ? ORDER BY position",
+            [space_id, position],
+        )
+        ids, positions = (table[name].astype(np.int64, copy=False) for name in ("model_id", "position"))
+        width = int(table["length"].max(initial=0))
+        for other in ids[(table["length"] != width) | (width == 0)][:1].tolist():
+            raise self._changed_since("vector", space_id, other)
+        matrix = np.empty((len(ids), width), dtype=np.float32)
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            rows = matrix[start : start + _ROWS_AT_ONCE]
+            part = self._columns(
+                "SELECT unnest(coordinates) AS number FROM (SELECT coordinates FROM main.embeddings"
+                " WHERE space_id = ? AND position BETWEEN ? AND ? ORDER BY position)",
+                [space_id, int(positions[start]), int(positions[start + len(rows) - 1])],
+            )["number"]
+            if part.size != rows.size:
+                raise DamagedError(f"two models in {self.path} have one position", "see: `space.verify()`")
+            rows[:] = part.reshape(rows.shape)
+        if self.checks_rows:
+            for vector, model_id, stored in zip(matrix, ids.tolist(), table["stored"].tolist(), strict=True):
+                if stored not in (checksums.of_coordinates(space_id, model_id, vector), _UNKNOWN):
+                    raise self._changed_since("vector", space_id, model_id)
+        return ids, positions, matrix
+
+    def anchors(self, space_id: str) -> list[AnchorRow]:
+        """The anchors of a space, by axis; none in a space without, and in a blend, whose members have them.
+
+        Raises:
+            DamagedError: a row does not match its checksum.
+        """
+        if self.schema_number < schema.ANCHORS:
+            return []
+        table = self._columns(
+            f"SELECT axis, model_id, factor, coalesce(factor_checksum::BIGINT, {_UNKNOWN}) AS stored FROM main.anchors"
+            " WHERE space_id = ? ORDER BY axis",
+            [space_id],
+        )
+        plain = (table[name].tolist() for name in ("axis", "model_id", "stored"))
+        anchors: list[AnchorRow] = []
+        for factor, axis, model_id, stored in zip(self._numbers(table["factor"]), *plain, strict=True):
+            if axis != len(anchors) or len(factor) != axis + 1:
+                raise self._changed_since("factor of an anchor", space_id, model_id)
+            if self.checks_rows and stored not in (checksums.of_anchor(space_id, axis, model_id, factor), _UNKNOWN):
+                raise self._changed_since("factor of an anchor", space_id, model_id)
+            anchors.append(AnchorRow(axis, model_id, factor))
+        return anchors
+
+    def anchor_blocks_at(self, space_id: str, first_image: int) -> Iterator[tuple[int, MapBlock]]:
+        """One block of all anchors of a space, as (axis, block), by axis; memory use is bounded.
+
+        Raises:
+            DamagedError: a part does not match its checksum.
+        """
+        sizes = self.rows(
+            "SELECT axis, count(*) FROM main.anchor_maps WHERE space_id = ? AND first_image = ?"
+            " GROUP BY axis ORDER BY axis",
+            [space_id, first_image],
+        )
+        per_fetch = max(1, _FETCH_BYTES // (PART_BYTES * max((count for _, count in sizes), default=1)))
+        for start in range(0, len(sizes), per_fetch):
+            axes = [axis for axis, _ in sizes[start : start + per_fetch]]
+            parts = self.rows(
+                "SELECT axis, n_images, codes, scales, checksum, part FROM main.anchor_maps"
+                " WHERE space_id = ? AND first_image = ? AND axis BETWEEN ? AND ? ORDER BY axis, part",
+                [space_id, first_image, axes[0], axes[-1]],
+            )
+            for axis, group in itertools.groupby(parts, key=lambda part: int(part[0])):
+                yield axis, self._anchor_block(space_id, first_image, list(group))
+
+    def _anchor_block(self, space_id: str, first_image: int, parts: Sequence[tuple[Any, ...]]) -> MapBlock:
+        axis, n_images = parts[0][:2]
+        owner = checksums.of_anchor_owner(space_id, axis, first_image, n_images)
+        for _, _, codes, scales, checksum, part in parts if self.checks_rows else ():
+            if checksum is not None and checksum != checksums.of_part(owner, part, codes, scales):
+                raise DamagedError(
+                    f"the maps of anchor {axis} of the space {space_id} are not what was stored",
+                    "`space.verify()` says what is damaged, and what to do",
+                )
+        joined = (b"".join([part[column] for part in parts]) for column in (2, 3))
+        return MapBlock(first_image, n_images, *joined)
 
     def is_exact(self, space_id: str, tolerance: float) -> bool:
-        """Whether each model of a space owns an axis or has a negligible residual, so none is an approximation."""
+        """Whether each model of a space owns an axis or has a negligible residual, so none is an approximation.
+
+        In a space with anchors all are approximations.
+        """
+        if self.has_anchors(space_id):
+            return False
         rows = self.rows(
             "SELECT count(*) FROM main.embeddings WHERE space_id = ? AND axis IS NULL AND residual > ?",
             [space_id, tolerance],

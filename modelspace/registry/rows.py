@@ -23,12 +23,28 @@ class SpaceRow:
         generation: increases by a random step with each change of the space's embeddings, so that two diverged copies
             of a registry never accept each other's index.
         n_models: number of embedded models.
+        epoch: changes whenever vectors of models change that stay in the space. Adding a model changes none, nor does
+            removing one of a space with anchors.
+        next_position: of a space with anchors, the position of the next model: past every position that was ever
+            taken, also by a model that was removed since. None without anchors.
     """
 
     spec: SpaceSpec
     is_default: bool
     generation: int
     n_models: int
+    epoch: int = 0
+    next_position: int | None = None
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether its models have coordinates on a fixed set of anchors."""
+        return self.next_position is not None
+
+    @property
+    def end(self) -> int:
+        """The position of the next model."""
+        return self.n_models if self.next_position is None else self.next_position
 
 
 @dataclass(frozen=True)
@@ -75,11 +91,14 @@ class EmbeddingRow:
 
     Attributes:
         model_id: the model.
-        position: 0..n-1, in order of registration, without gaps.
-        vector: (d,) float64; entries past the end are zero. The inner product of two vectors is the affinity.
+        position: 0..n-1, in order of registration, without gaps; in a space with anchors removed models leave gaps.
+        vector: (d,) float64; entries past the end are zero. The inner product of two vectors is the affinity. Empty in
+            models that were added to a space with anchors.
         affinities: (m,) float64 in [-1, 1], exact affinities to the models at positions 0..m-1; m <= position + 1.
         axis: index of the axis that this model opened, or None.
         residual: 1 - |vector without its own axis|^2: how much of the model the earlier axes leave unexplained.
+        coordinates: in a space with anchors, (d,) float32 coordinates on them; otherwise None. Their inner products
+            are affinities with the anchors, and approximate those with other models.
     """
 
     model_id: int
@@ -88,6 +107,22 @@ class EmbeddingRow:
     affinities: np.ndarray
     axis: int | None
     residual: float
+    coordinates: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorRow:
+    """An anchor of a space: a model with which later ones are compared, kept even if the model is removed.
+
+    Attributes:
+        axis: 0, 1, ...: the coordinate that is its own.
+        model_id: the model that it was chosen from.
+        factor: (axis + 1,) float64, its row of the Cholesky factor of the anchors' affinities.
+    """
+
+    axis: int
+    model_id: int
+    factor: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

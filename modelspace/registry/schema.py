@@ -21,13 +21,17 @@ FOLDER = Path(__file__).parent / "migrations"
 OLDEST_READABLE = 2
 
 #: What each later migration added, for queries on registries that lack it.
-PROJECTIONS, CODE, TASKS, CHECKSUMS = 3, 5, 6, 7
+PROJECTIONS, CODE, TASKS, CHECKSUMS, ANCHORS = 3, 5, 6, 7, 8
 
 
-#: Table -> its columns and their types ("?": may be NULL), as migration 7 leaves them. Later ones may add to it.
+#: Table -> its columns and their types ("?": may be NULL), as migration 8 leaves them. Later ones may add to it.
 COLUMNS = {
+    "anchors": "space_id VARCHAR, axis INTEGER, model_id BIGINT, factor DOUBLE[], factor_checksum UINTEGER?",
+    "anchor_maps": "space_id VARCHAR, axis INTEGER, first_image INTEGER, n_images INTEGER, part INTEGER, codes BLOB,"
+    " scales BLOB, checksum UINTEGER?",
     "embeddings": "space_id VARCHAR, model_id BIGINT, position INTEGER, vector DOUBLE[], affinities DOUBLE[],"
-    " axis INTEGER?, residual DOUBLE, vector_checksum UINTEGER?, affinities_checksum UINTEGER?",
+    " axis INTEGER?, residual DOUBLE, vector_checksum UINTEGER?, affinities_checksum UINTEGER?,"
+    " coordinates FLOAT[]?, coordinates_checksum UINTEGER?",
     "maps": "space_id VARCHAR, model_id BIGINT, first_image INTEGER, n_images INTEGER, part INTEGER, codes BLOB,"
     " scales BLOB, checksum UINTEGER?",
     "meta": "registry_id UUID, created_at TIMESTAMP",
@@ -47,7 +51,7 @@ COLUMNS = {
     "projection_points": "space_id VARCHAR, model_id BIGINT, x DOUBLE, y DOUBLE, placed BOOLEAN",
     "spaces": "space_id VARCHAR, name VARCHAR, probe_id VARCHAR, method VARCHAR, scalar VARCHAR, canvas INTEGER,"
     " n_images INTEGER, bits INTEGER, parameters VARCHAR, version INTEGER, is_default BOOLEAN, generation BIGINT,"
-    " created_at TIMESTAMP",
+    " created_at TIMESTAMP, next_position BIGINT?, n_models BIGINT?, epoch BIGINT?",
     "tasks": "task_id BIGINT, name VARCHAR, location VARCHAR, data_sha256 VARCHAR, kind VARCHAR, metric VARCHAR,"
     " higher_is_better BOOLEAN, n_images BIGINT?, classes VARCHAR[], seed BIGINT, added_at TIMESTAMP",
 }
@@ -58,6 +62,8 @@ SINCE = {
     **dict.fromkeys(("code_sha256", "options"), 5),
     **dict.fromkeys(("tasks", "outcomes"), 6),
     **dict.fromkeys(("vector_checksum", "affinities_checksum", "checksum", "torch"), 7),
+    **dict.fromkeys(("anchors", "anchor_maps", "coordinates", "coordinates_checksum"), 8),
+    **dict.fromkeys(("next_position", "n_models", "epoch"), 8),
 }
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from pathlib import Path
@@ -30,14 +30,20 @@ from modelspace.registry.connection import (
 )
 from modelspace.registry.interrupts import deferred
 from modelspace.registry.reading import PART_BYTES, Reader
-from modelspace.registry.rows import EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
+from modelspace.registry.rows import AnchorRow, EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
 
 #: Rows of new coordinates per INSERT.
 _ROWS_AT_ONCE = 256
 
+_SPACE_COLUMNS = (
+    "space_id, name, probe_id, method, scalar, canvas, n_images, bits, parameters, version, is_default, generation,"
+    " created_at"
+)
+
 _EMBEDDING_COLUMNS = (
-    "space_id, model_id, position, vector, affinities, axis, residual, vector_checksum, affinities_checksum"
+    "space_id, model_id, position, vector, affinities, axis, residual, vector_checksum, affinities_checksum,"
+    " coordinates, coordinates_checksum"
 )
 
 #: DuckDB would take files of these names for its own schemas.
@@ -237,7 +243,7 @@ class Registry(Reader):
         if default:
             self.execute("UPDATE main.spaces SET is_default = false WHERE is_default")
         self.execute(
-            "INSERT INTO main.spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO main.spaces ({_SPACE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 spec.space_id,
                 spec.name,
@@ -291,7 +297,9 @@ class Registry(Reader):
         self.require_transaction()
         if not self.rows("DELETE FROM main.spaces WHERE space_id = ? RETURNING space_id", [space_id]):
             raise NotFoundError(f"there is no space {space_id!r}")
-        for table in ("embeddings", "maps", "projections", "projection_points"):
+        for table in ("embeddings", "maps", "projections", "projection_points", "anchors", "anchor_maps"):
+            if schema.SINCE.get(table, 1) > self.schema_number:
+                continue
             self.execute(f"DELETE FROM main.{table} WHERE space_id = ?", [space_id])
 
     def add_model(self, card: ModelCard) -> int:
@@ -343,7 +351,7 @@ class Registry(Reader):
 
         Args:
             space_id: the space.
-            row: the embedding; its position is the number of models in the space.
+            row: the embedding; its position is the space's next one (`SpaceRow.end`).
             blocks: the maps of all images of the space in order; consumed one at a time.
             derived: whether the space's affinities follow from other spaces', so there must be no blocks.
 
@@ -355,15 +363,17 @@ class Registry(Reader):
         self.require_transaction()
         space = self.space(space_id)
         _check_row(row)
+        if (row.coordinates is None) == space.has_anchors:
+            raise UsageError(f"model {row.model_id} needs coordinates in a space with anchors, and in no other")
         if not self.rows("SELECT 1 FROM main.models WHERE model_id = ?", [row.model_id]):
             raise NotFoundError(f"there is no model with id {row.model_id}")
         if self.rows(
             "SELECT 1 FROM main.embeddings WHERE space_id = ? AND model_id = ?", [space.spec.space_id, row.model_id]
         ):
             raise ConflictError(f"model {row.model_id} is already in space {space.spec.name!r}")
-        if row.position != space.n_models:
+        if row.position != space.end:
             raise ConflictError(
-                f"the next position in space {space.spec.name!r} is {space.n_models}, not {row.position}",
+                f"the next position in space {space.spec.name!r} is {space.end}, not {row.position}",
                 "another process has changed the registry: try again",
             )
         values: dict[str, Any] = {
@@ -377,6 +387,11 @@ class Registry(Reader):
         }
         if self.schema_number >= schema.CHECKSUMS:
             values["vector_checksum"], values["affinities_checksum"] = _checksums(space.spec.space_id, row)
+        if row.coordinates is not None:
+            values["coordinates"] = row.coordinates.tolist()
+            values["coordinates_checksum"] = checksums.of_coordinates(
+                space.spec.space_id, row.model_id, row.coordinates
+            )
         self.execute(
             f"INSERT INTO main.embeddings ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
             list(values.values()),
@@ -389,15 +404,16 @@ class Registry(Reader):
             next_image += block.n_images
         if next_image != (0 if derived else space.spec.n_images):
             raise UsageError(f"the maps cover {next_image} of the space's {space.spec.n_images} images")
+        if space.has_anchors:
+            self.execute(
+                "UPDATE main.spaces SET next_position = ?, n_models = n_models + 1 WHERE space_id = ?",
+                [row.position + 1, space.spec.space_id],
+            )
         self._changed(space.spec.space_id)
 
     def _add_block(self, space_id: str, model_id: int, block: MapBlock) -> None:
-        n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
-        cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
-        codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
-        scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
         owner = checksums.of_owner(space_id, model_id, block.first_image, block.n_images)
-        sums = [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
+        codes, scales, sums = _parts(block, owner)
         names, parts = "space_id, model_id, first_image, n_images, part, codes, scales", "unnest(c), unnest(s)"
         if self.schema_number >= schema.CHECKSUMS:
             names, parts = f"{names}, checksum", f"{parts}, unnest(k)"
@@ -407,12 +423,97 @@ class Registry(Reader):
             [space_id, model_id, block.first_image, block.n_images, codes, scales, sums],
         )
 
-    def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
-        """Replace positions, vectors, affinities, axes and residuals of all models of a space, but not their maps.
+    def set_anchors(self, space_id: str, anchors: Sequence[tuple[AnchorRow, Iterable[MapBlock]]]) -> None:
+        """Give a space other anchors. The coordinates on them follow with `set_coordinates`, in the same transaction.
 
         Args:
             space_id: the space.
-            rows: one row per model of the space, by position.
+            anchors: by axis, each with its blocks.
+
+        Raises:
+            NotFoundError: there is no such space.
+            UsageError: the axes are not 0, 1, ...
+        """
+        self.require_transaction()
+        space_id = self.space(space_id).spec.space_id
+        for table in ("anchors", "anchor_maps"):
+            self.execute(f"DELETE FROM main.{table} WHERE space_id = ?", [space_id])
+        for axis, (row, blocks) in enumerate(anchors):
+            if row.axis != axis or row.factor.shape != (axis + 1,) or not np.isfinite(row.factor).all():
+                raise UsageError(f"anchor {row.axis} is not the one of axis {axis}, or its factor is not finite")
+            self.execute(
+                "INSERT INTO main.anchors VALUES (?, ?, ?, ?, ?)",
+                [
+                    space_id,
+                    axis,
+                    row.model_id,
+                    row.factor.tolist(),
+                    checksums.of_anchor(space_id, axis, row.model_id, row.factor),
+                ],
+            )
+            for block in blocks:
+                owner = checksums.of_anchor_owner(space_id, axis, block.first_image, block.n_images)
+                self.execute(
+                    "INSERT INTO main.anchor_maps SELECT ?, ?, ?, ?, unnest(range(len(c))), unnest(c), unnest(s),"
+                    " unnest(k) FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s, ?::UINTEGER[] AS k)",
+                    [space_id, axis, block.first_image, block.n_images, *_parts(block, owner)],
+                )
+
+    def set_coordinates(self, space_id: str, model_ids: Sequence[int], matrix: np.ndarray) -> None:
+        """Set the coordinates of all models of a space on its anchors. Positions, maps and affinities stay.
+
+        Args:
+            space_id: the space.
+            model_ids: every model of the space, once.
+            matrix: (n, d) their coordinates; stored as float32.
+
+        Raises:
+            NotFoundError: there is no such space.
+            ConflictError: the models are not those of the space.
+            UsageError: a number is not finite, or a row is zero.
+        """
+        self.require_transaction()
+        space = self.space(space_id)
+        space_id = space.spec.space_id
+        stored, positions = self.ids_and_positions(space_id)
+        if not np.array_equal(np.sort(stored), np.sort(np.asarray(model_ids, dtype=np.int64))):
+            raise ConflictError("new coordinates must have each model of the space once")
+        if matrix.shape[0] != len(stored) or not np.isfinite(matrix).all() or not matrix.any(axis=1).all():
+            raise UsageError("coordinates must be finite, one row that is not zero for each model")
+        columns = "model_id BIGINT, coordinates FLOAT[], checksum UINTEGER"
+        self.execute(f"CREATE OR REPLACE TEMP TABLE new_coordinates ({columns})")
+        try:
+            for start in range(0, len(stored), _ROWS_AT_ONCE):
+                ids = [int(i) for i in model_ids[start : start + _ROWS_AT_ONCE]]
+                rows = matrix[start : start + _ROWS_AT_ONCE].astype(np.float32)
+                sums = [checksums.of_coordinates(space_id, i, row) for i, row in zip(ids, rows, strict=True)]
+                self.execute(
+                    "INSERT INTO temp.new_coordinates SELECT unnest(?::BIGINT[]), unnest(?::FLOAT[][]),"
+                    " unnest(?::UINTEGER[])",
+                    [ids, rows.tolist(), sums],
+                )
+            self.execute(
+                "UPDATE main.embeddings SET coordinates = n.coordinates, coordinates_checksum = n.checksum"
+                " FROM temp.new_coordinates n WHERE embeddings.space_id = ? AND embeddings.model_id = n.model_id",
+                [space_id],
+            )
+        finally:
+            with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
+                self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
+        end = max(space.end, int(positions.max(initial=-1)) + 1)
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?", [end, len(stored), space_id]
+        )
+        self._changed(space_id, moved=True)
+
+    def replace_coordinates(self, space_id: str, rows: list[EmbeddingRow]) -> None:
+        """Replace positions, vectors, affinities, axes and residuals of all models of a space, but not their maps.
+
+        Unless the rows have coordinates, the space has no anchors afterwards.
+
+        Args:
+            space_id: the space.
+            rows: one row per model of the space, by position; all with coordinates on its anchors, or none.
 
         Raises:
             NotFoundError: there is no such space.
@@ -428,44 +529,63 @@ class Registry(Reader):
             raise ConflictError("positions must be 0..n-1 in this order")
         for row in rows:
             _check_row(row)
+        has_anchors = any(row.coordinates is not None for row in rows)
+        if has_anchors and any(row.coordinates is None for row in rows):
+            raise UsageError("some models have coordinates on anchors, and some have none")
         # A single UPDATE: one per model would read the whole table each time.
         self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
         try:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                chunk = rows[start : start + _ROWS_AT_ONCE]
-                sums = [_checksums(space_id, row) for row in chunk]
-                self.execute(
-                    f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
-                    " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]),"
-                    " unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]),"
-                    " unnest(?::UINTEGER[])",
-                    [
-                        space_id,
-                        [row.model_id for row in chunk],
-                        [row.position for row in chunk],
-                        [row.vector.tolist() for row in chunk],
-                        [row.affinities.tolist() for row in chunk],
-                        [row.axis for row in chunk],
-                        [row.residual for row in chunk],
-                        [of_vector for of_vector, _ in sums],
-                        [of_affinities for _, of_affinities in sums],
-                    ],
-                )
+                self._insert_coordinates(space_id, rows[start : start + _ROWS_AT_ONCE])
+            columns = ", ".join(f"{name} = n.{name}" for name in _EMBEDDING_COLUMNS.split(", ")[2:])
             self.execute(
-                "UPDATE main.embeddings SET position = n.position, vector = n.vector, affinities = n.affinities,"
-                " axis = n.axis, residual = n.residual, vector_checksum = n.vector_checksum,"
-                " affinities_checksum = n.affinities_checksum FROM temp.new_coordinates n"
+                f"UPDATE main.embeddings SET {columns} FROM temp.new_coordinates n"
                 " WHERE embeddings.space_id = n.space_id AND embeddings.model_id = n.model_id"
             )
         finally:
             with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
                 self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
-        self._changed(space_id)
+        if not has_anchors:
+            self.set_anchors(space_id, ())
+        self.execute(
+            "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?",
+            [*([len(rows)] * 2 if has_anchors else [None, None]), space_id],
+        )
+        self._changed(space_id, moved=True)
+
+    def _insert_coordinates(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
+        """Insert some rows of new coordinates into the temporary table."""
+        sums = [_checksums(space_id, row) for row in rows]
+        self.execute(
+            f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
+            " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]),"
+            " unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]), unnest(?::UINTEGER[]),"
+            " unnest(?::FLOAT[][]), unnest(?::UINTEGER[])",
+            [
+                space_id,
+                [row.model_id for row in rows],
+                [row.position for row in rows],
+                [row.vector.tolist() for row in rows],
+                [row.affinities.tolist() for row in rows],
+                [row.axis for row in rows],
+                [row.residual for row in rows],
+                [of_vector for of_vector, _ in sums],
+                [of_affinities for _, of_affinities in sums],
+                [None if row.coordinates is None else row.coordinates.tolist() for row in rows],
+                [
+                    None
+                    if row.coordinates is None
+                    else checksums.of_coordinates(space_id, row.model_id, row.coordinates)
+                    for row in rows
+                ],
+            ],
+        )
 
     def remove_model(self, model_id: int) -> None:
         """Remove a model and everything stored for it.
 
-        This leaves a gap in the positions, which the caller closes with `replace_coordinates` in the same transaction.
+        This leaves a gap in the positions, which the caller closes with `replace_coordinates` in the same transaction,
+        unless the space has anchors.
 
         Raises:
             NotFoundError: there is no such model.
@@ -479,6 +599,8 @@ class Registry(Reader):
         self.execute("DELETE FROM main.projection_points WHERE model_id = ?", [model_id])
         outcomes.detach(self, model_id)
         for (space_id,) in spaces:
+            if self.schema_number >= schema.ANCHORS:
+                self.execute("UPDATE main.spaces SET n_models = n_models - 1 WHERE space_id = ?", [space_id])
             self._changed(space_id)
 
     def set_projection(self, space_id: str, row: ProjectionRow) -> None:
@@ -569,8 +691,13 @@ class Registry(Reader):
 
     # ---- internals
 
-    def _changed(self, space_id: str) -> None:
+    def _changed(self, space_id: str, *, moved: bool = False) -> None:
+        """Note a change of a space's embeddings; `moved` if vectors changed of models that stay."""
         self.execute("UPDATE main.spaces SET generation = generation + ? WHERE space_id = ?", [_step(), space_id])
+        if moved:
+            self.execute(
+                "UPDATE main.spaces SET epoch = coalesce(epoch, 0) + ? WHERE space_id = ?", [_step(), space_id]
+            )
 
     def require_transaction(self) -> None:
         """Raise RuntimeError outside of a transaction."""
@@ -600,6 +727,15 @@ def _step() -> int:
     return random.SystemRandom().randrange(1, 1 << 20)
 
 
+def _parts(block: MapBlock, owner: int) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Codes, scales and checksums of a block's parts; `owner` is the checksum of what they have in common."""
+    n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
+    cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
+    codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
+    scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
+    return codes, scales, [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
+
+
 def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int]:
     """Of an embedding's vector, and of its affinities."""
     return (
@@ -610,7 +746,8 @@ def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int]:
 
 def _check_row(row: EmbeddingRow) -> None:
     """Refuse values that would rank first everywhere or break rankings."""
-    if row.vector.ndim != 1 or not np.isfinite(row.vector).all() or not row.vector.any():
+    vector = row.vector if row.coordinates is None else row.coordinates
+    if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any() or not np.isfinite(row.vector).all():
         raise UsageError(f"the vector of model {row.model_id} is zero, or not finite")
     if row.affinities.ndim != 1 or len(row.affinities) > row.position + 1 or not np.isfinite(row.affinities).all():
         raise UsageError(f"the affinities of model {row.model_id} are not finite, or too many")

@@ -49,6 +49,7 @@ def test_the_migrations_are_recorded_with_their_hashes(path: Path) -> None:
         "code_and_options",
         "tasks_and_outcomes",
         "checksums",
+        "0.1.0_anchors",
     ]
 
 
