@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.registry import Registry
-from modelspace.spaces import index
+from modelspace.spaces import index, index_kinds
 
 SPACE, REGISTRY = "0123456789abcdef", "00000000-0000-0000-0000-000000000001"
 
@@ -133,7 +133,8 @@ def test_the_files_depend_only_on_the_vectors(tmp_path: Path) -> None:
         assert first == second
     manifest = json.loads((tmp_path / "one" / f"{SPACE}.json").read_text())
     assert set(manifest) == {
-        *("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256")
+        *("format", "space_id", "registry_id", "generation", "count", "dimension", "kind", "bytes", "sha256"),
+        *("epoch", "last", "recall", "recall_filtered", "identity", "added", "removed", "checksum"),
     }
 
 
@@ -150,7 +151,7 @@ def test_a_stale_file_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     foreign = Source(12, seed=2)
     agrees(foreign.load(tmp_path, generation=2, registry_id="another"), foreign)
     assert foreign.fetched == 1
-    monkeypatch.setattr(index, "FORMAT", 2)
+    monkeypatch.setattr(index, "FORMAT", index.FORMAT + 1)
     foreign.load(tmp_path, generation=2, registry_id="another")
     assert foreign.fetched == 2
 
@@ -200,7 +201,7 @@ def test_a_manifest_that_contradicts_the_index_is_rejected(tmp_path: Path, chang
     manifest = tmp_path / f"{SPACE}.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
     agrees(source.load(tmp_path), source)
-    assert source.fetched == (1 if "bytes" in change else 2)
+    assert source.fetched == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"nonsense", b"\xff\xfe", b"null", b'{"format": 1}'])
@@ -295,7 +296,7 @@ def test_removing_keeps_the_files_of_others(tmp_path: Path) -> None:
 
 def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coordinates of a triangular factor: near zero except for a few large entries, where one-bit codes fail."""
-    monkeypatch.setattr(index, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(index_kinds, "ROWS_BYTES", 1000)
     rng = np.random.default_rng(0)
     source = Source(3000, 128)
     source.matrix = (0.002 * rng.normal(size=source.matrix.shape)).astype(np.float32)
