@@ -83,7 +83,9 @@ class Address:
         if match := _SERVER.fullmatch(text):
             host, _, port = match[2].rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-                raise UsageError(f"the index {text!r} has no host and port", "example: `index='milvus://localhost:19530'`")
+                raise UsageError(
+                    f"the index {text!r} has no host and port", "example: `index='milvus://localhost:19530'`"
+                )
             return cls(text, f"http{'s' if match[1] else ''}://{match[2]}", match[3] or "")
         scheme, _, name = text.partition(":")
         if scheme != "milvus" or not name or name.startswith("//"):
@@ -168,6 +170,22 @@ class Store:
         """Write a filled collection to disk, so that its index is built."""
         with self._reporting():
             self._client.flush(name, timeout=20 * PATIENCE)
+
+    def wait(self, name: str) -> None:
+        """Wait until the index over a sealed collection is built.
+
+        Raises:
+            ModelspaceError: it was not within an hour.
+        """
+        end = time.monotonic() + 3600
+        while True:
+            with self._reporting():
+                state = self._client.describe_index(name, "vector", timeout=PATIENCE) or {}
+            if not int(state.get("pending_index_rows", 0)) and state.get("state", "Finished") == "Finished":
+                return
+            if time.monotonic() > end:
+                raise ModelspaceError(f"the index {self.address.text} was not built within an hour", _WAY_OUT)
+            time.sleep(1)
 
     def load(self, name: str) -> None:
         """Get a collection ready for searches."""

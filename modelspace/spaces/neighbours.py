@@ -22,6 +22,7 @@ from modelspace.spaces.coordinates import TOLERANCE
 from modelspace.spaces.index import SpaceIndex
 from modelspace.spaces.kinds import Blocks, KernelSpace, space_of
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.vector_index import VectorIndex, chosen_address, is_local
 from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
@@ -124,7 +125,7 @@ class Ranker:
         self._spec = row.spec
         self._ranking = ranking
         self._chosen = None if chosen is None else frozenset(chosen)
-        self._index = load_index(registry, self._row, ranking.correction)
+        self._index = open_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
         self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
         self._predictors: dict[int, Array] = {}
@@ -141,7 +142,7 @@ class Ranker:
             NotFoundError: the ranking is directed, and the target has no kernel in the space that it uses.
         """
         empty = Ranked([], np.zeros((0, self._spec.n_images)), np.zeros((0, self._spec.n_images)))
-        if not len(self._index.ids) or (self._chosen is not None and not self._chosen - {target.model_id}):
+        if not self._index.count or (self._chosen is not None and not self._chosen - {target.model_id}):
             return empty
         blocks = target.blocks_in(self._registry, self._spec)
         vector = self._vector(target, blocks)
@@ -191,12 +192,9 @@ class Ranker:
         reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
         if self._kernels is not None:
             reach = max(reach, RERANKED + 1)  # the target itself is found too
-        if self._chosen is not None:
-            reach = len(self._index.ids)
         query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
-        _, ids = self._index.search(query[None], min(reach, len(self._index.ids)))
-        eligible = self._chosen if self._chosen is not None else set(self._index.ids.tolist())
-        candidates = [int(i) for i in ids[0] if int(i) in eligible and int(i) != target.model_id]
+        _, ids = self._index.search(query[None], min(reach, self._index.count), self._chosen)
+        candidates = [i for i in ids[0].tolist() if i != target.model_id]
         if self._kernels is not None:
             return candidates[: max(RERANKED, k + 1)]
         return candidates[: k + 1] if self._is_exact else candidates
@@ -225,6 +223,18 @@ class Ranker:
             for i in candidates
             if i in self._predictors
         }
+
+
+def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE) -> VectorIndex:
+    """The index that queries search in: the files next to the registry, or the copy in Milvus that was chosen.
+
+    Items of a hubness correction change with every model, so they are in the files alone.
+    """
+    if correction != hubness.NONE or is_local():
+        return load_index(registry, row, correction)
+    from modelspace.spaces import milvus
+
+    return milvus.open_index(registry, row.spec.space_id, chosen_address())
 
 
 def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:

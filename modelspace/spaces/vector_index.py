@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: The environment variable with the address of the index.
 VARIABLE = "MODELSPACE_INDEX"
@@ -28,18 +29,28 @@ class VectorIndex(Protocol):
     """The vectors of one space, ready to be searched.
 
     Attributes:
-        ids: (n,) int64, model ids by position.
-        dimension: length of a vector.
-        exact: whether scores are inner products up to float32 rounding; if not, they only propose candidates.
         note: a remark for the user, or "".
     """
 
     note: str
-    ids: np.ndarray
-    dimension: int
-    exact: bool
 
-    def vector(self, model_id: int) -> np.ndarray:
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores are inner products up to float32 rounding; if not, they only propose candidates."""
+
+    @property
+    def count(self) -> int:
+        """Number of models."""
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(n,) model ids by position."""
+
+    def vector(self, model_id: int) -> NDArray[np.float32]:
         """The vector of a model, (dimension,) float32.
 
         Raises:
@@ -47,17 +58,17 @@ class VectorIndex(Protocol):
         """
 
     def search(
-        self, vectors: np.ndarray, k: int, ids: Collection[int] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, vectors: np.ndarray, k: int, kept: Collection[int] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k models with the largest inner products for each query, largest first.
 
         Args:
             vectors: (q, d) finite numbers.
             k: number of models; at least 1.
-            ids: only these models; None for all.
+            kept: ids of the models to search among; None for all.
 
         Returns:
-            scores (q, k') float32 and model ids (q, k') int64, k' = min(k, number of eligible models).
+            scores (q, k') float32 and model ids (q, k') int64, k' = min(k, number of models to search among).
         """
 
 
