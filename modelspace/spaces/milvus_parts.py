@@ -386,7 +386,7 @@ def _recall(store: Store, part: Part, ids: Ints, vectors: Vectors) -> float:
         least = np.sort(scores)[-min(10, len(scores))] - TOLERANCE
         (hits,) = store.search(part.name, query[None], 11, fields=())
         rows = [row_of[hit["model_id"]] for hit in hits if hit["model_id"] in row_of][:10]
-        shares.append(np.mean(scores[rows] >= least))
+        shares.append(np.sum(scores[rows] >= least) / min(10, len(scores)))
     return float(np.mean(shares))
 
 
