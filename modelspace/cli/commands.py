@@ -51,6 +51,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "rebuild",
+    "index",
     "backup",
     "restore",
 )

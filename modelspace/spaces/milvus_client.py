@@ -45,7 +45,8 @@ REQUEST_BYTES = 8 << 20
 
 _WAY_OUT = "start it, or search in the files next to the registry: `index='local'`"
 _SERVER = re.compile(r"milvus(\+tls)?://([^/?#\s]*)(?:/(\w+))?/?")
-_FORMS = "milvus:FILE.db, milvus://HOST:19530 or milvus+tls://HOST:19530"
+#: The forms of addresses.
+FORMS = "milvus:FILE.db, milvus://HOST:19530 or milvus+tls://HOST:19530"
 _INDEX = {True: ("FLAT", {}), False: ("HNSW", {"M": 16, "efConstruction": 200})}
 
 
@@ -89,10 +90,10 @@ class Address:
             return cls(text, f"http{'s' if match[1] else ''}://{match[2]}", match[3] or "")
         scheme, _, name = text.partition(":")
         if scheme != "milvus" or not name or name.startswith("//"):
-            raise UsageError(f"there is no index {text!r}", f"an index is local, {_FORMS}")
+            raise UsageError(f"there is no index {text!r}", f"an index is local, {FORMS}")
         file = Path(name).expanduser()
         if file.suffix != ".db":
-            raise UsageError(f"the file of an index of Milvus ends in .db, not {file.name!r}", f"use {_FORMS}")
+            raise UsageError(f"the file of an index of Milvus ends in .db, not {file.name!r}", f"use {FORMS}")
         return cls(text, str(file.absolute()), file=file.absolute())
 
     @property

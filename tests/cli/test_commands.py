@@ -895,6 +895,7 @@ REQUIRED = {
     "verify": [],
     "doctor": [],
     "rebuild": [],
+    "index": ["status"],
     "backup": [],
     "restore": [],
 }
