@@ -225,7 +225,7 @@ class MilvusIndex:
             hits = self._hits(each, query, k, _among(eligible))
         elif others <= MOST_IDS:
             everything = np.union1d(each.ids, each.others)
-            hits = self._hits(each, query, k, "not " + _among(np.setdiff1d(everything, eligible)))
+            hits = self._hits(each, query, k, _among(np.setdiff1d(everything, eligible), "not in"))
         else:
             hits = self._hits(each, query, MOST_ROWS)
             if np.isin(hits[1], eligible).sum() < k:
@@ -438,9 +438,9 @@ def _forget(store: Store) -> None:
         del _checked[key]
 
 
-def _among(ids: Ints) -> str:
-    """The condition that a row is of one of these models."""
-    return f"model_id in [{', '.join(map(str, ids.tolist()))}]"
+def _among(ids: Ints, operator: str = "in") -> str:
+    """The condition that a row is of one of these models, or "not in": of another one."""
+    return f"model_id {operator} [{', '.join(map(str, ids.tolist()))}]"
 
 
 def _fitted(query: Vectors, dimension: int) -> Vectors:

@@ -22,7 +22,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,10 +213,15 @@ class Store:
 
     def switch(self, alias: str, name: str) -> None:
         """Let an alias point to a collection, from one moment to the next."""
-        is_new = self.target(alias) is None
+        failure = self._pymilvus.MilvusException
+        try:
+            self._client.alter_alias(name, alias, timeout=PATIENCE)
+            return
+        except failure:  # it is new, or, in some versions, what it points to was dropped
+            with suppress(failure):
+                self._client.drop_alias(alias, timeout=PATIENCE)
         with self._reporting():
-            change = self._client.create_alias if is_new else self._client.alter_alias
-            change(name, alias, timeout=PATIENCE)
+            self._client.create_alias(name, alias, timeout=PATIENCE)
 
     def drop_alias(self, alias: str) -> None:
         """Drop an alias."""

@@ -243,6 +243,13 @@ def without_its_collection(client: Client, name: str) -> None:
     client.store.drop(name)
 
 
+def without_what_the_alias_points_to(client: Client, name: str) -> None:
+    try:
+        client.store.drop(name)
+    except ModelspaceError:  # newer servers refuse that
+        without_its_collection(client, name)
+
+
 DAMAGES = [
     without_a_row,
     with_another_vector,
@@ -253,6 +260,7 @@ DAMAGES = [
     without_its_list,
     with_a_list_of_something_else,
     without_its_collection,
+    without_what_the_alias_points_to,
 ]
 
 
@@ -264,11 +272,12 @@ def test_a_copy_that_disagrees_is_filled_again(
     name = newest(store, registry)
     damage(Client(store), name)
     state, reason, _ = milvus.state_of(store, source(registry))
-    assert state == ("missing" if damage is without_its_collection else "damaged"), reason
+    is_missing = damage in (without_its_collection, without_what_the_alias_points_to)
+    assert state == ("missing" if is_missing else "damaged"), reason
     index = again(store, registry)
     answers(registry, index)
     assert newest(store, registry) != name
-    assert ("was filled again" in index.note) == (damage is not without_its_collection)
+    assert ("was filled again" in index.note) == (not is_missing)
 
 
 @pytest.mark.parametrize("damage", [without_a_row, without_its_list, with_a_row_more], ids=lambda each: each.__name__)

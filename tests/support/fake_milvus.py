@@ -20,7 +20,7 @@ _CONDITIONS = (
     (r"", lambda row: True),
     (r"model_id == (-?\d+)", lambda row, other: row["model_id"] == int(other)),
     (r"model_id in \[([-\d, ]*)\]", lambda row, ids: str(row["model_id"]) in ids.split(", ")),
-    (r"not model_id in \[([-\d, ]*)\]", lambda row, ids: str(row["model_id"]) not in ids.split(", ")),
+    (r"model_id not in \[([-\d, ]*)\]", lambda row, ids: str(row["model_id"]) not in ids.split(", ")),
     (
         r"position >= (-?\d+) and position <= (-?\d+)",
         lambda row, low, high: int(low) <= row["position"] <= int(high),
@@ -155,22 +155,25 @@ def client_of(server: Server) -> type:  # noqa: C901  # a class of small methods
 
         def describe_alias(self, alias: str, *, timeout: float = 0) -> dict[str, str]:
             server.called("alias")
-            if alias not in server.aliases:
+            if server.aliases.get(alias) not in server.collections:  # as a server of 2.3 says it
                 raise MilvusException(f"alias not found[alias={alias}]")
             return {"alias": alias, "collection_name": server.aliases[alias]}
 
         def create_alias(self, name: str, alias: str, *, timeout: float = 0) -> None:
             server.called("switch")
-            assert alias not in server.aliases
+            if alias in server.aliases:
+                raise MilvusException(f"alias already exist[alias={alias}]")
             server.aliases[alias] = name
 
         def alter_alias(self, name: str, alias: str, *, timeout: float = 0) -> None:
             server.called("switch")
-            assert alias in server.aliases
+            if server.aliases.get(alias) not in server.collections:
+                raise MilvusException(f"alias not found[alias={alias}]")
             server.aliases[alias] = name
 
         def drop_alias(self, alias: str, *, timeout: float = 0) -> None:
-            del server.aliases[alias]
+            server.called("switch")
+            server.aliases.pop(alias, None)
 
         def query(
             self, name: str, *, filter: str, output_fields: list[str], timeout: float = 0, limit: int | None = None
