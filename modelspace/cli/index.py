@@ -55,9 +55,10 @@ def push(
     format: options.FormatOption = Format.table,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring the copies up to date: models that were added are filled in, and what disagrees is filled again.
+    """Bring the copies in Milvus up to date.
 
-    A copy is replaced at once when the new one is complete and was compared with the registry.
+    Models that were added are filled in, and what disagrees with the registry is filled again. A copy is replaced at
+    once when the new one is complete and was compared with the registry.
     """
     with progress_bar("filling", "models", quiet=quiet) as progress:
         infos = open_space(home).push_index(index, space=space, whole=whole, progress=progress)

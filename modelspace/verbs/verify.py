@@ -22,6 +22,7 @@ from modelspace.registry import EmbeddingRow, ProbeRow, Problem, Registry, Space
 from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
 from modelspace.spaces.probe_sets import described
+from modelspace.spaces.vector_index import chosen_address, is_local
 from modelspace.verbs import pending
 
 #: Largest error of a stored affinity or of an inner product of vectors that rounding can explain.
@@ -81,6 +82,23 @@ def _images(registry: Registry, row: ProbeRow) -> Check:
     return Check(what, True, "renders the same images" if kind.is_rendered else f"{len(pngs)} stored images")
 
 
+def _store(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
+    """Whether the copy that queries search in is what the registry has, if they search in one."""
+    if is_local():
+        return
+    from modelspace.spaces import milvus
+
+    what, address = f"{row.spec.name}: index at {chosen_address()}", milvus.Address.parse(chosen_address())
+    try:
+        source = milvus.Source.of(registry, row.spec.space_id)
+        state, reason, _ = milvus.state_of(milvus.store_at(address), source, deep=deep)
+    except ModelspaceError as error:
+        yield Check(what, False, error.message, error.hint)
+        return
+    ok = state != "damaged"
+    yield Check(what, ok, state + (f": {reason}" if reason else ""), "" if ok else "run `space.push_index()`")
+
+
 def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     spec, name = row.spec, row.spec.name
     stored = registry.embeddings(spec.space_id)
@@ -89,6 +107,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
             yield from _affinities(registry, row, stored, deep, progress)
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
+    yield from _store(registry, row, deep)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
     if state == "newer":
         yield Check(

@@ -30,7 +30,8 @@ from modelspace.spaces.milvus_client import Address, Store
 from modelspace.spaces.milvus_parts import Source
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import PLAIN
-from modelspace.spaces.vector_index import LOCAL, chosen_address, using
+from modelspace.spaces.vector_index import LOCAL, VARIABLE, chosen_address, using
+from modelspace.workspace import ModelSpace
 
 SEEDS = (4, 0, 7, 2, 5, 9, 1, 3)
 HAS_PYMILVUS = importlib.util.find_spec("pymilvus") is not None
@@ -42,6 +43,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         for seed in SEEDS:
             add(registry, seed, MAPS, KERNELS)
         yield registry
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    """The same registry, closed."""
+    home = tmp_path_factory.mktemp("home")
+    with create(home / "registry.duckdb", MAPS, KERNELS) as registry:
+        for seed in SEEDS:
+            add(registry, seed, MAPS, KERNELS)
+    return ModelSpace(home)
 
 
 class Real:
@@ -431,6 +442,70 @@ def test_large_parts_are_read_in_ranges(
     assert milvus.state_of(store, source(registry), deep=True)[0] == "damaged"
     states = {milvus.state_of(store, source(registry))[0] for _ in range(30)}
     assert states == {"fresh", "damaged"}, "a few ranges are drawn each time"
+
+
+# ---- the verbs
+
+
+def test_the_verbs_fill_compare_and_drop_the_copies_of_all_spaces(
+    server: fake_milvus.Server, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(UsageError, match="no store is named"):
+        space.push_index()
+    monkeypatch.setenv(VARIABLE, fake_milvus.ADDRESS)
+    assert [(info.space, info.state) for info in space.index_status()] == [("saliency", "missing"), ("dds", "missing")]
+    (pushed,) = space.push_index(space="dds")
+    assert (pushed.state, pushed.n_models, pushed.n_indexed, pushed.n_written, pushed.parts) == ("fresh", 8, 8, 8, 1)
+    assert [info.n_written for info in space.push_index()] == [8, 0]
+    assert [info.n_written for info in space.push_index(whole=True)] == [8, 8]
+    assert [info.state for info in space.index_status(deep=True)] == ["fresh", "fresh"]
+    neighbours = space.nearest("m4", 3, space="dds")
+    assert "search" in server.calls
+    server.calls.clear()
+    assert space.nearest("m4", 3, space="dds", index="local").to_dicts() == neighbours.to_dicts()
+    assert server.calls == []
+    assert space.drop_index(space="dds") == ("dds",)
+    assert space.drop_index() == ("saliency",)
+    assert server.collections == {}
+
+
+def test_a_push_that_arrives_damaged_is_refused(
+    server: fake_milvus.Server, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.push_index(fake_milvus.ADDRESS, space="saliency")
+    before = dict(server.aliases)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "seal", lambda store, name: store._client.delete(name, ids=[3]))
+        with pytest.raises(DamagedError, match=r"was not filled: part .* has 7 rows, not 8"):
+            space.push_index(fake_milvus.ADDRESS, space="saliency", whole=True)
+    assert server.aliases == before
+    assert len(server.collections) == 1
+    assert space.push_index(fake_milvus.ADDRESS, space="saliency", whole=True)[0].n_written == 8
+
+
+def test_verify_compares_the_copy_that_queries_use(
+    server: fake_milvus.Server, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, fake_milvus.ADDRESS)
+    space.push_index()
+    what = f"saliency: index at {fake_milvus.ADDRESS}"
+    assert {check.what: check.ok for check in space.verify()}[what]
+    with_another_vector(
+        Client(milvus.store_at(Address.parse(fake_milvus.ADDRESS))), newest_of(server, "saliency", space)
+    )
+    (check,) = (check for check in space.verify() if check.what == what)
+    assert (check.ok, check.hint) == (False, "run `space.push_index()`")
+    assert "the vector of model 3" in check.detail
+    server.is_up = False
+    (check,) = (check for check in space.verify() if check.what == what)
+    assert (check.ok, "does not answer" in check.detail) == (False, True)
+
+
+def newest_of(server: fake_milvus.Server, name: str, space: ModelSpace) -> str:
+    (space_id,) = (row.space_id for row in space.spaces() if row.name == name)
+    (collection,) = (each for each in server.collections if space_id in each)
+    return collection
 
 
 # ---- what breaks off
