@@ -86,12 +86,12 @@ def _store(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
     """Whether the copy that queries search in is what the registry has, if they search in one."""
     if is_local():
         return
-    from modelspace.spaces import milvus
+    from modelspace.spaces import milvus, milvus_client, milvus_parts
 
-    what, address = f"{row.spec.name}: index at {chosen_address()}", milvus.Address.parse(chosen_address())
+    what = f"{row.spec.name}: index at {chosen_address()}"
     try:
-        source = milvus.Source.of(registry, row.spec.space_id)
-        state, reason, _ = milvus.state_of(milvus.store_at(address), source, deep=deep)
+        store = milvus.store_at(milvus_client.Address.parse(chosen_address()))
+        state, reason, _ = milvus.state_of(store, milvus_parts.Source.of(registry, row.spec.space_id), deep=deep)
     except ModelspaceError as error:
         yield Check(what, False, error.message, error.hint)
         return

@@ -191,6 +191,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("verbs.index", "`space.push_index(whole=True)` fills all of it again"): (
         "needs a store; spaces/test_milvus.py: test_a_push_that_arrives_damaged_is_refused fills it"
     ),
+    ("verbs.verify", "run `space.push_index()`"): (
+        "needs a store; spaces/test_milvus.py: test_verify_compares_the_copy_that_queries_use reads it"
+    ),
     ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): (
         "it names what not to type; verbs/test_verify.py reads it"
     ),
