@@ -10,8 +10,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.errors import NotFoundError
-from modelspace.registry import schema
+from modelspace.errors import DamagedError, NotFoundError
+from modelspace.registry import checksums, schema
 from modelspace.registry.connection import translated
 from modelspace.registry.reading import Reader
 
@@ -46,11 +46,11 @@ def sums(registry: Reader, space_id: str) -> Sums:
             table = registry.connection.duck.execute(statement, [space_id]).fetchnumpy()
     except duckdb.Error as error:
         raise translated(error, registry.path) from None
-    ids, positions, checksums = (table[name].astype(np.int64) for name in ("model_id", "position", "checksum"))
-    if (checksums < 0).any():
+    ids, positions, stored = (table[name].astype(np.int64) for name in ("model_id", "position", "checksum"))
+    if (stored < 0).any():
         _, matrix = registry.vectors(space_id)
-        checksums = np.array([zlib.crc32(row[: _length(row)].tobytes()) for row in matrix], np.int64)
-    return Sums(ids, positions, checksums)
+        stored = np.array([zlib.crc32(row[: _length(row)].tobytes()) for row in matrix], np.int64)
+    return Sums(ids, positions, stored)
 
 
 def _length(row: np.ndarray) -> int:
@@ -64,14 +64,27 @@ def vector_of(registry: Reader, space_id: str, model_id: int) -> NDArray[np.floa
 
     Raises:
         NotFoundError: the model is not in the space.
+        DamagedError: the vector does not match its checksum.
     """
-    column = "coordinates" if registry.has_anchors(space_id) else "vector"
+    has_anchors, has_sums = registry.has_anchors(space_id), registry.schema_number >= schema.CHECKSUMS
+    column = "coordinates" if has_anchors else "vector"
     rows = registry.rows(
-        f"SELECT {column} FROM main.embeddings WHERE space_id = ? AND model_id = ?", [space_id, model_id]
+        f"SELECT {column}, axis, residual, {column + '_checksum' if has_sums else 'NULL'} FROM main.embeddings"
+        " WHERE space_id = ? AND model_id = ?",
+        [space_id, model_id],
     )
     if not rows:
         raise NotFoundError(f"model {model_id} is not in the space")
-    return np.asarray(rows[0][0], dtype=np.float32)
+    numbers, axis, residual, stored = rows[0]
+    with registry.reading("a vector"):
+        vector = np.asarray(numbers, dtype=np.float32 if has_anchors else np.float64)
+        if has_anchors:
+            expected = checksums.of_coordinates(space_id, model_id, vector)
+        else:
+            expected = checksums.of_vector(space_id, model_id, vector, axis, residual)
+    if registry.checks_rows and stored not in (None, expected):
+        raise DamagedError(f"the vector of model {model_id} is not what was stored", "see: `space.verify()`")
+    return vector.astype(np.float32)
 
 
 def labels(registry: Reader, model_ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Nothing of a copy is believed. When it is opened, ids and checksums of its rows are compared with the registry's, and
 their vectors with what was sent (`modelspace.spaces.milvus_parts`); in a process that goes on searching, again after
-`CHECK_AGAIN` seconds, and the number of rows before every search. Each hit is compared once more. Vectors of models
+`CHECK_AGAIN` seconds, and the number of rows every second. Each hit is compared once more. Vectors of models
 come from the registry, which also ranks the candidates. Models that the registry no longer has are left out; those that
 were added since the last fill are read from the registry and compared here. A copy that disagrees is filled again if
 the space has at most `AUTOMATIC` models, and refused if it has more: that may take hours, which a query must not.
@@ -42,6 +42,9 @@ SPARE = 1_000
 
 #: Seconds after which the rows are compared with the registry again.
 CHECK_AGAIN = 60.0
+
+#: Seconds after which a search asks again where the alias points to, and for the number of rows.
+COUNT_AGAIN = 1.0
 
 _stores: dict[Address, Store] = {}
 _sums: dict[tuple[str, str], tuple[int, Sums]] = {}
@@ -129,6 +132,7 @@ class MilvusIndex:
         self._store, self._source = store, source
         self._parts: list[_Searched] = []
         self._tail = _Tail(np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+        self._opened_at = -np.inf
         self._attempt(lambda: None)
 
     # ---- what the registry has
@@ -287,9 +291,11 @@ class MilvusIndex:
     def _failure(self, run: Callable[[], None]) -> Exception | None:
         """Open the copy and run; returns what is missing or disagrees, or None."""
         try:
-            self._open()
+            if time.monotonic() - self._opened_at >= COUNT_AGAIN:
+                self._open()
             run()
         except (DisagreementError, MissingError) as error:
+            self._opened_at = -np.inf
             _forget(self._store)
             return error
         return None
@@ -309,6 +315,7 @@ class MilvusIndex:
         if sum(len(each.ids) for each in searched) + len(ids) != self.count:
             raise DisagreementError("models of the registry are in no part")
         self._parts, self._tail = searched, _Tail(ids, vectors)
+        self._opened_at = time.monotonic()
 
     def _searched(self) -> list[_Searched]:
         parts = milvus_parts.parts_of(self._store, self._source)

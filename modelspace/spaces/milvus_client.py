@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from modelspace.errors import BusyError, ModelspaceError, ModelspaceWarning, NotFoundError, UsageError
+from modelspace.files import expanded
 
 TOKEN, TOKEN_FILE, AUTHORITY = "MODELSPACE_INDEX_TOKEN", "MODELSPACE_INDEX_TOKEN_FILE", "MODELSPACE_INDEX_CA"
 
@@ -43,7 +44,7 @@ CONNECTING = 10.0
 #: Bytes of vectors in one request; Milvus refuses requests of more than 64 MB.
 REQUEST_BYTES = 8 << 20
 
-_WAY_OUT = "start it, or search in the files next to the registry: `index='local'`"
+_WAY_OUT = "see that it runs and lets you in, or search in the files next to the registry: `index='local'`"
 _SERVER = re.compile(r"milvus(\+tls)?://([^/?#\s]*)(?:/(\w+))?/?")
 #: The forms of addresses.
 FORMS = "milvus:FILE.db, milvus://HOST:19530 or milvus+tls://HOST:19530"
@@ -91,7 +92,7 @@ class Address:
         scheme, _, name = text.partition(":")
         if scheme != "milvus" or not name or name.startswith("//"):
             raise UsageError(f"there is no index {text!r}", f"an index is local, {FORMS}")
-        file = Path(name).expanduser()
+        file = expanded(Path(name))
         if file.suffix != ".db":
             raise UsageError(f"the file of an index of Milvus ends in .db, not {file.name!r}", f"use {FORMS}")
         return cls(text, str(file.absolute()), file=file.absolute())
@@ -284,7 +285,7 @@ class Store:
             reason = _sentence(error)
             if re.search(r"not ?found|can't find|does not exist|not exist", reason, re.IGNORECASE):
                 raise MissingError(f"{self.address.text}: {reason}") from None
-            raise ModelspaceError(f"the index {self.address.text} does not answer: {reason}", _WAY_OUT) from None
+            raise ModelspaceError(f"the index {self.address.text} can't be used: {reason}", _WAY_OUT) from None
 
 
 #: Longest text of a field, in bytes; longer ones are cut.

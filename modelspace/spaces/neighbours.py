@@ -230,8 +230,12 @@ def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
 
     Items of a hubness correction change with every model, so they are in the files alone.
     """
-    if correction != hubness.NONE or is_local():
+    if is_local():
         return load_index(registry, row, correction)
+    if correction != hubness.NONE:
+        local = load_index(registry, row, correction)
+        local.note = local.note or "corrected for hubs, so searched in the files next to the registry"
+        return local
     from modelspace.spaces import milvus
 
     return milvus.open_index(registry, row.spec.space_id, chosen_address())
