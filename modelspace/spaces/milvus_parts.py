@@ -46,6 +46,9 @@ MANIFEST = -1
 #: From this many rows on, a part has a graph (HNSW) and proposes candidates; below, all its vectors are compared.
 EXACT_BELOW = 50_000
 
+#: From this many rows on, a part is written to disk at once; the log of the store has smaller ones until it does so.
+SEALED_FROM = 5_000
+
 #: A graph whose recall at 10 is lower is not used: the part is then searched in full.
 RECALL = 0.95
 
@@ -365,7 +368,8 @@ def _filled(
         )
         if progress:
             progress(min(start + step, len(vectors)), len(vectors))
-    store.seal(part.name)
+    if len(vectors) >= SEALED_FROM:
+        store.seal(part.name)
     if part.exact:
         return part
     store.wait(part.name)
