@@ -24,7 +24,7 @@ from modelspace.analysis import distances, projection
 from modelspace.embedding.prepare import Request
 from modelspace.registry import Registry, backups, outcomes, sandbox
 from modelspace.registry.connection import translated
-from modelspace.registry.copies import Sums
+from modelspace.registry.copies import Sums, vector_of
 from modelspace.sources.base import PreprocessingFlags
 from modelspace.spaces import index, milvus_parts
 from modelspace.spaces.coordinates import Factor
@@ -189,6 +189,12 @@ def in_other(step: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
+def a_vector() -> None:
+    """Read one model's vector."""
+    with Registry.open(Path("registry.duckdb")) as registry:
+        vector_of(registry, registry.space().spec.space_id, 1)
+
+
 def unreadable() -> None:
     """Copy a vector that is not finite to a store."""
     vectors = np.zeros(1, int), np.zeros(1, int), np.full((1, 2), np.nan)
@@ -300,6 +306,8 @@ CASES = [
          written("index", ""), mend=(lambda: Path("index").unlink(),), again=True),
     case("spaces.index", "this registry is older than its index", "nearest make", "nearest make", older, again=True),
     case("spaces.index", "see: `space.verify()`", lambda: index._build(np.array([1, 1]), np.eye(2))),
+    case("registry.copies", "see: `space.verify()`", a_vector, stored("UPDATE embeddings SET vector_checksum = 1"),
+         **DAMAGED),
     case("spaces.milvus_parts", "see: `space.verify()`", unreadable),
     case("verbs.verify", "put the newer registry back", "verify --format json", "nearest make", older, again=True),
     case("verbs.verify", "run `space.rebuild()`", "verify --format json", "nearest make",
