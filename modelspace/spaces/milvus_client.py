@@ -128,7 +128,8 @@ class Store:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._pymilvus = _pymilvus(lite=address.file is not None)
-        self._client: Any = _connected(self._pymilvus, address)
+        self._failures = _failures(self._pymilvus)
+        self._client: Any = _connected(self._pymilvus, address, self._failures)
 
     def __repr__(self) -> str:
         return f"Store({self.address.text!r})"
@@ -214,12 +215,11 @@ class Store:
 
     def switch(self, alias: str, name: str) -> None:
         """Let an alias point to a collection, from one moment to the next."""
-        failure = self._pymilvus.MilvusException
         try:
             self._client.alter_alias(name, alias, timeout=PATIENCE)
             return
-        except failure:  # it is new, or, in some versions, what it points to was dropped
-            with suppress(failure):
+        except self._failures:  # it is new, or, in some versions, what it points to was dropped
+            with suppress(*self._failures):
                 self._client.drop_alias(alias, timeout=PATIENCE)
         with self._reporting():
             self._client.create_alias(name, alias, timeout=PATIENCE)
@@ -281,7 +281,7 @@ class Store:
     def _reporting(self) -> Iterator[None]:
         try:
             yield
-        except self._pymilvus.MilvusException as error:
+        except self._failures as error:
             reason = _sentence(error)
             if re.search(r"not ?found|can't find|does not exist|not exist", reason, re.IGNORECASE):
                 raise MissingError(f"{self.address.text}: {reason}") from None
@@ -307,7 +307,16 @@ def _pymilvus(*, lite: bool) -> Any:
     return pymilvus
 
 
-def _connected(pymilvus: Any, address: Address) -> Any:
+def _failures(pymilvus: Any) -> tuple[type[Exception], ...]:
+    """What its calls raise: its own exceptions, and those of gRPC where a call takes too long or was cancelled."""
+    with suppress(ImportError):
+        import grpc
+
+        return pymilvus.MilvusException, grpc.RpcError
+    return (pymilvus.MilvusException,)
+
+
+def _connected(pymilvus: Any, address: Address, failures: tuple[type[Exception], ...]) -> Any:
     options: dict[str, Any] = {"timeout": CONNECTING}
     if address.file is not None:
         if not address.file.parent.is_dir():
@@ -325,16 +334,16 @@ def _connected(pymilvus: Any, address: Address) -> Any:
             options["db_name"] = address.database
         if authority := os.environ.get(AUTHORITY):
             options["server_pem_path"] = authority
-    return _repeated(lambda: pymilvus.MilvusClient(address.uri, **options), pymilvus.MilvusException, address)
+    return _repeated(lambda: pymilvus.MilvusClient(address.uri, **options), failures, address)
 
 
-def _repeated(connect: Callable[[], Any], failure: type[Exception], address: Address) -> Any:
+def _repeated(connect: Callable[[], Any], failures: tuple[type[Exception], ...], address: Address) -> Any:
     """Connect; a file that another process has open is tried again for a few seconds."""
     end = time.monotonic() + CONNECTING
     while True:
         try:
             return connect()
-        except failure as error:
+        except failures as error:
             reason = _sentence(error)
             if address.file is None:
                 raise ModelspaceError(f"the index {address.text} can't be reached: {reason}", _WAY_OUT) from None
@@ -359,6 +368,7 @@ def _token() -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """An exception of pymilvus as one line."""
-    text = str(getattr(error, "message", "") or error)
+    """An exception of pymilvus or gRPC as one line."""
+    details = getattr(error, "details", None)
+    text = str(details() if callable(details) else getattr(error, "message", "") or error)
     return " ".join(text.split())[:300]
