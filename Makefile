@@ -11,6 +11,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 SUPPORT := .venv-support
 REAL := .venv-real
 TOOLS := .venv-tools
+MILVUS := .venv-milvus
 
 # What `make quick` tests: the mathematics, the tables that commands and sources go by, links and pages; no training,
 # no browser, no passes over whole models.
@@ -29,7 +30,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -58,6 +59,17 @@ tests: $(READY)
 # make test-long   the tests of which `make test` has a shorter one: the examples of all help texts, the notebook, the demo (3 minutes)
 test-long: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m long
+
+# make test-milvus   the tests of the index in Milvus, with milvus-lite and a real server, in a venv of its own (10 minutes)
+test-milvus: $(MILVUS)/.ready
+	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE=milvus $(MILVUS)/bin/python -m pytest tests/spaces/test_milvus.py
+
+# The package milvus holds a server of version 2.3 for Linux; it needs pkg_resources, which setuptools 81 dropped.
+$(MILVUS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[milvus]' pytest hypothesis \
+		'setuptools<81' milvus==2.3.5
+	@touch $(MILVUS)/.ready
 
 # make check  lint and types only
 check: $(READY)
@@ -185,4 +197,4 @@ $(TOOLS)/.ready:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(SUPPORT) $(REAL) $(TOOLS) .real site .demo .full .torture .bench .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(SUPPORT) $(REAL) $(TOOLS) $(MILVUS) .real site .demo .full .torture .bench .pytest_cache .mypy_cache .ruff_cache build *.egg-info

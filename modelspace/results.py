@@ -383,6 +383,25 @@ class SpaceInfo(Record):
 
 
 @dataclass(frozen=True)
+class IndexInfo(Record):
+    """The copy of a space's vectors in a store, as a flat record.
+
+    `state` is "fresh", "behind" (models were added since, which queries find in the registry), "missing", "damaged" or
+    "empty" (no models); `reason` says why. `n_indexed` counts the models in its `parts`, those that were removed since
+    included; `n_written` those that this call has written. `recall` is that at 10, measured when the copy was filled.
+    """
+
+    space: str
+    state: str
+    reason: str
+    n_models: int
+    n_indexed: int
+    n_written: int
+    parts: int
+    recall: float
+
+
+@dataclass(frozen=True)
 class TaskInfo(Record):
     """A task, as a flat record.
 

@@ -30,6 +30,7 @@ from modelspace.results import (
     Compared,
     Exported,
     Finding,
+    IndexInfo,
     LabelScore,
     Merged,
     ModelInfo,
@@ -50,6 +51,7 @@ from modelspace.results import (
 from modelspace.spaces import affinity as affinities
 from modelspace.spaces.defaults import DEFAULT_CANVAS, DEFAULT_METHODS, DEFAULT_PROBES
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.vector_index import is_local, using
 from modelspace.timing import phase
 from modelspace.verbs import contents
 
@@ -521,6 +523,7 @@ class ModelSpace:
         k: int = 10,
         dtype: str = "float64",
         method: str = "average",
+        index: str | None = None,
     ) -> Records[Exported]:
         """Write files for other programs: all of them, or none if one fails.
 
@@ -536,6 +539,7 @@ class ModelSpace:
             k: neighbours per model.
             dtype: dtype of vectors and affinities in .npy files, "float64" or "float32".
             method: linkage of the tree, as in `tree`.
+            index: where neighbours are searched, as in `nearest`.
 
         Raises:
             UsageError: an unsupported combination of content and format.
@@ -545,7 +549,8 @@ class ModelSpace:
 
         contents = (what,) if isinstance(what, str) else tuple(what)
         options = Options(space, where, wide, k, dtype, method)
-        return Records(export(self.path, Path(target), contents, format, force=force, options=options), Exported)
+        with using(index):
+            return Records(export(self.path, Path(target), contents, format, force=force, options=options), Exported)
 
     def layers(self, model: Any, **options: Any) -> tuple[list[LayerRow], str, str]:
         """The executed layers of a model, the layer that would be explained, and how it was chosen.
@@ -617,6 +622,7 @@ class ModelSpace:
         progress: Progress | None = None,
         batch_size: int | None = None,
         on_note: OnNote | None = None,
+        index: str | None = None,
         **options: Any,
     ) -> Neighbours:
         """The k best transfer sources of a model, nearest first.
@@ -633,6 +639,8 @@ class ModelSpace:
             progress: called with (images done, total images) while an unregistered model is embedded.
             batch_size: images per pass of an unregistered model.
             on_note: as in `add`.
+            index: where to search: "local", or a Milvus store, as in `push_index`; default: MODELSPACE_INDEX, else
+                "local".
             options: how to load an unregistered model, as in `add`.
 
         Raises:
@@ -641,19 +649,20 @@ class ModelSpace:
         """
         from modelspace.verbs.nearest import nearest
 
-        return nearest(
-            self.path,
-            model,
-            k,
-            where=where,
-            space=space,
-            progress=progress,
-            batch_size=batch_size,
-            options=options,
-            hub_correction=hubs,
-            rerank=rerank,
-            on_note=on_note,
-        )
+        with using(index):
+            return nearest(
+                self.path,
+                model,
+                k,
+                where=where,
+                space=space,
+                progress=progress,
+                batch_size=batch_size,
+                options=options,
+                hub_correction=hubs,
+                rerank=rerank,
+                on_note=on_note,
+            )
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
@@ -1560,6 +1569,58 @@ class ModelSpace:
         self._renew_index("the vectors are recomputed, but " if coordinates else "")
         return self.spaces()
 
+    def push_index(
+        self,
+        index: str | None = None,
+        *,
+        space: str | None = None,
+        whole: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Records[IndexInfo]:
+        """Copy the vectors to a Milvus store, or bring a copy there up to date.
+
+        The old copy answers until the new one is complete and was compared with the registry.
+
+        Args:
+            index: "milvus:FILE.db" (milvus-lite), "milvus://HOST:PORT" or "milvus+tls://HOST:PORT"; default:
+                MODELSPACE_INDEX.
+            space: default: all spaces.
+            whole: fill all of it again, not only what is new.
+            progress: called with (models done, total models) for each space.
+
+        Raises:
+            UsageError: no store is named, or the address is none.
+            ModelspaceError: pymilvus is not installed, or the store does not answer. Copies are as they were before.
+        """
+        from modelspace.verbs.index import push
+
+        return Records(push(self.path, index, space, whole=whole, progress=progress), IndexInfo)
+
+    def index_status(
+        self, index: str | None = None, *, space: str | None = None, deep: bool = False
+    ) -> Records[IndexInfo]:
+        """Compare the copies in a Milvus store with the registry; nothing is changed.
+
+        Args:
+            index: as in `push_index`.
+            space: default: all spaces.
+            deep: compare all rows, also of copies of more than 50,000 models.
+        """
+        from modelspace.verbs.index import status
+
+        return Records(status(self.path, index, space, deep=deep), IndexInfo)
+
+    def drop_index(self, index: str | None = None, *, space: str | None = None) -> tuple[str, ...]:
+        """Drop this registry's copies from a Milvus store; the names of the spaces that had one.
+
+        Args:
+            index: as in `push_index`.
+            space: default: all spaces.
+        """
+        from modelspace.verbs.index import drop
+
+        return tuple(drop(self.path, index, space))
+
     def verify(
         self,
         *,
@@ -1732,7 +1793,7 @@ class ModelSpace:
 
         with phase("index"), Registry.open(self.path) as registry:
             rows = registry.spaces()
-            for row in rows:
+            for row in rows if is_local() else ():
                 load_index(registry, row)
         index.remove(self.home / INDEX, {row.spec.space_id for row in rows})
 

@@ -52,6 +52,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "rebuild",
+    "index",
     "backup",
     "restore",
 )

@@ -65,6 +65,7 @@ def command(
     method: drawing.Linkage = "average",
     space: options.Space = None,
     where: options.Where = None,
+    index: options.Index = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     home: options.Home = None,
     quiet: options.Quiet = False,
@@ -84,7 +85,7 @@ def command(
             force=force,
             wide=wide,
             method=method,
-            **options.given(k=k, dtype=dtype),
+            **options.given(k=k, dtype=dtype, index=index),
         )
     if quiet:
         return

@@ -53,6 +53,7 @@ def command(
     space: options.Space = None,
     hubs: options.Hubs = None,
     rerank: options.Rerank = None,
+    index: options.Index = None,
     loading: Loading,
     device: options.Device = "auto",
     batch_size: options.BatchSize = None,
@@ -72,7 +73,7 @@ def command(
         **loading.arguments(),
         **options.given(batch_size=batch_size, device=device if device != "auto" else None),
     }
-    ranking_options = options.given(hubs=hubs, rerank=rerank)
+    ranking_options = options.given(hubs=hubs, rerank=rerank, index=index)
     if task is not None:
         if model is not None or run_options or ranking_options:
             raise UsageError(

@@ -42,6 +42,16 @@ Space = Annotated[
         help="Space to compare in. Default: the registry's default space.",
     ),
 ]
+Index = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        metavar="ADDRESS",
+        show_default=False,
+        help="Where the vectors are searched: local, milvus:FILE.db or milvus://HOST:PORT. Default: MODELSPACE_INDEX, "
+        "else local.",
+    ),
+]
 TaskName = Annotated[str, typer.Argument(metavar="TASK", autocompletion=completion.tasks, help="Name of the task.")]
 Where = Annotated[
     str | None,

@@ -63,6 +63,9 @@ VERBS = {
     "backups": Verb("backup"),
     "repair": Verb("verify", ("--repair",)),
     "reembed": Verb("verify", ("--reembed",)),
+    "push_index": Verb("index push", ("--index",)),
+    "index_status": Verb("index status", ("--index",)),
+    "drop_index": Verb("index drop", ("--index",)),
 }
 
 #: Methods that do something else than the command of the same name: `ModelSpace.open` opens a registry, not the atlas.

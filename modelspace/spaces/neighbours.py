@@ -25,6 +25,7 @@ from modelspace.spaces.coordinates import TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
 from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.vector_index import VectorIndex, chosen_address, is_local
 from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
@@ -140,7 +141,7 @@ class Ranker:
         self._ranking = ranking
         self._chosen = None if chosen is None else frozenset(chosen)
         self._chosen_ids = None if chosen is None else np.array(sorted(self._chosen or ()), np.int64)
-        self._index = load_index(registry, self._row, ranking.correction)
+        self._index = open_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
         self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
         self._predictors: dict[int, Array] = {}
@@ -289,6 +290,22 @@ class Ranker:
 #: The indexes that were used last, and the identity of their files when they were.
 _kept: OrderedDict[tuple[object, ...], tuple[SpaceIndex, tuple[object, ...]]] = OrderedDict()
 _kept_lock = threading.Lock()
+
+
+def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE) -> VectorIndex:
+    """The index that queries search in: the files next to the registry, or the copy in Milvus that was chosen.
+
+    Items of a hubness correction change with every model, so they are in the files alone.
+    """
+    if is_local():
+        return load_index(registry, row, correction)
+    if correction != hubness.NONE:
+        local = load_index(registry, row, correction)
+        local.note = local.note or "corrected for hubs, so searched in the files next to the registry"
+        return local
+    from modelspace.spaces import milvus
+
+    return milvus.open_index(registry, row.spec.space_id, chosen_address())
 
 
 def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:

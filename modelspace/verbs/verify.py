@@ -22,6 +22,7 @@ from modelspace.registry import EmbeddingRow, ProbeRow, Problem, Registry, Space
 from modelspace.results import Check
 from modelspace.spaces import affinity, coordinates, index
 from modelspace.spaces.probe_sets import described
+from modelspace.spaces.vector_index import chosen_address, is_local
 from modelspace.verbs import pending
 
 #: Largest error of a stored affinity or of an inner product of vectors that rounding can explain.
@@ -84,6 +85,23 @@ def _images(registry: Registry, row: ProbeRow) -> Check:
     return Check(what, True, "renders the same images" if kind.is_rendered else f"{len(pngs)} stored images")
 
 
+def _store(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
+    """Whether the copy that queries search in is what the registry has, if they search in one."""
+    if is_local():
+        return
+    from modelspace.spaces import milvus, milvus_client, milvus_parts
+
+    what = f"{row.spec.name}: index at {chosen_address()}"
+    try:
+        store = milvus.store_at(milvus_client.Address.parse(chosen_address()))
+        state, reason, _ = milvus.state_of(store, milvus_parts.Source.of(registry, row.spec.space_id), deep=deep)
+    except ModelspaceError as error:
+        yield Check(what, False, error.message, error.hint)
+        return
+    ok = state != "damaged"
+    yield Check(what, ok, state + (f": {reason}" if reason else ""), "" if ok else "run `space.push_index()`")
+
+
 def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     spec, name = row.spec, row.spec.name
     stored = registry.embeddings(spec.space_id)
@@ -95,6 +113,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
                 yield _coordinates(registry, row, stored, deep)
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
+    yield from _store(registry, row, deep)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
     if state == "newer":
         yield Check(

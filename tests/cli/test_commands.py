@@ -15,7 +15,7 @@ from cli_support import Layer, Line, card, fake_line, model, neighbour, space_ro
 
 from modelspace.cli.app import COMMANDS
 from modelspace.errors import EmbeddingError, NotFoundError
-from modelspace.results import Added, Check, ModelInfo, Neighbours, Outcome, Records, SpaceInfo
+from modelspace.results import Added, Check, IndexInfo, ModelInfo, Neighbours, Outcome, Records, SpaceInfo
 from modelspace.sources import PreprocessingFlags
 
 
@@ -896,6 +896,7 @@ REQUIRED = {
     "verify": [],
     "doctor": [],
     "rebuild": [],
+    "index": ["status"],
     "backup": [],
     "restore": [],
 }
@@ -972,3 +973,30 @@ def test_serve_warns_where_anybody_may_ask(line: Line) -> None:
     assert line("serve", "--host", "0.0.0.0", "-q").stderr == ""
     refused = line("serve", "--port", "99999")
     assert (refused.exit_code, "the port must be in 0..65535" in refused.stderr) == (2, True)
+
+
+# ---- index
+
+
+def test_index_push_status_and_drop(line: Line) -> None:
+    pushed = line("index", "push", "--index", "milvus:a.db", "--whole", "--space", "dds")
+    assert only_call(line) == (
+        "push_index", ("milvus:a.db",), {"space": "dds", "whole": True, "progress": ANY}
+    )  # fmt: skip
+    assert pushed.stderr == "wrote 3 vectors\n"
+    assert "dds" in pushed.stdout
+    assert line("index", "status", "--deep").exit_code == 0
+    assert line.calls[-1] == ("index_status", (None,), {"space": None, "deep": True})
+    line.answer("index_status", Records([IndexInfo("dds", "damaged", "a row", 3, 3, 0, 1, 1.0)], IndexInfo))
+    damaged = line("index", "status")
+    assert (damaged.exit_code, damaged.stderr) == (1, "dds: a row\nto fix: modelspace index push\n")
+    assert line("index", "drop").exit_code == 2
+    assert line("index", "drop", "--yes").stderr == "dropped dds\n"
+    assert line.calls[-1] == ("drop_index", (None,), {"space": None})
+
+
+def test_nearest_and_export_take_an_index(line: Line) -> None:
+    assert line("nearest", "depth", "--index", "milvus:a.db").exit_code == 0
+    assert line.calls[-1][2]["index"] == "milvus:a.db"
+    assert line("export", "neighbours.csv", "--what", "neighbours", "--index", "local").exit_code == 0
+    assert line.calls[-1][2]["index"] == "local"

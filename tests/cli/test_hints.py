@@ -186,6 +186,15 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "needs the weights of a whole model of transformers; sources/test_huggingface.py:"
         " test_a_relative_folder_and_weights_of_ones_own loads such a folder with them"
     ),
+    ("spaces.milvus", "fill it: `space.push_index(index=FILLED)`"): (
+        "needs a store; spaces/test_milvus.py: test_a_large_copy_that_disagrees_is_refused_with_what_to_do fills it"
+    ),
+    ("verbs.index", "`space.push_index(whole=True)` fills all of it again"): (
+        "needs a store; spaces/test_milvus.py: test_a_push_that_arrives_damaged_is_refused fills it"
+    ),
+    ("verbs.verify", "run `space.push_index()`"): (
+        "needs a store; spaces/test_milvus.py: test_verify_compares_the_copy_that_queries_use reads it"
+    ),
     ("verbs.verify", "don't use `space.rebuild(coordinates=True)`"): (
         "it names what not to type; verbs/test_verify.py reads it"
     ),

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -23,8 +24,9 @@ from modelspace.analysis import distances, projection
 from modelspace.embedding.prepare import Request
 from modelspace.registry import Registry, backups, outcomes, sandbox
 from modelspace.registry.connection import translated
+from modelspace.registry.copies import Sums, vector_of
 from modelspace.sources.base import PreprocessingFlags
-from modelspace.spaces import index
+from modelspace.spaces import index, milvus_parts
 from modelspace.spaces.coordinates import Factor
 from modelspace.spaces.kinds import space_of
 from modelspace.types import SpaceSpec
@@ -187,6 +189,21 @@ def in_other(step: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
+def a_vector() -> None:
+    """Read one model's vector."""
+    with Registry.open(Path("registry.duckdb")) as registry:
+        vector_of(registry, registry.space().spec.space_id, 1)
+
+
+def unreadable() -> None:
+    """Copy a vector that is not finite to a store."""
+    vectors = np.zeros(1, int), np.zeros(1, int), np.full((1, 2), np.nan)
+    registry: Any = SimpleNamespace(vectors_after=lambda *_: vectors)
+    nothing: Any = None
+    models = Sums(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int))
+    milvus_parts.fill(nothing, milvus_parts.Source(registry, "0", "dds", 1, models), [])
+
+
 def contradiction() -> None:
     """Append three models, the third near to the first and opposite to the second, which are near to each other."""
     factor = Factor()
@@ -289,6 +306,9 @@ CASES = [
          written("index", ""), mend=(lambda: Path("index").unlink(),), again=True),
     case("spaces.index", "this registry is older than its index", "nearest make", "nearest make", older, again=True),
     case("spaces.index", "see: `space.verify()`", lambda: index._build(np.array([1, 1]), np.eye(2))),
+    case("registry.copies", "see: `space.verify()`", a_vector, stored("UPDATE embeddings SET vector_checksum = 1"),
+         **DAMAGED),
+    case("spaces.milvus_parts", "see: `space.verify()`", unreadable),
     case("verbs.verify", "put the newer registry back", "verify --format json", "nearest make", older, again=True),
     case("verbs.verify", "run `space.rebuild()`", "verify --format json", "nearest make",
          lambda: [file.write_bytes(b"junk") for file in Path("index").glob("*") if file.suffix != ".json"], again=True),

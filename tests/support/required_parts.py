@@ -32,6 +32,7 @@ PARTS = {
     "huggingface": r"\b(huggingface[_-]hub|transformers)\b",
     "onnx": r"\bonnx\b",
     "mlflow": r"\bmlflow\b",
+    "milvus": r"\b(pymilvus|milvus|milvus_lite)\b",
     "nbclient": r"\bnbclient\b",
     "mkdocs": r"\bmkdocs\b",
 }
