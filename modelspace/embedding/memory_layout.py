@@ -14,12 +14,16 @@ from torch import Tensor
 from modelspace.attribution.engine import CODE_FAILURES, encoder_output, gradient_of, ready
 from modelspace.attribution.graph import kinds_below
 from modelspace.attribution.rules import CONVOLUTIONS
+from modelspace.embedding.half import HalfTap
 from modelspace.encoder.layers import Tap
 from modelspace.types import Preprocessing
 
 #: Smallest cosine of gradients, and largest relative difference of T, between the two orders: the results are equal
 #: except for rounding, which may switch single units on or off.
 _SAME, _ROUNDING = 0.9999, 1e-3
+
+#: The same where a model runs in bfloat16.
+_SAME_IN_HALF, _ROUNDING_IN_HALF = 0.999, 0.05
 
 #: Devices whose convolutions are known to be faster in this order.
 _DEVICES = ("cpu", "cuda")
@@ -41,6 +45,7 @@ def prefers_channels_last(tap: Tap, x: Tensor, preprocessing: Preprocessing, gra
     """
     if x.device.type not in _DEVICES or x.dim() != 4 or x.shape[1] == 1 or preprocessing.layout != "nchw":
         return False
+    in_half = isinstance(tap, HalfTap)
     try:
         with ready(tap, channels_last(x)) as source:
             output = encoder_output(tap, source, graphical=True)
@@ -48,9 +53,10 @@ def prefers_channels_last(tap: Tap, x: Tensor, preprocessing: Preprocessing, gra
                 return False
             if gradient is not None:
                 reordered = gradient_of(output, source, torch.ones_like(output))
-                return bool((_rows(reordered) * _rows(gradient)).sum(1).ge(_SAME).all())
+                return bool((_rows(reordered) * _rows(gradient)).sum(1).ge(_SAME_IN_HALF if in_half else _SAME).all())
             plain = encoder_output(tap, source.detach().contiguous(), graphical=False)
-            return bool((output.detach() - plain).abs().max() <= _ROUNDING * plain.abs().max())
+            rounding = _ROUNDING_IN_HALF if in_half else _ROUNDING
+            return bool((output.detach() - plain).abs().max() <= rounding * plain.abs().max())
     except CODE_FAILURES:  # a view of the channels, say, that only the usual order allows; or too little memory
         return False
 

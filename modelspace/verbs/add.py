@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelspace.attribution.engine import MapRequest
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
@@ -59,8 +60,8 @@ def compute(
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
         raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
-    example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
-    with prepared(request, example) as model:
+    example = probe_sets.first_images(path, sets[rows[0].spec.probe_id], request.n_images)
+    with prepared(request, example, map_requests(row.spec for row in rows)) as model:
         card = model.card
         filled, remarks = _existing_spaces(path, card, replacing)
         notes = [*model.notes, *remarks]
@@ -78,6 +79,12 @@ def compute(
             notes += pass_notes
     names, ids = (tuple(row.spec.name for row in missing), tuple(row.spec.space_id for row in missing))
     return Computed(card, names, blocks, tuple(notes), registry_id, ids)
+
+
+def map_requests(specs: Iterable[SpaceSpec]) -> list[MapRequest]:
+    """The kinds of maps that spaces need."""
+    collectors = [space_of(spec).collector() for spec in specs]
+    return list(dict.fromkeys(each.request for each in collectors if each is not None and each.request is not None))
 
 
 def _kernels_alone(
