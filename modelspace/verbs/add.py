@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelspace.attribution.engine import MapRequest
+from modelspace.embedding.batch_size import batch_size_for
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
+from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
@@ -192,7 +194,7 @@ def run_pass(
             on_note(_long_pass(model, expected, total))
 
     for probe_id, specs in groups.items():
-        size = batch_size or DEFAULT_BATCH_SIZE
+        size = batch_size or _batch_size(path, model, sets[probe_id])
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
         with phase("pass"):
@@ -213,6 +215,14 @@ def run_pass(
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
     return blocks, replace(model.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
+
+
+def _batch_size(path: Path, model: Prepared, row: ProbeRow) -> int:
+    """Images per pass where the user named no number."""
+    if model.device.type != "cuda":
+        return DEFAULT_BATCH_SIZE
+    example = probe_sets.first_images(path, row, 2)
+    return batch_size_for(model.tap, to_input(example, model.card.preprocessing, model.device))
 
 
 def _long_pass(model: Prepared, expected: float, total: int) -> str:
