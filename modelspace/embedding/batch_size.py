@@ -1,7 +1,8 @@
 """The number of images per pass where the user names none: what a card holds easily, seen from one small pass.
 
-On a CPU 4 to 16 images differ by less than the machine's noise. A card needs more to be busy. The number follows from the model and the size of the card's memory, not from a clock or from what is
-free at the moment, so that the same pass gives the same bits.
+On a CPU 4 to 16 images differ by less than the machine's noise. A card needs more to be busy. The number follows from
+the model and the size of the card's memory, not from a clock or from what is free at the moment, so that the same pass
+gives the same bits.
 """
 
 from __future__ import annotations
