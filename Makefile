@@ -29,7 +29,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-long quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench gpu-check torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -123,6 +123,10 @@ bench: $(READY)
 	$(BIN)/python scripts/bench_embed.py
 	$(BIN)/python scripts/bench_query.py
 	$(BIN)/python scripts/bench_workers.py
+
+# make gpu-check  check and time a pass on a CUDA card (6 minutes; --device cpu in scripts/gpu_check.py tries the script)
+gpu-check: $(READY)
+	$(BIN)/python scripts/gpu_check.py --page
 
 # make support  check which models of timm, torchvision and transformers work, in a venv of its own (5 minutes; resumable)
 support: $(SUPPORT)/.ready
