@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modelspace.attribution.engine import MapRequest, check_target, encoder_output, gradient_of, ready
+from modelspace.attribution.engine import MapRequest, check_target, encoder_output, gradient_of, judge_target, ready
 from modelspace.encoder.forward import check_forward
 from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Gradients, Precision, half_inside, measure
@@ -51,7 +51,12 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> Ch
     if seen.gradient is None:
         return Checked()
     try:
-        gradient = check_target(tap, x, constant=sums and seen.half is None)
+        constant = sums and seen.half is None
+        if seen.target is None:
+            gradient = check_target(tap, x, constant=constant)
+        else:
+            gradient = seen.target.of_sum
+            judge_target(seen.target.output, gradient, seen.target.of_first, constant)
         plain = Gradients(gradient.flatten(1).cpu().double(), seen.gradient)
         return Checked(tuple(judge(measure(tap, x, seen.half, plain), sums)), gradient)
     except NoisyTargetError as error:
