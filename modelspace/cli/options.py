@@ -134,7 +134,9 @@ Device = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", metavar="B", show_default=False, help="Probe images per pass. Default: 16; more on a CUDA card."),
+    typer.Option(
+        "--batch-size", metavar="B", show_default=False, help="Probe images per pass. Default: 16; more on a CUDA card."
+    ),
 ]
 
 

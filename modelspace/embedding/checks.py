@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modelspace.attribution.engine import MapRequest, check_target, encoder_output, gradient_of, judge_target, ready
+from modelspace.attribution.engine import MapRequest, check_target, judge_target
 from modelspace.encoder.forward import check_forward
 from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Gradients, Precision, half_inside, measure
@@ -65,13 +65,6 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> Ch
             error.hint = f"choose {better.found_by} with `layer={better.layer!r}`"
             raise
         raise NoGradientError(error.message, error.hint) from error
-
-
-def gradient_of_sum(tap: Tap, x: torch.Tensor) -> torch.Tensor:
-    """∂ΣT/∂x, of the shape of `x`; raises EmbeddingError where there is none."""
-    with ready(tap, x) as source:
-        output = encoder_output(tap, source, graphical=True)
-        return gradient_of(output, source, torch.ones_like(output)).detach()
 
 
 def steadier(tap: Tap, x: torch.Tensor) -> tuple[Tap, tuple[str, ...]]:

@@ -233,15 +233,15 @@ class _FirstImages:
 def _seen(
     tap: Tap, x: torch.Tensor, preprocessing: Preprocessing, requests: Sequence[MapRequest], check: bool
 ) -> _FirstImages:
-    """Check a model on its first two images, and choose its order in memory; `check` is as for `embed`."""
-    from modelspace.embedding.checks import Checked, check_model, gradient_of_sum
+    """Check a model on its first two images, and choose its order in memory; `check` is as for `embed`.
+
+    Without the check no gradient is known and T is compared: the check of the model's first pass compared gradients.
+    """
+    from modelspace.embedding.checks import Checked, check_model
     from modelspace.embedding.memory_layout import prefers_channels_last
 
     with phase("checks"):
-        if check:
-            checked = check_model(tap, x, requests)
-        else:
-            checked = Checked(gradient=gradient_of_sum(tap, x) if requests else None)
+        checked = check_model(tap, x, requests) if check else Checked()
         return _FirstImages(checked.notes, prefers_channels_last(tap, x, preprocessing, checked.gradient))
 
 

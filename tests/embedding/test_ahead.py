@@ -7,11 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
 import pytest
+import tiny
+import torch
 
+from modelspace.attribution.engine import frozen
 from modelspace.embedding.ahead import ahead
+from modelspace.embedding.embed import embed
 from modelspace.embedding.limits import time_limit
+from modelspace.encoder.layers import find_encoder_output
 from modelspace.errors import EmbeddingError
+from modelspace.types import SpaceSpec
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +121,23 @@ def test_a_time_limit_ends_the_wait_for_images_in_every_thread() -> None:
     thread.join()
     run()
     assert messages == ["the pass did not end within 0.1 seconds; nothing was stored"] * 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_pass_that_is_interrupted_reads_no_further(error: type[BaseException]) -> None:
+    read: list[int] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for k in range(50):
+            read.append(k)
+            yield np.full((2, 16, 16, 3), k, dtype=np.uint8)
+
+    def interrupted(done: int, total: int) -> None:
+        raise error
+
+    spec = SpaceSpec("dds", "p", "dds", 100, 0, 8)
+    with frozen(net := tiny.net()):
+        tap = find_encoder_output(net, torch.rand(2, 3, 16, 16), "output")
+        with pytest.raises(error):
+            embed(tap, tiny.PREPROCESSING, images(), [spec], device=torch.device("cpu"), progress=interrupted)
+    assert len(read) <= 3

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelspace.attribution.engine import frozen
-from modelspace.embedding.checks import gradient_of_sum
+from modelspace.attribution.engine import MapRequest, frozen
+from modelspace.embedding.checks import check_model
 from modelspace.embedding.embed import embed
 from modelspace.embedding.memory_layout import prefers_channels_last
 from modelspace.encoder.layers import find_encoder_output
@@ -67,7 +67,8 @@ def test_it_is_chosen_for_what_convolves_and_gives_the_same(name: str, maps: boo
     factory, expected = NETS[name]
     with frozen(net := factory()):
         tap = find_encoder_output(net, X, "output")
-        gradient = gradient_of_sum(tap, X) if maps else None
+        gradient = check_model(tap, X, [MapRequest.of("saliency")]).gradient if maps else None
+        assert (gradient is not None) is maps
         assert prefers_channels_last(tap, X, PLAIN, gradient) is expected
 
 
