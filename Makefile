@@ -30,7 +30,7 @@ MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 
-.PHONY: help demo try-demo test tests test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale gpu-check torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -140,6 +140,10 @@ bench: $(READY)
 LARGEST ?= 1000000
 bench-scale: $(READY)
 	$(BIN)/python scripts/bench_scale.py --largest $(LARGEST) --page
+
+# make gpu-check  check and time a pass on a CUDA card (6 minutes; --device cpu in scripts/gpu_check.py tries the script)
+gpu-check: $(READY)
+	$(BIN)/python scripts/gpu_check.py --page
 
 # make support  check which models of timm, torchvision and transformers work, in a venv of its own (5 minutes; resumable)
 support: $(SUPPORT)/.ready

@@ -480,7 +480,7 @@ class ModelCard:
         code_sha256: fingerprint of the code of the forward pass, or of the file that holds it; "" if all of it is from
             installed packages.
         options: how the model was run, if not as loaded: "float32" (true: half-precision parts run in float32) and
-            "stochastic" (number of random passes that were averaged).
+            "stochastic" (number of random passes that were averaged), "dtype" ("bf16").
         torch: version of torch that ran the embedding pass; "" if unknown.
     """
 

@@ -1,9 +1,11 @@
 """Benchmark the embedding pass, as a ratio to the least work that it has to do.
 
 The floor is a bare loop of forward passes and gradients with respect to the input, at the same batch size, on the same
-images, already on the device: saliency and gradient*input need at least this. Rounds of floor and pass are interleaved,
-and the ratio of the medians is printed: machines are noisy, and the minimum is a moment when the processor ran faster.
-On a CPU, times are processor time, not wall time. Memory is the peak resident size of a separate process.
+images, already on the device: saliency and gradient*input need at least this. Its images are in torch's usual order in
+memory; the pass may choose another, so its ratio can be below 1. Floor and pass alternate, each pass is divided by the
+mean of the floors before and after it, and the median of these ratios is printed: machines are noisy, and the minimum
+is a moment when the processor ran faster. On a CPU, times are processor time, not wall time. Both run with the settings
+of `modelspace add` (no TF32, deterministic algorithms). Memory is the peak resident size of a separate process.
 
     python scripts/bench_embed.py [--images N] [--rounds R] [--threads T] [--device cpu|cuda] [--spaces]
 """
@@ -25,6 +27,7 @@ from torch import nn
 from modelspace.attribution import METHODS
 from modelspace.attribution.engine import frozen
 from modelspace.embedding.embed import embed
+from modelspace.embedding.process_state import compute_exactly
 from modelspace.encoder.layers import find_encoder_output
 from modelspace.probes.preprocess import to_input
 from modelspace.spaces.kinds import KernelSpace
@@ -112,7 +115,9 @@ def batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def clock(device: torch.device) -> float:
-    """Processor time on a CPU, where other processes may run; wall time on an accelerator."""
+    """Processor time on a CPU, where other processes may run; wall time on an accelerator, after all of its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
@@ -138,7 +143,11 @@ def spaces(names: tuple[str, ...], n_images: int) -> list[SpaceSpec]:
     return specs
 
 
-def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Mapping[str, tuple[str, ...]]) -> None:
+def ratios(
+    name: str, n_images: int, rounds: int, device: torch.device, cases: Mapping[str, tuple[str, ...]]
+) -> tuple[float, dict[str, float]]:
+    """Milliseconds per image of the floor, and the median ratio of each case to it."""
+    compute_exactly()
     factory, side, batch = NETS[name]
     torch.manual_seed(0)
     module = factory().to(device)
@@ -147,18 +156,27 @@ def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Ma
     with frozen(module):
         inputs = [to_input(part, preprocessing, device) for part in batches(images, batch)]
         tap = find_encoder_output(module, inputs[0][:2], None)
-        times: dict[str, list[float]] = {case: [] for case in cases}
-        floors = []
+        multiples: dict[str, list[float]] = {case: [] for case in cases}
         floor(tap, inputs)
+        floors = [floor(tap, inputs)]
         for _ in range(rounds):
             for case, methods in cases.items():
-                floors.append(floor(tap, inputs))
                 started = clock(device)
                 embed(tap, preprocessing, list(batches(images, batch)), spaces(methods, n_images), device=device)
-                times[case].append(clock(device) - started)
-    print(f"{name:12s} {side} px, batch {batch}: floor {1000 * statistics.median(floors) / n_images:.2f} ms per image")
-    for case, values in times.items():
-        print(f"  {case:27s} {statistics.median(values) / statistics.median(floors):.2f} x", flush=True)
+                seconds = clock(device) - started
+                floors.append(floor(tap, inputs))
+                multiples[case].append(2 * seconds / (floors[-2] + floors[-1]))
+    medians = {case: statistics.median(values) for case, values in multiples.items()}
+    return 1000 * statistics.median(floors) / n_images, medians
+
+
+def speed(name: str, n_images: int, rounds: int, device: torch.device, cases: Mapping[str, tuple[str, ...]]) -> None:
+    """Print the ratios of one net."""
+    milliseconds, medians = ratios(name, n_images, rounds, device, cases)
+    _, side, batch = NETS[name]
+    print(f"{name:12s} {side} px, batch {batch}: floor {milliseconds:.2f} ms per image")
+    for case, ratio in medians.items():
+        print(f"  {case:27s} {ratio:.2f} x", flush=True)
 
 
 def memory(n_images: int) -> None:

@@ -226,22 +226,44 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> Tensor:
     """
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=True)
-        if constant and output.dtype in (torch.float16, torch.bfloat16):
-            raise EmbeddingError(
-                f"the encoder output is computed in {_type_name(output)}, which ruins attribution maps",
-                "run the model in float32, with model.float() and without autocast, or with `float32=True`",
-            )
-        _refuse({_OUTPUT: output.detach()})
+        _check_output(output.detach(), constant)
         graph = Graph(output.grad_fn, source)
         gradient = _backward(output, source, torch.ones_like(output), graph, keep=True)
         signs = torch.zeros_like(output)
         random = torch.randint(0, 2, output.shape[1:], generator=torch.Generator().manual_seed(0))
         signs[0] = (random * 2 - 1).to(signs)
         reference = _backward(output, source, signs, graph, keep=False)
+    judge_target(output.detach(), gradient, reference, constant)
+    return gradient.detach()
+
+
+def _check_output(output: Tensor, constant: bool) -> None:
+    """Refuse a T that is in half precision, if ΣT must not be constant, or not finite."""
+    if constant and output.dtype in (torch.float16, torch.bfloat16):
+        raise EmbeddingError(
+            f"the encoder output is computed in {_type_name(output)}, which ruins attribution maps",
+            "run the model in float32, with model.float() and without autocast, or with `float32=True`",
+        )
+    _refuse({_OUTPUT: output})
+
+
+def judge_target(output: Tensor, gradient: Tensor, reference: Tensor, constant: bool = True) -> None:
+    """What `check_target` refuses, where the gradients are known already.
+
+    Args:
+        output: T of two images, detached.
+        gradient: of ΣT, of the shape of the images.
+        reference: of the sum, with random signs, of the elements of the first image's T; of the same shape.
+        constant: as for `check_target`.
+
+    Raises:
+        EmbeddingError: as `check_target`.
+    """
+    _check_output(output, constant)
     # Zero only if T itself is constant; a zero gradient of ΣT alone means a constant ΣT.
     _refuse({_GRADIENT: reference[:1]})
     norm, reference_norm = float(gradient[0].norm()), float(reference[0].norm())
-    leaked = float(reference[1:].norm()) if len(x) > 1 else 0.0
+    leaked = float(reference[1:].norm()) if len(reference) > 1 else 0.0
     if leaked > _INDEPENDENT * reference_norm:
         raise _dependent()
     if constant and norm < _CONSTANT_ROUNDINGS * torch.finfo(output.dtype).eps * reference_norm:
@@ -250,7 +272,6 @@ def check_target(tap: Tap, x: Tensor, constant: bool = True) -> Tensor:
             "elements",
             "the layer ends in a normalisation; choose the tensor before it with `layer=`, for example NAME:in",
         )
-    return gradient.detach()
 
 
 def _dependent() -> EmbeddingError:

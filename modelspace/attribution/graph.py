@@ -7,6 +7,7 @@ A *kind* is a node's name without the namespace, the word "Backward" and the ver
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,13 @@ def kind(node: Node) -> str:
     """
     if isinstance(node, BackwardCFunction):
         return CUSTOM
-    name = str(node.name()).rpartition("::")[2].rstrip("0123456789")
+    return _kind_of(str(node.name()))
+
+
+@cache
+def _kind_of(name: str) -> str:
+    """The kind of a node of this name."""
+    name = name.rpartition("::")[2].rstrip("0123456789")
     for ending in ("Backwards", "Backward"):
         if name.endswith(ending):
             return name[: -len(ending)]
@@ -69,26 +76,29 @@ class Graph:
         self.inputs: dict[Node, tuple[Node | None, ...]] = {}
         self.numbers: dict[Node, tuple[int, ...]] = {}
         self.kinds: dict[Node, str] = {}
-        users: dict[Node, list[Node]] = {}
+        self._source = torch.autograd.graph.get_gradient_edge(source).node
         stack = [node for node in (root, *others) if node is not None]
         while stack:
             node = stack.pop()
             if node in self.inputs:
                 continue
-            below = tuple(function for function, _ in node.next_functions)
+            edges = node.next_functions
+            below = tuple(function for function, _ in edges)
             self.inputs[node] = below
-            self.numbers[node] = tuple(number for _, number in node.next_functions)
+            self.numbers[node] = tuple(number for _, number in edges)
             self.kinds[node] = kind(node)
+            stack += [function for function in below if function is not None]
+
+    @cached_property
+    def _live(self) -> set[Node]:
+        """The nodes that depend on the source; plain gradients need no such list."""
+        users: dict[Node, list[Node]] = {}
+        for node, below in self.inputs.items():
             for function in below:
                 if function is not None:
                     users.setdefault(function, []).append(node)
-                    stack.append(function)
-        self._live = self._reached(users, torch.autograd.graph.get_gradient_edge(source).node)
-
-    @staticmethod
-    def _reached(users: dict[Node, list[Node]], start: Node) -> set[Node]:
         seen: set[Node] = set()
-        stack = [start]
+        stack = [self._source]
         while stack:
             node = stack.pop()
             if node not in seen:

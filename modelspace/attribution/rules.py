@@ -99,7 +99,8 @@ SELECTION = _words("""
     FractionalMaxPool3D Kthvalue Max MaxPool2D MaxPool2DWithIndices MaxPool3DWithIndices MaxUnpool2D MaxUnpool3D Maximum
     Median Min Minimum MkldnnMaxPool2D MkldnnMaxPool3D Mode NanToNum Nanmedian Sort Topk
 """)
-_CONVOLUTIONS = _words("""
+#: Of images and signals, by any library.
+CONVOLUTIONS = _words("""
     Convolution ConvolutionOverrideable ConvDepthwise2D ConvDepthwise3D CudnnConvolution CudnnConvolutionTranspose
     Linear MiopenConvolution MiopenConvolutionTranspose MiopenDepthwiseConvolution MkldnnConvolution MkldnnLinear
     MpsConvolution MpsConvolutionTranspose NnpackSpatialConvolution SlowConv2D SlowConv3D SlowConvDilated2D
@@ -108,7 +109,7 @@ _CONVOLUTIONS = _words("""
 #: Linear in the data for a fixed weight: kind -> (positions of the data, positions of the weight). A weight that itself
 #: depends on the input (a dynamic convolution, a sampling grid) counts as a constant, like a gate.
 WEIGHTED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    **dict.fromkeys(_CONVOLUTIONS, ((0,), (1,))),
+    **dict.fromkeys(CONVOLUTIONS, ((0,), (1,))),
     "CudnnGridSampler": ((0,), (1,)),
     "GridSampler2D": ((0,), (1,)),
     "GridSampler3D": ((0,), (1,)),

@@ -153,6 +153,7 @@ class Loading(Group):
     files: Files
     layer: options.Layer = None
     float32: options.Float32 = False
+    dtype: options.Dtype = None
     stochastic: options.Stochastic = None
     max_seconds: options.MaxSeconds = None
     preprocessing: InputOptions = field(default_factory=lambda: InputOptions({}))
@@ -169,6 +170,7 @@ class Loading(Group):
         loading = options.given(
             layer=self.layer,
             float32=self.float32 or None,
+            dtype=self.dtype,
             stochastic=self.stochastic,
             max_seconds=self.max_seconds,
         )

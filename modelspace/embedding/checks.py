@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from modelspace.attribution.engine import MapRequest, check_target
+from modelspace.attribution.engine import MapRequest, check_target, judge_target
 from modelspace.encoder.forward import check_forward
 from modelspace.encoder.layers import Tap, before_last
 from modelspace.encoder.precision import Gradients, Precision, half_inside, measure
@@ -19,8 +20,21 @@ EXACT = 0.999
 _STEPS_BACK = 4
 
 
-def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> list[str]:
-    """Refuse a model whose maps or kernels would not be meaningful; returns notes for the user.
+@dataclass(frozen=True)
+class Checked:
+    """What the checks of a model found.
+
+    Attributes:
+        notes: for the user.
+        gradient: of ΣT, of the shape of the images, on their device; None if no maps were requested.
+    """
+
+    notes: tuple[str, ...] = ()
+    gradient: torch.Tensor | None = None
+
+
+def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> Checked:
+    """Refuse a model whose maps or kernels would not be meaningful.
 
     Args:
         tap: the tapped model, frozen.
@@ -35,11 +49,16 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> li
     sums = any(request.scalar == "sum" for request in requests)
     seen = check_forward(tap, x, gradients=bool(requests))
     if seen.gradient is None:
-        return []
+        return Checked()
     try:
-        gradient = check_target(tap, x, constant=sums and seen.half is None)
+        constant = sums and seen.half is None
+        if seen.target is None:
+            gradient = check_target(tap, x, constant=constant)
+        else:
+            gradient = seen.target.of_sum
+            judge_target(seen.target.output, gradient, seen.target.of_first, constant)
         plain = Gradients(gradient.flatten(1).cpu().double(), seen.gradient)
-        return judge(measure(tap, x, seen.half, plain), sums)
+        return Checked(tuple(judge(measure(tap, x, seen.half, plain), sums)), gradient)
     except NoisyTargetError as error:
         better, _ = steadier(tap, x)
         if better.layer != tap.layer:

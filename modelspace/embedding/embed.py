@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from modelspace.embedding.ahead import ahead
 from modelspace.errors import EmbeddingError, UsageError
 from modelspace.representations import kernels
 from modelspace.representations.maps import MapBlock
@@ -174,9 +175,6 @@ def embed(
     Raises:
         EmbeddingError: a gradient is zero, not finite or undefined; names the images. Nothing is stored.
     """
-    from modelspace.embedding.checks import check_model
-    from modelspace.probes.preprocess import to_input
-
     started = time.perf_counter()
     total = max(spec.n_images for spec in spaces)
     collectors = {spec.space_id: collector for spec in spaces if (collector := space_of(spec).collector())}
@@ -187,34 +185,85 @@ def embed(
     centres = _centres(tap, preprocessing, images, requests, device, memory)
     done = 0
     output_shape: tuple[int, ...] = ()
-    notes: list[str] = []
-    check = check and passes == 1
-    for pixels in _first(images, total):
-        x = to_input(pixels, preprocessing, device)
-        if done == 0 and check:
-            with phase("checks"):
-                notes += check_model(tap, x[:2], requests)
-        batch_started = time.perf_counter()
-        open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
-        batch_requests = tuple(dict.fromkeys(collector.request for collector in open_collectors if collector.request))
-        try:
-            attribution, output = memory.explained(tap, x, batch_requests, centres, passes, done)
-        except EmbeddingError as error:
-            error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
-            raise
-        output_shape = tuple(output.shape[1:])
-        batch = Batch(done, (pixels.shape[1], pixels.shape[2]), attribution, output, preprocessing)
-        for collector in open_collectors:
-            collector.take(batch)
-        done += len(pixels)
-        if progress:
-            progress(done, total)
-        if on_first_batch and done == len(pixels):
-            on_first_batch((time.perf_counter() - batch_started) / done, done)
+    first = _FirstImages()
+    with closing(_inputs(images, total, preprocessing, device)) as batches:
+        for pixels, plain in batches:
+            if done == 0 and passes == 1:
+                first = _seen(tap, plain[:2], preprocessing, requests, check)
+            x = first.in_order(plain)
+            batch_started = time.perf_counter()
+            open_collectors = [collector for collector in collectors.values() if not collector.is_full(done)]
+            batch_requests = tuple(
+                dict.fromkeys(collector.request for collector in open_collectors if collector.request)
+            )
+            try:
+                attribution, output = memory.explained(tap, x, batch_requests, centres, passes, done)
+            except EmbeddingError as error:
+                error.message = f"probe images {done} to {done + len(pixels) - 1}: {error.message}"
+                raise
+            output_shape = tuple(output.shape[1:])
+            batch = Batch(done, (pixels.shape[1], pixels.shape[2]), attribution, output, preprocessing)
+            for collector in open_collectors:
+                collector.take(batch)
+            done += len(pixels)
+            if progress:
+                progress(done, total)
+            if on_first_batch and done == len(pixels):
+                on_first_batch((time.perf_counter() - batch_started) / done, done)
     if done < total:
         raise UsageError(f"the probe set has {done} images, but the space needs {total}")
     blocks = {space_id: collector.blocks() for space_id, collector in collectors.items()}
-    return Embedding(blocks, output_shape, time.perf_counter() - started, (*notes, *memory.notes()))
+    return Embedding(blocks, output_shape, time.perf_counter() - started, (*first.notes, *memory.notes()))
+
+
+@dataclass(frozen=True)
+class _FirstImages:
+    """What the first two images show of a model: notes, and whether it runs with channels last in memory."""
+
+    notes: tuple[str, ...] = ()
+    is_channels_last: bool = False
+
+    def in_order(self, x: torch.Tensor) -> torch.Tensor:
+        """The batch in the order in memory that the model runs in."""
+        from modelspace.embedding.memory_layout import channels_last
+
+        return channels_last(x) if self.is_channels_last else x
+
+
+def _seen(
+    tap: Tap, x: torch.Tensor, preprocessing: Preprocessing, requests: Sequence[MapRequest], check: bool
+) -> _FirstImages:
+    """Check a model on its first two images, and choose its order in memory; `check` is as for `embed`.
+
+    Without the check no gradient is known and T is compared: the check of the model's first pass compared gradients.
+    """
+    from modelspace.embedding.checks import Checked, check_model
+    from modelspace.embedding.memory_layout import prefers_channels_last
+
+    with phase("checks"):
+        checked = check_model(tap, x, requests) if check else Checked()
+        return _FirstImages(checked.notes, prefers_channels_last(tap, x, preprocessing, checked.gradient))
+
+
+def _inputs(
+    images: Iterable[np.ndarray], count: int, preprocessing: Preprocessing, device: torch.device
+) -> Generator[tuple[np.ndarray, torch.Tensor], None, None]:
+    """Batches of the first `count` images and the model's input for them, on its device; prepared ahead of use."""
+    import torch
+
+    from modelspace.probes.preprocess import to_input
+
+    def prepare(pixels: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        x = to_input(pixels, preprocessing)
+        if device.type != "cuda":
+            return pixels, x
+        # Copies from pinned memory need not wait for the device. Without its number, torch would pin for device 0.
+        with torch.cuda.device(device):
+            return pixels, x.pin_memory()
+
+    with closing(ahead(_first(images, count), prepare)) as batches:
+        for pixels, x in batches:
+            yield pixels, x.to(device, non_blocking=device.type == "cuda")
 
 
 def outputs(tap: Tap, x: torch.Tensor, passes: int = 1, first: int = 0) -> torch.Tensor:
@@ -332,24 +381,23 @@ def _centres(
 ) -> dict[int, torch.Tensor]:
     """Number of images -> the mean of T over them, which the centred energy subtracts; a forward pass for each."""
     from modelspace.attribution.engine import mean_output
-    from modelspace.probes.preprocess import to_input
 
     centres: dict[int, torch.Tensor] = {}
     for count in sorted({request.images for request in requests} - {0}):
         if iter(images) is images:
             raise UsageError("a space of the centred energy reads the images twice", "pass a list, not an iterator")
-        batches = (to_input(batch, preprocessing, device) for batch in _first(images, count))
-        centres[count] = mean_output(tap, batches, memory.run)
+        with closing(_inputs(images, count, preprocessing, device)) as batches:
+            centres[count] = mean_output(tap, (x for _, x in batches), memory.run)
     return centres
 
 
 def _first(images: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
     """The first `count` images of the batches."""
     for batch in images:
-        if count <= 0:
-            return
         yield batch[:count]
         count -= len(batch)
+        if count <= 0:
+            return
 
 
 @contextmanager

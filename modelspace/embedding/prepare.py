@@ -6,7 +6,7 @@ Only commands that run a model import this module, since it imports torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from modelspace import sources
-from modelspace.attribution.engine import frozen
+from modelspace.attribution.engine import MapRequest, frozen
 from modelspace.attribution.memory import is_out_of_memory
 from modelspace.embedding.checks import steadier
 from modelspace.embedding.embed import pick_device
+from modelspace.embedding.half import DTYPES, N_COMPARED, HalfTap, in_bf16
 from modelspace.embedding.limits import PATIENCE, time_limit
-from modelspace.embedding.process_state import process_state_kept
+from modelspace.embedding.process_state import compute_exactly, process_state_kept
 from modelspace.encoder import layers as encoder_layers
 from modelspace.encoder.inputs import fed
 from modelspace.encoder.layers import Candidate, LayerRow, Survey, Tap, executed_layers, find_encoder_output
@@ -53,6 +54,7 @@ class Request:
         trust_code: SHA-256 of the one file whose code may run (`modelspace.sources.file`).
         float32: run the model in float32, even if it computes in half precision internally.
         stochastic: number of passes to average, for a model whose forward pass is random.
+        dtype: "bf16": run it in bfloat16 if that keeps its maps (`modelspace.embedding.half`); else "float32".
         max_seconds: largest estimate, after the first batch, of the time that the pass takes; what takes `PATIENCE`
             longer is stopped.
     """
@@ -71,8 +73,10 @@ class Request:
     stochastic: int | None = None
     weights_key: str | None = None
     max_seconds: float | None = None
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        self._check_dtype()
         if self.max_seconds is not None:
             object.__setattr__(self, "max_seconds", _positive(self.max_seconds))
         if self.stochastic is None:
@@ -83,12 +87,28 @@ class Request:
             raise UsageError(f"{self.stochastic} random passes can't be averaged", "example: `stochastic=8`")
         object.__setattr__(self, "stochastic", number)
 
+    def _check_dtype(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"{self.dtype!r} is not a number type", f"known: {', '.join(DTYPES)}")
+        if self.dtype == "float32":
+            return
+        if self.float32:
+            raise UsageError("a model can't run in float32 and in bf16", "leave `float32=` out, or `dtype=`")
+        if self.stochastic is not None:
+            raise UsageError("a random pass can't be compared in float32 and in bf16", "leave `dtype=` out")
+
+    @property
+    def n_images(self) -> int:
+        """The number of first images that `prepared` looks at."""
+        return 2 if self.dtype == "float32" else N_COMPARED
+
     @property
     def options(self) -> dict[str, Any]:
         """Options that change how the model is run; see `modelspace.types.ModelCard`."""
         return {
             **({"float32": True} if self.float32 else {}),
             **({"stochastic": self.stochastic} if self.stochastic is not None else {}),
+            **({"dtype": self.dtype} if self.dtype != "float32" else {}),
         }
 
 
@@ -162,6 +182,7 @@ def _device(request: Request, module: nn.Module) -> torch.device:
 def _ready(request: Request, images: np.ndarray) -> Iterator[tuple[LoadedModel, nn.Module, torch.Tensor, torch.device]]:
     limit = None if request.max_seconds is None else request.max_seconds + PATIENCE
     with process_state_kept(), _memory_named():
+        compute_exactly()
         with phase("load"), time_limit(limit, "loading the model"):
             loaded = load(request)
         device = _device(request, loaded.module)
@@ -192,12 +213,16 @@ def _memory_named() -> Iterator[None]:
 
 
 @contextmanager
-def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
+def prepared(
+    request: Request, images: np.ndarray, requests: Sequence[MapRequest] = (MapRequest.of("gradient_x_input"),)
+) -> Iterator[Prepared]:
     """Load, move, freeze and tap a model; a live module is restored afterwards.
 
     Args:
         request: see `Request`.
-        images: at least two probe images, (n, side, side, 3) uint8, to see which layers are executed.
+        images: at least two probe images, (n, side, side, 3) uint8, to see which layers are executed; `n_images` of the
+            request, where there are as many.
+        requests: the maps that bf16 must keep.
 
     Raises:
         ModelspaceError: the model can't be loaded, its preprocessing is not known, the layer does not exist, or the
@@ -207,6 +232,12 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
         with phase("layer"):
             tap = _stated(request, loaded, find_encoder_output(module, example, request.layer or loaded.layer))
             tap, notes = _settled(request, loaded, tap, example)
+        options = request.options
+        if request.dtype == "bf16":
+            with phase("checks"):
+                tap, note = in_bf16(tap, to_input(images[:N_COMPARED], loaded.preprocessing, device), requests)
+            options = options if isinstance(tap, HalfTap) else {}
+            notes += (note,)
         card = ModelCard(
             name=check_name(request.name or loaded.suggested_name),
             uri=loaded.uri,
@@ -222,7 +253,7 @@ def prepared(request: Request, images: np.ndarray) -> Iterator[Prepared]:
             tags={**loaded.tags, **(request.tags or {})},
             code_sha256=loaded.code_sha256,
             torch=str(torch.__version__),
-            options=request.options,
+            options=options,
         )
         yield Prepared(tap, card, device, (*loaded.notes, *notes), request.max_seconds)
 

@@ -25,6 +25,23 @@ _HOOK_TABLES = (
     "_global_buffer_registration_hooks",
 )
 
+
+def _tf32() -> bool | None:
+    """Whether cuDNN may round float32 to TF32; None where torch's newer settings were used, which hide the older one.
+
+    The older one is read and set, since models read it too, and torch raises an error if the newer ones were set.
+    """
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return None
+
+
+def _set_tf32(value: bool | None) -> None:
+    if value is not None:
+        torch.backends.cudnn.allow_tf32 = value
+
+
 #: Settings of torch: how each is read and set.
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -38,11 +55,25 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (lambda: torch.backends.cudnn.enabled, lambda value: setattr(torch.backends.cudnn, "enabled", value)),
     (lambda: torch.backends.cudnn.benchmark, lambda value: setattr(torch.backends.cudnn, "benchmark", value)),
     (lambda: torch.backends.cudnn.deterministic, lambda value: setattr(torch.backends.cudnn, "deterministic", value)),
+    (_tf32, _set_tf32),
     (torch.get_rng_state, torch.set_rng_state),
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
     (sys.getrecursionlimit, sys.setrecursionlimit),
 )
+
+
+def compute_exactly() -> None:
+    """Let a CUDA device compute float32 as float32, and the same bits every time; call it in `process_state_kept`.
+
+    By default torch lets cuDNN round the factors of a convolution to 10 bits (TF32), and pick algorithms that add in
+    an order of their own. Who has set torch's newer `fp32_precision` keeps what it says.
+    """
+    if _tf32():
+        _set_tf32(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 @contextmanager

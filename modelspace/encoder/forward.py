@@ -43,15 +43,25 @@ _DRAWS, _COPIES = 12, 8
 
 
 @dataclass(frozen=True)
+class Target:
+    """What `modelspace.attribution.engine.judge_target` judges: T and two gradients, on their device."""
+
+    output: Tensor
+    of_sum: Tensor
+    of_first: Tensor
+
+
+@dataclass(frozen=True)
 class _Pass:
     """The result of a pass over a batch, per image: T, and the gradient of a sum of its elements with random signs.
 
-    `leak` is the share of the first image's gradient that the others get.
+    `leak` is the share of the first image's gradient that the others get, and `target` what else was seen with it.
     """
 
     output: Tensor
     gradient: Tensor | None
     leak: float = 0.0
+    target: Target | None = None
 
     def difference(self, other: _Pass) -> float:
         """Largest relative difference of T over the images."""
@@ -65,10 +75,13 @@ class Seen:
     Attributes:
         half: the half-precision type that the model computes T in, or None.
         gradient: of a sum of T's elements with random signs, (B, elements) float64 on the CPU; None without gradients.
+        target: T and the gradients of ΣT and of the first image's elements; None without gradients, and for a model of
+            batch size 1.
     """
 
     half: torch.dtype | None
     gradient: Tensor | None
+    target: Target | None = None
 
 
 def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True) -> Seen:
@@ -89,7 +102,7 @@ def check_forward(tap: Tap, x: Tensor, *, gradients: bool = True) -> Seen:
     draws = _generators() != drawn_before
     with Watch() as watch:
         repeated = _run(tap, x, False)
-    seen = Seen(watch.first, together.gradient)
+    seen = Seen(watch.first, together.gradient, together.target)
     size = together.difference(repeated)
     if draws:
         size = max(size, _spread(tap, x))
@@ -141,7 +154,7 @@ def _run(tap: Tap, x: Tensor, gradients: bool, crosstalk: bool = False) -> _Pass
         gradients: whether the gradient is taken.
         crosstalk: whether it is also seen how much of the first image's gradient the others get.
     """
-    leak = 0.0
+    leak, target = 0.0, None
     with ready(tap, x) as source:
         output = encoder_output(tap, source, graphical=gradients)
         if not gradients:
@@ -151,10 +164,12 @@ def _run(tap: Tap, x: Tensor, gradients: bool, crosstalk: bool = False) -> _Pass
         if crosstalk:
             weights = torch.zeros_like(output)
             weights[0] = signs[0]
-            first = gradient_of(output, source, weights)
+            first = gradient_of(output, source, weights, keep=True)
+            of_sum = gradient_of(output, source, torch.ones_like(output))
+            target = Target(output.detach(), of_sum.detach(), first.detach())
             own, rest = float(first[0].norm()), float(first[1:].norm())
             leak = rest / own if own > 0 else (float("inf") if rest > 0 else 0.0)
-    return _Pass(_rows(output), _rows(gradient), leak)
+    return _Pass(_rows(output), _rows(gradient), leak, target)
 
 
 def _rows(values: Tensor) -> Tensor:

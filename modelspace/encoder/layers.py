@@ -335,6 +335,8 @@ class _Place:
 
 def _place(module: nn.Module, layer: str) -> _Place:
     """Parse an exact name; the text after a colon is part of the name if a module has that name."""
+    if ":" not in layer:  # in every forward pass: a list of all modules takes as long as some layers
+        return _Place(layer)
     names = {OUTPUT, *(name for name, _ in module.named_modules(remove_duplicate=False))}
     return _split(layer, names)
 

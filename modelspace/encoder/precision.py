@@ -77,11 +77,16 @@ def measure(tap: Tap, x: Tensor, half: torch.dtype | None, plain: Gradients | No
     exact = _attempt(tap, x, torch.float64, half)
     if exact is None:
         return Precision(None, None, half)
-    of_sum, of_elements = _cosine(plain.of_sum, exact.of_sum), _cosine(plain.of_elements, exact.of_elements)
+    of_sum, of_elements = (
+        smallest_cosine(plain.of_sum, exact.of_sum),
+        smallest_cosine(plain.of_elements, exact.of_elements),
+    )
     if half is None:
         return Precision(of_sum, of_elements)
     full = _attempt(tap, x, torch.float32, half)
-    return Precision(of_sum, of_elements, half, None if full is None else _cosine(full.of_elements, exact.of_elements))
+    return Precision(
+        of_sum, of_elements, half, None if full is None else smallest_cosine(full.of_elements, exact.of_elements)
+    )
 
 
 def _gradients(tap: Tap, x: Tensor) -> Gradients:
@@ -192,7 +197,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __in
         return result
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
+def smallest_cosine(a: Tensor, b: Tensor) -> float:
     """Smallest cosine of corresponding rows; 0 for a row of zeros or NaNs."""
     lengths = a.norm(dim=1) * b.norm(dim=1)
     products = (a * b.to(a)).sum(dim=1)

@@ -156,6 +156,12 @@ class Images:
         return images(self.path, self.row, 0, self.count, self.batch_size)
 
 
+def first_images(path: Path, row: ProbeRow, count: int) -> np.ndarray:
+    """The first images of a registered probe set, or all if there are fewer: (n, side, side, 3) uint8."""
+    count = count if row.n_images is None else min(count, row.n_images)
+    return next(images(path, row, 0, count, count))
+
+
 def images(path: Path, row: ProbeRow, first: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
     """Batches of a registered probe set's images, (b, side, side, 3) uint8, starting at image `first`.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelspace.attribution.engine import MapRequest
+from modelspace.embedding.batch_size import batch_size_for
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
+from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
@@ -59,8 +62,8 @@ def compute(
         sets = {row.probe_id: row for row in registry.probe_sets()}
     if not rows:
         raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
-    example = next(probe_sets.images(path, sets[rows[0].spec.probe_id], 0, 2, 2))
-    with prepared(request, example) as model:
+    example = probe_sets.first_images(path, sets[rows[0].spec.probe_id], request.n_images)
+    with prepared(request, example, map_requests(row.spec for row in rows)) as model:
         card = model.card
         filled, remarks = _existing_spaces(path, card, replacing)
         notes = [*model.notes, *remarks]
@@ -78,6 +81,12 @@ def compute(
             notes += pass_notes
     names, ids = (tuple(row.spec.name for row in missing), tuple(row.spec.space_id for row in missing))
     return Computed(card, names, blocks, tuple(notes), registry_id, ids)
+
+
+def map_requests(specs: Iterable[SpaceSpec]) -> list[MapRequest]:
+    """The kinds of maps that spaces need."""
+    collectors = [space_of(spec).collector() for spec in specs]
+    return list(dict.fromkeys(each.request for each in collectors if each is not None and each.request is not None))
 
 
 def _kernels_alone(
@@ -185,7 +194,7 @@ def run_pass(
             on_note(_long_pass(model, expected, total))
 
     for probe_id, specs in groups.items():
-        size = batch_size or DEFAULT_BATCH_SIZE
+        size = batch_size or _batch_size(path, model, sets[probe_id])
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
         with phase("pass"):
@@ -206,6 +215,14 @@ def run_pass(
         blocks.update(result.blocks)
         seconds, shape, offset = seconds + result.seconds, result.output_shape, offset + count
     return blocks, replace(model.card, seconds=seconds, output_shape=shape), tuple(dict.fromkeys(notes))
+
+
+def _batch_size(path: Path, model: Prepared, row: ProbeRow) -> int:
+    """Images per pass where the user named no number."""
+    if model.device.type != "cuda":
+        return DEFAULT_BATCH_SIZE
+    example = probe_sets.first_images(path, row, 2)
+    return batch_size_for(model.tap, to_input(example, model.card.preprocessing, model.device))
 
 
 def _long_pass(model: Prepared, expected: float, total: int) -> str:

@@ -210,9 +210,9 @@ def _computed(
     from modelspace.verbs.reembed import loaded_again, request_again
 
     request = request_again(card, sources.modules.get(card.name), sources.weights.get(card.name), sources.device)
-    example = next(probe_sets.images(path, gap.computed[0][1], 0, 2, 2))
+    example = probe_sets.first_images(path, gap.computed[0][1], request.n_images)
     with ExitStack() as stack:
-        model = loaded_again(stack, request, card, example, _moved(card.name))
+        model = loaded_again(stack, request, card, example, _moved(card.name), [spec for spec, _ in gap.computed])
         if not card.is_same_model(model.card):
             changes = " and ".join(card.differences(model.card))
             raise ConflictError(

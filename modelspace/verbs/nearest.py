@@ -84,7 +84,7 @@ def _embedded(
     with phase("imports"):
         from modelspace.embedding.prepare import Request, prepared
         from modelspace.spaces import probe_sets
-        from modelspace.verbs.add import run_pass
+        from modelspace.verbs.add import map_requests, run_pass
 
     if not isinstance(model, str):
         options.setdefault("name", "module")
@@ -94,8 +94,9 @@ def _embedded(
             specs.append(kernel_space(registry, row.spec).spec)
         unique = {spec.space_id: spec for spec in specs}
         pairs = [(spec, registry.probe_set(spec.probe_id)) for spec in unique.values()]
-    example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
-    with prepared(Request(model, **options), example) as prepared_model:
+    request = Request(model, **options)
+    example = probe_sets.first_images(path, pairs[0][1], request.n_images)
+    with prepared(request, example, map_requests(unique.values())) as prepared_model:
         card = prepared_model.card
         notes = [f"explains {card.layer} ({card.layer_choice.in_message})", *prepared_model.notes]
         with Registry.open(path) as registry:

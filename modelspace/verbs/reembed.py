@@ -49,9 +49,9 @@ def reembed(
             f"no space holds maps or a kernel of {name!r}", f"embed it again: `space.fill(models=[{name!r}])`"
         )
     request = request_again(card, module, weights, device)
-    example = next(probe_sets.images(path, pairs[0][1], 0, 2, 2))
+    example = probe_sets.first_images(path, pairs[0][1], request.n_images)
     with ExitStack() as stack:
-        model = loaded_again(stack, request, card, example, "`weights=file` says where its weights are now")
+        model = loaded_again(stack, request, card, example, "`weights=file` says where its weights are now", specs)
         notes = [*_changes(card, model.card), *model.notes]
         blocks, _, pass_notes = run_pass(path, model, pairs, batch_size, progress)
     with Registry.open(path) as registry:
@@ -82,24 +82,33 @@ def request_again(card: ModelCard, module: Any, weights: str | None, device: str
         raise
 
 
-def loaded_again(stack: ExitStack, request: Request, card: ModelCard, example: np.ndarray, moved: str) -> Prepared:
+def loaded_again(
+    stack: ExitStack,
+    request: Request,
+    card: ModelCard,
+    example: np.ndarray,
+    moved: str,
+    specs: Sequence[SpaceSpec],
+) -> Prepared:
     """The model, ready to run, until the stack is closed.
 
     Args:
         stack: keeps it.
         request: what to load.
         card: what was registered.
-        example: two probe images, as `modelspace.embedding.prepare.prepared` takes.
+        example: first probe images, as `modelspace.embedding.prepare.prepared` takes.
         moved: the hint for weights that were moved.
+        specs: the spaces that it will be embedded in.
 
     Raises:
         ModelspaceError: it can't be loaded or run, or its weights differ; the message names the model and its address.
     """
     from modelspace.embedding.prepare import prepared
     from modelspace.embedding.stored import check_same
+    from modelspace.verbs.add import map_requests
 
     try:
-        model = stack.enter_context(prepared(request, example))
+        model = stack.enter_context(prepared(request, example, map_requests(specs)))
     except ModelspaceError as error:
         error.message = f"{card.name!r} can't be loaded again from {card.uri}: {error.message}"
         if card.tags.get("weights"):

@@ -70,7 +70,7 @@ def test_a_constant_sum_is_gone_back_from_to_the_tensor_before_it(kind: str) -> 
         assert better.layer == layer
         assert better.found_by == f"the last layer before the {called} in which output ends"
         assert remarks[0].startswith(f"explains {layer}, {better.found_by}: the sum of the encoder output is constant")
-        assert check_model(better, X, SUM) == []
+        assert check_model(better, X, SUM).notes == ()
         # what is not noise stays
         assert steadier(better, X) == (better, ())
 
@@ -83,13 +83,13 @@ def test_a_named_layer_with_a_constant_sum_is_refused_and_the_hint_works(kind: s
             check_model(tapped(net, "output"), X, SUM)
         text = f"choose the last layer before the {called} in which output ends with `layer='{layer}'`"
         assert caught.value.hint == text
-        assert check_model(tapped(net, layer), X, SUM) == []
+        assert check_model(tapped(net, layer), X, SUM).notes == ()
 
 
 def test_the_energy_of_what_has_a_constant_sum_is_not_refused() -> None:
     with frozen(net := Ending("softmax").eval()):
         energy = [MapRequest("gradient_x_input", scalar="energy")]
-        assert check_model(tapped(net, "output"), X, energy) == []
+        assert check_model(tapped(net, "output"), X, energy).notes == ()
 
 
 class Saturated(nn.Module):

@@ -215,7 +215,7 @@ def test_an_untrained_network_is_explained_before_its_norm() -> None:
         tap, remarks = steadier(find_encoder_output(net, X), X)
         assert tap.layer == "post_layernorm:in"
         assert "the last layer before the layer norm in which output ends: the sum of" in remarks[0]
-        assert check_model(tap, X, [MapRequest("gradient_x_input")]) == []
+        assert check_model(tap, X, [MapRequest("gradient_x_input")]).notes == ()
 
 
 def test_an_encoder_and_a_decoder_of_text_need_the_first_token_and_then_work() -> None:
