@@ -336,12 +336,8 @@ class Reader:
         Raises:
             DamagedError: a row does not match its checksums.
         """
-        few, between = ("", []) if model_ids is None else _few(list(model_ids))
-        table = self._embedding_columns(space_id, few.replace(" WHERE ", " AND "), between)
-        rows, changed = self._embeddings(table, space_id)
-        if model_ids is not None and not few:
-            wanted = set(model_ids)
-            rows = [row for row in rows if row.model_id in wanted]
+        condition = "" if model_ids is None else f" AND ({_is_among('model_id', model_ids) or 'false'})"
+        rows, changed = self._embeddings(self._embedding_columns(space_id, condition), space_id)
         if self.checks_rows:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
@@ -362,13 +358,11 @@ class Reader:
                 changed.append(model_id)
         return changed
 
-    def _embedding_columns(
-        self, space_id: str, condition: str = "", values: Sequence[int] = ()
-    ) -> dict[str, np.ndarray]:
+    def _embedding_columns(self, space_id: str, condition: str = "") -> dict[str, np.ndarray]:
         return self._columns(
             f"SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual, {self._sums()},"
             f" {self._coordinates()} FROM main.embeddings WHERE space_id = ?{condition} ORDER BY position",
-            [space_id, *values],
+            [space_id],
         )
 
     def _coordinates(self) -> str:
