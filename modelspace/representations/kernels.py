@@ -9,7 +9,6 @@ like a space of attribution maps. A kernel is stored as a packed triangle (`to_b
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -322,18 +321,6 @@ def _groups(n: int) -> NDArray[np.int64]:
 def packed_bytes(n_images: int, bits: int) -> int:
     """Length of the codes of a packed kernel, in bytes."""
     return -(-n_images * (n_images + 1) // 2 * bits // 8)
-
-
-@functools.cache
-def _above(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of each element above the diagonal of an (n, n) kernel."""
-    return np.triu_indices(n, 1)
-
-
-@functools.cache
-def _groups(n: int) -> NDArray[np.int64]:
-    """For each element of a packed triangle of an (n, n) kernel, the number of its scale."""
-    return np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
 
 
 def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:

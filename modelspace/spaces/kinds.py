@@ -437,7 +437,7 @@ class KernelSpace(StoredSpace):
         self.require_size(block)
         n = self.spec.n_images
         packed = kernels.packed_triangle(block, self.spec.bits)
-        norm = np.sqrt(2 * float(packed @ packed) - float(packed[:n] @ packed[:n]))
+        norm = float(np.sqrt(2 * float(packed @ packed) - float(packed[:n] @ packed[:n])))
         return float(query @ packed) * float(np.sqrt(n)) / norm
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:

@@ -206,13 +206,14 @@ class _Decoded:
         if any(k not in stored for k in range(start, end)):
             with Registry.open(path) as registry:
                 pngs = registry.probe_images(row.probe_id, start, (last if keep else end) - start)
-            for k, png in enumerate(pngs, start):
-                stored.setdefault(k, png)
+            for k, file in enumerate(pngs, start):
+                stored.setdefault(k, file)
         for k in range(start, end):
             if isinstance(png := stored.get(k), bytes):
-                stored[k] = probes.decode_png(png)
-                stored[k].setflags(write=False)  # type: ignore[union-attr]
-        return [image for k in range(start, end) if isinstance(image := stored.get(k), np.ndarray)]
+                image = probes.decode_png(png)
+                image.setflags(write=False)
+                stored[k] = image
+        return [shown for k in range(start, end) if isinstance(shown := stored.get(k), np.ndarray)]
 
     def _stored(self, key: tuple[Path, str]) -> dict[int, bytes | np.ndarray]:
         """What is kept of a set; of other sets nothing, if that would be too much."""
