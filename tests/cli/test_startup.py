@@ -15,8 +15,6 @@ HEAVY = (
     "scipy",
     "faiss",
     "rich",
-    "numpy.ma",
-    "modelspace.worlds",
     "pandas",
     "matplotlib",
     "umap",
@@ -81,7 +79,6 @@ def test_an_import_would_be_seen(home: Path) -> None:
     assert heavy_imports("nearest", "a", "--home", str(home), before="import pandas, faiss, rich") == [
         "faiss",
         "rich",
-        "numpy.ma",
         "pandas",
     ]
 

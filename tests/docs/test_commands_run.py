@@ -26,6 +26,7 @@ RUN_ELSEWHERE = {
 _DOWNLOAD = "asks the network"
 _FILE = "needs a file that is exported or downloaded; tests/sources"
 _SEARCH = "minutes; tests/verbs/test_evaluate_search.py"
+_SERVES = "runs until it is stopped; tests/server"
 _TRIES = "trains models for minutes; tests/verbs/test_try.py"
 _DEEP = "half a minute; tests/verbs"
 _ALL = "runs all models; tests/scores and tests/verbs/test_label_scores.py"
@@ -64,6 +65,9 @@ NOT_RUN = {
     "modelspace atlas --out models.html --group-by architecture": _DRAWN,
     "modelspace report --space saliency --out saliency.html": _DRAWN,
     "modelspace report --out report.md --threshold 0.9": _DRAWN,
+    "modelspace serve": _SERVES,
+    "modelspace serve --port 8080 --workers 2": _SERVES,
+    "modelspace serve --host 0.0.0.0 --token-file token": _SERVES,
     "modelspace open --space dds --beside gradient_x_input": _DRAWN,
     "modelspace merge ../colleague --on-conflict rename --suffix -theirs": _DRAWN,
     "modelspace verify --deep": _DEEP,
