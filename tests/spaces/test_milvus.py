@@ -419,6 +419,21 @@ def test_drop_leaves_other_spaces_and_collections(store: Store, registry: Regist
     assert "somebody_elses" in store.names()
 
 
+def test_only_parts_that_all_nodes_have_are_read_as_they_were(
+    server: fake_milvus.Server, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = milvus.store_at(Address.parse(fake_milvus.ADDRESS))
+    index = MilvusIndex(store, source(registry))
+    answers(registry, index)
+    assert server.consistency == {"Strong"}
+    monkeypatch.setattr(milvus, "SETTLED", -10.0)
+    answers(registry, index)
+    assert server.consistency == {"Strong", "Bounded"}
+    server.consistency.clear()
+    again(store, registry)
+    assert server.consistency == {"Strong"}, "comparisons read the rows as they are"
+
+
 # ---- graphs, and parts that are not read in full
 
 
