@@ -50,7 +50,7 @@ for people: they fit the width of a terminal, and are printed in full and withou
 | environment variable | meaning |
 |---|---|
 | `MODELSPACE_HOME` | folder of the registry, unless `--home` is given |
-| `MODELSPACE_INDEX` | where queries search, unless `--index` is given ([more](../how-to/milvus.md)) |
+| `MODELSPACE_INDEX` | where queries search, unless `--index` is given: [Search in Milvus](../how-to/milvus.md) |
 | `MODELSPACE_INDEX_TOKEN_FILE`, `MODELSPACE_INDEX_TOKEN` | file with the token of a Milvus server, or the token |
 | `MODELSPACE_INDEX_CA` | certificate of the authority that signed a Milvus server's |
 | `MODELSPACE_DEBUG` | `1`: print the traceback of an error |

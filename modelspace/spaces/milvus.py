@@ -43,6 +43,10 @@ SPARE = 1_000
 #: Seconds after which the rows are compared with the registry again.
 CHECK_AGAIN = 60.0
 
+#: Seconds after which all nodes of a cluster have what was filled. Parts never change, so that older ones can be read
+#: as they were a moment ago; comparisons with the registry read them as they are.
+SETTLED = 60.0
+
 #: Seconds after which a search asks again where the alias points to, and for the number of rows.
 COUNT_AGAIN = 1.0
 
@@ -258,7 +262,13 @@ class MilvusIndex:
             DisagreementError: a row is of no model of the part, or of another vector.
         """
         limit = min(limit, MOST_ROWS)
-        (hits,) = self._store.search(each.part.name, _fitted(query, each.part.dimension)[None], limit, condition)
+        (hits,) = self._store.search(
+            each.part.name,
+            _fitted(query, each.part.dimension)[None],
+            limit,
+            condition,
+            settled=each.part.age > SETTLED,
+        )
         ids = np.array([hit["model_id"] for hit in hits], np.int64)
         scores = np.array([hit["score"] for hit in hits], np.float32)
         sums = np.array([hit["sum"] for hit in hits], np.int64)

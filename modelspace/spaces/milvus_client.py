@@ -246,7 +246,14 @@ class Store:
         return [dict(row) for row in rows]
 
     def search(
-        self, name: str, vectors: Any, k: int, condition: str = "", fields: Sequence[str] = ("sum",)
+        self,
+        name: str,
+        vectors: Any,
+        k: int,
+        condition: str = "",
+        fields: Sequence[str] = ("sum",),
+        *,
+        settled: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """For each query the k rows with the largest inner products: `model_id`, `score` and the fields named.
 
@@ -256,6 +263,7 @@ class Store:
             k: at most `MOST_ROWS`.
             condition: on the rows, as Milvus spells it.
             fields: what else to return.
+            settled: see the rows as they were some seconds ago, which takes 200 ms less than as they are now.
         """
         with self._reporting():
             answers = self._client.search(
@@ -265,6 +273,7 @@ class Store:
                 filter=condition,
                 output_fields=["model_id", *fields],
                 search_params={"metric_type": "IP", "params": {"ef": min(max(2 * k, 200), 32_768)}},
+                consistency_level="Bounded" if settled else "Strong",
                 timeout=PATIENCE,
             )
         return [

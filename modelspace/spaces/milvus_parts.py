@@ -131,6 +131,16 @@ class Part:
     digest: str
     recall: float = 1.0
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was begun, by the clock of the machine that filled it."""
+        return time.time() - _begun(self.name)
+
+
+def _begun(name: str) -> int:
+    """When a part was begun, which its name says; seconds since 1970."""
+    return int(name.rsplit("_", 2)[1], 16)
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -427,7 +437,7 @@ def sweep(store: Store, source: Source, replaced: Sequence[Part] = ()) -> None:
     current = {part.name for part in parts_of(store, source)}
     replaced_names = {part.name for part in replaced}
     for name in _collections(store, source):
-        age = time.time() - int(name.removeprefix(source.alias).split("_")[1], 16)
+        age = time.time() - _begun(name)
         if name not in current and (name in replaced_names or age > ABANDONED):
             store.drop(name)
 

@@ -419,6 +419,21 @@ def test_drop_leaves_other_spaces_and_collections(store: Store, registry: Regist
     assert "somebody_elses" in store.names()
 
 
+def test_only_parts_that_all_nodes_have_are_read_as_they_were(
+    server: fake_milvus.Server, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = milvus.store_at(Address.parse(fake_milvus.ADDRESS))
+    index = MilvusIndex(store, source(registry))
+    answers(registry, index)
+    assert server.consistency == {"Strong"}
+    monkeypatch.setattr(milvus, "SETTLED", -10.0)
+    answers(registry, index)
+    assert server.consistency == {"Strong", "Bounded"}
+    server.consistency.clear()
+    again(store, registry)
+    assert server.consistency == {"Strong"}, "comparisons read the rows as they are"
+
+
 # ---- graphs, and parts that are not read in full
 
 
@@ -561,7 +576,6 @@ def test_a_server_that_is_away_is_said_and_the_next_search_works(
 def test_a_real_server_that_is_killed_in_a_fill_and_in_queries(
     real: Real, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus_client, "PATIENCE", 3.0)
     store = milvus.store_at(Address.parse(real.address))
     update(store, source(registry))
     name = newest(store, registry)
@@ -571,9 +585,13 @@ def test_a_real_server_that_is_killed_in_a_fill_and_in_queries(
     def killing(done: int, total: int) -> None:
         if done == 3:
             real.kill()
+            monkeypatch.setattr(milvus_client, "PATIENCE", 3.0)
+        killed.append(done)
 
+    killed: list[int] = []
     with pytest.raises(ModelspaceError, match="can't be used"):
         update(store, source(registry), whole=True, progress=killing)
+    assert killed == [1, 2, 3]
     with pytest.raises(ModelspaceError, match="can't be used"):
         index.search(index.vector(1)[None], 3)
     milvus.close_stores()

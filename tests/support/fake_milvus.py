@@ -64,6 +64,7 @@ class Server:
         self.calls: list[str] = []
         self.forgets = 0.0
         self.options: dict[str, Any] = {}
+        self.consistency: set[str] = set()
 
     def called(self, name: str) -> None:
         self.calls.append(name)
@@ -194,10 +195,13 @@ def client_of(server: Server) -> type:  # noqa: C901  # a class of small methods
             filter: str,
             output_fields: list[str],
             search_params: dict[str, Any],
+            consistency_level: str,
             timeout: float,
         ) -> list[list[dict[str, Any]]]:
             server.called("search")
             assert 0 < limit <= 16_384
+            assert consistency_level in ("Strong", "Bounded")
+            server.consistency.add(consistency_level)
             collection = server.collection(name)
             rows = rows_where(collection, filter)
             if collection.kind != "FLAT":
