@@ -42,7 +42,7 @@ _EXCESS = 1e-6
 #: Largest number of models with exact vectors; the next one is compared with anchors.
 MAX_EXACT = 512
 
-#: Largest number of anchors of a space. What coordinates keep of the ranking depends on it far more than on the number of
+#: Largest number of anchors of a space. What coordinates keep of the ranking depends on it, and hardly on the number of
 #: models from which they are chosen (`scripts/measure_anchors.py`); an add costs one comparison for each.
 MAX_ANCHORS = 512
 
