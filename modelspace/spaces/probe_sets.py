@@ -208,7 +208,7 @@ class _Decoded:
                 image = probes.decode_png(content)
                 image.setflags(write=False)
                 stored[k] = image
-        return [image for k in range(start, end) if isinstance(image := stored.get(k), np.ndarray)]
+        return [decoded for k in range(start, end) if isinstance(decoded := stored.get(k), np.ndarray)]
 
     def _stored(self, key: tuple[Path, str]) -> dict[int, bytes | np.ndarray]:
         """What is kept of a set; of other sets nothing, if that would be too much."""
