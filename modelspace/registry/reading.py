@@ -272,8 +272,8 @@ class Reader:
         table = self._embedding_columns(space_id, few.replace(" WHERE ", " AND "), between)
         rows, changed = self._embeddings(table, space_id)
         if model_ids is not None and not few:
-            wanted = set(model_ids)
-            rows = [row for row in rows if row.model_id in wanted]
+            chosen = set(model_ids)
+            rows = [row for row in rows if row.model_id in chosen]
         if self.checks_rows:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
