@@ -1,8 +1,8 @@
 """Sealing a registry, so that its file's bytes depend only on its content and builds are reproducible byte for byte.
 
 Everything that depends on when and where a registry was built is replaced: times by a fixed time, one second apart in
-order; embedding times by 0; the random id and the random first generation by hashes of everything else. The rows are
-then written to a new file, sorted, by one thread.
+order; embedding times and random epochs by 0; the random id and the random first generation by hashes of everything
+else. The rows are then written to a new file, sorted, by one thread.
 
 DuckDB's file format has two more sources of randomness. Unwritten bytes of a block contain uninitialised memory,
 including pointers, so the process must be started with `VARIABLE` set, which zeroes all memory (in jemalloc, which
@@ -93,16 +93,22 @@ def seal(path: Path, moment: datetime, timeout: float = 10.0) -> str:
 def _copy(duck: DuckDBPyConnection, moment: datetime) -> str:
     """Fill `target` from `registry`; returns the SHA-256 of the content."""
     tables = _tables(duck)
+    row = duck.execute(
+        "SELECT count(*) FROM duckdb_columns() WHERE database_name = 'registry' AND table_name = 'spaces'"
+        " AND column_name = 'epoch'"
+    ).fetchone()
+    epoch = ", 0::BIGINT AS epoch" if row and row[0] else ""  # a registry of an earlier version has none
     digest = hashlib.sha256()
     for table in tables:
         digest.update(table.encode())
-        for row in _rows(duck, _query(table, registry_id="NULL", generation="0"), moment):
+        for row in _rows(duck, _query(table, registry_id="NULL", generation=f"0 AS generation{epoch}"), moment):
             digest.update(repr(row).encode())
     content = digest.hexdigest()
     registry_id, generation = uuid.uuid5(uuid.NAMESPACE_OID, content), 1 + int(content[:5], 16)
     duck.execute("BEGIN; COPY FROM DATABASE registry TO target (SCHEMA)")
     for table in tables:
-        query = _query(table, registry_id=f"'{registry_id}'::UUID", generation=f"{generation}::BIGINT")
+        replaced = f"{generation}::BIGINT AS generation{epoch}"
+        query = _query(table, registry_id=f"'{registry_id}'::UUID", generation=replaced)
         duck.execute(f"INSERT INTO target.main.{table} {query}", {"moment": moment} if table in TIMES else None)
     set_outcome_checksums(duck, "target")
     duck.execute("COMMIT")
@@ -136,7 +142,13 @@ def _tables(duck: DuckDBPyConnection) -> list[str]:
 
 
 def _query(table: str, *, registry_id: str, generation: str) -> str:
-    """A query for all rows of a table in a fixed order, with random values and times replaced."""
+    """A query for all rows of a table in a fixed order, with random values and times replaced.
+
+    Args:
+        table: its name.
+        registry_id: the expression that replaces the registry's id.
+        generation: what replaces the random columns of the table of spaces.
+    """
     replacements = []
     if table in TIMES:
         column, order = TIMES[table]
@@ -148,7 +160,7 @@ def _query(table: str, *, registry_id: str, generation: str) -> str:
     if table == "outcomes":
         replacements.append("NULL::UINTEGER AS checksum")
     if table == "spaces":
-        replacements.append(f"{generation} AS generation")
+        replacements.append(generation)
     columns = f"* REPLACE ({', '.join(replacements)})" if replacements else "*"
     return f"SELECT {columns} FROM registry.main.{table} ORDER BY ALL"
 

@@ -209,11 +209,11 @@ class _Decoded:
             for k, file in enumerate(pngs, start):
                 stored.setdefault(k, file)
         for k in range(start, end):
-            if isinstance(png := stored.get(k), bytes):
-                image = probes.decode_png(png)
+            if isinstance(content := stored.get(k), bytes):
+                image = probes.decode_png(content)
                 image.setflags(write=False)
                 stored[k] = image
-        return [shown for k in range(start, end) if isinstance(shown := stored.get(k), np.ndarray)]
+        return [decoded for k in range(start, end) if isinstance(decoded := stored.get(k), np.ndarray)]
 
     def _stored(self, key: tuple[Path, str]) -> dict[int, bytes | np.ndarray]:
         """What is kept of a set; of other sets nothing, if that would be too much."""
