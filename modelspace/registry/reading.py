@@ -44,7 +44,7 @@ _FETCH_BYTES = 16 << 20
 #: Models whose rows are looked for by their numbers; of more, all rows are read.
 _FEW = 1000
 
-#: Of so few, each has a query of its own; and numbers that are closer than this on average are read as one range.
+#: Up to this number, each has a query of its own; numbers that are closer than this on average are read as one range.
 _EACH, _DENSE = 64, 8
 
 #: Labels of models that an open registry keeps in memory.
@@ -242,13 +242,13 @@ class Reader:
 
     def labels(self, model_ids: Iterable[int]) -> dict[int, ModelLabel]:
         """What lists show of some models, by number; one that does not exist is left out."""
-        wanted = [int(model_id) for model_id in model_ids]
-        missing = [model_id for model_id in wanted if model_id not in self._labels]
+        ids = [int(model_id) for model_id in model_ids]
+        missing = [model_id for model_id in ids if model_id not in self._labels]
         rows = self.rows(
             _each("SELECT model_id, name, task, data, architecture, uri FROM main.models WHERE", _among(missing))
         )
         labels = {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in rows}
-        known = {model_id: self._labels[model_id] for model_id in wanted if model_id in self._labels}
+        known = {model_id: self._labels[model_id] for model_id in ids if model_id in self._labels}
         if self.kept_bytes and len(self._labels) < _MOST_LABELS:
             self._labels |= labels
         return known | labels
