@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -442,14 +443,14 @@ class _Files:
         count, dimension = manifest["count"], manifest["dimension"]
         base: Searcher | None
         if manifest["kind"] == Rows.kind:
-            base = Rows.read(np.memmap(self.vectors, mode="r") if self.is_mapped else data, count, dimension)
+            base = Rows.read(_mapped(self.vectors) if self.is_mapped else data, count, dimension)
         else:
             faiss = load_faiss()
             if self.is_mapped:
                 index = faiss.read_index(str(self.vectors), 0 if in_memory else faiss.IO_FLAG_MMAP)
             else:
                 index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-            base = Lists.read(index, np.memmap(self.vectors, mode="r") if self.is_mapped else data, manifest)
+            base = Lists.read(index, _mapped(self.vectors, at_random=True) if self.is_mapped else data, manifest)
         if base is None:
             raise _UnusableError("the manifest contradicts it")
         return base
@@ -669,6 +670,15 @@ def _checksum(content: dict[str, Any]) -> str:
 def _sha256_of(file: Path) -> str:
     with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _mapped(file: Path, *, at_random: bool = False) -> mmap.mmap:
+    """A file in memory, as far as it is read; what lies around a row is not read with it if rows are read at random."""
+    with open_regular(file) as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    if at_random and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return mapped
 
 
 def _identity_of(file: Path) -> list[int] | None:
