@@ -268,7 +268,8 @@ def load(
         # A read-only folder or a full disk does not affect the result.
         with nullcontext() if renew else suppress(OSError):
             files.write(base, expected, growth)
-            return files.read() if files.is_mapped else index
+            with suppress(_UnusableError):  # another process may have written since
+                return files.read() if files.is_mapped else index
     return index
 
 
