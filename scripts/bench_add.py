@@ -7,17 +7,18 @@ Each registry has the standard spaces on 20 images of a folder and, unless `--ca
 canvas of `modelspace init`. Its first models, as many as have exact vectors, are drawn: families of near-copies, stored
 with maps and kernels of full size. Those past them are copies of their rows with other coordinates and the same number
 of rows of maps, but few bytes in each, written in bulk: an add reads none of them. Then a small network is added five
-times and removed again, in this process. Figures are medians of CPU seconds, those of a pass subtracted.
+times and removed again, in this process. Figures are medians of CPU seconds: of all, of the pass, of the index files
+that follow a change, and of the rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,7 +33,7 @@ sys.path.insert(0, str(TOP))
 
 from modelspace.registry import EmbeddingRow, Registry  # noqa: E402
 from modelspace.representations import kernels, maps  # noqa: E402
-from modelspace.spaces import anchors, coordinates  # noqa: E402
+from modelspace.spaces import anchors, coordinates, index  # noqa: E402
 from modelspace.spaces.kinds import KernelSpace, MapSpace, StoredSpace, space_of  # noqa: E402
 from modelspace.types import ModelCard, Preprocessing  # noqa: E402
 from modelspace.verbs import add as verb  # noqa: E402
@@ -53,29 +54,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--canvas", type=int, default=None)
     options = parser.parse_args()
-    print(
-        f"{'models':>9} {'add':>7} {'pass':>7} {'beyond':>7} {'remove':>7} {'file':>9}   (CPU seconds, MB)", flush=True
-    )
+    heads = ("models", "add", "pass", "index", "beyond", "remove", "index", "beyond", "file, MB")
+    print(" ".join(f"{head:>9}" for head in heads), flush=True)
     for n_models in options.models:
         with tempfile.TemporaryDirectory() as folder:
             space = populated(Path(folder), n_models, options.images, options.canvas)
-            added, passed, removed = timed(space)
-            size = space.path.stat().st_size / 1e6
-            row = f"{n_models:9} {added:7.3f} {passed:7.3f} {added - passed:7.3f} {removed:7.3f} {size:9.1f}"
-            print(row, flush=True)
+            row = (*timed(space), space.path.stat().st_size / 1e6)
+            print(f"{n_models:9} " + " ".join(f"{value:9.3f}" for value in row), flush=True)
 
 
-def timed(space: ModelSpace) -> tuple[float, float, float]:
-    """Medians of the CPU seconds of an add, of its pass alone, and of a removal."""
-    adds, passes, removals = [], [], []
+def timed(space: ModelSpace) -> tuple[float, ...]:
+    """Medians of the CPU seconds of an add, of its pass, its index files and the rest; of a removal, likewise."""
+    rows = []
     for seed in range(REPEATS + 1):
-        inside: list[float] = []
-        with mock.patch.object(verb, "run_pass", clocked(verb.run_pass, inside)):
-            adds.append(clocked(add, [])(space, seed))
-        passes.append(sum(inside))
-        removals.append(clocked(removed, [])(space, seed))
-    first = 1  # the first of each imports modules
-    return tuple(statistics.median(values[first:]) for values in (adds, passes, removals))  # type: ignore[return-value]
+        passes: list[float] = []
+        indexes: list[float] = []
+        parts = ((verb, "run_pass", passes), (index, "load", indexes))
+        with ExitStack() as stack:
+            for module, name, seconds in parts:
+                stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), seconds)))
+            adds, of_add = clocked(add, [])(space, seed), len(indexes)
+            removals = clocked(removed, [])(space, seed)
+        indexed = sum(indexes[:of_add]), sum(indexes[of_add:])
+        beyond = adds - sum(passes) - indexed[0]
+        rows.append((adds, sum(passes), indexed[0], beyond, removals, indexed[1], removals - indexed[1]))
+    return tuple(map(float, np.median(rows[1:], axis=0)))  # the first add imports modules
 
 
 def populated(home: Path, n_models: int, n_images: int, canvas: int | None) -> ModelSpace:

@@ -320,14 +320,18 @@ class Reader:
 
     # ---- embeddings and maps
 
-    def embeddings(self, space_id: str) -> list[EmbeddingRow]:
-        """All embeddings of a space, by position.
+    def embeddings(self, space_id: str, model_ids: Collection[int] | None = None) -> list[EmbeddingRow]:
+        """The embeddings of some models of a space, or of all of them, by position.
 
         Raises:
             DamagedError: a row does not match its checksums.
         """
-        table = self._embedding_columns(space_id)
+        few, between = ("", []) if model_ids is None else _few(list(model_ids))
+        table = self._embedding_columns(space_id, few.replace(" WHERE ", " AND "), between)
         rows, changed = self._embeddings(table, space_id)
+        if model_ids is not None and not few:
+            wanted = set(model_ids)
+            rows = [row for row in rows if row.model_id in wanted]
         if self.checks_rows:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
@@ -348,11 +352,13 @@ class Reader:
                 changed.append(model_id)
         return changed
 
-    def _embedding_columns(self, space_id: str) -> dict[str, np.ndarray]:
+    def _embedding_columns(
+        self, space_id: str, condition: str = "", values: Sequence[int] = ()
+    ) -> dict[str, np.ndarray]:
         return self._columns(
             f"SELECT model_id, position, vector, affinities, coalesce(axis, -1) AS axis, residual, {self._sums()},"
-            f" {self._coordinates()} FROM main.embeddings WHERE space_id = ? ORDER BY position",
-            [space_id],
+            f" {self._coordinates()} FROM main.embeddings WHERE space_id = ?{condition} ORDER BY position",
+            [space_id, *values],
         )
 
     def _coordinates(self) -> str:
@@ -519,9 +525,10 @@ class Reader:
                 raise DamagedError(f"two models in {self.path} have one position", "see: `space.verify()`")
             rows[:] = part.reshape(rows.shape)
         if self.checks_rows:
-            for vector, model_id, stored in zip(matrix, ids.tolist(), table["stored"].tolist(), strict=True):
-                if stored not in (checksums.of_coordinates(space_id, model_id, vector), _UNKNOWN):
-                    raise self._changed_since("vector", space_id, model_id)
+            expected = checksums.of_all_coordinates(space_id, ids.tolist(), matrix)
+            wrong = (table["stored"] != expected) & (table["stored"] != _UNKNOWN)
+            for other in ids[wrong][:1].tolist():
+                raise self._changed_since("vector", space_id, other)
         return ids, positions, matrix
 
     def anchors(self, space_id: str) -> list[AnchorRow]:
@@ -546,6 +553,11 @@ class Reader:
                 raise self._changed_since("factor of an anchor", space_id, model_id)
             anchors.append(AnchorRow(axis, model_id, factor))
         return anchors
+
+    def anchor_ids(self, space_id: str) -> list[int]:
+        """The models that the anchors of a space were chosen from, by axis."""
+        rows = self.rows("SELECT model_id FROM main.anchors WHERE space_id = ? ORDER BY axis", [space_id])
+        return [model_id for (model_id,) in rows]
 
     def anchor_blocks_at(self, space_id: str, first_image: int) -> Iterator[tuple[int, MapBlock]]:
         """One block of all anchors of a space, as (axis, block), by axis; memory use is bounded.

@@ -256,7 +256,7 @@ def _factorised(
 
 def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
     """Exact affinities of the chosen models of a space: their ids in order of position, and (n, n) float64."""
-    rows = [row for row in registry.embeddings(spec.space_id) if row.model_id in chosen]
+    rows = registry.embeddings(spec.space_id, chosen)
     positions = np.array([row.position for row in rows], dtype=int)
     out = np.eye(len(rows))
     for i, row in enumerate(rows):

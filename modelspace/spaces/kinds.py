@@ -437,8 +437,8 @@ class KernelSpace(StoredSpace):
         self.require_size(block)
         n = self.spec.n_images
         packed = kernels.packed_triangle(block, self.spec.bits)
-        norm = np.sqrt(2 * float(packed @ packed) - float(packed[:n] @ packed[:n]))
-        return float(query @ packed) * float(np.sqrt(n)) / norm
+        norm = 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
+        return float(query @ packed) * float(np.sqrt(n / norm))
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""

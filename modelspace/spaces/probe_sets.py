@@ -204,9 +204,10 @@ class _Decoded:
             for k, png in enumerate(pngs, start):
                 stored.setdefault(k, png)
         for k in range(start, end):
-            if isinstance(png := stored.get(k), bytes):
-                stored[k] = probes.decode_png(png)
-                stored[k].setflags(write=False)  # type: ignore[union-attr]
+            if isinstance(content := stored.get(k), bytes):
+                image = probes.decode_png(content)
+                image.setflags(write=False)
+                stored[k] = image
         return [image for k in range(start, end) if isinstance(image := stored.get(k), np.ndarray)]
 
     def _stored(self, key: tuple[Path, str]) -> dict[int, bytes | np.ndarray]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from modelspace.files import absent, expanded, is_folder, is_regular
 from modelspace.names import did_you_mean
 from modelspace.registry import ModelRow, Registry
 from modelspace.registry.interrupts import deferred
-from modelspace.results import PLANNED, Outcome
+from modelspace.results import PLANNED, Added, Outcome
 from modelspace.sources import SOURCES, flags_of, parse_uri
 from modelspace.spaces.kinds import space_of
 from modelspace.verbs import loadable, manifest, pending
@@ -365,12 +366,13 @@ class _Run:
                     pool.submit(self.job(result.number))
                     continue
                 waiting[position[result.number]] = result
-                while stored in waiting:
-                    with deferred():
-                        self.store(waiting[stored])
-                    # Deleted only now, so that after an interruption it is still stored below.
-                    del waiting[stored]
-                    stored += 1
+                ready = list(itertools.takewhile(waiting.__contains__, itertools.count(stored)))
+                with deferred():
+                    self.store_all([waiting[i] for i in ready])
+                # Deleted only now, so that after an interruption they are still stored below.
+                for i in ready:
+                    del waiting[i]
+                stored += len(ready)
                 submit()
         except BaseException as error:
             pool.close()
@@ -395,8 +397,22 @@ class _Run:
         if self.progress:
             self.progress(len(self.outcomes), len(self.entries), self.entries[i].label, done, total)
 
-    def store(self, result: JobResult) -> None:
-        """Write an embedded model to the registry, and record the outcome."""
+    def store_all(self, results: Sequence[JobResult]) -> None:
+        """Write embedded models to the registry, several in one transaction, and record the outcomes.
+
+        If one of several can't be stored, each is stored by itself, and those that can't are reported.
+        """
+        passes = {result.number: result.computed for result in results if result.computed and result.computed.spaces}
+        added: dict[int, Added] = {}
+        if len(passes) > 1:
+            with suppress(Exception):
+                rows = pending.store_batch(self.path, list(passes.values()), self.replacing, STORE_TRIES)
+                added = dict(zip(passes, rows, strict=True))
+        for result in results:
+            self.store(result, added.get(result.number))
+
+    def store(self, result: JobResult, added: Added | None = None) -> None:
+        """Write an embedded model to the registry, unless it was added already, and record the outcome."""
         entry, plan = self.entries[result.number], self.plans[result.number]
 
         def failed(message: str, hint: str) -> Outcome:
@@ -407,7 +423,7 @@ class _Run:
             return
         try:
             # Workers read the registry all the time, and the embedding took minutes, so it is tried several times.
-            added = pending.store_or_keep(self.path, result.computed, self.replacing, tries=STORE_TRIES)
+            added = added or pending.store_or_keep(self.path, result.computed, self.replacing, tries=STORE_TRIES)
         except Exception as error:
             # The transaction was rolled back, and the next model may succeed.
             message, hint = describe(error)

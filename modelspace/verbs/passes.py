@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from modelspace.spaces import affinity
 from modelspace.spaces.kinds import Blocks, space_of
 from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
+
+#: A model's affinities in a space, by the ids of other models.
+Known = dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -79,34 +82,63 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
     if not computed.spaces:
         with Registry.open(path, timeout=timeout) as registry:
             return Added(card.name, "unchanged", (), registry.model(card.name).card, computed.notes)
-    known: dict[str, dict[int, float]] = {}
+    return store_all(path, [computed], replacing, timeout)[0]
+
+
+def store_all(path: Path, passes: Sequence[Computed], replacing: bool, timeout: float = 10.0) -> list[Added]:
+    """Write several models in one transaction, in this order; see `store`.
+
+    Args:
+        path: the registry.
+        passes: each with spaces to fill.
+        replacing: whether they may replace other models of the same names.
+        timeout: seconds to wait for other processes to release the registry.
+
+    Raises:
+        ModelspaceError: as `store`, for one of them. None was written then.
+    """
     with phase("compare"), Registry.open(path, timeout=timeout) as registry:
-        # Derived spaces come last, since they are computed from the others.
-        spaces = sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
-        row = affinity.find(registry, card.name)
-        if row is not None and (replacing or not row.card.is_same_model(card)):
-            row = None
-        for space in spaces:
-            blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
-            known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
+        compared = [_compared(registry, computed, replacing) for computed in passes]
     with phase("store"), Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
-        status = "added"
-        spaces = _still_there(spaces, registry, card)
-        row = affinity.find(registry, card.name)
-        if row is not None and (replacing or not row.card.is_same_model(card)):
-            if not replacing:
-                raise ConflictError(
-                    f"the name {card.name!r} was taken in the meantime", "use another name with `name=`"
-                )
-            affinity.remove(registry, row.model_id)
-            row, status = None, "replaced"
-        if row is not None:
-            spaces = [space for space in spaces if space.spec.name not in row.spaces]
-            status = "completed" if spaces else "unchanged"
-        model_id = row.model_id if row is not None else registry.add_model(card)
-        for space in spaces:
-            blocks = _blocks(registry, space.spec, computed, model_id)
-            affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
+        return [
+            _written(registry, computed, spaces, known, replacing)
+            for computed, (spaces, known) in zip(passes, compared, strict=True)
+        ]
+
+
+def _compared(registry: Registry, computed: Computed, replacing: bool) -> tuple[list[SpaceRow], dict[str, Known]]:
+    """The spaces that a pass fills, and the model's affinities in each by space id."""
+    card, known = computed.card, dict[str, Known]()
+    # Derived spaces come last, since they are computed from the others.
+    spaces = sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
+    row = affinity.find(registry, card.name)
+    if row is not None and (replacing or not row.card.is_same_model(card)):
+        row = None
+    for space in spaces:
+        blocks = _blocks(registry, space.spec, computed, row.model_id if row is not None else None)
+        known[space.spec.space_id] = affinity.affinities(registry, space.spec, blocks, known)
+    return spaces, known
+
+
+def _written(
+    registry: Registry, computed: Computed, spaces: Sequence[SpaceRow], known: Mapping[str, Known], replacing: bool
+) -> Added:
+    """Write one model, inside a transaction."""
+    card, status = computed.card, "added"
+    spaces = _still_there(spaces, registry, card)
+    row = affinity.find(registry, card.name)
+    if row is not None and (replacing or not row.card.is_same_model(card)):
+        if not replacing:
+            raise ConflictError(f"the name {card.name!r} was taken in the meantime", "use another name with `name=`")
+        affinity.remove(registry, row.model_id)
+        row, status = None, "replaced"
+    if row is not None:
+        spaces = [space for space in spaces if space.spec.name not in row.spaces]
+        status = "completed" if spaces else "unchanged"
+    model_id = row.model_id if row is not None else registry.add_model(card)
+    for space in spaces:
+        blocks = _blocks(registry, space.spec, computed, model_id)
+        affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
     order = {row.spec.space_id: row.spec.name for row in spaces}
     names = tuple(order[i] for i in computed.space_ids if i in order) if computed.space_ids else computed.spaces
     filled = set(order.values())

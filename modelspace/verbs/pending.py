@@ -32,7 +32,7 @@ from modelspace.results import Added, Check, Outcome
 from modelspace.spaces import affinity
 from modelspace.spaces.kinds import Space, StoredSpace, space_of
 from modelspace.types import ModelCard, Preprocessing
-from modelspace.verbs.passes import Computed, store
+from modelspace.verbs.passes import Computed, store, store_all
 
 FOLDER = "pending"
 _SUFFIX = ".pass"
@@ -76,6 +76,30 @@ def store_or_keep(path: Path, computed: Computed, replacing: bool, tries: int = 
         raise
     except Exception as error:
         raise _kept(path, computed, replacing, error) from None
+
+
+def store_batch(path: Path, passes: Sequence[Computed], replacing: bool, tries: int = 1) -> list[Added]:
+    """Store several passes in one transaction, after those that wait; all of them, or none. Nothing is saved.
+
+    Args:
+        path: the registry.
+        passes: each with spaces to fill.
+        replacing: whether they may replace other models of the same names.
+        tries: as in `store_or_keep`.
+
+    Raises:
+        ModelspaceError: as `passes.store`, for one of them: store them one by one, to learn which.
+    """
+    notes = notes_of(store_waiting(path))
+    while True:
+        tries -= 1
+        try:
+            first, *others = store_all(path, passes, replacing)
+        except BusyError:
+            if tries < 1:
+                raise
+        else:
+            return [_with_notes(first, notes), *others]
 
 
 def _stored(path: Path, computed: Computed, replacing: bool, tries: int) -> Added:
