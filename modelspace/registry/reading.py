@@ -326,8 +326,8 @@ class Reader:
         Raises:
             DamagedError: a row does not match its checksums.
         """
-        few, between = ("", []) if model_ids is None else _few(list(model_ids))
-        table = self._embedding_columns(space_id, few.replace(" WHERE ", " AND "), between)
+        few = "" if model_ids is None else f" AND {_one_or_among(model_ids)}"
+        table = self._embedding_columns(space_id, few, [])
         rows, changed = self._embeddings(table, space_id)
         if model_ids is not None and not few:
             wanted = set(model_ids)
@@ -848,6 +848,12 @@ def _among(model_ids: Iterable[int]) -> str | list[str]:
     """Conditions of `_each` for some models."""
     ids = sorted({int(model_id) for model_id in model_ids})
     return [f"model_id = {model_id}" for model_id in ids] if 0 < len(ids) <= _EACH else _is_among("model_id", ids)
+
+
+def _one_or_among(model_ids: Collection[int]) -> str:
+    """A condition on `model_id`, which is quick for a single model."""
+    among = _among(model_ids)
+    return among[0] if len(model_ids) == 1 else _is_among("model_id", model_ids) or "false"
 
 
 def _each(select: str, condition: str | Sequence[str]) -> str:
