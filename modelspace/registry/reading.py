@@ -326,12 +326,12 @@ class Reader:
         Raises:
             DamagedError: a row does not match its checksums.
         """
-        few = "" if model_ids is None else f" AND {_one_or_among(model_ids)}"
+        few = "" if model_ids is None or len(model_ids) > _FEW else f" AND {_one_or_among(model_ids)}"
         table = self._embedding_columns(space_id, few, [])
         rows, changed = self._embeddings(table, space_id)
         if model_ids is not None and not few:
-            wanted = set(model_ids)
-            rows = [row for row in rows if row.model_id in wanted]
+            chosen = set(model_ids)
+            rows = [row for row in rows if row.model_id in chosen]
         if self.checks_rows:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
