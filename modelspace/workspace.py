@@ -1083,8 +1083,8 @@ class ModelSpace:
             infos = []
             for row in registry.spaces():
                 spec = row.spec
-                found = self.home / INDEX, spec.space_id, registry.registry_id, row.generation
-                state = index.status(*found, deep=False)
+                place = self.home / INDEX, spec.space_id, registry.registry_id, row.generation
+                state = index.status(*place, deep=False)
                 infos.append(
                     SpaceInfo(
                         name=spec.name,

@@ -6,7 +6,7 @@ first locks the file `<registry>.lock` (`modelspace.registry.connection`), so a 
 The next query opens it again, after the writer. A program that opens the file with DuckDB itself, for writing or in
 this process, finds it in use; that is why nothing is kept unless the caller says so.
 
-What a query reads is the present state: as long as the registry is open nobody can write to it, and if the file has
+What a query reads is the present state: as long as the registry is open no process can write to it, and if the file has
 changed all the same (it was replaced, or its lock was lost because this process opened the file by other means), it is
 opened again.
 """
@@ -97,8 +97,8 @@ class _Kept:
         states = []
         for name in (self.path, f"{self.path}.wal"):
             try:
-                found = os.stat(name)
-                states.append((found.st_ino, found.st_size, found.st_mtime_ns))
+                status = os.stat(name)
+                states.append((status.st_ino, status.st_size, status.st_mtime_ns))
             except OSError:
                 states.append((0, 0, 0))
         return states

@@ -44,7 +44,7 @@ _FETCH_BYTES = 16 << 20
 #: Models whose rows are looked for by their numbers; of more, all rows are read.
 _FEW = 1000
 
-#: Of so few, each has a query of its own; and numbers that are closer than this on average are read as one range.
+#: Up to this number, each has a query of its own; numbers that are closer than this on average are read as one range.
 _EACH, _DENSE = 64, 8
 
 #: Labels of models that an open registry keeps in memory.
@@ -247,13 +247,13 @@ class Reader:
 
     def labels(self, model_ids: Iterable[int]) -> dict[int, ModelLabel]:
         """What lists show of some models, by number; one that does not exist is left out."""
-        wanted = [int(model_id) for model_id in model_ids]
-        missing = [model_id for model_id in wanted if model_id not in self._labels]
+        ids = [int(model_id) for model_id in model_ids]
+        missing = [model_id for model_id in ids if model_id not in self._labels]
         rows = self.rows(
             _each("SELECT model_id, name, task, data, architecture, uri FROM main.models WHERE", _among(missing))
         )
         labels = {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in rows}
-        known = {model_id: self._labels[model_id] for model_id in wanted if model_id in self._labels}
+        known = {model_id: self._labels[model_id] for model_id in ids if model_id in self._labels}
         if self.kept_bytes and len(self._labels) < _MOST_LABELS:
             self._labels |= labels
         return known | labels
@@ -336,8 +336,12 @@ class Reader:
         Raises:
             DamagedError: a row does not match its checksums.
         """
-        condition = "" if model_ids is None else f" AND ({_is_among('model_id', model_ids) or 'false'})"
-        rows, changed = self._embeddings(self._embedding_columns(space_id, condition), space_id)
+        few = "" if model_ids is None or len(model_ids) > _FEW else f" AND {_one_or_among(model_ids)}"
+        table = self._embedding_columns(space_id, few)
+        rows, changed = self._embeddings(table, space_id)
+        if model_ids is not None and not few:
+            chosen = set(model_ids)
+            rows = [row for row in rows if row.model_id in chosen]
         if self.checks_rows:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
@@ -852,6 +856,12 @@ def _among(model_ids: Iterable[int]) -> str | list[str]:
     """Conditions of `_each` for some models."""
     ids = sorted({int(model_id) for model_id in model_ids})
     return [f"model_id = {model_id}" for model_id in ids] if 0 < len(ids) <= _EACH else _is_among("model_id", ids)
+
+
+def _one_or_among(model_ids: Collection[int]) -> str:
+    """A condition on `model_id`, which is quick for a single model."""
+    among = _among(model_ids)
+    return among[0] if len(model_ids) == 1 else _is_among("model_id", model_ids) or "false"
 
 
 def _each(select: str, condition: str | Sequence[str]) -> str:

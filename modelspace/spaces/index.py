@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -57,7 +58,7 @@ FORMAT = 2
 #: Files up to this size are read and compared with their checksum each time, and written again after each change.
 READ_BYTES = 20 << 20
 
-#: Models that may be appended before they are merged into the file: a share of it, and at least so many. Twice as many
+#: Models that may be appended before they are merged into the file: a share of it, and at least this number. Twice that
 #: may be removed before it is built again.
 MERGED, LEAST_MERGED = 0.01, 1024
 
@@ -76,7 +77,7 @@ OLDER = (
 #: Seconds after which a file's times tell apart two writes: the clock that stamps them ticks that slowly.
 _TICK = 0.02
 
-_NOBODY = np.zeros(0, np.int64)
+_NO_IDS = np.zeros(0, np.int64)
 
 
 class Status(NamedTuple):
@@ -120,7 +121,7 @@ class SpaceIndex:
         note: a remark for the user, or "".
     """
 
-    def __init__(self, base: Searcher, added: Rows | None = None, removed: Ids = _NOBODY) -> None:
+    def __init__(self, base: Searcher, added: Rows | None = None, removed: Ids = _NO_IDS) -> None:
         self.note = ""
         self.base, self.added, self.removed = base, added, removed
         self.dimension = base.dimension
@@ -162,9 +163,9 @@ class SpaceIndex:
         width = min(self.dimension, queries.shape[1])
         padded[:, :width] = queries[:, :width]
         chosen = None if kept is None else _sorted(kept, self.removed)
-        found = [self._search(part, padded, k, chosen) for part in self._parts]
-        scores, ids = np.hstack([part[0] for part in found]), np.hstack([part[1] for part in found])
-        if len(found) == 1:
+        results = [self._search(part, padded, k, chosen) for part in self._parts]
+        scores, ids = np.hstack([part[0] for part in results]), np.hstack([part[1] for part in results])
+        if len(results) == 1:
             return scores, ids
         best = largest(scores, min(k, scores.shape[1]))
         return np.take_along_axis(scores, best, 1), np.take_along_axis(ids, best, 1)
@@ -267,7 +268,8 @@ def load(
         # A read-only folder or a full disk does not affect the result.
         with nullcontext() if renew else suppress(OSError):
             files.write(base, expected, growth)
-            return files.read() if files.is_mapped else index
+            with suppress(_UnusableError):  # another process may have written since
+                return files.read() if files.is_mapped else index
     return index
 
 
@@ -442,14 +444,14 @@ class _Files:
         count, dimension = manifest["count"], manifest["dimension"]
         base: Searcher | None
         if manifest["kind"] == Rows.kind:
-            base = Rows.read(np.memmap(self.vectors, mode="r") if self.is_mapped else data, count, dimension)
+            base = Rows.read(_mapped(self.vectors) if self.is_mapped else data, count, dimension)
         else:
             faiss = load_faiss()
             if self.is_mapped:
                 index = faiss.read_index(str(self.vectors), 0 if in_memory else faiss.IO_FLAG_MMAP)
             else:
                 index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-            base = Lists.read(index, np.memmap(self.vectors, mode="r") if self.is_mapped else data, manifest)
+            base = Lists.read(index, _mapped(self.vectors, at_random=True) if self.is_mapped else data, manifest)
         if base is None:
             raise _UnusableError("the manifest contradicts it")
         return base
@@ -478,7 +480,7 @@ class _Files:
         expected: dict[str, Any],
         growth: Growth | None,
         last: int | None = None,
-        removed: Ids = _NOBODY,
+        removed: Ids = _NO_IDS,
     ) -> None:
         """Write all files.
 
@@ -671,13 +673,22 @@ def _sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _mapped(file: Path, *, at_random: bool = False) -> mmap.mmap:
+    """A file in memory, as far as it is read; what lies around a row is not read with it if rows are read at random."""
+    with open_regular(file) as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    if at_random and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return mapped
+
+
 def _identity_of(file: Path) -> list[int] | None:
     """Inode, size, and the times of the last change of a file's content and of its inode; None if there is none."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _settled(file: Path) -> list[int] | None:

@@ -39,7 +39,7 @@ from modelspace.errors import NotFoundError
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
-#: Up to so many bytes of vectors the index is exact: 4,096 models of 1,024 coordinates, a few milliseconds a query.
+#: Up to this number of bytes of vectors, the index is exact: 4,096 models of 1,024 coordinates, some milliseconds.
 ROWS_BYTES = 16 << 20
 
 #: Recall at 10 below which a kind of index is not used, and the one at which more lists are not worth their time.
@@ -57,7 +57,7 @@ FILTERED = 0.01
 #: Models that are compared one by one where a condition keeps no more.
 FEW = 20_000
 
-#: The parts of a file begin at multiples of so many bytes.
+#: The parts of a file begin at multiples of this number of bytes.
 _ALIGNED = 64
 
 #: Training vectors per list, and rows that are added or compared at a time.
@@ -135,8 +135,8 @@ class Searcher(ABC):
             return np.full(len(model_ids), -1)
         ascending, order = self._order
         place = np.minimum(np.searchsorted(ascending, model_ids), len(ascending) - 1)
-        found = ascending[place] == model_ids
-        return np.where(found, place if order is None else order[place], -1)
+        matches = ascending[place] == model_ids
+        return np.where(matches, place if order is None else order[place], -1)
 
     @cached_property
     def _order(self) -> tuple[Ids, NDArray[np.int64] | None]:
@@ -348,13 +348,13 @@ class Truth:
 
     def _recall(self, searcher: Searcher, least: NDArray[np.float32], kept: Ids | None) -> float:
         """The share of the ten best among the first ten that are found, without the query itself."""
-        found = 0
+        n_found = 0
         for query, row, tenth in zip(self._vectors[self._asked], self._asked, least, strict=True):
             _, (ids,) = searcher.search(query[None], COUNTED + 1, kept)
             rows = searcher.rows_of(ids)
             others = self._vectors[rows[rows != row][:COUNTED]] @ query
-            found += int((others >= tenth - _ROUNDING).sum())
-        return round(found / (COUNTED * len(self._asked)), 4)
+            n_found += int((others >= tenth - _ROUNDING).sum())
+        return round(n_found / (COUNTED * len(self._asked)), 4)
 
 
 def build(ids: Ids, vectors: Vectors) -> Searcher:

@@ -311,8 +311,8 @@ def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
 def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:
     """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable.
 
-    The process keeps the last few, each for one generation of its space, as long as nobody changes their files. What is
-    kept is in memory or mapped, and locks nothing.
+    The process keeps the last few, each for one generation of its space, as long as their files stay as they are. They
+    are in memory or mapped, and lock nothing.
 
     Raises:
         OSError: with `renew`, which builds it in any case: its file can't be written.

@@ -209,6 +209,7 @@ def test_every_method_has_a_command_or_is_for_python_only() -> None:
         "affinity",
         "clusters",
         "cosines",
+        "kept_open",
         "kernels",
         "maps",
         "open",
