@@ -33,7 +33,7 @@ from modelspace.lab.sealing import TIMES, set_outcome_checksums  # noqa: E402
 from modelspace.registry import ProbeRow, Registry, schema  # noqa: E402
 from modelspace.registry.compaction import rewrite  # noqa: E402
 from modelspace.representations import maps  # noqa: E402
-from modelspace.spaces import affinity  # noqa: E402
+from modelspace.spaces import affinity, anchors  # noqa: E402
 from modelspace.types import SpaceSpec  # noqa: E402
 from scripts.torture import small_registry  # noqa: E402
 
@@ -86,6 +86,8 @@ def add_stored_images(path: Path) -> None:
             shape = (STORED_MAPS.n_images, STORED_MAPS.canvas, STORED_MAPS.canvas)
             writer.write(np.random.default_rng(row.model_id).normal(size=shape).astype(np.float32))
             affinity.append(registry, STORED_MAPS, row.model_id, {STORED_MAPS.space_id: writer.close()}, {})
+        if registry.schema_number >= schema.ANCHORS:
+            anchors.choose(registry, STORED_MAPS)
 
 
 def add_tasks(path: Path) -> None:
@@ -128,6 +130,8 @@ def fixed(duck: duckdb.DuckDBPyConnection) -> None:
         set_outcome_checksums(duck, "registry")
     duck.execute("UPDATE registry.main.meta SET registry_id = ?", [REGISTRY_ID])
     duck.execute("UPDATE registry.main.spaces SET generation = 1000")
+    if "anchors" in tables:
+        duck.execute("UPDATE registry.main.spaces SET epoch = 100")
     duck.execute("COPY FROM DATABASE registry TO target")
 
 

@@ -45,6 +45,14 @@ def of_coordinates(space_id: str, model_id: int, coordinates: np.ndarray) -> int
     return zlib.crc32(np.ascontiguousarray(coordinates, dtype="<f4").tobytes(), start)
 
 
+def of_all_coordinates(space_id: str, model_ids: Sequence[int], matrix: np.ndarray) -> list[int]:
+    """`of_coordinates` of many models: (n, d) float32, in the order of the ids."""
+    start, width = zlib.crc32(space_id.encode()), matrix.shape[1]
+    rows = np.ascontiguousarray(matrix, dtype="<f4")
+    crc, pack = zlib.crc32, _OWNER.pack
+    return [crc(row, crc(pack(i, width, 0.0), start)) for i, row in zip(model_ids, rows, strict=True)]
+
+
 def of_anchor(space_id: str, axis: int, model_id: int, factor: np.ndarray) -> int:
     """Of an anchor of a space: its model, and its row of the anchors' factor, (axis + 1,) float64."""
     owner = _OWNER.pack(model_id, axis, len(factor))

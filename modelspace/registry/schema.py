@@ -113,14 +113,20 @@ def known(folder: Path | None = None) -> list[Migration]:
     Raises:
         DamagedError: the numbers are not 1, 2, ... (a broken installation).
     """
+    return list(_known(folder or FOLDER))
+
+
+@functools.cache
+def _known(folder: Path) -> tuple[Migration, ...]:
+    """They don't change while a process runs, and each opening of a registry compares them."""
     migrations = []
-    for file in sorted((folder or FOLDER).glob("[0-9]*.sql")):
+    for file in sorted(folder.glob("[0-9]*.sql")):
         sql = file.read_bytes().replace(b"\r\n", b"\n")
         number, _, name = file.stem.partition("_")
         migrations.append(Migration(int(number), name, sql.decode(), hashlib.sha256(sql).hexdigest()))
     if [migration.number for migration in migrations] != list(range(1, len(migrations) + 1)):
         raise DamagedError("the installed migrations are not numbered 1, 2, ...", "reinstall modelspace")
-    return migrations
+    return tuple(migrations)
 
 
 def applied(connection: Connection) -> tuple[str, list[tuple[int, str]]]:
@@ -267,6 +273,7 @@ def _compare_columns(path: Path, number: int, stored: dict[str, dict[str, str]],
 _FOREIGN = "no modelspace wrote this file as it is: restore a copy, or ask where it came from"
 
 
+@functools.cache
 def _columns_of(columns: str) -> list[tuple[str, str]]:
     """(name, type) of each column in an entry of `COLUMNS`.
 

@@ -9,6 +9,7 @@ like a space of attribution maps. A kernel is stored as a packed triangle (`to_b
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -220,7 +221,7 @@ def unpack_triangle(packed: np.ndarray) -> np.ndarray:
     if packed.ndim != 1 or not n or n * (n + 1) // 2 != packed.size:
         raise UsageError(f"no kernel is packed in {packed.size} elements of shape {packed.shape}")
     kernel = np.empty((n, n), dtype=packed.dtype)
-    above = np.triu_indices(n, 1)
+    above = _above(n)
     kernel[above] = kernel.T[above] = packed[n:]
     np.fill_diagonal(kernel, packed[:n])
     return kernel
@@ -260,17 +261,23 @@ def to_block(kernel: np.ndarray, bits: int) -> MapBlock:
 
 def from_block(block: MapBlock, bits: int) -> Array:
     """The kernel in a block from `to_block`: (n, n), symmetric, float64."""
+    return unpack_triangle(packed_triangle(block, bits))
+
+
+def packed_triangle(block: MapBlock, bits: int) -> Array:
+    """The packed triangle of the kernel in a block from `to_block`, float64; see `pack_triangle`."""
     n = block.n_images
     count = n * (n + 1) // 2
     scales = np.frombuffer(block.scales, dtype="<f4").reshape(n, 2)
     if bits == 32:
-        return unpack_triangle(np.frombuffer(block.codes, dtype="<f4").astype(np.float64))
+        return np.frombuffer(block.codes, dtype="<f4").astype(np.float64)
     if bits >= 8:
         levels = np.frombuffer(block.codes, dtype="<u2" if bits == 16 else np.uint8)
     else:
         levels = maps.unpack(np.frombuffer(block.codes, dtype=np.uint8)[None], bits, count)[0]
     low, step = _ranges(scales, bits)
-    return unpack_triangle(levels.astype(np.float64) * step + low)
+    packed: Array = levels * step + low
+    return packed
 
 
 def packed_bytes(n_images: int, bits: int) -> int:
@@ -278,10 +285,21 @@ def packed_bytes(n_images: int, bits: int) -> int:
     return -(-n_images * (n_images + 1) // 2 * bits // 8)
 
 
+@functools.cache
+def _above(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of each element above the diagonal of an (n, n) kernel."""
+    return np.triu_indices(n, 1)
+
+
+@functools.cache
+def _groups(n: int) -> NDArray[np.int64]:
+    """For each element of a packed triangle of an (n, n) kernel, the number of its scale."""
+    return np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
+
+
 def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
     """For each element of a packed triangle, the lower end of its range and the step between two levels."""
-    n = len(scales)
-    group = np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
+    group = _groups(len(scales))
     low, high = scales.astype(np.float64).T
     step = np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
     return low[group], step[group]

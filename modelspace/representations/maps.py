@@ -126,7 +126,8 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, bits: int, n_elements: int
         out += lo
         return out
     if bits == 4:
-        return _dequantise_pairs(codes, lo[:, 0] < 0, n_elements) * hi
+        decoded: np.ndarray = _dequantise_pairs(codes, lo[:, 0] < 0, n_elements) * hi
+        return decoded
     table = np.stack([_levels(bits, bool(low < 0)) for low in scales[:, 0]]) * hi
     return np.take_along_axis(table, unpack(codes, bits, n_elements).astype(np.intp), axis=1).astype(
         np.float32, copy=False

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from modelspace.deprecated import renamed
-from modelspace.errors import NotFoundError
 from modelspace.registry import EmbeddingRow, ModelRow, Registry
 from modelspace.spaces import anchors, coordinates
 from modelspace.spaces.coordinates import Factor, Row
@@ -257,7 +256,7 @@ def _factorised(
 
 def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
     """Exact affinities of the chosen models of a space: their ids in order of position, and (n, n) float64."""
-    rows = [row for row in registry.embeddings(spec.space_id) if row.model_id in chosen]
+    rows = registry.embeddings(spec.space_id, chosen)
     positions = np.array([row.position for row in rows], dtype=int)
     out = np.eye(len(rows))
     for i, row in enumerate(rows):
@@ -273,10 +272,7 @@ def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tupl
 
 def find(registry: Registry, name: str) -> ModelRow | None:
     """The model of this name, or None."""
-    try:
-        return registry.model(name)
-    except NotFoundError:
-        return None
+    return registry.find_model(name)
 
 
 __getattr__ = renamed(

@@ -2,7 +2,8 @@
 
 The anchors of a space of maps or kernels are copies of some of its models' blocks, in tables of their own: they are
 read one after the other, and stay when their models are removed. A blend has none. Its affinity is a weighted sum of
-its members', so a model's coordinates in it are those in the members, each scaled by the root of its weight, joined.
+its members', so a model's coordinates in it are those in the members, each scaled by the root of its weight, joined
+in the order of the members' ids.
 
 Functions that write are called inside a transaction of the registry, which they neither open nor close.
 """
@@ -29,10 +30,10 @@ def affinities(registry: Registry, space: Space, blocks: Blocks) -> dict[int, fl
     if not isinstance(space, StoredSpace):
         return {}
     values = space.products_with_anchors(registry, blocks)
-    anchors = registry.anchors(space.spec.space_id)
-    if len(values) != len(anchors):
+    ids = registry.anchor_ids(space.spec.space_id)
+    if len(values) != len(ids):
         raise space.missing("an anchor")
-    return {anchor.model_id: float(value) for anchor, value in zip(anchors, values, strict=True)}
+    return dict(zip(ids, values.tolist(), strict=True))
 
 
 def place(registry: Registry, space: Space, blocks: Blocks, known: Mapping[int, float]) -> Row:
@@ -61,9 +62,17 @@ def place_stored(registry: Registry, blend: BlendSpace, model_id: int) -> Row:
 
 def joined(blend: BlendSpace, vectors: Mapping[str, np.ndarray]) -> Row:
     """A model's coordinates in a blend, from those in its members by space id."""
-    parts = [np.sqrt(weight) * vectors[space_id] for space_id, weight in blend.weights.items()]
+    parts = [np.sqrt(weight) * vectors[space_id] for space_id, weight in in_order(blend)]
     vector = np.concatenate(parts).astype(np.float64)
     return Row(vector, None, residual_of(vector))
+
+
+def in_order(blend: BlendSpace) -> list[tuple[str, float]]:
+    """Members and weights of a blend in the order in which their coordinates are joined: that of their ids.
+
+    A definition that was read from a registry may name them in another order than the one that was stored.
+    """
+    return sorted(blend.weights.items())
 
 
 def factor_of(anchors: Sequence[AnchorRow]) -> Factor:
@@ -152,7 +161,7 @@ def join(registry: Registry, blend: BlendSpace) -> None:
 def _joined_rows(registry: Registry, blend: BlendSpace, ids: Sequence[int]) -> np.ndarray:
     """Coordinates of some models in a blend, (n, d) float32; members without anchors get some first."""
     parts = []
-    for space_id, weight in blend.weights.items():
+    for space_id, weight in in_order(blend):
         if not registry.has_anchors(space_id):
             choose(registry, registry.space(space_id).spec)
         parts.append(np.float32(np.sqrt(weight)) * rows_of(registry, space_id, ids))

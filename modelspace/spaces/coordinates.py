@@ -42,8 +42,9 @@ _EXCESS = 1e-6
 #: Largest number of models with exact vectors; the next one is compared with anchors.
 MAX_EXACT = 512
 
-#: Largest number of anchors of a space.
-MAX_ANCHORS = 256
+#: Largest number of anchors of a space. What coordinates keep of the ranking depends on it far more than on the number of
+#: models from which they are chosen (`scripts/measure_anchors.py`); an add costs one comparison for each.
+MAX_ANCHORS = 512
 
 #: A model becomes an anchor only if the earlier ones leave more than this of it unexplained. Coordinates are float32,
 #: and a smaller pivot would amplify their rounding.

@@ -199,19 +199,23 @@ class StoredSpace(Space):
         total: dict[int, float] = {}
         covered: dict[int, int] = {}
         for block in self.own_blocks(blocks):
-            rows = self.unit_rows(block).astype(np.float32)
+            query = self.query(block)
             for axis, other in registry.anchor_blocks_at(self.spec.space_id, block.first_image):
                 if other.n_images != block.n_images:
                     raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
-                total[axis] = total.get(axis, 0.0) + self.product(rows, other)
+                total[axis] = total.get(axis, 0.0) + self.product(query, other)
                 covered[axis] = covered.get(axis, 0) + other.n_images
         if list(covered) != list(range(len(covered))) or set(covered.values()) - {self.spec.n_images}:
             raise self.missing("an anchor")
         return np.array(list(total.values())) / self.spec.n_images
 
-    def product(self, rows: NDArray[np.float32], block: MapBlock) -> float:
-        """Sum over images of the inner products of unit rows and those of a block, in float32 where that is faster."""
-        return float(maps.cosines(rows, self.unit_rows(block)).sum())
+    def query(self, block: MapBlock) -> NDArray[np.float32]:
+        """What `product` compares with other blocks of the same images."""
+        return self.unit_rows(block).astype(np.float32)
+
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of the inner products of two models' unit rows, in float32; one model's are a `query`."""
+        return float(maps.cosines(query, self.unit_rows(block)).sum())
 
     def require_size(self, block: MapBlock) -> None:
         """Check that a stored block can hold the rows it should.
@@ -314,12 +318,12 @@ class MapSpace(StoredSpace):
         self.require_size(block)
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
 
-    def product(self, rows: NDArray[np.float32], block: MapBlock) -> float:
-        """Sum over images of cosines of maps, without scaling them first."""
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """Sum over images of cosines of maps, which are not scaled first."""
         self.require_size(block)
         other = maps.decode(block, self.row_length, self.spec.bits)
         norms = np.sqrt(np.einsum("ij,ij->i", other, other).astype(np.float64))
-        return float((np.einsum("ij,ij->i", rows, other) / norms).sum())
+        return float((np.einsum("ij,ij->i", query, other) / norms).sum())
 
     def unit_maps(self, block: MapBlock) -> Array:
         """A block's maps, (n_images, canvas, canvas), each of unit norm."""
@@ -396,6 +400,24 @@ class KernelSpace(StoredSpace):
             rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
         scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
         return scaled
+
+    def query(self, block: MapBlock) -> NDArray[np.float32]:
+        """The kernel's packed triangle, whose elements above the diagonal count twice."""
+        if not self.is_packed:
+            return super().query(block)
+        packed: NDArray[np.float32] = kernels.pack_triangle(self.unit_rows(block)).astype(np.float32)
+        packed[self.spec.n_images :] *= 2
+        return packed
+
+    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+        """The inner product of two kernels, times the number of images, from their packed triangles."""
+        if not self.is_packed:
+            return super().product(query, block)
+        self.require_size(block)
+        n = self.spec.n_images
+        packed = kernels.packed_triangle(block, self.spec.bits)
+        norm = np.sqrt(2 * float(packed @ packed) - float(packed[:n] @ packed[:n]))
+        return float(query @ packed) * float(np.sqrt(n)) / norm
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,7 +176,49 @@ def _batches(path: Path, row: ProbeRow, first: int, count: int, batch_size: int)
     if probes.kind_of(probe_set).is_rendered:
         yield from probes.batches(probe_set, None, first, count, batch_size)
         return
-    for start in range(first, first + count, batch_size):
-        with Registry.open(path) as registry:
-            stored = registry.probe_images(row.probe_id, start, min(batch_size, first + count - start))
-        yield np.stack([probes.decode_png(png) for png in stored])
+    last = first + count if row.n_images is None else min(first + count, row.n_images)
+    for start in range(first, last, batch_size):
+        yield np.stack(_decoded.images(path, row, start, min(start + batch_size, last), last))
+
+
+class _Decoded:
+    """Stored images that this process has read, so that it reads and decodes them once, not once per model.
+
+    The id of a probe set is a fingerprint of its images, so that they never change.
+
+    Args:
+        most_bytes: of decoded images that are kept; a set of more is read batch by batch each time.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._sets: dict[tuple[Path, str], dict[int, bytes | np.ndarray]] = {}
+
+    def images(self, path: Path, row: ProbeRow, start: int, end: int, last: int) -> list[np.ndarray]:
+        """Images start .. end - 1 of a set, each (side, side, 3) uint8; those up to `last` are read along with them."""
+        keep = last * row.size**2 * 3 <= self.most_bytes
+        stored = self._stored((path.absolute(), row.probe_id)) if keep else {}
+        if any(k not in stored for k in range(start, end)):
+            with Registry.open(path) as registry:
+                pngs = registry.probe_images(row.probe_id, start, (last if keep else end) - start)
+            for k, png in enumerate(pngs, start):
+                stored.setdefault(k, png)
+        for k in range(start, end):
+            if isinstance(png := stored.get(k), bytes):
+                stored[k] = probes.decode_png(png)
+                stored[k].setflags(write=False)  # type: ignore[union-attr]
+        return [image for k in range(start, end) if isinstance(image := stored.get(k), np.ndarray)]
+
+    def _stored(self, key: tuple[Path, str]) -> dict[int, bytes | np.ndarray]:
+        """What is kept of a set; of other sets nothing, if that would be too much."""
+        if key not in self._sets and sum(map(_size, self._sets.values())) > self.most_bytes:
+            self._sets.clear()
+        return self._sets.setdefault(key, {})
+
+
+def _size(images: Mapping[int, bytes | np.ndarray]) -> int:
+    return sum(image.nbytes if isinstance(image, np.ndarray) else len(image) for image in images.values())
+
+
+#: 5,000 images of 128 x 128 pixels are as large.
+_decoded = _Decoded(256 << 20)

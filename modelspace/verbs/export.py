@@ -240,9 +240,13 @@ def _affinity(path: Path, file: Path, kind: str, options: Options, out: OutputFi
 def _vectors(path: Path, file: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
     with Registry.open(path) as registry:
         space, name_of = _chosen(registry, options)
-        rows = [row for row in registry.embeddings(space.spec.space_id) if row.model_id in name_of]
-    names = [name_of[row.model_id] for row in rows]
-    matrix = coordinates.matrix([row.vector for row in rows])
+        if space.has_anchors:
+            ids, vectors = registry.vectors(space.spec.space_id)
+            chosen = np.isin(ids, list(name_of))
+            names, matrix = [name_of[i] for i in ids[chosen].tolist()], vectors[chosen].astype(np.float64)
+        else:
+            rows = [row for row in registry.embeddings(space.spec.space_id) if row.model_id in name_of]
+            names, matrix = [name_of[row.model_id] for row in rows], coordinates.matrix([row.vector for row in rows])
     if kind == "npy":
         out.array(file, matrix.astype(options.dtype), names)
     elif kind == "csv":

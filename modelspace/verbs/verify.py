@@ -30,6 +30,9 @@ TOLERANCE = 1e-6
 #: Without `deep`, the maps of this number of models per space are compared.
 SAMPLE = 5
 
+#: Coordinates on anchors are float32 numbers, of which a small pivot amplifies the rounding.
+COORDINATE_TOLERANCE = 1e-3
+
 _REBUILD = "run `space.rebuild(coordinates=True)`"
 
 Progress = Callable[[int, int], None]
@@ -86,7 +89,10 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
     stored = registry.embeddings(spec.space_id)
     if stored:
         try:
-            yield from _affinities(registry, row, stored, deep, progress)
+            exact = [embedding for embedding in stored if len(embedding.vector)]
+            yield from _affinities(registry, row, exact, deep, progress)
+            if row.has_anchors:
+                yield _coordinates(registry, row, stored, deep)
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
@@ -211,11 +217,41 @@ def _worst_product(stored: Sequence[EmbeddingRow], vectors: NDArray[np.float64])
     worst = 0.0
     exact = coordinates.is_exact(affinity.rows_of(stored))
     for position, embedding in enumerate(stored):
-        owners = [j for j in range(len(embedding.affinities)) if exact or stored[j].axis is not None]
+        earlier = _earlier(stored, embedding)
+        owners = [j for j in range(len(earlier)) if exact or stored[j].axis is not None]
         if owners:
-            error = np.abs(vectors[owners] @ vectors[position] - embedding.affinities[owners])
+            error = np.abs(vectors[owners] @ vectors[position] - embedding.affinities[earlier[owners]])
             worst = max(worst, float(error.max()))
     return worst
+
+
+def _earlier(stored: Sequence[EmbeddingRow], embedding: EmbeddingRow) -> NDArray[np.int64]:
+    """Where a model's affinities to the first of the stored models are in its row, which may have gaps."""
+    places = np.array([other.position for other in stored], dtype=np.int64)
+    return places[places < len(embedding.affinities)]
+
+
+def _coordinates(registry: Registry, row: SpaceRow, stored: Sequence[EmbeddingRow], deep: bool) -> Check:
+    """Coordinates on anchors against the maps: of all models if `deep`, else of a few, evenly spaced."""
+    spec, worst, wrong = row.spec, 0.0, []
+    chosen = [stored[position] for position in _positions(len(stored), deep)]
+    for embedding in chosen:
+        blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
+        expected = affinity.project(registry, spec, blocks)
+        stored_numbers = np.zeros(0) if embedding.coordinates is None else embedding.coordinates
+        same = len(stored_numbers) == len(expected)
+        difference = float(np.abs(stored_numbers - expected).max()) if same else float("inf")
+        worst = max(worst, difference)
+        if not difference <= COORDINATE_TOLERANCE:
+            wrong.append(embedding.model_id)
+    names = [registry.model_by_id(model_id).card.name for model_id in wrong[:5]]
+    detail = f"{len(chosen)} of {len(stored)} models placed again; largest difference {worst:.1e}"
+    return Check(
+        f"{spec.name}: coordinates",
+        not wrong,
+        detail + (f"; not those of the maps: {', '.join(names)}" if wrong else ""),
+        "" if not wrong else _REBUILD,
+    )
 
 
 def _compared(
@@ -233,12 +269,13 @@ def _compared(
     for done, position in enumerate(chosen):
         embedding = stored[position]
         blocks = affinity.stored_blocks(registry, spec, embedding.model_id)
-        count = len(embedding.affinities)
+        places = _earlier(stored, embedding)
+        count = len(places)
         earlier = [other.model_id for other in stored[:count]]
         # The model itself is included, so that missing maps of the first model are detected too.
         values = affinity.contributions(registry, spec, blocks, [*earlier, embedding.model_id])
         from_maps = np.array([values[i].mean() for i in earlier])
-        out.take(position, from_maps, embedding.affinities, vectors[:count] @ vectors[position])
+        out.take(position, from_maps, embedding.affinities[places], vectors[:count] @ vectors[position])
         if progress:
             progress(done + 1, len(chosen))
     return out

@@ -100,6 +100,11 @@ def test_rows_without_checksums_are_read(path: Path) -> None:
 def test_a_registry_without_the_columns_is_read(path: Path) -> None:
     with duckdb.connect(str(path)) as duck:
         duck.execute(f"DELETE FROM migrations WHERE number >= {schema.CHECKSUMS}")
+        duck.execute("DROP TABLE anchors; DROP TABLE anchor_maps")
+        for column in ("next_position", "n_models", "epoch"):
+            duck.execute(f"ALTER TABLE spaces DROP {column}")
+        for column in ("coordinates", "coordinates_checksum"):
+            duck.execute(f"ALTER TABLE embeddings DROP {column}")
         duck.execute("ALTER TABLE embeddings DROP vector_checksum")
         duck.execute("ALTER TABLE embeddings DROP affinities_checksum")
         duck.execute("ALTER TABLE maps DROP checksum")

@@ -18,7 +18,7 @@ from modelspace.workspace import ModelSpace
 GOLDEN = Path(__file__).parent / "golden"
 
 #: File -> number of its last migration.
-SCHEMAS = {"schema-2.duckdb": 2, "schema-6.duckdb": 6, "0.1.0.duckdb": 7}
+SCHEMAS = {"schema-2.duckdb": 2, "schema-6.duckdb": 6, "schema-7.duckdb": 7, "0.1.0.duckdb": 8}
 
 NAMES = ["curvature", "denoise", "edge2d", "edge3d", "reshade"]
 TAGS = {"group": "2D", "paper": 'it\'s "quoted", ünïcode'}
@@ -139,8 +139,8 @@ def test_a_migration_says_the_version_that_has_it() -> None:
 def test_a_newer_registry_names_the_version_to_install(tmp_path: Path, name: str, hint: str) -> None:
     path = Path(shutil.copy(GOLDEN / "0.1.0.duckdb", tmp_path / "registry.duckdb"))
     with duckdb.connect(path) as duck:
-        duck.execute("INSERT INTO migrations SELECT 8, ?, 'x', max(applied_at) FROM migrations", [name])
+        duck.execute("INSERT INTO migrations SELECT 9, ?, 'x', max(applied_at) FROM migrations", [name])
     for write in (False, True):
-        with pytest.raises(modelspace.ModelspaceError, match=r"has schema 8, .* knows schemas up to 7") as caught:
+        with pytest.raises(modelspace.ModelspaceError, match=r"has schema 9, .* knows schemas up to 8") as caught:
             Registry.open(path, write=write)
         assert caught.value.hint == f"pip install --upgrade '{hint}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from small_spaces import BOTH, KERNELS, MAPS, add, blocks_of, create, expected, seeds_of
@@ -13,8 +14,9 @@ from modelspace.errors import DamagedError
 from modelspace.registry import Registry
 from modelspace.registry.sql import query
 from modelspace.spaces import affinity, anchors, coordinates
+from modelspace.workspace import ModelSpace
 
-ALL = (MAPS, KERNELS, BOTH)
+ALL = (MAPS, KERNELS, BOTH)  # members of the blend are defined in another order than that of their ids
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +217,26 @@ def test_anchors_are_the_models_that_are_explained_least() -> None:
     few_chosen, few_columns = coordinates.pivots(vectors, 20, 0.5)
     assert few_chosen == chosen[: len(few_chosen)]
     np.testing.assert_allclose(few_columns @ few_columns[few_chosen].T, (vectors @ vectors.T)[:, few_chosen], atol=1e-9)
+
+
+def test_verify_places_models_again_and_names_the_ones_that_differ(registry: Registry) -> None:
+    path = registry.path
+    with registry.transaction():
+        affinity.remove(registry, 2)  # of the models with exact affinities, which then have a gap
+    registry.close()
+    space = ModelSpace.open(path.parent)
+    checks = {check.what: check for check in space.verify(deep=True) if check.what != "probe set rooms"}
+    assert [check for check in checks.values() if not check.ok and "probe" not in check.what] == []
+    assert checks["saliency: coordinates"].detail.startswith("5 of 5 models placed again")
+    with duckdb.connect(str(path)) as duck:
+        duck.execute(
+            "UPDATE embeddings SET coordinates_checksum = NULL, coordinates = list_reverse(coordinates)"
+            " WHERE model_id = 6 AND space_id = ?",
+            [MAPS.space_id],
+        )
+    (failed,) = [check for check in space.verify() if not check.ok and "probe" not in check.what]
+    assert failed.what == "saliency: coordinates"
+    assert failed.detail.endswith("not those of the maps: m5")
+    assert failed.hint == "run `space.rebuild(coordinates=True)`"
+    (exported,) = space.export(path.parent / "out.npy", "vectors", space="saliency")
+    assert np.load(exported.file).shape == (5, 3)
