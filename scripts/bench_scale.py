@@ -232,7 +232,7 @@ PANELS = (
             "default, directed": "default_p50_ms",
         },
     ),
-    Panel("process of `nearest`, s", {"modelspace nearest": "process_s"}),
+    Panel("whole process, s", {"modelspace nearest": "process_s"}),
     Panel("building the index, s", {"build": "build_s"}),
     Panel("peak memory, MB", {"query": "query_mb", "build": "build_mb", "add": "add_mb"}),
     Panel("disk, MB", {"registry": "registry_mb", "index": "index_mb"}),

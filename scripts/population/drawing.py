@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from modelspace.plots.figure import BODY, FAINT, SMALL, TITLE, Picture, drawn
 from modelspace.plots.groups import CYCLE
@@ -14,7 +15,7 @@ from modelspace.plots.groups import CYCLE
 FROM = 1_000
 
 _WIDTH, _COLUMNS = 7.2, 3
-_LEFT, _TOP, _BELOW, _ACROSS, _DOWN = 0.42, 0.62, 0.36, 0.5, 0.62
+_LEFT, _TOP, _BELOW, _ACROSS, _DOWN = 0.42, 0.48, 0.36, 0.5, 0.42
 _PANEL_HEIGHT = 1.5
 
 
@@ -38,6 +39,18 @@ def slope(sizes: Sequence[int], values: Sequence[float]) -> str:
         return ""
     x, y = np.log(np.array(chosen)).T
     return f"{round(float(np.polyfit(x, y, 1)[0]), 2) + 0.0:.2f}"  # no -0.00
+
+
+def short(size: float) -> str:
+    """A number of models in few characters.
+
+    >>> short(1e5)
+    '100k'
+    """
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{name}"
+    return f"{size:g}"
 
 
 @drawn
@@ -72,6 +85,10 @@ def growth(sizes: Sequence[int], panels: Sequence[Panel], results: Mapping[int, 
         axes.set_title(panel.title, fontsize=BODY, pad=4)
         axes.grid(color=FAINT, lw=0.4)
         axes.set_axisbelow(True)
+        axes.set_xticks(sizes)
+        axes.xaxis.set_major_formatter(lambda size, _: short(size))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if axes.get_ylim()[1] > 300 * axes.get_ylim()[0] else (1, 3)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
         axes.legend(fontsize=SMALL, loc="upper left", handlelength=1.6, labelspacing=0.3, borderaxespad=0.3)
     return picture
