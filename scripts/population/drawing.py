@@ -60,7 +60,7 @@ def growth(sizes: Sequence[int], panels: Sequence[Panel], results: Mapping[int, 
     Args:
         sizes: numbers of models, ascending.
         panels: what is drawn.
-        results: size -> name of a value -> value, positive.
+        results: size -> name of a value -> value, positive; one that was not measured is not drawn.
     """
     rows = -(-len(panels) // _COLUMNS)
     height = _TOP + _BELOW + rows * _PANEL_HEIGHT + (rows - 1) * _DOWN
@@ -74,7 +74,7 @@ def growth(sizes: Sequence[int], panels: Sequence[Panel], results: Mapping[int, 
         left = _LEFT + column * (width + _ACROSS)
         axes = picture.add_axes((left / _WIDTH, bottom / height, width / _WIDTH, _PANEL_HEIGHT / height))
         for line, (label, name) in enumerate(panel.lines.items()):
-            values = [results[size][name] for size in sizes]
+            values = [results[size].get(name, np.nan) for size in sizes]
             colour, marker = CYCLE[line]
             stated = slope(sizes, values)
             text = f"{label} ({stated})" if stated else label
