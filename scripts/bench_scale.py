@@ -252,7 +252,7 @@ def tables(results: dict[int, Result]) -> str:
     for panel in PANELS:
         for label, name in panel.lines.items():
             values = [results[size].get(name, 0.0) for size in sizes]
-            shown = [f"{value:.3g}" if value else "–" for value in values]
+            shown = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value else "–" for value in values]
             rows.append([f"{panel.title}: {label}", *shown, slope(sizes, values)])
     filled = [f"{results[size]['filled_per_s']:,.0f}" for size in sizes]
     rows.append(["models written per s of the population", *filled, ""])
@@ -263,7 +263,7 @@ def section(results: dict[int, Result], largest: int) -> str:
     """The generated section of docs/scale.md."""
     not_run = [f"{size:,}" for size in SIZES if size not in results]
     where = f"{platform.machine()}, Python {platform.python_version()}, modelspace {__version__}, {date.today()}"
-    text = f"Measured on one core of a shared machine ({where}); times are processor time.\n\n"
+    text = f"Measured on one core of a shared machine ({where}).\nTimes are processor time.\n\n"
     text += "![Growth with the number of models](pictures/scale.svg)\n\n" + tables(results)
     if not_run:
         text += f"\nNot run here: {', '.join(not_run)} models (`--largest {largest}`).\n"
