@@ -81,7 +81,8 @@ def growth(sizes: Sequence[int], panels: Sequence[Panel], results: Mapping[int, 
             axes.plot(sizes, values, color=colour, marker=marker, ms=3.4, mec="white", mew=0.3, lw=1.2, label=text)
         axes.set(xscale="log", yscale="log", xlabel="models" if row == rows - 1 else "")
         low, high = axes.get_ylim()
-        axes.set_ylim(low / 1.5, high * 6)  # room for the legend
+        legend = 0.1 + 0.085 * len(panel.lines)  # the share of the panel's height that it needs
+        axes.set_ylim(low / 1.3, low * (1.3 * high / low) ** (1 / (1 - legend)))
         axes.set_title(panel.title, fontsize=BODY, pad=4)
         axes.grid(color=FAINT, lw=0.4)
         axes.set_axisbelow(True)
