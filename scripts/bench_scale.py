@@ -265,6 +265,8 @@ def section(results: dict[int, Result], largest: int) -> str:
     where = f"{platform.machine()}, Python {platform.python_version()}, modelspace {__version__}, {date.today()}"
     text = f"Measured on one core of a shared machine ({where}).\nTimes are processor time.\n\n"
     text += "![Growth with the number of models](pictures/scale.svg)\n\n" + tables(results)
+    if "| –" in text:
+        text += "\nA dash: not measured in this run.\n"
     if not_run:
         text += f"\nNot run here: {', '.join(not_run)} models (`--largest {largest}`).\n"
     return text
