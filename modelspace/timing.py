@@ -35,7 +35,7 @@ def recorded(clock: Callable[[], float] | None = None) -> Iterator[dict[str, flo
     """Record the phases of the block.
 
     Args:
-        clock: returns seconds, for example `time.process_time`, those of the processor; default: elapsed time.
+        clock: returns the time in seconds, for example `time.process_time`; default: that of the wall clock.
 
     Yields:
         Seconds by phase; complete at the end of the block.
