@@ -26,7 +26,7 @@ from modelspace.registry import Registry, backups, outcomes, sandbox
 from modelspace.registry.connection import translated
 from modelspace.registry.copies import Sums, vector_of
 from modelspace.sources.base import PreprocessingFlags
-from modelspace.spaces import index, milvus_parts
+from modelspace.spaces import anchors, index, milvus_parts
 from modelspace.spaces.coordinates import Factor
 from modelspace.spaces.kinds import space_of
 from modelspace.types import SpaceSpec
@@ -211,6 +211,12 @@ def contradiction() -> None:
         factor.append(np.array(affinities))
 
 
+def not_in_member() -> None:
+    """Ask for the coordinates in a space of a model that is not in it."""
+    with Registry.open(Path("registry.duckdb")) as registry:
+        anchors.rows_of(registry, registry.space("dds").spec.space_id, [99])
+
+
 def reseeded() -> None:
     """Give the network "deep" other weights."""
     nets = Path("nets.py")
@@ -305,6 +311,7 @@ CASES = [
     case("workspace", "queries work without them", "rebuild", lambda: shutil.rmtree("index", ignore_errors=True),
          written("index", ""), mend=(lambda: Path("index").unlink(),), again=True),
     case("spaces.index", "this registry is older than its index", "nearest make", "nearest make", older, again=True),
+    case("spaces.anchors", "`space.verify()` says which", not_in_member),
     case("spaces.index", "see: `space.verify()`", lambda: index._build(np.array([1, 1]), np.eye(2))),
     case("registry.copies", "see: `space.verify()`", a_vector, stored("UPDATE embeddings SET vector_checksum = 1"),
          **DAMAGED),
