@@ -56,7 +56,7 @@ tests: $(READY)
 	@test $(words $(FURTHER)) = $(words $(MORE)) || echo "of $(MORE), tests are skipped (they run as in .ci/run)"
 	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-# make test-long   the tests of which `make test` has a shorter one: the examples of all help texts, the notebook, the demo (3 minutes)
+# make test-long   what `make test` has a shorter one of: the examples of all help texts, the notebook, the demo, all cases of sampled tests (8 minutes)
 test-long: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m long
 

@@ -142,6 +142,7 @@ def weights(module: nn.Module) -> list[tuple[object, ...]]:
     return [seen(parameter) for name, parameter in module.named_parameters() if name != "extra"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", [as_buffer, as_hidden_buffer, as_parameter, as_attribute])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_module_that_holds_it(kind: str, way: Callable[[Tensor], nn.Module], space: ModelSpace) -> None:

@@ -6,6 +6,7 @@ would begin with the files of most tests, and end with those of few but long one
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def rank(path: Path) -> int:
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is decided
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The sort is stable: the tests of a file stay together and in their order."""
+    mark_unsampled(items)
     items.sort(key=lambda item: rank(item.path))
+
+
+def mark_unsampled(items: list[pytest.Item]) -> None:
+    """Mark as long the cases that a test marked `sampled(n)` leaves to `make test-long`: all but every n-th."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if (marker := item.get_closest_marker("sampled")) is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        if seen[test] % marker.args[0]:
+            item.add_marker("long")
+        seen[test] += 1

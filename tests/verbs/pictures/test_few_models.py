@@ -90,6 +90,7 @@ CASES: list[Any] = [pytest.param("mixed", n, marks=[pytest.mark.long] if n in (4
 CASES += [("pairs of copies", 3), ("all copies", 2), ("all copies", 4)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("kind", "n"), CASES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_picture_or_one_sentence(
