@@ -150,7 +150,9 @@ def examples() -> Iterator[Example]:
 
 
 def is_run_elsewhere(example: Example) -> bool:
-    """Whether another test runs it; the five lines of README are run by tests/docs/test_readme.py."""
+    """Whether another test runs it: the five lines of README, and what needs a Milvus store (spaces/test_milvus.py)."""
+    if any(line.startswith("modelspace index ") or "--index milvus" in line for line in example.lines):
+        return True
     return example.place in RUN_ELSEWHERE or (example.place == "README.md" and len(example.lines) > 1)
 
 

@@ -49,7 +49,7 @@ def test_it_stays_open_in_the_block_and_no_longer(path: Path) -> None:
     assert rename(path, "m0", "a") < 5
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nothing is kept open there")
+@pytest.mark.skipif(sys.platform == "win32", reason="only on Linux and Unix: Windows keeps no lock")
 def test_writers_of_this_process_and_of_others_are_let_in(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from modelspace.registry import Registry\n"
