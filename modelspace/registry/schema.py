@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,14 +114,15 @@ def known(folder: Path | None = None) -> list[Migration]:
     Raises:
         DamagedError: the numbers are not 1, 2, ... (a broken installation).
     """
-    return list(_known(folder or FOLDER))
+    files = [entry for entry in os.scandir(folder or FOLDER) if re.fullmatch(r"[0-9].*\.sql", entry.name)]
+    return list(_read(tuple(sorted((entry.path, entry.stat().st_mtime_ns) for entry in files))))
 
 
-@functools.cache
-def _known(folder: Path) -> tuple[Migration, ...]:
-    """They don't change while a process runs, and each opening of a registry compares them."""
+@functools.lru_cache(maxsize=2)
+def _read(files: tuple[tuple[str, int], ...]) -> tuple[Migration, ...]:
+    """The migrations in files, given by path and time of the last change: each opening of a registry compares them."""
     migrations = []
-    for file in sorted(folder.glob("[0-9]*.sql")):
+    for file in (Path(path) for path, _ in files):
         sql = file.read_bytes().replace(b"\r\n", b"\n")
         number, _, name = file.stem.partition("_")
         migrations.append(Migration(int(number), name, sql.decode(), hashlib.sha256(sql).hexdigest()))
