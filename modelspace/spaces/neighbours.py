@@ -151,6 +151,16 @@ class Ranker:
         """A remark for the user on the state of the registry, or ""."""
         return self._index.note
 
+    def knows(self, target: Target) -> bool:
+        """Whether a target is one of the space's models; true of one that is not registered."""
+        if target.model_id is None:
+            return True
+        try:
+            self._index.vector(target.model_id)
+        except NotFoundError:
+            return False
+        return True
+
     def rank(self, target: Target, k: int) -> Ranked:
         """The k + 1 best sources, or fewer if there are no more; the extra one may be tied with number k.
 
