@@ -225,6 +225,7 @@ class Ranker:
         waiting = sorted(bounds, key=lambda i: -bounds[i])
         known: dict[int, float] = {}
         least = -np.inf
+        self._fetch(target, waiting[: 2 * (k + 3)])  # a statement takes longer than what is read beyond the need
         while waiting and bounds[waiting[0]] >= least - _ROUNDING:
             now, waiting = waiting[: k + 3], waiting[k + 3 :]
             self._fetch(target, now)

@@ -119,9 +119,10 @@ def test_many_models_are_read_in_parts(path: Path, monkeypatch: pytest.MonkeyPat
     with Registry.open(path) as registry:
         space_id = registry.space().spec.space_id
         expected = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}, registry.labels([1, 2, 4])
-        for joined, dense in ((1, 8), (2, 8), (2, 1), (48, 8)):
+        for joined, dense, densest in ((1, 8, 0), (2, 8, 0), (2, 99, 0), (48, 8, 2), (48, 8, 99)):
             monkeypatch.setattr("modelspace.registry.reading._JOINED", joined)
             monkeypatch.setattr("modelspace.registry.reading._DENSE", dense)
+            monkeypatch.setattr("modelspace.registry.reading._DENSEST", densest)
             registry.forget_blocks()
             registry.fetch_blocks(space_id, [4, 2, 1, 77])
             blocks = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}
