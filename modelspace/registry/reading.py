@@ -750,8 +750,8 @@ class Reader:
         if high - low < _DENSEST * len(model_ids):
             between = "space_id = ? AND model_id BETWEEN ? AND ?"
             rows = self.rows(f"SELECT {columns} FROM main.maps WHERE {between} AND {at}", [space_id, low, high])
-            wanted = set(model_ids)
-            rows = [row for row in rows if row[0] in wanted]
+            chosen = set(model_ids)
+            rows = [row for row in rows if row[0] in chosen]
         elif len(model_ids) > _JOINED and high - low < _DENSE * len(model_ids):
             rows = self.rows(
                 f"SELECT {columns} FROM main.maps"
