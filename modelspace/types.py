@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -410,7 +411,7 @@ class SpaceSpec:
     def __getattr__(self, name: str) -> Any:
         return deprecated.attribute_of_a_spec(self, name)
 
-    @property
+    @cached_property
     def space_id(self) -> str:
         """16 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import readable_name
-from modelspace.registry import checksums, conditions, schema, sql
+from modelspace.registry import checksums, schema, sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import (
     AnchorRow,
@@ -47,8 +47,20 @@ _FEW = 1000
 #: Up to this number, each has a query of its own; numbers that are closer than this on average are read as one range.
 _EACH, _DENSE = 64, 8
 
-#: Labels of models that an open registry keeps in memory.
+#: Numbers that are closer than this on average are read with all between them, which takes DuckDB less than to choose.
+_DENSEST = 2
+
+#: Numbers that a table is joined with at a time. Of up to 50 DuckDB looks for each one's rows, and reads the other
+#: columns of those alone (`dynamic_or_filter_threshold`); of more it reads all rows between the first and the last.
+_JOINED = 48
+
+#: Labels of models that an open registry keeps in memory, and what they are read by.
 _MOST_LABELS = 100_000
+_LABEL_COLUMNS = "model_id, name, task, data, architecture, uri"
+_SELECT_LABELS = f"SELECT {_LABEL_COLUMNS} FROM main.models"
+
+#: A registry that stays open reads all labels when this many names were looked up in it.
+_WORTH_ALL = 3
 
 #: Names that are compared with one that is not known.
 _COMPARED = 20_000
@@ -86,7 +98,10 @@ class Reader:
         self._spaces: list[SpaceRow] | None = None
         self._fetched: dict[tuple[str, int], list[MapBlock]] = {}
         self._fetched_bytes = 0
-        self._labels: dict[int, ModelLabel] = {}
+        self._labels: dict[int, tuple[Any, ...]] = {}
+        self._names: dict[str | None, int] | None = None
+        self._names_asked = 0
+        self._exact: dict[tuple[str, float], bool] = {}
         self.kept_bytes = 0
 
     @property
@@ -248,23 +263,39 @@ class Reader:
     def labels(self, model_ids: Iterable[int]) -> dict[int, ModelLabel]:
         """What lists show of some models, by number; one that does not exist is left out."""
         ids = [int(model_id) for model_id in model_ids]
-        missing = [model_id for model_id in ids if model_id not in self._labels]
-        rows = self.rows(
-            _each("SELECT model_id, name, task, data, architecture, uri FROM main.models WHERE", _among(missing))
-        )
-        labels = {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in rows}
         known = {model_id: self._labels[model_id] for model_id in ids if model_id in self._labels}
-        if self.kept_bytes and len(self._labels) < _MOST_LABELS:
-            self._labels |= labels
-        return known | labels
+        missing = [model_id for model_id in ids if model_id not in known]
+        if missing and self._names is None:
+            new = {row[0]: row for row in self._labels_of(missing)}
+            if self.kept_bytes and len(self._labels) < _MOST_LABELS:
+                self._labels |= new
+            known |= new
+        return {row[0]: ModelLabel(row[0], readable_name(row[1]), *row[2:]) for row in known.values()}
 
-    def find_label(self, name: str) -> tuple[ModelLabel, tuple[str, ...]] | None:
-        """The model of a name, as it is shown, and the names of the spaces that it is in; None if there is none."""
-        rows = self.rows("SELECT model_id FROM main.models WHERE name = ?", [self.stored_name(name)])
-        if not rows:
-            return None
-        model_id = rows[0][0]
-        return self.labels([model_id])[model_id], tuple(sorted(self._spaces_of([model_id]).get(model_id, ())))
+    def _labels_of(self, model_ids: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(model_ids), _JOINED):
+            some = _joined("models", model_ids[start : start + _JOINED])
+            yield from self.rows(f"SELECT {_LABEL_COLUMNS} FROM {some}")
+
+    def find_label(self, name: str) -> ModelLabel | None:
+        """What lists show of the model of a name, as that is shown; None if there is none."""
+        self._names_asked += 1
+        if self._names is None and self.kept_bytes and self._names_asked == _WORTH_ALL:
+            self._read_all_labels()
+        stored = self.stored_name(name)
+        if self._names is None:
+            row = next(iter(self.rows(f"{_SELECT_LABELS} WHERE name = ?", [stored])), None)
+        else:
+            row = self._labels[self._names[stored]] if stored in self._names else None
+        return None if row is None else ModelLabel(row[0], readable_name(row[1]), *row[2:])
+
+    def _read_all_labels(self) -> None:
+        """Keep all labels in memory, unless they are many: a statement for all takes as long as some for a few."""
+        if self._connection.write or self.rows("SELECT count(*) FROM main.models")[0][0] > _MOST_LABELS:
+            return
+        rows = self.rows(_SELECT_LABELS)
+        self._labels = {row[0]: row for row in rows}
+        self._names = {row[1]: row[0] for row in reversed(rows)}
 
     def find_identity(self, identity: str) -> list[ModelRow]:
         """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
@@ -608,11 +639,16 @@ class Reader:
         """
         if self.has_anchors(space_id):
             return False
-        rows = self.rows(
-            "SELECT count(*) FROM main.embeddings WHERE space_id = ? AND axis IS NULL AND residual > ?",
-            [space_id, tolerance],
-        )
-        return int(rows[0][0]) == 0
+        known = self._exact.get((space_id, tolerance))
+        if known is None:
+            rows = self.rows(
+                "SELECT count(*) FROM main.embeddings WHERE space_id = ? AND axis IS NULL AND residual > ?",
+                [space_id, tolerance],
+            )
+            known = int(rows[0][0]) == 0
+            if not self._connection.write:
+                self._exact[space_id, tolerance] = known  # no process can write while this connection is open
+        return known
 
     def map_blocks(self, space_id: str, model_id: int, *, check: bool | None = None) -> Iterator[MapBlock]:
         """The blocks of a model, by first image.
@@ -711,17 +747,21 @@ class Reader:
         at = "true" if first_image is None else f"first_image = {int(first_image)}"
         low, high = min(model_ids), max(model_ids)
         rows: list[tuple[Any, ...]] = []
-        if high - low < _DENSE * len(model_ids):
+        if high - low < _DENSEST * len(model_ids):
+            between = "space_id = ? AND model_id BETWEEN ? AND ?"
+            rows = self.rows(f"SELECT {columns} FROM main.maps WHERE {between} AND {at}", [space_id, low, high])
+            chosen = set(model_ids)
+            rows = [row for row in rows if row[0] in chosen]
+        elif len(model_ids) > _JOINED and high - low < _DENSE * len(model_ids):
             rows = self.rows(
                 f"SELECT {columns} FROM main.maps"
                 f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
                 [space_id, low, high],
             )
-        else:  # a list of numbers reads the blobs of all that it might mean
-            space = conditions.literal(space_id)
-            for start in range(0, len(model_ids), _EACH):
-                some = _among(model_ids[start : start + _EACH])
-                rows += self.rows(_each(f"SELECT {columns} FROM main.maps WHERE space_id = {space} AND {at} AND", some))
+        else:
+            for start in range(0, len(model_ids), _JOINED):
+                some = _joined("maps", model_ids[start : start + _JOINED])
+                rows += self.rows(f"SELECT {columns} FROM {some} WHERE space_id = ? AND {at}", [space_id])
         rows.sort(key=_owner_and_part)  # in a tenth of the time that DuckDB takes, which moves the blobs
         for (model_id, first), group in itertools.groupby(rows, key=lambda row: (row[0], row[6])):
             parts = [row[:6] for row in group]
@@ -862,6 +902,12 @@ def _one_or_among(model_ids: Collection[int]) -> str:
     """A condition on `model_id`, which is quick for a single model."""
     among = _among(model_ids)
     return among[0] if len(model_ids) == 1 else _is_among("model_id", model_ids) or "false"
+
+
+def _joined(table: str, model_ids: Iterable[int]) -> str:
+    """The rows of a table that some models have, to select from. A condition would read more than those rows."""
+    numbers = ", ".join(map(str, sorted({int(model_id) for model_id in model_ids})))
+    return f"main.{table} JOIN (SELECT unnest([{numbers}]::BIGINT[]) AS wanted_id) ON model_id = wanted_id"
 
 
 def _each(select: str, condition: str | Sequence[str]) -> str:

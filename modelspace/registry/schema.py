@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -305,12 +306,12 @@ def check_definitions_of(path: Path) -> None:
     Raises:
         DamagedError: one is not.
     """
+    with suppress(OSError):
+        if _state(path.resolve()) in _checked:
+            return
     connection = open_reading(path)
     try:
-        status = connection.path.stat()
-        state = (str(connection.path), status.st_ino, status.st_mtime_ns, status.st_size)
-        if state in _checked:
-            return
+        state = _state(connection.path)
         if names := foreign_definitions(connection):
             raise DamagedError(f"{path} has definitions of {', '.join(names)} that no modelspace wrote", _FOREIGN)
         _checked.clear()
@@ -319,6 +320,16 @@ def check_definitions_of(path: Path) -> None:
         raise translated(error, path) from None
     finally:
         connection.close()
+
+
+def _state(path: Path) -> tuple[str, int, int, int]:
+    """What changes when a file does.
+
+    Raises:
+        OSError: there is none.
+    """
+    status = path.stat()
+    return str(path), status.st_ino, status.st_mtime_ns, status.st_size
 
 
 #: The file whose definitions were checked last, and its state.

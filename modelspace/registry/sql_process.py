@@ -117,9 +117,9 @@ def _answer(request: dict[str, Any], send: Callable[..., None]) -> None:
         options = {name: request[name] for name in ("timeout_s", "max_rows", "most_statements")}
         for part in statements.parts(connection.duck, request["sql"], connection.path, **options):
             send(*part)
-        send("end")
     finally:
         connection.close()
+    send("end")  # only now, so that the asker finds the file free
 
 
 if __name__ == "__main__":

@@ -220,10 +220,7 @@ def unpack_triangle(packed: np.ndarray) -> np.ndarray:
     n = (math.isqrt(8 * packed.size + 1) - 1) // 2
     if packed.ndim != 1 or not n or n * (n + 1) // 2 != packed.size:
         raise UsageError(f"no kernel is packed in {packed.size} elements of shape {packed.shape}")
-    kernel = np.empty((n, n), dtype=packed.dtype)
-    above = _above(n)
-    kernel[above] = kernel.T[above] = packed[n:]
-    np.fill_diagonal(kernel, packed[:n])
+    kernel: np.ndarray = packed.take(_places(n))
     return kernel
 
 
@@ -306,10 +303,13 @@ def counted(n: int) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _above(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the elements above the diagonal of an (n, n) kernel, row by row."""
-    rows, columns = np.triu_indices(n, 1)
-    return rows, columns
+def _places(n: int) -> NDArray[np.int64]:
+    """Where each element of an (n, n) kernel is in its packed triangle, (n, n)."""
+    places = np.empty((n, n), dtype=np.int64)
+    above = np.triu_indices(n, 1)
+    places[above] = places.T[above] = np.arange(n, n * (n + 1) // 2)
+    np.fill_diagonal(places, np.arange(n))
+    return places
 
 
 @lru_cache(maxsize=8)

@@ -151,6 +151,16 @@ class Ranker:
         """A remark for the user on the state of the registry, or ""."""
         return self._index.note
 
+    def knows(self, target: Target) -> bool:
+        """Whether a target is one of the space's models; true of one that is not registered."""
+        if target.model_id is None:
+            return True
+        try:
+            self._index.vector(target.model_id)
+        except NotFoundError:
+            return False
+        return True
+
     def rank(self, target: Target, k: int) -> Ranked:
         """The k + 1 best sources, or fewer if there are no more; the extra one may be tied with number k.
 
@@ -215,6 +225,7 @@ class Ranker:
         waiting = sorted(bounds, key=lambda i: -bounds[i])
         known: dict[int, float] = {}
         least = -np.inf
+        self._fetch(target, waiting[: 2 * (k + 3)])  # a statement takes longer than what is read beyond the need
         while waiting and bounds[waiting[0]] >= least - _ROUNDING:
             now, waiting = waiting[: k + 3], waiting[k + 3 :]
             self._fetch(target, now)

@@ -48,13 +48,7 @@ def nearest(
         if stored is None and isinstance(model, str):
             _check_address(registry, model)
         if stored is not None:
-            label, spaces = stored
-            if row.spec.name not in spaces:
-                raise NotFoundError(
-                    f"model {model!r} is not in space {row.spec.name!r}",
-                    f"fill that space: `space.fill({row.spec.name!r}, models=[{label.name!r}])`",
-                )
-            return _ranked(registry, row, ranking, Target(label.name, label.model_id), k, where)
+            return _ranked(registry, row, ranking, Target(stored.name, stored.model_id), k, where)
     target, notes = _embedded(path, row, ranking, model, progress, batch_size, options, on_note)
     with reading(path) as registry:
         return _ranked(registry, row, ranking, target, k, where, notes)
@@ -122,6 +116,11 @@ def _ranked(
     with phase("search"):
         chosen = None if where is None else registry.ids_where(where)
         ranker = Ranker(registry, row, ranking, chosen)
+        if not ranker.knows(target):
+            raise NotFoundError(
+                f"model {target.label!r} is not in space {row.spec.name!r}",
+                f"fill that space: `space.fill({row.spec.name!r}, models=[{target.label!r}])`",
+            )
         neighbours = ranker.rank(target, k)
         rows = registry.labels(neighbours.model_ids)
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]

@@ -9,6 +9,7 @@ from pathlib import Path
 from modelspace.errors import ModelspaceError, OrderWarning
 from modelspace.registry import Registry, schema, sql
 from modelspace.registry.conditions import calls
+from modelspace.registry.kept import reading
 from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
 
@@ -25,7 +26,7 @@ def query(path: Path, text: str, *, timeout_s: float, max_rows: int | None) -> s
 
 def _warn_of_order(path: Path, asked: list[tuple[str, str]]) -> None:
     """Warn if a query called `nearest` on a space that ranks in another way than by affinity."""
-    with Registry.open(path) as registry:
+    with reading(path) as registry:
         for macro, arguments in asked:
             spec = _space(registry, macro, arguments)
             if spec is None or Ranking.of(spec).is_plain:

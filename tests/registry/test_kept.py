@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import shelf
@@ -97,6 +99,38 @@ def test_an_error_leaves_nothing_open(path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is kept open there")
+def test_labels_that_stay_in_memory_are_those_of_the_file(path: Path) -> None:
+    with Registry.open(path) as registry:
+        expected = registry.labels([1, 2, 3, 4, 99])
+    with kept_open(path):
+        for round_ in range(3):
+            for _ in range(5):  # the third look-up of a name reads all labels
+                with reading(path) as registry:
+                    assert registry.labels([99, 4, 1]) == {i: expected[i] for i in (4, 1)}
+                    assert registry.find_label(expected[3].name) == expected[3]
+                    assert registry.find_label("nobody") is None
+            with mock.patch.object(registry, "rows", side_effect=AssertionError("read again")):
+                assert registry.labels([1, 2, 3, 4, 99]) == expected
+            rename(path, expected[3].name, f"name{round_}")
+            expected[3] = replace(expected[3], name=f"name{round_}")
+
+
+def test_many_models_are_read_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Registry.open(path) as registry:
+        space_id = registry.space().spec.space_id
+        expected = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}, registry.labels([1, 2, 4])
+        for joined, dense, densest in ((1, 8, 0), (2, 8, 0), (2, 99, 0), (48, 8, 2), (48, 8, 99)):
+            monkeypatch.setattr("modelspace.registry.reading._JOINED", joined)
+            monkeypatch.setattr("modelspace.registry.reading._DENSE", dense)
+            monkeypatch.setattr("modelspace.registry.reading._DENSEST", densest)
+            registry.forget_blocks()
+            registry.fetch_blocks(space_id, [4, 2, 1, 77])
+            blocks = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}
+            assert (blocks, registry.labels([4, 2, 1, 77])) == expected
+            assert list(registry.map_blocks(space_id, 77)) == []
+
+
 def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
     with Registry.open(path) as registry:
         space_id = registry.space().spec.space_id
@@ -107,7 +141,7 @@ def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
             card = cards[model_id]
             shown = (label.name, label.task, label.data, label.architecture, label.uri)
             assert shown == (card.name, card.task, card.data, card.architecture, card.uri)
-        assert registry.find_label("m2") == (registry.labels([3])[3], ("gi",))
+        assert registry.find_label("m2") == registry.labels([3])[3]
         assert registry.find_label("nobody") is None
         assert [row.card.name for row in registry.models_by_id([3, 1]).values()] == ["m0", "m2"]
         plain = {i: list(registry.map_blocks(space_id, i)) for i in (1, 2, 4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -224,7 +225,7 @@ def test_conflicts_are_reported(path: Path) -> None:
         duplicate = EmbeddingRow(1, 2, row.vector, row.affinities, 2, row.residual)
         refused(ConflictError, "already", lambda: add(gi, duplicate, shelf.blocks("a")))
         refused(ConflictError, "space 'gi' exists already", lambda: registry.add_space(shelf.GI, default=True))
-        same = type(shelf.GI)("other", *list(shelf.GI.__dict__.values())[1:])
+        same = dataclasses.replace(shelf.GI, name="other")
         message = "'gi' has the same definition as 'other'"
         refused(ConflictError, message, lambda: registry.add_space(same, default=True))
         like_an_id = type(shelf.GI)("0123456789abcdef", "probes", "x", 1, 8)

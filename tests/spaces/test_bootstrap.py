@@ -232,5 +232,7 @@ def test_ratios_are_clipped_to_what_is_possible() -> None:
 @pytest.mark.parametrize("draws", [2, 3, 40, 1000])
 def test_quantiles_are_numpys(draws: int) -> None:
     values = np.random.default_rng(draws).normal(size=(draws, 5))
-    for share in (0.0, 0.025, 0.5, 0.9, 0.975, 1.0):
-        np.testing.assert_array_equal(bootstrap.quantile(values, share), np.quantile(values, share, axis=0))
+    shares = (0.0, 0.025, 0.5, 0.9, 0.975, 1.0)
+    np.testing.assert_array_equal(bootstrap.quantiles(values, shares), np.quantile(values, shares, axis=0))
+    for share in shares:
+        np.testing.assert_array_equal(bootstrap.quantiles(values, [share])[0], np.quantile(values, share, axis=0))

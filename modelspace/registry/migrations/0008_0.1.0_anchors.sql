@@ -88,13 +88,15 @@ CREATE OR REPLACE MACRO affinity_in(space, a, b) AS (
     ) zq_pair
 );
 
+-- All models of the space are scored by their rows in `embeddings` alone; `models` is joined to the k that are left: a join
+-- before that would copy every vector.
 CREATE OR REPLACE MACRO nearest_in(space, name, k := 10) AS TABLE
-    SELECT zq_rank AS rank, zq_other AS name, zq_score AS affinity,
-        sqrt(greatest(0.0::DOUBLE, 2.0::DOUBLE - 2.0::DOUBLE * zq_score)) AS distance, zq_task AS task
+    SELECT zq_b.zq_rank AS rank, zq_m.name AS name, zq_b.zq_score AS affinity,
+        sqrt(greatest(0.0::DOUBLE, 2.0::DOUBLE - 2.0::DOUBLE * zq_b.zq_score)) AS distance, zq_m.task AS task
     FROM (
-        SELECT zq_other, zq_task, zq_score, row_number() OVER (ORDER BY zq_score DESC, zq_place) AS zq_rank
+        SELECT zq_other, zq_score, row_number() OVER (ORDER BY zq_score DESC, zq_place) AS zq_rank
         FROM (
-            SELECT zq_o.zq_o AS zq_other, zq_o.zq_t AS zq_task, zq_o.zq_p AS zq_place, coalesce(
+            SELECT zq_o.zq_m AS zq_other, zq_o.zq_p AS zq_place, coalesce(
                 CASE WHEN zq_o.zq_p > zq_q.zq_p THEN zq_o.zq_g[zq_q.zq_p + 1] ELSE zq_q.zq_g[zq_o.zq_p + 1] END,
                 CASE WHEN zq_o.zq_c IS NOT NULL AND zq_q.zq_c IS NOT NULL
                     THEN list_inner_product(zq_o.zq_c, zq_q.zq_c)::DOUBLE END,
@@ -104,12 +106,9 @@ CREATE OR REPLACE MACRO nearest_in(space, name, k := 10) AS TABLE
                 )
             ) AS zq_score
             FROM (
-                SELECT zq_s.space_id AS zq_i, zq_s.name AS zq_n, zq_m.name AS zq_o, zq_m.task AS zq_t,
-                    zq_x.position AS zq_p, zq_x.vector AS zq_v, zq_x.affinities AS zq_g,
-                    zq_x.coordinates AS zq_c
+                SELECT zq_x.space_id AS zq_i, zq_x.model_id AS zq_m, zq_x.position AS zq_p, zq_x.vector AS zq_v,
+                    zq_x.affinities AS zq_g, zq_x.coordinates AS zq_c
                 FROM main.embeddings zq_x
-                JOIN main.models zq_m ON zq_m.model_id = zq_x.model_id
-                JOIN main.spaces zq_s ON zq_s.space_id = zq_x.space_id
             ) zq_o
             JOIN (
                 SELECT zq_s.space_id AS zq_i, zq_s.name AS zq_n, zq_m.name AS zq_o,
@@ -121,8 +120,9 @@ CREATE OR REPLACE MACRO nearest_in(space, name, k := 10) AS TABLE
             ) zq_q ON zq_q.zq_i = zq_o.zq_i AND zq_q.zq_p <> zq_o.zq_p
             WHERE (zq_q.zq_i = space OR zq_q.zq_n = space) AND zq_q.zq_o = name
         ) zq_scored
-    ) zq_ranked
-    WHERE zq_rank <= k
+    ) zq_b
+    JOIN main.models zq_m ON zq_m.model_id = zq_b.zq_other
+    WHERE zq_b.zq_rank <= k
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL
     FROM (
