@@ -308,11 +308,25 @@ def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
     return milvus.open_index(registry, row.spec.space_id, chosen_address())
 
 
-def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:
+def load_index(
+    registry: Registry,
+    row: SpaceRow,
+    correction: str = hubness.NONE,
+    *,
+    renew: bool = False,
+    removed: Collection[int] = (),
+) -> SpaceIndex:
     """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable.
 
     The process keeps the last few, each for one generation of its space, as long as their files stay as they are. They
     are in memory or mapped, and lock nothing.
+
+    Args:
+        registry: an open registry.
+        row: the space.
+        correction: hubness correction (`modelspace.spaces.hubness`).
+        renew: build and write it in any case.
+        removed: ids of models that were just removed from the registry, so that they need not be searched for.
 
     Raises:
         OSError: with `renew`, which builds it in any case: its file can't be written.
@@ -336,6 +350,7 @@ def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
             row.n_models,
             lambda position: registry.vectors_after(space_id, position),
             lambda: registry.ids_and_positions(space_id),
+            removed,
         ),
         correction=correction,
         renew=renew,
