@@ -6,8 +6,8 @@ gets. The files are used only if the manifest names this registry, this space, i
 and their checksums match: FAISS loads a damaged file without complaint and returns wrong results. Otherwise the vectors
 are fetched and the index is rebuilt.
 
-**Growth.** A file of up to `REWRITTEN_BYTES` is written again after each change. A larger one stays as long as the space's
-epoch does, that is, as long as no vector of a model that stays has changed: new models are appended to the `.added`
+**Growth.** A file of up to `REWRITTEN_BYTES` is written again after each change. A larger one stays as long as the
+epoch of its space does, that is, as long as no vector of a model that stays has changed: new models are appended to the `.added`
 file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the former are
 more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build. When it has
 outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share were removed,
@@ -631,10 +631,10 @@ def _removed(index: SpaceIndex, new: Ids, growth: Growth) -> Ids:
     if index.count + len(new) == growth.count:
         return index.removed
     parts = [part for part in (index.base, index.added) if part is not None]
-    told = np.fromiter(growth.removed, np.int64, len(growth.removed))
-    told = np.unique(np.concatenate([index.removed, *(told[part.has(told)] for part in parts)]))
-    if sum(len(part.ids) for part in parts) + len(new) - len(told) == growth.count:
-        return told  # these are not in the space, and no more are missing
+    missing = np.fromiter(growth.removed, np.int64, len(growth.removed))
+    missing = np.unique(np.concatenate([index.removed, *(missing[part.has(missing)] for part in parts)]))
+    if sum(len(part.ids) for part in parts) + len(new) - len(missing) == growth.count:
+        return missing  # these are not in the space, and no more are missing
     present, _ = growth.every()
     known = np.concatenate([part.ids for part in parts])
     removed: Ids = known[~np.isin(known, present)]
