@@ -7,11 +7,11 @@ and their checksums match: FAISS loads a damaged file without complaint and retu
 are fetched and the index is rebuilt.
 
 **Growth.** A file of up to `REWRITTEN_BYTES` is written again after each change. A larger one stays as long as the
-epoch of its space does, that is, as long as no vector of a model that stays has changed: new models are appended to the `.added`
-file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the former are
-more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build. When it has
-outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share were removed,
-it is built again.
+epoch of its space does, that is, as long as no vector of a model that stays has changed: new models are appended to the
+`.added` file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the
+former are more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build.
+When it has outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share
+were removed, it is built again.
 
 **Whole or not at all.** Each file is written under a temporary name, flushed and renamed, the manifest last, and an
 appended part counts from the moment when a manifest names it, so an interrupted write never leaves a file that could be
