@@ -1794,11 +1794,12 @@ class ModelSpace:
         Args:
             removed: ids of the models that were just removed.
         """
+        from modelspace.registry import catalogue
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
         with phase("index"), Registry.open(self.path) as registry:
-            rows = registry.spaces()
+            rows = catalogue.remember(registry).spaces  # for the next model that is added
             for row in rows if is_local() else ():
                 load_index(registry, row, removed=removed)
         index.remove(self.home / INDEX, {row.spec.space_id for row in rows})

@@ -58,9 +58,8 @@ FORMAT = 2
 #: Files up to this size are read and compared with their checksum each time; larger ones are mapped into memory.
 READ_BYTES = 20 << 20
 
-#: Files up to this size are written again after each change. Those of exact vectors, which get longer with each model,
-#: are no larger.
-REWRITTEN_BYTES = 1 << 20
+#: Files up to this size are written again after each change.
+REWRITTEN_BYTES = 1 << 17
 
 #: Models that may be appended before they are merged into the file: a share of it, and at least this number. Twice that
 #: may be removed before it is built again.
@@ -242,7 +241,8 @@ def load(
         registry_id: the registry's id.
         generation: the space's current generation.
         fetch: returns model ids (n,) int64 and vectors (n, d) float32, by position (`Registry.vectors`).
-        growth: what tells how the space has changed; None: build a stale index again.
+        growth: what tells how the space has changed; None: build a stale index again, as where each model makes all
+            vectors longer.
         write: whether to write a newly built index. A read-only folder is not an error.
         correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
             vectors, in a separate file; they all change with each model.

@@ -21,7 +21,7 @@ from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
 from modelspace.spaces import affinity, hubness, index, predictability
 from modelspace.spaces.bootstrap import Member, intervals
-from modelspace.spaces.coordinates import TOLERANCE
+from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
 from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
@@ -339,19 +339,22 @@ def load_index(
         if kept is not None and not renew and kept[1] == index.files_of(folder, name):
             _kept.move_to_end(key)
             return kept[0]
+    growth = Growth(
+        row.epoch,
+        row.n_models,
+        lambda position: registry.vectors_after(space_id, position),
+        lambda: registry.ids_and_positions(space_id),
+        removed,
+    )
+    # Exact vectors get longer with each model, until the axes have run out.
+    is_extended = row.has_anchors or row.n_models > MAX_AXES
     loaded = index.load(
         folder,
         space_id,
         registry_id=registry.registry_id,
         generation=row.generation,
         fetch=lambda: registry.vectors(space_id),
-        growth=Growth(
-            row.epoch,
-            row.n_models,
-            lambda position: registry.vectors_after(space_id, position),
-            lambda: registry.ids_and_positions(space_id),
-            removed,
-        ),
+        growth=growth if is_extended else None,
         correction=correction,
         renew=renew,
     )
