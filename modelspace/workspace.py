@@ -8,7 +8,7 @@ methods that run a model, not by queries.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -1112,9 +1112,7 @@ class ModelSpace:
 
     def remove(self, name: str) -> None:
         """Remove a model: its row, maps and vectors, in one transaction."""
-        with Registry.open(self.path, write=True) as registry, registry.transaction():
-            affinities.remove(registry, registry.model(name).model_id)
-        self._refresh_index()
+        self.remove_all((name,))
 
     def remove_all(self, names: Sequence[str] = (), *, where: str | None = None) -> tuple[str, ...]:
         """Remove several models, all in one transaction or none, and return their names.
@@ -1130,8 +1128,8 @@ class ModelSpace:
         from modelspace.verbs import change
 
         removed = change.remove_models(self.path, names, where)
-        self._refresh_index()
-        return removed
+        self._refresh_index(removed)
+        return tuple(removed.values())
 
     def rename(self, old: str, new: str) -> None:
         """Give a model another name.
@@ -1790,15 +1788,20 @@ class ModelSpace:
         self._refresh_index()
         return restored
 
-    def _refresh_index(self) -> None:
-        """Write the index files that are missing or stale, and remove those of deleted spaces."""
+    def _refresh_index(self, removed: Collection[int] = ()) -> None:
+        """Write the index files that are missing or stale, and remove those of deleted spaces.
+
+        Args:
+            removed: ids of the models that were just removed.
+        """
+        from modelspace.registry import catalogue
         from modelspace.spaces import index
         from modelspace.spaces.neighbours import load_index
 
         with phase("index"), Registry.open(self.path) as registry:
-            rows = registry.spaces()
+            rows = catalogue.remember(registry).spaces  # for the next model that is added
             for row in rows if is_local() else ():
-                load_index(registry, row)
+                load_index(registry, row, removed=removed)
         index.remove(self.home / INDEX, {row.spec.space_id for row in rows})
 
 

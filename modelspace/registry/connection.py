@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -70,6 +71,26 @@ class Changes:
 changes = Changes()
 
 
+class Checked(NamedTuple):
+    """What a check of a registry's tables found (`modelspace.registry.schema`).
+
+    Attributes:
+        registry_id: the registry's id.
+        number: the number of its last migration.
+        for_writing: whether it was the check before changes.
+        installed: checksums of the migrations that it was compared with.
+    """
+
+    registry_id: str
+    number: int
+    for_writing: bool
+    installed: tuple[str, ...]
+
+
+#: Of files that this process had open, by path: a file's identity when its tables were right, and what was found.
+_checked: dict[Path, tuple[object, Checked]] = {}
+
+
 class Connection:
     """A DuckDB connection to a registry, and the locks that go with it.
 
@@ -77,6 +98,7 @@ class Connection:
         duck: the DuckDB connection.
         path: the file, with links resolved.
         write: whether it may write.
+        checked: what the check of its tables found; None before.
     """
 
     def __init__(
@@ -94,6 +116,24 @@ class Connection:
         self._lock = lock
         self._keeper = keeper
         self._closed = False
+        self.checked: Checked | None = None
+
+    def known(self, installed: tuple[str, ...]) -> Checked | None:
+        """What the last check with these migrations found, if the file is as it was then, or as this process left it.
+
+        A file that somebody else has changed has other times or another inode.
+        """
+        stored = _checked.get(self.path)
+        if stored is None or stored[0] is None or stored[0] != identity_of(self.path):
+            return None
+        checked = stored[1]
+        return checked if checked.installed == installed and (checked.for_writing or not self.write) else None
+
+    def note_checked(self, checked: Checked) -> None:
+        """Note what a check found; a writer's counts for the file as it will be when it is closed."""
+        self.checked = checked
+        if not self.write and self.known(checked.installed) is None:
+            _checked[self.path] = (identity_of(self.path), checked)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same database, outside this one's transaction."""
@@ -157,9 +197,22 @@ class Connection:
         finally:
             if self._keeper is not None:
                 self._keeper.close(complete=complete)
+            if self.write and self.checked is not None:
+                _checked[self.path] = (identity_of(self.path), self.checked)
             _leave(self.path, write=self.write)
             if self._lock is not None:
                 _unlock(self.path, self._lock)
+
+
+def identity_of(path: Path) -> tuple[int, ...] | None:
+    """What another write to a registry's file changes; None if a log is to be read with it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if os.path.lexists(f"{path}.wal"):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def prefer_builtins(duck: duckdb.DuckDBPyConnection, write: bool) -> None:

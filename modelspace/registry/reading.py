@@ -593,10 +593,19 @@ class Reader:
             anchors.append(AnchorRow(axis, model_id, factor))
         return anchors
 
-    def anchor_ids(self, space_id: str) -> list[int]:
-        """The models that the anchors of a space were chosen from, by axis."""
-        rows = self.rows("SELECT model_id FROM main.anchors WHERE space_id = ? ORDER BY axis", [space_id])
-        return [model_id for (model_id,) in rows]
+    def anchors_state(self, space_id: str) -> tuple[int, ...] | None:
+        """What tells the anchors of a space from all others that it had or will have; None if a checksum is missing."""
+        rows = self.rows(
+            "SELECT s.epoch, a.*, b.* FROM main.spaces s,"
+            " (SELECT count(*), count(factor_checksum), bit_xor(hash(axis, model_id, factor_checksum))"
+            " FROM main.anchors WHERE space_id = $1) a,"
+            " (SELECT count(*), count(checksum), bit_xor(hash(axis, first_image, n_images, part, checksum))"
+            " FROM main.anchor_maps WHERE space_id = $1) b WHERE s.space_id = $1",
+            [space_id],
+        )
+        if not rows or None in rows[0] or rows[0][1] != rows[0][2] or rows[0][4] != rows[0][5]:
+            return None
+        return tuple(map(int, rows[0]))
 
     def anchor_blocks_at(self, space_id: str, first_image: int) -> Iterator[tuple[int, MapBlock]]:
         """One block of all anchors of a space, as (axis, block), by axis; memory use is bounded.

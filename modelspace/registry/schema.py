@@ -15,7 +15,7 @@ import duckdb
 
 from modelspace import __version__
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError
-from modelspace.registry.connection import Connection, open_reading, translated
+from modelspace.registry.connection import Checked, Connection, open_reading, translated
 
 FOLDER = Path(__file__).parent / "migrations"
 
@@ -166,6 +166,9 @@ def check_readable(connection: Connection) -> tuple[str, int]:
         ConflictError: an applied migration differs from the installed one.
         DamagedError: the file is not a registry.
     """
+    installed = tuple(migration.sha256 for migration in known())
+    if (checked := connection.known(installed)) is not None:
+        return checked.registry_id, checked.number
     registry_id, rows = applied(connection)
     _compare(rows, connection)
     if len(rows) < OLDEST_READABLE:
@@ -174,6 +177,7 @@ def check_readable(connection: Connection) -> tuple[str, int]:
             "any change migrates it, for example `space.rebuild(coordinates=True)`",
         )
     _check_columns(connection, len(rows))
+    connection.note_checked(Checked(registry_id, len(rows), False, installed))
     return registry_id, len(rows)
 
 
@@ -185,11 +189,16 @@ def migrate(connection: Connection) -> tuple[str, int]:
         ConflictError: an applied migration differs from the installed one.
         DamagedError: the file is not a registry.
     """
-    registry_id, rows = applied(connection)
-    missing = _compare(rows, connection)
-    _check_tables(connection, len(rows))
-    _apply(connection, missing)
-    return registry_id, len(rows) + len(missing)
+    installed = tuple(migration.sha256 for migration in known())
+    checked = connection.known(installed)
+    if checked is None:
+        registry_id, rows = applied(connection)
+        missing = _compare(rows, connection)
+        _check_tables(connection, len(rows))
+        _apply(connection, missing)
+        checked = Checked(registry_id, len(rows) + len(missing), True, installed)
+    connection.note_checked(checked)
+    return checked.registry_id, checked.number
 
 
 def initialise(connection: Connection) -> None:

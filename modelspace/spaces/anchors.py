@@ -16,8 +16,9 @@ import numpy as np
 
 from modelspace.errors import DamagedError
 from modelspace.registry import AnchorRow, EmbeddingRow, MapBlock, Registry
-from modelspace.spaces import coordinates
+from modelspace.spaces import coordinates, kept_anchors
 from modelspace.spaces.coordinates import Factor, Row
+from modelspace.spaces.kept_anchors import Anchors
 from modelspace.spaces.kinds import BlendSpace, Blocks, Space, StoredSpace, space_of
 from modelspace.types import SpaceSpec
 
@@ -29,11 +30,13 @@ def affinities(registry: Registry, space: Space, blocks: Blocks) -> dict[int, fl
     """A model's affinities with the anchors of a space, by the ids of the models that those were; {} for a blend."""
     if not isinstance(space, StoredSpace):
         return {}
-    values = space.products_with_anchors(registry, blocks)
-    ids = registry.anchor_ids(space.spec.space_id)
-    if len(values) != len(ids):
-        raise space.missing("an anchor")
-    return dict(zip(ids, values.tolist(), strict=True))
+    anchors = kept_anchors.of_space(registry, space)
+    return _affinities(registry, space, anchors, blocks)
+
+
+def _affinities(registry: Registry, space: StoredSpace, anchors: Anchors, blocks: Blocks) -> dict[int, float]:
+    values = kept_anchors.products(registry, space, anchors, blocks)
+    return dict(zip(anchors.ids, values.tolist(), strict=True))
 
 
 def place(registry: Registry, space: Space, blocks: Blocks, known: Mapping[int, float]) -> Row:
@@ -48,11 +51,11 @@ def place(registry: Registry, space: Space, blocks: Blocks, known: Mapping[int, 
     if isinstance(space, BlendSpace):
         members = space.sources(registry)
         return joined(space, {member.spec.space_id: place(registry, member, blocks, {}).vector for member in members})
-    anchors = registry.anchors(space.spec.space_id)
-    if any(anchor.model_id not in known for anchor in anchors):
-        known = affinities(registry, space, blocks)
-    values = np.array([known[anchor.model_id] for anchor in anchors])
-    return factor_of(anchors).append(values)
+    assert isinstance(space, StoredSpace)
+    anchors = kept_anchors.of_space(registry, space)
+    if any(model_id not in known for model_id in anchors.ids):
+        known = _affinities(registry, space, anchors, blocks)
+    return Factor.of_anchors(anchors.lower).append(np.array([known[model_id] for model_id in anchors.ids]))
 
 
 def place_stored(registry: Registry, blend: BlendSpace, model_id: int) -> Row:
@@ -73,11 +76,6 @@ def in_order(blend: BlendSpace) -> list[tuple[str, float]]:
     A definition that was read from a registry may name them in another order than the one that was stored.
     """
     return sorted(blend.weights.items())
-
-
-def factor_of(anchors: Sequence[AnchorRow]) -> Factor:
-    """The factor of the anchors of a space."""
-    return Factor.of_anchors(coordinates.matrix([anchor.factor for anchor in anchors]))
 
 
 def choose(registry: Registry, spec: SpaceSpec) -> None:
@@ -120,11 +118,12 @@ def choose_again(registry: Registry, spec: SpaceSpec) -> dict[int, np.ndarray]:
     sample = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int))]
     chosen, columns = _pivots_of(registry, space, sample)
     _set(registry, spec, [sample[i] for i in chosen], columns[chosen])
-    factor = factor_of(registry.anchors(spec.space_id))
+    anchors = kept_anchors.of_space(registry, space)
+    factor = Factor.of_anchors(anchors.lower)
     out: dict[int, np.ndarray] = {}
     for model_id in ids:
         blocks = {spec.space_id: list(registry.map_blocks(spec.space_id, model_id))}
-        values = space.products_with_anchors(registry, blocks)
+        values = kept_anchors.products(registry, space, anchors, blocks)
         out[model_id] = factor.append(values).vector.astype(np.float32)
     return out
 

@@ -1,17 +1,17 @@
 """The index: vectors of a space, searched by inner product. Derived from the registry, so it can be deleted.
 
-A space has a file of vectors, `<space_id>.faiss`, and a manifest, `<space_id>.json`; a large space also has
+A space has a file of vectors, `<space_id>.faiss`, and a manifest, `<space_id>.json`; a space of many models also has
 `<space_id>.added`, the models that were added since. `modelspace.spaces.index_kinds` says which kind of index a space
 gets. The files are used only if the manifest names this registry, this space, its current generation and this format,
 and their checksums match: FAISS loads a damaged file without complaint and returns wrong results. Otherwise the vectors
 are fetched and the index is rebuilt.
 
-**Growth.** A file of up to `READ_BYTES` is written again after each change. A larger one stays as long as the space's
-epoch does, that is, as long as no vector of a model that stays has changed: new models are appended to the `.added`
-file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the former are
-more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build. When it has
-outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share were removed,
-it is built again.
+**Growth.** A file of up to `REWRITTEN_BYTES` is written again after each change. A larger one stays as long as the
+epoch of its space does, that is, as long as no vector of a model that stays has changed: new models are appended to the
+`.added` file, of which the manifest says how much is meant, and removed ones are listed in the manifest. When the
+former are more than a share `MERGED` of the index, they are merged into its lists, with the figures of the last build.
+When it has outgrown `REBUILT` times the number of models that its lists were made for, or more than twice that share
+were removed, it is built again.
 
 **Whole or not at all.** Each file is written under a temporary name, flushed and renamed, the manifest last, and an
 appended part counts from the moment when a manifest names it, so an interrupted write never leaves a file that could be
@@ -55,8 +55,11 @@ from modelspace.types import canonical_json
 #: Increase it when files of earlier versions become unusable.
 FORMAT = 2
 
-#: Files up to this size are read and compared with their checksum each time, and written again after each change.
+#: Files up to this size are read and compared with their checksum each time; larger ones are mapped into memory.
 READ_BYTES = 20 << 20
+
+#: Files up to this size are written again after each change.
+REWRITTEN_BYTES = 1 << 17
 
 #: Models that may be appended before they are merged into the file: a share of it, and at least this number. Twice that
 #: may be removed before it is built again.
@@ -99,12 +102,14 @@ class Growth:
         count: number of models.
         after: ids, positions and vectors of the models past a position (`Registry.vectors_after`).
         every: ids and positions of all models (`Registry.ids_and_positions`).
+        removed: ids of models that the caller has removed. If they are all that is missing, `every` is not read.
     """
 
     epoch: int
     count: int
     after: Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
     every: Callable[[], tuple[np.ndarray, np.ndarray]]
+    removed: Collection[int] = ()
 
 
 class SpaceIndex:
@@ -236,7 +241,8 @@ def load(
         registry_id: the registry's id.
         generation: the space's current generation.
         fetch: returns model ids (n,) int64 and vectors (n, d) float32, by position (`Registry.vectors`).
-        growth: what tells how the space has changed; None: build a stale index again.
+        growth: what tells how the space has changed; None: build a stale index again, as where each model makes all
+            vectors longer.
         write: whether to write a newly built index. A read-only folder is not an error.
         correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
             vectors, in a separate file; they all change with each model.
@@ -498,14 +504,13 @@ class _Files:
         with temporary.replacing(self.vectors) as out:
             base.write(out)
             size, sha256 = out.stat().st_size, _sha256_of(out)
-        identity = None
-        if size > READ_BYTES:
-            identity = _settled(self.vectors)
-            if last is None and growth is not None:
-                last = int(growth.every()[1].max(initial=-1))
+        grows = growth is not None and size > REWRITTEN_BYTES
+        identity = _settled(self.vectors) if size > READ_BYTES else None
+        if growth is not None and grows and last is None:
+            last = int(growth.every()[1].max(initial=-1))
         manifest = {
             **expected,
-            "epoch": growth.epoch if growth and size > READ_BYTES else None,
+            "epoch": growth.epoch if growth is not None and grows else None,
             "last": last,
             "count": len(base.ids),
             "dimension": base.dimension,
@@ -625,8 +630,13 @@ def _removed(index: SpaceIndex, new: Ids, growth: Growth) -> Ids:
     """
     if index.count + len(new) == growth.count:
         return index.removed
+    parts = [part for part in (index.base, index.added) if part is not None]
+    missing = np.fromiter(growth.removed, np.int64, len(growth.removed))
+    missing = np.unique(np.concatenate([index.removed, *(missing[part.has(missing)] for part in parts)]))
+    if sum(len(part.ids) for part in parts) + len(new) - len(missing) == growth.count:
+        return missing  # these are not in the space, and no more are missing
     present, _ = growth.every()
-    known = np.concatenate([part.ids for part in (index.base, index.added) if part is not None])
+    known = np.concatenate([part.ids for part in parts])
     removed: Ids = known[~np.isin(known, present)]
     if len(known) + len(new) - len(removed) != growth.count:
         raise _UnusableError("it lacks models")

@@ -8,10 +8,10 @@ share the code for coordinates, index, intervals and trees.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +132,25 @@ class Space(ABC):
         """What a model's vector was computed from, as label -> description."""
 
 
+class Operand(NamedTuple):
+    """A decoded block of a stored model, for `StoredSpace.product`.
+
+    Attributes:
+        n_images: number of its images.
+        rows: the block's rows, or what stands for them.
+        norms: what scales a product with them.
+    """
+
+    n_images: int
+    rows: Array
+    norms: Array
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.rows.nbytes + self.norms.nbytes
+
+
 class StoredSpace(Space):
     """A space that stores one row per probe image; affinities are mean inner products of rows."""
 
@@ -193,10 +212,14 @@ class StoredSpace(Space):
             raise self.missing("a model")
         return out
 
-    def products_with_anchors(self, registry: Registry, blocks: Blocks) -> Array:
-        """A model's affinities with the anchors of this space, (d,), one block of theirs at a time.
+    def products_with_anchors(self, operands: Callable[[int], Iterable[tuple[int, Operand]]], blocks: Blocks) -> Array:
+        """A model's affinities with the anchors of this space, (d,) float64, one block of theirs at a time.
 
         They are computed in float32 with sums in float64: coordinates on anchors are float32.
+
+        Args:
+            operands: called with the first image of a block; returns (axis, `operand`) of the anchors' blocks, by axis.
+            blocks: of the model.
 
         Raises:
             DamagedError: the anchors' blocks don't cover the images.
@@ -205,7 +228,7 @@ class StoredSpace(Space):
         covered: dict[int, int] = {}
         for block in self.own_blocks(blocks):
             query = self.query(block)
-            for axis, other in registry.anchor_blocks_at(self.spec.space_id, block.first_image):
+            for axis, other in operands(block.first_image):
                 if other.n_images != block.n_images:
                     raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
                 total[axis] = total.get(axis, 0.0) + self.product(query, other)
@@ -215,12 +238,16 @@ class StoredSpace(Space):
         return np.array(list(total.values())) / self.spec.n_images
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
-        """What `product` compares with other blocks of the same images."""
+        """What `product` compares with operands of the same images."""
         return self.unit_rows(block).astype(np.float32)
 
-    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
+    def operand(self, block: MapBlock) -> Operand:
+        """What `product` compares a query with."""
+        return Operand(block.n_images, self.unit_rows(block), np.ones(1))
+
+    def product(self, query: NDArray[np.float32], other: Operand) -> float:
         """Sum over images of the inner products of two models' unit rows, in float32; one model's are a `query`."""
-        return float(maps.cosines(query, self.unit_rows(block)).sum())
+        return float(maps.cosines(query, other.rows).sum())
 
     def require_size(self, block: MapBlock) -> None:
         """Check that a stored block can hold the rows it should.
@@ -323,12 +350,15 @@ class MapSpace(StoredSpace):
         self.require_size(block)
         return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
 
-    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
-        """Sum over images of cosines of maps, which are not scaled first."""
+    def operand(self, block: MapBlock) -> Operand:
+        """The maps, which are not scaled, and their norms."""
         self.require_size(block)
-        other = maps.decode(block, self.row_length, self.spec.bits)
-        norms = np.sqrt(np.einsum("ij,ij->i", other, other).astype(np.float64))
-        return float((np.einsum("ij,ij->i", query, other) / norms).sum())
+        rows = maps.decode(block, self.row_length, self.spec.bits)
+        return Operand(block.n_images, rows, np.sqrt(np.einsum("ij,ij->i", rows, rows).astype(np.float64)))
+
+    def product(self, query: NDArray[np.float32], other: Operand) -> float:
+        """Sum over images of cosines of maps."""
+        return float((np.einsum("ij,ij->i", query, other.rows) / other.norms).sum())
 
     def unit_maps(self, block: MapBlock) -> Array:
         """A block's maps, (n_images, canvas, canvas), each of unit norm."""
@@ -430,15 +460,21 @@ class KernelSpace(StoredSpace):
         packed[self.spec.n_images :] *= 2
         return packed
 
-    def product(self, query: NDArray[np.float32], block: MapBlock) -> float:
-        """The inner product of two kernels, times the number of images, from their packed triangles."""
+    def operand(self, block: MapBlock) -> Operand:
+        """The kernel's packed triangle, and the factor that scales products with it."""
         if not self.is_packed:
-            return super().product(query, block)
+            return super().operand(block)
         self.require_size(block)
         n = self.spec.n_images
         packed = kernels.packed_triangle(block, self.spec.bits)
         norm = 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
-        return float(query @ packed) * float(np.sqrt(n / norm))
+        return Operand(block.n_images, packed, np.array([np.sqrt(n / norm)]))
+
+    def product(self, query: NDArray[np.float32], other: Operand) -> float:
+        """The inner product of two kernels, times the number of images, from their packed triangles."""
+        if not self.is_packed:
+            return super().product(query, other)
+        return float(query @ other.rows) * float(other.norms[0])
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""

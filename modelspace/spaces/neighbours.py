@@ -21,7 +21,7 @@ from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
 from modelspace.spaces import affinity, hubness, index, predictability
 from modelspace.spaces.bootstrap import Member, intervals
-from modelspace.spaces.coordinates import TOLERANCE
+from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
 from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
@@ -319,11 +319,25 @@ def open_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
     return milvus.open_index(registry, row.spec.space_id, chosen_address())
 
 
-def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE, *, renew: bool = False) -> SpaceIndex:
+def load_index(
+    registry: Registry,
+    row: SpaceRow,
+    correction: str = hubness.NONE,
+    *,
+    renew: bool = False,
+    removed: Collection[int] = (),
+) -> SpaceIndex:
     """The space's index: from its file if that is fresh, otherwise built, and written if the folder is writable.
 
     The process keeps the last few, each for one generation of its space, as long as their files stay as they are. They
     are in memory or mapped, and lock nothing.
+
+    Args:
+        registry: an open registry.
+        row: the space.
+        correction: hubness correction (`modelspace.spaces.hubness`).
+        renew: build and write it in any case.
+        removed: ids of models that were just removed from the registry, so that they need not be searched for.
 
     Raises:
         OSError: with `renew`, which builds it in any case: its file can't be written.
@@ -336,18 +350,22 @@ def load_index(registry: Registry, row: SpaceRow, correction: str = hubness.NONE
         if kept is not None and not renew and kept[1] == index.files_of(folder, name):
             _kept.move_to_end(key)
             return kept[0]
+    growth = Growth(
+        row.epoch,
+        row.n_models,
+        lambda position: registry.vectors_after(space_id, position),
+        lambda: registry.ids_and_positions(space_id),
+        removed,
+    )
+    # Exact vectors get longer with each model, until the axes have run out.
+    is_extended = row.has_anchors or row.n_models > MAX_AXES
     loaded = index.load(
         folder,
         space_id,
         registry_id=registry.registry_id,
         generation=row.generation,
         fetch=lambda: registry.vectors(space_id),
-        growth=Growth(
-            row.epoch,
-            row.n_models,
-            lambda position: registry.vectors_after(space_id, position),
-            lambda: registry.ids_and_positions(space_id),
-        ),
+        growth=growth if is_extended else None,
         correction=correction,
         renew=renew,
     )

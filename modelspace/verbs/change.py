@@ -40,13 +40,13 @@ def select(registry: Registry, chosen: Sequence[str], where: str | None) -> list
     return rows
 
 
-def remove_models(path: Path, chosen: Sequence[str], where: str | None) -> tuple[str, ...]:
-    """See `modelspace.workspace.ModelSpace.remove_all`."""
+def remove_models(path: Path, chosen: Sequence[str], where: str | None) -> dict[int, str]:
+    """See `modelspace.workspace.ModelSpace.remove_all`; returns the models' names by their ids."""
     with Registry.open(path, write=True) as registry:
         rows = select(registry, chosen, where)  # before the transaction: a condition sees only what is committed
         with registry.transaction():
             affinity.remove(registry, *(row.model_id for row in rows))
-    return tuple(row.card.name for row in rows)
+    return {row.model_id: row.card.name for row in rows}
 
 
 def tag_models(

@@ -10,7 +10,7 @@ from modelspace.errors import ConflictError, UsageError
 from modelspace.registry import Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
-from modelspace.spaces import affinity
+from modelspace.spaces import affinity, kept_anchors
 from modelspace.spaces.kinds import Blocks, space_of
 from modelspace.timing import phase
 from modelspace.types import ModelCard, SpaceSpec
@@ -88,6 +88,8 @@ def store(path: Path, computed: Computed, replacing: bool, timeout: float = 10.0
 def store_all(path: Path, passes: Sequence[Computed], replacing: bool, timeout: float = 10.0) -> list[Added]:
     """Write several models in one transaction, in this order; see `store`.
 
+    A single one that is compared with anchors in memory alone, in milliseconds, is compared under the lock.
+
     Args:
         path: the registry.
         passes: each with spaces to fill.
@@ -97,20 +99,36 @@ def store_all(path: Path, passes: Sequence[Computed], replacing: bool, timeout: 
     Raises:
         ModelspaceError: as `store`, for one of them. None was written then.
     """
-    with phase("compare"), Registry.open(path, timeout=timeout) as registry:
-        compared = [_compared(registry, computed, replacing) for computed in passes]
+    compared: list[tuple[list[SpaceRow], dict[str, Known]]] | None = None
+    if len(passes) > 1 or not _is_compared_at_once(path, passes[0]):
+        with phase("compare"), Registry.open(path, timeout=timeout) as registry:
+            compared = [_compared(registry, computed, replacing) for computed in passes]
     with phase("store"), Registry.open(path, write=True, timeout=timeout) as registry, registry.transaction():
+        if compared is None:
+            compared = [(_in_order(registry, passes[0]), {})]
         return [
             _written(registry, computed, spaces, known, replacing)
             for computed, (spaces, known) in zip(passes, compared, strict=True)
         ]
 
 
+def _is_compared_at_once(path: Path, computed: Computed) -> bool:
+    """Whether all spaces that a pass was computed for had anchors when this process read them, and they are in memory.
+
+    If they are others by now, the comparison takes longer, and its result is right all the same.
+    """
+    return bool(computed.blocks) and kept_anchors.are_kept(path.resolve(), computed.blocks.keys())
+
+
+def _in_order(registry: Registry, computed: Computed) -> list[SpaceRow]:
+    """The spaces that a pass fills; derived ones last, since they are computed from the others."""
+    return sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
+
+
 def _compared(registry: Registry, computed: Computed, replacing: bool) -> tuple[list[SpaceRow], dict[str, Known]]:
     """The spaces that a pass fills, and the model's affinities in each by space id."""
     card, known = computed.card, dict[str, Known]()
-    # Derived spaces come last, since they are computed from the others.
-    spaces = sorted(computed.spaces_in(registry), key=lambda row: space_of(row.spec).is_derived)
+    spaces = _in_order(registry, computed)
     row = affinity.find(registry, card.name)
     if row is not None and (replacing or not row.card.is_same_model(card)):
         row = None
@@ -138,7 +156,7 @@ def _written(
     model_id = row.model_id if row is not None else registry.add_model(card)
     for space in spaces:
         blocks = _blocks(registry, space.spec, computed, model_id)
-        affinity.append(registry, space.spec, model_id, blocks, known[space.spec.space_id])
+        affinity.append(registry, space.spec, model_id, blocks, known.get(space.spec.space_id, {}))
     order = {row.spec.space_id: row.spec.name for row in spaces}
     names = tuple(order[i] for i in computed.space_ids if i in order) if computed.space_ids else computed.spaces
     filled = set(order.values())

@@ -678,7 +678,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of the figures, from which a rerun goes on")
     arguments = parser.parse_args()
     if arguments.mapped:
-        index.READ_BYTES = 0
+        index.READ_BYTES = index.REWRITTEN_BYTES = 0
     total = FULL if arguments.full else arguments.mutations
     progress = Progress(arguments.out, {"mutations": total, "seed": arguments.seed, "of": arguments.target})
     with tempfile.TemporaryDirectory(dir=verbs.MEMORY) as folder:

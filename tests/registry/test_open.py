@@ -16,7 +16,7 @@ import pytest
 import shelf
 
 from modelspace.errors import BusyError, ConflictError, DamagedError, ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import Registry, connection
+from modelspace.registry import Registry, catalogue, connection, schema
 
 TESTS = Path(__file__).parents[1] / "support"
 
@@ -390,3 +390,41 @@ def test_the_lock_holds_where_its_file_can_not_be_written(path: Path, monkeypatc
     with Registry.open(path, write=True):
         assert lock.exists()
     assert not lock.exists()
+
+
+def test_tables_are_checked_again_only_when_somebody_else_has_changed_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[str] = []
+    for name in ("_check_columns", "_check_tables"):
+        real = getattr(schema, name)
+        monkeypatch.setattr(schema, name, lambda *of, real=real, name=name: checks.append(name) or real(*of))
+    connection._checked.clear()
+    Registry.open(path).close()
+    Registry.open(path).close()
+    assert checks == ["_check_columns"]
+    for seed in (7, 8):  # the first check of a writer says more than that of a reader, and counts after its changes
+        with Registry.open(path, write=True) as registry, registry.transaction():
+            registry.rename_model("m0" if seed == 7 else "x7", f"x{seed}")
+        Registry.open(path).close()
+    assert checks == ["_check_columns", "_check_tables", "_check_columns"]
+    with duckdb.connect(str(path)) as other:
+        other.execute("ALTER TABLE projections DROP COLUMN seed")
+    for write in (False, True, False):  # what was refused is refused again
+        with pytest.raises(DamagedError, match="'seed' of 'projections' is missing"):
+            Registry.open(path, write=write)
+
+
+def test_spaces_are_remembered_until_the_file_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    real = Registry.open
+    monkeypatch.setattr(Registry, "open", lambda file, **how: opened.append(file) or real(file, **how))
+    first = catalogue.of_file(path)
+    assert catalogue.of_file(path) == first
+    assert len(opened) == 1
+    with real(path, write=True) as registry, registry.transaction():
+        registry.rename_space(first.spaces[0].spec.name, "renamed")
+    assert catalogue.of_file(path).spaces[0].spec.name == "renamed"
+    path.unlink()
+    with pytest.raises(NotFoundError):
+        catalogue.of_file(path)

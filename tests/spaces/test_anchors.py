@@ -13,7 +13,7 @@ from small_spaces import BOTH, KERNELS, MAPS, add, blocks_of, create, expected, 
 from modelspace.errors import DamagedError
 from modelspace.registry import Registry
 from modelspace.registry.sql import query
-from modelspace.spaces import affinity, anchors, coordinates
+from modelspace.spaces import affinity, anchors, coordinates, kept_anchors
 from modelspace.workspace import ModelSpace
 
 ALL = (MAPS, KERNELS, BOTH)  # members of the blend are defined in another order than that of their ids
@@ -179,10 +179,59 @@ def test_sql_answers_exactly_where_it_can_and_from_coordinates_elsewhere(registr
     ],
 )
 def test_damaged_anchors_are_refused_and_found(registry: Registry, damage: str, message: str, problem: str) -> None:
+    kept_anchors.forget()  # as a process that starts now; one that kept them goes on with what it read before
     registry.connection.duck.execute(damage)
     with pytest.raises(DamagedError, match=message):
         anchors.place(registry, anchors.space_of(MAPS), blocks_of(6), {})
     assert not problem or problem in {found.message for found in registry.check()}
+
+
+def test_anchors_are_kept_from_the_second_use_on_and_give_the_same_coordinates(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    blocks_at = Registry.anchor_blocks_at
+    monkeypatch.setattr(Registry, "anchor_blocks_at", lambda *at: read.append(at[1]) or blocks_at(*at))
+    stored = [MAPS.space_id, KERNELS.space_id]
+    kept_anchors.forget()
+    first = [affinity.project(registry, spec, blocks_of(6)) for spec in (MAPS, KERNELS)]
+    n_read = len(read)
+    assert n_read
+    assert not kept_anchors.are_kept(registry.path, stored)
+    for _ in range(3):
+        for spec, vector in zip((MAPS, KERNELS), first, strict=True):
+            np.testing.assert_array_equal(affinity.project(registry, spec, blocks_of(6)), vector)
+    assert len(read) == 2 * n_read
+    assert kept_anchors.are_kept(registry.path, stored)
+    with registry.transaction():  # other anchors than those that are kept
+        affinity.remove(registry, 2)
+        affinity.rebuild(registry, MAPS)
+    now = affinity.project(registry, MAPS, blocks_of(6))
+    kept_anchors.forget()
+    np.testing.assert_array_equal(affinity.project(registry, MAPS, blocks_of(6)), now)
+
+
+def test_anchors_that_need_too_much_memory_are_read_each_time(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_anchors.forget()
+    expected_vector = affinity.project(registry, MAPS, blocks_of(6))
+    monkeypatch.setattr(kept_anchors, "KEPT_BYTES", 1000)
+    for _ in range(3):
+        np.testing.assert_array_equal(affinity.project(registry, MAPS, blocks_of(6)), expected_vector)
+    assert not kept_anchors.are_kept(registry.path, [MAPS.space_id])
+
+
+def test_the_anchors_of_the_space_used_last_stay(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_anchors.forget()
+    for spec in (MAPS, MAPS):
+        affinity.project(registry, spec, blocks_of(6))
+    n_bytes = kept_anchors.of_space(registry, anchors.space_of(MAPS)).n_bytes  # type: ignore[arg-type]
+    monkeypatch.setattr(kept_anchors, "KEPT_BYTES", n_bytes)
+    for spec in (KERNELS, KERNELS):
+        affinity.project(registry, spec, blocks_of(6))
+    assert kept_anchors.are_kept(registry.path, [KERNELS.space_id])
+    assert not kept_anchors.are_kept(registry.path, [MAPS.space_id])
 
 
 def test_changed_coordinates_are_refused_and_found(registry: Registry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class Space:
 
     def __init__(self, n: int = N) -> None:
         self.ids, self.positions, self.rows = np.arange(n) * 3 + 7, np.arange(n), np.arange(n)
-        self.generation, self.epoch, self.fetched, self.read = 1, 1, 0, 0
+        self.generation, self.epoch, self.fetched, self.read, self.listed = 1, 1, 0, 0, 0
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray]:
         self.fetched += 1
@@ -54,14 +55,18 @@ class Space:
             setattr(self, name, np.delete(getattr(self, name), places))
         self.generation += 1
 
-    def load(self, folder: Path, *, write: bool = True) -> index.SpaceIndex:
+    def every(self) -> tuple[np.ndarray, np.ndarray]:
+        self.listed += 1
+        return self.ids, self.positions
+
+    def load(self, folder: Path, *, write: bool = True, removed: Collection[int] = ()) -> index.SpaceIndex:
         return index.load(
             folder,
             SPACE,
             registry_id=REGISTRY,
             generation=self.generation,
             fetch=self.fetch,
-            growth=index.Growth(self.epoch, len(self.ids), self.after, lambda: (self.ids, self.positions)),
+            growth=index.Growth(self.epoch, len(self.ids), self.after, self.every, removed),
             write=write,
         )
 
@@ -87,6 +92,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_kinds, "FEW", 20)
     monkeypatch.setattr(index_kinds, "QUERIES", 50)
     monkeypatch.setattr(index, "READ_BYTES", 1000)
+    monkeypatch.setattr(index, "REWRITTEN_BYTES", 1000)
     monkeypatch.setattr(index, "LEAST_MERGED", 8)
     monkeypatch.setattr(index, "_TICK", 0.002)
 
@@ -117,6 +123,28 @@ def test_models_are_appended_merged_and_left_out_without_reading_the_others(tmp_
     assert not (tmp_path / f"{SPACE}.added").exists()
     space.agrees(space.load(tmp_path))
     assert (space.fetched, space.read) == (1, 28)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_removal_that_is_told_needs_no_list_of_all_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool
+) -> None:
+    monkeypatch.setattr(index, "READ_BYTES", 1000 if mapped else 20 << 20)
+    space = Space(300)
+    space.load(tmp_path)
+    space.add(3)
+    space.load(tmp_path)
+    listed = space.listed
+    for place in (0, 150, len(space.ids) - 4):  # of the file, and of those that were appended
+        gone = int(space.ids[place])
+        space.remove(place)
+        space.agrees(space.load(tmp_path, removed=[gone, 10**9]), 0.8)  # and one that was not in the index
+    assert (space.fetched, space.listed) == (1, listed)
+    first, second = int(space.ids[5]), int(space.ids[9])
+    space.remove(5, 9)  # somebody else removed the second
+    space.agrees(space.load(tmp_path, removed=[first]), 0.8)
+    assert {first, second} <= set(manifest_of(tmp_path)["removed"])
+    assert (space.fetched, space.listed) == (1, listed + 1)
 
 
 @pytest.mark.parametrize("change", ["epoch", "growth", "removal", "again"])
@@ -187,6 +215,7 @@ def test_an_append_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / f"{SPACE}.added").exists()
     assert manifest_of(tmp_path)["added"] == []
     monkeypatch.setattr(index, "READ_BYTES", 1000)
+    monkeypatch.setattr(index, "REWRITTEN_BYTES", 1000)
     space.agrees(space.load(tmp_path), 0.8)
     space.agrees(space.load(tmp_path), 0.8)
     assert space.fetched == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from modelspace.errors import ConflictError
 from modelspace.registry import Registry
 from modelspace.registry.connection import changes
 from modelspace.results import Outcome
-from modelspace.spaces import affinity
+from modelspace.spaces import affinity, coordinates, kept_anchors
 from modelspace.verbs import passes, pending
 from modelspace.verbs.add_many import _Run
 from modelspace.verbs.manifest import Entry
@@ -65,6 +66,35 @@ def test_all_are_stored_or_none(path: Path) -> None:
     with pytest.raises(ConflictError, match="'m0' was taken"):
         passes.store_all(path, [computed(path, 1), other], False)
     check(path, [0])
+
+
+def test_with_anchors_in_memory_a_model_is_compared_under_the_lock_and_gets_the_same_coordinates(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinates, "MAX_EXACT", 4)
+    opened: list[bool] = []
+    real = Registry.open
+    monkeypatch.setattr(Registry, "open", lambda *of, **how: opened.append(how.get("write", False)) or real(*of, **how))
+    forgetful = path.with_name("forgetful.duckdb")
+    shutil.copyfile(path, forgetful)
+    vectors = []
+    for file in (path, forgetful):
+        for seed in range(1, 9):
+            one = computed(path, seed)
+            opened.clear()
+            assert passes.store(file, one, False).status == "added"
+            if file == forgetful:
+                kept_anchors.forget()
+        assert opened == ([True] if file == path else [False, True])
+        check(file, range(9))
+        with real(file) as registry:
+            vectors.append([registry.vectors(spec.space_id)[1] for spec in (MAPS, KERNELS, BOTH)])
+    for kept, read in zip(*vectors, strict=True):
+        np.testing.assert_array_equal(kept, read)
+    with real(path, write=True) as registry, registry.transaction():  # other anchors than those in memory
+        affinity.rebuild(registry, MAPS)
+    passes.store(path, computed(path, 9), False)
+    check(path, range(10))
 
 
 def results(path: Path, *seeds: int) -> list[JobResult]:
