@@ -21,11 +21,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the migrations, which the program now uses, and reads again each time as another version would."""
+    """A copy of the migrations, which the program now uses."""
     folder = tmp_path / "migrations"
     shutil.copytree(schema.FOLDER, folder)
     monkeypatch.setattr(schema, "FOLDER", folder)
-    monkeypatch.setattr(schema, "_known", schema._known.__wrapped__)
     return folder
 
 

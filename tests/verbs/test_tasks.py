@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from modelspace.cli.app import app
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError, UsageError
-from modelspace.registry import Registry, outcomes
+from modelspace.registry import Registry, outcomes, schema
 from modelspace.verbs import tasks
 from modelspace.verbs.export import default_of
 from modelspace.workspace import ModelSpace
@@ -317,11 +318,11 @@ def test_a_folder_has_tables_of_tasks_if_there_are_any(space: ModelSpace) -> Non
 
 
 def test_a_registry_of_an_older_version_is_read(tmp_path: Path) -> None:
-    shelf.filled(tmp_path / "registry.duckdb", 2)
-    with Registry.open(tmp_path / "registry.duckdb", write=True) as registry, registry.transaction():
-        for table in ("tasks", "outcomes"):
-            registry.execute(f"DROP TABLE main.{table}")
-        registry.execute("DELETE FROM main.migrations WHERE number >= 6")
+    older = tmp_path / "migrations"
+    shutil.copytree(schema.FOLDER, older, ignore=lambda _, names: [name for name in names if name >= "0006"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "FOLDER", older)
+        Registry.create(tmp_path / "registry.duckdb")
     space = ModelSpace(tmp_path)
     assert list(space.tasks()) == [] == list(space.outcomes())
     with Registry.open(space.path) as registry:
