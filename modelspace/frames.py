@@ -103,7 +103,8 @@ class Tabular(ABC):
             except (frames.exceptions.PolarsError, OverflowError, TypeError, ValueError):
                 return frames.Series(name, texts(values), dtype=frames.String)
 
-        return frames.DataFrame([series(name, values) for name, values in self._columns().items()])
+        frame: polars.DataFrame = frames.DataFrame([series(name, values) for name, values in self._columns().items()])
+        return frame
 
     def _columns(self) -> dict[str, list[Any]]:
         """Column -> values that Arrow and Polars take."""

@@ -536,7 +536,7 @@ class Registry(Reader):
         self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
         try:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                self._insert_coordinates(space_id, rows[start : start + _ROWS_AT_ONCE])
+                self.insert_embeddings(space_id, rows[start : start + _ROWS_AT_ONCE], "temp.new_coordinates")
             columns = ", ".join(f"{name} = n.{name}" for name in _EMBEDDING_COLUMNS.split(", ")[2:])
             self.execute(
                 f"UPDATE main.embeddings SET {columns} FROM temp.new_coordinates n"
@@ -553,11 +553,17 @@ class Registry(Reader):
         )
         self._changed(space_id, moved=True)
 
-    def _insert_coordinates(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
-        """Insert some rows of new coordinates into the temporary table."""
+    def insert_embeddings(self, space_id: str, rows: Sequence[EmbeddingRow], table: str = "main.embeddings") -> None:
+        """Insert rows as they are, in one statement; the caller changes what the space's row says of them.
+
+        Args:
+            space_id: the space.
+            rows: some hundred at most.
+            table: of the same columns as `embeddings`.
+        """
         sums = [_checksums(space_id, row) for row in rows]
         self.execute(
-            f"INSERT INTO temp.new_coordinates ({_EMBEDDING_COLUMNS})"
+            f"INSERT INTO {table} ({_EMBEDDING_COLUMNS})"
             " SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]), unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]),"
             " unnest(?::INTEGER[]), unnest(?::DOUBLE[]), unnest(?::UINTEGER[]), unnest(?::UINTEGER[]),"
             " unnest(?::FLOAT[][]), unnest(?::UINTEGER[])",
@@ -601,17 +607,8 @@ class Registry(Reader):
             _check_row(row)
             if row.coordinates is None:
                 raise UsageError(f"model {row.model_id} has no coordinates")
-        self.execute("CREATE OR REPLACE TEMP TABLE new_coordinates AS FROM main.embeddings LIMIT 0")
-        try:
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                self._insert_coordinates(space.spec.space_id, rows[start : start + _ROWS_AT_ONCE])
-            self.execute(
-                f"INSERT INTO main.embeddings ({_EMBEDDING_COLUMNS})"
-                f" SELECT {_EMBEDDING_COLUMNS} FROM temp.new_coordinates ORDER BY position"
-            )
-        finally:
-            with suppress(duckdb.Error):  # if the transaction has failed, its rollback drops the table
-                self._connection.duck.execute("DROP TABLE IF EXISTS temp.new_coordinates")
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self.insert_embeddings(space.spec.space_id, rows[start : start + _ROWS_AT_ONCE])
         self.execute(
             "UPDATE main.spaces SET next_position = ?, n_models = ? WHERE space_id = ?",
             [len(rows), len(rows), space.spec.space_id],

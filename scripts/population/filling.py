@@ -6,7 +6,7 @@ What is written is what `add` would have written for such kernels and maps: code
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -153,26 +153,7 @@ class Filler:
             placed = factor.append(row[:number])
             rows.append(EmbeddingRow(model_id, number, placed.vector, row[:number], placed.axis, placed.residual))
         for start in range(0, len(rows), _ROWS):
-            self._insert_exact(space_id, rows[start : start + _ROWS])
-
-    def _insert_exact(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
-        self.registry.execute(
-            "INSERT INTO main.embeddings (space_id, model_id, position, vector, affinities, axis, residual,"
-            " vector_checksum, affinities_checksum) SELECT ?, unnest(?::BIGINT[]), unnest(?::INTEGER[]),"
-            " unnest(?::DOUBLE[][]), unnest(?::DOUBLE[][]), unnest(?::INTEGER[]), unnest(?::DOUBLE[]),"
-            " unnest(?::UINTEGER[]), unnest(?::UINTEGER[])",
-            [
-                space_id,
-                [row.model_id for row in rows],
-                [row.position for row in rows],
-                [row.vector.tolist() for row in rows],
-                [row.affinities.tolist() for row in rows],
-                [row.axis for row in rows],
-                [row.residual for row in rows],
-                [checksums.of_vector(space_id, row.model_id, row.vector, row.axis, row.residual) for row in rows],
-                [checksums.of_affinities(space_id, row.model_id, row.position, row.affinities) for row in rows],
-            ],
-        )
+            self.registry.insert_embeddings(space_id, rows[start : start + _ROWS])
         self._count(space_id, None)
 
     def _placed(self, space: Space, ids: Integers, members: Mapping[str, Floats]) -> Floats:
