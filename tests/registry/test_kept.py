@@ -99,7 +99,7 @@ def test_an_error_leaves_nothing_open(path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nothing is kept open there")
+@pytest.mark.skipif(sys.platform == "win32", reason="only on Linux and Unix: Windows keeps no lock")
 def test_labels_that_stay_in_memory_are_those_of_the_file(path: Path) -> None:
     with Registry.open(path) as registry:
         expected = registry.labels([1, 2, 3, 4, 99])
