@@ -226,6 +226,7 @@ def filled(words: str, values: dict[str, str], more: str) -> str:
 RAN: set[tuple[str, str]] = set()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", hint_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_message_can_be_run(
     case: Case, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,6 +272,7 @@ def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> Non
 # ---- what the command line itself says, in plain text
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", typed_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_plain_message_can_be_run(
     case: typed_cases.Typed, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -186,7 +186,7 @@ def before(lines: tuple[str, ...]) -> list[str]:
     return [line for word, needed in BEFORE.items() if word in text for line in needed if line not in lines]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("example", PARAMETERS)
 def test_it_runs(example: Example, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ def test_the_own_script_works_with_a_model_of_the_zoo(tmp_path: Path, monkeypatc
     assert result.last_lines[0].startswith("epoch 0: loss ")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tune.py").write_text(SCRIPTS["tune.py"], "utf-8")

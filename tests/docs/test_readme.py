@@ -81,6 +81,7 @@ def test_it_is_short_and_has_one_picture() -> None:
     assert text.count("![") == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_python_example_runs(folder: Path) -> None:
     (example,) = blocks("python")

@@ -66,6 +66,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_page_does_what_it_shows(home: Path) -> None:
     printed = ""

@@ -40,6 +40,7 @@ def like(shown: str, printed: str) -> bool:
     return all(any(words <= line for line in lines) for words in wanted if not words & {"≈", "tied"})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     printed = ""

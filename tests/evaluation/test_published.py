@@ -73,6 +73,7 @@ def test_the_index_counts_what_the_file_holds(name: str) -> None:
     assert oracle.is_accuracy
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", REPORTED)
 def test_the_static_order_reaches_what_was_reported(name: str) -> None:
     reported, with_self = REPORTED[name]

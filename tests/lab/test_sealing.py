@@ -59,6 +59,7 @@ def seal_in_a_process(path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DuckDB's memory can be zeroed only on Linux")
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     homes = [filled(tmp_path / name) for name in ("one", "another/place")]
@@ -121,6 +122,7 @@ def test_models_can_be_added_removed_and_sealed_again(space: ModelSpace) -> None
     assert all(check.ok for check in space.verify(deep=True))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("zeros")
 def test_the_id_depends_only_on_the_content(space: ModelSpace, original: Path, tmp_path: Path) -> None:
     def sealed(space: ModelSpace, moment: datetime = MOMENT) -> tuple[str, str]:

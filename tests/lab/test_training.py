@@ -90,6 +90,7 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.long
 def test_resuming_after_sigkill_gives_the_weights_of_an_uninterrupted_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -192,6 +192,7 @@ def test_an_output_without_a_grid_is_refused() -> None:
         transfer.encode(nn.Flatten(1, 2), task("reshade"), torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 64)
 
 
+@pytest.mark.long
 def test_better_features_give_smaller_losses() -> None:
     generator = torch.Generator().manual_seed(0)
     rgb = torch.randint(256, (90, 3, 8, 8), dtype=torch.uint8, generator=generator).float()

@@ -28,6 +28,7 @@ def files(home: Path) -> dict[str, bytes]:
     return {str(file.relative_to(home)): file.read_bytes() for file in sorted(home.rglob("*")) if file.is_file()}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DuckDB's memory begins as zeros on Linux alone")
 def test_a_build_is_repeated_byte_for_byte(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def table() -> ModuleType:
     return script("table_published")
 
 
+@pytest.mark.long
 def test_the_page_is_what_the_script_writes(table: ModuleType) -> None:
     assert table.PAGE.read_text("utf-8") == table.page()
 

@@ -52,6 +52,7 @@ def test_every_preprocessing_can_be_read(script: ModuleType) -> None:
         assert merge_preprocessing(None, flags_of(values)).n_channels in (1, 3)
 
 
+@pytest.mark.long
 def test_a_package_that_is_not_installed_is_no_refusal(script: ModuleType, tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=3, canvas=16)
     absent = script.check(script.Case("absent", "package:no-such-nets/a.onnx"), space)

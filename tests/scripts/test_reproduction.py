@@ -135,6 +135,7 @@ def test_the_page_has_a_verdict_for_every_claim_and_all_its_pictures() -> None:
     assert max(there.values()) < 120_000
 
 
+@pytest.mark.long
 def test_a_section_runs_on_few_models(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), "--quick", "--only", "3"]
     command += ["--docs", str(tmp_path), "--cache", str(tmp_path / "cache")]

@@ -47,6 +47,7 @@ def test_a_row_says_what_went_wrong(script):
     assert "the zoo has no model called 'nothing'" in row.error
 
 
+@pytest.mark.long
 def test_a_row_of_a_model_of_the_zoo(script):
     row = script.check("zoo", "zoo:rgb2depth")
     assert row.good

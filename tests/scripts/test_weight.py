@@ -51,6 +51,7 @@ def test_one_range_has_two_extremes(kernel: np.ndarray) -> None:
     assert (found[above].min(), found[above].max()) == pytest.approx((kernel[above].min(), kernel[above].max()))
 
 
+@pytest.mark.long
 def test_the_page_is_made_of_few_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "CACHE", tmp_path)
     names = ("autoencoder", "denoise", "reshade", "rgb2depth", "mobilenet_025_objects")

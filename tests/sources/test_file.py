@@ -227,6 +227,7 @@ def test_another_input_size_than_the_recorded_one_is_refused(shelf):
 # ---- the same model
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["residual", "gated", "attention", "dense", "decoder", "shuffled"])
 @pytest.mark.parametrize("kind", ["export", "trace"])
 def test_maps_equal_those_of_the_model_before_the_export(tmp_path, name, kind):

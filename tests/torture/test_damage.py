@@ -40,6 +40,7 @@ def test_a_mutation_of_each_target(tmp_path: Path) -> None:
     assert {damage.target_of(number)[0] for number in range(8)} >= {"index", "registry", "log", "rows", "undo"}
 
 
+@pytest.mark.long
 def test_wrong_answers_are_seen_where_rows_are_not_checked() -> None:
     """Without checksums, a changed outcome is answered as if it were right."""
     before = "from modelspace.registry import checksums; checksums.of_outcome = lambda values: 0"

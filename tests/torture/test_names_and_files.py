@@ -41,6 +41,7 @@ def test_foreign_registries(tmp_path: Path) -> None:
     assert trial.answered > 5
 
 
+@pytest.mark.long
 def test_texts(tmp_path: Path) -> None:
     written = [words for words in texts.WRITTEN if words.startswith(("export", "tree"))]
     tried = texts.Texts(tmp_path / "tried", written)

@@ -199,6 +199,7 @@ def test_photographs_come_along_if_they_are_those_of_the_fingerprint(
     assert len(fresh.spaces()) == 3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("statement", "words"),
     [

@@ -435,6 +435,7 @@ def rewrite(file: Path, what: str) -> None:
             archive.writestr(name, data)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "what",
     [
