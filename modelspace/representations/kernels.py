@@ -10,7 +10,7 @@ like a space of attribution maps. A kernel is stored as a packed triangle (`to_b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -275,31 +275,6 @@ def packed_triangle(block: MapBlock, bits: int) -> Array:
     low, step = _ranges(scales, bits)
     packed: Array = levels * step + low
     return packed
-
-
-def triangles(blocks: Sequence[MapBlock], bits: int) -> NDArray[np.float32]:
-    """The packed triangles of m blocks of the same number of images, (m, n (n + 1) / 2) float32.
-
-    They are what `from_block` unpacks, to the rounding of float32.
-    """
-    if bits != 8:
-        return np.stack([pack_triangle(from_block(block, bits)) for block in blocks]).astype(np.float32)
-    n = blocks[0].n_images
-    scales = np.stack([np.frombuffer(block.scales, "<f4").reshape(n, 2) for block in blocks])
-    low, high = scales[..., 0], scales[..., 1]
-    step = np.where(high > low, (high - low) / np.float32(255), np.float32(1))
-    counts = np.concatenate([np.arange(n - 1, 0, -1), [n]])
-    order = np.roll(np.arange(n), 1)  # the diagonal's range is the last, and its elements come first
-    out = np.stack([np.frombuffer(block.codes, np.uint8) for block in blocks]).astype(np.float32)
-    out *= np.repeat(step[:, order], counts[order], axis=1)
-    out += np.repeat(low[:, order], counts[order], axis=1)
-    return out
-
-
-@lru_cache(maxsize=8)
-def counted(n: int) -> NDArray[np.float32]:
-    """How often the elements of a packed triangle are in the kernel: (n (n + 1) / 2,), 1 on the diagonal, else 2."""
-    return np.where(np.arange(n * (n + 1) // 2) < n, 1.0, 2.0).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -113,10 +113,9 @@ class Space(ABC):
         See `affinity.contributions`.
         """
 
+    @abstractmethod
     def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
         """One model's affinities with stored models, to the rounding of float32."""
-        values = self.contributions(registry, blocks, model_ids)
-        return {model_id: float(of_model.mean()) for model_id, of_model in values.items()}
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """What the intervals of one model's affinities with stored models are computed from (`spaces.bootstrap`)."""
@@ -149,6 +148,10 @@ class Operand(NamedTuple):
     def n_bytes(self) -> int:
         """Bytes of its arrays."""
         return self.rows.nbytes + self.norms.nbytes
+
+
+#: Called with the first image of a block; returns a number and the operand of each model that is compared.
+Operands = Callable[[int], Iterable[tuple[int, Operand]]]
 
 
 class StoredSpace(Space):
@@ -212,7 +215,20 @@ class StoredSpace(Space):
             raise self.missing("a model")
         return out
 
-    def products_with_anchors(self, operands: Callable[[int], Iterable[tuple[int, Operand]]], blocks: Blocks) -> Array:
+    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
+        """From `product`, one block at a time."""
+        space_id, ids = self.spec.space_id, list(model_ids)
+
+        def operands(first: int) -> Iterable[tuple[int, Operand]]:
+            return ((i, self.operand(block)) for i, block in registry.map_blocks_at(space_id, first, ids))
+
+        values, covered = self._products(operands, blocks)
+        for model_id in sorted(ids):
+            if covered.get(model_id) != self.spec.n_images:
+                raise self.missing(f"model {model_id}")
+        return values
+
+    def products_with_anchors(self, operands: Operands, blocks: Blocks) -> Array:
         """A model's affinities with the anchors of this space, (d,) float64, one block of theirs at a time.
 
         They are computed in float32 with sums in float64: coordinates on anchors are float32.
@@ -224,18 +240,23 @@ class StoredSpace(Space):
         Raises:
             DamagedError: the anchors' blocks don't cover the images.
         """
+        values, covered = self._products(operands, blocks)
+        if list(covered) != list(range(len(covered))) or set(covered.values()) - {self.spec.n_images}:
+            raise self.missing("an anchor")
+        return np.array(list(values.values()))
+
+    def _products(self, operands: Operands, blocks: Blocks) -> tuple[dict[int, float], dict[int, int]]:
+        """A model's affinities with others, by number, and the number of images that they cover."""
         total: dict[int, float] = {}
         covered: dict[int, int] = {}
         for block in self.own_blocks(blocks):
             query = self.query(block)
-            for axis, other in operands(block.first_image):
+            for number, other in operands(block.first_image):
                 if other.n_images != block.n_images:
                     raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
-                total[axis] = total.get(axis, 0.0) + self.product(query, other)
-                covered[axis] = covered.get(axis, 0) + other.n_images
-        if list(covered) != list(range(len(covered))) or set(covered.values()) - {self.spec.n_images}:
-            raise self.missing("an anchor")
-        return np.array(list(total.values())) / self.spec.n_images
+                total[number] = total.get(number, 0.0) + self.product(query, other)
+                covered[number] = covered.get(number, 0) + other.n_images
+        return {number: value / self.spec.n_images for number, value in total.items()}, covered
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
         """What `product` compares with operands of the same images."""
@@ -435,22 +456,6 @@ class KernelSpace(StoredSpace):
             rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
         scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
         return scaled
-
-    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
-        """Of packed kernels from their triangles, of which all but the diagonal count twice."""
-        if not self.is_packed:
-            return super().affinities(registry, blocks, model_ids)
-        stored = dict(registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)))
-        if missing := set(model_ids) - set(stored):
-            raise self.missing(f"model {min(missing)}")
-        for block in (others := list(stored.values())):
-            self.require_size(block)
-        (own,) = kernels.triangles([self._only(self.own_blocks(blocks))], self.spec.bits)
-        triangles = kernels.triangles(others, self.spec.bits)
-        counted = kernels.counted(self.spec.n_images)
-        products = triangles @ (own * counted)
-        norms = np.sqrt(np.square(triangles) @ counted) * np.sqrt(np.square(own) @ counted)
-        return dict(zip(stored, (products / norms).tolist(), strict=True))
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
         """The kernel's packed triangle, whose elements above the diagonal count twice."""

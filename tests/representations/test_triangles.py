@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from modelspace.errors import UsageError
 from modelspace.representations import kernels
 from modelspace.representations.kernels import kernel, pack_triangle, unpack_triangle
+from modelspace.spaces.kinds import KernelSpace
 
 SQUARES = st.integers(1, 12).flatmap(
     lambda n: arrays.arrays(st.sampled_from([np.float64, np.float32, np.uint8]), (n, n), elements=st.integers(0, 200))
@@ -78,8 +80,8 @@ def test_triangles_of_blocks_are_those_of_their_kernels(bits: int) -> None:
     features = rng.normal(size=(3, 7, 4))
     blocks = [kernels.to_block(kernels.kernel("dds", each), bits) for each in features]
     packed = [kernels.pack_triangle(kernels.from_block(block, bits)) for block in blocks]
-    np.testing.assert_allclose(kernels.triangles(blocks, bits), packed, atol=1e-6)
-    twice = kernels.counted(7)
-    for one, triangle in zip(blocks, kernels.triangles(blocks, bits), strict=True):
-        expected = np.square(kernels.from_block(one, bits)).sum()
-        assert np.square(triangle) @ twice == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose([kernels.packed_triangle(block, bits) for block in blocks], packed, atol=1e-6)
+    space = KernelSpace(KernelSpace.define("dds", "dds", "rooms", 7, 0, bits, "sum"))
+    for one, other in itertools.product(blocks, blocks):
+        expected = (space.unit_rows(one) * space.unit_rows(other)).sum()
+        assert space.product(space.query(one), space.operand(other)) == pytest.approx(expected, abs=1e-5)
