@@ -55,6 +55,18 @@ def absent(path: Path, otherwise: str = "") -> str:
     return f"{path} is {kind}, not a file" if kind else otherwise or f"there is no file {path}"
 
 
+def file_identity(path: Path) -> tuple[int, ...] | None:
+    """What another write to a file, or another file of its name, changes; None if there is none.
+
+    Device, inode, size, and the times of the last change of its content and of its inode, in nanoseconds.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def is_regular(path: Path) -> bool:
     """Whether a name, or a link there, stands for a regular file; also of names that no file can have.
 

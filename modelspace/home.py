@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
-from modelspace.files import absent, special_kind
+from modelspace.files import absent, file_identity, special_kind
 
 REGISTRY = "registry.duckdb"
 INDEX = "index"
@@ -35,6 +35,15 @@ def find_home(start: str | Path | None = None) -> Path | None:
         return Path(str(stated))
     current = Path.cwd()
     return next((folder for folder in (current, *current.parents) if (folder / REGISTRY).exists()), None)
+
+
+def state_of(path: Path) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """What changes whenever a registry does: the identities of its file and of its log, None for one that is missing.
+
+    Args:
+        path: the registry file.
+    """
+    return file_identity(path), file_identity(path.with_name(f"{path.name}.wal"))
 
 
 def require_home(start: str | Path | None = None) -> Path:

@@ -145,13 +145,10 @@ def _is_names(value: object) -> bool:
 
 
 def _state(path: Path) -> list[list[int]]:
-    """What changes whenever the registry does: size, time and number of its file and of its log."""
-    stats = []
-    for file in (path, path.with_name(f"{path.name}.wal")):
-        if file.exists():
-            status = file.stat()
-            stats.append([status.st_mtime_ns, status.st_size, status.st_ino])
-    return stats
+    """What changes whenever the registry does, as JSON gives it back."""
+    from modelspace.home import state_of
+
+    return [list(each or ()) for each in state_of(path)]
 
 
 def _formatted(shell: str, values: Sequence[str]) -> str | None:

@@ -24,7 +24,7 @@ import duckdb
 
 from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
-from modelspace.files import NotRegularError, absent, open_or_create, special_kind
+from modelspace.files import NotRegularError, absent, file_identity, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
 from modelspace.registry import backups, trial, undo
 from modelspace.registry.interrupts import deferred
@@ -206,13 +206,7 @@ class Connection:
 
 def identity_of(path: Path) -> tuple[int, ...] | None:
     """What another write to a registry's file changes; None if a log is to be read with it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    if os.path.lexists(f"{path}.wal"):
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None if os.path.lexists(f"{path}.wal") else file_identity(path)
 
 
 def prefer_builtins(duck: duckdb.DuckDBPyConnection, write: bool) -> None:

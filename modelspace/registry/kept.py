@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelspace import temporary
+from modelspace.home import state_of
 from modelspace.registry.store import Registry
 
 #: Seconds between two looks for a writer.
@@ -58,12 +59,12 @@ class _Kept:
         if not self._in_use.acquire(blocking=False):
             return None
         try:
-            if self._registry is not None and (self._is_wanted() or self._state != self._state_now()):
+            if self._registry is not None and (self._is_wanted() or self._state != state_of(self.path)):
                 self._close()
             if self._registry is None:
                 self._registry = Registry.open(self.path)
                 self._registry.kept_bytes = _KEPT_BYTES
-                self._state = self._state_now()
+                self._state = state_of(self.path)
             return self._registry
         except BaseException:
             self._in_use.release()
@@ -89,19 +90,7 @@ class _Kept:
 
     def _is_wanted(self) -> bool:
         """Whether a process holds the writers' lock, or waits for the readers with it."""
-        name = f"{self.path}.lock"
-        return os.path.exists(name) and temporary.is_locked(name, unreadable=True)
-
-    def _state_now(self) -> object:
-        """What changes when the file or its log is written to or replaced."""
-        states = []
-        for name in (self.path, f"{self.path}.wal"):
-            try:
-                status = os.stat(name)
-                states.append((status.st_ino, status.st_size, status.st_mtime_ns))
-            except OSError:
-                states.append((0, 0, 0))
-        return states
+        return temporary.is_locked(f"{self.path}.lock")
 
     def _watch(self) -> None:
         while self.users:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import duckdb
 
 from modelspace import __version__
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError
+from modelspace.files import file_identity
 from modelspace.registry.connection import Checked, Connection, open_reading, translated
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -315,9 +315,8 @@ def check_definitions_of(path: Path) -> None:
     Raises:
         DamagedError: one is not.
     """
-    with suppress(OSError):
-        if _state(path.resolve()) in _checked:
-            return
+    if _state(path.resolve()) in _checked:
+        return
     connection = open_reading(path)
     try:
         state = _state(connection.path)
@@ -331,18 +330,13 @@ def check_definitions_of(path: Path) -> None:
         connection.close()
 
 
-def _state(path: Path) -> tuple[str, int, int, int]:
-    """What changes when a file does.
-
-    Raises:
-        OSError: there is none.
-    """
-    status = path.stat()
-    return str(path), status.st_ino, status.st_mtime_ns, status.st_size
+def _state(path: Path) -> tuple[str, object]:
+    """A file, and what changes when it does."""
+    return str(path), file_identity(path)
 
 
 #: The file whose definitions were checked last, and its state.
-_checked: set[tuple[str, int, int, int]] = set()
+_checked: set[tuple[str, object]] = set()
 
 
 def _definitions(duck: duckdb.DuckDBPyConnection) -> dict[str, str]:

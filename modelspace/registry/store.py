@@ -385,13 +385,11 @@ class Registry(Reader):
             "axis": row.axis,
             "residual": row.residual,
         }
+        *sums, of_coordinates = _checksums(space.spec.space_id, row)
         if self.schema_number >= schema.CHECKSUMS:
-            values["vector_checksum"], values["affinities_checksum"] = _checksums(space.spec.space_id, row)
+            values["vector_checksum"], values["affinities_checksum"] = sums
         if row.coordinates is not None:
-            values["coordinates"] = row.coordinates.tolist()
-            values["coordinates_checksum"] = checksums.of_coordinates(
-                space.spec.space_id, row.model_id, row.coordinates
-            )
+            values["coordinates"], values["coordinates_checksum"] = row.coordinates.tolist(), of_coordinates
         self.execute(
             f"INSERT INTO main.embeddings ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
             list(values.values()),
@@ -575,15 +573,10 @@ class Registry(Reader):
                 [row.affinities.tolist() for row in rows],
                 [row.axis for row in rows],
                 [row.residual for row in rows],
-                [of_vector for of_vector, _ in sums],
-                [of_affinities for _, of_affinities in sums],
+                [of_vector for of_vector, _, _ in sums],
+                [of_affinities for _, of_affinities, _ in sums],
                 [None if row.coordinates is None else row.coordinates.tolist() for row in rows],
-                [
-                    None
-                    if row.coordinates is None
-                    else checksums.of_coordinates(space_id, row.model_id, row.coordinates)
-                    for row in rows
-                ],
+                [of_coordinates for _, _, of_coordinates in sums],
             ],
         )
 
@@ -770,11 +763,12 @@ def _parts(block: MapBlock, owner: int) -> tuple[list[bytes], list[bytes], list[
     return codes, scales, [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
 
 
-def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int]:
-    """Of an embedding's vector, and of its affinities."""
+def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int, int | None]:
+    """Of an embedding's vector, of its affinities, and of its coordinates if it has some."""
     return (
         checksums.of_vector(space_id, row.model_id, row.vector, row.axis, row.residual),
         checksums.of_affinities(space_id, row.model_id, row.position, row.affinities),
+        None if row.coordinates is None else checksums.of_coordinates(space_id, row.model_id, row.coordinates),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from modelspace import temporary
 from modelspace.errors import ModelspaceError
+from modelspace.home import state_of
 from modelspace.registry import Registry
 
 #: Seconds for which a registry stays open after it was opened.
@@ -24,24 +25,6 @@ _LOOK_S = 0.02
 
 #: Bytes of all answers that are kept, and of one.
 MOST_BYTES, MOST_ONE = 64 << 20, 16 << 20
-
-State = tuple[tuple[int, ...], ...]
-
-
-def state_of(path: Path) -> State:
-    """What changes whenever a registry does: time, size and number of its file and of its log.
-
-    Raises:
-        OSError: there is no registry.
-    """
-    status = path.stat()
-    stats = [(status.st_mtime_ns, status.st_size, status.st_ino)]
-    try:
-        status = path.with_name(f"{path.name}.wal").stat()
-        stats.append((status.st_mtime_ns, status.st_size, status.st_ino))
-    except FileNotFoundError:
-        pass
-    return tuple(stats)
 
 
 class Snapshot:
@@ -54,7 +37,7 @@ class Snapshot:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._state: State = ()
+        self._state: object = None
         self._answers: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         #: Requests in progress: a lock, and the number of threads that hold it or wait for it.
@@ -73,14 +56,14 @@ class Snapshot:
             ModelspaceError: as `compute`.
         """
         with self._lock_of(key):
-            state = state_of(self._path)
+            state = self._present()
             known = self._known(state, key)
             if known is not None:
                 return known
             self._lease.renew()
             body = compute()
             # It may be of either state if there was a change in between, so then it is not kept.
-            if state_of(self._path) == state:
+            if self._present() == state:
                 self._keep(state, key, body)
             return body
 
@@ -90,7 +73,18 @@ class Snapshot:
         Raises:
             OSError: there is no registry.
         """
-        return self._known(state_of(self._path), key)
+        return self._known(self._present(), key)
+
+    def _present(self) -> object:
+        """The state of the registry.
+
+        Raises:
+            OSError: there is no registry.
+        """
+        state = state_of(self._path)
+        if state[0] is None:
+            raise FileNotFoundError(self._path)
+        return state
 
     @contextmanager
     def _lock_of(self, key: str) -> Iterator[None]:
@@ -113,7 +107,7 @@ class Snapshot:
         """Release the registry."""
         self._lease.end()
 
-    def _known(self, state: State, key: str) -> bytes | None:
+    def _known(self, state: object, key: str) -> bytes | None:
         with self._lock:
             if state != self._state:
                 self._state, self._bytes = state, 0
@@ -122,7 +116,7 @@ class Snapshot:
                 self._answers.move_to_end(key)
             return self._answers.get(key)
 
-    def _keep(self, state: State, key: str, body: bytes) -> None:
+    def _keep(self, state: object, key: str, body: bytes) -> None:
         with self._lock:
             if state != self._state or key in self._answers or len(body) > MOST_ONE:
                 return

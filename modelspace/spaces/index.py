@@ -46,7 +46,7 @@ import numpy as np
 
 from modelspace import temporary
 from modelspace.errors import DamagedError, NotFoundError, UsageError
-from modelspace.files import NotRegularError, open_regular, read_regular, special_kind
+from modelspace.files import NotRegularError, file_identity, open_regular, read_regular, special_kind
 from modelspace.home import INDEX_FILES
 from modelspace.spaces import hubness
 from modelspace.spaces.index_kinds import Ids, Lists, Rows, Searcher, Vectors, build, largest, load_faiss
@@ -693,12 +693,9 @@ def _mapped(file: Path, *, at_random: bool = False) -> mmap.mmap:
 
 
 def _identity_of(file: Path) -> list[int] | None:
-    """Inode, size, and the times of the last change of a file's content and of its inode; None if there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    """The identity of a file, without its device, whose number may be another one after a restart."""
+    known = file_identity(file)
+    return None if known is None else list(known[1:])
 
 
 def _settled(file: Path) -> list[int] | None:
