@@ -36,7 +36,8 @@ SECTOR = 512
 
 CALLS = (
     "openat,close,lseek,write,pwrite64,pwritev,writev,ftruncate,fallocate,fsync,fdatasync,sync_file_range,"
-    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,copy_file_range,sendfile,dup,dup2,dup3"
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,copy_file_range,sendfile,dup,dup2,dup3,"
+    "fcntl"
 )
 
 #: Names of files whose contents no state depends on.
@@ -107,6 +108,21 @@ def record(words: list[str], home: Path) -> Recording:
     return recording
 
 
+@dataclass
+class _Opened:
+    """An open file; descriptors that were duplicated share it.
+
+    Attributes:
+        number: of the file.
+        appends: whether what is written goes to its end.
+        position: where the next write goes otherwise.
+    """
+
+    number: int
+    appends: bool
+    position: int = 0
+
+
 class _Reader:
     """Reads the log of strace into steps."""
 
@@ -117,8 +133,7 @@ class _Reader:
         self.home = str(home.resolve())
         self.names = dict(recording.names)
         self.lengths = {number: len(content) for number, content in recording.files.items()}
-        self.positions: dict[int, int] = {}  # by descriptor
-        self.by_descriptor: dict[int, tuple[int, bool]] = {}  # -> number of the file, and whether it appends
+        self.by_descriptor: dict[int, _Opened] = {}
 
     def read(self, log: Path) -> None:
         unfinished: dict[str, str] = {}
@@ -136,6 +151,9 @@ class _Reader:
     def _call(self, call: str, arguments: str, result: int, opened: str) -> None:
         if call == "openat":
             self._open(arguments, result, opened)
+        elif call == "fcntl":
+            if "F_DUPFD" in arguments:
+                self._descriptor("dup", arguments, result)
         elif call in ("dup", "dup2", "dup3", "close", "lseek", "write", "pwrite64", "ftruncate"):
             self._descriptor(call, arguments, result)
         elif call in ("fsync", "fdatasync"):
@@ -163,21 +181,22 @@ class _Reader:
         number = self.names[name]
         if "O_TRUNC" in arguments and self.lengths[number]:
             self._truncate(number, 0)
-        self.by_descriptor[descriptor] = number, "O_APPEND" in arguments
-        self.positions[descriptor] = 0
+        self.by_descriptor[descriptor] = _Opened(number, "O_APPEND" in arguments)
 
     def _descriptor(self, call: str, arguments: str, result: int) -> None:
         descriptor = int(arguments.split("<", 1)[0].split(",", 1)[0])
         if call == "close":
             self.by_descriptor.pop(descriptor, None)
-        if descriptor not in self.by_descriptor:
             return
-        number, appends = self.by_descriptor[descriptor]
+        if descriptor not in self.by_descriptor:
+            self._check_outside(call, arguments)
+            return
+        opened = self.by_descriptor[descriptor]
+        number = opened.number
         if call.startswith("dup"):
-            self.by_descriptor[result] = number, appends
-            self.positions[result] = self.positions[descriptor]
+            self.by_descriptor[result] = opened
         elif call == "lseek":
-            self.positions[descriptor] = result
+            opened.position = result
         elif call == "ftruncate":
             self._truncate(number, int(arguments.rsplit(",", 1)[1]))
         else:
@@ -185,11 +204,21 @@ class _Reader:
             if call == "pwrite64":
                 offset = int(arguments.rsplit(",", 1)[1])
             else:
-                offset = self.lengths[number] if appends else self.positions[descriptor]
-                self.positions[descriptor] = offset + result
+                offset = self.lengths[number] if opened.appends else opened.position
+                opened.position = offset + result
             assert len(data) == result, f"strace cut the data of {arguments[:100]}"
             self._add(Step("write", number, offset=offset, data=data))
             self.lengths[number] = max(self.lengths[number], offset + result)
+
+    def _check_outside(self, call: str, arguments: str) -> None:
+        """Refuse a change of a file in the home through a descriptor whose opening was not seen.
+
+        Raises:
+            UnknownCallError: it is one.
+        """
+        path = arguments.partition("<")[2].partition(">")[0]
+        if call in ("write", "pwrite64", "ftruncate") and self._relative(_text(path)) is not None:
+            raise UnknownCallError(f"{call}({arguments[:200]}) through a descriptor that was not seen to be opened")
 
     def _truncate(self, number: int, length: int) -> None:
         self._add(Step("truncate", number, offset=length))
@@ -199,7 +228,7 @@ class _Reader:
         descriptor, path = arguments.split("<", 1)
         opened = _text(path.rstrip(">"))
         if int(descriptor) in self.by_descriptor:
-            self._add(Step("sync", self.by_descriptor[int(descriptor)][0]))
+            self._add(Step("sync", self.by_descriptor[int(descriptor)].number))
         elif opened == self.home or self._relative(opened) is not None:
             self._add(Step("sync folder", name=self._relative(opened) or ""))
 

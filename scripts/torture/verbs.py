@@ -164,7 +164,17 @@ def run(words: list[str], home: Path) -> int:
 
 #: Columns that differ between two runs of a command.
 _OF_THE_RUN = frozenset(
-    ("added_at", "applied_at", "created_at", "generation", "made_at", "measured_at", "registry_id", "seconds")
+    (
+        "added_at",
+        "applied_at",
+        "created_at",
+        "epoch",
+        "generation",
+        "made_at",
+        "measured_at",
+        "registry_id",
+        "seconds",
+    )
 )
 
 #: Columns of one table that do; an outcome's checksum is also of when it was measured.

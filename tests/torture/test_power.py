@@ -38,6 +38,34 @@ def test_a_file_that_is_flushed_before_it_is_renamed_is_old_or_new() -> None:
     assert {content for number, content in kept if number == 5} == {b"x" * 1500}
 
 
+def hexadecimal(text: str | bytes) -> str:
+    """A text as `strace -xx` prints it."""
+    return "".join(f"\\x{byte:02x}" for byte in (text.encode() if isinstance(text, str) else text))
+
+
+def test_a_descriptor_that_was_duplicated_has_the_same_position(tmp_path: Path) -> None:
+    # numpy's `tofile` writes through one; Python duplicates by fcntl.
+    file = hexadecimal(str(tmp_path / "f"))
+    log = tmp_path / "log"
+    log.write_text(
+        f'1 openat(AT_FDCWD<{hexadecimal("/")}>, "{file}", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 5<{file}>\n'
+        f"1 fcntl(5<{file}>, F_DUPFD_CLOEXEC, 0) = 6<{file}>\n"
+        f'1 write(6<{file}>, "{hexadecimal(b"abc")}", 3) = 3\n'
+        f"1 close(6<{file}>) = 0\n"
+        f'1 write(5<{file}>, "{hexadecimal(b"de")}", 2) = 2\n'
+    )
+    recording = Recording({}, {})
+    power._Reader(recording, tmp_path).read(log)
+    assert [(step.offset, step.data) for step in recording.steps if step.kind == "write"] == [(0, b"abc"), (3, b"de")]
+
+
+def test_a_write_through_an_unknown_descriptor_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(f'1 write(6<{hexadecimal(str(tmp_path / "f"))}>, "{hexadecimal(b"abc")}", 3) = 3\n')
+    with pytest.raises(power.UnknownCallError, match="not seen to be opened"):
+        power._Reader(Recording({}, {}), tmp_path).read(log)
+
+
 def test_without_the_flush_it_may_be_there_in_part() -> None:
     contents = {state["old"] for _, state in states([step for step in REPLACED if step.kind != "sync"])}
     assert len(contents) > 3
