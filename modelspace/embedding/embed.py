@@ -20,7 +20,7 @@ import numpy as np
 
 from modelspace.embedding.ahead import ahead
 from modelspace.errors import EmbeddingError, UsageError
-from modelspace.representations import kernels
+from modelspace.representations import grids, kernels
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.kinds import space_of
 from modelspace.timing import phase
@@ -125,6 +125,7 @@ class Batch:
         self._preprocessing = preprocessing
         self._maps: dict[tuple[MapRequest, int], np.ndarray] = {}
         self._features: np.ndarray | None = None
+        self._grid: np.ndarray | None = None
 
     def maps(self, request: MapRequest, canvas: int) -> np.ndarray:
         """Unit maps on the canvas, (b, canvas, canvas) float32, in the probe image's frame; computed once."""
@@ -141,6 +142,14 @@ class Batch:
         if self._features is None:
             self._features = kernels.reduced(self._output).cpu().numpy()
         return self._features
+
+    def grid(self) -> np.ndarray:
+        """The encoder output on the grid of the probe images, (b, SIDE², C) float32; computed once."""
+        if self._grid is None:
+            placed = self._preprocessing.placement(self._image_size)
+            origin, size = (placed.top, placed.left), self._preprocessing.input_size
+            self._grid = grids.on_grid(self._output, placed.resized, origin, size)
+        return self._grid
 
 
 def embed(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import NoGradientError
-from modelspace.representations import kernels
+from modelspace.representations import grids, kernels
 from modelspace.representations.maps import MapBlock, MapWriter, whole_block
 from modelspace.types import SpaceSpec
 
@@ -32,6 +32,10 @@ class PassBatch(Protocol):
 
     def features(self) -> NDArray[np.float32]:
         """The encoder output, pooled to at most `kernels.MOST` numbers per image: (b, d)."""
+        ...
+
+    def grid(self) -> NDArray[np.float32]:
+        """The encoder output on the grid of the probe images: (b, SIDE², C); see `grids.on_grid`."""
         ...
 
 
@@ -114,3 +118,19 @@ class KernelCollector(Collector):
         if self.spec.parameters.get(kernels.LAYOUT) == kernels.TRIANGLE:
             return [kernels.to_block(kernel, self.spec.bits)]
         return whole_block(kernel.astype(np.float32), self.spec.bits)
+
+
+class GridCollector(Collector):
+    """Collects the encoder output on the grid, whose principal components are computed at the end."""
+
+    def __init__(self, spec: SpaceSpec) -> None:
+        super().__init__(spec)
+        self._cells: list[NDArray[np.float32]] = []
+
+    def take(self, batch: PassBatch) -> None:
+        """Keep the batch's features."""
+        self._cells.append(batch.grid()[: self.spec.n_images - batch.first])
+
+    def blocks(self) -> list[MapBlock]:
+        """The grid, as one block."""
+        return [grids.to_block(grids.grid(np.concatenate(self._cells)), self.spec.bits)]

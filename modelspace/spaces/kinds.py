@@ -21,10 +21,10 @@ from modelspace.errors import ConflictError, DamagedError, UsageError
 from modelspace.names import did_you_mean
 from modelspace.registry import Registry
 from modelspace.registry.reading import MOST_IMAGES
-from modelspace.representations import kernels, maps
+from modelspace.representations import grids, kernels, maps
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces.bootstrap import Member
-from modelspace.spaces.collectors import Collector, KernelCollector, MapCollector
+from modelspace.spaces.collectors import Collector, GridCollector, KernelCollector, MapCollector
 from modelspace.spaces.predictability import POSITIVE
 from modelspace.types import SpaceSpec
 
@@ -33,8 +33,8 @@ Blocks = Mapping[str, Sequence[MapBlock]]
 
 Array = NDArray[np.float64]
 
-#: The method of every blend.
-BLEND = "blend"
+#: The method of every blend, and that of every space of grids.
+BLEND, LOCAL = "blend", "local"
 
 
 @dataclass(frozen=True)
@@ -521,6 +521,154 @@ class KernelSpace(StoredSpace):
         return {"kernel": f"{n} x {n} images of {bits} bits"}
 
 
+class GridSpace(StoredSpace):
+    """A space of features on a grid of places (`representations.grids`).
+
+    The affinity is the linear CKA of the cells of all probe images. What it is made for is `spaces.local`: how well a
+    source's features around a place predict the target's.
+    """
+
+    kind = "grids"
+    #: Nothing is lost at 4 bits (docs/lab-book/evaluation.md).
+    default_bits = 4
+
+    @staticmethod
+    def methods() -> Mapping[str, str]:
+        """The one method of grids."""
+        return {LOCAL: "encoder output on a grid of places, for predicting it place by place (linear CKA of places)"}
+
+    @classmethod
+    def define(
+        cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
+    ) -> SpaceSpec:
+        """A space of grids; there is no scalar to choose, and no canvas."""
+        if scalar != "sum":
+            raise _no_scalar(method)
+        parameters = {"side": grids.SIDE, "channels": grids.CHANNELS}
+        return SpaceSpec(
+            name, probe_id, method, n_images, canvas=0, bits=bits or cls.default_bits, parameters=parameters
+        )
+
+    @property
+    def row_length(self) -> int:
+        """Channels of all cells."""
+        return grids.SIDE**2 * grids.CHANNELS
+
+    @property
+    def images_per_block(self) -> int:
+        """All: the principal components are those of all images."""
+        return self.spec.n_images
+
+    @property
+    def passes(self) -> Passes:
+        """One forward pass."""
+        return Passes(1, 0)
+
+    def collector(self) -> Collector:
+        """Collects the features."""
+        return GridCollector(self.spec)
+
+    def grid(self, blocks: Sequence[MapBlock]) -> NDArray[np.float32]:
+        """A model's features: (n_images, SIDE², CHANNELS) float32.
+
+        Raises:
+            DamagedError: there is not one block, of this space's size.
+        """
+        if len(blocks) != 1:
+            raise DamagedError(f"a model has {len(blocks)} grids in the space {self.spec.name!r}, not one", _DEFINITION)
+        self.require_size(blocks[0])
+        if blocks[0].n_images != self.spec.n_images:
+            raise self._damaged(f"have {blocks[0].n_images} of {self.spec.n_images} images")
+        return grids.from_block(blocks[0], self.spec.bits)
+
+    def unit_rows(self, block: MapBlock) -> Array:
+        """The features, scaled so that the mean squared norm of rows is 1.
+
+        Affinities are no inner products of these rows; see `contributions`.
+        """
+        rows = self.grid([block]).astype(np.float64).reshape(block.n_images, -1)
+        scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
+        return scaled
+
+    def _features(self, blocks: Sequence[MapBlock]) -> Array:
+        """(n_images, SIDE², CHANNELS) float64, scaled so that the Frobenius norm of XᵀX over all cells is 1."""
+        values = self.grid(blocks).astype(np.float64)
+        covariance = _product(values, values)
+        scaled: Array = values / np.sqrt(np.linalg.norm(covariance))
+        return scaled
+
+    def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
+        """What each image adds to |XᵀY|², for features X and Y of which |XᵀX| and |YᵀY| are 1, times their number."""
+        own = self._features(self.own_blocks(blocks))
+        out = {
+            model_id: _shares(own, self._features([other]))
+            for model_id, other in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids))
+        }
+        if missing := set(model_ids) - set(out):
+            raise self.missing(f"model {min(missing)}")
+        return out
+
+    def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The same for all pairs of n stored models: (n_images, n, n) float32, in the order of the ids."""
+        place = {model_id: i for i, model_id in enumerate(model_ids)}
+        features = np.zeros((self.spec.n_images, grids.SIDE**2, len(model_ids), grids.CHANNELS), dtype=np.float32)
+        for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
+            features[:, :, place.pop(model_id)] = self._features([block])
+        if place:
+            raise self.missing(f"model {min(place)}")
+        n = len(model_ids)
+        out = np.empty((self.spec.n_images, n, n), dtype=np.float32)
+        table = features.reshape(-1, n * grids.CHANNELS)
+        for i in range(n):
+            own = np.ascontiguousarray(features[:, :, i]).reshape(-1, grids.CHANNELS)
+            predicted = (own @ (own.T @ table)).reshape(features.shape)
+            out[:, i] = self.spec.n_images * np.einsum("kpnc,kpnc->kn", predicted, features)
+        return out
+
+    def query(self, block: MapBlock) -> NDArray[np.float32]:
+        """The features of all cells, (n_images SIDE², CHANNELS)."""
+        features: NDArray[np.float32] = self._features([block]).reshape(-1, grids.CHANNELS).astype(np.float32)
+        return features
+
+    def operand(self, block: MapBlock) -> Operand:
+        """The same."""
+        return Operand(block.n_images, self._features([block]).reshape(-1, grids.CHANNELS), np.ones(1))
+
+    def product(self, query: NDArray[np.float32], other: Operand) -> float:
+        """The affinity, times the number of images."""
+        covariance = query.T @ other.rows.astype(np.float32)
+        return other.n_images * float(np.einsum("ij,ij->", covariance, covariance, dtype=np.float64))
+
+    def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
+        """What each image adds to |XᵀY|², |XᵀX|² and |YᵀY|², of which only the means are 1."""
+        own = self._features(self.own_blocks(blocks))
+        products, norms = {}, {}
+        for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
+            other = self._features([block])
+            products[model_id], norms[model_id] = _shares(own, other), _shares(other, other)
+        if missing := set(model_ids) - set(products):
+            raise self.missing(f"model {min(missing)}")
+        stacked = np.stack([products[i] for i in model_ids]), np.stack([norms[i] for i in model_ids])
+        return [Member(stacked[0], _shares(own, own), stacked[1], least=0.0)]
+
+    def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
+        """Size and bits of the grid."""
+        side, n = grids.SIDE, self.spec.n_images
+        return {"grid": f"{n} images, {side} x {side} places, {grids.CHANNELS} channels of {self.spec.bits} bits"}
+
+
+def _product(a: Array, b: Array) -> Array:
+    """XᵀY of the cells of all images, (channels, channels)."""
+    product: Array = a.reshape(-1, a.shape[2]).T @ b.reshape(-1, b.shape[2])
+    return product
+
+
+def _shares(a: Array, b: Array) -> Array:
+    """What each image adds to |XᵀY|², times the number of images: (n_images,)."""
+    shares: Array = len(a) * np.einsum("npc,npc->n", a @ _product(a, b), b)
+    return shares
+
+
 class BlendSpace(Space):
     """A weighted sum of other spaces' affinities on the same probe images; it stores only vectors."""
 
@@ -697,7 +845,7 @@ def _table(kinds: Iterable[type[Space]]) -> Mapping[str, type[Space]]:
 
 
 #: All kinds of spaces. A new kind is added here; everything else looks it up by its methods.
-KINDS: tuple[type[Space], ...] = (MapSpace, KernelSpace, BlendSpace)
+KINDS: tuple[type[Space], ...] = (MapSpace, KernelSpace, GridSpace, BlendSpace)
 
 #: Method -> kind.
 KIND_OF_METHOD = _table(KINDS)

@@ -1,0 +1,148 @@
+"""How well a source's features at a place and around it predict the target's features there.
+
+A readout of a dense task is a convolution on the encoder's grid, so what it can learn from a source is what is in the
+source's features at a place and next to it. Ridge regression is fitted from the 3 x 3 neighbourhood of a place in the
+source's grid to the target's channels at the place, over all probe images, and the score is the cross-validated R²
+with folds over images:
+
+    R² = 1 − Σ |y − ŷ|² / Σ |y|².
+
+Channels are not standardised: an error in a channel counts as much as the channel varies. Grids come from
+`modelspace.representations.grids`; no labels and no forward pass are needed. Every second row and column of places is
+predicted, which costs a quarter and loses nothing; the ridge, the neighbourhood and the number of images were chosen on
+one half of the targets of the oracle `rooms` (docs/lab-book/evaluation.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelspace.errors import UsageError
+from modelspace.representations.grids import CHANNELS, SIDE
+
+#: λ is `RIDGE` times the mean eigenvalue of the neighbourhoods' covariance.
+FOLDS, RIDGE = 5, 0.01
+
+#: Rows and columns of the grid whose places are predicted.
+_PREDICTED = range(1, SIDE, 2)
+
+Array = NDArray[np.float64]
+Grid = NDArray[np.float32]
+
+
+class Predictor:
+    """What predicting from a source needs.
+
+    Args:
+        neighbourhoods: (N, places, 9 CHANNELS) float32.
+        systems: (folds, 9 CHANNELS, 9 CHANNELS) float64: XᵀX + λ I without the images of a fold.
+    """
+
+    def __init__(self, neighbourhoods: Grid, systems: Array) -> None:
+        self.neighbourhoods = neighbourhoods
+        self._systems = systems
+        self._inverses: Array | None = None
+        self._is_used = False
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.neighbourhoods.nbytes + self._systems.nbytes * (1 if self._inverses is None else 2)
+
+    @property
+    def folds(self) -> int:
+        """Number of folds."""
+        return len(self._systems)
+
+    def weights(self, products: Array) -> NDArray[np.float32]:
+        """(XᵀX + λ I)⁻¹ XᵀY of each fold, from XᵀY: both (folds, 9 CHANNELS, CHANNELS)."""
+        if self._is_used and self._inverses is None:
+            self._inverses = np.linalg.inv(self._systems)
+        if self._inverses is not None:
+            return (self._inverses @ products).astype(np.float32)
+        self._is_used = True  # for one target, solving takes a third of inverting
+        return np.linalg.solve(self._systems, products).astype(np.float32)
+
+
+def predictor(source: Grid, folds: int = FOLDS, ridge: float = RIDGE) -> Predictor:
+    """Fit what all predictions from a source share.
+
+    Args:
+        source: (N, SIDE², CHANNELS).
+        folds: number of folds; image k is held out in fold k mod `folds`.
+        ridge: λ in units of the mean eigenvalue.
+
+    Raises:
+        UsageError: fewer than two images per fold.
+    """
+    n = len(source)
+    if n < 2 * folds:
+        raise UsageError(f"{n} probe images are too few for {folds} folds", f"use {2 * folds} or more")
+    x = neighbourhoods(source)
+    width = x.shape[2]
+    parts = [x[fold::folds].reshape(-1, width) for fold in range(folds)]
+    grams = np.stack([(part.T @ part).astype(np.float64) for part in parts])
+    total = grams.sum(axis=0)
+    # Channels that a model does not have are zero; λ keeps the matrix invertible.
+    damped = total + ridge * np.trace(total) / width * np.eye(width)
+    return Predictor(x, damped[None] - grams)
+
+
+def neighbourhoods(source: Grid) -> Grid:
+    """The features at the predicted places and around them: (N, places, 9 CHANNELS); the border is repeated."""
+    n = len(source)
+    padded = np.pad(source.reshape(n, SIDE, SIDE, CHANNELS), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    step, count = _PREDICTED.step, len(_PREDICTED)
+    starts = [_PREDICTED.start + shift for shift in range(3)]
+    shifted = [
+        padded[:, row : row + step * count : step, column : column + step * count : step]
+        for row in starts
+        for column in starts
+    ]
+    return np.concatenate(shifted, axis=3).reshape(n, count * count, 9 * CHANNELS)
+
+
+def places(target: Grid) -> Grid:
+    """The features at the predicted places: (N, places, CHANNELS)."""
+    step = _PREDICTED.step
+    cells = target.reshape(len(target), SIDE, SIDE, CHANNELS)[:, _PREDICTED.start :: step, _PREDICTED.start :: step]
+    return np.ascontiguousarray(cells).reshape(len(target), len(_PREDICTED) ** 2, CHANNELS)
+
+
+def r2_per_image(target: Grid, source: Predictor) -> Array:
+    """Each probe image's contribution to R²: (N,); their mean is R².
+
+    Args:
+        target: `places` of the target's grid.
+        source: of the source.
+
+    Raises:
+        UsageError: their numbers of images differ, or the target's features are all zero there.
+    """
+    n, folds = len(target), source.folds
+    if n != len(source.neighbourhoods):
+        raise UsageError(f"grids of {n} and {len(source.neighbourhoods)} images can't be compared")
+    squares = np.einsum("ijk,ijk->i", target, target, dtype=np.float64)
+    if not squares.sum() > 0:
+        raise UsageError("the target's features are zero at all predicted places")
+    width = source.neighbourhoods.shape[2]
+    xs = [source.neighbourhoods[fold::folds].reshape(-1, width) for fold in range(folds)]
+    ys = [target[fold::folds].reshape(-1, target.shape[2]) for fold in range(folds)]
+    products = np.stack([x.T @ y for x, y in zip(xs, ys, strict=True)]).astype(np.float64)
+    weights = source.weights(products.sum(axis=0)[None] - products)
+    residual = np.empty(n)
+    for fold in range(folds):
+        error = (ys[fold] - xs[fold] @ weights[fold]).reshape(-1, target.shape[1] * target.shape[2])
+        residual[fold::folds] = np.einsum("ij,ij->i", error, error, dtype=np.float64)
+    contributions: Array = 1.0 - residual * (n / squares.sum())
+    return contributions
+
+
+def r2_matrix(grids: Sequence[Grid]) -> Array:
+    """R² of all pairs of n models: (n, n), row = target, column = source."""
+    targets = [places(grid) for grid in grids]
+    columns = [[r2_per_image(target, source).mean() for target in targets] for source in map(predictor, grids)]
+    return np.array(columns).T
