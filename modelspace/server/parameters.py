@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from modelspace.errors import UsageError
 from modelspace.names import did_you_mean
 from modelspace.spaces.hubness import CORRECTIONS
-from modelspace.spaces.predictability import RERANKINGS
+from modelspace.spaces.rerankings import RERANKINGS
 
 #: Most neighbours, and most models on a page, of one answer.
 MOST_K, MOST_MODELS = 1000, 1000

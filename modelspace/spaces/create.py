@@ -160,7 +160,7 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
 
     Raises:
         UsageError: no members, a weight that is not positive, members that are blends or have different probe images,
-            or a directed ranking that is corrected for hubs.
+            or a ranking that re-ranks and is corrected for hubs.
         NotFoundError: a member does not exist, or the kernels that the ranking needs don't.
         ConflictError: another space has the name.
     """
@@ -173,7 +173,7 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
     with Registry.open(path, write=True) as registry, registry.transaction():
         weighted = [(registry.space(member).spec, weight) for member, weight in members.items()]
         spec = BlendSpace.of(name, weighted, ranking.correction, ranking.rerank)
-        if ranking.is_directed:
+        if ranking.is_reranked:
             kernel_space(registry, spec)
         existing = next((row.spec.name for row in registry.spaces() if row.spec.space_id == spec.space_id), None)
         if existing is None:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
-from modelspace.spaces import affinity, hubness, index, predictability
+from modelspace.spaces import affinity, hubness, index, predictability, rerankings
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
@@ -33,7 +34,7 @@ Array = NDArray[np.float64]
 #: Past the cap on axes the index only proposes candidates: this many per requested neighbour are ranked by their maps.
 CANDIDATES = 8
 
-#: Number of candidates to re-rank by predictability; it takes less than a second with 200 images.
+#: Number of candidates to re-rank; it takes less than a second with 200 images (docs/lab-book/similarities.md).
 RERANKED = 200
 
 #: Bytes of stored blocks that a query reads at once and keeps while it ranks.
@@ -143,8 +144,8 @@ class Ranker:
         self._chosen_ids = None if chosen is None else np.array(sorted(self._chosen or ()), np.int64)
         self._index = open_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
-        self._kernels = kernel_space(registry, row.spec) if ranking.is_directed else None
-        self._predictors: dict[int, Array] = {}
+        self._kernels = kernel_space(registry, row.spec) if ranking.is_reranked else None
+        self._sources: dict[int, Any] = {}
 
     @property
     def note(self) -> str:
@@ -165,7 +166,7 @@ class Ranker:
         """The k + 1 best sources, or fewer if there are no more; the extra one may be tied with number k.
 
         Raises:
-            NotFoundError: the ranking is directed, and the target has no kernel in the space that it uses.
+            NotFoundError: candidates are re-ranked, and the target has no kernel in the space that is used.
         """
         empty = Ranked([], np.zeros((0, self._spec.n_images)), np.zeros((0, self._spec.n_images)))
         if not self._index.count or (self._chosen is not None and not self._chosen - {target.model_id}):
@@ -180,11 +181,11 @@ class Ranker:
         others = self._others(target, vector)
         proposed = self._proposed(target, vector, others, k)
         candidates = list(proposed)
-        directed: dict[int, Array] = {}
+        reranked: dict[int, Array] = {}
         if self._kernels is not None:
             self._fetch(target, candidates[: max(RERANKED, k + 1)])
-            directed = self._directed(target, self._kernels, candidates[: max(RERANKED, k + 1)])
-            candidates = in_order(directed)[: k + 1]
+            reranked = self._reranked(target, self._kernels, candidates[: max(RERANKED, k + 1)])
+            candidates = in_order(reranked)[: k + 1]
         elif self._is_exact:
             candidates = candidates[: k + 1]
         elif not self._ranking.is_corrected:
@@ -196,7 +197,7 @@ class Ranker:
         members = space_of(self._spec).members(self._registry, blocks, candidates)
         affinities: Array = sum(member.weight * member.products for member in members)  # type: ignore[assignment]
         if self._kernels is not None:
-            return Ranked(candidates, affinities, np.stack([directed[i] for i in candidates]), members)
+            return Ranked(candidates, affinities, np.stack([reranked[i] for i in candidates]), members)
         score = self._score(candidates, others)
         scores = affinities if score is None else score(affinities)
         position = {model_id: row for row, model_id in enumerate(candidates)}
@@ -279,23 +280,20 @@ class Ranker:
         items = self._index.vectors(np.array(candidates))
         return hubness.score(items, self._ranking.correction, others)
 
-    def _directed(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
-        """How well each source's features predict the target's; sources without a kernel are left out."""
+    def _reranked(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
+        """What each image adds to the score of each source; sources without a kernel are left out."""
+        reranking = rerankings.reranking(self._ranking.rerank)
         blocks = target.blocks_in(self._registry, space.spec)
         if not blocks.get(space.spec.space_id):
             raise NotFoundError(
                 f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
                 f"use `rerank='none'`, or fill it with `space.fill({space.spec.name!r}, models=[{target.label!r}])`",
             )
-        target_kernel = space.kernel(blocks[space.spec.space_id])
-        new = [i for i in candidates if i not in self._predictors]
+        operand = reranking.of_target(space.kernel(blocks[space.spec.space_id]))
+        new = [i for i in candidates if i not in self._sources]
         for model_id, kernel in affinity.kernels(self._registry, space, new):
-            self._predictors[model_id] = predictability.out_of_fold_weights(kernel)
-        return {
-            i: predictability.r2_per_image(target_kernel, self._predictors[i])
-            for i in candidates
-            if i in self._predictors
-        }
+            self._sources[model_id] = reranking.of_source(kernel)
+        return {i: reranking.per_image(operand, self._sources[i]) for i in candidates if i in self._sources}
 
 
 #: The indexes that were used last, and the identity of their files when they were.
@@ -377,7 +375,7 @@ def load_index(
 
 
 def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
-    """The kernel space that a space's directed re-ranking uses: itself, else a member, else one on the same images.
+    """The kernel space that the re-rankings of a space use: itself, else a member, else one on the same images.
 
     Raises:
         NotFoundError: there is none.
@@ -391,7 +389,7 @@ def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
             return KernelSpace(other)
     probes = next((row.name for row in registry.probe_sets() if row.probe_id == spec.probe_id), "rooms")
     raise NotFoundError(
-        f"the directed re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
+        f"re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
         f"make a space of them with `space.init(methods=['dds'], probes={probes!r}, images={spec.n_images})`, "
         "and fill it with `space.fill()`",
     )
@@ -402,8 +400,8 @@ def score_matrix(
 ) -> tuple[list[int], Array]:
     """The scores that a `Ranker` ranks by, for all pairs of the chosen models: ids, and (n, n) with row = target.
 
-    Hubness corrections average over all models of the space, chosen or not, as a query does. A directed ranking scores
-    only the models that have kernels.
+    Hubness corrections average over all models of the space, chosen or not, as a query does. A ranking that re-ranks
+    scores only the models that have kernels.
 
     Args:
         registry: an open registry.
@@ -412,12 +410,12 @@ def score_matrix(
         ranking: how to rank; by default as the space does.
     """
     ranking = ranking or Ranking.of(spec)
-    if ranking.is_directed:
+    if ranking.is_reranked:
         space = kernel_space(registry, spec)
         with_kernel = set(registry.model_ids(space.spec.space_id))
         ids = [i for i in registry.model_ids(spec.space_id) if i in chosen and i in with_kernel]
         kernels = dict(affinity.kernels(registry, space, ids))
-        return ids, predictability.r2_matrix([kernels[i] for i in ids])
+        return ids, rerankings.score_matrix(ranking.rerank, [kernels[i] for i in ids])
     if not ranking.is_corrected:
         return affinity.matrix(registry, spec, chosen)
     ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))

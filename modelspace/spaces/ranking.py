@@ -1,4 +1,4 @@
-"""How a space ranks: by affinity, by affinity corrected for hubs, or by how well features predict the target's."""
+"""How a space ranks: by affinity, by affinity corrected for hubs, or by another score of the same features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelspace.errors import UsageError
 from modelspace.names import did_you_mean
-from modelspace.spaces import hubness, predictability
+from modelspace.spaces import hubness, predictability, rerankings
 from modelspace.types import SpaceSpec
 
 
@@ -16,7 +16,7 @@ class Ranking:
 
     Attributes:
         correction: hubness correction, one of `hubness.CORRECTIONS`.
-        rerank: how candidates are re-ranked, one of `predictability.RERANKINGS`; unless "none", it decides the order.
+        rerank: how candidates are re-ranked, one of `rerankings.RERANKINGS`; unless "none", it decides the order.
 
     Raises:
         UsageError: unknown correction or re-ranking.
@@ -28,7 +28,7 @@ class Ranking:
     def __post_init__(self) -> None:
         for value, known, name in (
             (self.correction, hubness.CORRECTIONS, "hubs"),
-            (self.rerank, predictability.RERANKINGS, "rerank"),
+            (self.rerank, rerankings.RERANKINGS, "rerank"),
         ):
             if value not in known:
                 raise UsageError(
@@ -40,7 +40,7 @@ class Ranking:
         """The ranking asked for; where none is, the space's default; where it has none, plain affinity.
 
         Raises:
-            UsageError: unknown correction or re-ranking, or a correction of a ranking that is directed.
+            UsageError: unknown correction or re-ranking, or a correction of a ranking that re-ranks.
         """
         ranking = cls(
             hubs or str(spec.parameters.get("hubs", hubness.NONE)),
@@ -51,7 +51,7 @@ class Ranking:
         return ranking
 
     def check_corrected(self, whose: str = "") -> None:
-        """Refuse a hub correction of a directed ranking: it would at most choose candidates, and not their order.
+        """Refuse a hub correction of a ranking that re-ranks: it would at most choose candidates, and not their order.
 
         Args:
             whose: the space whose own ranking it is, for the message.
@@ -59,12 +59,16 @@ class Ranking:
         Raises:
             UsageError: it is both.
         """
-        if self.is_directed and self.is_corrected:
+        if self.is_reranked and self.is_corrected:
             raise UsageError(
-                f"`hubs={self.correction!r}` corrects affinities, and "
-                f"{whose or 'this ranking'} ranks by how well features predict the target's",
+                f"`hubs={self.correction!r}` corrects affinities, and {whose or 'this ranking'} ranks by {self.order}",
                 "leave it out, or rank by corrected affinity with `rerank='none'`",
             )
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether candidates are re-ranked, by a score that needs kernels of their features."""
+        return self.rerank != predictability.NONE
 
     @property
     def is_directed(self) -> bool:
@@ -79,12 +83,21 @@ class Ranking:
     @property
     def is_plain(self) -> bool:
         """Whether the score is the affinity itself."""
-        return not self.is_directed and not self.is_corrected
+        return not self.is_reranked and not self.is_corrected
 
     @property
     def label(self) -> str:
         """What decides the order: "affinity", or the name of the correction or re-ranking."""
-        return self.rerank if self.is_directed else self.correction if self.is_corrected else "affinity"
+        return self.rerank if self.is_reranked else self.correction if self.is_corrected else "affinity"
+
+    @property
+    def order(self) -> str:
+        """What decides the order, in words."""
+        if self.is_directed:
+            return "how well features predict the target's"
+        if self.is_reranked:
+            return f"{self.rerank}, a similarity of kernels"
+        return f"affinity corrected for hubs ({self.correction})" if self.is_corrected else "affinity"
 
     @property
     def settings(self) -> str:

@@ -99,11 +99,11 @@ def remove_spaces(path: Path, chosen: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_needed(registry: Registry, removed: Sequence[SpaceRow], left: Iterable[SpaceRow]) -> None:
-    """Refuse to remove spaces that another one blends, or whose kernels its directed ranking uses."""
+    """Refuse to remove spaces that another one blends, or whose kernels its re-ranking uses."""
     ids = {row.spec.space_id: row.spec.name for row in removed}
     for row in left:
         needed = {source.spec.space_id for source in space_of(row.spec).sources(registry)}
-        if Ranking.of(row.spec).is_directed:
+        if Ranking.of(row.spec).is_reranked:
             with suppress(NotFoundError):  # it can't rank as it is
                 needed.add(kernel_space(registry, row.spec).spec.space_id)
         if used := sorted(ids[space_id] for space_id in needed & ids.keys()):

@@ -42,7 +42,7 @@ def nearest(
     with reading(path) as registry:
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
-        if ranking.is_directed:
+        if ranking.is_reranked:
             kernel_space(registry, row.spec)  # raises if there is none
         stored = registry.find_label(model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str):
@@ -84,7 +84,7 @@ def _embedded(
         options.setdefault("name", "module")
     with Registry.open(path) as registry:
         specs = [source.spec for source in space_of(row.spec).sources(registry)]
-        if ranking.is_directed:
+        if ranking.is_reranked:
             specs.append(kernel_space(registry, row.spec).spec)
         unique = {spec.space_id: spec for spec in specs}
         pairs = [(spec, registry.probe_set(spec.probe_id)) for spec in unique.values()]

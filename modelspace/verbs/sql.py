@@ -32,9 +32,7 @@ def _warn_of_order(path: Path, asked: list[tuple[str, str]]) -> None:
             if spec is None or Ranking.of(spec).is_plain:
                 continue
             ranking = Ranking.of(spec)
-            order = (
-                "predicted features" if ranking.is_directed else f"affinity corrected for hubs ({ranking.correction})"
-            )
+            order = "predicted features" if ranking.is_directed else ranking.order
             other = macro.replace("nearest", "nearest_by_affinity")
             warnings.warn(
                 f"{macro}() orders by affinity, and the space {spec.name} ranks by {order}: `space.nearest(name)` has "

@@ -141,7 +141,7 @@ def test_health(registry: ModelSpace, tmp_path: Path) -> None:
         ("/v1/nearest/a?hub_correction=x", 400, "hub_correction must be one of none, centred, csls, mutual", ""),
         ("/v1/nearest/a?space=x", 404, "there is no space 'x'", "did you mean gradient_x_input?"),
         ("/v1/nearest/a?where=nmae='a'", 400, "?where=nmae='a': ", "did you mean name?"),
-        ("/v1/nearest/a?rerank=directed", 404, "the directed re-ranking needs", "space.fill() on the server"),
+        ("/v1/nearest/a?rerank=directed", 404, "re-ranking needs", "space.fill() on the server"),
         ("/v1/affinity?a=a", 400, "the parameter b is missing", ""),
         ("/v1/affinity?a=a&b=zz", 404, "there is no model 'zz'", ""),
         ("/v1/models?limit=1001", 400, "limit must be a whole number in 1..1000", ""),

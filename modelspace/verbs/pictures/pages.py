@@ -276,11 +276,7 @@ def _nearest_by_affinity(
 
 def _order(ranking: Ranking) -> str:
     """What a ranking orders by, in words."""
-    if ranking.is_plain:
-        return "affinity"
-    if ranking.is_directed:
-        return "how well their features predict this model's"
-    return f"affinity corrected for hubs ({ranking.correction})"
+    return "how well their features predict this model's" if ranking.is_directed else ranking.order
 
 
 def _thumbnails(registry: Registry, selection: Selection) -> tuple[dict[str, NDArray[np.float64]], SpaceSpec | None]:
