@@ -70,7 +70,7 @@ def on_grid(
 
 @lru_cache(maxsize=64)
 def overlaps(cells: int, whole: int, start: int, length: int) -> NDArray[np.float32]:
-    """The share of each of the model's cells in the cells of the grid, along one dimension: (SIDE, cells), rows sum to 1.
+    """The shares of the model's cells in each cell of the grid, along one dimension: (SIDE, cells), rows sum to 1.
 
     >>> overlaps(4, 64, 0, 64).argmax(axis=1).tolist()
     [0, 0, 1, 1, 2, 2, 3, 3]
@@ -90,7 +90,8 @@ def overlaps(cells: int, whole: int, start: int, length: int) -> NDArray[np.floa
     outside = shares.sum(axis=1) <= 1e-9 * length
     shares[outside & (borders[1:] <= edges[0] + 1e-9), 0] = 1.0
     shares[outside & (borders[:-1] >= edges[-1] - 1e-9), -1] = 1.0
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: NDArray[np.float32] = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
 
 
 def _places(values: torch.Tensor) -> torch.Tensor:
@@ -103,7 +104,7 @@ def _places(values: torch.Tensor) -> torch.Tensor:
         side = math.isqrt(length)
         if side > 1 and length - side * side <= _PREFIX:
             tokens = values[:, length - side * side :]
-            return tokens.transpose(1, 2).unflatten(2, (side, side))
+            return tokens.transpose(1, 2).reshape(len(values), -1, side, side)
     return values.flatten(1)[:, :, None, None]
 
 

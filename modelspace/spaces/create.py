@@ -12,14 +12,14 @@ from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, UsageError
 from modelspace.probes.base import DEFAULT_IMAGES
 from modelspace.registry import ProbeRow, Registry
-from modelspace.spaces import affinity, predictability
+from modelspace.spaces import affinity, predictability, rerankings
 from modelspace.spaces.cost import check_memory, cost
 from modelspace.spaces.defaults import DEFAULT_CANVAS as DEFAULT_CANVAS
 from modelspace.spaces.defaults import DEFAULT_METHODS as DEFAULT_METHODS
-from modelspace.spaces.kinds import BlendSpace, MapSpace, Space, kind_of, space_of
-from modelspace.spaces.neighbours import kernel_space
+from modelspace.spaces.kinds import LOCAL, BlendSpace, GridSpace, MapSpace, Space, kind_of, space_of
 from modelspace.spaces.probe_sets import Pictures, ProbeChoice, choose_probe_set, ensure_registry, with_free_name
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.views import views
 from modelspace.types import SpaceSpec
 
 #: Called with a sentence on what a large number of probe images costs; an exception that it raises stops the creation.
@@ -129,10 +129,11 @@ def create_standard(
 ) -> list[str]:
     """Create the standard spaces on a probe set; returns their names.
 
-    They are the paper's gradient*input, kernels of the features (dds), and over these `transfer`, whose ranking is
-    directed. `transfer` is the default space of a new registry: of the rankings tried, it agreed best with measured
-    transfer on data not used to choose it, and it retrieves models of the same task as well as gradient*input
-    (docs/lab-book/evaluation.md). With too few images for it, gradient*input is the default.
+    They are the paper's gradient*input, kernels of the features (dds), the features on a grid of places (local), and
+    `transfer`, which has the affinities of dds and ranks by how well a source's features, of whole images and place by
+    place, predict the target's. `transfer` is the default space of a new registry: of the rankings tried, it agreed
+    best with measured transfer on data not used to choose it, and it retrieves models of the same task as well as
+    gradient*input (docs/lab-book/evaluation.md). With too few images for it, gradient*input is the default.
     """
     new = not path.exists()
     if not new:
@@ -141,18 +142,22 @@ def create_standard(
     _check_count(choice.images, {name: kind_of(name) for name in (*DEFAULT_METHODS, STANDARD_KERNELS)})
     created = create_spaces(path, choice, DEFAULT_METHODS, canvas, bits, None, default, on_cost=on_cost)
     created += create_spaces(path, choice, (STANDARD_KERNELS,), canvas, None, None, False)
+    kernels = created[-1]
     with Registry.open(path) as registry:
-        spec = registry.space(created[-1]).spec
+        spec = registry.space(kernels).spec
         row = registry.probe_set(spec.probe_id)
         taken = {space.spec.name: space.spec for space in registry.spaces()}
     if spec.n_images < 2 * predictability.FOLDS:
         return created
-    ranking = Ranking(rerank=predictability.DIRECTED)
+    grids = GridSpace.define(LOCAL, LOCAL, row.probe_id, min(spec.n_images, GridSpace.usual_images), 0, None, "sum")
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        created += _add_spaces(registry, row, None, [grids], named=False, default=False)
+    ranking = Ranking(rerank=rerankings.COMBINED)
     blend = BlendSpace.of(STANDARD_BLEND, [(spec, 1.0)], ranking.correction, ranking.rerank)
     existing = next((name for name, other in taken.items() if other.space_id == blend.space_id), None)
     candidates = (STANDARD_BLEND, f"{STANDARD_BLEND}-{row.name}", f"{STANDARD_BLEND}-{spec.space_id}")
     name = existing or next(name for name in candidates if name not in taken)
-    return [create_blend(path, name, {created[-1]: 1.0}, ranking, default or new), *created]
+    return [create_blend(path, name, {kernels: 1.0}, ranking, default or new), *created]
 
 
 def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: Ranking, default: bool) -> str:
@@ -173,8 +178,7 @@ def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: R
     with Registry.open(path, write=True) as registry, registry.transaction():
         weighted = [(registry.space(member).spec, weight) for member, weight in members.items()]
         spec = BlendSpace.of(name, weighted, ranking.correction, ranking.rerank)
-        if ranking.is_reranked:
-            kernel_space(registry, spec)
+        views(registry, spec, ranking.rerank)  # raises if a space is missing
         existing = next((row.spec.name for row in registry.spaces() if row.spec.space_id == spec.space_id), None)
         if existing is None:
             registry.add_space(spec, default=default)

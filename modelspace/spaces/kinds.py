@@ -529,8 +529,9 @@ class GridSpace(StoredSpace):
     """
 
     kind = "grids"
-    #: Nothing is lost at 4 bits (docs/lab-book/evaluation.md).
+    #: Nothing is lost at 4 bits, nor by 100 images (docs/lab-book/evaluation.md).
     default_bits = 4
+    usual_images = 100
 
     @staticmethod
     def methods() -> Mapping[str, str]:

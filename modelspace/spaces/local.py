@@ -60,7 +60,7 @@ class Predictor:
     def weights(self, products: Array) -> NDArray[np.float32]:
         """(XᵀX + λ I)⁻¹ XᵀY of each fold, from XᵀY: both (folds, 9 CHANNELS, CHANNELS)."""
         if self._is_used and self._inverses is None:
-            self._inverses = np.linalg.inv(self._systems)
+            self._inverses = np.asarray(np.linalg.inv(self._systems), dtype=np.float64)
         if self._inverses is not None:
             return (self._inverses @ products).astype(np.float32)
         self._is_used = True  # for one target, solving takes a third of inverting

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,15 @@ from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
-from modelspace.spaces import affinity, hubness, index, predictability, rerankings
+from modelspace.spaces import affinity, hubness, index, rerankings
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
-from modelspace.spaces.kinds import Blocks, KernelSpace, StoredSpace, space_of
+from modelspace.spaces.kinds import Blocks, Space, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
 from modelspace.spaces.vector_index import VectorIndex, chosen_address, is_local
+from modelspace.spaces.views import kernel_space as kernel_space
+from modelspace.spaces.views import views
 from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
@@ -36,6 +37,9 @@ CANDIDATES = 8
 
 #: Number of candidates to re-rank; it takes less than a second with 200 images (docs/lab-book/similarities.md).
 RERANKED = 200
+
+#: Number of those that a second view scores too.
+RERANKED_AGAIN = 64
 
 #: Bytes of stored blocks that a query reads at once and keeps while it ranks.
 _FETCHED_BYTES = 32 << 20
@@ -144,8 +148,7 @@ class Ranker:
         self._chosen_ids = None if chosen is None else np.array(sorted(self._chosen or ()), np.int64)
         self._index = open_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
-        self._kernels = kernel_space(registry, row.spec) if ranking.is_reranked else None
-        self._sources: dict[int, Any] = {}
+        self._views = views(registry, row.spec, ranking.rerank)
 
     @property
     def note(self) -> str:
@@ -182,9 +185,8 @@ class Ranker:
         proposed = self._proposed(target, vector, others, k)
         candidates = list(proposed)
         reranked: dict[int, Array] = {}
-        if self._kernels is not None:
-            self._fetch(target, candidates[: max(RERANKED, k + 1)])
-            reranked = self._reranked(target, self._kernels, candidates[: max(RERANKED, k + 1)])
+        if self._views:
+            reranked = self._reranked(target, candidates[: max(RERANKED, k + 1)], k)
             candidates = in_order(reranked)[: k + 1]
         elif self._is_exact:
             candidates = candidates[: k + 1]
@@ -196,7 +198,7 @@ class Ranker:
         blocks = target.blocks_in(self._registry, self._spec)
         members = space_of(self._spec).members(self._registry, blocks, candidates)
         affinities: Array = sum(member.weight * member.products for member in members)  # type: ignore[assignment]
-        if self._kernels is not None:
+        if self._views:
             return Ranked(candidates, affinities, np.stack([reranked[i] for i in candidates]), members)
         score = self._score(candidates, others)
         scores = affinities if score is None else score(affinities)
@@ -238,12 +240,12 @@ class Ranker:
     def _fetch(self, target: Target, model_ids: Iterable[int]) -> None:
         """Read the blocks of the target and of some models in one query for each space, unless they are many."""
         ids = [*model_ids, *([] if target.model_id is None else [target.model_id])]
-        spaces = space_of(self._spec).sources(self._registry)
-        if self._kernels is not None:
-            spaces = [*spaces, self._kernels]
-        for space in spaces:
-            if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
-                self._registry.fetch_blocks(space.spec.space_id, ids)
+        for space in space_of(self._spec).sources(self._registry):
+            self._fetch_of(space, ids)
+
+    def _fetch_of(self, space: Space, ids: Sequence[int]) -> None:
+        if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
+            self._registry.fetch_blocks(space.spec.space_id, ids)
 
     def _vector(self, target: Target) -> NDArray[np.float32]:
         if target.model_id is None:
@@ -266,7 +268,7 @@ class Ranker:
         """The sources proposed by the index, without those that may not be ranked, and their scores; best first."""
         # Two more than k: the target itself, and one that may be tied with number k.
         reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
-        if self._kernels is not None:
+        if self._views:
             reach = max(reach, RERANKED + 1)  # the target itself is found too
         query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
         (scores,), (ids,) = self._index.search(query[None], reach, self._chosen_ids)
@@ -280,20 +282,28 @@ class Ranker:
         items = self._index.vectors(np.array(candidates))
         return hubness.score(items, self._ranking.correction, others)
 
-    def _reranked(self, target: Target, space: KernelSpace, candidates: Sequence[int]) -> dict[int, Array]:
-        """What each image adds to the score of each source; sources without a kernel are left out."""
-        reranking = rerankings.reranking(self._ranking.rerank)
-        blocks = target.blocks_in(self._registry, space.spec)
-        if not blocks.get(space.spec.space_id):
-            raise NotFoundError(
-                f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
-                f"use `rerank='none'`, or fill it with `space.fill({space.spec.name!r}, models=[{target.label!r}])`",
-            )
-        operand = reranking.of_target(space.kernel(blocks[space.spec.space_id]))
-        new = [i for i in candidates if i not in self._sources]
-        for model_id, kernel in affinity.kernels(self._registry, space, new):
-            self._sources[model_id] = reranking.of_source(kernel)
-        return {i: reranking.per_image(operand, self._sources[i]) for i in candidates if i in self._sources}
+    def _reranked(self, target: Target, candidates: Sequence[int], k: int) -> dict[int, Array]:
+        """What each image adds to the score of each source; sources that a view does not have are left out.
+
+        The second of two views scores the best by the first.
+        """
+        found: list[dict[int, Array]] = []
+        left = list(candidates)
+        for view in self._views:
+            space = view.space
+            blocks = target.blocks_in(self._registry, space.spec)
+            if not blocks.get(space.spec.space_id):
+                raise NotFoundError(
+                    f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
+                    f"use `rerank='none'`, or fill it with "
+                    f"`space.fill({space.spec.name!r}, models=[{target.label!r}])`",
+                )
+            if found:
+                left = in_order(found[-1])[: max(RERANKED_AGAIN, k + 1)]
+            self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
+            found.append(view.scores(self._registry, blocks, left))
+        n = self._spec.n_images
+        return {i: rerankings.averaged([each[i] for each in found], n) for i in left if i in found[-1]}
 
 
 #: The indexes that were used last, and the identity of their files when they were.
@@ -374,27 +384,6 @@ def load_index(
     return loaded
 
 
-def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:
-    """The kernel space that the re-rankings of a space use: itself, else a member, else one on the same images.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    related = [spec, *(source.spec for source in space_of(spec).sources(registry))]
-    for other in (*related, *(row.spec for row in registry.spaces())):
-        if other.method in predictability.POSITIVE and (other.probe_id, other.n_images) == (
-            spec.probe_id,
-            spec.n_images,
-        ):
-            return KernelSpace(other)
-    probes = next((row.name for row in registry.probe_sets() if row.probe_id == spec.probe_id), "rooms")
-    raise NotFoundError(
-        f"re-ranking needs the features' kernels on the probe images of space {spec.name!r}",
-        f"make a space of them with `space.init(methods=['dds'], probes={probes!r}, images={spec.n_images})`, "
-        "and fill it with `space.fill()`",
-    )
-
-
 def score_matrix(
     registry: Registry, spec: SpaceSpec, chosen: Collection[int], ranking: Ranking | None = None
 ) -> tuple[list[int], Array]:
@@ -411,16 +400,26 @@ def score_matrix(
     """
     ranking = ranking or Ranking.of(spec)
     if ranking.is_reranked:
-        space = kernel_space(registry, spec)
-        with_kernel = set(registry.model_ids(space.spec.space_id))
-        ids = [i for i in registry.model_ids(spec.space_id) if i in chosen and i in with_kernel]
-        kernels = dict(affinity.kernels(registry, space, ids))
-        return ids, rerankings.score_matrix(ranking.rerank, [kernels[i] for i in ids])
+        return _reranked_matrix(registry, spec, chosen, ranking.rerank)
     if not ranking.is_corrected:
         return affinity.matrix(registry, spec, chosen)
     ids, matrix = affinity.matrix(registry, spec, set(registry.model_ids(spec.space_id)))
     rows = [k for k, i in enumerate(ids) if i in chosen]
     return [ids[k] for k in rows], hubness.corrected(matrix, ranking.correction)[np.ix_(rows, rows)]
+
+
+def _reranked_matrix(
+    registry: Registry, spec: SpaceSpec, chosen: Collection[int], rerank: str
+) -> tuple[list[int], Array]:
+    """Scores of a re-ranking for all pairs of the chosen models that all of its views have."""
+    seen = views(registry, spec, rerank)
+    known = set.intersection(set(chosen), *(set(registry.model_ids(view.space.spec.space_id)) for view in seen))
+    ids = [i for i in registry.model_ids(spec.space_id) if i in known]
+    total = np.zeros((len(ids), len(ids)))
+    for name, view in zip(rerankings.parts(rerank), seen, strict=True):
+        stored = dict(view.stored(registry, ids))
+        total += rerankings.score_matrix(name, [stored[i] for i in ids]) if ids else 0.0
+    return ids, total / len(seen)
 
 
 def _left_out(vectors: NDArray[np.float32]) -> Array:

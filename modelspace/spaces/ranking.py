@@ -72,8 +72,8 @@ class Ranking:
 
     @property
     def is_directed(self) -> bool:
-        """Whether candidates are re-ranked by predictability."""
-        return self.rerank == predictability.DIRECTED
+        """Whether candidates are re-ranked by how well their features predict the target's."""
+        return self.rerank in rerankings.PREDICTING
 
     @property
     def is_corrected(self) -> bool:

@@ -15,8 +15,8 @@ from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.spaces import affinity, index
 from modelspace.spaces.kinds import space_of
-from modelspace.spaces.neighbours import kernel_space
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.views import views
 
 #: Number of names that a message lists.
 _SHOWN = 5
@@ -105,7 +105,7 @@ def _check_needed(registry: Registry, removed: Sequence[SpaceRow], left: Iterabl
         needed = {source.spec.space_id for source in space_of(row.spec).sources(registry)}
         if Ranking.of(row.spec).is_reranked:
             with suppress(NotFoundError):  # it can't rank as it is
-                needed.add(kernel_space(registry, row.spec).spec.space_id)
+                needed |= {view.space.spec.space_id for view in views(registry, row.spec, Ranking.of(row.spec).rerank)}
         if used := sorted(ids[space_id] for space_id in needed & ids.keys()):
             both = [*ids.values(), row.spec.name]
             raise ConflictError(

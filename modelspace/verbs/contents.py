@@ -15,7 +15,7 @@ from modelspace.results import ModelInfo, PairAffinity
 from modelspace.spaces import affinity
 from modelspace.spaces.bootstrap import intervals
 from modelspace.spaces.kinds import KernelSpace, space_of
-from modelspace.spaces.neighbours import kernel_space
+from modelspace.spaces.views import kernel_space
 from modelspace.types import SpaceSpec
 
 

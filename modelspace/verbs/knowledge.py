@@ -18,7 +18,7 @@ from modelspace.search.race import Expected
 from modelspace.search.strength import Strength, strength
 from modelspace.search.units import Unit
 from modelspace.spaces import affinity
-from modelspace.spaces.neighbours import kernel_space
+from modelspace.spaces.views import kernel_space
 from modelspace.verbs.tasks import HELD_OUT, VALUE
 
 Array = NDArray[np.float64]

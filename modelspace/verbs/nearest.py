@@ -11,8 +11,9 @@ from modelspace.registry import Registry, SpaceRow
 from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
 from modelspace.spaces.kinds import space_of
-from modelspace.spaces.neighbours import Ranker, Target, kernel_space
+from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
+from modelspace.spaces.views import views
 from modelspace.timing import phase
 from modelspace.verbs.passes import check_batch_size
 
@@ -42,8 +43,7 @@ def nearest(
     with reading(path) as registry:
         row = registry.space(space)
         ranking = Ranking.of(row.spec, hub_correction, rerank)
-        if ranking.is_reranked:
-            kernel_space(registry, row.spec)  # raises if there is none
+        views(registry, row.spec, ranking.rerank)  # raises if a space is missing
         stored = registry.find_label(model) if isinstance(model, str) else None
         if stored is None and isinstance(model, str):
             _check_address(registry, model)
@@ -84,8 +84,7 @@ def _embedded(
         options.setdefault("name", "module")
     with Registry.open(path) as registry:
         specs = [source.spec for source in space_of(row.spec).sources(registry)]
-        if ranking.is_reranked:
-            specs.append(kernel_space(registry, row.spec).spec)
+        specs += [view.space.spec for view in views(registry, row.spec, ranking.rerank)]
         unique = {spec.space_id: spec for spec in specs}
         pairs = [(spec, registry.probe_set(spec.probe_id)) for spec in unique.values()]
     request = Request(model, **options)
