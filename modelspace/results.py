@@ -95,6 +95,9 @@ class Neighbour(Record):
         task, data, architecture, uri: as registered.
         score: what the ranking is sorted by, higher is better: the affinity, the affinity corrected for hubs, or R² of
             the directed re-ranking.
+        evidence: of a ranking by several views: those that have it among their first neighbours too, such as "same
+            features", "same places" and "same pixels", and the number of tasks that it was measured on.
+        confidence: "low", "medium" or "high" where scores of the ranking were classified (`spaces.evidence`); else "".
     """
 
     rank: int
@@ -109,6 +112,8 @@ class Neighbour(Record):
     architecture: str
     uri: str
     score: float
+    evidence: tuple[str, ...] = ()
+    confidence: str = ""
 
 
 class Neighbours(Records[Neighbour]):

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from modelspace import zoo
 from modelspace.home import INDEX, REGISTRY
 from modelspace.lab import sealing
+from modelspace.spaces.kinds import GridSpace
 from modelspace.workspace import ModelSpace
 
 TOP = Path(__file__).resolve().parent.parent
@@ -83,7 +84,8 @@ def make_spaces(
     for name in probes:
         space.init(probes=name, methods=methods, images=images, canvas=canvas, bits=bits)
         (kernels,) = space.init(probes=name, methods=("dds",), images=feature_images if name == "rooms" else images)
-        space.blend(BLENDS[name], {kernels.name: 1.0}, rerank="directed", default=name == probes[0])
+        space.init(probes=name, methods=("local",), images=min(kernels.n_images, GridSpace.usual_images))
+        space.blend(BLENDS[name], {kernels.name: 1.0}, rerank="combined", default=name == probes[0])
     return space
 
 

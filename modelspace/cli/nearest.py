@@ -140,6 +140,8 @@ def _print_ranking(ranking: Any) -> None:
         ),
         Column("affinity", lambda row: f"{row.affinity:.4f}", right=True),
         Column("95% interval", lambda row: f"{row.low:.4f}..{row.high:.4f}", right=True, rank=2),
+        Column("confidence", lambda row: row.confidence, rank=2, optional=True),
+        Column("evidence", lambda row: ", ".join(row.evidence).replace("same ", ""), rank=3, least=16, optional=True),
         Column("uri", lambda row: row.uri, rank=1, least=14, fold=True),
         Column("task", lambda row: row.task or "", rank=3, least=10, optional=True),
         Column("data", lambda row: row.data or "", rank=4, least=8, optional=True),
@@ -151,7 +153,12 @@ def _print_ranking(ranking: Any) -> None:
     if ranking[-1].tied_with_next:
         n = len(ranking)
         footnotes.append(f"rank {n} is tied with the next: -k {n + 1} shows it")
-    descriptions = {"affinity": "", "directed": ", ranked by how well their features predict the target's"}
+    descriptions = {
+        "affinity": "",
+        "directed": ", ranked by how well their features predict the target's",
+        "local": ", ranked by how well their features predict the target's place by place",
+        "combined": ", ranked by how well their features predict the target's, whole and place by place",
+    }
     ranked_by = descriptions.get(ranking.ranked_by, f", corrected for hubs: {ranking.ranked_by}")
     tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked_by})")
     tables.print_table(columns, ranking, footnotes=footnotes)

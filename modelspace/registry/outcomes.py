@@ -136,6 +136,20 @@ def counts(registry: Reader) -> dict[int, int]:
     )
 
 
+def tasks_of_models(registry: Reader, model_ids: Sequence[int]) -> dict[int, int]:
+    """Model id -> number of tasks that these models have outcomes on; models without any are missing."""
+    if not model_ids or not has_tables(registry):
+        return {}
+    marks = ", ".join("?" * len(model_ids))
+    return dict(
+        registry.rows(
+            "SELECT model_id, count(DISTINCT task_id) FROM main.outcomes"
+            f" WHERE score IS NOT NULL AND model_id IN ({marks}) GROUP BY model_id",
+            list(model_ids),
+        )
+    )
+
+
 def add_task(registry: Registry, row: TaskRow) -> TaskRow:
     """Store a task; its number and time are given here.
 

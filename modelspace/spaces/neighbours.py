@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,7 @@ class Ranked:
         scores: (n, n_images) each probe image's contribution to the score that decides the order.
         members: what the intervals of the affinities are computed from.
         score: the scores as a function of affinities; None if they are those, or no such function.
+        orders: of a re-ranking with several parts: what each says of its neighbours -> its sources, best first.
     """
 
     model_ids: list[int]
@@ -90,6 +92,7 @@ class Ranked:
     scores: Array
     members: Sequence[Member] = ()
     score: hubness.Score | None = None
+    orders: Mapping[str, list[int]] = field(default_factory=dict)
 
     def records(self, rows: Mapping[int, ModelRow | ModelLabel], k: int) -> list[Neighbour]:
         """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
@@ -122,6 +125,18 @@ def _record(
         uri=label.uri,
         score=float(ranked.scores[position].mean()),
     )
+
+
+class _Reranked(NamedTuple):
+    """What a re-ranking says.
+
+    Attributes:
+        scores: (n_images,) of each source, by model id.
+        orders: as `Ranked.orders`.
+    """
+
+    scores: dict[int, Array]
+    orders: dict[str, list[int]]
 
 
 class Ranker:
@@ -184,10 +199,10 @@ class Ranker:
         others = self._others(target, vector)
         proposed = self._proposed(target, vector, others, k)
         candidates = list(proposed)
-        reranked: dict[int, Array] = {}
+        reranked = _Reranked({}, {})
         if self._views:
             reranked = self._reranked(target, candidates[: max(RERANKED, k + 1)], k)
-            candidates = in_order(reranked)[: k + 1]
+            candidates = in_order(reranked.scores)[: k + 1]
         elif self._is_exact:
             candidates = candidates[: k + 1]
         elif not self._ranking.is_corrected:
@@ -199,7 +214,8 @@ class Ranker:
         members = space_of(self._spec).members(self._registry, blocks, candidates)
         affinities: Array = sum(member.weight * member.products for member in members)  # type: ignore[assignment]
         if self._views:
-            return Ranked(candidates, affinities, np.stack([reranked[i] for i in candidates]), members)
+            scores = np.stack([reranked.scores[i] for i in candidates])
+            return Ranked(candidates, affinities, scores, members, orders=reranked.orders)
         score = self._score(candidates, others)
         scores = affinities if score is None else score(affinities)
         position = {model_id: row for row, model_id in enumerate(candidates)}
@@ -282,7 +298,7 @@ class Ranker:
         items = self._index.vectors(np.array(candidates))
         return hubness.score(items, self._ranking.correction, others)
 
-    def _reranked(self, target: Target, candidates: Sequence[int], k: int) -> dict[int, Array]:
+    def _reranked(self, target: Target, candidates: Sequence[int], k: int) -> _Reranked:
         """What each image adds to the score of each source; sources that a view does not have are left out.
 
         The second of two views scores the best by the first.
@@ -303,7 +319,11 @@ class Ranker:
             self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
             found.append(view.scores(self._registry, blocks, left))
         n = self._spec.n_images
-        return {i: rerankings.averaged([each[i] for each in found], n) for i in left if i in found[-1]}
+        scores = {i: rerankings.averaged([each[i] for each in found], n) for i in left if i in found[-1]}
+        if len(found) == 1:
+            return _Reranked(scores, {})
+        words = [view.reranking.agrees_on for view in self._views]
+        return _Reranked(scores, {word: in_order(each) for word, each in zip(words, found, strict=True)})
 
 
 #: The indexes that were used last, and the identity of their files when they were.

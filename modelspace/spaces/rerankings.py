@@ -40,6 +40,7 @@ class Reranking:
         of_source: the same of a source; it is computed once for all targets.
         per_image: called with both, target first; returns (N,) what each probe image adds to the score, their mean.
         is_symmetric: whether the score stays the same if source and target change roles.
+        agrees_on: what it says of a pair with a high score, in words.
     """
 
     kind: type[KernelSpace] | type[GridSpace]
@@ -47,12 +48,15 @@ class Reranking:
     of_source: Callable[[Any], Any]
     per_image: Callable[[Any, Any], Array]
     is_symmetric: bool
+    agrees_on: str = "same features"
 
 
 def reranking(name: str) -> Reranking:
     """The re-ranking of a name of `RERANKINGS` that has no parts and is not "none"."""
     if name == LOCAL:
-        return Reranking(GridSpace, local.places, local.predictor, local.r2_per_image, is_symmetric=False)
+        return Reranking(
+            GridSpace, local.places, local.predictor, local.r2_per_image, is_symmetric=False, agrees_on="same places"
+        )
     if name == predictability.DIRECTED:
         return Reranking(
             KernelSpace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import Registry, SpaceRow
 from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
+from modelspace.spaces.evidence import confidence, evidence
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
@@ -122,8 +124,15 @@ def _ranked(
             )
         neighbours = ranker.rank(target, k)
         rows = registry.labels(neighbours.model_ids)
+        records = neighbours.records(rows, k)
+        if neighbours.orders:
+            reasons = evidence(registry, row.spec, target, neighbours, k, chosen)
+            records = [
+                replace(record, evidence=reasons[model_id], confidence=confidence(record.score, ranking))
+                for record, model_id in zip(records, neighbours.model_ids, strict=False)
+            ]
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
-    return Neighbours(neighbours.records(rows, k), target.label, row.spec.name, remarks, ranking.label)
+    return Neighbours(records, target.label, row.spec.name, remarks, ranking.label)
 
 
 __getattr__ = renamed(
