@@ -32,8 +32,9 @@ from modelspace.probes.preprocess import to_input
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations import kernels
 from modelspace.representations.maps import MapBlock
-from modelspace.spaces import predictability, probe_sets
-from modelspace.spaces.kinds import BlendSpace, KernelSpace, decode_unit, space_of
+from modelspace.spaces import probe_sets, rerankings
+from modelspace.spaces.kinds import LOCAL, BlendSpace, GridSpace, KernelSpace, decode_unit, space_of
+from modelspace.spaces.ranking import Ranking
 from modelspace.types import Preprocessing, SpaceSpec
 
 FEATURES = (
@@ -72,10 +73,24 @@ def features(tap: Tap, preprocessing: Preprocessing, images: np.ndarray) -> np.n
 
 
 def affinity(blocks: list[list[MapBlock]], spec: SpaceSpec) -> np.ndarray:
-    """Affinities of all pairs, (n, n) float64, from stored maps."""
+    """Affinities of all pairs, (n, n) float64, from stored maps, kernels or grids."""
+    space = space_of(spec)
+    if isinstance(space, GridSpace):
+        cells = [space.operand(only).rows for (only,) in blocks]
+        return np.array([[float(np.square(a.T @ b).sum()) for b in cells] for a in cells])
     rows = [np.concatenate([decode_unit(block, spec) for block in maps]).ravel() for maps in blocks]
     table = np.stack(rows).astype(np.float64)
     return table @ table.T / spec.n_images
+
+
+def held(
+    name: str, member: SpaceSpec, specs: list[SpaceSpec], blocks: dict[str, list[list[MapBlock]]]
+) -> list[np.ndarray]:
+    """What a re-ranking of a blend compares: the kernels of its member, or the grids of the same images."""
+    if rerankings.reranking(name).kind is KernelSpace:
+        return [KernelSpace(member).kernel(kernel) for kernel in blocks[member.space_id]]
+    spec = next(spec for spec in specs if spec.method == LOCAL and spec.probe_id == member.probe_id)
+    return [GridSpace(spec).grid(grid) for grid in blocks[spec.space_id]]
 
 
 def compute(
@@ -116,16 +131,17 @@ def compute(
     space_costs = {}
     for spec in all_specs:
         space = space_of(spec)
-        # The blends here have one member, and re-rank with its kernels.
-        ranked = next(iter(space.weights)) if isinstance(space, BlendSpace) else spec.space_id
-        member = next(other for other in specs if other.space_id == ranked)
-        seconds = float(backward[ranked].min(axis=0).sum())
+        # The blends here have one member, and re-rank by what spaces on the same images hold.
+        member = next(
+            o for o in specs if o.space_id in (space.weights if isinstance(space, BlendSpace) else [spec.space_id])
+        )
+        seconds = float(backward[member.space_id].min(axis=0).sum())
         comparisons = []
         for _ in range(repeats):
             start = time.process_time()
-            if space_of(spec).is_derived:
-                predictability.r2_matrix([KernelSpace(member).kernel(kernel) for kernel in blocks[ranked]])
-            affinity(blocks[ranked], member)
+            for name in rerankings.parts(Ranking.of(spec).rerank) if space.is_derived else ():
+                rerankings.score_matrix(name, held(name, member, specs, blocks))
+            affinity(blocks[member.space_id], member)
             comparisons.append(time.process_time() - start)
         n_inputs = len(timed) * spec.n_images
         space_costs[spec.space_id] = Cost(
