@@ -208,8 +208,8 @@ class ModelSpace:
             members: mapping of space to weight; the weights are scaled to sum to 1. A single member gives that space
                 another ranking.
             hubs: hub correction of its rankings: "none", "centred", "csls" or "mutual" (`modelspace.spaces.hubness`).
-            rerank: "none", or "directed" (`modelspace.spaces.predictability`); needs a space of dds or linear_cka on
-                the same images.
+            rerank: "none", "directed" (`modelspace.spaces.predictability`), or a similarity of kernels
+                (`modelspace.spaces.similarities`); both need a space of dds or linear_cka on the same images.
             default: make it the default space of queries.
 
         Raises:
@@ -639,7 +639,8 @@ class ModelSpace:
             hubs: correction for hubs, models that are near to most others: "none", "centred", "csls" or "mutual"
                 (`modelspace.spaces.hubness`); default: the space's own.
             rerank: "directed": rank the candidates by how well their features predict the target's
-                (`modelspace.spaces.predictability`); "none"; default: the space's own.
+                (`modelspace.spaces.predictability`); a similarity of kernels, such as "jaccard"
+                (`modelspace.spaces.similarities`); "none"; default: the space's own.
             progress: called with (images done, total images) while an unregistered model is embedded.
             batch_size: images per pass of an unregistered model.
             on_note: as in `add`.
