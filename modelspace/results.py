@@ -93,8 +93,8 @@ class Neighbour(Record):
         tied_with_next: the 95% interval of the difference to the next rank includes zero, so these probe images do not
             separate the two.
         task, data, architecture, uri: as registered.
-        score: what the ranking is sorted by, higher is better: the affinity, the affinity corrected for hubs, or R² of
-            the directed re-ranking.
+        score: what the ranking is sorted by, higher is better: the affinity, the affinity corrected for hubs, R² of a
+            directed re-ranking, or another similarity of kernels.
         evidence: of a ranking by several views: those that have it among their first neighbours too, such as "same
             features", "same places" and "same pixels", and the number of tasks that it was measured on.
         confidence: "low", "medium" or "high" where scores of the ranking were classified (`spaces.evidence`); else "".
@@ -123,8 +123,8 @@ class Neighbours(Records[Neighbour]):
         target: name or URI of the queried model.
         space: name of the space.
         notes: remarks for the user, such as which layer of an unregistered model was tapped.
-        ranked_by: "affinity", a hub correction (`modelspace.spaces.hubness`), or "directed"
-            (`modelspace.spaces.predictability`).
+        ranked_by: "affinity", a hub correction (`modelspace.spaces.hubness`), "directed",
+            "local" or "combined" (`modelspace.spaces.rerankings`), or a similarity of kernels (`modelspace.spaces.similarities`).
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Compared(Record):
         affinity: -1..1.
         low: lower bound of its 95% interval over the probe images.
         high: the upper bound.
-        ranked_by: "affinity", "directed", or a correction for hubs.
+        ranked_by: "affinity", a correction for hubs, "directed", "local", "combined", or a similarity of kernels.
         a_to_b: score of a as a transfer source for b, as `nearest` ranks; None if it can't be ranked there.
         b_to_a: likewise with the roles exchanged; the same number unless the ranking is directed.
         height: distance √(2 − 2s) at which the clustering tree merges the two; None if the space is too large for one.

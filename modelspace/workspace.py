@@ -208,8 +208,10 @@ class ModelSpace:
             members: mapping of space to weight; the weights are scaled to sum to 1. A single member gives that space
                 another ranking.
             hubs: hub correction of its rankings: "none", "centred", "csls" or "mutual" (`modelspace.spaces.hubness`).
-            rerank: "none", or "directed" (`modelspace.spaces.predictability`); needs a space of dds or linear_cka on
-                the same images.
+            rerank: "none", "directed" (`modelspace.spaces.predictability`), or a similarity of kernels
+                (`modelspace.spaces.similarities`), which need a space of dds or linear_cka on the same images; "local"
+                (`modelspace.spaces.local`), which needs one of local on these or the first of them; or "combined", the
+                mean of directed and local.
             default: make it the default space of queries.
 
         Raises:
@@ -638,8 +640,9 @@ class ModelSpace:
             space: default: the registry's default space; "paper": that of the published method.
             hubs: correction for hubs, models that are near to most others: "none", "centred", "csls" or "mutual"
                 (`modelspace.spaces.hubness`); default: the space's own.
-            rerank: "directed": rank the candidates by how well their features predict the target's
-                (`modelspace.spaces.predictability`); "none"; default: the space's own.
+            rerank: "directed", "local" or "combined": rank the candidates by how well their features predict the
+                target's (`modelspace.spaces.predictability`, `modelspace.spaces.local`); a similarity of kernels, such
+                as "jaccard" (`modelspace.spaces.similarities`); "none"; default: the space's own.
             progress: called with (images done, total images) while an unregistered model is embedded.
             batch_size: images per pass of an unregistered model.
             on_note: as in `add`.

@@ -90,7 +90,7 @@ def _print(compared: Any, a: str, b: str) -> None:
     ]
     footnotes = []
     if trees := [row for row in compared if row.height is not None]:
-        row = next((row for row in trees if row.ranked_by == "directed"), trees[-1])
+        row = next((row for row in trees if row.ranked_by in ("combined", "directed")), trees[-1])
         parts = " with ".join(shortened(list(names)) for names in (row.with_a, row.with_b))
         footnotes.append(f"in the tree of {row.space}, the height {row.height:.3f} merges {parts}")
     tables.print_line(f"A: {a}, B: {b}")

@@ -22,6 +22,7 @@ EXAMPLES = """
 modelspace evaluate
 modelspace evaluate --space all --out table.md
 modelspace evaluate --space all --targets kept --oracle rooms
+modelspace evaluate --space dds --rerank jaccard
 modelspace evaluate --where "task IS DISTINCT FROM 'class_1000'" --format json
 modelspace evaluate --oracle taskonomy --matrix affinities.csv
 modelspace evaluate --oracle sfda-cnn

@@ -41,9 +41,10 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method (gradient_x_input, saliency, epsilon_lrp, ...) or kernel of the encoder output "
-            "(dds, linear_cka, rsa). Give it several times for several spaces. Default: "
-            "gradient_x_input and dds, and a space called transfer, whose rankings are directed. "
+            help="Attribution method (gradient_x_input, saliency, epsilon_lrp, ...) or features: kernel of the encoder "
+            "output (dds, linear_cka, rsa), or the output on a grid of places (local). Give it several times for "
+            "several spaces. Default: gradient_x_input, dds and local, and a space called transfer, which ranks by how "
+            "well features predict the target's. "
             "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
             "of LXT; it is computed only if named here.",
         ),

@@ -21,6 +21,7 @@ modelspace nearest curvature -k 10 --where "group = '3D' AND parameters < 1e7"
 modelspace nearest python:nets.py:make_net --input-size 64 --mean 0.5 --std 0.5 --channels gray
 modelspace nearest curvature --space saliency --format json
 modelspace nearest curvature --space paper --hubs csls
+modelspace nearest curvature --rerank jaccard
 modelspace nearest --task flowers -k 10
 """
 
@@ -126,6 +127,7 @@ def _print_prospects(prospects: Any, format: Format, quiet: bool) -> None:
 def _print_ranking(ranking: Any) -> None:
     from modelspace.cli import tables
     from modelspace.cli.tables import Column
+    from modelspace.spaces.hubness import CORRECTIONS
 
     mark = tables.tie()
     tied_above = {lower.rank for upper, lower in pairwise(ranking) if upper.tied_with_next}
@@ -159,6 +161,7 @@ def _print_ranking(ranking: Any) -> None:
         "local": ", ranked by how well their features predict the target's place by place",
         "combined": ", ranked by how well their features predict the target's, whole and place by place",
     }
-    ranked_by = descriptions.get(ranking.ranked_by, f", corrected for hubs: {ranking.ranked_by}")
+    how = "corrected for hubs" if ranking.ranked_by in CORRECTIONS else "re-ranked by a similarity of kernels"
+    ranked_by = descriptions.get(ranking.ranked_by, f", {how}: {ranking.ranked_by}")
     tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked_by})")
     tables.print_table(columns, ranking, footnotes=footnotes)

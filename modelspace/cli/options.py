@@ -180,8 +180,9 @@ Rerank = Annotated[
         "--rerank",
         metavar="HOW",
         show_default=False,
-        help="directed: rank candidates by how well their features predict the target's; or none. Default: the "
-        "space's own.",
+        help="Rank candidates by how well their features predict the target's: of whole images (directed), place by "
+        "place (local), or both (combined); or by a similarity of kernels: jaccard, mutual_knn, ranksim, "
+        "second_order, cknna, debiased_cka, distance_correlation or procrustes; or none. Default: the space's own.",
     ),
 ]
 

@@ -7,6 +7,7 @@ pairs, and compares them with baselines that need no model (`modelspace.evaluati
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -105,6 +106,7 @@ class _EvaluatedSpace:
         table: names and scores, row = target, of its models.
         cards: the cards of all models of `table`, by name.
         identified: which of them the oracle measured.
+        seconds: processor time that a ranking other than the space's own took for all pairs of these models, else 0.
         known: the cards of the models that the oracle and all evaluated spaces have, by their names in `measured`.
     """
 
@@ -113,6 +115,7 @@ class _EvaluatedSpace:
     table: tuple[tuple[str, ...], Array]
     cards: dict[str, ModelRow]
     identified: Identified
+    seconds: float
     known: dict[str, ModelRow] = field(default_factory=dict)
 
     @property
@@ -283,12 +286,14 @@ def _spaces(
             ranking = Ranking.of(row.spec, hub_correction, rerank)
             if not row.n_models:
                 raise NotFoundError(f"the space {row.spec.name!r} holds no model", "add one: `space.add(model)`")
+            start = time.process_time()
             ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
+            seconds = 0.0 if ranking == Ranking.of(row.spec) else time.process_time() - start
             names = tuple(models[i].card.name for i in ids)
             label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
             cards = {models[i].card.name: models[i] for i in ids}
             identified = identify(oracle, [(name, model.card.weights_sha256) for name, model in cards.items()])
-            scored.append(_EvaluatedSpace(row, label.removesuffix(", "), (names, matrix), cards, identified))
+            scored.append(_EvaluatedSpace(row, label.removesuffix(", "), (names, matrix), cards, identified, seconds))
     shared = set.intersection(*(set(entry.judged) for entry in scored)) if scored else set()
     return [
         replace(entry, known={name: model for name, model in entry.judged.items() if name in shared})
@@ -377,12 +382,13 @@ def _costs(
             and spec.space_id in similarities.space_costs
             and set(entry.known) == set(similarities.timed)
         ):
-            costs[entry.label] = similarities.space_costs[spec.space_id]
+            costs[entry.label] = _with_comparison(similarities.space_costs[spec.space_id], entry, notes)
             continue
         passes = spec.n_images * len(entry.known)
         per_image = space_of(spec).passes or Passes(0, 0)
         seconds = sum(model.card.seconds for model in entry.known.values())
-        costs[entry.label] = Cost(seconds, passes * per_image.forward, passes * per_image.backward)
+        cost = Cost(seconds, passes * per_image.forward, passes * per_image.backward)
+        costs[entry.label] = _with_comparison(cost, entry, notes)
         recorded.append(entry.label)
     if recorded:
         notes.append(
@@ -390,6 +396,17 @@ def _costs(
             "comparable with times of another run"
         )
     return len(recorded) < len(spaces)
+
+
+def _with_comparison(cost: Cost, entry: _EvaluatedSpace, notes: list[str]) -> Cost:
+    """A space's cost and that of a ranking other than its own, which is noted."""
+    if not entry.seconds:
+        return cost
+    notes.append(
+        f"seconds of {entry.label}: those of space {entry.row.spec.name}, and {entry.seconds:.2f} s in this run to "
+        f"compare its {len(entry.cards)} models"
+    )
+    return replace(cost, seconds=cost.seconds + entry.seconds)
 
 
 def _gap(outcome: Evaluation, method: str) -> str:

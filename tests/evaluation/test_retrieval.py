@@ -12,6 +12,9 @@ from modelspace import evaluation
 from modelspace.errors import NotFoundError, UsageError
 from modelspace.evaluation import splits
 from modelspace.evaluation.retrieval import same_task
+from modelspace.registry import Registry
+from modelspace.spaces.neighbours import score_matrix
+from modelspace.spaces.ranking import Ranking
 from modelspace.verbs.evaluate import evaluate
 from modelspace.workspace import ModelSpace
 
@@ -137,6 +140,29 @@ def test_evaluate_with_another_ranking_and_a_subset_of_targets(home: ModelSpace,
     assert outcome.targets == ("t1", "t3")
     other = evaluate(home.path, oracle=measured(tmp_path), space="gradient_x_input", hubs="csls")
     assert other.rows[0].method == "gradient_x_input, csls"
+    assert not any("to compare" in note for note in evaluate(home.path, oracle=measured(tmp_path), space="dds").notes)
+
+
+def test_a_similarity_of_kernels_is_evaluated_with_the_cost_of_its_comparisons(
+    home: ModelSpace, tmp_path: Path
+) -> None:
+    plain, other = (
+        evaluate(home.path, oracle=measured(tmp_path), space="dds", rerank=rerank) for rerank in ("none", "jaccard")
+    )
+    row, without = other.row("dds, jaccard"), plain.row("dds")
+    with Registry.open(home.path) as registry:
+        spec = registry.space("dds").spec
+        ids, matrix = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)), Ranking(rerank="jaccard"))
+        names = tuple(registry.model_by_id(i).card.name for i in ids)
+    expected = evaluation.evaluate({"x": (names, matrix)}, evaluation.load(measured(tmp_path))).row("x")
+    np.testing.assert_allclose(row.per_target["spearman"], expected.per_target["spearman"])
+    assert row.cost is not None
+    assert without.cost is not None
+    (note,) = [note for note in other.notes if note.startswith("seconds of dds, jaccard: those of space dds, and ")]
+    seconds = float(note.split(" and ")[1].split()[0])
+    assert row.cost.seconds - without.cost.seconds == pytest.approx(seconds, abs=0.006)
+    assert row.cost.seconds > without.cost.seconds
+    assert row.cost.forward_passes == without.cost.forward_passes
 
 
 def test_retrieval_of_each_space_is_over_its_own_models(tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ def test_a_directed_ranking_can_not_be_corrected_for_hubs(filled: ModelSpace) ->
         filled.nearest("a", space="saliency", hubs="mutual", rerank="directed")
     with pytest.raises(UsageError, match="this ranking ranks by"):
         filled.blend("twice", {"dds": 1.0}, hubs="centred", rerank="directed")
+    with pytest.raises(UsageError, match=r"this ranking ranks by jaccard, a similarity of kernels$"):
+        filled.nearest("a", space="saliency", hubs="mutual", rerank="jaccard")
     with pytest.raises(UsageError, match="space 'transfer' ranks by"):
         filled.evaluate(space="transfer", hubs="csls")
     # A space of an earlier version that has both is still answered, by what it was: directed.
@@ -201,8 +203,11 @@ def test_directed_needs_features(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="needs the features' kernels") as error:
         space.nearest("a", rerank="directed")
     assert "methods=['dds']" in error.value.hint
-    with pytest.raises(NotFoundError, match="needs the features' kernels"):
-        space.blend("x", {"saliency": 1}, rerank="directed")
+    for rerank in ("directed", "jaccard"):
+        with pytest.raises(NotFoundError, match="needs the features' kernels"):
+            space.blend("x", {"saliency": 1}, rerank=rerank)
+    with pytest.raises(NotFoundError, match="re-ranking needs the features' kernels"):
+        space.nearest("a", rerank="procrustes")
 
 
 def test_sources_are_filtered_before_re_ranking(filled: ModelSpace) -> None:

@@ -17,7 +17,7 @@ from small_spaces import BOTH, KERNELS, MAPS, PROBES, N, add, blocks_of, create,
 
 from modelspace.errors import NotFoundError
 from modelspace.registry import ModelRow, Registry
-from modelspace.spaces import affinity, coordinates, hubness, index, neighbours, predictability
+from modelspace.spaces import affinity, coordinates, hubness, index, neighbours, predictability, similarities
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.kinds import BlendSpace, KernelSpace
 from modelspace.spaces.neighbours import Ranked, Ranker, Target, kernel_space, load_index, score_matrix
@@ -223,6 +223,41 @@ def test_directed_scores_rank_the_models_that_have_kernels(filled: Registry, spe
         assert len(ranked.members[0].products) == 3
     new = ranker.rank(Target("new", blocks=blocks_of(6)), 2)
     assert seeds(new.model_ids) == best({seed: float(r2(6, seed).mean()) for seed in held(KERNELS)}, 3)
+
+
+@pytest.mark.parametrize("name", similarities.NAMES)
+def test_similarities_of_kernels_rank_too(filled: Registry, name: str) -> None:
+    """In a space of maps as well, whose affinities are shown; what is not registered has the kernel of its pass."""
+    ranking = Ranking(rerank=name)
+    ranker = Ranker(filled, filled.space("saliency"), ranking)
+    ids, matrix = score_matrix(filled, MAPS, {*range(1, len(SEEDS) + 1)}, ranking)
+    assert seeds(ids) == held(KERNELS)
+    for row, target in enumerate([*held(KERNELS), 6]):
+        kernel = drawn(target)[1].astype(np.float64)
+        values = {
+            seed: similarities.per_image(name, drawn(seed)[1].astype(np.float64), kernel)
+            for seed in held(KERNELS)
+            if seed != target
+        }
+        scores = {seed: float(value.mean()) for seed, value in values.items()}
+        query = Target("new", blocks=blocks_of(6)) if target == 6 else Target(f"m{target}", id_of(target))
+        ranked = ranker.rank(query, 2)
+        order = seeds(ranked.model_ids)
+        np.testing.assert_allclose([scores[seed] for seed in order], sorted(scores.values())[:-4:-1], atol=1e-5)
+        np.testing.assert_allclose(ranked.scores, [values[seed] for seed in order], atol=1e-4)
+        np.testing.assert_allclose(ranked.affinities, [images(MAPS, target, seed) for seed in order], atol=1e-6)
+        if target != 6:
+            expected_row = [scores.get(seed, 1.0) for seed in held(KERNELS)]
+            np.testing.assert_allclose(matrix[row], expected_row, atol=1e-5)
+
+
+def test_ties_of_a_similarity_follow_its_score_and_not_the_affinity(filled: Registry) -> None:
+    rows = {row.model_id: row for row in filled.models()}
+    ranked = rank(filled, 2, 3, KERNELS, Ranking(rerank="jaccard"))
+    records = ranked.records(rows, 3)
+    bounds = intervals(ranked.members, ranked.scores)
+    assert [record.tied_with_next for record in records] == bounds.tied_with_next[:3].tolist()
+    assert [record.score for record in records] == pytest.approx(ranked.scores[:3].mean(axis=1).tolist())
 
 
 def test_the_nearest_are_re_ranked_and_the_others_are_not(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
