@@ -122,10 +122,12 @@ def _names(path: Path, names: Sequence[str] | str | Path | None) -> tuple[str, .
 
 def _from_rows(file: str, rows: list[list[str]], figure: str) -> tuple[tuple[str, ...], Array]:
     column_of = {name: position for position, name in enumerate(rows[0])}
+    if twice := next((name for name in ("target", "source", figure) if rows[0].count(name) > 1), None):
+        raise UsageError(f"{file} has the column {twice!r} twice", "leave one of them out")
     cells: dict[tuple[str, str], float] = {}
     for number, row in enumerate(rows[1:], start=2):
-        if len(row) < len(column_of):
-            raise DamagedError(f"{file}, row {number} has {len(row)} cells, not {len(column_of)}")
+        if len(row) < len(rows[0]):
+            raise DamagedError(f"{file}, row {number} has {len(row)} cells, not {len(rows[0])}")
         pair = row[column_of["target"]], row[column_of["source"]]
         if pair in cells:
             raise UsageError(f"{file}, row {number}: {pair[0]} from {pair[1]} occurs twice")

@@ -34,6 +34,9 @@ from torture.weights import mutated
 #: Seconds after which an input counts as one that never ends.
 SECONDS = 10
 
+#: Wall seconds that it may take: an input that names a large folder waits for the disk, and for other programs.
+WALL_SECONDS = 120
+
 #: GB of addresses that the process may use in addition to what it uses at first.
 ROOM = 4
 
@@ -384,13 +387,14 @@ def try_input(parser: Parser, number: int, seed: int, folder: Path, tally: Tally
 
     draw = random.Random(f"{parser.__name__} {seed} {number}")
     start, problem = time.monotonic(), ""
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
     try:
         parser(draw, folder)
     except ModelspaceError:
         tally.refused += 1
     except TooLong:
-        problem = f"took more than {SECONDS} seconds"
+        problem = f"took more than {SECONDS} seconds of a core, or {WALL_SECONDS} of the clock"
     except Exception as error:
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
@@ -398,6 +402,7 @@ def try_input(parser: Parser, number: int, seed: int, folder: Path, tally: Tally
         where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
         problem = f"{type(error).__name__} ({where}): {str(error)[:150]}"
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     tally.tried += 1
     seconds = time.monotonic() - start
@@ -427,6 +432,7 @@ def run(parser: Parser, minutes: float, seed: int) -> Tally:
 
 def _limit() -> None:
     signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     os.environ["MODELSPACE_CACHE"] = ""
     try:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

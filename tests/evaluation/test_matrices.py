@@ -77,6 +77,8 @@ def test_pairs_in_any_order(tmp_path: Path) -> None:
         ("a.json", "[]", UsageError, "is empty"),
         ("a.json", json.dumps([{"a": "x", "b": "y", "affinity": "high"}]), DamagedError, "'high' is not a number"),
         ("a.parquet", "no", ModelspaceError, "can't be read"),
+        ("m.csv", "a,b,affinity,affinity\nx,y,1,2\n", UsageError, "has the column 'affinity' twice"),
+        ("m.csv", "a,b,,affinity,\nx,y\n", DamagedError, "row 2 has 2 cells, not 5"),
     ],
 )
 def test_what_is_no_matrix(tmp_path: Path, name: str, content: str, error: type[ModelspaceError], message: str) -> None:
