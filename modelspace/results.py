@@ -124,7 +124,7 @@ class Neighbours(Records[Neighbour]):
         space: name of the space.
         notes: remarks for the user, such as which layer of an unregistered model was tapped.
         ranked_by: "affinity", a hub correction (`modelspace.spaces.hubness`), "directed",
-            "local" or "combined" (`modelspace.spaces.rerankings`), or a similarity of kernels (`modelspace.spaces.similarities`).
+            "local" or "combined" (`modelspace.spaces.rerankings`), or a similarity of kernels.
     """
 
     def __init__(
