@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from modelspace.errors import ConflictError, DamagedError, NotFoundError
 from modelspace.registry import Registry
 from modelspace.representations import grids
 from modelspace.representations.maps import MapBlock
-from modelspace.spaces import affinity, local, predictability, rerankings
+from modelspace.spaces import affinity, evidence, local, predictability, rerankings
 from modelspace.spaces.kinds import GridSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target, score_matrix
 from modelspace.spaces.ranking import Ranking
@@ -163,3 +165,40 @@ def test_damaged_blocks_are_refused(registry: Registry) -> None:
     with pytest.raises(DamagedError, match="zero or not finite"):
         kind.checked([zero])
     assert kind.checked([block]) == [block]
+
+
+def test_neighbours_say_what_speaks_for_them(space: ModelSpace) -> None:
+    found = space.nearest("rgb2depth", k=1)
+    assert found.ranked_by == "combined"
+    assert found[0].name == "rgb2mist"
+    assert found[0].evidence == ("same features", "same places", "same pixels")
+    assert found[0].confidence == ("high" if found[0].score >= evidence.HIGH else "medium")
+    for plain in (space.nearest("rgb2depth", rerank="directed"), space.nearest("rgb2depth", space="paper")):
+        assert {(row.evidence, row.confidence) for row in plain} == {((), "")}
+
+
+def test_a_view_that_has_others_first_is_no_evidence(registry: Registry) -> None:
+    row = registry.space("transfer")
+    target = Target("rgb2depth", registry.model("rgb2depth").model_id)
+    ranked = Ranker(registry, row, Ranking.of(row.spec)).rank(target, 3)
+    assert set(ranked.orders) == {"same features", "same places"}
+    first, second = ranked.model_ids[:2]
+    swapped = replace(ranked, orders={"same features": [first, second], "same places": [second, first]})
+    reasons = evidence.evidence(registry, row.spec, target, swapped, 1, None)
+    assert reasons[first] == ("same features", "same pixels")
+    chosen = {second, *ranked.model_ids[2:]}
+    assert "same pixels" not in evidence.evidence(registry, row.spec, target, swapped, 1, chosen)[first]
+    fresh = Target("zoo:rgb2depth", blocks=target.blocks_in(registry, row.spec))
+    assert evidence.evidence(registry, row.spec, fresh, swapped, 1, None)[first] == ("same features",)
+
+
+def test_measured_tasks_are_counted(space: ModelSpace, tmp_path: Path) -> None:
+    shutil.copy(space.path, tmp_path)
+    copy = ModelSpace.open(tmp_path)
+    for task in ("a", "b"):
+        copy.add_task(task, metric="accuracy")
+        copy.observe(task, "rgb2mist", 0.5)
+        copy.observe(task, "curvature", failed="out of memory")
+    reasons = {row.name: row.evidence for row in copy.nearest("rgb2depth", k=3)}
+    assert reasons["rgb2mist"][-1] == "measured on 2 tasks"
+    assert not any("measured" in word for word in reasons["curvature"])
