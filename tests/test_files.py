@@ -47,6 +47,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
     return {(row["place"], row["kind"]): row for row in rows}
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("place", special_files.PLACES, ids=lambda place: place.__name__)
 def test_anything_but_a_file_is_one_sentence_at_once(trials: Trials, place: Any) -> None:
     for kind in special_files.KINDS:

@@ -92,6 +92,7 @@ def do(step: Step) -> None:
         step()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
@@ -130,6 +131,7 @@ def test_the_options_of_hints_remove_the_error(home: Path, line: str, hint: str)
     assert done.code == 0, (words, done.output)
 
 
+@pytest.mark.wide
 def test_a_hint_for_other_weights_runs_the_model_as_it_was(home: Path) -> None:
     hint_cases.reseeded()
     (line,) = Plain("`space.add(FILLED, name=FILLEDFILLED)`").commands(run("verify --reembed deep").output)
@@ -226,6 +228,7 @@ def filled(words: str, values: dict[str, str], more: str) -> str:
 RAN: set[tuple[str, str]] = set()
 
 
+@pytest.mark.first(1)
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", hint_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_message_can_be_run(
@@ -272,6 +275,7 @@ def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> Non
 # ---- what the command line itself says, in plain text
 
 
+@pytest.mark.first(1)
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", typed_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_plain_message_can_be_run(

@@ -60,6 +60,7 @@ def family(rng: np.random.Generator) -> list[np.ndarray]:
     return [original + amount * rng.standard_normal(original.shape) for amount in (0, 0, 1e-4, 1e-3, 1e-2)]
 
 
+@pytest.mark.wide
 def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(registry: Registry) -> None:
     rng = np.random.default_rng(0)
     members = [maps for _ in range(40) for maps in family(rng)]
@@ -78,6 +79,7 @@ def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(
     np.testing.assert_allclose(matrix, expected, atol=1e-12)
 
 
+@pytest.mark.wide
 def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None:
     rng = np.random.default_rng(1)
     ids = [store(registry, f"m{i}", maps) for i, maps in enumerate(maps for _ in range(3) for maps in family(rng))]
@@ -93,6 +95,7 @@ def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     # The cap is a default argument of several functions.
     monkeypatch.setattr(coordinates.Factor.__init__, "__defaults__", (4, coordinates.TOLERANCE))
@@ -121,6 +124,7 @@ def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeyp
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_a_stale_or_damaged_index_is_never_used(registry: Registry) -> None:
     rng = np.random.default_rng(3)
     ids = [store(registry, f"m{i}", maps) for i, maps in enumerate(family(rng))]

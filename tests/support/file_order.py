@@ -1,15 +1,16 @@
 """A pytest plugin: the files that take longest come first, so that no worker is left alone with one at the end.
 
-The workers of `make test` take whole files in this order (`--dist loadfile --no-loadscope-reorder`); by itself xdist
-would begin with the files of most tests, and end with those of few but long ones.
+The workers of `make test` and `make test-wide` take whole files in this order (`--dist loadfile
+--no-loadscope-reorder`); by itself xdist would begin with the files of most tests, and end with those of few but long
+ones.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
+import tiers
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -60,19 +61,8 @@ def rank(path: Path) -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is decided
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The sort is stable: the tests of a file stay together and in their order."""
-    mark_unsampled(items)
+    tiers.mark_cases(items)
+    config.stash[tiers.COLLECTED] = {item.nodeid: tiers.tier(item) for item in items}
     items.sort(key=lambda item: rank(item.path))
-
-
-def mark_unsampled(items: list[pytest.Item]) -> None:
-    """Mark as long the cases that a test marked `sampled(n)` leaves to `make test-long`: all but every n-th."""
-    seen: Counter[str] = Counter()
-    for item in items:
-        if (marker := item.get_closest_marker("sampled")) is None:
-            continue
-        test = item.nodeid.partition("[")[0]
-        if seen[test] % marker.args[0]:
-            item.add_marker("long")
-        seen[test] += 1

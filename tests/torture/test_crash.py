@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.wide
 def test_kills_of_a_creation_and_of_a_migration(tmp_path: Path) -> None:
     """In a process of its own, because it forks."""
     command = [sys.executable, str(ROOT / "scripts" / "torture" / "crash.py"), "--kills", "4", "--seed", "1"]

@@ -51,6 +51,7 @@ def test_without_kernels_and_outcomes_the_order_is_that_of_size_and_says_so(spac
     assert {(row.score, row.low, row.high) for row in prospects} == {(None, None, None)}
 
 
+@pytest.mark.wide
 def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
     observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
     prospects = space.prospects("flowers", 6)
@@ -68,6 +69,7 @@ def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
         assert "in 4 outcomes" in row.why
 
 
+@pytest.mark.wide
 def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
     observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
     worst = names(space)[0]
@@ -82,6 +84,7 @@ def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
     assert space.prospects("flowers", 1).notes[0].endswith("and 1 model measured on 'flowers'")
 
 
+@pytest.mark.wide
 def test_measured_models_are_not_suggested(space: ModelSpace) -> None:
     observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
     best, second = names(space)[1], names(space)[4]
@@ -93,6 +96,7 @@ def test_measured_models_are_not_suggested(space: ModelSpace) -> None:
     assert len(space.suggest("flowers", 9)) == 4
 
 
+@pytest.mark.wide
 def test_the_loop_of_asking_and_telling_ends(space: ModelSpace) -> None:
     seen = []
     while suggestion := space.suggest("flowers"):
@@ -102,6 +106,7 @@ def test_the_loop_of_asking_and_telling_ends(space: ModelSpace) -> None:
     assert "every model was measured" in space.suggest("flowers").notes[-1]
 
 
+@pytest.mark.wide
 def test_a_lower_metric_turns_the_order(space: ModelSpace) -> None:
     space.add_task("error", metric="rmse", kind="regression")
     space.add_task("known", metric="rmse", kind="regression")
@@ -113,6 +118,7 @@ def test_a_lower_metric_turns_the_order(space: ModelSpace) -> None:
     assert top.low < top.score < top.high  # type: ignore[operator]
 
 
+@pytest.mark.wide
 def test_tasks_in_other_units_rank_but_give_no_score(space: ModelSpace) -> None:
     space.add_task("known", metric="rmse", kind="regression")
     for number, name in enumerate(names(space)):
@@ -122,6 +128,7 @@ def test_tasks_in_other_units_rank_but_give_no_score(space: ModelSpace) -> None:
     assert {row.score for row in prospects} == {None}
 
 
+@pytest.mark.wide
 def test_held_out_scores_are_a_hint_and_no_measurement(space: ModelSpace) -> None:
     for number, name in enumerate(names(space)):
         space.observe("flowers", name, 0.5 + 0.05 * number, how="held-out", n_train=60)
@@ -132,6 +139,7 @@ def test_held_out_scores_are_a_hint_and_no_measurement(space: ModelSpace) -> Non
     assert len(space.suggest("flowers", 6)) == 6
 
 
+@pytest.mark.wide
 def test_near_copies_share_their_outcomes(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     first, copy = names(space)[2], names(space)[5]
     similar = np.eye(6)
@@ -149,6 +157,7 @@ def test_near_copies_share_their_outcomes(space: ModelSpace, monkeypatch: pytest
     ].count(first) == 1
 
 
+@pytest.mark.wide
 def test_outcomes_of_models_that_were_removed_still_tell_how_strong_a_row_is(space: ModelSpace) -> None:
     observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
     before = {row.name: row.score for row in space.prospects("flowers", 6)}
