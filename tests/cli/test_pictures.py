@@ -31,6 +31,7 @@ def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *words: CliRunner().invoke(app, list(words), env={"COLUMNS": "100"})
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("words", "file"),

@@ -133,7 +133,8 @@ def test_the_encoder_output_and_why(name: str) -> None:
     assert tap(X).shape[0] == len(X)
 
 
-@pytest.mark.first(1)
+@pytest.mark.wide
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_candidates(name: str) -> None:
     net, layer, reason, others = CHOICES[name]

@@ -182,6 +182,7 @@ def test_random_numbers_that_change_nothing_are_no_chance() -> None:
     check(Draws())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.wide
 @pytest.mark.parametrize("kind", [AlwaysDropout, RareDropPath, TrainOverridden, PythonNoise])
 def test_averaged_passes_make_a_random_model_like_itself(kind: type[Base], tmp_path: Path) -> None:

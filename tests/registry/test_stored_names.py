@@ -42,6 +42,7 @@ def changed(home: Path, *statements: str, values: tuple[object, ...] = ()) -> Mo
     return ModelSpace.open(home)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.wide
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_name_is_shown_escaped_and_works(tmp_path: Path, name: str) -> None:

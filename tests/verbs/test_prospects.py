@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,38 @@ from modelspace.search.coverage import NEAR_COPY
 from modelspace.verbs import knowledge as knowledge_module
 from modelspace.workspace import ModelSpace
 
+SCORES = [0.1, 0.9, 0.5, 0.3, 0.7, 0.2]
 
-@pytest.fixture
-def space(tmp_path: Path) -> ModelSpace:
-    shelf.filled(tmp_path / "registry.duckdb", 6)
-    result = ModelSpace(tmp_path)
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    home = tmp_path_factory.mktemp("prospects")
+    shelf.filled(home / "registry.duckdb", 6)
+    result = ModelSpace(home)
     result.add_task("flowers")
     return result
+
+
+@pytest.fixture
+def space(prepared: ModelSpace, tmp_path: Path) -> ModelSpace:
+    shutil.copy(prepared.path, tmp_path)
+    return ModelSpace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def prepared_with_others(prepared: ModelSpace, tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    home = tmp_path_factory.mktemp("others")
+    shutil.copy(prepared.path, home)
+    result = ModelSpace(home)
+    observe_others(result, SCORES)
+    return result
+
+
+@pytest.fixture
+def with_others(prepared_with_others: ModelSpace, tmp_path: Path) -> ModelSpace:
+    """The same with outcomes of four other tasks."""
+    shutil.copy(prepared_with_others.path, tmp_path)
+    return ModelSpace(tmp_path)
 
 
 def names(space: ModelSpace) -> list[str]:
@@ -52,8 +78,8 @@ def test_without_kernels_and_outcomes_the_order_is_that_of_size_and_says_so(spac
 
 
 @pytest.mark.wide
-def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+def test_outcomes_of_other_tasks_rank_and_predict(with_others: ModelSpace) -> None:
+    space = with_others
     prospects = space.prospects("flowers", 6)
     expected = [names(space)[k] for k in (1, 4, 2, 3, 5, 0)]
     assert [row.name for row in prospects] == expected
@@ -70,8 +96,8 @@ def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
 
 
 @pytest.mark.wide
-def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+def test_a_measured_model_stands_with_its_score(with_others: ModelSpace) -> None:
+    space = with_others
     worst = names(space)[0]
     before = {row.name: row for row in space.prospects("flowers", 6)}
     space.observe("flowers", worst, 0.95)
@@ -85,8 +111,8 @@ def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
 
 
 @pytest.mark.wide
-def test_measured_models_are_not_suggested(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+def test_measured_models_are_not_suggested(with_others: ModelSpace) -> None:
+    space = with_others
     best, second = names(space)[1], names(space)[4]
     assert [row.name for row in space.suggest("flowers", 2)] == [best, second]
     space.observe("flowers", best, 0.8)
@@ -158,8 +184,8 @@ def test_near_copies_share_their_outcomes(space: ModelSpace, monkeypatch: pytest
 
 
 @pytest.mark.wide
-def test_outcomes_of_models_that_were_removed_still_tell_how_strong_a_row_is(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+def test_outcomes_of_models_that_were_removed_still_tell_how_strong_a_row_is(with_others: ModelSpace) -> None:
+    space = with_others
     before = {row.name: row.score for row in space.prospects("flowers", 6)}
     gone = names(space)[1]
     space.remove(gone)

@@ -101,6 +101,7 @@ def test_a_dry_run_stores_nothing(space: ModelSpace, add: Add) -> None:
     assert [row.added for row in would] == [row.added for row in space.import_published()[0]]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "uri", "tags", "matches"),

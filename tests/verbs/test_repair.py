@@ -94,6 +94,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.wide
 @pytest.mark.parametrize("name", DAMAGE)
 def test_what_is_intact_is_kept(space: ModelSpace, tmp_path: Path, name: str) -> None:
