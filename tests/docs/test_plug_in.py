@@ -146,6 +146,7 @@ def test_of_two_plug_ins_with_one_name_the_second_is_left_out(fresh: Path) -> No
 METHOD = "from modelspace.attribution import MethodInfo\nROW = MethodInfo({0})\ndef maps(forward, x):\n    {1}\n"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.wide
 @pytest.mark.parametrize(
     ("body", "words"),

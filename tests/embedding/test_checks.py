@@ -61,6 +61,7 @@ def tapped(net: nn.Module, layer: str | None = None) -> Tap:
     return find_encoder_output(net, X, layer)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize("kind", NOISY)
 def test_a_constant_sum_is_gone_back_from_to_the_tensor_before_it(kind: str) -> None:
@@ -76,6 +77,7 @@ def test_a_constant_sum_is_gone_back_from_to_the_tensor_before_it(kind: str) -> 
         assert steadier(better, X) == (better, ())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize("kind", NOISY)
 def test_a_named_layer_with_a_constant_sum_is_refused_and_the_hint_works(kind: str) -> None:

@@ -143,7 +143,7 @@ def weights(module: nn.Module) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.first(1)
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("way", [as_buffer, as_hidden_buffer, as_parameter, as_attribute])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_module_that_holds_it(kind: str, way: Callable[[Tensor], nn.Module], space: ModelSpace) -> None:
@@ -228,6 +228,7 @@ WRITES: dict[str, tuple[Callable[[Any], object], bool]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.first(2)
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("write", WRITES)

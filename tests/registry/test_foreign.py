@@ -61,6 +61,7 @@ SCHEMAS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize("what", SCHEMAS)
 def test_other_tables_are_refused(tmp_path: Path, what: str) -> None:
@@ -143,6 +144,7 @@ VALUES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize("what", VALUES)
 def test_values_that_no_command_wrote_are_named(tmp_path: Path, what: str) -> None:
@@ -160,6 +162,7 @@ def test_vectors_that_are_not_numbers(tmp_path: Path, values: str) -> None:
         space.nearest("m0", space="saliency")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -182,6 +185,7 @@ def test_maps_of_wrong_lengths(tmp_path: Path, change: str, message: str) -> Non
             space_of(small_spaces.KERNELS).unit_rows(block)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("members", "message"),

@@ -160,7 +160,7 @@ def stored_identity(path: Path, name: str) -> str:
         return registry.model(name).card.identity()
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_its_report_says_how_far_it_agrees_with_measured_transfer() -> None:
     shipped = ModelSpace.open(ROOT)
     section = shipped.report().sections[-1]

@@ -61,16 +61,17 @@ def family(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 @pytest.mark.wide
-def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(registry: Registry) -> None:
+@pytest.mark.parametrize("families", [12, pytest.param(40, marks=pytest.mark.long)])
+def test_index_inner_products_are_the_affinities_of_models_with_near_copies(registry: Registry, families: int) -> None:
     rng = np.random.default_rng(0)
-    members = [maps for _ in range(40) for maps in family(rng)]
+    members = [maps for _ in range(families) for maps in family(rng)]
     ids = [store(registry, f"m{i}", members[i]) for i in rng.permutation(len(members))]
     expected = definition(registry, ids)
     loaded = load_index(registry, registry.space())
     vectors = np.stack([loaded.vector(i) for i in ids]).astype(np.float64)
-    assert len(ids) == 200
+    assert len(ids) == 5 * families
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
-    scores, neighbours = loaded.search(vectors.astype(np.float32), 200)
+    scores, neighbours = loaded.search(vectors.astype(np.float32), len(ids))
     for row, target in enumerate(ids):
         by_id = dict(zip(neighbours[row].tolist(), scores[row].tolist(), strict=True))
         np.testing.assert_allclose([by_id[i] for i in ids], expected[ids.index(target)], atol=1e-6)

@@ -69,7 +69,7 @@ def test_errors_that_are_no_sentence_are_noticed(tmp_path: Path) -> None:
     assert hostile.problem_of(row) == "was not refused"
 
 
-@pytest.mark.first(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("parser", parsers.PARSERS, ids=lambda parser: parser.__name__)
 @pytest.mark.filterwarnings("ignore")
 def test_no_parser_fails(parser: parsers.Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

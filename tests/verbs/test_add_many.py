@@ -227,6 +227,7 @@ def test_a_registry_without_a_space_is_refused_at_once(tmp_path: Path) -> None:
 # ---- the driver, over a pool that answers as the test wants
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.wide
 @pytest.mark.parametrize("seed", range(3))
 def test_positions_are_the_manifests_in_whatever_order_results_come(tmp_path: Path, seed: int) -> None:

@@ -185,6 +185,7 @@ def cases(spaces: list[str], label: str) -> Iterator[tuple[str, str, str, bool]]
             yield from ((what, kind, spaces[-1], True) for kind in kinds)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.wide
 @pytest.mark.parametrize("label", [*MODELS, "39"])
 def test_every_content_in_every_format_reads_back(

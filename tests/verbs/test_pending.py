@@ -448,7 +448,7 @@ def rewrite(file: Path, what: str) -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "what",
     [

@@ -106,6 +106,7 @@ def test_a_pass_whose_rest_is_short_says_nothing(tmp_path: Path) -> None:
     assert said == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.wide
 @pytest.mark.usefixtures("slow_clock")
 @pytest.mark.parametrize("verb", ["add", "nearest"])

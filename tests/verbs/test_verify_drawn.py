@@ -224,6 +224,7 @@ def test_a_difference_that_rounding_explains_is_none(home: Path) -> None:
     assert not failures(home)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.wide
 @pytest.mark.parametrize(
     ("damaged", "named"),

@@ -93,7 +93,7 @@ def test_every_task_is_measured_again() -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", measured_again())
 def test_the_score_is_found_again(name: str, held_out: dict[int, Render]) -> None:
     """A linear map of the output, fitted and evaluated on held-out rooms, is as good as recorded: the right weights,

@@ -91,7 +91,7 @@ CASES += [("pairs of copies", 3), ("all copies", 2), ("all copies", 4)]
 
 
 @pytest.mark.first(1)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("kind", "n"), CASES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_picture_or_one_sentence(
