@@ -85,7 +85,7 @@ check: $(READY)
 
 # make quick  lint, types and the fast tests, in less than a minute: the inner loop
 quick: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not wide and not long" $(QUICK)
 
 # make site   build the documentation into site/, which works from disk; warnings are errors
 site: $(READY)

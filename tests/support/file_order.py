@@ -22,6 +22,7 @@ LONGEST = (
     "docs/test_commands_run.py",
     "verbs/test_add_many.py",
     "verbs/test_try.py",
+    "verbs/test_add_many_ray.py",
     "verbs/test_merge.py",
     "verbs/test_pending.py",
     "torture/test_crash.py",
