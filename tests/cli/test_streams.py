@@ -77,7 +77,7 @@ def outcomes(registry: ModelSpace, cases: list[tuple[list[int], list[str]]]) -> 
     return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_every_set_of_closed_streams(registry: ModelSpace) -> None:
     """Data for a closed output are an error of one sentence; other closed streams change nothing."""
     commands = (

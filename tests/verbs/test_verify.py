@@ -125,6 +125,7 @@ def test_damaged_vectors_can_be_rebuilt(copy: ModelSpace, name: str) -> None:
     assert not failures(copy)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.wide
 @pytest.mark.parametrize("name", ["saliency", "dds", "both"])
 def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, name: str) -> None:
