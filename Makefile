@@ -1,6 +1,6 @@
 # make demo   set up, register trained models, ask for transfer sources, query with SQL
 # make try-demo   set up, ask with two folders of labelled images which models to start from, and check the answer (3 minutes)
-# make test   set up, lint, type check, run the tests
+# make test   set up, lint, type check, run the core of the tests (6 minutes with the set-up)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,8 +29,10 @@ REQUIRE := playwright,pandas,starlette,uvicorn,scikit-image,scikit-learn,torchvi
 MORE := ray arrow polars
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
+REQUIRED := MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)"
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo try-demo test tests test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale gpu-check torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-wide test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale gpu-check torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -54,11 +56,15 @@ test: check tests
 tests: $(READY)
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
 	@test $(words $(FURTHER)) = $(words $(MORE)) || echo "of $(MORE), tests are skipped (they run as in .ci/run)"
-	OMP_NUM_THREADS=1 MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(REQUIRED) $(PYTEST) --dist loadfile --no-loadscope-reorder -m "not wide and not long"
 
-# make test-long   what `make test` has a shorter one of: the examples of all help texts, the notebook, the demo, all cases of sampled tests (8 minutes)
+# make test-wide   the rest of what must pass before a change lands: whole programs, pages in a browser, architectures, further cases (8 minutes)
+test-wide: $(READY)
+	$(REQUIRED) $(PYTEST) --dist loadfile --no-loadscope-reorder -m "wide and not long"
+
+# make test-long   what the others have a shorter one of: the examples of all help texts, the notebook, the demo, all cases of sampled tests (10 minutes)
 test-long: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m long
+	$(PYTEST) --dist load -m long
 
 # make test-milvus   the tests of the index in Milvus, with milvus-lite and a real server, in a venv of its own (10 minutes)
 test-milvus: $(MILVUS)/.ready
@@ -79,7 +85,7 @@ check: $(READY)
 
 # make quick  lint, types and the fast tests, in less than a minute: the inner loop
 quick: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not wide and not long" $(QUICK)
 
 # make site   build the documentation into site/, which works from disk; warnings are errors
 site: $(READY)

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelspace import evaluation
 from modelspace.evaluation.metrics import Interval
-from modelspace.plots.figure import BODY, INK, LINE, SMALL, Picture
+from modelspace.plots.figure import BODY, INK, LINE, SMALL, Picture, drawn
 from modelspace.plots.margins import QUIET
 from modelspace.verbs.evaluate import EvaluationReport
 from modelspace.workspace import ModelSpace
@@ -95,6 +95,7 @@ def table(parts: Mapping[str, tuple[Figures, EvaluationReport]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@drawn
 def picture(parts: Mapping[str, tuple[Figures, EvaluationReport]]) -> Picture:
     """Spearman of each ranking with its 95% interval over targets, a panel for each part."""
     labels = list(next(iter(parts.values()))[0])
@@ -113,7 +114,7 @@ def picture(parts: Mapping[str, tuple[Figures, EvaluationReport]]) -> Picture:
             axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.0, solid_capstyle="butt")
             axes.plot([float(value.mean)], [y], "o", color=colour, markersize=3.6)
         axes.set(xlim=(-0.3, 1.02), ylim=(len(labels) - 0.5, -0.5), yticks=range(len(labels)))
-        axes.set_yticklabels(labels if number == 0 else [], fontsize=BODY, color=INK)
+        axes.set_yticklabels([label.replace("`", "") for label in labels] if number == 0 else [], fontsize=BODY, color=INK)
         axes.tick_params(axis="y", length=0)
         axes.set_xticks(np.arange(0, 1.01, 0.25))
         axes.set_xticklabels(["0", "", "0.5", "", "1"], fontsize=SMALL)

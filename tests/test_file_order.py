@@ -24,7 +24,9 @@ def test_they_come_first_in_one_piece() -> None:
         for path in (short, *others[::-1])
         for name in "ab"
     ]
-    file_order.pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+    for item in items:
+        item.nodeid = f"{item.path}::{item.name}"
+    file_order.pytest_collection_modifyitems(SimpleNamespace(stash={}), items)  # type: ignore[arg-type]
     assert [path for path, _ in groupby(item.path for item in items)] == [*others, short]
     assert [item.name for item in items] == list("ababab")
 
@@ -35,36 +37,8 @@ def test_this_run_is_in_that_order(request: pytest.FixtureRequest) -> None:
 
 
 def test_make_keeps_the_order() -> None:
-    (line,) = [line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if "--dist loadfile" in line]
-    assert "-n 2 --dist loadfile --no-loadscope-reorder" in line
-
-
-class Item:
-    """What a plugin sees of a test."""
-
-    path = ROOT / "tests" / "test_words.py"
-
-    def __init__(self, nodeid: str, sampled: int | None) -> None:
-        self.nodeid = nodeid
-        self.sampled = sampled
-        self.markers: list[str] = []
-
-    def get_closest_marker(self, name: str) -> SimpleNamespace | None:
-        return SimpleNamespace(args=(self.sampled,)) if name == "sampled" and self.sampled else None
-
-    def add_marker(self, name: str) -> None:
-        self.markers.append(name)
-
-
-def test_all_but_every_third_case_of_a_sampled_test_are_long() -> None:
-    items = [Item(f"a.py::test_cases[{case}]", 3) for case in range(7)]
-    items += [Item("b.py::test_cases[0]", 3), Item("a.py::test_other", None)]
-    file_order.pytest_collection_modifyitems(items)  # type: ignore[arg-type]
-    assert [item.markers for item in items[:7]] == [[], ["long"], ["long"], [], ["long"], ["long"], []]
-    assert [item.markers for item in items[7:]] == [[], []]
-
-
-def test_this_run_leaves_out_what_is_long(request: pytest.FixtureRequest) -> None:
-    """The cases are marked before `-m` chooses."""
-    long = [item.nodeid for item in request.session.items if item.get_closest_marker("long")]
-    assert not long or request.config.getoption("-m") != "not long"
+    text = (ROOT / "Makefile").read_text("utf-8")
+    assert "python -m pytest -n 2\n" in text
+    lines = [line for line in text.splitlines() if "--dist loadfile" in line]
+    assert len(lines) == 2
+    assert all("$(PYTEST) --dist loadfile --no-loadscope-reorder" in line for line in lines)

@@ -47,6 +47,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
     return {(row["place"], row["kind"]): row for row in rows}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", special_files.PLACES, ids=lambda place: place.__name__)
 def test_anything_but_a_file_is_one_sentence_at_once(trials: Trials, place: Any) -> None:
     for kind in special_files.KINDS:
@@ -61,6 +62,7 @@ def test_anything_but_a_file_is_one_sentence_at_once(trials: Trials, place: Any)
         assert row["seconds"] < 10, row
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", ["registry_to_open", "registry_to_read", "log_to_read", "log_to_write", "lock"])
 def test_what_lies_in_place_of_the_registry_is_named(trials: Trials, place: str) -> None:
     for kind, name in {"pipe": "a named pipe", "socket": "a socket", "folder": "a folder"}.items():

@@ -77,6 +77,7 @@ def test_every_room_has_a_floor() -> None:
     assert rooms - OUTSIDE == set(LEVEL)
 
 
+@pytest.mark.wide
 def test_no_import_runs_up_or_stays_on_its_floor() -> None:
     assert steps_up(package()) == []
 

@@ -60,6 +60,7 @@ def test_without_the_variable_skips_are_skips(tmp_path: Path) -> None:
     assert "1 passed, 4 skipped, 1 xfailed" in said
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "xdist"])
 def test_a_module_that_is_skipped_for_the_lack_of_it_fails(tmp_path: Path, workers: tuple[str, ...]) -> None:
     code, said = run(tmp_path, "chromium,pandas", *workers)
@@ -94,6 +95,7 @@ def reasons_in(text: str) -> list[str]:
     return reasons
 
 
+@pytest.mark.wide
 def test_every_reason_in_the_tests_is_known() -> None:
     files = [file for file in (ROOT / "tests").rglob("test_*.py") if file != Path(__file__)]
     reasons = {reason for file in files for reason in reasons_in(file.read_text("utf-8"))}
@@ -115,6 +117,7 @@ def test_make_test_requires_what_it_installs() -> None:
     (more,) = re.findall(r"^MORE := (.+)", text, re.MULTILINE)
     further = {"pyarrow" if extra == "arrow" else extra for extra in more.split()}
     assert set(listed.split(",")) == set(required_parts.PARTS) - {"chromium", "mlflow", "milvus"} - further
-    assert 'MODELSPACE_REQUIRE="$(REQUIRE)' in text
-    (installed,) = re.findall(r"EXTRAS=(\S+)", (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert 'REQUIRED := MODELSPACE_REQUIRE="$(REQUIRE)' in text
+    assert len(re.findall(r"^\t\$\(REQUIRED\) \$\(PYTEST\) .*not long", text, re.MULTILINE)) == 2
+    (installed,) = re.findall(r"^EXTRAS=(\S+)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
     assert installed.split(",") == ["dev", *more.split()], "what `make test` goes without, .ci/run has"

@@ -82,6 +82,7 @@ def test_awkward_names_survive(name: str) -> None:
     assert sorted(leaf.name for leaf in parse_newick(to_newick(tree)).leaves()) == sorted([name, "other"])
 
 
+@pytest.mark.wide
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=9, unique=True), st.integers(0, 1000))
 @settings(max_examples=150, deadline=None)
 def test_any_names_survive(names: list[str], seed: int) -> None:

@@ -23,6 +23,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
+@pytest.mark.wide
 def test_importing_analysis_loads_nothing_heavy() -> None:
     heavy = {"matplotlib", "umap", "sklearn", "numba", "torch", "duckdb", "faiss", "pandas"}
     assert not heavy & loaded_by("import modelspace.analysis")
@@ -51,6 +52,7 @@ def _doubled(number: float) -> float:
     return 2 * number
 
 
+@pytest.mark.wide
 def test_umap_computes_with_stored_functions() -> None:
     space = make_space(8)
     fit_projection(space.names, space.affinity)

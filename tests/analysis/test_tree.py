@@ -107,6 +107,7 @@ def test_one_and_two_models() -> None:
     assert "a" in two.to_text()
 
 
+@pytest.mark.wide
 def test_a_chain_of_merges_is_no_deep_recursion() -> None:
     # Single linkage of points on a line with growing gaps: each merge adds one model.
     n = 3000
@@ -116,6 +117,7 @@ def test_a_chain_of_merges_is_no_deep_recursion() -> None:
     assert len(tree.cut_nodes(n)) == n
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("method", LINKAGES)
 def test_support_matches_counting_by_hand(method: str) -> None:
     space = make_space(20, n_images=12, dim=6, seed=2)

@@ -13,6 +13,7 @@ from modelspace.attribution.engine import attribute
 from modelspace.attribution.ledger import ledger
 
 
+@pytest.mark.first(11)
 @pytest.mark.parametrize("name", NETS)
 def test_the_ledger_closes(name: str) -> None:
     net, x = build(NETS[name]), images(2)
@@ -173,6 +174,7 @@ def _assemble(names: list[str]) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), *(_PARTS[name](4) for name in names), nn.Conv2d(4, 2, 1))
 
 
+@pytest.mark.wide
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(sorted(_PARTS)), min_size=1, max_size=7), st.integers(0, 2**16))
 def test_the_ledger_closes_on_random_nets(names: list[str], seed: int) -> None:

@@ -22,6 +22,7 @@ def test_the_table_does_not_import_torch() -> None:
     assert _loaded_by("modelspace.attribution") == "[]"
 
 
+@pytest.mark.wide
 def test_the_engine_imports_torch_but_not_captum() -> None:
     # shows that the test above can fail
     assert _loaded_by("modelspace.attribution.engine") == "['torch']"

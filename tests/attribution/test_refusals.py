@@ -279,6 +279,8 @@ def test_a_dead_layer_is_refused() -> None:
         check_target(lambda x: F.relu(x - 100), images(2))
 
 
+@pytest.mark.first(8)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("n", [1, 2])
 def test_usable_targets_pass(name: str, n: int) -> None:

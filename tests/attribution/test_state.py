@@ -135,6 +135,7 @@ def _raises(net: nn.Module, x: Tensor) -> None:
         executed_layers(net, x)
 
 
+@pytest.mark.wide
 def test_finding_layers_leaves_the_model_alone() -> None:
     net, x = Restless().train(), images(2, dtype=torch.float32)
     before = snapshot(net)
@@ -161,6 +162,7 @@ def test_any_exception_restores(error: type[BaseException]) -> None:
     assert snapshot(net) == before
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["residual", "attention_mha", "functional", "reused"])
 def test_no_hook_or_gradient_stays_on_usual_nets(name: str) -> None:
     net, x = build(NETS[name]).train(), images(2)
@@ -264,6 +266,7 @@ def test_a_model_that_changes_its_input_in_place() -> None:
     torch.testing.assert_close(maps["gradient_x_input"], 2 * x * (2 * x + 1 > 0))
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("name", NETS)
 def test_one_image_is_treated_as_in_a_batch(name: str) -> None:
     methods = ["saliency", "gradient_x_input", "epsilon_lrp"]

@@ -920,6 +920,7 @@ def test_home_comes_from_the_option_the_variable_and_the_parents(line: Line, tmp
     assert line(*words, env={"MODELSPACE_HOME": str(tmp_path / "nowhere")}).exit_code == 1
 
 
+@pytest.mark.first(18)
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in PRINTS_NO_TABLE])
 def test_json_is_json_and_csv_has_a_header(line: Line, command: str) -> None:
     words = [command, *REQUIRED[command]]

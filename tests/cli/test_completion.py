@@ -134,6 +134,7 @@ def test_what_the_table_does_not_know_is_left_to_typer(monkeypatch: pytest.Monke
     assert words.answer() is None
 
 
+@pytest.mark.wide
 def test_the_file_of_names_follows_the_registry(tmp_path: Path) -> None:
     registry = space(tmp_path, images=4, methods=["gradient_x_input"])
     home = ["show", "--home", str(tmp_path)]

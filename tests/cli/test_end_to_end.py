@@ -100,6 +100,7 @@ def nets(shared_home: Path) -> str:
     return f"python:{shared_home.parent}/nets.py"
 
 
+@pytest.mark.wide
 def test_nearest_finds_the_near_copy(shared_home: Path) -> None:
     neighbours = rows(shared_home, "nearest", "alpha")
     assert [row["name"] for row in neighbours] == ["beta", "gamma"]
@@ -154,6 +155,7 @@ def test_a_name_that_is_taken_is_refused_with_the_way_out(home: Path, shared_hom
     assert rows(home, "show", "alpha")["uri"].endswith(":gamma")
 
 
+@pytest.mark.wide
 def test_remove_rename_tag(home: Path) -> None:
     assert "removed gamma" in run(home, "remove", "gamma").stderr
     run(home, "rename", "beta", "delta")
@@ -218,6 +220,7 @@ def test_a_factory_that_fails_leaves_the_registry_unchanged(home: Path, shared_h
     assert len(rows(home, "list")) == 3
 
 
+@pytest.mark.wide
 def test_a_real_process_separates_data_and_messages(shared_home: Path, tmp_path: Path) -> None:
     def process(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -234,6 +237,7 @@ def test_a_real_process_separates_data_and_messages(shared_home: Path, tmp_path:
     assert missing.stderr.startswith("error: there is no registry.duckdb")
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_an_interruption_in_a_real_process(home: Path, shared_home: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(

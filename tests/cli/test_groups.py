@@ -139,6 +139,7 @@ def test_the_texts_of_options_are_available_before_they_are_parsed() -> None:
 LEAVES = [(name,) for name in COMMANDS] + [("probes", name) for name in load("probes").commands] + [()]
 
 
+@pytest.mark.first(16)
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_the_short_flag_for_help_works_everywhere(words: tuple[str, ...]) -> None:
     short, long = (CliRunner().invoke(app, [*words, word]) for word in ("-h", "--help"))

@@ -12,6 +12,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import hint_cases
@@ -92,6 +93,7 @@ def do(step: Step) -> None:
         step()
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
@@ -130,6 +132,7 @@ def test_the_options_of_hints_remove_the_error(home: Path, line: str, hint: str)
     assert done.code == 0, (words, done.output)
 
 
+@pytest.mark.wide
 def test_a_hint_for_other_weights_runs_the_model_as_it_was(home: Path) -> None:
     hint_cases.reseeded()
     (line,) = Plain("`space.add(FILLED, name=FILLEDFILLED)`").commands(run("verify --reembed deep").output)
@@ -167,6 +170,7 @@ def _pattern(text: str) -> str:
     return re.escape(text).replace(FILLED, ".*?")
 
 
+@cache
 def named() -> dict[tuple[str, str], Plain]:
     """Module and source text of each message that names a command."""
     lists = {"cli.list": tuple(texts((PACKAGE / "cli" / "list.py").read_text("utf-8")))}
@@ -177,8 +181,6 @@ def named() -> dict[tuple[str, str], Plain]:
         if list(commands_of(text))
     }
 
-
-NAMED = named()
 
 #: Messages whose commands are not run here: module and a part of the text -> why, and the test that covers it.
 NOT_RUN: dict[tuple[str, str], str] = {
@@ -203,7 +205,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
 
 def source(case: Case) -> Plain:
     """The message that a case provokes."""
-    (plain,) = (plain for (module, text), plain in NAMED.items() if module == case.module and case.text in text)
+    (plain,) = (plain for (module, text), plain in named().items() if module == case.module and case.text in text)
     return plain
 
 
@@ -226,7 +228,8 @@ def filled(words: str, values: dict[str, str], more: str) -> str:
 RAN: set[tuple[str, str]] = set()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.first(6)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", hint_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_message_can_be_run(
     case: Case, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,16 +266,17 @@ def test_the_commands_of_a_message_can_be_run(
 def test_every_message_that_names_a_command_is_provoked_or_says_why_not() -> None:
     provoked = {(case.module, case.text) for case in hint_cases.CASES}
     covered = provoked | set(NOT_RUN)
-    places = {part: [each for each in NAMED if each[0] == part[0] and part[1] in each[1]] for part in covered}
+    places = {part: [each for each in named() if each[0] == part[0] and part[1] in each[1]] for part in covered}
     assert {part: found for part, found in places.items() if len(found) != 1} == {}
     assert provoked & set(NOT_RUN) == set()
-    assert set(NAMED) - {found for (found,) in places.values()} == set()
+    assert set(named()) - {found for (found,) in places.values()} == set()
 
 
 # ---- what the command line itself says, in plain text
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.first(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", typed_cases.CASES, ids=lambda case: f"{case.module} {case.text}")
 def test_the_commands_of_a_plain_message_can_be_run(
     case: typed_cases.Typed, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.first(7)
 @pytest.mark.parametrize(
     "words",
     [

@@ -47,6 +47,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.wide
 def test_no_query_opens_a_socket(home: Path) -> None:
     export = f"export|{home / 'out'}"
     done = subprocess.run([sys.executable, "-c", CODE, home, *COMMANDS, export], capture_output=True, text=True)
@@ -59,6 +60,7 @@ def test_a_socket_would_be_seen(home: Path) -> None:
     assert "a socket: socket.__new__" in done.stderr
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_no_library_opens_one_either(home: Path, tmp_path: Path) -> None:
     """With the process of SQL, which strace follows."""

@@ -278,6 +278,7 @@ def in_terminal(home: Path, words: list[str], columns: int, env: dict[str, str])
     return received.decode()
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
     text = in_terminal(tmp_path, ["nearest", "depth"], 50, {})
@@ -289,6 +290,7 @@ def test_a_real_terminal_gets_bold_and_its_own_width(tmp_path: Path) -> None:
     assert "zoo:normals" in plain
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_long_table_goes_through_the_pager_of_a_terminal(tmp_path: Path) -> None:
     pager = tmp_path / "pager"
@@ -322,12 +324,14 @@ def test_the_pager_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pager.is_long("\n" * 1000)  # in a pipe
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix only")
 def test_a_progress_bar_in_a_terminal_and_none_with_quiet(tmp_path: Path) -> None:
     assert "4/4 images" in in_terminal(tmp_path, ["add", "zoo:depth"], 80, {})
     assert "images" not in in_terminal(tmp_path, ["add", "zoo:depth", "-q"], 80, {})
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="broken pipes are reported differently there")
 def test_a_pipe_closed_before_a_table_is_written(tmp_path: Path) -> None:
     """A short table stays in Python's buffer until the end, so the error occurs after the command is done."""

@@ -31,6 +31,8 @@ def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *words: CliRunner().invoke(app, list(words), env={"COLUMNS": "100"})
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("words", "file"),
     [
@@ -62,6 +64,7 @@ def test_files_have_the_format_of_their_suffix(run: Any, tmp_path: Path, words: 
     assert [path.name for path in tmp_path.iterdir() if path.suffix] == [file]
 
 
+@pytest.mark.wide
 def test_the_map_reports_its_neighbour_recall(run: Any) -> None:
     run("map")
     done = run("map")

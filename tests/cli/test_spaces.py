@@ -30,6 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.wide
 def test_spaces_are_listed_with_their_definitions(home: Path) -> None:
     run("init", "--space", "mixed", "--blend", "dds=3,saliency-energy", "--hubs", "csls", "--home", home, "-q")
     spaces = {row["name"]: row for row in json.loads(run("spaces", "--home", home, "--format", "json").stdout)}

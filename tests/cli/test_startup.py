@@ -59,6 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "words",
     [
@@ -75,6 +76,7 @@ def test_queries_import_nothing_heavy(home: Path, words: list[str]) -> None:
     assert heavy_imports(*words, "--home", str(home)) == []
 
 
+@pytest.mark.wide
 def test_an_import_would_be_seen(home: Path) -> None:
     assert heavy_imports("nearest", "a", "--home", str(home), before="import pandas, faiss, rich") == [
         "faiss",

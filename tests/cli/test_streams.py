@@ -77,6 +77,7 @@ def outcomes(registry: ModelSpace, cases: list[tuple[list[int], list[str]]]) -> 
     return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 
 
+@pytest.mark.long
 def test_every_set_of_closed_streams(registry: ModelSpace) -> None:
     """Data for a closed output are an error of one sentence; other closed streams change nothing."""
     commands = (
@@ -163,6 +164,7 @@ def ended(registry: ModelSpace, words: list[str], name: str) -> tuple[int, str, 
     return process.returncode, out, err.splitlines(), time.monotonic() - started
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", LINES)
 def test_a_signal_is_one_line_after_cleaning_up(registry: ModelSpace, name: str) -> None:
     code, out, lines, _ = ended(registry, ["spaces"], name)
@@ -237,6 +239,7 @@ def test_a_thread_that_never_ends_does_not_keep_the_program(registry: ModelSpace
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.wide
 def test_a_full_standard_error_changes_nothing(registry: ModelSpace) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")

@@ -52,6 +52,7 @@ def test_the_page_is_up_to_date() -> None:
     assert made.TABLE.read_text("utf-8") == made.words_text(), "run 'python scripts/make_cli_docs.py'"
 
 
+@pytest.mark.wide
 def test_the_check_fails_when_the_page_is_old(tmp_path: Path) -> None:
     copy = tmp_path / "scripts" / SCRIPT.name
     copy.parent.mkdir()

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import documented
 import pytest
+import tiers
 from documented import Example
 from picture_space import FakeFit
+
+from modelspace.cli.app import COMMANDS
 
 #: Pages whose commands another test runs, in order and with what they print; README's other commands are run here.
 RUN_ELSEWHERE = {
@@ -106,6 +109,15 @@ NOT_RUN = {
     "--input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --task classification": "needs a package",
 }
 
+#: Commands of which `make test` runs no example -> the test there that runs what they do.
+ELSEWHERE = {
+    "index": "tests/spaces/test_milvus.py",
+    "scores": "tests/verbs/test_label_scores.py",
+    "serve": "tests/server/test_app.py",
+    "try": "tests/verbs/test_try.py",
+    "verify": "tests/verbs/test_verify.py",
+}
+
 #: What a line needs that another documented line writes: a word of the line -> the lines before it.
 BEFORE = {
     " flowers": ["modelspace task add flowers data/flowers/"],
@@ -156,13 +168,30 @@ def is_run_elsewhere(example: Example) -> bool:
     return example.place in RUN_ELSEWHERE or (example.place == "README.md" and len(example.lines) > 1)
 
 
+def commands_of(example: Example) -> set[str]:
+    """The commands that running the example runs."""
+    words = [line.split() for line in example.lines if line not in NOT_RUN]
+    return {line[1] for line in words if line[1:2] and line[1] in COMMANDS}
+
+
+def shortest(listed: list[Example]) -> set[Example]:
+    """For each command its first example of the fewest lines: `make test` runs these."""
+    chosen: dict[str, Example] = {}
+    for example in sorted(listed, key=lambda example: (example.place.endswith("--help"), len(example.lines))):
+        for command in commands_of(example) - set(ELSEWHERE):
+            chosen.setdefault(command, example)
+    return set(chosen.values())
+
+
 EXAMPLES = list(examples())
-#: With the lines of the pages, `make test` has run every command; `make test-long` runs the examples of the help texts.
+SHORTEST = shortest(EXAMPLES)
+#: `make test-wide` runs every fourth of the pages' other examples; `make test-long` the others and those of help texts.
+WIDE = set([each for each in EXAMPLES if each not in SHORTEST and not each.place.endswith("--help")][3::4])
 PARAMETERS = [
     pytest.param(
         example,
         id=f"{example.place}: {example.lines[0]}",
-        marks=[pytest.mark.long] if example.place.endswith("--help") else [],
+        marks=[] if example in SHORTEST else [pytest.mark.wide if example in WIDE else pytest.mark.long],
     )
     for example in EXAMPLES
 ]
@@ -186,7 +215,6 @@ def before(lines: tuple[str, ...]) -> list[str]:
     return [line for word, needed in BEFORE.items() if word in text for line in needed if line not in lines]
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("example", PARAMETERS)
 def test_it_runs(example: Example, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,3 +257,19 @@ def test_a_line_that_fails_is_seen(prepared: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(prepared / "home")
     assert documented.run("modelspace nearest nonsense", prepared / "home")[0] != 0
     assert len(EXAMPLES) > 120
+
+
+def test_make_test_runs_every_command() -> None:
+    core = [parameter.values[0] for parameter in PARAMETERS if not parameter.marks]
+    assert set(core) == SHORTEST
+    run = set().union(*map(commands_of, core))
+    assert run | set(ELSEWHERE) == set(COMMANDS)
+    assert run & set(ELSEWHERE) == set()
+
+
+def test_what_stands_for_an_example_is_in_make_test(request: pytest.FixtureRequest) -> None:
+    collected = request.config.stash[tiers.COLLECTED]
+    for file in ELSEWHERE.values():
+        assert (documented.ROOT / file).is_file()
+        names = {name for test, name in collected.items() if test.startswith(f"{file}::")}
+        assert not names or "core" in names, file

@@ -53,6 +53,7 @@ def test_the_recipe_has_the_defaults_of_the_code() -> None:
     assert [float(value) for value in shown.groups()] == [defaults[name] for name in names]
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_the_own_script_works_with_a_model_of_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = data.read(stripes(tmp_path / "my data"))

@@ -57,6 +57,7 @@ def carry_out(pages: Sequence[str], folder: Path) -> list[str]:
     return sorted(tests)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_the_changes_work(tmp_path: Path) -> None:
     """All of them at once: they don't conflict."""

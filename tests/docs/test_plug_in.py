@@ -63,6 +63,7 @@ def archive(path: Path) -> Path:
     return path
 
 
+@pytest.mark.wide
 def test_the_example_is_short_and_adds_a_source_and_a_method(fresh: Path, tmp_path: Path) -> None:
     assert len(FILES["modelspace_npz.py"].splitlines()) <= 35
     install_by_hand(fresh, "modelspace_npz", FILES["modelspace_npz.py"], points(FILES["pyproject.toml"]))
@@ -80,6 +81,7 @@ def test_the_example_is_short_and_adds_a_source_and_a_method(fresh: Path, tmp_pa
     assert "npz" in str(list(sources.SOURCES))
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_pip_installs_the_example(tmp_path: Path) -> None:
     project = tmp_path / "project"
@@ -144,6 +146,8 @@ def test_of_two_plug_ins_with_one_name_the_second_is_left_out(fresh: Path) -> No
 METHOD = "from modelspace.attribution import MethodInfo\nROW = MethodInfo({0})\ndef maps(forward, x):\n    {1}\n"
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -58,6 +58,7 @@ def run(command: list[str] | str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_the_five_lines_of_use_do_what_they_say(folder: Path) -> None:
     (example,) = [block for block in blocks("sh") if "modelspace init" in block]

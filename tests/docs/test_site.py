@@ -42,6 +42,7 @@ def remote(text: str) -> list[str]:
     return [target for target in fetched if re.match(r"(https?:)?//", target)]
 
 
+@pytest.mark.wide
 def test_no_page_fetches_anything_from_the_network(site: Path) -> None:
     pages = [*site.rglob("*.html"), *site.rglob("*.css")]
     assert len(pages) > 25
@@ -70,6 +71,7 @@ def test_pages_outside_docs_are_pages_of_the_site(site: Path) -> None:
     assert "docs/how-to" not in re.sub(r"<code.*?</code>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.wide
 def test_a_browser_asks_for_nothing_and_the_search_finds(site: Path) -> None:
     """Opened from disk, with the same Chromium as the tests of the atlas."""
     playwright = pytest.importorskip("playwright.sync_api")

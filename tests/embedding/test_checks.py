@@ -61,6 +61,8 @@ def tapped(net: nn.Module, layer: str | None = None) -> Tap:
     return find_encoder_output(net, X, layer)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", NOISY)
 def test_a_constant_sum_is_gone_back_from_to_the_tensor_before_it(kind: str) -> None:
     _, layer, called = ENDINGS[kind]
@@ -75,6 +77,8 @@ def test_a_constant_sum_is_gone_back_from_to_the_tensor_before_it(kind: str) -> 
         assert steadier(better, X) == (better, ())
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", NOISY)
 def test_a_named_layer_with_a_constant_sum_is_refused_and_the_hint_works(kind: str) -> None:
     _, layer, called = ENDINGS[kind]
@@ -174,6 +178,7 @@ def space(tmp_path: Path) -> ModelSpace:
     return ModelSpace.create(tmp_path, methods=("gradient_x_input",), images=4, canvas=8)
 
 
+@pytest.mark.wide
 def test_add_goes_back_and_says_so(space: ModelSpace) -> None:
     net = Ending("layer norm").eval()
     added = space.add(net, name="norm", preprocessing=STATED)
@@ -189,6 +194,7 @@ def test_add_goes_back_and_says_so(space: ModelSpace) -> None:
     assert space.nearest("norm")[0].affinity == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.wide
 def test_layers_marks_the_layer_that_add_goes_back_to(space: ModelSpace) -> None:
     net = Ending("layer norm").eval()
     survey = space.survey(net, preprocessing=STATED)
@@ -209,6 +215,7 @@ def test_layers_of_a_model_that_add_refuses(space: ModelSpace) -> None:
     assert (layer, found_by) == ("c", "--layer c")
 
 
+@pytest.mark.wide
 def test_a_recogniser_is_stored_by_what_is_before_its_softmax(space: ModelSpace) -> None:
     net = nets.Recogniser(classes=2000).eval()
     with torch.no_grad():
@@ -220,6 +227,7 @@ def test_a_recogniser_is_stored_by_what_is_before_its_softmax(space: ModelSpace)
     assert space.add(net, name="named", layer="fc", preprocessing=STATED).card.layer == "fc"
 
 
+@pytest.mark.wide
 def test_random_passes_are_averaged_where_they_were_found(space: ModelSpace) -> None:
     class Noisy(Ending):
         def forward(self, x: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def test_input_is_the_middle_of_the_resized_image(image, resize, size, crop):
         assert abs(got[k] - expected).max() < 1e-5
 
 
+@pytest.mark.wide
 @given(box, box, crops)
 def test_the_resized_size_keeps_the_aspect_ratio_and_meets_the_box(image, resize, crop):
     resized = Preprocessing.raw((2, 2), resize=resize, crop=crop).placement(image).resized
@@ -162,6 +163,7 @@ def test_without_undoing_the_crop_they_would_not_line_up():
     assert torch.allclose((whole * placed).sum((1, 2)), share, atol=1e-5)
 
 
+@pytest.mark.wide
 def test_unseen_pixels_add_nothing_to_the_affinity_in_a_registry(tmp_path):
     """Through the whole program: the affinity of the crop with the whole is the share of the map that it sees."""
     space = ModelSpace.create(tmp_path, methods=("gradient_x_input",), images=4, canvas=32, bits=32)

@@ -59,6 +59,7 @@ def classes() -> np.ndarray:
     return (task()[1] > 0.5).astype(int)
 
 
+@pytest.mark.wide
 def test_it_learns_what_the_frozen_features_lack() -> None:
     readout = tuned(colour_blind(), classes(), epochs=0)
     assert (readout.epochs, readout.best_epoch, readout.settings["trained"]) == (0, 0, "head")
@@ -70,6 +71,7 @@ def test_it_learns_what_the_frozen_features_lack() -> None:
     assert result.notes == ()
 
 
+@pytest.mark.wide
 def test_the_best_epoch_is_tested() -> None:
     """Training that does harm leaves the weights from before it."""
     images = [image[..., [1, 0, 2]] for image in task()[0]]
@@ -80,6 +82,7 @@ def test_the_best_epoch_is_tested() -> None:
     assert (harmed.validation, harmed.test) == (readout.validation, readout.test)
 
 
+@pytest.mark.wide
 def test_numbers_are_learnt_in_their_own_unit() -> None:
     labels = 5000 + 300 * task()[1]
     assert tuned(colour_blind(), labels, metric="r2", epochs=0).test < 0.2
@@ -95,6 +98,7 @@ def test_the_head_alone_reads_what_the_features_hold() -> None:
     assert tuned(colour_blind(), classes(), images, epochs=0).test > 0.9
 
 
+@pytest.mark.wide
 def test_equal_seeds_give_equal_results_and_others_do_not() -> None:
     first, second, third = (tuned(colour_blind(), classes(), metric="loss", seed=seed) for seed in (1, 1, 2))
     assert first.validation_scores == second.validation_scores
@@ -111,6 +115,7 @@ def test_random_states_are_restored() -> None:
     assert (torch.rand(1).item(), np.random.rand(), random.random()) == expected
 
 
+@pytest.mark.wide
 def test_the_model_is_unchanged() -> None:
     net = colour_blind().train()
     net.fc.weight.requires_grad_(False)
@@ -144,6 +149,7 @@ def assert_equal(one: list[Any], other: list[Any]) -> None:
     assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
+@pytest.mark.wide
 def test_statistics_of_batch_norm_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[nn.Module] = []
     network = module_under_test._Network
@@ -173,6 +179,7 @@ class _Counted:
         return [self.images[number] for number in numbers]
 
 
+@pytest.mark.wide
 def test_images_are_taken_batch_by_batch_and_progress_is_told() -> None:
     images, seen = _Counted(), []
     result = tuned(colour_blind(), classes(), images, epochs=2, progress=lambda done, total: seen.append((done, total)))
@@ -181,6 +188,7 @@ def test_images_are_taken_batch_by_batch_and_progress_is_told() -> None:
     assert result.test == tuned(colour_blind(), classes(), epochs=2).test
 
 
+@pytest.mark.wide
 def test_settings_are_json() -> None:
     settings = tuned(colour_blind(), classes(), epochs=1, seed=3).settings
     assert settings == {
@@ -291,6 +299,7 @@ def test_parameters_in_half_precision_are_trained_in_single() -> None:
     assert tuned(Half(), classes(), layer="net.fc:in").test >= 0.9
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_weights_that_a_module_computes_are_trained() -> None:
     """The old weight norm keeps a computed tensor, which torch refuses to copy."""
@@ -305,6 +314,7 @@ def test_weights_that_a_module_computes_are_trained() -> None:
     assert torch.equal(net.conv1.weight, before)
 
 
+@pytest.mark.wide
 def test_recurrent_layers_are_trained() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:

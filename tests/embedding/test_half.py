@@ -76,6 +76,7 @@ def chosen(net: nn.Module, requests: list[MapRequest]) -> tuple[type, str]:
     return type(tap), note
 
 
+@pytest.mark.wide
 def test_it_is_used_where_maps_stay_and_nowhere_else() -> None:
     kind, note = chosen(Smooth(), MAPS)
     assert kind is HalfTap
@@ -95,6 +96,7 @@ def test_it_is_used_where_maps_stay_and_nowhere_else() -> None:
     assert "float32 alone" in note
 
 
+@pytest.mark.wide
 def test_the_model_computes_in_it_and_is_stored_and_found_with_it(space: ModelSpace) -> None:
     net = Smooth()
     added = space.add(net, name="half", preprocessing=tiny.PREPROCESSING, dtype="bf16", layer="output")
@@ -117,6 +119,7 @@ def test_the_model_computes_in_it_and_is_stored_and_found_with_it(space: ModelSp
     assert any("registered as half" in note for note in found.notes)
 
 
+@pytest.mark.wide
 def test_a_model_whose_maps_move_is_stored_as_the_float32_model_that_ran(space: ModelSpace) -> None:
     net = Steps()
     added = space.add(net, name="steps", preprocessing=tiny.PREPROCESSING, dtype="bf16", layer="output")
@@ -140,6 +143,7 @@ def test_what_it_does_not_go_with_is_refused(options: dict[str, object], message
         Request("zoo:depth", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.wide
 def test_float32_is_float32_on_cuda_and_the_settings_come_back(tmp_path: Path) -> None:
     seen = []
 

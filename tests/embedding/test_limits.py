@@ -98,6 +98,7 @@ class Loop(nn.Module):
         return self.net(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.wide
 def test_a_model_that_loops_is_refused_and_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PATIENCE", 0.3)
     monkeypatch.setattr("modelspace.embedding.prepare.PATIENCE", 0.3)
@@ -112,6 +113,7 @@ def test_a_model_that_loops_is_refused_and_restored(tmp_path: Path, monkeypatch:
     assert space.path.read_bytes() == before
 
 
+@pytest.mark.wide
 def test_a_factory_that_loops_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelspace.embedding.prepare.PATIENCE", 0.3)
     (tmp_path / "nets.py").write_text("def make():\n    while True:\n        pass\n")
@@ -173,6 +175,7 @@ class Hungry(nn.Module):
         return self.net(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.wide
 def test_the_batch_is_halved_where_memory_runs_out(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, methods=["saliency", "dds"], images=20, canvas=8, bits=32)
     tiny.add(space, "plain", tiny.net(0))
@@ -195,6 +198,7 @@ def test_a_single_image_too_large_is_a_named_error(tmp_path: Path) -> None:
     assert space.path.read_bytes() == before
 
 
+@pytest.mark.wide
 def test_the_mean_of_the_centred_energy_is_computed_in_parts(tmp_path: Path) -> None:
     space = tiny.space(tmp_path, methods=["saliency"], scalar="centred_energy", images=10)
     tiny.add(space, "plain", tiny.net(0))

@@ -113,6 +113,7 @@ def test_passes_are_as_few_as_can_be(x: torch.Tensor, monkeypatch: pytest.Monkey
     assert counted == {"forward": 2, "backward": 4}
 
 
+@pytest.mark.wide
 def test_spaces_of_other_scalars(tmp_path: Path) -> None:
     space = tiny.space(tmp_path)
     space.init(methods=("gradient_x_input", "saliency"), images=N, canvas=8, scalar="energy")

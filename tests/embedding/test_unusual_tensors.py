@@ -142,7 +142,8 @@ def weights(module: nn.Module) -> list[tuple[object, ...]]:
     return [seen(parameter) for name, parameter in module.named_parameters() if name != "extra"]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.first(1)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("way", [as_buffer, as_hidden_buffer, as_parameter, as_attribute])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_module_that_holds_it(kind: str, way: Callable[[Tensor], nn.Module], space: ModelSpace) -> None:
@@ -227,6 +228,8 @@ WRITES: dict[str, tuple[Callable[[Any], object], bool]] = {
 }
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.first(2)
 @pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("write", WRITES)
 def test_a_buffer_that_the_forward_pass_changes(write: str, persistent: bool, space: ModelSpace) -> None:
@@ -302,6 +305,7 @@ def outputs() -> Iterator[tuple[str, Callable[[Tensor], Any], str]]:
     yield "infinite", lambda y: y / 0, "is not finite"
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(("name", "form", "words"), list(outputs()))
 def test_a_model_that_gives_it(name: str, form: Callable[[Tensor], Any], words: str, space: ModelSpace) -> None:
     module = Score(form)

@@ -186,7 +186,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, str, Callable[[nn.Module
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.wide
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_encoder_output_of_real_architectures(name: str) -> None:
     build, layer, reason, public = NETWORKS[name]

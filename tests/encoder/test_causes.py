@@ -90,6 +90,7 @@ class Asked(nn.Module):
         return self.c(x * mask)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("net", "name"),
     [(nets.TwoInputs(), "mask"), (nets.LateMask(), "mask"), (LateTime(), "timestep"), (Asked(), "mask")],

@@ -124,6 +124,7 @@ def surveyed(net: nn.Module, layer: str | None = None) -> Survey:
     return survey(net.eval(), X, layer)
 
 
+@pytest.mark.first(7)
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_encoder_output_and_why(name: str) -> None:
     net, layer, reason, _ = CHOICES[name]
@@ -132,6 +133,8 @@ def test_the_encoder_output_and_why(name: str) -> None:
     assert tap(X).shape[0] == len(X)
 
 
+@pytest.mark.wide
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_candidates(name: str) -> None:
     net, layer, reason, others = CHOICES[name]

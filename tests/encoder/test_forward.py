@@ -141,6 +141,7 @@ def test_a_function_of_the_image_passes(gradients: bool) -> None:
     check(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.ReLU(), nn.Flatten()), gradients)
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("kind", RANDOM)
 def test_chance_is_seen(kind: type[Base], gradients: bool) -> None:
@@ -181,6 +182,8 @@ def test_random_numbers_that_change_nothing_are_no_chance() -> None:
     check(Draws())
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", [AlwaysDropout, RareDropPath, TrainOverridden, PythonNoise])
 def test_averaged_passes_make_a_random_model_like_itself(kind: type[Base], tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=8, canvas=8, methods=("gradient_x_input", "dds"))
@@ -197,6 +200,7 @@ def test_averaged_passes_make_a_random_model_like_itself(kind: type[Base], tmp_p
     assert found == ('{"stochastic":4}',)
 
 
+@pytest.mark.wide
 def test_how_a_model_is_run_is_part_of_what_it_is(tmp_path: Path) -> None:
     from modelspace.errors import ConflictError, UsageError
 

@@ -273,6 +273,7 @@ def test_the_executed_layers_are_listed_in_order() -> None:
     assert [row.name for row in nested] == ["0", "0.0", "0.1", "1", "2", "output"]
 
 
+@pytest.mark.first(7)
 @pytest.mark.parametrize("name", NETS)
 def test_every_listed_layer_can_be_tapped_and_attributed(name: str) -> None:
     net = build(NETS[name])
@@ -321,6 +322,7 @@ def test_wrappers_are_taken_off() -> None:
     assert executed_layers(wrapped, X) == executed_layers(net, X)
 
 
+@pytest.mark.wide
 def test_a_model_of_torch_compile_is_taken_off() -> None:
     net = narrow(Residual())
     assert unwrap(torch.compile(net)) is net

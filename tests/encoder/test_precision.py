@@ -165,6 +165,7 @@ def test_shared_weights_stay_shared() -> None:
     assert first.weight is second.weight
 
 
+@pytest.mark.wide
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("inside", ["bfloat16", "float16"])
 def test_a_model_run_in_float32_is_the_float32_model(inside: str, tmp_path: Path) -> None:
@@ -180,6 +181,7 @@ def test_a_model_run_in_float32_is_the_float32_model(inside: str, tmp_path: Path
     assert space.sql("SELECT options FROM models ORDER BY name").rows == [("{}",), ('{"float32":true}',)]
 
 
+@pytest.mark.wide
 def test_a_model_with_half_parameters_is_run_in_float32(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=4, canvas=16, methods=("gradient_x_input",))
     net = Deep().bfloat16()

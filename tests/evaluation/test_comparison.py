@@ -253,6 +253,7 @@ def test_invalid_matrices_are_refused(tmp_path: Path, text: str, error: type[Exc
         read_affinity(tmp_path / "absent.csv")
 
 
+@pytest.mark.wide
 def test_evaluation_does_not_import_torch() -> None:
     heavy = "import sys, modelspace.evaluation; print([m for m in ('torch', 'matplotlib', 'umap') if m in sys.modules])"
     process = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)

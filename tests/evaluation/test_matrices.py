@@ -26,6 +26,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return ModelSpace.open(home)
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("file", ["a.npy", "a.csv", "a.parquet", "wide.csv", "wide.parquet"])
 def test_exported_affinities(space: ModelSpace, tmp_path: Path, file: str) -> None:
     space.export(tmp_path / file, "affinity", wide=file.startswith("wide"))

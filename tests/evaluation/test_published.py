@@ -73,6 +73,7 @@ def test_the_index_counts_what_the_file_holds(name: str) -> None:
     assert oracle.is_accuracy
 
 
+@pytest.mark.first(1)
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", REPORTED)
 def test_the_static_order_reaches_what_was_reported(name: str) -> None:
@@ -145,6 +146,7 @@ def test_a_models_own_data_set_never_counts() -> None:
 NETS = ("densenet201", "inception_v3", "resnet50")
 
 
+@pytest.mark.wide
 def test_regret_is_in_accuracy_points() -> None:
     outcome = evaluate({}, load("transfergraph-vtab1k"))
     truth = load("transfergraph-vtab1k").truth()

@@ -103,6 +103,7 @@ def test_the_own_model_of_a_target_never_counts() -> None:
     assert max(np.nanmax(policy.figures.get("regret@1", [0.0])[:2]) for policy in two.policies) < 99.99 - table.min()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("tries", [0, 1, 3, 8])
 def test_intervals_cover_what_is_drawn_from_the_model(tries: int) -> None:
     tables = [replay_outcomes("drawn", names(16), accuracies(16, 40, seed), PERCENT) for seed in range(6)]

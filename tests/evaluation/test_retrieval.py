@@ -45,6 +45,7 @@ def test_same_task_by_hand() -> None:
         same_task(np.eye(3), ["a", "b"])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("n_relevant", "n"), [(1, 4), (3, 7), (7, 7)])
 def test_the_expectation_of_a_random_order(n_relevant: int, n: int) -> None:
     rng = np.random.default_rng(0)
@@ -111,6 +112,7 @@ def measured(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.wide
 def test_evaluate_uses_the_scores_that_nearest_ranks_by(home: ModelSpace, tmp_path: Path) -> None:
     outcome = evaluate(home.path, oracle=measured(tmp_path), space="all")
     assert [row.method for row in outcome.rows[:3]] == ["gradient_x_input", "dds", "transfer"]
@@ -165,6 +167,7 @@ def test_a_similarity_of_kernels_is_evaluated_with_the_cost_of_its_comparisons(
     assert row.cost.forward_passes == without.cost.forward_passes
 
 
+@pytest.mark.wide
 def test_retrieval_of_each_space_is_over_its_own_models(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, methods=("saliency",), images=12, canvas=8)
     tiny.add(space, "t1", tiny.net(1), task="same")

@@ -20,6 +20,7 @@ def test_initial_weights_depend_only_on_the_seed() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.first(15)
 @pytest.mark.parametrize("name", [*TASKS, *FACE_TASKS])
 def test_decoders_predict_in_the_shape_of_the_label(name: str) -> None:
     t = task(name)

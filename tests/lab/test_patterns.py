@@ -9,6 +9,7 @@ from modelspace.errors import NotFoundError
 from modelspace.lab import patterns
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("world", patterns.PAINTERS)
 def test_image_k_of_a_flat_world_does_not_depend_on_the_number_of_images(world: str) -> None:
     many = patterns.render_flat(world, 0, 4, 7, 24)

@@ -78,6 +78,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("zeros")
 def test_query_results_do_not_change(space: ModelSpace) -> None:
     def answers() -> list[object]:
@@ -106,6 +107,7 @@ def test_times_follow_from_the_moment_and_the_order(space: ModelSpace) -> None:
     assert [time for (time,) in times] == [MOMENT.replace(tzinfo=None) + timedelta(seconds=k) for k in range(3)]
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("zeros")
 def test_models_can_be_added_removed_and_sealed_again(space: ModelSpace) -> None:
     sealing.seal(space.path, MOMENT)

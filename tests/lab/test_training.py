@@ -51,6 +51,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["rgb2depth", "denoise", "class_1000"])
 def test_same_job_gives_the_same_weights_bit_for_bit(name: str) -> None:
     job, data = replace(JOB, task=name), synthetic(name)
@@ -60,6 +61,7 @@ def test_same_job_gives_the_same_weights_bit_for_bit(name: str) -> None:
     assert not same(first, training.train(replace(job, seed=1), data)[0])
 
 
+@pytest.mark.wide
 def test_training_lowers_the_loss() -> None:
     data = synthetic()
     data = replace(data, label=data.rgb.float().mean((1, 2, 3)).sub(127)[:, None, None, None].expand(-1, 1, 32, 32))

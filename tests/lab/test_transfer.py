@@ -87,6 +87,7 @@ class SingleReadout(nn.Module):
         return self.second(F.adaptive_avg_pool2d(x, 2).flatten(2).transpose(1, 2).flatten(1))
 
 
+@pytest.mark.wide
 def test_batched_training_equals_separate_training() -> None:
     channels, seeds = 3, [0, 5]
     generator = torch.Generator().manual_seed(3)
@@ -213,6 +214,7 @@ class Gray(nn.Module):
         return x.mean(1, keepdim=True)
 
 
+@pytest.mark.wide
 def test_readouts_do_not_depend_on_each_other() -> None:
     rgb = torch.randint(256, (34, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     names = ("reshade", "denoise", "class_places", "segmentsemantic")
@@ -292,6 +294,7 @@ def cache(tmp_path: Path, rendered: Path) -> Path:
     return folder
 
 
+@pytest.mark.wide
 def test_scenes_are_scaled_by_the_pool_and_differ_from_the_zoos(rendered: Path) -> None:
     budget = Budget(pool=12, images=8, held_out=6, epochs=1, batch=4)
     pool, held_out = transfer.prepare(rendered, budget, ["rgb2sfnorm", "class_places", "denoise"])
@@ -361,6 +364,7 @@ def test_a_run_is_resumed_and_not_repeated(
             script.run(script.parse([*words, *other]))
 
 
+@pytest.mark.wide
 def test_the_other_world_is_measured_apart(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -320,6 +320,7 @@ def test_without_webgl_canvas_takes_over(context: Any, atlas_file: Path) -> None
     opened.close()
 
 
+@pytest.mark.long
 def test_100000_models_open_and_pan(context: Any, tmp_path: Path) -> None:
     n = 100_000
     rng = np.random.default_rng(0)

@@ -138,6 +138,7 @@ def test_a_card_shows_its_text_and_its_pictures_side_by_side(wide: Any) -> None:
     assert second[0] == pytest.approx((strip[0] + strip[2]) / 2, abs=1.5), "each above its own map"
 
 
+@pytest.mark.wide
 def test_neighbours_say_what_they_are_ordered_by(wide: Any) -> None:
     wide.evaluate("atlas.select(0)")
     panel = wide.locator("#panel")
@@ -311,6 +312,7 @@ def test_a_phone_has_no_horizontal_scroll_and_large_buttons(phone: Any) -> None:
         assert min(box[3] - box[1] for box in boxes(phone, "#map .drawing")) >= 60, step
 
 
+@pytest.mark.wide
 def test_touch_taps_drags_and_pinches(phone: Any) -> None:
     x, y = points(phone)[0]
     phone.touchscreen.tap(x + 6, y)

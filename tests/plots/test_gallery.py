@@ -42,6 +42,7 @@ def test_rows_are_images_and_columns_are_models() -> None:
     assert overlaps(boxes) == 0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("n_columns", [1, 3, 20, 38])
 def test_text_fits_at_every_size(n_columns: int) -> None:
     names = [f"some_encoder_{i:02d}" for i in range(n_columns)]

@@ -82,6 +82,7 @@ def names_of(n: int, seed: int = 0) -> list[str]:
     return [f"{'model_with_a_long_name'[: rng.integers(1, 22)]}_{i}" for i in range(n)]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_covers_anything(seed: int) -> None:
     points = crowd(seed)

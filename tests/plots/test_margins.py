@@ -52,6 +52,7 @@ def every_text_fits(picture: Picture) -> bool:
     return all_inside(picture, boxes) and overlaps(boxes) == 0
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("kind", DRAW)
 @pytest.mark.parametrize("groups", [WIDE_GROUPS, [*range(1, N), None]], ids=["groups", "numbers"])
 def test_nothing_around_a_picture_is_cut_off(kind: str, groups: list[object]) -> None:
@@ -158,6 +159,7 @@ def test_a_linear_scale_and_its_texts() -> None:
     assert drawn == [colour(Scale.of([2, 12]).step(i)) for i in range(2, 13)], "in the order of the models"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", DRAW)
 def test_svg_and_pdf_hold_text(kind: str) -> None:
     picture = DRAW[kind](title="A title", caption="A caption")

@@ -34,6 +34,7 @@ def laid_out(n: int, seed: int = 0) -> NDArray[np.float64]:
     return _scaling(space.affinity) + rng.normal(scale=0.01, size=(n, 2))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("n", [1, 2, 10, 38])
 def test_every_name_of_a_small_map_is_written_and_none_overlap(n: int) -> None:
     space = make_space(max(n, 10), with_cosines=False)
@@ -48,6 +49,7 @@ def test_every_name_of_a_small_map_is_written_and_none_overlap(n: int) -> None:
         assert all_inside(picture, boxes)
 
 
+@pytest.mark.wide
 def test_a_crowd_of_2000_gets_few_names_that_do_not_overlap() -> None:
     space = make_space(2000, with_cosines=False)
     rng = np.random.default_rng(0)
@@ -88,6 +90,7 @@ def test_map_refuses_what_it_cannot_draw() -> None:
         map_figure(["a", "b"], np.zeros((2, 2)), ["2D"])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("n", [1, 2, 10, 38])
 def test_tree_has_a_row_per_model_and_no_text_on_another(n: int) -> None:
     space = make_space(max(n, 10))
@@ -131,6 +134,7 @@ def test_branches_of_one_group_have_its_colour() -> None:
     assert colours.count(CYCLE[3][0]) == 1
 
 
+@pytest.mark.wide
 def test_heatmap_shows_the_matrix_in_leaf_order() -> None:
     space = make_space(38, with_cosines=False)
     tree = build_tree(space.names, space.affinity)
@@ -180,6 +184,7 @@ def test_colours_of_the_heatmap_span_the_affinities_between_models() -> None:
     assert high == pytest.approx(np.percentile(between, 99.5))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_equal_inputs_give_equal_bytes_whatever_the_users_settings(kind: str) -> None:
     space = make_space(10, with_cosines=False)
@@ -240,6 +245,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
+@pytest.mark.wide
 def test_drawing_loads_neither_umap_nor_pyplot() -> None:
     draw = "from modelspace.plots import map_figure; map_figure(['a', 'b'], [[0, 0], [1, 1]]).to_bytes(dpi=20)"
     loaded = loaded_by(draw)

@@ -44,6 +44,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
     assert "The first 40 of 703 are listed." in duplicates.words
 
 
+@pytest.mark.wide
 def test_markdown_and_html_files(tmp_path: Path) -> None:
     report = some_report()
     files = report.save(tmp_path / "my report.md")

@@ -280,6 +280,7 @@ def read_and_measure(path):
     return said, int(kilobytes) / 1000
 
 
+@pytest.mark.wide
 def test_30000_pixels_square_are_refused_without_setting_memory_aside(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, 1, 0, [bytes(3750)] * 30_000))
     assert (tmp_path / "bomb.png").stat().st_size < 200_000
@@ -309,6 +310,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):
     assert megabytes < 40
 
 
+@pytest.mark.wide
 def test_but_not_a_progressive_one_whose_decoder_holds_all_of_it(tmp_path):
     save(tmp_path / "a.jpg", Image.new("L", (9000, 9000), 100), quality=50, progressive=True)
     said, megabytes = read_and_measure(tmp_path / "a.jpg")

@@ -75,6 +75,7 @@ def luma_spread(image: np.ndarray) -> float:
     return (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
 
 
+@pytest.mark.wide
 def test_no_crop_is_nearly_uniform(cropped, monkeypatch):
     least = [luma_spread(cut_out(crop)) for crop in cropped[0].spec["crops"][:8]]
     assert min(least) >= crops.MIN_CONTRAST
@@ -138,6 +139,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & {"skimage", "skl
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.wide
 def test_a_registry_keeps_the_pixels(tmp_path, monkeypatch):
     space = ModelSpace.create(tmp_path, probes="photographs", images=5, canvas=8)
     (row,) = space.probe_sets()

@@ -78,6 +78,7 @@ def test_an_intact_registry_has_no_problems(path: Path) -> None:
         assert registry.check() == []
 
 
+@pytest.mark.first(12)
 @pytest.mark.parametrize("name", DAMAGE)
 def test_each_kind_of_damage_is_reported(path: Path, name: str) -> None:
     statement, subject, message = DAMAGE[name]

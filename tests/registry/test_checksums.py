@@ -128,6 +128,7 @@ OF_OUTCOMES = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("assignment", OF_OUTCOMES.values(), ids=OF_OUTCOMES)
 def test_a_changed_outcome_is_refused(path: Path, assignment: str) -> None:
     space = ModelSpace(path.parent)
@@ -144,6 +145,7 @@ def test_a_changed_outcome_is_refused(path: Path, assignment: str) -> None:
         assert len(outcomes.outcomes(registry)) == 2
 
 
+@pytest.mark.wide
 def test_what_the_program_itself_changes_stays_valid(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=3, methods=("saliency", "dds"), canvas=8)
     for seed, name in enumerate("abc"):
@@ -159,6 +161,7 @@ def test_what_the_program_itself_changes_stays_valid(tmp_path: Path) -> None:
     assert {row.model for row in space.outcomes()} == {"z"}
 
 
+@pytest.mark.wide
 def test_damaged_maps_are_never_made_the_truth(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=3, methods=("saliency",), canvas=8)
     for seed, name in enumerate("abc"):

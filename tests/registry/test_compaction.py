@@ -20,6 +20,7 @@ def filled(tmp_path: Path) -> ModelSpace:
     return registered
 
 
+@pytest.mark.wide
 def test_it_is_smaller_with_the_same_content(filled: ModelSpace) -> None:
     before = filled.nearest("m0").to_dicts(), filled.show("m2"), filled.sql("SELECT affinity('m0', 'm2')").rows
     old, new = compact(filled.path)
@@ -34,6 +35,7 @@ def test_it_is_smaller_with_the_same_content(filled: ModelSpace) -> None:
     assert sorted(file.name for file in filled.home.iterdir()) == ["index", "registry.duckdb"]
 
 
+@pytest.mark.wide
 def test_ids_are_not_reused_and_models_can_be_added(filled: ModelSpace) -> None:
     with Registry.open(filled.path) as registry:
         used = {row.model_id for row in registry.models()}
@@ -44,6 +46,7 @@ def test_ids_are_not_reused_and_models_can_be_added(filled: ModelSpace) -> None:
         assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_it_needs_exclusive_access(filled: ModelSpace) -> None:
     with Registry.open(filled.path), pytest.raises(BusyError):
         compact(filled.path, timeout=0.2)

@@ -79,6 +79,7 @@ def test_conditions_of_all_kinds_are_counted(home: Path, where: str, names: str,
     assert [int(note.split()[0]) for note in notes] == ([left_out] if left_out else [])
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("where", "names"),
     [

@@ -17,6 +17,7 @@ from modelspace.registry import Registry
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.wide
 def test_kill_loop() -> None:
     """Five kills; `scripts/kill_loop.py --full` makes two hundred."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -28,6 +29,7 @@ def test_kill_loop() -> None:
     )
 
 
+@pytest.mark.wide
 def test_a_committed_update_survives_where_an_index_would_lose_it(tmp_path: Path) -> None:
     """DuckDB 2.0.0 loses the second update if the table has a primary key.
 
@@ -50,6 +52,7 @@ def test_a_committed_update_survives_where_an_index_would_lose_it(tmp_path: Path
         assert [row.card.task for row in registry.models()] == ["first", "second", "task of late"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("write", [False, True])
 def test_the_log_of_a_killed_migration_is_replayed(tmp_path: Path, write: bool) -> None:
     """Tables created in a log without a checkpoint; `Registry.create` avoids that by renaming a finished file."""
@@ -83,6 +86,7 @@ KILLED = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("work", KILLED)
 @pytest.mark.parametrize("moment", ["full", "flushed"])
 def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, work: str, moment: str) -> None:

@@ -61,6 +61,8 @@ SCHEMAS = {
 }
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("what", SCHEMAS)
 def test_other_tables_are_refused(tmp_path: Path, what: str) -> None:
     statements, message = SCHEMAS[what]
@@ -71,6 +73,7 @@ def test_other_tables_are_refused(tmp_path: Path, what: str) -> None:
             read()
 
 
+@pytest.mark.wide
 def test_triggers_and_columns_that_may_be_null_are_refused_before_a_change(tmp_path: Path) -> None:
     space = changed(tmp_path, "ALTER TABLE models ALTER COLUMN uri DROP NOT NULL")
     assert len(space.list()) == 3
@@ -87,6 +90,7 @@ def test_triggers_and_columns_that_may_be_null_are_refused_before_a_change(tmp_p
         space.rename("m0", "x")
 
 
+@pytest.mark.wide
 def test_a_macro_does_not_replace_a_function(tmp_path: Path) -> None:
     space = changed(tmp_path)
     honest = space.nearest("m0", k=2).to_dicts()
@@ -103,6 +107,7 @@ def test_a_macro_does_not_replace_a_function(tmp_path: Path) -> None:
         assert registry.rows("SELECT count(name) FROM main.models") == [(3,)]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "definition",
     [
@@ -139,6 +144,8 @@ VALUES = {
 }
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("what", VALUES)
 def test_values_that_no_command_wrote_are_named(tmp_path: Path, what: str) -> None:
     statement, message = VALUES[what]
@@ -147,6 +154,7 @@ def test_values_that_no_command_wrote_are_named(tmp_path: Path, what: str) -> No
         space.verify()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("values", ["[NULL]", "['nan'::DOUBLE]", "[0.5, NULL, 'inf'::DOUBLE]"])
 def test_vectors_that_are_not_numbers(tmp_path: Path, values: str) -> None:
     space = changed(tmp_path, f"UPDATE embeddings SET vector = {values} WHERE model_id = 2")
@@ -154,6 +162,8 @@ def test_vectors_that_are_not_numbers(tmp_path: Path, values: str) -> None:
         space.nearest("m0", space="saliency")
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -175,6 +185,8 @@ def test_maps_of_wrong_lengths(tmp_path: Path, change: str, message: str) -> Non
             space_of(small_spaces.KERNELS).unit_rows(block)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -201,6 +213,7 @@ def test_blends_of_what_is_no_space(tmp_path: Path, members: str, message: str) 
             read()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("table", ["models", "spaces", "probe_sets", "tasks"])
 def test_a_name_that_is_missing_is_said(tmp_path: Path, table: str) -> None:
     """No program of ours writes it, but blocks of a file that changed places are read so."""

@@ -76,6 +76,7 @@ def check_answers(space: ModelSpace) -> None:
     assert not failed
 
 
+@pytest.mark.first(1)
 def test_it_is_read_as_it_is(space: ModelSpace) -> None:
     content, number = space.path.read_bytes(), schema_of(space.path)
     check_answers(space)
@@ -83,6 +84,7 @@ def test_it_is_read_as_it_is(space: ModelSpace) -> None:
     assert schema_of(space.path) == number
 
 
+@pytest.mark.first(1)
 def test_it_is_migrated_by_writing(space: ModelSpace) -> None:
     before = schema_of(space.path)
     space.tag("edge2d", {"seen": "yes"})

@@ -71,6 +71,7 @@ def close(rows: list[tuple], expected: list[tuple]) -> bool:
     )
 
 
+@pytest.mark.first(1)
 def test_affinity_is_the_inner_product(case) -> None:  # type: ignore[no-untyped-def]
     sql, gram = case
     for i, a in enumerate(NAMES):
@@ -83,6 +84,7 @@ def test_affinity_is_the_inner_product(case) -> None:  # type: ignore[no-untyped
     np.testing.assert_allclose(np.array(rows).reshape(N, N), gram, atol=1e-12)
 
 
+@pytest.mark.first(1)
 def test_nearest_ranks_by_affinity(case) -> None:  # type: ignore[no-untyped-def]
     sql, gram = case
     for i, name in enumerate(NAMES):
@@ -166,6 +168,7 @@ def test_null_gives_null(case) -> None:  # type: ignore[no-untyped-def]
     assert case[0]("SELECT affinity('m0', NULL), affinity(NULL, 'm0')") == [(None, None)]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("case", ["both"], indirect=True)
 def test_a_callers_names_are_not_captured_by_the_macros(case) -> None:  # type: ignore[no-untyped-def]
     """A macro is expanded in the query: any column or table name in it could capture an argument."""

@@ -218,6 +218,7 @@ def test_a_writer_waits_for_a_reader_to_finish(path: Path) -> None:
     assert names(path) == ["m0", "m1", "m2", "late"]
 
 
+@pytest.mark.wide
 def test_readers_that_follow_each_other_let_a_writer_in(path: Path) -> None:
     """Two processes whose readers overlap all the time: without a wait of theirs, the writer has no chance."""
     code = (
@@ -346,6 +347,7 @@ def test_diverged_copies_have_different_generations(path: Path, tmp_path: Path) 
     assert generations[0] != generations[1]
 
 
+@pytest.mark.wide
 @needs_proc
 def test_adding_a_model_does_not_rewrite_the_others_maps(tmp_path: Path) -> None:
     def written() -> int:

@@ -80,6 +80,7 @@ def test_invalid_projections_are_refused(path: Path) -> None:
         registry.set_projection("gi", valid)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

@@ -143,4 +143,5 @@ class RegistryMachine(RuleBasedStateMachine):
 RegistryMachine.TestCase.settings = settings(
     max_examples=6, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
+RegistryMachine.TestCase.pytestmark = [pytest.mark.wide]
 test_registry_behaves_like_a_persistent_dictionary = RegistryMachine.TestCase

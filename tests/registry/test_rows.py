@@ -67,6 +67,7 @@ def test_vectors_are_the_embeddings_padded_with_zeros(path: Path) -> None:
     np.testing.assert_allclose(expected @ expected.T, vectors @ vectors.T, atol=1e-12)
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
 def test_blocks_of_every_length_are_cut_and_joined(path: Path, size: int) -> None:
     rng = np.random.default_rng(size)

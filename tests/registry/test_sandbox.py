@@ -187,6 +187,7 @@ def test_one_process_answers_many_queries_and_keeps_no_writer_waiting(path: Path
         assert len(registry.models()) == 3
 
 
+@pytest.mark.wide
 def test_a_process_that_the_system_killed_is_replaced(path: Path) -> None:
     query(path, "SELECT 1")
     with sandbox._idle_lock:

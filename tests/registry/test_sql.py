@@ -135,6 +135,7 @@ def test_nothing_can_be_changed_and_no_file_reached(path: Path, attack: str) -> 
     assert path.read_bytes() == content
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("write", [False, True])
 def test_a_condition_is_sandboxed_too(path: Path, write: bool) -> None:
     """`where` is put in parentheses, which it can close, on a registry that is open for reading or writing."""

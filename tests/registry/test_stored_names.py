@@ -42,6 +42,8 @@ def changed(home: Path, *statements: str, values: tuple[object, ...] = ()) -> Mo
     return ModelSpace.open(home)
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_name_is_shown_escaped_and_works(tmp_path: Path, name: str) -> None:
     home = tmp_path / "home"
@@ -71,6 +73,7 @@ def test_an_odd_name_is_shown_escaped_and_works(tmp_path: Path, name: str) -> No
     assert all(check.ok for check in space.verify())
 
 
+@pytest.mark.wide
 def test_names_of_spaces_probe_sets_and_tasks(tmp_path: Path) -> None:
     space = changed(
         tmp_path,

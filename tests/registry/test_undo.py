@@ -50,6 +50,7 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
         file.write(data)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("write", [False, True])
 def test_a_block_of_metadata_that_was_half_written(path: Path, write: bool) -> None:
     overwrite(path, undo.HEADERS + 512, os.urandom(BLOCK // 2))
@@ -86,6 +87,7 @@ def test_a_complete_checkpoint_is_kept(path: Path) -> None:
     assert not undo.exists(path)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("write", [False, True])
 def test_a_change_that_is_half_in_the_log_is_dropped(path: Path, write: bool) -> None:
     log = Path(f"{path}.wal")
@@ -115,6 +117,7 @@ def test_damage_in_acknowledged_changes_of_the_log_is_reported(path: Path) -> No
     assert log.read_bytes() == content
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("length", [0, 17, 20_000, -1])
 def test_an_incomplete_undo_file_changes_nothing(path: Path, length: int) -> None:
     """It is complete before the checkpoint begins."""
@@ -137,6 +140,7 @@ def damage_log(log: Path, damage: str) -> None:
 DAMAGE = ("missing", "cut off", "empty", "zeros")
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_acknowledged_changes_that_the_log_lost_are_missed(path: Path, damage: str, write: bool) -> None:
@@ -244,6 +248,7 @@ def test_it_is_not_undone_while_another_process_reads(path: Path) -> None:
     assert names(path) == ["n0", "m1", "m2"]
 
 
+@pytest.mark.wide
 def test_the_lock_of_duckdb_outlives_the_copying(tmp_path: Path) -> None:
     """It would vanish if this process closed any descriptor of the file."""
     path = tmp_path / "registry.duckdb"

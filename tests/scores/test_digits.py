@@ -34,6 +34,7 @@ def digits(n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 #: With d columns of noise and fewer images a class than that, TransRate takes the missing rank of the classes for
 #: information: at 1,000 images the effect is small, at 120 noise scores above pixels.
+@pytest.mark.first(6)
 @pytest.mark.parametrize("name", OF_FEATURES)
 @pytest.mark.parametrize("n", [120, 1000])
 def test_a_good_representation_scores_above_a_bad_one(name: str, n: int) -> None:

@@ -117,6 +117,7 @@ def test_the_twin_is_the_evidence() -> None:
     assert slow_evidence(features, y, alpha, beta) == pytest.approx(expected)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("shape", [(40, 5), (30, 29), (20, 45)])
 def test_logme_is_the_largest_evidence(shape: tuple[int, int]) -> None:
     features, labels = data(*shape)

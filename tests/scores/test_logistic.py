@@ -33,6 +33,7 @@ def slow_readout(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, c: float)
     return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("shape", [(30, 4), (24, 40)])
 def test_images_are_predicted_by_the_readout_of_the_other_folds(shape: tuple[int, int]) -> None:
     features, labels = data(*shape)

@@ -132,6 +132,7 @@ def test_balanced_regression_is_refused() -> None:
         scores.score("ridge", FEATURES, LABELS / 2, balanced=True)
 
 
+@pytest.mark.wide
 def test_the_table_is_read_without_numpy_and_all_but_one_score_without_scikit_learn() -> None:
     names = [name for name in SCORES if name != "logistic"]
     program = (

@@ -32,6 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.wide
 def test_each_step_measures_what_the_panels_show(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_scale, "QUERIES", 3)
     monkeypatch.setattr(bench_scale, "DIRECTED", 1)

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from modelspace import evaluation
@@ -19,6 +20,7 @@ sys.path.append(str(ROOT / "scripts"))
 import make_pictures  # noqa: E402
 
 
+@pytest.mark.wide
 def test_the_readme_says_what_its_first_picture_shows(tmp_path: Path) -> None:
     shutil.copy(ROOT / REGISTRY, tmp_path)
     shutil.copytree(ROOT / INDEX, tmp_path / INDEX)

@@ -127,6 +127,7 @@ def test_countdown():
 """
 
 
+@pytest.mark.wide
 def test_it_is_told_apart_which_mutants_are_noticed(tmp_path: Path) -> None:
     for name, text in {"modelspace/__init__.py": "", "modelspace/area.py": AREA, "tests/test_area.py": TESTS}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

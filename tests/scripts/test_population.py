@@ -117,6 +117,7 @@ def test_affinities_of_maps_are_those_of_what_is_stored(people: families.Familie
     assert np.abs(expected - population.affinities(ids, ids)).max() < 1e-12
 
 
+@pytest.mark.wide
 def test_what_is_written_is_what_add_would_write(home: Path) -> None:
     """Coordinates are those that `anchors.place` computes from the stored blocks, and stored affinities the maps'."""
     with Registry.open(home / "registry.duckdb") as registry:
@@ -138,6 +139,7 @@ def test_what_is_written_is_what_add_would_write(home: Path) -> None:
             assert exact.affinities == pytest.approx([float(v.mean()) for v in means.values()], abs=1e-10)
 
 
+@pytest.mark.wide
 def test_it_passes_verify(home: Path) -> None:
     checks = ModelSpace.open(home).verify(deep=True)
     assert [check.what for check in checks if not check.ok] == []

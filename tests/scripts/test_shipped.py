@@ -82,6 +82,7 @@ def test_it_holds_the_standard_spaces_and_is_small() -> None:
     assert len(list((ROOT / INDEX).iterdir())) == 2 * len(held(ROOT))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("home", [FULL, LITTLE], indirect=True)
 def test_the_full_registry_has_all_methods_and_probe_sets(home: Path) -> None:
     assert held(home) == expected(build_registry.METHODS, build_registry.PROBES)
@@ -99,6 +100,7 @@ def test_task_group_architecture_and_training_data_can_be_queried() -> None:
     assert set(groups) == {"2D", "3D", "geometric", "semantic"}
 
 
+@pytest.mark.wide
 def test_queries_change_no_byte_of_it() -> None:
     before = digests(ROOT)
     shipped = ModelSpace.open(ROOT)
@@ -128,6 +130,7 @@ def test_its_weights_are_the_zoos() -> None:
         assert ModelSpace.open(ROOT).show(name).weights_sha256 == sources.load(f"zoo:{name}").weights_sha256
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", AGAIN)
 @pytest.mark.parametrize("home", [SHIPPED, FULL, LITTLE], indirect=True)
 def test_a_model_embedded_again_has_the_same_affinities(home: Path, name: str) -> None:
@@ -157,6 +160,7 @@ def stored_identity(path: Path, name: str) -> str:
         return registry.model(name).card.identity()
 
 
+@pytest.mark.long
 def test_its_report_says_how_far_it_agrees_with_measured_transfer() -> None:
     shipped = ModelSpace.open(ROOT)
     section = shipped.report().sections[-1]

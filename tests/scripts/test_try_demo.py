@@ -93,6 +93,7 @@ def test_the_table_is_of_points_behind_the_best(capsys: pytest.CaptureFixture[st
     ]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("name", "side"), [("digits", 64), ("clothing", 28)])
 def test_a_set_becomes_one_folder_per_class(name: str, side: int, tmp_path: Path) -> None:
     assert labelled_images.main([name, str(tmp_path / "set"), "--per-class", "60"]) == 0

@@ -53,6 +53,7 @@ def run(command: list[str], folder: Path, code: int = 0) -> subprocess.Completed
     return done
 
 
+@pytest.mark.wide
 def test_it_is_small_and_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size <= MOST_BYTES
     package = {
@@ -81,6 +82,7 @@ def test_the_list_of_files_can_fail(wheel: Path) -> None:
         assert not [name for name in archive.namelist() if "lab" in Path(name).parts or "tests" in Path(name).parts]
 
 
+@pytest.mark.wide
 def test_it_is_the_same_every_time(wheel: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     again = build(tmp_path / "dist", tmp_path / "elsewhere", 0o077)
@@ -88,6 +90,7 @@ def test_it_is_the_same_every_time(wheel: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == wheel.read_bytes()
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_installed_in_a_fresh_environment_it_answers(environment: Path, tmp_path: Path) -> None:
     # As pipx and uv tool do it: a link to the console script, in a folder of its own.
@@ -111,6 +114,7 @@ def test_installed_in_a_fresh_environment_it_answers(environment: Path, tmp_path
     assert "oracle" in run([str(command), "evaluate", "--help"], folder).stdout
 
 
+@pytest.mark.wide
 def test_what_training_needs_is_not_installed(environment: Path, tmp_path: Path) -> None:
     python = str(environment / "bin" / "python")
     for name in ("modelspace.lab", "modelspace.lab.training", "modelspace.zoo.training"):

@@ -20,6 +20,7 @@ def world(seed: int, rows: int = 12, models: int = 30, deviation: float = 0.3) -
     return scores
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("runs", [0, 1, 3, 8])
 def test_intervals_cover_four_fifths(runs: int) -> None:
     inside = []

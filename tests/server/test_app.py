@@ -56,6 +56,7 @@ def error(response: Any) -> tuple[int, str, str]:
 # ---- answers
 
 
+@pytest.mark.wide
 def test_nearest_is_that_of_the_library(client: TestClient, registry: ModelSpace) -> None:
     answer = client.get("/v1/nearest/a", params={"k": 2, "hub_correction": "csls", "where": "name <> 'b'"}).json()
     expected = registry.nearest("a", 2, hubs="csls", where="name <> 'b'")
@@ -180,6 +181,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.first(23)
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["/v1/nearest/", "/v1/models/", "/v1/tasks/"])
 def test_a_hostile_name_is_no_model(client: TestClient, registry: ModelSpace, place: str, name: str) -> None:
@@ -251,6 +253,7 @@ def test_other_machines_use_any_name(registry: ModelSpace) -> None:
         assert client.get("/v1/models", headers=headers).status_code == 200
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize(
     "header",
     [
@@ -291,6 +294,7 @@ def test_a_fault_of_ours_is_an_error_without_details(registry: ModelSpace, monke
 # ---- changes of the registry
 
 
+@pytest.mark.wide
 def test_a_change_is_seen_at_once_and_a_writer_is_not_kept_out(tmp_path: Path) -> None:
     made = space(tmp_path, images=4, methods=["gradient_x_input"])
     add(made, "first", net(1))

@@ -47,6 +47,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert "modelspace-db[serve]" in raised.value.hint
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(os.name != "posix", reason="signals as on Unix")
 def test_two_workers_answer_see_a_change_and_end(tmp_path: Path) -> None:
     made = space(tmp_path, images=4, methods=["gradient_x_input"])

@@ -211,6 +211,7 @@ def make():
 INPUT = {"input_size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
+@pytest.mark.wide
 def test_the_key_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(FACTORY)

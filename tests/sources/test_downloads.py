@@ -100,6 +100,7 @@ def test_a_missing_package_says_which_extra_to_install(uri, package, extra, monk
     monkeypatch.delitem(sys.modules, module, raising=False)
 
 
+@pytest.mark.wide
 def test_a_torchvision_that_was_built_for_another_torch():
     """With torch's message, and with a real import if such a torchvision is installed."""
     error = downloads.broken_package("timm", RuntimeError("operator torchvision::nms does not exist"))

@@ -52,6 +52,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- trust
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["export", "trace"])
 def test_without_the_users_word_nothing_is_loaded(shelf, kind, monkeypatch):
     def never(*_, **__):
@@ -79,6 +80,7 @@ def test_the_word_for_another_file_does_not_count(shelf):
         sources.load(f"file:{shelf / 'export.bin'}", trusted=sha256(shelf / "trace.bin"))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["export", "trace"])
 def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(tmp_path, monkeypatch, kind):
     path = write(make("residual"), kind, tmp_path / "net.bin")
@@ -198,6 +200,7 @@ def test_nothing_is_guessed(tmp_path):
     assert load(exported, mean=[0.5] * 3, std=[0.5] * 3).preprocessing.input_size == (16, 16)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("kind", [*KINDS, "frozen"])
 def test_the_archive_describes_itself(shelf, kind):
     loaded = load(shelf / f"{kind}.bin")
@@ -207,6 +210,7 @@ def test_the_archive_describes_itself(shelf, kind):
     assert load(shelf / f"{kind}.bin", mean=[0.25] * 3).preprocessing.mean == (0.25, 0.25, 0.25)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("text", ["{", "[]", '{"colour": 1}', '{"task": 3}', '{"preprocessing": [1]}'])
 def test_a_wrong_description_is_refused(tmp_path, text):
     script = torch.jit.trace(make("residual"), images(1))
@@ -227,6 +231,7 @@ def test_another_input_size_than_the_recorded_one_is_refused(shelf):
 # ---- the same model
 
 
+@pytest.mark.first(1)
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["residual", "gated", "attention", "dense", "decoder", "shuffled"])
 @pytest.mark.parametrize("kind", ["export", "trace"])
@@ -243,6 +248,7 @@ def test_maps_equal_those_of_the_model_before_the_export(tmp_path, name, kind):
     assert ledger(tap, x.double()).residual < 1e-9
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", ["dynamic", "script"])
 @pytest.mark.parametrize("name", ["residual", "gated"])
 def test_other_ways_of_exporting(tmp_path, name, kind):
@@ -252,6 +258,7 @@ def test_other_ways_of_exporting(tmp_path, name, kind):
     assert_same_maps(maps(loaded.module, x), maps(model, x))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("name", "batch"), [("export", 1), ("pairs", 2)])
 def test_a_program_for_one_size_of_batch_is_fed_in_such_batches(shelf, name, batch):
     loaded, model, x = load(shelf / f"{name}.bin"), make("residual"), images(5)
@@ -263,6 +270,7 @@ def test_a_program_for_one_size_of_batch_is_fed_in_such_batches(shelf, name, bat
         assert torch.allclose(tap(x), find_encoder_output(model, x[:2], "blocks.0")(x), atol=1e-6)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_have_the_names_of_the_original(shelf, kind):
     rows = executed_layers(load(shelf / f"{kind}.bin").module, images(2))
@@ -271,6 +279,7 @@ def test_layers_have_the_names_of_the_original(shelf, kind):
     assert [row.kind for row in rows[:-1]] == [row.kind for row in expected[:-1]]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("kind", [*KINDS, "frozen", "pairs"])
 def test_the_model_comes_back_bit_for_bit(shelf, kind):
     module = load(shelf / f"{kind}.bin").module
@@ -290,6 +299,7 @@ def test_a_plain_exported_module_comes_back_bit_for_bit():
     assert footprint(module) == before
 
 
+@pytest.mark.wide
 def test_a_frozen_archive_has_weights_and_a_fingerprint_but_no_layers(shelf, tmp_path):
     loaded = load(shelf / "frozen.bin")
     assert loaded.parameters > 500
@@ -357,6 +367,7 @@ def test_loops_lists_and_dictionaries_of_scripted_code(tmp_path):
             assert torch.allclose(loaded.module(x)[key], value, atol=1e-6)
 
 
+@pytest.mark.wide
 def test_the_registry_records_what_was_trusted(shelf, tmp_path):
     home = space(tmp_path)
     path = shelf / "pairs.bin"
@@ -396,6 +407,7 @@ def test_a_module_of_ones_own_may_take_one_size_of_batch():
         find_encoder_output(Pairs(True), x[:3], "output")(x)
 
 
+@pytest.mark.wide
 def test_in_place_changes_of_a_view_are_followed_in_an_exported_program(tmp_path):
     class Halves(nn.Module):
         def __init__(self) -> None:

@@ -303,6 +303,7 @@ def test_like_names_stand_side_by_side() -> None:
     )
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("count", [0, 1, 3, 40, 2000])
 def test_a_table_stays_short(count: int) -> None:
     ours = {f"a{k}.x.y{k}": "3" for k in range(count)}

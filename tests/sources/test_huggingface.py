@@ -60,6 +60,7 @@ def copy_of(folder, path, **changes):
     return path
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("model", "config", "layer", "architecture", "task"),
     [

@@ -79,6 +79,7 @@ def node(kind: str, *inputs: str, y: str = "y", **attributes: Any) -> Any:
 # ---- the same model
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", list(NETS))
 def test_maps_equal_those_of_the_model_before_the_export(tmp_path, name):
     model, x = make(name), images()
@@ -518,6 +519,7 @@ def test_a_constant_sum_is_refused_as_for_any_model(tmp_path):
     assert set(attribute(tap, images(), METHODS[:1]).maps) == {"saliency"}
 
 
+@pytest.mark.wide
 def test_the_registry_finds_the_model_before_the_export(tmp_path):
     home = space(tmp_path)
     home.add(make("gated"), name="original", preprocessing=STATED)

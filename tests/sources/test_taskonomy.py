@@ -141,6 +141,7 @@ def test_without_weights_it_says_what_to_fetch_and_where_to_put_it(monkeypatch, 
         sources.load("taskonomy:normal", weights=str(tmp_path / "nowhere.pth"))
 
 
+@pytest.mark.wide
 def test_weights_from_a_file(trained, published):
     loaded = sources.load("taskonomy:normals", weights=str(published))
     assert (loaded.uri, loaded.suggested_name, loaded.architecture) == (
@@ -157,6 +158,7 @@ def test_weights_from_a_file(trained, published):
     assert tap(torch.rand(2, 3, 64, 64)).shape == (2, 8, 4, 4)
 
 
+@pytest.mark.wide
 def test_weights_from_the_cache(monkeypatch, tmp_path, published):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
@@ -177,6 +179,7 @@ def test_weights_from_the_cache(monkeypatch, tmp_path, published):
         sources.load("taskonomy:normal")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("digits", [8, 64])
 def test_the_hash_in_a_files_name_is_checked(tmp_path, published, digits):
     path = named_after_its_hash(published, tmp_path, digits)

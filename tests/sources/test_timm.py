@@ -26,6 +26,7 @@ def weights_of(module, path):
     return str(path)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "layer"),
     [

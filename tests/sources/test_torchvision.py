@@ -29,6 +29,7 @@ def weights_of(path, name, **options):
     return str(path)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("name", "options", "layer", "task"),
     [

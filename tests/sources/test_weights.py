@@ -241,6 +241,7 @@ def test_several_state_dicts_and_none(tmp_path, trained):
     assert "but a list" in refused(tmp_path / "list.pt").message
 
 
+@pytest.mark.wide
 def test_a_small_file_that_claims_a_billion_elements_is_refused_without_setting_memory_aside(tmp_path):
     torch.save({"weight": torch.zeros(1).expand(10**9), "bias": torch.zeros(2)}, tmp_path / "bomb.pt")
     assert (tmp_path / "bomb.pt").stat().st_size < 4000

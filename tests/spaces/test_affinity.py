@@ -60,16 +60,18 @@ def family(rng: np.random.Generator) -> list[np.ndarray]:
     return [original + amount * rng.standard_normal(original.shape) for amount in (0, 0, 1e-4, 1e-3, 1e-2)]
 
 
-def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(registry: Registry) -> None:
+@pytest.mark.wide
+@pytest.mark.parametrize("families", [12, pytest.param(40, marks=pytest.mark.long)])
+def test_index_inner_products_are_the_affinities_of_models_with_near_copies(registry: Registry, families: int) -> None:
     rng = np.random.default_rng(0)
-    members = [maps for _ in range(40) for maps in family(rng)]
+    members = [maps for _ in range(families) for maps in family(rng)]
     ids = [store(registry, f"m{i}", members[i]) for i in rng.permutation(len(members))]
     expected = definition(registry, ids)
     loaded = load_index(registry, registry.space())
     vectors = np.stack([loaded.vector(i) for i in ids]).astype(np.float64)
-    assert len(ids) == 200
+    assert len(ids) == 5 * families
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
-    scores, neighbours = loaded.search(vectors.astype(np.float32), 200)
+    scores, neighbours = loaded.search(vectors.astype(np.float32), len(ids))
     for row, target in enumerate(ids):
         by_id = dict(zip(neighbours[row].tolist(), scores[row].tolist(), strict=True))
         np.testing.assert_allclose([by_id[i] for i in ids], expected[ids.index(target)], atol=1e-6)
@@ -78,6 +80,7 @@ def test_index_inner_products_are_the_affinities_of_200_models_with_near_copies(
     np.testing.assert_allclose(matrix, expected, atol=1e-12)
 
 
+@pytest.mark.wide
 def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None:
     rng = np.random.default_rng(1)
     ids = [store(registry, f"m{i}", maps) for i, maps in enumerate(maps for _ in range(3) for maps in family(rng))]
@@ -93,6 +96,7 @@ def test_removing_an_original_keeps_its_copies_exact(registry: Registry) -> None
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     # The cap is a default argument of several functions.
     monkeypatch.setattr(coordinates.Factor.__init__, "__defaults__", (4, coordinates.TOLERANCE))
@@ -121,6 +125,7 @@ def test_past_the_cap_queries_are_ranked_by_the_maps(registry: Registry, monkeyp
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_a_stale_or_damaged_index_is_never_used(registry: Registry) -> None:
     rng = np.random.default_rng(3)
     ids = [store(registry, f"m{i}", maps) for i, maps in enumerate(family(rng))]

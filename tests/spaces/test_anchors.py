@@ -59,6 +59,7 @@ def check(registry: Registry, seeds: list[int]) -> None:
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_the_fifth_model_gives_a_space_anchors_and_all_models_coordinates(registry: Registry) -> None:
     check(registry, [0, 1, 2, 3, 4, 5])
     for spec in ALL:
@@ -75,6 +76,7 @@ def test_the_fifth_model_gives_a_space_anchors_and_all_models_coordinates(regist
     assert registry.anchors(BOTH.space_id) == []
 
 
+@pytest.mark.wide
 def test_epoch_and_positions_say_which_vectors_an_index_lacks(registry: Registry) -> None:
     before = [(registry.space(spec.space_id), registry.vectors_after(spec.space_id, -1)[1]) for spec in ALL]
     with registry.transaction():
@@ -91,6 +93,7 @@ def test_epoch_and_positions_say_which_vectors_an_index_lacks(registry: Registry
         np.testing.assert_array_equal(registry.ids_and_positions(spec.space_id), expected_columns)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("gone", [0, 3, 4])
 def test_removal_moves_nobody_even_if_an_anchor_goes(registry: Registry, gone: int) -> None:
     kept = [seed for seed in range(6) if seed != gone]
@@ -104,6 +107,7 @@ def test_removal_moves_nobody_even_if_an_anchor_goes(registry: Registry, gone: i
     assert seeds_of(registry, registry.model_ids(BOTH.space_id)) == [*kept, 7]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("spec", ALL)
 def test_a_model_that_is_not_stored_gets_the_coordinates_that_it_would_have(registry: Registry, spec: object) -> None:
     projected = affinity.project(registry, spec, blocks_of(6))  # type: ignore[arg-type]
@@ -112,6 +116,7 @@ def test_a_model_that_is_not_stored_gets_the_coordinates_that_it_would_have(regi
     np.testing.assert_allclose(projected, stored, atol=1e-6)
 
 
+@pytest.mark.wide
 def test_rebuilding_chooses_again_and_joins_the_blends(registry: Registry) -> None:
     with registry.transaction():
         affinity.remove(registry, 2)
@@ -137,6 +142,7 @@ def test_rebuilding_chooses_again_and_joins_the_blends(registry: Registry) -> No
     assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_a_new_blend_of_many_models_has_coordinates_alone(registry: Registry) -> None:
     filled = registry.vectors(BOTH.space_id)[1]
     with registry.transaction():
@@ -169,6 +175,7 @@ def test_sql_answers_exactly_where_it_can_and_from_coordinates_elsewhere(registr
     assert {(a, b): value for a, b, value in rows}["m0", "m3"] == pytest.approx(truth[0, 3], abs=1e-9)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("damage", "message", "problem"),
     [
@@ -234,6 +241,7 @@ def test_the_anchors_of_the_space_used_last_stay(registry: Registry, monkeypatch
     assert not kept_anchors.are_kept(registry.path, [MAPS.space_id])
 
 
+@pytest.mark.wide
 def test_changed_coordinates_are_refused_and_found(registry: Registry) -> None:
     registry.connection.duck.execute("UPDATE embeddings SET coordinates = [1, 0, 0] WHERE model_id = 5")
     with pytest.raises(DamagedError, match="vector of model 'm4'"):
@@ -268,6 +276,7 @@ def test_anchors_are_the_models_that_are_explained_least() -> None:
     np.testing.assert_allclose(few_columns @ few_columns[few_chosen].T, (vectors @ vectors.T)[:, few_chosen], atol=1e-9)
 
 
+@pytest.mark.wide
 def test_verify_places_models_again_and_names_the_ones_that_differ(registry: Registry) -> None:
     path = registry.path
     with registry.transaction():

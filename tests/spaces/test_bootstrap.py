@@ -197,6 +197,8 @@ def test_ties_of_corrected_scores_follow_from_the_same_resamples() -> None:
 # ---- in a registry
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.wide
 @pytest.mark.parametrize("method", ["dds", "linear_cka", "rsa"])
 def test_copies_in_a_registry(tmp_path: Path, method: str) -> None:
     space = ModelSpace.create(tmp_path, methods=[method], images=12)

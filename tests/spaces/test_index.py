@@ -294,6 +294,7 @@ def test_removing_keeps_the_files_of_others(tmp_path: Path) -> None:
     assert names - {file.name for file in tmp_path.iterdir()} == {f"{SPACE}.json", f"{SPACE}.faiss"}
 
 
+@pytest.mark.wide
 def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coordinates of a triangular factor: near zero except for a few large entries, where one-bit codes fail."""
     monkeypatch.setattr(index_kinds, "ROWS_BYTES", 1000)
@@ -321,6 +322,7 @@ def test_many_models_are_proposed_by_eight_bit_codes(tmp_path: Path, monkeypatch
     assert source.fetched == 2
 
 
+@pytest.mark.wide
 def test_the_index_follows_the_registry_through_add_remove_damage_and_reopening(tmp_path: Path) -> None:
     path, folder = tmp_path / "registry.duckdb", tmp_path / "index"
     shelf.make(path)

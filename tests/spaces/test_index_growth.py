@@ -147,6 +147,7 @@ def test_a_removal_that_is_told_needs_no_list_of_all_models(
     assert (space.fetched, space.listed) == (1, listed + 1)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("change", ["epoch", "growth", "removal", "again"])
 def test_what_can_not_be_brought_up_to_date_is_built_again(tmp_path: Path, change: str) -> None:
     space = Space(300)
@@ -164,6 +165,7 @@ def test_what_can_not_be_brought_up_to_date_is_built_again(tmp_path: Path, chang
     assert space.fetched == 2
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("suffix", [".faiss", ".added", ".json"])
 def test_damage_of_a_mapped_file_is_found(tmp_path: Path, suffix: str) -> None:
     space = Space(300)

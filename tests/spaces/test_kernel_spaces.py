@@ -190,6 +190,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return space
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("method", METHODS)
 def test_affinities_of_a_space_are_the_similarities_of_the_encoder_outputs(home: ModelSpace, method: str) -> None:
     images = np.concatenate(list(probes.batches(probes.rooms(N), None, 0, N, N)))
@@ -226,6 +227,7 @@ def test_a_kernel_space_has_no_maps_to_show(home: ModelSpace) -> None:
     assert home.maps("a", "saliency").shape == (N, 8, 8)
 
 
+@pytest.mark.wide
 def test_without_attribution_no_gradient_is_needed(tmp_path: Path) -> None:
     class Detached(torch.nn.Module):
         """Its output is detached from its input: no attribution, but a kernel."""

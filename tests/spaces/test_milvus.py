@@ -354,6 +354,7 @@ def test_a_diverged_copy_of_the_registry_is_not_answered_with_the_other_ones_vec
 # ---- growth
 
 
+@pytest.mark.first(2)
 def test_models_that_were_added_are_found_at_once_and_filled_into_parts(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +474,7 @@ def test_large_parts_are_read_in_ranges(
 # ---- the verbs
 
 
+@pytest.mark.wide
 def test_the_verbs_fill_compare_and_drop_the_copies_of_all_spaces(
     server: fake_milvus.Server, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,6 +513,7 @@ def test_a_push_that_arrives_damaged_is_refused(
     assert space.push_index(fake_milvus.ADDRESS, space="saliency", whole=True)[0].n_written == 8
 
 
+@pytest.mark.wide
 def test_verify_compares_the_copy_that_queries_use(
     server: fake_milvus.Server, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

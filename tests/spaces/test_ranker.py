@@ -61,6 +61,7 @@ def held(spec: SpaceSpec) -> list[int]:
     return [seed for seed in SEEDS if spec == MAPS or seed not in WITHOUT_KERNEL]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("spec", [MAPS, KERNELS, BOTH], ids=["maps", "kernels", "blend"])
 def test_the_nearest_models_are_those_with_the_largest_affinities(filled: Registry, spec: SpaceSpec) -> None:
     for target in held(spec):
@@ -162,6 +163,7 @@ def test_an_empty_space_has_no_neighbours(tmp_path: Path) -> None:
 # ---- hubs
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("correction", ["centred", "csls", "mutual"])
 def test_corrected_scores_rank(filled: Registry, correction: str) -> None:
     truth = hubness.corrected(expected(MAPS, SEEDS), correction)
@@ -260,6 +262,7 @@ def test_ties_of_a_similarity_follow_its_score_and_not_the_affinity(filled: Regi
     assert [record.score for record in records] == pytest.approx(ranked.scores[:3].mean(axis=1).tolist())
 
 
+@pytest.mark.wide
 def test_the_nearest_are_re_ranked_and_the_others_are_not(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as `RERANKED`, or one more than asked for; the same for targets that are not registered (6 to 14)."""
     for target in (*held(KERNELS), *range(6, 15, 2)):
@@ -357,6 +360,7 @@ def test_ties_are_in_order_of_registration() -> None:
 # ---- past the cap on axes
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("correction", ["none", "csls"])
 def test_projected_models_are_re_ranked_by_their_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, correction: str
@@ -379,6 +383,7 @@ def test_projected_models_are_re_ranked_by_their_maps(
             np.testing.assert_allclose(ranked.affinities.mean(1), affinities[[i - 1 for i in ranked.model_ids]])
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("spec", [MAPS, KERNELS, BOTH], ids=["maps", "kernels", "blend"])
 def test_where_vectors_are_approximate_stored_data_decide(
     filled: Registry, spec: SpaceSpec, monkeypatch: pytest.MonkeyPatch

@@ -144,6 +144,7 @@ def test_a_projected_model_has_its_affinities_as_inner_products(registry: Regist
     np.testing.assert_allclose(vectors @ vector, expected(spec, [0, 1, 2, 7])[3, :3], atol=1e-12)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("gone", [0, 1, 3])
 def test_removal_closes_the_gap_in_every_space_that_holds_the_model(registry: Registry, gone: int) -> None:
     with registry.transaction():
@@ -214,6 +215,7 @@ def test_past_the_cap_a_model_is_compared_with_the_owners_of_axes_alone(registry
         np.testing.assert_allclose(matrix, expected(MAPS, [seeds[i] for i in some]), atol=1e-12)
 
 
+@pytest.mark.first(1)
 @pytest.mark.usefixtures("few_axes")
 @pytest.mark.parametrize(("gone", "lengths"), [(0, [0, 1, 2, 2, 2]), (3, [0, 1, 2, 3, 3]), (5, [0, 1, 2, 3, 3])])
 def test_past_the_cap_removal_and_rebuilding_stay_exact(registry: Registry, gone: int, lengths: list[int]) -> None:

@@ -1,55 +1,81 @@
 """A pytest plugin: the files that take longest come first, so that no worker is left alone with one at the end.
 
-The workers of `make test` take whole files in this order (`--dist loadfile --no-loadscope-reorder`); by itself xdist
-would begin with the files of most tests, and end with those of few but long ones.
+The workers of `make test` and `make test-wide` take whole files in this order (`--dist loadfile
+--no-loadscope-reorder`); by itself xdist would begin with the files of most tests, and end with those of few but long
+ones.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
+import tiers
 
 TESTS = Path(__file__).resolve().parents[1]
 
-#: Files of more than about fifteen seconds of processor time, about the longest first. The
-#: tutorial renders the rooms that the others find in the cache.
+#: Files with more than about ten seconds of processor time in `make test-wide`, the longest first, and then those with
+#: more than about four in `make test`. The first two have most of `make test-long`.
 LONGEST = (
     "docs/test_tutorial.py",
-    "docs/test_commands_run.py",
-    "embedding/test_unusual_tensors.py",
-    "verbs/test_pending.py",
-    "verbs/test_add_many.py",
-    "verbs/test_merge.py",
-    "spaces/test_blends.py",
     "scripts/test_build_registry.py",
-    "docs/test_how_to.py",
-    "docs/test_readme.py",
-    "scripts/test_try_demo.py",
-    "scripts/test_shipped.py",
-    "zoo/test_weights.py",
-    "lab/test_sealing.py",
-    "scripts/test_wheel.py",
-    "scripts/test_weight.py",
-    "cli/test_end_to_end.py",
-    "verbs/test_verify.py",
-    "test_required_parts.py",
-    "registry/test_crash.py",
-    "registry/test_compaction.py",
+    "docs/test_commands_run.py",
+    "verbs/test_add_many.py",
+    "verbs/test_try.py",
+    "verbs/test_add_many_ray.py",
+    "verbs/test_merge.py",
+    "verbs/test_pending.py",
+    "torture/test_crash.py",
+    "verbs/test_repair.py",
+    "verbs/test_verify_drawn.py",
+    "verbs/test_tasks.py",
+    "torture/test_damage.py",
+    "verbs/test_time_limit.py",
+    "sources/test_file.py",
+    "spaces/test_anchors.py",
+    "cli/test_output.py",
+    "verbs/test_published.py",
+    "torture/test_names_and_files.py",
+    "registry/test_foreign.py",
+    "embedding/test_checks.py",
     "verbs/pictures/test_map.py",
-    "verbs/pictures/test_pages.py",
-    "analysis/test_projection.py",
-    "verbs/pictures/test_few_models.py",
-    "docs/test_plug_in.py",
+    "encoder/test_architectures.py",
+    "cli/test_hints.py",
+    "torture/test_power.py",
+    "torture/test_resources.py",
+    "spaces/test_blends.py",
+    "scripts/test_shipped.py",
+    "embedding/test_unusual_tensors.py",
+    "docs/test_how_to.py",
     "verbs/test_export_registries.py",
-    "plots/test_atlas_layout.py",
-    "scripts/test_support_table.py",
-    "scripts/test_reproduction.py",
-    "scripts/test_real.py",
-    "lab/test_training.py",
+    "verbs/test_verify.py",
+    "spaces/test_affinity.py",
+    "docs/test_readme.py",
+    "torture/test_models.py",
+    "zoo/test_weights.py",
+    "torture/test_hostile_files.py",
+    "verbs/test_backup.py",
+    "scripts/test_wheel.py",
+    "verbs/pictures/test_gallery.py",
+    "cli/test_streams.py",
+    "embedding/test_finetune.py",
+    "verbs/pictures/test_few_models.py",
     "docs/test_site.py",
-    "docs/test_notebook.py",
+    "docs/test_plug_in.py",
+    "worlds/test_yards.py",
+    "verbs/test_change.py",
+    "verbs/test_prospects.py",
+    "verbs/test_workspace.py",
+    "server/test_app.py",
+    "verbs/test_evaluate.py",
+    "registry/test_undo.py",
+    "spaces/test_stored_affinities.py",
+    "spaces/test_milvus.py",
+    "registry/test_open.py",
+    "spaces/test_ranker.py",
+    "cli/test_spelling.py",
+    "spaces/test_kernel_spaces.py",
+    "registry/test_rows.py",
 )
 
 
@@ -60,19 +86,8 @@ def rank(path: Path) -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is decided
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The sort is stable: the tests of a file stay together and in their order."""
-    mark_unsampled(items)
+    tiers.mark_cases(items)
+    config.stash[tiers.COLLECTED] = {item.nodeid: tiers.tier(item) for item in items}
     items.sort(key=lambda item: rank(item.path))
-
-
-def mark_unsampled(items: list[pytest.Item]) -> None:
-    """Mark as long the cases that a test marked `sampled(n)` leaves to `make test-long`: all but every n-th."""
-    seen: Counter[str] = Counter()
-    for item in items:
-        if (marker := item.get_closest_marker("sampled")) is None:
-            continue
-        test = item.nodeid.partition("[")[0]
-        if seen[test] % marker.args[0]:
-            item.add_marker("long")
-        seen[test] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from hint_cases import ADDED, FLAGS, Step, known_weights, written
@@ -118,6 +119,7 @@ OTHERS = {
 }
 
 
+@cache
 def named() -> set[tuple[str, str]]:
     """Module and text of each string in `modelspace/cli` that names a command, except help texts."""
     return {

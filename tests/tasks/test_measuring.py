@@ -36,6 +36,7 @@ def predicted(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.array(predictions) / 4, np.array(labels) / 8
 
 
+@pytest.mark.wide
 @given(classified())
 def test_metrics_of_classes(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
@@ -54,6 +55,7 @@ def test_metrics_of_classes(case: tuple[np.ndarray, np.ndarray]) -> None:
         assert measured(metric, scores, labels) == pytest.approx(value, abs=1e-12), metric
 
 
+@pytest.mark.wide
 @given(classified())
 def test_auroc(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case

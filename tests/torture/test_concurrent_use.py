@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -12,6 +14,7 @@ from torture import concurrent_use  # noqa: E402
 from torture.concurrent_use import Report  # noqa: E402
 
 
+@pytest.mark.wide
 def test_eight_processes_lose_nothing() -> None:
     reports, failures = concurrent_use.torture(6.0, 0)
     assert failures == []
@@ -21,6 +24,7 @@ def test_eight_processes_lose_nothing() -> None:
     assert counts["sql"] > 0
 
 
+@pytest.mark.wide
 def test_a_lost_and_an_unknown_change_are_seen(tmp_path: Path) -> None:
     concurrent_use.prepare(tmp_path)
     concurrent_use._add(tmp_path, "m1001", "3")

@@ -30,6 +30,7 @@ def run(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300)
 
 
+@pytest.mark.wide
 def test_a_mutation_of_each_target(tmp_path: Path) -> None:
     process = run("--mutations", "8", "--out", str(tmp_path / "out.json"))
     assert process.returncode == 0, process.stdout + process.stderr

@@ -17,6 +17,7 @@ spec.loader.exec_module(determinism)
 NAMES, IMAGES = ["curvature", "edge2d"], 4
 
 
+@pytest.mark.long
 def test_a_fresh_pass_is_the_same_bits_and_other_batches_almost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

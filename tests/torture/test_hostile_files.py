@@ -37,6 +37,7 @@ def sample(program: ModuleType, step: int) -> list[hostile.Input]:
     return [each for each in small if each.group != "bomb" or program is weights][::step]
 
 
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("program", "step"), [(weights, 4), (graphs, 9), (images, 12)])
 def test_each_is_refused_in_a_sentence_or_read(program: ModuleType, step: int, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_errors_that_are_no_sentence_are_noticed(tmp_path: Path) -> None:
     assert hostile.problem_of(row) == "was not refused"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("parser", parsers.PARSERS, ids=lambda parser: parser.__name__)
 @pytest.mark.filterwarnings("ignore")
 def test_no_parser_fails(parser: parsers.Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +82,7 @@ def test_no_parser_fails(parser: parsers.Parser, tmp_path: Path, monkeypatch: py
     assert 0 <= tally.refused <= tally.tried == 40
 
 
+@pytest.mark.wide
 def test_the_programs_print_a_sentence_and_keep_their_figures(tmp_path: Path) -> None:
     out = tmp_path / "parsers.json"
     command = [

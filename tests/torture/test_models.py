@@ -17,6 +17,7 @@ sys.modules["torture_models"] = models  # its dataclasses look themselves up
 spec.loader.exec_module(models)
 
 
+@pytest.mark.wide
 def test_models_that_misbehave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.limits, "PATIENCE", models.limits.PATIENCE)  # put back at the end
     torture = models.Torture(tmp_path / "home")
@@ -26,6 +27,7 @@ def test_models_that_misbehave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert torture.refused >= 4
 
 
+@pytest.mark.wide
 def test_a_misbehaviour_that_passed_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.limits, "PATIENCE", models.limits.PATIENCE)
     torture = models.Torture(tmp_path / "home")

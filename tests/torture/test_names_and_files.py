@@ -28,6 +28,7 @@ def _no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
+@pytest.mark.long
 def test_foreign_registries(tmp_path: Path) -> None:
     trial = foreign.Trial(tmp_path / "tried")
     cases = [case for case in foreign.cases(trial.base) if case.name in CASES]

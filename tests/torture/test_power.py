@@ -105,6 +105,7 @@ TAG = verbs.Verb("tag", ("tag", "m0", "owner=lab"), home="older")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
+@pytest.mark.wide
 @needs_strace
 def test_a_cut_of_power_while_a_model_is_tagged(prepared: verbs.Verbs) -> None:
     result = power.cut(TAG, prepared, draws=3, seed=0, limit=6)
@@ -112,6 +113,7 @@ def test_a_cut_of_power_while_a_model_is_tagged(prepared: verbs.Verbs) -> None:
     assert result.failures == []
 
 
+@pytest.mark.wide
 @needs_strace
 def test_without_the_undo_file_a_block_that_is_there_in_part_is_seen(prepared: verbs.Verbs) -> None:
     """What DuckDB alone would leave, where the first block of metadata is being written."""

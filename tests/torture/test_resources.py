@@ -19,6 +19,7 @@ sys.modules["torture_resources"] = resources  # its dataclasses look themselves 
 spec.loader.exec_module(resources)
 
 
+@pytest.mark.wide
 def test_commands_without_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         resources, "COMMANDS", {name: resources.COMMANDS[name] for name in ("remove", "list", "verify")}

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "torture"))
 import sandbox as torture
 
 
+@pytest.mark.wide
 def test_a_sample_of_the_attempts_is_refused_or_harmless() -> None:
     counts, faults = torture.run(every=151)
     assert faults == []
@@ -20,6 +21,7 @@ def test_a_sample_of_the_attempts_is_refused_or_harmless() -> None:
     assert counts["refused"] > counts["attempts"] / 2
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [

@@ -97,6 +97,7 @@ def test_a_manifest_is_added_in_its_order_and_one_failure_stops_nothing(tmp_path
     assert space.spaces()[0].index == "fresh"
 
 
+@pytest.mark.wide
 def test_a_rerun_loads_only_what_is_left(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     space.add_all(zoo_files.write(tmp_path, "m0", "m1"))
@@ -134,6 +135,7 @@ def test_with_a_clock_that_was_set_back_dates_say_nothing(tmp_path: Path) -> Non
     assert outcome.status == "would compare"
 
 
+@pytest.mark.wide
 def test_what_differs_from_the_registered_model_is_loaded(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     zoo_files.write(tmp_path)
@@ -165,6 +167,7 @@ def test_what_differs_from_the_registered_model_is_loaded(tmp_path: Path) -> Non
     assert (replaced.status, space.show("m0").layer) == ("replaced", "conv")
 
 
+@pytest.mark.wide
 def test_a_new_space_is_filled_by_the_same_manifest(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     file = zoo_files.write(tmp_path, "m0", "m1")
@@ -202,6 +205,7 @@ def test_a_dry_run_sees_what_is_not_there_and_runs_nothing(tmp_path: Path) -> No
     assert names(space) == []
 
 
+@pytest.mark.wide
 def test_dictionaries_and_live_modules_in_this_process_only(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     entries = [{"model": net(seed), "name": f"live{seed}", "preprocessing": PREPROCESSING} for seed in (1, 2)]
@@ -223,6 +227,8 @@ def test_a_registry_without_a_space_is_refused_at_once(tmp_path: Path) -> None:
 # ---- the driver, over a pool that answers as the test wants
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(3))
 def test_positions_are_the_manifests_in_whatever_order_results_come(tmp_path: Path, seed: int) -> None:
     import random
@@ -238,6 +244,7 @@ def test_positions_are_the_manifests_in_whatever_order_results_come(tmp_path: Pa
     assert pool.closed
 
 
+@pytest.mark.wide
 def test_a_slow_first_model_holds_back_a_bounded_number_of_results(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     zoo_files.write(tmp_path)
@@ -256,6 +263,7 @@ def test_a_slow_first_model_holds_back_a_bounded_number_of_results(tmp_path: Pat
     assert names(space) == [f"n{i}" for i in range(12)]
 
 
+@pytest.mark.wide
 def test_a_lost_job_is_tried_once_more_and_then_reported(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     entries = manifest.read(zoo_files.write(tmp_path, "m0", "m1", "m2"))
@@ -273,6 +281,7 @@ def test_a_lost_job_is_tried_once_more_and_then_reported(tmp_path: Path) -> None
     assert names(space) == ["m0", "m2"]
 
 
+@pytest.mark.wide
 def test_an_interruption_keeps_what_is_finished_even_out_of_order(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     file = zoo_files.write(tmp_path, *M)
@@ -316,6 +325,7 @@ def test_a_pool_that_fails_as_a_whole_loses_nothing_that_was_finished(tmp_path: 
     assert names(space) == ["m1"]
 
 
+@pytest.mark.wide
 def test_storing_waits_for_a_busy_registry_and_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelspace.verbs import pending
 
@@ -341,6 +351,7 @@ def test_storing_waits_for_a_busy_registry_and_fails_alone(tmp_path: Path, monke
     assert [outcome.status for outcome in space.resume()] == ["added"]
 
 
+@pytest.mark.wide
 def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     zoo_files.write(tmp_path)
@@ -368,6 +379,7 @@ def test_a_name_that_was_taken_meanwhile_fails_alone(tmp_path: Path) -> None:
 # ---- processes
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_workers_give_the_same_registry_and_a_dead_one_costs_only_its_model(tmp_path: Path) -> None:
     for place in ("one", "two"):
@@ -410,6 +422,7 @@ def test_a_worker_that_never_begins_is_told_as_such(tmp_path: Path, monkeypatch:
         pool.close()
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
@@ -440,6 +453,7 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
     assert _alive(process.pid) == []
 
 
+@pytest.mark.wide
 def test_ctrl_c_while_a_model_is_written_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB would cancel its statement; the signal is sent from within the write, so that it always interrupts it."""
     from modelspace.verbs import pending
@@ -504,6 +518,7 @@ def test_a_dry_run_makes_no_registry(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.wide
 def test_the_command_adds_a_manifest_and_leaves_with_1_where_one_failed(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

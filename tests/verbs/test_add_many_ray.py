@@ -11,6 +11,8 @@ from modelspace.errors import ModelspaceError
 
 pytest.importorskip("ray")
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.mark.slow
 def test_a_killed_actor_costs_only_its_model(tmp_path: Path) -> None:

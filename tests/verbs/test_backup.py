@@ -50,6 +50,7 @@ def test_a_backup_is_the_registry(space: ModelSpace, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.duckdb", "home"]
 
 
+@pytest.mark.wide
 def test_two_of_one_second_and_a_clock_that_was_set_back(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last backup is the one that was made last, whatever the clock says."""
     today = backups.now()
@@ -75,6 +76,7 @@ def test_by_default_it_goes_to_a_folder_in_the_home(space: ModelSpace, tmp_path:
     assert [row.file for row in space.backups()] == [in_folder.file]
 
 
+@pytest.mark.wide
 def test_changes_in_the_log_are_in_the_backup(space: ModelSpace, tmp_path: Path) -> None:
     """Of a writer that was killed: the file alone would be a model short."""
     code = (
@@ -112,6 +114,7 @@ def test_a_damaged_registry_gives_no_backup(space: ModelSpace, tmp_path: Path) -
     assert sorted(file.name for file in tmp_path.iterdir()) == ["first.duckdb", "home"]
 
 
+@pytest.mark.wide
 def test_a_backup_waits_for_a_writer_and_readers_do_not_wait(
     space: ModelSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_file_that_cannot_be_opened_names_the_last_backup(space: ModelSpace, t
     assert caught.value.hint == "restore a copy of the registry"
 
 
+@pytest.mark.wide
 def test_restore_puts_the_last_backup_back(space: ModelSpace, tmp_path: Path) -> None:
     copy = space.backup()
     space.rename("m0", "later")
@@ -161,6 +165,7 @@ def test_restore_puts_the_last_backup_back(space: ModelSpace, tmp_path: Path) ->
         assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_restore_moves_the_log_aside_too(space: ModelSpace, tmp_path: Path) -> None:
     space.backup()
     Path(f"{space.path}.wal").write_bytes(b"damaged")
@@ -170,6 +175,7 @@ def test_restore_moves_the_log_aside_too(space: ModelSpace, tmp_path: Path) -> N
     assert [row.name for row in space.list()] == ["m0", "m1", "m2"]
 
 
+@pytest.mark.wide
 def test_restore_where_the_registry_is_gone(space: ModelSpace) -> None:
     space.backup()
     space.path.unlink()
@@ -177,6 +183,7 @@ def test_restore_where_the_registry_is_gone(space: ModelSpace) -> None:
     assert len(space.list()) == 3
 
 
+@pytest.mark.wide
 def test_what_is_no_backup_is_refused_and_changes_nothing(space: ModelSpace, tmp_path: Path) -> None:
     before = space.path.read_bytes()
     with pytest.raises(NotFoundError, match=r"no backup of .* is known"):
@@ -203,6 +210,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(space: ModelSpace, tmp
     assert len(space.list()) == 2
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("content", ["", "[", "{}", '[{"file": 1}]', '["x"]', "[" * 100_000])
 def test_a_damaged_list_counts_as_empty(space: ModelSpace, content: str) -> None:
     (space.home / backups.LIST).write_text(content)
@@ -211,6 +219,7 @@ def test_a_damaged_list_counts_as_empty(space: ModelSpace, content: str) -> None
     assert len(space.backups()) == 1
 
 
+@pytest.mark.wide
 def test_a_registry_older_than_its_index_is_noticed(tmp_path: Path) -> None:
     from tiny import add, net
 
@@ -233,6 +242,7 @@ def test_a_registry_older_than_its_index_is_noticed(tmp_path: Path) -> None:
     assert [check.what for check in space.verify() if not check.ok] == []
 
 
+@pytest.mark.wide
 def test_on_the_command_line(space: ModelSpace, tmp_path: Path) -> None:
     home = ["--home", str(space.home)]
     run = CliRunner().invoke

@@ -53,6 +53,7 @@ def check(path: Path, seeds: Sequence[int]) -> None:
         assert registry.check() == []
 
 
+@pytest.mark.wide
 def test_they_are_compared_with_each_other(path: Path) -> None:
     before = changes.committed
     added = pending.store_batch(path, [computed(path, seed) for seed in (3, 1, 2)], False)
@@ -61,6 +62,7 @@ def test_they_are_compared_with_each_other(path: Path) -> None:
     check(path, [0, 3, 1, 2])
 
 
+@pytest.mark.wide
 def test_all_are_stored_or_none(path: Path) -> None:
     other = computed(path, 0, "of other weights")
     with pytest.raises(ConflictError, match="'m0' was taken"):
@@ -107,6 +109,7 @@ def run_of(path: Path, n: int) -> _Run:
     return _Run(path, entries, plans, "cpu", None, False, None, None)
 
 
+@pytest.mark.wide
 def test_a_run_stores_what_is_ready_at_once(path: Path) -> None:
     run, before = run_of(path, 3), changes.committed
     run.store_all([*results(path, 1, 2), JobResult(2, None, "it has no layers", "use another")])
@@ -119,6 +122,7 @@ def test_a_run_stores_what_is_ready_at_once(path: Path) -> None:
     check(path, [0, 1, 2])
 
 
+@pytest.mark.wide
 def test_one_that_fails_leaves_the_others(path: Path) -> None:
     run = run_of(path, 3)
     ready = results(path, 1, 0, 2)

@@ -78,6 +78,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, method: str, after: int) -> Iterato
 # ---- models
 
 
+@pytest.mark.wide
 def test_several_models_are_removed_at_once_and_the_others_keep_their_affinities(space: ModelSpace) -> None:
     assert space.remove_all(["m2", "m4"]) == ("m2", "m4")
     for spec in (MAPS, KERNELS, BOTH):
@@ -87,6 +88,7 @@ def test_several_models_are_removed_at_once_and_the_others_keep_their_affinities
     assert is_sound(space)
 
 
+@pytest.mark.wide
 def test_several_are_removed_as_one_by_one(space: ModelSpace, original: Path, tmp_path: Path) -> None:
     other = ModelSpace(shutil.copytree(original, tmp_path / "other"))
     assert space.remove_all(where="name IN ('m1', 'm2', 'm5')") == ("m1", "m2", "m5")
@@ -100,6 +102,7 @@ def test_several_are_removed_as_one_by_one(space: ModelSpace, original: Path, tm
                 np.testing.assert_allclose(mine.vector, theirs.vector, atol=1e-12)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -141,6 +144,7 @@ def test_tags_are_set_for_all_that_meet_a_condition(space: ModelSpace) -> None:
 # ---- spaces
 
 
+@pytest.mark.wide
 def test_a_space_is_renamed_and_all_that_refers_to_it_stays(space: ModelSpace) -> None:
     with Registry.open(space.path) as registry:
         generations = [row.generation for row in registry.spaces()]
@@ -172,6 +176,7 @@ def test_a_wrong_new_name_changes_nothing(space: ModelSpace, old: str, new: str,
     assert names_of_spaces(space) == ["saliency", "dds", "both"]
 
 
+@pytest.mark.wide
 def test_a_space_is_removed_with_all_that_it_holds(space: ModelSpace) -> None:
     with pytest.raises(ConflictError, match="'both' is computed from 'saliency'"):
         space.remove_space("saliency")
@@ -219,6 +224,7 @@ def test_all_spaces_of_a_registry_without_models_can_go(tmp_path: Path) -> None:
     assert is_sound(space)
 
 
+@pytest.mark.wide
 def test_an_interrupted_removal_of_spaces_changes_nothing(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     space.set_default("dds")
     before = content(space)
@@ -249,6 +255,7 @@ def computed(space: ModelSpace, *specs: SpaceSpec) -> Computed:
     return Computed(shelf.card("m9"), names, blocks, (), identity, ids)
 
 
+@pytest.mark.wide
 def test_a_saved_pass_is_stored_under_the_new_names_and_without_removed_spaces(space: ModelSpace) -> None:
     waiting = computed(space, MAPS, KERNELS, BOTH)
     pending.keep(space.path, waiting, False)
@@ -274,6 +281,7 @@ def test_a_pass_for_removed_spaces_says_so(space: ModelSpace) -> None:
     assert [info.name for info in space.list()] == [f"m{seed}" for seed in SEEDS]
 
 
+@pytest.mark.wide
 def test_spaces_renamed_apart_still_merge(space: ModelSpace, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     small_spaces.create(tmp_path / "other" / REGISTRY, MAPS, KERNELS, BOTH).close()

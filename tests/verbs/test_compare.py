@@ -29,6 +29,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return ModelSpace(folder)
 
 
+@pytest.mark.wide
 def test_affinities_and_scores_are_those_of_nearest(space: ModelSpace) -> None:
     compared = {row.space: row for row in space.compare("m4", "m2")}
     assert list(compared) == ["saliency", "dds", "both", "ranked", "hubs"]

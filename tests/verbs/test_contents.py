@@ -31,6 +31,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return space
 
 
+@pytest.mark.wide
 def test_a_registry_is_a_collection_of_names(space: ModelSpace, tmp_path: Path) -> None:
     assert len(space) == 2
     assert list(space) == ["one", "two"]

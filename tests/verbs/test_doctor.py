@@ -30,6 +30,7 @@ def findings(home: Path, **options: bool) -> dict[str, Finding]:
     return {row.name: row for row in ModelSpace(home).doctor(**options)}
 
 
+@pytest.mark.wide
 def test_a_sound_installation_and_registry(original: Path) -> None:
     found = findings(original)
     assert all(row.ok for row in found.values()), found

@@ -375,6 +375,7 @@ def test_the_shipped_similarities_are_of_the_shipped_networks() -> None:
     assert sorted(cost.backward_passes for cost in kept.space_costs.values())[:2] == [0, 0]
 
 
+@pytest.mark.wide
 def test_the_script_takes_the_encoder_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against plain forward passes of the networks, and affinities against those of a registry."""
     import torch

@@ -59,6 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.wide
 def test_tasks_know_each_other(home: Path) -> None:
     done = run("--task", "birds", "--task", "flowers", "--home", home, "--format", "json")
     assert done.exit_code == 0, done.output
@@ -80,6 +81,7 @@ def test_tasks_know_each_other(home: Path) -> None:
     assert "`" not in notes
 
 
+@pytest.mark.wide
 def test_the_tasks_own_model_is_left_out(home: Path) -> None:
     with Registry.open(home / REGISTRY, write=True) as registry, registry.transaction():
         registry.add_model(card("m6b", task="birds"))
@@ -89,6 +91,7 @@ def test_the_tasks_own_model_is_left_out(home: Path) -> None:
     assert any("one task alone" in note for note in report.notes)
 
 
+@pytest.mark.wide
 def test_all_tasks_a_table_in_the_terminal_and_files(home: Path, tmp_path: Path) -> None:
     done = run("--task", "all", "--oracle", "sfda-cnn", "--home", home, "--out", tmp_path / "search.md")
     assert done.exit_code == 0, done.output
@@ -103,6 +106,7 @@ def test_all_tasks_a_table_in_the_terminal_and_files(home: Path, tmp_path: Path)
         assert "expected after 8 tries" not in table
 
 
+@pytest.mark.wide
 def test_where_chooses_models(home: Path) -> None:
     done = run("--task", "birds", "--home", home, "--where", "name in ('m1', 'm2', 'm3', 'm4')", "--format", "json")
     assert json.loads(done.stdout)["tables"][0]["models"] == 4
@@ -134,6 +138,7 @@ def test_orders_are_balanced_and_differ() -> None:
     assert spent(labels, True, 4, 0) == orders
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -156,6 +161,7 @@ def test_without_search_one_oracle_and_no_task(home: Path) -> None:
         assert ("add --search" in done.output) or ("one is evaluated at a time" in done.output)
 
 
+@pytest.mark.wide
 def test_python_refusals(home: Path) -> None:
     space = ModelSpace.open(home)
     with pytest.raises(UsageError, match="at least 10 images"):

@@ -40,6 +40,7 @@ def square(file: Path) -> tuple[list[str], list[str], np.ndarray]:
     return head[1:], [row[0] for row in body], np.array([[float(cell) for cell in row[1:]] for row in body])
 
 
+@pytest.mark.wide
 def test_a_folder_gets_everything_but_the_maps(shelf: ModelSpace, tmp_path: Path) -> None:
     made = shelf.export(tmp_path / "out")
     assert [(Path(row.file).name, row.what, row.format, row.rows) for row in made] == [

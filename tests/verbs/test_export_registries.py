@@ -185,6 +185,8 @@ def cases(spaces: list[str], label: str) -> Iterator[tuple[str, str, str, bool]]
             yield from ((what, kind, spaces[-1], True) for kind in kinds)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.wide
 @pytest.mark.parametrize("label", [*MODELS, "39"])
 def test_every_content_in_every_format_reads_back(
     label: str, registries: dict[str, ModelSpace], tmp_path: Path
@@ -205,6 +207,7 @@ def test_every_content_in_every_format_reads_back(
         CHECKS[what](space, record, names, wide)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("label", [*MODELS, "39"])
 def test_a_folder_gets_all_that_there_is(label: str, registries: dict[str, ModelSpace], tmp_path: Path) -> None:
     records = registries[label].export(tmp_path / "out")
@@ -215,6 +218,7 @@ def test_a_folder_gets_all_that_there_is(label: str, registries: dict[str, Model
     assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".")]
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("label", [*MODELS, "39"])
 def test_maps_are_those_of_a_space_that_has_them(label: str, registries: dict[str, ModelSpace], tmp_path: Path) -> None:
     """The default space is a blend, which has none."""

@@ -66,6 +66,7 @@ def by_name(outcomes: list[Outcome] | object) -> dict[str, Outcome]:
     return {outcome.name: outcome for outcome in outcomes}  # type: ignore[attr-defined]
 
 
+@pytest.mark.wide
 def test_what_can_be_loaded_is_filled_as_if_it_had_been_added_to_all_spaces(original: Path, home: Path) -> None:
     registry, full = ModelSpace.open(home), ModelSpace.open(original / "full")
     seen: list[tuple[int, int, str]] = []
@@ -91,6 +92,7 @@ def test_what_can_be_loaded_is_filled_as_if_it_had_been_added_to_all_spaces(orig
     }
 
 
+@pytest.mark.wide
 def test_a_blend_is_filled_through_its_members_or_without_a_pass(home: Path) -> None:
     registry = ModelSpace.open(home)
     assert by_name(registry.fill("both", models=["b"]))["b"].spaces == ("dds", "both")
@@ -150,6 +152,7 @@ def test_a_dry_run_changes_nothing(home: Path) -> None:
     assert registry.path.read_bytes() == before
 
 
+@pytest.mark.wide
 def test_an_interruption_keeps_what_was_finished(home: Path) -> None:
     registry = ModelSpace.open(home)
 

@@ -23,6 +23,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return result
 
 
+@pytest.mark.wide
 def test_every_score_prefers_the_model_that_sees_colours(space: ModelSpace) -> None:
     records = space.label_scores("colours", images=48)
     assert {row.score for row in records} == set(SCORES)
@@ -58,6 +59,7 @@ def test_a_classifier_gives_class_outputs(tmp_path: Path) -> None:
         assert class_outputs(model, images) is None
 
 
+@pytest.mark.wide
 def test_leep_and_nce_of_a_classifier(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path / "home", methods=["dds"], images=8, canvas=8)
     space.add("zoo:mobilenet_025_objects", name="objects")

@@ -59,6 +59,7 @@ def spoil(where: ModelSpace, statement: str) -> None:
     duck.close()
 
 
+@pytest.mark.wide
 def test_merging_gives_the_registry_that_adding_gives(homes: tuple[ModelSpace, ModelSpace], originals: Path) -> None:
     mine, theirs = homes
     before = theirs.path.read_bytes()
@@ -104,6 +105,7 @@ def test_a_dry_run_writes_nothing_and_a_condition_chooses(homes: tuple[ModelSpac
         mine.merge(theirs.home, where="nme = 'd'")
 
 
+@pytest.mark.wide
 def test_a_name_of_another_model_stops_all_or_is_left_out_or_changed(homes: tuple[ModelSpace, ModelSpace]) -> None:
     mine, theirs = homes
     theirs.rename("d", "a")
@@ -134,6 +136,7 @@ def test_a_new_name_that_is_taken_too_is_refused(homes: tuple[ModelSpace, ModelS
     assert len(mine.list()) == 2
 
 
+@pytest.mark.wide
 def test_the_same_model_under_another_name_is_not_taken_twice(homes: tuple[ModelSpace, ModelSpace]) -> None:
     mine, theirs = homes
     theirs.rename("both", "something-else")
@@ -142,6 +145,7 @@ def test_the_same_model_under_another_name_is_not_taken_twice(homes: tuple[Model
     assert "something-else" not in [info.name for info in mine.list()]
 
 
+@pytest.mark.wide
 def test_only_shared_spaces_unless_more_is_asked_for(homes: tuple[ModelSpace, ModelSpace]) -> None:
     mine, theirs = homes
     theirs.init(methods=["saliency"], images=4, canvas=4, name="gradient_x_input-4")
@@ -163,6 +167,7 @@ def test_only_shared_spaces_unless_more_is_asked_for(homes: tuple[ModelSpace, Mo
         mine.merge(theirs.home, spaces=["nothing"])
 
 
+@pytest.mark.wide
 def test_registries_without_a_common_space(homes: tuple[ModelSpace, ModelSpace], tmp_path: Path) -> None:
     mine, _ = homes
     other = fill(space(tmp_path / "other", methods=("saliency",), images=5), x=7)
@@ -176,6 +181,7 @@ def test_registries_without_a_common_space(homes: tuple[ModelSpace, ModelSpace],
     assert mine.affinity(mine.spaces()[-1].name).names == ("x",)
 
 
+@pytest.mark.wide
 def test_photographs_come_along_if_they_are_those_of_the_fingerprint(
     homes: tuple[ModelSpace, ModelSpace], tmp_path: Path
 ) -> None:
@@ -199,6 +205,7 @@ def test_photographs_come_along_if_they_are_those_of_the_fingerprint(
     assert len(fresh.spaces()) == 3
 
 
+@pytest.mark.wide
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("statement", "words"),
@@ -244,6 +251,7 @@ def test_the_same_folder_and_no_folder(homes: tuple[ModelSpace, ModelSpace], tmp
         mine.merge(tmp_path)
 
 
+@pytest.mark.wide
 def test_an_interruption_leaves_whole_models(
     homes: tuple[ModelSpace, ModelSpace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +275,7 @@ def test_an_interruption_leaves_whole_models(
     assert by_name(mine.merge(theirs.home))["d"] == "added"
 
 
+@pytest.mark.wide
 def test_kernels_come_in_too_and_blends_follow_from_them(tmp_path: Path) -> None:
     options = {"methods": ("dds", "gradient_x_input"), "bits": 16}
     mine, theirs, whole = (space(tmp_path / name, **options) for name in ("mine", "theirs", "whole"))
@@ -304,6 +313,7 @@ def test_blocks_of_another_size_are_cut_anew() -> None:
     assert whole == MapBlock(0, 5, codes.tobytes(), scales.tobytes())
 
 
+@pytest.mark.wide
 def test_the_command(homes: tuple[ModelSpace, ModelSpace]) -> None:
     mine, theirs = homes
     words = ["merge", str(theirs.home), "--home", str(mine.home)]
@@ -314,6 +324,7 @@ def test_the_command(homes: tuple[ModelSpace, ModelSpace]) -> None:
     assert "2 added, 1 unchanged" in result.stderr
 
 
+@pytest.mark.wide
 def test_spaces_on_every_kind_of_probe_set_are_taken_over(tmp_path: Path, homes: tuple[ModelSpace, ModelSpace]) -> None:
     """A kind of probe set that was missing in one place raised an AssertionError for yards."""
     pytest.importorskip("skimage")

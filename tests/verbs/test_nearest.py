@@ -25,6 +25,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return where
 
 
+@pytest.mark.wide
 def test_five_are_shown_where_nothing_is_asked_for(shelf: ModelSpace) -> None:
     assert [row.rank for row in shelf.nearest("target")] == [1, 2, 3, 4, 5]
     assert len(shelf.nearest("target", 3)) == 3

@@ -35,6 +35,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return space
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("end", "reason"), [("rounded", "is zero everywhere"), ("detached", "has no gradient")])
 def test_kernel_spaces_are_filled_and_the_others_named(space: ModelSpace, end: str, reason: str) -> None:
     added = tiny.add(space, end, Ending(end), layer="output")
@@ -50,6 +51,7 @@ def test_kernel_spaces_are_filled_and_the_others_named(space: ModelSpace, end: s
         space.nearest(end, space="saliency")
 
 
+@pytest.mark.wide
 def test_adding_it_again_changes_nothing(space: ModelSpace) -> None:
     tiny.add(space, "twice", Ending("rounded", 3), layer="output")
     again = tiny.add(space, "twice", Ending("rounded", 3), layer="output")
@@ -57,6 +59,7 @@ def test_adding_it_again_changes_nothing(space: ModelSpace) -> None:
     assert "not in saliency" in again.notes[0]
 
 
+@pytest.mark.wide
 def test_the_kernel_is_that_of_the_features(space: ModelSpace) -> None:
     class Fixed(nn.Module):
         def __init__(self, *, detached: bool) -> None:

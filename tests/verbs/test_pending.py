@@ -85,6 +85,7 @@ def kept(space: ModelSpace) -> list[Path]:
 # ---- a pass is saved, and stored later
 
 
+@pytest.mark.wide
 def test_a_reader_in_another_process_costs_no_pass(space: ModelSpace) -> None:
     before = space.path.read_bytes()
     with reader(space.path):
@@ -123,6 +124,7 @@ def test_what_was_saved_is_what_would_have_been_stored(space: ModelSpace, tmp_pa
     assert replace(mine, **same) == replace(theirs, **same)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("seed", [2, 1])
 def test_the_next_model_that_is_added_brings_in_what_waits(space: ModelSpace, seed: int) -> None:
     with reader(space.path), pytest.raises(BusyError):
@@ -134,6 +136,7 @@ def test_the_next_model_that_is_added_brings_in_what_waits(space: ModelSpace, se
     assert kept(space) == []
 
 
+@pytest.mark.wide
 def test_two_passes_wait_and_are_stored_in_order(space: ModelSpace) -> None:
     with reader(space.path):
         for name, seed in (("z", 1), ("b", 2)):
@@ -144,6 +147,7 @@ def test_two_passes_wait_and_are_stored_in_order(space: ModelSpace) -> None:
     assert names(space) == ["a", "z", "b"]
 
 
+@pytest.mark.wide
 def test_a_manifest_brings_in_what_waits_and_keeps_what_it_cant_store(
     space: ModelSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def fail_to_write(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(passes.Registry, "add_model", add_model)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "error",
     [
@@ -219,6 +224,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.wide
 def test_a_write_that_the_system_refuses_costs_no_pass(space: ModelSpace) -> None:
     """Files may not grow beyond 1 kB until the pass is saved: DuckDB fails in the middle of its writing."""
     support = str(Path(__file__).parents[1] / "support")
@@ -230,6 +236,7 @@ def test_a_write_that_the_system_refuses_costs_no_pass(space: ModelSpace) -> Non
     assert all(check.ok for check in space.verify(deep=True))
 
 
+@pytest.mark.wide
 def test_a_pass_is_saved_in_the_cache_if_the_folder_cant_be_written(
     space: ModelSpace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -258,6 +265,7 @@ def test_if_nothing_can_be_written_the_message_says_so(space: ModelSpace, monkey
 # ---- a process that dies
 
 
+@pytest.mark.wide
 def test_a_process_that_is_killed_after_it_saved_a_pass_loses_nothing(space: ModelSpace, tmp_path: Path) -> None:
     support = str(Path(__file__).parents[1] / "support")
     code = f"""
@@ -284,6 +292,7 @@ add(ModelSpace.open({str(space.home)!r}), "b", net(1))
     assert names(space) == ["a", "b", "c"]
 
 
+@pytest.mark.wide
 def test_a_file_that_outlived_its_storing_is_stored_once(space: ModelSpace, tmp_path: Path) -> None:
     """As after a kill between the commit and the removal of the file."""
     for replacing in (False, True):
@@ -320,6 +329,7 @@ def test_what_a_killed_process_left_of_a_pass_goes_with_the_next(space: ModelSpa
 # ---- conflicts
 
 
+@pytest.mark.wide
 def test_a_name_that_was_taken_meanwhile_keeps_the_pass(space: ModelSpace) -> None:
     file = pending.keep(space.path, computed(space, "b", 1), False)
     other = pending.keep(space.path, computed(space, "c", 2), False)
@@ -341,6 +351,7 @@ def test_a_name_that_was_taken_meanwhile_keeps_the_pass(space: ModelSpace) -> No
     assert names(space) == ["a", "b-of-others", "c", "b"]
 
 
+@pytest.mark.wide
 def test_a_pass_that_conflicts_only_when_it_is_stored_is_saved_too(space: ModelSpace) -> None:
     mine = computed(space, "b", 1)
     add(space, "b", net(3))
@@ -363,6 +374,7 @@ def test_a_space_that_changed_refuses_the_pass_alone(space: ModelSpace) -> None:
     assert kept(space) == [file]
 
 
+@pytest.mark.wide
 def test_a_space_made_meanwhile_lacks_the_model_until_it_is_added_again(space: ModelSpace) -> None:
     pending.keep(space.path, computed(space, "b", 1), False)
     space.init(methods=["epsilon_lrp"], images=4, canvas=4)
@@ -435,7 +447,8 @@ def rewrite(file: Path, what: str) -> None:
             archive.writestr(name, data)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.wide
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "what",
     [
@@ -484,6 +497,7 @@ def test_no_saved_pass_runs_code(space: ModelSpace) -> None:
 # ---- what says that passes wait
 
 
+@pytest.mark.wide
 def test_verify_and_list_name_what_waits(space: ModelSpace) -> None:
     assert not [check for check in space.verify() if "pass" in check.what]
     pending.keep(space.path, computed(space, "b", 1), False)
@@ -496,6 +510,7 @@ def test_verify_and_list_name_what_waits(space: ModelSpace) -> None:
     assert "finished" not in result.stdout
 
 
+@pytest.mark.wide
 def test_the_command_stores_what_waits(space: ModelSpace) -> None:
     words = ["add", "--resume", "--home", str(space.home)]
     result = CliRunner().invoke(app, words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,38 @@ from modelspace.search.coverage import NEAR_COPY
 from modelspace.verbs import knowledge as knowledge_module
 from modelspace.workspace import ModelSpace
 
+SCORES = [0.1, 0.9, 0.5, 0.3, 0.7, 0.2]
 
-@pytest.fixture
-def space(tmp_path: Path) -> ModelSpace:
-    shelf.filled(tmp_path / "registry.duckdb", 6)
-    result = ModelSpace(tmp_path)
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    home = tmp_path_factory.mktemp("prospects")
+    shelf.filled(home / "registry.duckdb", 6)
+    result = ModelSpace(home)
     result.add_task("flowers")
     return result
+
+
+@pytest.fixture
+def space(prepared: ModelSpace, tmp_path: Path) -> ModelSpace:
+    shutil.copy(prepared.path, tmp_path)
+    return ModelSpace(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def prepared_with_others(prepared: ModelSpace, tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
+    home = tmp_path_factory.mktemp("others")
+    shutil.copy(prepared.path, home)
+    result = ModelSpace(home)
+    observe_others(result, SCORES)
+    return result
+
+
+@pytest.fixture
+def with_others(prepared_with_others: ModelSpace, tmp_path: Path) -> ModelSpace:
+    """The same with outcomes of four other tasks."""
+    shutil.copy(prepared_with_others.path, tmp_path)
+    return ModelSpace(tmp_path)
 
 
 def names(space: ModelSpace) -> list[str]:
@@ -51,8 +77,9 @@ def test_without_kernels_and_outcomes_the_order_is_that_of_size_and_says_so(spac
     assert {(row.score, row.low, row.high) for row in prospects} == {(None, None, None)}
 
 
-def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+@pytest.mark.wide
+def test_outcomes_of_other_tasks_rank_and_predict(with_others: ModelSpace) -> None:
+    space = with_others
     prospects = space.prospects("flowers", 6)
     expected = [names(space)[k] for k in (1, 4, 2, 3, 5, 0)]
     assert [row.name for row in prospects] == expected
@@ -68,8 +95,9 @@ def test_outcomes_of_other_tasks_rank_and_predict(space: ModelSpace) -> None:
         assert "in 4 outcomes" in row.why
 
 
-def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+@pytest.mark.wide
+def test_a_measured_model_stands_with_its_score(with_others: ModelSpace) -> None:
+    space = with_others
     worst = names(space)[0]
     before = {row.name: row for row in space.prospects("flowers", 6)}
     space.observe("flowers", worst, 0.95)
@@ -82,8 +110,9 @@ def test_a_measured_model_stands_with_its_score(space: ModelSpace) -> None:
     assert space.prospects("flowers", 1).notes[0].endswith("and 1 model measured on 'flowers'")
 
 
-def test_measured_models_are_not_suggested(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+@pytest.mark.wide
+def test_measured_models_are_not_suggested(with_others: ModelSpace) -> None:
+    space = with_others
     best, second = names(space)[1], names(space)[4]
     assert [row.name for row in space.suggest("flowers", 2)] == [best, second]
     space.observe("flowers", best, 0.8)
@@ -93,6 +122,7 @@ def test_measured_models_are_not_suggested(space: ModelSpace) -> None:
     assert len(space.suggest("flowers", 9)) == 4
 
 
+@pytest.mark.wide
 def test_the_loop_of_asking_and_telling_ends(space: ModelSpace) -> None:
     seen = []
     while suggestion := space.suggest("flowers"):
@@ -102,6 +132,7 @@ def test_the_loop_of_asking_and_telling_ends(space: ModelSpace) -> None:
     assert "every model was measured" in space.suggest("flowers").notes[-1]
 
 
+@pytest.mark.wide
 def test_a_lower_metric_turns_the_order(space: ModelSpace) -> None:
     space.add_task("error", metric="rmse", kind="regression")
     space.add_task("known", metric="rmse", kind="regression")
@@ -113,6 +144,7 @@ def test_a_lower_metric_turns_the_order(space: ModelSpace) -> None:
     assert top.low < top.score < top.high  # type: ignore[operator]
 
 
+@pytest.mark.wide
 def test_tasks_in_other_units_rank_but_give_no_score(space: ModelSpace) -> None:
     space.add_task("known", metric="rmse", kind="regression")
     for number, name in enumerate(names(space)):
@@ -122,6 +154,7 @@ def test_tasks_in_other_units_rank_but_give_no_score(space: ModelSpace) -> None:
     assert {row.score for row in prospects} == {None}
 
 
+@pytest.mark.wide
 def test_held_out_scores_are_a_hint_and_no_measurement(space: ModelSpace) -> None:
     for number, name in enumerate(names(space)):
         space.observe("flowers", name, 0.5 + 0.05 * number, how="held-out", n_train=60)
@@ -132,6 +165,7 @@ def test_held_out_scores_are_a_hint_and_no_measurement(space: ModelSpace) -> Non
     assert len(space.suggest("flowers", 6)) == 6
 
 
+@pytest.mark.wide
 def test_near_copies_share_their_outcomes(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     first, copy = names(space)[2], names(space)[5]
     similar = np.eye(6)
@@ -149,8 +183,9 @@ def test_near_copies_share_their_outcomes(space: ModelSpace, monkeypatch: pytest
     ].count(first) == 1
 
 
-def test_outcomes_of_models_that_were_removed_still_tell_how_strong_a_row_is(space: ModelSpace) -> None:
-    observe_others(space, [0.1, 0.9, 0.5, 0.3, 0.7, 0.2])
+@pytest.mark.wide
+def test_outcomes_of_models_that_were_removed_still_tell_how_strong_a_row_is(with_others: ModelSpace) -> None:
+    space = with_others
     before = {row.name: row.score for row in space.prospects("flowers", 6)}
     gone = names(space)[1]
     space.remove(gone)

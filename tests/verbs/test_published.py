@@ -69,6 +69,7 @@ def test_a_checkpoint_of_the_registry_has_its_published_accuracies(space: ModelS
     assert len(space.tasks()) == 11
 
 
+@pytest.mark.wide
 def test_twice_adds_nothing(space: ModelSpace, add: Add) -> None:
     add("vit", f"hf-hub:{VIT}")
     first, _ = space.import_published()
@@ -91,6 +92,7 @@ def test_twice_adds_nothing(space: ModelSpace, add: Add) -> None:
     assert sum(row.added for row in space.import_published()[0]) == count, "other weights have outcomes of their own"
 
 
+@pytest.mark.wide
 def test_a_dry_run_stores_nothing(space: ModelSpace, add: Add) -> None:
     add("vit", f"hf-hub:{VIT}")
     would, _ = space.import_published(dry_run=True)
@@ -99,6 +101,8 @@ def test_a_dry_run_stores_nothing(space: ModelSpace, add: Add) -> None:
     assert [row.added for row in would] == [row.added for row in space.import_published()[0]]
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "uri", "tags", "matches"),
     [
@@ -132,6 +136,7 @@ def test_only_the_same_checkpoint_matches(
     assert any("no model of the registry is one of these checkpoints" in note for note in notes) is not matches
 
 
+@pytest.mark.wide
 def test_an_ambiguous_match_is_refused_and_listed(space: ModelSpace, add: Add) -> None:
     add("a", "torchvision:resnet50/IMAGENET1K_V1")
     add("b", "timm:resnet50.tv_in1k")
@@ -145,6 +150,7 @@ def test_an_ambiguous_match_is_refused_and_listed(space: ModelSpace, add: Add) -
     assert not space.import_published("sfda-cnn")[0][0].ambiguous, "an address goes before a name"
 
 
+@pytest.mark.wide
 def test_all_models_are_kept_and_claimed_by_a_model_that_comes_later(space: ModelSpace, add: Add) -> None:
     record = space.import_published("sfda-cnn", all_models=True)[0][0]
     assert (record.added, record.matched) == (121, {})
@@ -163,6 +169,7 @@ def test_all_models_are_kept_and_claimed_by_a_model_that_comes_later(space: Mode
     assert space.import_published("sfda-cnn", all_models=True)[0][0].added == 0
 
 
+@pytest.mark.wide
 def test_a_models_own_data_set_is_left_out(space: ModelSpace, add: Add) -> None:
     add("own", "hf-hub:Ahmed9275/Vit-Cifar100")
     space.import_published()
@@ -179,6 +186,7 @@ def test_each_figure_comes_from_one_table(space: ModelSpace) -> None:
         assert [row.table for row in space.import_published([name, whole], dry_run=True)[0]] == [whole]
 
 
+@pytest.mark.wide
 def test_what_is_in_the_way_is_refused(space: ModelSpace, add: Add) -> None:
     add("mine", "torchvision:resnet50/IMAGENET1K_V1")
     with pytest.raises(NotFoundError, match="no published table 'sfda'"):
@@ -194,6 +202,7 @@ def test_what_is_in_the_way_is_refused(space: ModelSpace, add: Add) -> None:
     assert len(space.outcomes("published.sfda-cnn.pets")) == 2
 
 
+@pytest.mark.wide
 def test_two_registries_with_the_same_figures_merge_without_doubles(
     space: ModelSpace, add: Add, tmp_path: Path
 ) -> None:
@@ -208,6 +217,7 @@ def test_two_registries_with_the_same_figures_merge_without_doubles(
     assert len(space.outcomes()) == 11
 
 
+@pytest.mark.wide
 def test_the_names_of_tasks_are_legal_and_differ(space: ModelSpace) -> None:
     space.import_published(["transfergraph-vtab1k", "stm32"], all_models=True)
     names = [row.name for row in space.tasks()]
@@ -226,6 +236,7 @@ def test_addresses_are_those_that_models_are_added_by() -> None:
 # ---- the command
 
 
+@pytest.mark.wide
 def test_the_command_says_what_it_did(space: ModelSpace, add: Add) -> None:
     none = run(space, "--import", "published")
     assert none.exit_code == 0

@@ -14,6 +14,7 @@ from modelspace.errors import StorageError
 from modelspace.home import INDEX
 
 
+@pytest.mark.wide
 def test_a_read_only_folder_is_an_error_that_names_what_was_not_written() -> None:
     with open_folder() as folder:
         registry = space(folder / "home", images=4, methods=["saliency", "gradient_x_input"])
@@ -41,6 +42,7 @@ def test_a_read_only_folder_is_an_error_that_names_what_was_not_written() -> Non
         assert len(registry.rebuild()) == 2
 
 
+@pytest.mark.wide
 def test_recomputed_vectors_are_kept_and_said(tmp_path: Path) -> None:
     registry = space(tmp_path, images=4, methods=["saliency"])
     add(registry, "a", net(0))
@@ -52,6 +54,7 @@ def test_recomputed_vectors_are_kept_and_said(tmp_path: Path) -> None:
         registry.rebuild(coordinates=True)
 
 
+@pytest.mark.wide
 def test_rebuild_replaces_files_that_are_fresh(tmp_path: Path) -> None:
     registry = space(tmp_path, images=4, methods=["saliency"])
     add(registry, "a", net(0))

@@ -54,6 +54,7 @@ def of(result: Reembedding) -> dict[str, Reembedded]:
     return {row.space: row for row in result}
 
 
+@pytest.mark.wide
 def test_the_same_bits_on_the_same_machine(original: Path) -> None:
     registry = ModelSpace.open(original / "home")
     before = registry.path.read_bytes()
@@ -71,6 +72,7 @@ def test_the_same_bits_on_the_same_machine(original: Path) -> None:
     assert registry.path.read_bytes() == before
 
 
+@pytest.mark.wide
 def test_a_module_in_memory_is_given_again(original: Path) -> None:
     registry = ModelSpace.open(original / "home")
     assert all(row.same_bits in (True, None) for row in registry.reembed("b", module=net(1)))
@@ -111,6 +113,7 @@ def test_differences_are_measured(original: Path, tmp_path: Path) -> None:
     assert rows["saliency"].largest_affinity >= 0.25 - 1e-6
 
 
+@pytest.mark.wide
 def test_what_to_type_where_the_source_is_gone(original: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(original, tmp_path / "copy")
     registry = ModelSpace.open(folder / "home")
@@ -130,6 +133,7 @@ def test_what_to_type_where_the_source_is_gone(original: Path, tmp_path: Path) -
         registry.reembed("a", weights=folder / "weights.pt")
 
 
+@pytest.mark.wide
 def test_changed_code_is_a_note(original: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(original, tmp_path / "copy")
     registry = ModelSpace.open(folder / "home")

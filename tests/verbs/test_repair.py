@@ -61,6 +61,7 @@ def lost(space: ModelSpace, file: Path) -> list[str]:
     return [step.what for step in space.repair(file) if not step.ok]
 
 
+@pytest.mark.wide
 def test_an_intact_registry_is_copied_whole(space: ModelSpace, tmp_path: Path) -> None:
     before = space.path.read_bytes()
     assert lost(space, tmp_path / "out.duckdb") == []
@@ -93,6 +94,8 @@ DAMAGE = {
 }
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", DAMAGE)
 def test_what_is_intact_is_kept(space: ModelSpace, tmp_path: Path, name: str) -> None:
     statement, expected = DAMAGE[name]
@@ -107,6 +110,7 @@ def test_what_is_intact_is_kept(space: ModelSpace, tmp_path: Path, name: str) ->
     assert len(copy.nearest(copy.list()[-1].name)) == len(copy.list()) - 1
 
 
+@pytest.mark.wide
 def test_a_damaged_log_is_left_out(space: ModelSpace, tmp_path: Path) -> None:
     """Of a writer that was killed: two changes, the first of which is then damaged in the log."""
     code = (
@@ -150,6 +154,7 @@ def test_existing_files_stay(space: ModelSpace, tmp_path: Path) -> None:
     assert (tmp_path / "out.duckdb").read_text() == "mine"
 
 
+@pytest.mark.wide
 def test_on_the_command_line(space: ModelSpace, tmp_path: Path) -> None:
     change(space, DAMAGE["maps"][0])
     words = ["verify", "--repair", str(tmp_path / "out.duckdb"), "--home", str(space.home), "--format", "json"]

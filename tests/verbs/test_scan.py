@@ -60,6 +60,7 @@ def test_the_statuses_say_what_is_known(folder: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.wide
 def test_the_manifest_is_read_checked_and_added(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = tiny.space(tmp_path / "registry", methods=("dds",), images=3)
     out = folder / "zoo.toml"

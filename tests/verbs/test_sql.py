@@ -35,6 +35,7 @@ def notes(space: ModelSpace, query: str) -> list[str]:
     return [str(warning.message) for warning in shown]
 
 
+@pytest.mark.wide
 def test_the_macro_has_a_name_that_says_its_order(space: ModelSpace) -> None:
     for old, new in (
         ("nearest('m0', 2)", "nearest_by_affinity('m0', 2)"),

@@ -60,6 +60,7 @@ def test_a_task_with_data(space: ModelSpace, tmp_path: Path) -> None:
     assert notes[-1] == "the task colours has the same images and labels"
 
 
+@pytest.mark.wide
 def test_names_are_unique_and_checked(flowers: ModelSpace) -> None:
     with pytest.raises(ConflictError, match="task 'flowers' exists already"):
         flowers.add_task("flowers")
@@ -77,6 +78,7 @@ def test_names_are_unique_and_checked(flowers: ModelSpace) -> None:
     assert "flowers" in caught.value.hint
 
 
+@pytest.mark.wide
 def test_outcomes_of_a_task_are_listed_best_first(flowers: ModelSpace) -> None:
     flowers.observe(
         "flowers", "m0", 0.5, how="finetune", n_train=80, seed=1, seconds=2.5, note="n", settings={"lr": 0.1}
@@ -105,6 +107,7 @@ def test_outcomes_of_a_task_are_listed_best_first(flowers: ModelSpace) -> None:
     assert [row.model for row in flowers.outcomes("errors")] == ["m1", "m0"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
@@ -127,6 +130,7 @@ def test_numbers_below_zero_are_refused(flowers: ModelSpace) -> None:
             flowers.observe("flowers", "m0", 0.5, **{name: -1})
 
 
+@pytest.mark.wide
 def test_a_removed_model_keeps_its_outcomes_and_gets_them_back(flowers: ModelSpace, tmp_path: Path) -> None:
     flowers.observe("flowers", "m1", 0.5)
     flowers.rename("m1", "other")
@@ -141,6 +145,7 @@ def test_a_removed_model_keeps_its_outcomes_and_gets_them_back(flowers: ModelSpa
     assert (row.model, row.registered) == ("newer", True)
 
 
+@pytest.mark.wide
 def test_removing_a_task_removes_its_outcomes_alone(flowers: ModelSpace) -> None:
     flowers.add_task("roses")
     flowers.observe("flowers", "m0", 0.5)
@@ -168,6 +173,7 @@ def test_a_file_is_stored_all_or_none(flowers: ModelSpace, tmp_path: Path) -> No
     assert len(flowers.outcomes()) == 3
 
 
+@pytest.mark.wide
 def test_what_outcomes_and_export_write_is_read_and_known(flowers: ModelSpace, tmp_path: Path) -> None:
     flowers.observe("flowers", "m0", 0.5, how="finetune", seed=3, settings={"epochs": 5}, note='=1, "2"')
     flowers.observe("flowers", "m1", failed="crashed")
@@ -189,6 +195,7 @@ def test_what_outcomes_and_export_write_is_read_and_known(flowers: ModelSpace, t
     assert list(flowers.outcomes()) == list(stored)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -224,6 +231,7 @@ def _observe(home: Path, start: int) -> None:
         ModelSpace(home).observe("flowers", "m0", (start + number) / 100)
 
 
+@pytest.mark.wide
 def test_two_who_observe_at_once_lose_nothing(flowers: ModelSpace) -> None:
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_observe, args=(flowers.home, start)) for start in (0, 50)]
@@ -234,6 +242,7 @@ def test_two_who_observe_at_once_lose_nothing(flowers: ModelSpace) -> None:
     assert sorted(row.score for row in flowers.outcomes("flowers")) == [n / 100 for n in [*range(5), *range(50, 55)]]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -252,6 +261,7 @@ def test_verify_names_damaged_tasks_and_outcomes(flowers: ModelSpace, damage: st
         assert message in [problem.message for problem in registry.check()]
 
 
+@pytest.mark.wide
 def test_another_registrys_outcomes(flowers: ModelSpace, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     shelf.filled(tmp_path / "other" / "registry.duckdb", 4)
@@ -285,6 +295,7 @@ def test_another_registrys_outcomes(flowers: ModelSpace, tmp_path: Path) -> None
     }
 
 
+@pytest.mark.wide
 def test_merge_imports_tasks_with_the_models(flowers: ModelSpace, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     shelf.filled(tmp_path / "other" / "registry.duckdb", 4)
@@ -295,6 +306,7 @@ def test_merge_imports_tasks_with_the_models(flowers: ModelSpace, tmp_path: Path
     assert [(row.model, row.score, row.registered) for row in flowers.outcomes("roses")] == [("m2", 0.75, True)]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_tasks_and_outcomes_are_exported(flowers: ModelSpace, tmp_path: Path, suffix: str) -> None:
     import duckdb
@@ -330,6 +342,7 @@ def test_a_registry_of_an_older_version_is_read(tmp_path: Path) -> None:
         assert not outcomes.has_tables(registry)
 
 
+@pytest.mark.wide
 def test_models_know_how_many_outcomes_they_have(flowers: ModelSpace) -> None:
     first, second, *others = [row.name for row in flowers.list()]
     flowers.observe("flowers", first, 0.9)

@@ -33,6 +33,7 @@ class Slow(nn.Module):
         return self.net(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.wide
 def test_a_pass_that_would_take_too_long_ends_after_its_first_batch(tmp_path: Path) -> None:
     space = tiny.space(tmp_path, images=40)
     before = space.path.read_bytes()
@@ -48,6 +49,7 @@ def test_a_pass_that_would_take_too_long_ends_after_its_first_batch(tmp_path: Pa
     assert sum(stopped_at) <= sum(whole) - 38
 
 
+@pytest.mark.wide
 def test_an_entry_of_a_manifest_may_have_a_limit(tmp_path: Path) -> None:
     space = zoo_files.home(tmp_path)
     manifest = zoo_files.write(tmp_path, "m0", "m1")
@@ -56,6 +58,7 @@ def test_an_entry_of_a_manifest_may_have_a_limit(tmp_path: Path) -> None:
     assert [outcome.status for outcome in space.add_all(manifest)] == ["failed", "added"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "soon"])
 def test_a_limit_is_a_positive_number(tmp_path: Path, seconds: float) -> None:
     space = tiny.space(tmp_path)
@@ -70,6 +73,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow_clock")
 def test_a_long_pass_says_how_long_it_will_take(tmp_path: Path) -> None:
     space = tiny.space(tmp_path, images=40)
@@ -82,6 +86,7 @@ def test_a_long_pass_says_how_long_it_will_take(tmp_path: Path) -> None:
     assert said[2] == "the pass will take about 3 minutes for 40 images on cpu"
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow_clock")
 def test_a_faster_device_of_the_machine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = tiny.space(tmp_path, images=40)
@@ -91,6 +96,7 @@ def test_a_faster_device_of_the_machine_is_named(tmp_path: Path, monkeypatch: py
     assert said[0].endswith("too long, `device='cuda'` is faster")
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow_clock")
 def test_a_pass_whose_rest_is_short_says_nothing(tmp_path: Path) -> None:
     space = tiny.space(tmp_path, images=6)
@@ -100,6 +106,8 @@ def test_a_pass_whose_rest_is_short_says_nothing(tmp_path: Path) -> None:
     assert said == []
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.wide
 @pytest.mark.usefixtures("slow_clock")
 @pytest.mark.parametrize("verb", ["add", "nearest"])
 def test_the_command_line_says_it_on_standard_error_unless_quiet(tmp_path: Path, verb: str) -> None:

@@ -55,6 +55,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 ROUNDS = {"rounds": (15, 30), "finalists": 2}
 
 
+@pytest.mark.wide
 def test_the_best_model_is_found_and_the_worst_is_not_looked_at_for_long(space: ModelSpace) -> None:
     trials = space.try_task("colours", **ROUNDS)
     assert trials.winner is not None
@@ -89,6 +90,7 @@ def test_what_was_measured_is_stored_as_outcomes(space: ModelSpace) -> None:
     assert {("brightness", 15), ("colour", 15)} <= hints
 
 
+@pytest.mark.wide
 def test_a_second_search_runs_no_model_and_stores_nothing_twice(space: ModelSpace, passes: list[int]) -> None:
     first = space.try_task("colours", **ROUNDS)
     count, n_passes = len(space.outcomes("colours")), len(passes)
@@ -98,6 +100,7 @@ def test_a_second_search_runs_no_model_and_stores_nothing_twice(space: ModelSpac
     assert len(space.outcomes("colours")) == count
 
 
+@pytest.mark.wide
 def test_removing_the_task_frees_its_cache_unless_another_has_the_same_images(
     space: ModelSpace, prepared_home: Path, passes: list[int]
 ) -> None:
@@ -120,6 +123,7 @@ def test_more_images_cost_only_the_new_ones(space: ModelSpace, passes: list[int]
     assert sum(passes) == 144 + 36
 
 
+@pytest.mark.wide
 def test_the_budget_runs_the_most_promising_models(space: ModelSpace) -> None:
     for name, score in (("brightness", 0.2), ("grid", 0.5), ("colour", 0.9), ("breaking", 0.4)):
         for task in ("other", "another"):
@@ -131,6 +135,7 @@ def test_the_budget_runs_the_most_promising_models(space: ModelSpace) -> None:
     assert trials.notes[0].startswith("run in the order of outcomes of 2 other tasks")
 
 
+@pytest.mark.wide
 def test_labels_of_test_images_change_scores_and_nothing_else(
     space: ModelSpace, prepared_home: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +180,7 @@ def _card(space: ModelSpace, name: str) -> Any:
         return registry.model(name).card
 
 
+@pytest.mark.wide
 def test_a_model_that_fails_on_the_data_is_recorded_and_the_search_goes_on(space: ModelSpace, tmp_path: Path) -> None:
     data = pictures(tmp_path / "data", per_class=20, seed=1)
     for number in range(5):
@@ -197,6 +203,7 @@ def test_a_model_that_fails_on_the_data_is_recorded_and_the_search_goes_on(space
     assert sum(row.score is None for row in space.outcomes("bright")) == 1
 
 
+@pytest.mark.wide
 def test_a_model_that_can_not_be_loaded_is_left_out_and_is_no_outcome(space: ModelSpace) -> None:
     import torch
     from torch import nn
@@ -215,6 +222,7 @@ def test_a_model_that_can_not_be_loaded_is_left_out_and_is_no_outcome(space: Mod
     assert next(trial for trial in again if trial.name == "live").held_out is not None
 
 
+@pytest.mark.wide
 def test_other_weights_under_a_known_address_are_refused(space: ModelSpace, prepared_home: Path) -> None:
     code = prepared_home / "nets.py"
     text = code.read_text("utf-8")
@@ -228,6 +236,7 @@ def test_other_weights_under_a_known_address_are_refused(space: ModelSpace, prep
     assert "differ from those" in lost.note
 
 
+@pytest.mark.wide
 def test_an_interrupted_search_keeps_what_it_measured_and_goes_on(space: ModelSpace, passes: list[int]) -> None:
     class Stop(BaseException):
         pass
@@ -251,6 +260,7 @@ def test_an_interrupted_search_keeps_what_it_measured_and_goes_on(space: ModelSp
     assert sum(passes) == whole
 
 
+@pytest.mark.wide
 def test_a_search_killed_in_the_middle_leaves_a_registry_that_goes_on(space: ModelSpace) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_search_until_killed, args=(str(space.home),))
     process.start()
@@ -273,6 +283,7 @@ def _search_until_killed(home: str) -> None:
     space.try_task("colours", rounds=(15, 30), finalists=2, on_step=die)
 
 
+@pytest.mark.wide
 def test_regression(space: ModelSpace, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = ["path,label"]
@@ -298,6 +309,7 @@ def test_regression(space: ModelSpace, tmp_path: Path) -> None:
     assert prospects[0].score < 0.1
 
 
+@pytest.mark.wide
 def test_logistic_readouts(space: ModelSpace) -> None:
     trials = space.try_task("colours", how="logistic", **ROUNDS)
     assert trials.how == "logistic"
@@ -306,6 +318,7 @@ def test_logistic_readouts(space: ModelSpace) -> None:
     assert trials.winner.score > 0.9
 
 
+@pytest.mark.wide
 def test_fine_tuning_measures_the_last_and_is_not_repeated(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelspace.embedding import finetune as module
 
@@ -336,6 +349,7 @@ def test_fine_tuning_measures_the_last_and_is_not_repeated(space: ModelSpace, mo
     assert len(runs) == 4
 
 
+@pytest.mark.wide
 def test_a_program_measures_the_last(space: ModelSpace, tmp_path: Path) -> None:
     script = tmp_path / "score.py"
     script.write_text(
@@ -370,6 +384,7 @@ def test_a_program_may_measure_what_is_no_known_metric(space: ModelSpace, prepar
     assert trials.winner.held_out is None
 
 
+@pytest.mark.wide
 def test_a_program_that_fails_is_a_failure_of_that_model(space: ModelSpace) -> None:
     trials = space.try_task("colours", run=f"{sys.executable} -c 'print(float(\"nan\"))'", rounds=(15,), finalists=1)
     assert trials.winner is None
@@ -378,6 +393,7 @@ def test_a_program_that_fails_is_a_failure_of_that_model(space: ModelSpace) -> N
     assert "no model could be measured" in trials.notes[-1]
 
 
+@pytest.mark.wide
 def test_a_program_that_is_not_there_is_an_error(space: ModelSpace) -> None:
     with pytest.raises(NotFoundError):
         space.try_task("colours", run="no-such-program-anywhere", rounds=(15,))
@@ -422,6 +438,7 @@ def test_tasks_without_data_or_with_changed_data_are_refused(space: ModelSpace, 
         space.try_task("small")
 
 
+@pytest.mark.wide
 def test_near_copies_are_run_once(space: ModelSpace, prepared_home: Path) -> None:
     copy = prepared_home / "copy.py"
     copy.write_text((prepared_home / "nets.py").read_text("utf-8").replace("torch.ones(3)", "torch.ones(3) * 1.5"))

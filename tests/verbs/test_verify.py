@@ -99,6 +99,7 @@ def test_a_whole_registry_passes(whole: ModelSpace) -> None:
     assert all(check.ok for check in checks)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["saliency", "dds"])
 @pytest.mark.parametrize("column", ["codes", "scales"])
 def test_damaged_maps_are_named_and_not_made_the_truth(copy: ModelSpace, name: str, column: str) -> None:
@@ -113,6 +114,7 @@ def test_damaged_maps_are_named_and_not_made_the_truth(copy: ModelSpace, name: s
     assert set(found) == {f"{name}: maps", "both: maps"}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["saliency", "dds", "both"])
 def test_damaged_vectors_can_be_rebuilt(copy: ModelSpace, name: str) -> None:
     shift(copy, "d", name, "vector", 0)
@@ -123,6 +125,8 @@ def test_damaged_vectors_can_be_rebuilt(copy: ModelSpace, name: str) -> None:
     assert not failures(copy)
 
 
+@pytest.mark.sampled(3)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["saliency", "dds", "both"])
 def test_damaged_affinities_can_be_rebuilt(copy: ModelSpace, whole: ModelSpace, name: str) -> None:
     shift(copy, "d", name, "affinities", 1)
@@ -160,6 +164,7 @@ def test_missing_and_half_maps(copy: ModelSpace) -> None:
     assert "missing" in found["saliency: maps"].detail
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("statement", "what", "detail"),
     [
@@ -178,12 +183,14 @@ def test_tables_that_contradict_each_other(copy: ModelSpace, statement: str, wha
     assert detail in " ".join(check.detail for check in copy.verify() if check.what == what and not check.ok)
 
 
+@pytest.mark.wide
 def test_probe_images_that_show_something_else(copy: ModelSpace) -> None:
     change(copy, "UPDATE probe_images SET png = (SELECT png FROM probe_images WHERE k = 1) WHERE k = 0")
     assert "do not match its fingerprint" in failures(copy)["probe set images"].detail
     assert "probe set images" not in failures(copy, deep=False)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("damage", ["bytes", "manifest"])
 def test_damaged_index_files(copy: ModelSpace, damage: str) -> None:
     space_id, _ = of(copy, "a", "saliency")

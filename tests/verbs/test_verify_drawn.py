@@ -95,6 +95,7 @@ def raised(at: int, by: float) -> Callable[[list[float]], list[float]]:
     return lambda values: [value + by * (k == at) for k, value in enumerate(values)]
 
 
+@pytest.mark.wide
 def test_the_checks_of_a_whole_registry(home: Path) -> None:
     found = verify.verify(home, deep=False, progress=None)
     spaces = [f"{name}: {what}" for name in ("saliency", "dds", "both") for what in ("vectors", "maps", "index file")]
@@ -116,6 +117,7 @@ def test_the_checks_of_a_whole_registry(home: Path) -> None:
     assert not failures(home)
 
 
+@pytest.mark.wide
 def test_progress(home: Path) -> None:
     steps: list[tuple[int, int]] = []
     verify.verify(home, deep=True, progress=lambda done, total: steps.append((done, total)))
@@ -125,12 +127,14 @@ def test_progress(home: Path) -> None:
     assert steps[:5] == [(k, 5) for k in range(1, 6)]
 
 
+@pytest.mark.wide
 def test_an_empty_space_has_only_an_index_file(tmp_path: Path) -> None:
     create(tmp_path / REGISTRY, MAPS).close()
     assert list(checks(tmp_path)) == ["tables", "saliency: index file"]
     assert checks(tmp_path)["tables"].detail == "0 models, 1 spaces"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("deep", [False, True])
 def test_images_are_compared_with_their_fingerprint_if_deep(tmp_path: Path, deep: bool) -> None:
     """Of rendered images the version that renders them is compared, stored images are read."""
@@ -162,6 +166,7 @@ def test_a_rendered_probe_set_that_shows_something_else(home: Path) -> None:
     assert check.hint != "restore a copy of the registry"
 
 
+@pytest.mark.wide
 def test_contradicting_tables_are_named_and_need_a_copy(home: Path) -> None:
     change(home, "UPDATE models SET layer = 'x' WHERE name = 'm1'")
     found = checks(home)
@@ -176,6 +181,7 @@ def test_saved_passes_are_checked_last(home: Path, monkeypatch: pytest.MonkeyPat
     assert verify.verify(home, deep=False, progress=None)[-1].detail == str(home / REGISTRY)
 
 
+@pytest.mark.wide
 def test_index_files(home: Path) -> None:
     """A missing or stale one is built by the next query; a damaged one is a failure."""
     check = checks(home)["saliency: index file"]
@@ -218,6 +224,8 @@ def test_a_difference_that_rounding_explains_is_none(home: Path) -> None:
     assert not failures(home)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("damaged", "named"),
     [((1,), "m0"), ((12,), "m11"), ((4, 9), "m3, m8"), ((10, 11), "m9, m10"), ((2, 4, 6, 8, 10), "m1, m3, m5, m7, m9")],
@@ -230,12 +238,14 @@ def test_models_with_damaged_maps_are_named(home: Path, damaged: tuple[int, ...]
     assert set(failures(home)) <= {"saliency: maps", "both: maps"}
 
 
+@pytest.mark.wide
 def test_all_pairs_are_compared_if_the_sample_disagrees(home: Path) -> None:
     assert checks(home)["saliency: maps"].detail.startswith("26 affinities")
     roll_maps(home, 10, 11)
     assert checks(home)["saliency: maps"].detail.startswith("66 affinities")
 
 
+@pytest.mark.wide
 def test_five_models_are_named_and_the_others_counted(home: Path) -> None:
     roll_maps(home, 2, 4, 6, 8, 10, 12)
     assert failures(home)["saliency: maps"].detail.endswith(" of m1, m3, m5, m7, m9 and 1 more")
@@ -256,6 +266,7 @@ def test_missing_maps_of_the_first_model(home: Path) -> None:
     assert check.hint == "run `space.verify()`"
 
 
+@pytest.mark.wide
 def test_past_the_cap_vectors_of_projected_models_need_not_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_adding_the_same_thing_again_changes_nothing(shelf: ModelSpace) -> None:
     assert (shelf.home / REGISTRY).read_bytes() == before
 
 
+@pytest.mark.wide
 def test_a_taken_name_is_refused_with_the_way_out(shelf: ModelSpace) -> None:
     with pytest.raises(ConflictError, match="other weights") as caught:
         add(shelf, "a", net(9))
@@ -135,6 +136,7 @@ def test_a_taken_name_is_refused_with_the_way_out(shelf: ModelSpace) -> None:
     assert all(check.ok for check in shelf.verify(deep=True))
 
 
+@pytest.mark.wide
 def test_which_layer_is_explained_is_a_field_and_no_remark(shelf: ModelSpace) -> None:
     added = add(shelf, "named", net(7), layer="conv*")
     assert added.notes == ()
@@ -285,6 +287,7 @@ def test_init_again_makes_nothing_new(shelf: ModelSpace) -> None:
     assert len(shelf.spaces()) == 3
 
 
+@pytest.mark.wide
 def test_a_folder_of_images_is_copied_into_the_registry(tmp_path: Path) -> None:
     from PIL import Image
 

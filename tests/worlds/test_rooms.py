@@ -44,6 +44,7 @@ def sampled() -> tuple[list[Scene], rooms.Render]:
     return drawn, rooms.render(drawn, SIZE, samples=1)
 
 
+@pytest.mark.wide
 def test_distance_agrees_with_ray_marching(sampled: tuple[list[Scene], rooms.Render]) -> None:
     drawn, r = sampled
     for scene, distance in zip(drawn[:6], r.distance[:6], strict=True):
@@ -193,6 +194,7 @@ def test_frame_and_labels_fit_the_picture(sampled: tuple[list[Scene], rooms.Rend
             assert torch.allclose(-(points * normal).sum(1), r.layout[k, number], atol=1e-3)
 
 
+@pytest.mark.wide
 def test_main_object_is_always_seen() -> None:
     r = rooms.render(rooms.sample_scenes(0, 60, seed=1), 24, samples=1)
     share = (r.object_id == 1).float().mean((1, 2))

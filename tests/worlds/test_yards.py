@@ -82,6 +82,7 @@ def sampled() -> Sampled:
     return drawn, yards.render(drawn, SIZE, samples=1)
 
 
+@pytest.mark.wide
 def test_distance_agrees_with_a_walk_along_each_ray(sampled: Sampled) -> None:
     drawn, r = sampled
     for yard, distance in zip(drawn[:6], r.distance[:6], strict=True):
@@ -99,6 +100,7 @@ def test_wall_tops_by_definition(kind: int) -> None:
     assert (max(expected) > min(expected) + 0.2) == (kind != FLAT)
 
 
+@pytest.mark.wide
 def test_shadows_agree_with_a_walk_towards_the_sun(sampled: Sampled) -> None:
     drawn, r = sampled
     shares = []
@@ -187,6 +189,7 @@ def test_labels_have_the_counts_that_the_tasks_predict(sampled: Sampled) -> None
             assert (label.flatten(1).std(0) > 1e-6).any()
 
 
+@pytest.mark.wide
 def test_every_class_is_seen_and_the_main_object_always() -> None:
     drawn = yards.sample_scenes(0, 60, seed=1)
     r = yards.render(drawn, 24, samples=1)

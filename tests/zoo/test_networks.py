@@ -21,6 +21,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.first(12)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_shapes_size_and_gradient(name: str) -> None:
     plan = architecture(name)

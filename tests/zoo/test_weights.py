@@ -54,6 +54,7 @@ def test_no_file_without_an_entry_and_all_are_small() -> None:
     assert sum(files.values()) <= 20_000_000
 
 
+@pytest.mark.first(25)
 @pytest.mark.parametrize("name", zoo.names())
 def test_the_file_is_the_recorded_one_and_loads(name: str) -> None:
     card = zoo.card(name)
@@ -91,7 +92,8 @@ def test_every_task_is_measured_again() -> None:
     assert set(TASKS) <= set(measured_again())
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.wide
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", measured_again())
 def test_the_score_is_found_again(name: str, held_out: dict[int, Render]) -> None:
     """A linear map of the output, fitted and evaluated on held-out rooms, is as good as recorded: the right weights,

@@ -30,6 +30,7 @@ def run(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.wide
 def test_the_atlas_shows_what_nearest_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeFit(monkeypatch)
     home = str(make(tmp_path / "home").home)

@@ -90,7 +90,8 @@ CASES: list[Any] = [pytest.param("mixed", n, marks=[pytest.mark.long] if n in (4
 CASES += [("pairs of copies", 3), ("all copies", 2), ("all copies", 4)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.first(1)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("kind", "n"), CASES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_picture_or_one_sentence(
@@ -117,6 +118,7 @@ def test_trees_by_every_linkage(method: str, kind: str, n: int, spaces: Callable
     assert tree.n_leaves == n
 
 
+@pytest.mark.wide
 def test_the_report_of_two_to_five_models_has_one_neighbour_each(spaces: Callable[[str, int], ModelSpace]) -> None:
     """The agreement with measured transfer once asked for five sources where there were fewer."""
     for n in (3, 4, 5):
@@ -131,6 +133,7 @@ def test_the_report_of_two_to_five_models_has_one_neighbour_each(spaces: Callabl
         assert f"{n} targets" in page
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize(("kind", "n"), CASES)
 def test_an_evaluation_is_read_by_curves_or_is_one_sentence(
     kind: str, n: int, spaces: Callable[[str, int], ModelSpace], tmp_path: Path

@@ -36,6 +36,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return maps
 
 
+@pytest.mark.wide
 def test_it_shows_the_stored_maps(space: ModelSpace, shown: list[np.ndarray]) -> None:
     picture = space.gallery(["d", "a"], images=[5, 0])
     assert picture.facts["models"] == ["d", "a"]
@@ -43,6 +44,7 @@ def test_it_shows_the_stored_maps(space: ModelSpace, shown: list[np.ndarray]) ->
     np.testing.assert_allclose(shown[0], expected, atol=1e-7)
 
 
+@pytest.mark.wide
 def test_without_names_it_goes_group_by_group(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert space.gallery().facts["models"] == NAMES
     assert space.gallery().facts["images"] == [0, 1, 2, 3]
@@ -69,6 +71,7 @@ def test_the_explained_layer_looks_as_it_is_stored(space: ModelSpace, shown: lis
     assert np.abs(shown[0][0] - shown[0][1]).max() > 0.01
 
 
+@pytest.mark.wide
 def test_auto_ends_at_the_explained_layer(space: ModelSpace) -> None:
     picture = space.gallery([net(1)], layers=["auto"], preprocessing=PREPROCESSING)
     assert picture.facts["layers"] == ["conv1", "conv2", "fc:in"]
@@ -113,6 +116,7 @@ def made():
 """
 
 
+@pytest.mark.wide
 def test_a_registered_model_is_loaded_from_its_address(
     space: ModelSpace, tmp_path: Path, shown: list[np.ndarray]
 ) -> None:

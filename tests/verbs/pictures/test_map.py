@@ -40,6 +40,7 @@ def places(space: ModelSpace) -> dict[str, tuple[float, float]]:
     return {name: (x, y) for name, x, y in space.sql("SELECT name, x, y FROM places").rows}
 
 
+@pytest.mark.wide
 def test_a_map_is_made_once(space: ModelSpace, fit: FakeFit) -> None:
     first = space.map()
     assert first.facts["layout"].origin == "fitted"
@@ -55,6 +56,7 @@ def test_a_map_is_made_once(space: ModelSpace, fit: FakeFit) -> None:
     assert str(second.facts["recall"]) in " ".join(text.get_text() for text in second.texts)
 
 
+@pytest.mark.wide
 def test_it_stays_where_it_was_when_a_model_is_added(space: ModelSpace, fit: FakeFit) -> None:
     space.map()
     before = places(space)
@@ -72,6 +74,7 @@ def test_it_stays_where_it_was_when_a_model_is_added(space: ModelSpace, fit: Fak
     assert space.sql("SELECT count(*) FROM places WHERE placed").rows == [(0,)]
 
 
+@pytest.mark.wide
 def test_a_removed_model_leaves_the_map_and_the_others_stay(space: ModelSpace, fit: FakeFit) -> None:
     space.map()
     before = places(space)
@@ -138,6 +141,7 @@ def test_where_draws_fewer_and_moves_nobody(space: ModelSpace, fit: FakeFit) -> 
     assert places(space) == before
 
 
+@pytest.mark.wide
 def test_many_latecomers_are_remarked(space: ModelSpace, fit: FakeFit) -> None:
     for name in NAMES[1:]:
         space.remove(name)
@@ -149,6 +153,7 @@ def test_many_latecomers_are_remarked(space: ModelSpace, fit: FakeFit) -> None:
     assert "`space.map(refit=True)`" in space.map().facts["notes"][0]
 
 
+@pytest.mark.wide
 def test_groups(space: ModelSpace, fit: FakeFit) -> None:
     def legend(**options: str) -> str:
         return " ".join(text.get_text() for text in space.map(**options).findobj() if hasattr(text, "get_text"))
@@ -162,6 +167,7 @@ def test_groups(space: ModelSpace, fit: FakeFit) -> None:
     assert "group" in caught.value.hint
 
 
+@pytest.mark.wide
 def test_errors_say_what_to_do(space: ModelSpace, fit: FakeFit) -> None:
     with pytest.raises(NotFoundError, match="no space 'salience'") as caught:
         space.map(space="salience")
@@ -178,6 +184,7 @@ def test_errors_say_what_to_do(space: ModelSpace, fit: FakeFit) -> None:
     assert fit.calls == 0
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 def test_umap_lays_out_families_together(space: ModelSpace) -> None:
     picture = space.map(seed=1)
@@ -201,6 +208,7 @@ def caption_of(space: ModelSpace, where: str | None = None) -> str:
     return str(text)
 
 
+@pytest.mark.wide
 def test_the_caption_names_space_method_probes_and_a_date_that_can_be_fixed(
     space: ModelSpace, fit: FakeFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def unpacked(text: str, kind: str, width: int) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), kind).reshape(-1, width)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["gradient_x_input", "saliency"])
 def test_the_neighbours_of_an_atlas_are_those_of_nearest(space: ModelSpace, name: str) -> None:
     data = document(space.atlas(space=name, k=4).html)
@@ -58,6 +59,7 @@ def test_the_neighbours_of_an_atlas_are_those_of_nearest(space: ModelSpace, name
             )
 
 
+@pytest.mark.wide
 def test_an_atlas_has_the_scores_and_ties_of_nearest(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = document(space.atlas().html)["nearest"]
     assert plain["ordered_by"] == "affinity"
@@ -74,6 +76,7 @@ def test_an_atlas_has_the_scores_and_ties_of_nearest(space: ModelSpace, monkeypa
         assert tied[i].astype(bool).tolist() == [row.tied_with_next for row in expected]
 
 
+@pytest.mark.wide
 def test_a_second_map_is_of_the_same_models_in_another_space(space: ModelSpace) -> None:
     data = document(space.atlas(beside="saliency", k=3).html)
     alone = document(space.atlas(space="saliency", k=3).html)
@@ -165,6 +168,7 @@ def test_an_atlas_of_some_models_ranks_among_them(space: ModelSpace) -> None:
         space.atlas(k=0)
 
 
+@pytest.mark.wide
 def test_a_report_names_the_space_and_its_duplicates(space: ModelSpace, tmp_path: Path) -> None:
     report = space.report(threshold=0.5)
     text = report.markdown()

@@ -18,6 +18,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return make(tmp_path_factory.mktemp("tree"))
 
 
+@pytest.mark.wide
 def test_cosines_of_all_pairs_are_those_of_the_definition(space: ModelSpace) -> None:
     maps = np.stack([space.maps(name).reshape(6, -1).astype(np.float64) for name in NAMES])
     with Registry.open(space.path) as registry:
@@ -61,6 +62,7 @@ def test_newick_has_every_name(space: ModelSpace) -> None:
     assert some.groups == {"a": "2D", "a2": "2D"}
 
 
+@pytest.mark.wide
 def test_pairs_are_the_affinities(space: ModelSpace) -> None:
     pairs = space.clusters(support=0).pairs()
     assert len(pairs) == 15
