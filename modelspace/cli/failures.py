@@ -91,7 +91,7 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: for an object, a library, or in torch or DuckDB, neither of which is imported for that."""
+    """Whether memory ran out: for an object, a library, or in torch or DuckDB, which are not imported for that."""
     is_unloadable = isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate" in str(error))
     is_threadless = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
     is_named = type(error).__name__ in ("OutOfMemoryError", "OutOfMemoryException")
