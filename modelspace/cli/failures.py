@@ -91,12 +91,11 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: for an object, a tensor of torch, which is not imported for that, or for a library."""
+    """Whether memory ran out: for an object, a library, or in torch or DuckDB, which are not imported for that."""
     is_unloadable = isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate" in str(error))
     is_threadless = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
-    return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_unloadable or is_threadless
-    )
+    is_named = type(error).__name__ in ("OutOfMemoryError", "OutOfMemoryException")
+    return isinstance(error, MemoryError) or is_named or is_unloadable or is_threadless
 
 
 def _of_parsing(error: Any) -> tuple[str, str]:

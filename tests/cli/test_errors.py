@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from cli_support import Line, fake_line, taken
 
@@ -164,6 +165,7 @@ def test_a_full_disk_is_reported() -> None:
     [
         MemoryError(),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
+        duckdb.OutOfMemoryException("Out of Memory Error: Failed to allocate block of 32768 bytes (bad allocation)"),
         RuntimeError("can't start new thread"),
         ImportError("_swigfaiss.abi3.so: failed to map segment from shared object"),
     ],
@@ -175,6 +177,25 @@ def test_used_up_memory_is_no_bug(line: Line, error: Exception) -> None:
     first, second = result.stderr.splitlines()
     assert first == "error: the memory of this machine, or what is allowed of it, is used up"
     assert "--batch-size 1" in second
+
+
+def test_a_signal_before_anything_is_imported_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from modelspace import cli
+    from modelspace.cli import signals
+
+    def install() -> None:
+        raise signals.Terminated
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(signals, "install", install)
+    monkeypatch.setattr(signals, "leave", leave)
+    with pytest.raises(SystemExit):
+        cli.main(["list"])
+    assert capsys.readouterr().err.endswith("; the registry is unchanged\n")
 
 
 def test_an_interruption_says_what_was_stored(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
