@@ -62,7 +62,7 @@ class Similarity:
 
 
 def neighbours_of(n_images: int, k: int = NEIGHBOURS) -> int:
-    """The number of neighbours that N images are compared by: k, but fewer than half of the other images, at least 1.
+    """How many neighbours N images are compared by: k, but at most half of the other images, and at least 1.
 
     >>> neighbours_of(200), neighbours_of(12), neighbours_of(3)
     (20, 5, 1)

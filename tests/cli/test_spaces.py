@@ -50,6 +50,8 @@ def test_nearest_prints_what_it_ranks_by(home: Path) -> None:
     assert "score" not in by_affinity.stdout
     centred = run("nearest", "rgb2depth", "--space", "paper", "--hubs", "centred", "--home", home)
     assert "corrected for hubs: centred" in centred.stdout
+    jaccard = run("nearest", "rgb2depth", "--rerank", "jaccard", "--home", home)
+    assert "(space transfer, re-ranked by a similarity of kernels: jaccard)" in " ".join(jaccard.stdout.split())
     rows = json.loads(run("nearest", "rgb2depth", "--rerank", "none", "--home", home, "--format", "json").stdout)
     assert [row["score"] for row in rows] == [row["affinity"] for row in rows]
     assert rows[0]["name"] == "reshade"
