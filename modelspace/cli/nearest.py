@@ -154,7 +154,7 @@ def _print_ranking(ranking: Any) -> None:
         n = len(ranking)
         footnotes.append(f"rank {n} is tied with the next: -k {n + 1} shows it")
     descriptions = {"affinity": "", "directed": ", ranked by how well their features predict the target's"}
-    how = "corrected for hubs" if ranking.ranked_by in CORRECTIONS else "re-ranked by a similarity of kernels"
-    ranked_by = descriptions.get(ranking.ranked_by, f", {how}: {ranking.ranked_by}")
+    kind = "corrected for hubs" if ranking.ranked_by in CORRECTIONS else "re-ranked by a similarity of kernels"
+    ranked_by = descriptions.get(ranking.ranked_by, f", {kind}: {ranking.ranked_by}")
     tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked_by})")
     tables.print_table(columns, ranking, footnotes=footnotes)
