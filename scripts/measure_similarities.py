@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,12 +41,12 @@ FIGURES = {
 Tables = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
-def kernels_of(home: Path, space: str) -> dict[str, np.ndarray]:
-    """Model name -> kernel, (N, N) float64, of the models of a space."""
+def kernels_of(home: Path, space: str, measured: Collection[str]) -> dict[str, np.ndarray]:
+    """Model name -> kernel, (N, N) float64, of the models of a space that were measured."""
     with Registry.open(home / REGISTRY) as registry:
         space_of_kernels = kernel_space(registry, registry.space(space).spec)
         names = {row.model_id: row.card.name for row in registry.models()}
-        ids = registry.model_ids(space_of_kernels.spec.space_id)
+        ids = [i for i in registry.model_ids(space_of_kernels.spec.space_id) if names[i] in measured]
         return {names[i]: kernel for i, kernel in affinity.kernels(registry, space_of_kernels, ids)}
 
 
@@ -89,14 +90,15 @@ def choice(outcome: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def milliseconds(run: Callable[[], object], repeats: int) -> float:
-    """Processor time of a call; the minimum over the repeats."""
+def milliseconds(function: Callable[..., object], calls: list[tuple[Any, ...]], repeats: int) -> float:
+    """Processor time of one of the calls with these arguments; the minimum over the repeats."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
-        run()
+        for arguments in calls:
+            function(*arguments)
         times.append(time.process_time() - start)
-    return 1000 * min(times)
+    return 1000 * min(times) / len(calls)
 
 
 def costs(kernels: list[np.ndarray], repeats: int) -> str:
@@ -107,9 +109,9 @@ def costs(kernels: list[np.ndarray], repeats: int) -> str:
         reranking = rerankings.reranking(name)
         sources = [reranking.of_source(kernel) for kernel in kernels]
         target = reranking.of_target(kernels[0])
-        once = milliseconds(lambda r=reranking: [r.of_source(kernel) for kernel in kernels], repeats)
-        pairs = milliseconds(lambda r=reranking, t=target, s=sources: [r.per_image(t, source) for source in s], repeats)
-        lines.append(f"| {name} | {once / len(kernels):.2f} | {pairs / len(kernels):.2f} |")
+        once = milliseconds(reranking.of_source, [(kernel,) for kernel in kernels], repeats)
+        pairs = milliseconds(reranking.per_image, [(target, source) for source in sources], repeats)
+        lines.append(f"| {name} | {once:.2f} | {pairs:.2f} |")
     return "\n".join(lines)
 
 
@@ -120,11 +122,13 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    by_space = {space: kernels_of(options.home, space) for space in options.space}
+    oracle = evaluation.load("rooms")
+    measured = {*oracle.targets, *oracle.sources}
+    by_space = {space: kernels_of(options.home, space, measured) for space in options.space}
     tables: Tables = {}
     for space, kernels in by_space.items():
         tables |= tables_of(space, kernels, NUMBERS if options.choose else None)
-    rooms = evaluation.evaluate(tables, evaluation.load("rooms"))
+    rooms = evaluation.evaluate(tables, oracle)
     if options.choose:
         chosen = rooms.over(splits.select(rooms.targets, splits.SELECTION))
         print(f"Oracle rooms, targets chosen: {', '.join(chosen.targets)}\n\n{table(chosen)}\n\n{choice(chosen)}")

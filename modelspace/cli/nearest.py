@@ -161,7 +161,7 @@ def _print_ranking(ranking: Any) -> None:
         "local": ", ranked by how well their features predict the target's place by place",
         "combined": ", ranked by how well their features predict the target's, whole and place by place",
     }
-    how = "corrected for hubs" if ranking.ranked_by in CORRECTIONS else "re-ranked by a similarity of kernels"
-    ranked_by = descriptions.get(ranking.ranked_by, f", {how}: {ranking.ranked_by}")
+    kind = "corrected for hubs" if ranking.ranked_by in CORRECTIONS else "re-ranked by a similarity of kernels"
+    ranked_by = descriptions.get(ranking.ranked_by, f", {kind}: {ranking.ranked_by}")
     tables.print_line(f"transfer sources for {ranking.target}, nearest first (space {ranking.space}{ranked_by})")
     tables.print_table(columns, ranking, footnotes=footnotes)

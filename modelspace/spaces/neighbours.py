@@ -36,7 +36,8 @@ Array = NDArray[np.float64]
 #: Past the cap on axes the index only proposes candidates: this many per requested neighbour are ranked by their maps.
 CANDIDATES = 8
 
-#: Number of candidates to re-rank; it takes less than a second with 200 images (docs/lab-book/similarities.md).
+#: Number of candidates to re-rank; with 200 images it takes less than a second, but for "procrustes" one to two
+#: (docs/lab-book/similarities.md).
 RERANKED = 200
 
 #: Number of those that a second view scores too.

@@ -38,8 +38,8 @@ from modelspace.errors import UsageError
 
 Array = NDArray[np.float64]
 
-#: The k of the similarities that compare neighbours, for 2 k + 1 images or more: of 5, 10, 20 and 50 the best on the
-#: targets `chosen` of the oracle `rooms` (docs/lab-book/similarities.md).
+#: The k of the similarities that compare neighbours, for 2 k + 1 images or more: of 5, 10, 20 and 50 the one with the
+#: best P@5 on the targets `chosen` of the oracle `rooms` (docs/lab-book/similarities.md).
 NEIGHBOURS = 20
 
 #: HSIC₁ is defined for this number of images or more.
@@ -62,7 +62,7 @@ class Similarity:
 
 
 def neighbours_of(n_images: int, k: int = NEIGHBOURS) -> int:
-    """The number of neighbours that N images are compared by: k, but fewer than half of the other images, at least 1.
+    """How many neighbours N images are compared by: k, but at most half of the other images, and at least 1.
 
     >>> neighbours_of(200), neighbours_of(12), neighbours_of(3)
     (20, 5, 1)

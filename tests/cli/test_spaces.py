@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_spaces_are_listed_with_their_definitions(home: Path) -> None:
     run("init", "--space", "mixed", "--blend", "dds=3,saliency-energy", "--hubs", "csls", "--home", home, "-q")
     spaces = {row["name"]: row for row in json.loads(run("spaces", "--home", home, "--format", "json").stdout)}
-    assert list(spaces) == ["gradient_x_input", "dds", "transfer", "saliency-energy", "mixed"]
+    assert list(spaces) == ["gradient_x_input", "dds", "local", "transfer", "saliency-energy", "mixed"]
     assert spaces["transfer"]["is_default"]
     assert spaces["saliency-energy"]["scalar"] == "energy"
     assert spaces["mixed"]["n_models"] == 3
@@ -51,6 +51,8 @@ def test_nearest_prints_what_it_ranks_by(home: Path) -> None:
     assert "score" not in by_affinity.stdout
     centred = run("nearest", "rgb2depth", "--space", "paper", "--hubs", "centred", "--home", home)
     assert "corrected for hubs: centred" in centred.stdout
+    jaccard = run("nearest", "rgb2depth", "--rerank", "jaccard", "--home", home)
+    assert "(space transfer, re-ranked by a similarity of kernels: jaccard)" in " ".join(jaccard.stdout.split())
     rows = json.loads(run("nearest", "rgb2depth", "--rerank", "none", "--home", home, "--format", "json").stdout)
     assert [row["score"] for row in rows] == [row["affinity"] for row in rows]
     assert rows[0]["name"] == "reshade"
