@@ -114,7 +114,9 @@ def picture(parts: Mapping[str, tuple[Figures, EvaluationReport]]) -> Picture:
             axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.0, solid_capstyle="butt")
             axes.plot([float(value.mean)], [y], "o", color=colour, markersize=3.6)
         axes.set(xlim=(-0.3, 1.02), ylim=(len(labels) - 0.5, -0.5), yticks=range(len(labels)))
-        axes.set_yticklabels([label.replace("`", "") for label in labels] if number == 0 else [], fontsize=BODY, color=INK)
+        axes.set_yticklabels(
+            [label.replace("`", "") for label in labels] if number == 0 else [], fontsize=BODY, color=INK
+        )
         axes.tick_params(axis="y", length=0)
         axes.set_xticks(np.arange(0, 1.01, 0.25))
         axes.set_xticklabels(["0", "", "0.5", "", "1"], fontsize=SMALL)
@@ -135,8 +137,8 @@ def main() -> None:
     text = table(parts)
     print(text)
     for report in (report for _, report in parts.values()):
-        found = report.retrieval
-        print(f"{report.oracle}: same task first {found['transfer'].first.mean:.2f}")
+        retrieval = report.retrieval
+        print(f"{report.oracle}: same task first {retrieval['transfer'].first.mean:.2f}")
     if options.page:
         PICTURE.write_bytes(picture(parts).to_bytes("png", dpi=200))
         before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)

@@ -304,7 +304,7 @@ class Ranker:
 
         The second of two views scores the best by the first.
         """
-        found: list[dict[int, Array]] = []
+        per_view: list[dict[int, Array]] = []
         left = list(candidates)
         for view in self._views:
             space = view.space
@@ -315,16 +315,16 @@ class Ranker:
                     f"use `rerank='none'`, or fill it with "
                     f"`space.fill({space.spec.name!r}, models=[{target.label!r}])`",
                 )
-            if found:
-                left = in_order(found[-1])[: max(RERANKED_AGAIN, k + 1)]
+            if per_view:
+                left = in_order(per_view[-1])[: max(RERANKED_AGAIN, k + 1)]
             self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
-            found.append(view.scores(self._registry, blocks, left))
+            per_view.append(view.scores(self._registry, blocks, left))
         n = self._spec.n_images
-        scores = {i: rerankings.averaged([each[i] for each in found], n) for i in left if i in found[-1]}
-        if len(found) == 1:
+        scores = {i: rerankings.averaged([each[i] for each in per_view], n) for i in left if i in per_view[-1]}
+        if len(per_view) == 1:
             return _Reranked(scores, {})
         words = [view.reranking.agrees_on for view in self._views]
-        return _Reranked(scores, {word: in_order(each) for word, each in zip(words, found, strict=True)})
+        return _Reranked(scores, {word: in_order(each) for word, each in zip(words, per_view, strict=True)})
 
 
 #: The indexes that were used last, and the identity of their files when they were.

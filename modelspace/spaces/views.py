@@ -58,16 +58,16 @@ class View:
             ids: the sources.
         """
         target = self.reranking.of_target(self.decoded(blocks[self.space.spec.space_id]))
-        found: dict[int, Array] = {}
+        scores: dict[int, Array] = {}
         for model_id in ids:
             if model_id in self._sources:
                 self._sources.move_to_end(model_id)
-                found[model_id] = self.reranking.per_image(target, self._sources[model_id][0])
-        for model_id, value in self.stored(registry, [i for i in ids if i not in found]):
+                scores[model_id] = self.reranking.per_image(target, self._sources[model_id][0])
+        for model_id, value in self.stored(registry, [i for i in ids if i not in scores]):
             source = self.reranking.of_source(value)
-            found[model_id] = self.reranking.per_image(target, source)
+            scores[model_id] = self.reranking.per_image(target, source)
             self._keep(model_id, source)
-        return {i: found[i] for i in ids if i in found}
+        return {i: scores[i] for i in ids if i in scores}
 
     def _keep(self, model_id: int, source: Any) -> None:
         size = _bytes_of(source)
@@ -90,15 +90,15 @@ def views(registry: Registry, spec: SpaceSpec, rerank: str) -> list[View]:
     Raises:
         NotFoundError: the registry has no space that holds what one needs.
     """
-    found = []
+    chosen = []
     for name in rerankings.parts(rerank):
         reranking = rerankings.reranking(name)
-        found.append(
+        chosen.append(
             View(
                 kernel_space(registry, spec) if reranking.kind is KernelSpace else grid_space(registry, spec), reranking
             )
         )
-    return found
+    return chosen
 
 
 def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:

@@ -226,7 +226,7 @@ def test_what_an_image_adds_to_a_ratio_is_the_change_with_its_weight(name: str) 
 # ---- as re-rankings
 
 
-@pytest.mark.parametrize("name", (predictability.DIRECTED, *similarities.NAMES))
+@pytest.mark.parametrize("name", [predictability.DIRECTED, *similarities.NAMES])
 def test_a_reranking_scores_pairs_as_its_matrix_does(name: str) -> None:
     tables = [kernel(features(seed)) for seed in range(3)]
     reranking = rerankings.reranking(name)
