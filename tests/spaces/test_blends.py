@@ -40,6 +40,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return space
 
 
+@pytest.mark.wide
 def test_a_blend_is_the_weighted_sum_however_it_was_filled(filled: ModelSpace) -> None:
     expected = 0.25 * filled.affinity("saliency").matrix + 0.75 * filled.affinity("dds").matrix
     for name in ("early", "late"):
@@ -51,6 +52,7 @@ def test_a_blend_is_the_weighted_sum_however_it_was_filled(filled: ModelSpace) -
     assert cosines[:, 0, 1].mean() == pytest.approx(expected[0, 2], abs=1e-6)
 
 
+@pytest.mark.wide
 def test_a_blend_follows_removal_and_rebuilding(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, methods=("saliency", "dds"), images=N, canvas=8)
     space.blend("both", {"saliency": 1, "dds": 1})
@@ -65,6 +67,7 @@ def test_a_blend_follows_removal_and_rebuilding(tmp_path: Path) -> None:
     assert all(check.ok for check in space.verify(deep=True))
 
 
+@pytest.mark.wide
 def test_a_blend_holds_only_models_that_all_members_hold(tmp_path: Path) -> None:
     """A model that a member lacks is not in the blend until it is added again."""
     space = fill(ModelSpace.create(tmp_path, methods=("saliency",), images=N, canvas=8), "a", "b")
@@ -111,6 +114,7 @@ def test_invalid_blends_are_refused(filled: ModelSpace) -> None:
 # ---- hubs
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("correction", ["centred", "csls", "mutual"])
 def test_queries_rank_by_the_corrected_scores(filled: ModelSpace, correction: str) -> None:
     with Registry.open(filled.path) as registry:
@@ -133,6 +137,7 @@ def test_queries_rank_by_the_corrected_scores(filled: ModelSpace, correction: st
         assert {neighbour.name: neighbour.affinity for neighbour in neighbours} == plain
 
 
+@pytest.mark.wide
 def test_a_correction_has_its_own_index_file_which_is_rebuilt_when_models_are_added(tmp_path: Path) -> None:
     space = fill(ModelSpace.create(tmp_path, methods=("saliency",), images=N, canvas=8), "a", "b", "c")
     space.nearest("a", hubs="csls")
@@ -166,7 +171,7 @@ def test_a_directed_ranking_can_not_be_corrected_for_hubs(filled: ModelSpace) ->
         filled.nearest("a", space="saliency", hubs="mutual", rerank="directed")
     with pytest.raises(UsageError, match="this ranking ranks by"):
         filled.blend("twice", {"dds": 1.0}, hubs="centred", rerank="directed")
-    with pytest.raises(UsageError, match="this ranking ranks by jaccard, a similarity of kernels"):
+    with pytest.raises(UsageError, match=r"this ranking ranks by jaccard, a similarity of kernels"):
         filled.nearest("a", space="saliency", hubs="mutual", rerank="jaccard")
     with pytest.raises(UsageError, match="space 'transfer' ranks by"):
         filled.evaluate(space="transfer", hubs="csls")
@@ -198,6 +203,7 @@ def test_directed_queries(filled: ModelSpace) -> None:
     )
 
 
+@pytest.mark.wide
 def test_directed_needs_features(tmp_path: Path) -> None:
     space = fill(ModelSpace.create(tmp_path, methods=("saliency", "rsa"), images=N, canvas=8), "a", "b")
     with pytest.raises(NotFoundError, match="needs the features' kernels") as error:
@@ -241,6 +247,7 @@ def test_with_too_few_images_for_folds_gradient_x_input_is_the_default(tmp_path:
     assert [(info.name, info.is_default) for info in space.spaces()] == [("gradient_x_input", True), ("dds", False)]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("space", ["saliency", "late", "transfer"])
 def test_everything_that_shows_neighbours_ranks_them_as_a_query_does(
     filled: ModelSpace, tmp_path: Path, space: str
