@@ -184,6 +184,9 @@ def test_a_signal_before_anything_is_imported_is_an_interruption(
 ) -> None:
     from modelspace import cli
     from modelspace.cli import signals
+    from modelspace.registry import connection
+
+    monkeypatch.setattr(connection, "changes", connection.Changes())
 
     def install() -> None:
         raise signals.Terminated
