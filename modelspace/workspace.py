@@ -162,7 +162,7 @@ class ModelSpace:
                 spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default: 200, or all of a smaller folder.
             canvas: side of the maps in pixels.
-            bits: bits per stored element; default: 8.
+            bits: bits per stored element; default: 4 for maps, 8 for kernels.
             seed: seed of the rooms, yards or crops, or of the choice of images.
             per_subfolder: number of images to take from each subfolder.
             name: name of the space, with a single method; default: the method, made unique by the probes' name.
