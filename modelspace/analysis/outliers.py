@@ -83,7 +83,7 @@ def duplicates_of(
     kept = values >= threshold
     pairs = np.sort(np.stack([one[kept], near[kept]]), axis=0)
     first = np.unique(pairs, axis=1, return_index=True)[1]
-    return _in_order(names, *pairs[:, first], values[kept][first])
+    return _in_order(names, pairs[0, first], pairs[1, first], values[kept][first])
 
 
 def _check_threshold(threshold: float) -> None:

@@ -109,8 +109,8 @@ def nearest_by_coordinates(
     """
     vectors = vectors_of(registry, selection)
     if len(vectors) <= COMPARED:
-        numbers, products = nearest_of_vectors(vectors, k)
-        return numbers, products.astype(np.float64)
+        nearest = nearest_of_vectors(vectors, k)
+        return nearest[0], nearest[1].astype(np.float64)
     ids = np.array(selection.ids)
     index = load_index(registry, registry.space(selection.row.spec.space_id))
     kept = None if index.count == len(ids) else ids
