@@ -274,8 +274,8 @@ def _of_lists(whole: Whole, threshold: float) -> list[Section]:
     names, rows, near, values = list(whole.names), whole.rows, whole.neighbours, whole.affinities
     m, k = near.shape
     of = f"Found among the {k} nearest of {m:,} models drawn at random, which were compared with all {len(names):,}."
-    first, *others = [
-        _nearest(names, rows.tolist(), near, values),
+    sections = [
+        _nearest(names, rows.tolist(), near, values, "The model of largest affinity with each."),
         *_findings(
             names,
             duplicates_of(names, rows, near, values, threshold),
@@ -284,7 +284,7 @@ def _of_lists(whole: Whole, threshold: float) -> list[Section]:
             threshold,
         ),
     ]
-    return [first, *(replace(section, words=(of, *section.words)) for section in others)]
+    return [replace(section, words=(of, *section.words)) for section in sections]
 
 
 def _findings(
@@ -314,13 +314,18 @@ def _findings(
     return sections
 
 
-def _nearest(names: list[str], models: Iterable[int], numbers: np.ndarray, affinities: np.ndarray) -> Section:
+def _nearest(
+    names: list[str],
+    models: Iterable[int],
+    numbers: np.ndarray,
+    affinities: np.ndarray,
+    words: str = "The first transfer source of each model, as ranked by the space.",
+) -> Section:
     """Models with their best transfer sources; `models` and `numbers` are indices into the names."""
-    words = ("The first transfer source of each model, as ranked by the space.",)
     rows: list[tuple[str, ...]] = [("model", "first source", "affinity")]
     if numbers.shape[1]:
         rows += [(names[one], names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, one in enumerate(models)]
-    return Section("Nearest", *_cut(words, rows))
+    return Section("Nearest", *_cut((words,), rows))
 
 
 def _counts(names: list[str], matrix: np.ndarray, groups: Groups, facts: Mapping[str, str]) -> Section:

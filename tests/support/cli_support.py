@@ -262,7 +262,7 @@ class Drawing:
             origin="stored", n_new=0, stored=True, projection=SimpleNamespace(seed=0), n_fitted=3
         ),
     }
-    notes = ("a remark",)
+    notes: tuple[str, ...] = ()
     selection = SimpleNamespace(total=None)
     n_models = 3
     sections = (SimpleNamespace(heading="Counts"),)

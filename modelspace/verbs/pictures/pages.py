@@ -87,7 +87,16 @@ def atlas_page(path: Path, layout: Places, k: int = NEIGHBOURS, title: str = "",
         space="" if is_default and second is None else name,
         beside=second,
         title=title or f"{n:,} models, space {name}",
+        notes=_notes(layout, beside, nearest),
     )
+
+
+def _notes(layout: Places, beside: Places | None, nearest: _Nearest) -> list[str]:
+    """Remarks on the maps of an atlas, and on its lists of neighbours."""
+    notes = [note for place in (layout, beside) if place is not None for note in place.layout.notes]
+    if nearest.ordered_by == BY_COORDINATES:
+        notes.append(f"the nearest of more than {MAX_EXACT:,} models are ordered by {BY_COORDINATES}, not exactly")
+    return list(dict.fromkeys(notes))
 
 
 def _second_map(registry: Registry, selection: Selection, beside: Places, k: int) -> SecondMap:
@@ -159,7 +168,7 @@ def _whole(registry: Registry, layout: Places) -> Whole:
     rows = drawn(len(selection.models), LISTED)
     index_of = {model_id: i for i, model_id in enumerate(ids)}
     k = min(_LISTED_NEIGHBOURS, len(selection.models) - 1)
-    ranker = Ranker(registry, selection.row, PLAIN, ids)
+    ranker = Ranker(registry, selection.row, PLAIN, None if len(ids) == selection.row.n_models else ids)
     numbers = np.empty((len(rows), k), dtype=np.int64)
     values = np.empty((len(rows), k))
     for i, row in enumerate(rows.tolist()):

@@ -185,8 +185,11 @@ def test_an_atlas_has_the_neighbours_of_all(
     monkeypatch.setattr(sampling, "COMPARED", compared)
     monkeypatch.setattr(sampling, "_QUERIES", 7)
     monkeypatch.setattr(pages, "MAX_INTERVALS", 3)
-    ordered_by, models, values = lists(space.atlas(k=4, where=where).html)
+    atlas = space.atlas(k=4, where=where)
+    ordered_by, models, values = lists(atlas.html)
     assert ordered_by == pages.BY_COORDINATES
+    assert "fitted to 10 models" in atlas.notes[0]
+    assert pages.BY_COORDINATES in atlas.notes[1]
     ids, vectors = _vectors(space)
     vectors = vectors[ids > (0 if where is None else 5)].astype(np.float64)
     products = vectors @ vectors.T
