@@ -79,9 +79,9 @@ def duplicates_of(
     """
     _check_threshold(threshold)
     near, values = np.asarray(neighbours, dtype=np.int64), np.asarray(affinities, dtype=np.float64)
-    one = np.broadcast_to(np.asarray(rows, dtype=np.int64)[:, None], near.shape)
+    owners = np.broadcast_to(np.asarray(rows, dtype=np.int64)[:, None], near.shape)
     kept = values >= threshold
-    pairs = np.sort(np.stack([one[kept], near[kept]]), axis=0)
+    pairs = np.sort(np.stack([owners[kept], near[kept]]), axis=0)
     first = np.unique(pairs, axis=1, return_index=True)[1]
     return _in_order(names, pairs[0, first], pairs[1, first], values[kept][first])
 

@@ -324,7 +324,7 @@ def _nearest(
     """Models with their best transfer sources; `models` and `numbers` are indices into the names."""
     rows: list[tuple[str, ...]] = [("model", "first source", "affinity")]
     if numbers.shape[1]:
-        rows += [(names[one], names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, one in enumerate(models)]
+        rows += [(names[row], names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, row in enumerate(models)]
     return Section("Nearest", *_cut((words,), rows))
 
 

@@ -142,7 +142,7 @@ def test_whole_lists_say_what_the_matrix_says() -> None:
 def test_lists_of_some_find_their_own_duplicates() -> None:
     names = ["a", "b", "c", "d"]
     lists = np.array([[1, 2], [3, 1]]), np.array([[1.0, 0.5], [0.99, 0.98]])
-    found = duplicates_of(names, [0, 2], *lists)
-    assert [(p.first, p.second, p.affinity) for p in found] == [("a", "b", 1.0), ("c", "d", 0.99), ("b", "c", 0.98)]
+    pairs = duplicates_of(names, [0, 2], *lists)
+    assert [(p.first, p.second, p.affinity) for p in pairs] == [("a", "b", 1.0), ("c", "d", 0.99), ("b", "c", 0.98)]
     with pytest.raises(UsageError):
         duplicates_of(names, [0, 2], *lists, threshold=2)

@@ -118,12 +118,12 @@ def nearest_by_coordinates(
     numbers = np.zeros((len(ids), k), dtype=np.int64)
     products = np.full((len(ids), k), np.nan)
     for start in range(0, len(ids), _QUERIES):
-        scores, found = index.search(vectors[start : start + _QUERIES], k + 1, kept)
-        places = order[np.clip(np.searchsorted(ids, found, sorter=order), 0, len(ids) - 1)]
+        scores, hits = index.search(vectors[start : start + _QUERIES], k + 1, kept)
+        places = order[np.clip(np.searchsorted(ids, hits, sorter=order), 0, len(ids) - 1)]
         # A model is not always the first of its own list, where it has copies.
-        is_other = (found != ids[start : start + _QUERIES, None]) & (ids[places] == found)
+        is_other = (hits != ids[start : start + _QUERIES, None]) & (ids[places] == hits)
         first = np.argsort(~is_other, axis=1, kind="stable")[:, :k]
-        rows, width = slice(start, start + len(found)), first.shape[1]
+        rows, width = slice(start, start + len(hits)), first.shape[1]
         is_kept = np.take_along_axis(is_other, first, axis=1)
         numbers[rows, :width] = np.where(is_kept, np.take_along_axis(places, first, axis=1), 0)
         products[rows, :width] = np.where(is_kept, np.take_along_axis(scores, first, axis=1), np.nan)

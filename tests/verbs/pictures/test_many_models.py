@@ -140,9 +140,9 @@ def test_a_map_is_fitted_to_some_and_has_all(space: ModelSpace, fit: Fit) -> Non
     fitted = [int(name) for name in fit.names]
     ids, vectors = _vectors(space)
     np.testing.assert_array_equal(fit.vectors, vectors[np.isin(ids, fitted)])
-    again = space.map()
-    assert (again.facts["layout"].origin, again.facts["layout"].n_fitted, fit.calls) == ("stored", 10, 1)
-    assert again.facts["notes"] == picture.facts["notes"]
+    second = space.map()
+    assert (second.facts["layout"].origin, second.facts["layout"].n_fitted, fit.calls) == ("stored", 10, 1)
+    assert second.facts["notes"] == picture.facts["notes"]
     space.map(refit=True, sample=15)
     assert len(fit.names) == 15
     assert space.map(refit=True, sample=20).facts["notes"] == ()
@@ -201,15 +201,15 @@ def test_an_atlas_has_the_neighbours_of_all(
 def test_a_list_that_the_index_left_short_ends_early(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "COMPARED", 3)
     # The model itself is not found, and one of two others is of no selected model.
-    found = SimpleNamespace(count=5, search=lambda queries, k, kept: (
+    index = SimpleNamespace(count=5, search=lambda queries, k, kept: (
         np.tile(np.float32([0.9, 0.8]), (len(queries), 1)), np.tile([2, 99], (len(queries), 1))))  # fmt: skip
-    monkeypatch.setattr(sampling, "load_index", lambda *_: found)
+    monkeypatch.setattr(sampling, "load_index", lambda *_: index)
     with Registry.open(space.path) as registry:
         selection = sampling.sampled(registry, _selection(registry), 4)
         numbers, products = sampling.nearest_by_coordinates(registry, selection, 3)
     assert (numbers < 4).all()
     known = [2 in selection.ids and model_id != 2 for model_id in selection.ids]
-    assert (~np.isnan(products)).sum(axis=1).tolist() == [int(one) for one in known]
+    assert (~np.isnan(products)).sum(axis=1).tolist() == [int(is_known) for is_known in known]
 
 
 def _selection(registry: Registry) -> Any:
