@@ -162,7 +162,7 @@ class ModelSpace:
                 spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default: 200, or all of a smaller folder.
             canvas: side of the maps in pixels.
-            bits: bits per stored element; default: 8.
+            bits: bits per stored element; default: 4 for maps, 8 for kernels.
             seed: seed of the rooms, yards or crops, or of the choice of images.
             per_subfolder: number of images to take from each subfolder.
             name: name of the space, with a single method; default: the method, made unique by the probes' name.
@@ -859,6 +859,7 @@ class ModelSpace:
         refit: bool = False,
         store: bool = True,
         seed: int = 0,
+        sample: int | None = None,
         title: str = "",
     ) -> Picture:
         """The models as points, similar models near each other (UMAP), groups as colours and shapes.
@@ -873,6 +874,8 @@ class ModelSpace:
             refit: fit a new projection, in which every model may move.
             store: store new coordinates in the registry.
             seed: seed of a new projection.
+            sample: number of models that a new projection is fitted to if there are more, drawn at random; the others
+                are placed next to their nearest ones. Default: 20,000.
             title: printed above the picture.
 
         Returns:
@@ -884,7 +887,7 @@ class ModelSpace:
         """
         from modelspace.verbs.pictures.figures import places
 
-        return places(self.path, space, where, group_by, refit=refit, store=store, seed=seed).draw(title)
+        return places(self.path, space, where, group_by, refit=refit, store=store, seed=seed, sample=sample).draw(title)
 
     def clusters(
         self,
@@ -895,12 +898,14 @@ class ModelSpace:
         method: str = "average",
         support: int | None = None,
         seed: int = 0,
+        sample: int | None = None,
         what: str = "a tree",
     ) -> Clustered:
         """What `tree` and `heatmap` draw, without drawing; options as in `tree`, and `what` it is called in errors."""
         from modelspace.verbs.pictures.figures import cluster
 
-        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed, what=what)
+        options: dict[str, Any] = {"method": method, "support": support, "seed": seed, "sample": sample, "what": what}
+        return cluster(self.path, space, where, group_by, **options)
 
     def tree(
         self,
@@ -911,6 +916,7 @@ class ModelSpace:
         method: str = "average",
         support: int | None = None,
         seed: int = 0,
+        sample: int | None = None,
         title: str = "",
     ) -> Picture:
         """The clustering tree of the models, with bootstrap support.
@@ -923,10 +929,12 @@ class ModelSpace:
             support: number of bootstrap resamples of the probe images; 0: no support values; default: 200 for up to 500
                 models, else 0.
             seed: seed of the bootstrap.
+            sample: largest number of models, up to 2,000. Of more, this number is shown, chosen so that they cover the
+                others (each time the model that is furthest from those chosen so far). Default: 1,000.
             title: as in `map`.
 
         Returns:
-            A matplotlib figure; `facts["tree"]` is the tree.
+            A matplotlib figure; `facts["tree"]` is the tree, `facts["notes"]` says if it is of a sample.
 
         Raises:
             NotFoundError: no such space, or fewer than two models.
@@ -934,7 +942,8 @@ class ModelSpace:
         """
         from modelspace.verbs.pictures.figures import cluster
 
-        return cluster(self.path, space, where, group_by, method=method, support=support, seed=seed).draw(title)
+        options: dict[str, Any] = {"method": method, "support": support, "seed": seed, "sample": sample}
+        return cluster(self.path, space, where, group_by, **options).draw(title)
 
     def heatmap(
         self,
@@ -943,13 +952,14 @@ class ModelSpace:
         where: str | None = None,
         group_by: str | None = None,
         method: str = "average",
+        sample: int | None = None,
         title: str = "",
     ) -> Picture:
         """All affinities, ordered by the leaves of the tree of linkage `method`; options and errors as in `tree`."""
         from modelspace.verbs.pictures.figures import cluster
 
-        clustered = cluster(self.path, space, where, group_by, method=method, support=0, what="a heatmap")
-        return clustered.heatmap(title)
+        options: dict[str, Any] = {"method": method, "support": 0, "sample": sample, "what": "a heatmap"}
+        return cluster(self.path, space, where, group_by, **options).heatmap(title)
 
     def gallery(
         self,
@@ -1021,19 +1031,21 @@ class ModelSpace:
         where: str | None = None,
         group_by: str | None = None,
         threshold: float = 0.98,
+        sample: int | None = None,
         store: bool = True,
         title: str = "",
     ) -> Report:
         """A printable summary: counts, projection, tree, heatmap, duplicates, outliers, hubs.
 
         Two models with an affinity of at least `threshold` are duplicates. Args and errors as in `map`, whose
-        coordinates it shows.
+        coordinates it shows. `sample` is that of `tree`; duplicates, outliers and hubs are then looked for among the 5
+        nearest of 1,000 models drawn at random.
         """
         from modelspace.verbs.pictures.figures import places
         from modelspace.verbs.pictures.pages import report_page
 
         layout = places(self.path, space, where, group_by, store=store, what="a report")
-        return report_page(self.path, layout, threshold, title)
+        return report_page(self.path, layout, threshold, title, sample)
 
     def serve(
         self,

@@ -21,19 +21,23 @@ class NeighbourRecall:
 
     Attributes:
         k: number of neighbours, at most n - 1.
-        per_model: (n,) float64 in 0..1: share of a model's k true neighbours among its k nearest in the projection.
-        mean: over the models.
+        per_model: (m,) float64 in 0..1: share of a model's k true neighbours among its k nearest in the projection.
+        mean: over the m models.
         chance: expected for a random projection: k / (n - 1).
+        drawn: m, if the m models are a sample of the n; None if they are all.
     """
 
     k: int
     per_model: NDArray[np.float64]
     mean: float
     chance: float
+    drawn: int | None = None
 
     def __str__(self) -> str:
         near = f"{self.mean:.0%} of each model's {self.k} true neighbours are among its {self.k} nearest on the map"
-        return f"{near} (by chance {self.chance:.{0 if self.chance >= 0.01 else 1}%})"
+        chance = f"by chance {self.chance:.{0 if self.chance >= 0.01 else 1 if self.chance >= 0.0005 else 3}%}"
+        of = "" if self.drawn is None else f"; measured on {self.drawn:,} of the models"
+        return f"{near} ({chance}{of})"
 
 
 def true_neighbours(affinity: ArrayLike, k: int = 5) -> NDArray[np.int64]:
@@ -48,7 +52,9 @@ def true_neighbours(affinity: ArrayLike, k: int = 5) -> NDArray[np.int64]:
     return nearest
 
 
-def nearest_of_vectors(vectors: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def nearest_of_vectors(
+    vectors: ArrayLike, k: int, rows: ArrayLike | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Exact nearest neighbours of unit vectors by inner product, computed in blocks.
 
     UMAP's own approximate search found 40 % of the neighbours of strongly clustered vectors, so it is not used.
@@ -56,20 +62,34 @@ def nearest_of_vectors(vectors: ArrayLike, k: int) -> tuple[NDArray[np.int64], N
     Args:
         vectors: (n, d) float32, rows of unit length.
         k: number of neighbours; k' = min(k, n - 1) are returned.
+        rows: (m,) indices of the rows whose neighbours are searched; None: of all.
 
     Returns:
-        (n, k') int64 row indices, best first, without the row itself, and (n, k') float32 inner products.
+        (m, k') int64 row indices, best first, without the row itself, and (m, k') float32 inner products.
     """
-    rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    n = len(rows)
-    k = min(k, n - 1)
-    numbers = np.empty((n, k), dtype=np.int64)
-    products = np.empty((n, k), dtype=np.float32)
-    for start in range(0, n, _ROWS_AT_ONCE):
-        block = rows[start : start + _ROWS_AT_ONCE] @ rows.T
-        diagonal = np.arange(len(block))
-        block[diagonal, start + diagonal] = -np.inf
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k] if 0 < k < n - 1 else np.argsort(-block, axis=1)[:, :k]
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    searched = np.arange(len(matrix)) if rows is None else np.asarray(rows, dtype=np.int64)
+    return _nearest(matrix[searched], matrix, min(k, len(matrix) - 1), searched)
+
+
+def nearest_among(queries: ArrayLike, vectors: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The nearest of n vectors to each query by inner product: as `nearest_of_vectors`, with (m, min(k, n)) results."""
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    return _nearest(np.asarray(queries, dtype=np.float32), matrix, min(k, len(matrix)), None)
+
+
+def _nearest(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, itself: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(m, k) indices and products; `itself` has the index of each query among the vectors, which is left out."""
+    numbers = np.empty((len(queries), k), dtype=np.int64)
+    products = np.empty((len(queries), k), dtype=np.float32)
+    for start in range(0, len(queries), _ROWS_AT_ONCE):
+        block = queries[start : start + _ROWS_AT_ONCE] @ vectors.T
+        if itself is not None:
+            block[np.arange(len(block)), itself[start : start + len(block)]] = -np.inf
+        is_part = 0 < k < len(vectors) - 1
+        best = np.argpartition(-block, k - 1, axis=1)[:, :k] if is_part else np.argsort(-block, axis=1)[:, :k]
         values = np.take_along_axis(block, best, axis=1)
         # Best first, with ties in the order of the models.
         order = np.lexsort((best, -values), axis=1)
@@ -83,6 +103,7 @@ def neighbour_recall(
     *,
     affinity: ArrayLike | None = None,
     neighbours: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
     k: int = 5,
 ) -> NeighbourRecall:
     """The share of each model's k true neighbours that are among its k nearest in the projection.
@@ -91,6 +112,7 @@ def neighbour_recall(
         coordinates: (n, 2) coordinates of the projection.
         affinity: (n, n) exact affinities. If several models tie for the k-th place, any of them counts.
         neighbours: instead of `affinity`, (n, k or more) indices of the true neighbours, best first.
+        rows: (m,) the models whose recall is measured, with `neighbours` (m, k or more) of theirs; None: all.
         k: number of neighbours.
 
     Raises:
@@ -105,31 +127,32 @@ def neighbour_recall(
     k = min(k, n - 1)
     if k < 1:
         return NeighbourRecall(0, np.ones(n), 1.0, 1.0)
-    projected = _nearest_points(points, k)
+    measured = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64)
+    projected = _nearest_points(points, k, measured)
     if affinity is not None:
         matrix = np.array(affinity, dtype=np.float64)
         if matrix.shape != (n, n):
             raise UsageError(f"affinities have shape {matrix.shape}, but the map shows {n} models")
         np.fill_diagonal(matrix, -np.inf)
         worst = -np.partition(-matrix, k - 1, axis=1)[:, k - 1 : k]
-        hits = (np.take_along_axis(matrix, projected, axis=1) >= worst).sum(axis=1)
+        hits = (np.take_along_axis(matrix[measured], projected, axis=1) >= worst[measured]).sum(axis=1)
     else:
         true = np.asarray(neighbours)
-        if true.ndim != 2 or len(true) != n or true.shape[1] < k:
-            raise UsageError(f"true neighbours have shape {true.shape}, but {k} of {n} models are needed")
+        if true.ndim != 2 or len(true) != len(measured) or true.shape[1] < k:
+            raise UsageError(f"true neighbours have shape {true.shape}, but {k} of {len(measured)} models are needed")
         hits = (projected[:, :, None] == true[:, None, :k]).any(axis=2).sum(axis=1)
     share = hits / k
-    return NeighbourRecall(k, share, float(share.mean()), k / (n - 1))
+    return NeighbourRecall(k, share, float(share.mean()), k / (n - 1), len(measured) if len(measured) < n else None)
 
 
-def _nearest_points(points: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """(n, k) indices of the nearest other points, nearest first."""
-    _, matches = cKDTree(points).query(points, k=k + 1)
-    matches = np.asarray(matches).reshape(len(points), k + 1)
+def _nearest_points(points: NDArray[np.float64], k: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, k) indices of the nearest other points of m of them, nearest first."""
+    _, matches = cKDTree(points).query(points[rows], k=k + 1)
+    matches = np.asarray(matches).reshape(len(rows), k + 1)
     # The point itself is not always first, and may be missing altogether, if points coincide.
-    is_self = matches == np.arange(len(points))[:, None]
+    is_self = matches == rows[:, None]
     is_self[~is_self.any(axis=1), -1] = True
-    others: NDArray[np.int64] = matches[~is_self].reshape(len(points), k).astype(np.int64)
+    others: NDArray[np.int64] = matches[~is_self].reshape(len(rows), k).astype(np.int64)
     return others
 
 
@@ -150,5 +173,11 @@ def occurrence(neighbours: ArrayLike, n_models: int | None = None) -> NDArray[np
 
 def hubs(names: Sequence[str], affinity: ArrayLike, k: int = 5, factor: float = 4.0) -> list[tuple[str, int]]:
     """(name, number of lists) of the models in more than `factor` x k neighbour lists; most frequent first."""
-    counts = occurrence(true_neighbours(affinity, k))
+    return hubs_of(names, true_neighbours(affinity, k), factor)
+
+
+def hubs_of(names: Sequence[str], neighbours: ArrayLike, factor: float = 4.0) -> list[tuple[str, int]]:
+    """As `hubs`, of (m, k) lists of neighbours, which are indices into the names."""
+    lists = np.asarray(neighbours, dtype=np.int64)
+    counts, k = occurrence(lists, len(names)), lists.shape[1]
     return [(names[i], int(counts[i])) for i in np.argsort(-counts, kind="stable") if counts[i] > factor * k]

@@ -166,7 +166,7 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
     return tokens
 
 
-def to_json(tree: Tree, groups: Mapping[str, str | None] | None = None) -> str:
+def to_json(tree: Tree, groups: Mapping[str, str | None] | None = None, sample_of: int | None = None) -> str:
     """The tree as JSON: a flat list of nodes with parent ids, as for d3.stratify or a data frame.
 
     ``{"format": "modelspace-tree", "version": 1, "method": ..., "order": [leaf numbers, left to right], "nodes":
@@ -176,6 +176,8 @@ def to_json(tree: Tree, groups: Mapping[str, str | None] | None = None) -> str:
     Args:
         tree: any tree.
         groups: name -> group of the leaves.
+        sample_of: number of models that the leaves are a sample of, written as "sample_of" after "method"; None if
+            they are all.
     """
     n = tree.n_leaves
     parent: dict[int, int] = {}
@@ -200,6 +202,7 @@ def to_json(tree: Tree, groups: Mapping[str, str | None] | None = None) -> str:
         "format": "modelspace-tree",
         "version": 1,
         "method": tree.method,
+        **({} if sample_of is None else {"sample_of": sample_of}),
         "order": [int(i) for i in tree.order],
         "nodes": nodes,
     }

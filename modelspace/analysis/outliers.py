@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -57,10 +57,44 @@ def duplicates(names: Sequence[str], affinity: ArrayLike, threshold: float = 0.9
         UsageError: not an affinity matrix, or a threshold outside -1..1.
     """
     matrix = check_affinity(names, affinity)
+    _check_threshold(threshold)
+    rows, columns = np.nonzero(np.triu(matrix >= threshold, 1))
+    return _in_order(names, rows, columns, matrix[rows, columns])
+
+
+def duplicates_of(
+    names: Sequence[str], rows: ArrayLike, neighbours: ArrayLike, affinities: ArrayLike, threshold: float = 0.98
+) -> list[Duplicate]:
+    """The pairs of `duplicates` that lists of neighbours show.
+
+    Args:
+        names: n model names.
+        rows: (m,) the models that have lists: indices into the names.
+        neighbours: (m, k) indices of their nearest models.
+        affinities: (m, k) with these.
+        threshold: in -1..1.
+
+    Raises:
+        UsageError: a threshold outside -1..1.
+    """
+    _check_threshold(threshold)
+    near, values = np.asarray(neighbours, dtype=np.int64), np.asarray(affinities, dtype=np.float64)
+    owners = np.broadcast_to(np.asarray(rows, dtype=np.int64)[:, None], near.shape)
+    kept = values >= threshold
+    pairs = np.sort(np.stack([owners[kept], near[kept]]), axis=0)
+    first = np.unique(pairs, axis=1, return_index=True)[1]
+    return _in_order(names, pairs[0, first], pairs[1, first], values[kept][first])
+
+
+def _check_threshold(threshold: float) -> None:
     if not -1 <= threshold <= 1:
         raise UsageError(f"the threshold must be in -1..1, not {threshold}", "example: `threshold=0.98`")
-    rows, columns = np.nonzero(np.triu(matrix >= threshold, 1))
-    values = matrix[rows, columns]
+
+
+def _in_order(
+    names: Sequence[str], rows: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float64]
+) -> list[Duplicate]:
+    """Pairs, nearest first."""
     order = np.lexsort((columns, rows, -values))
     return [Duplicate(names[rows[i]], names[columns[i]], float(values[i])) for i in order]
 
@@ -102,14 +136,31 @@ def outliers(names: Sequence[str], affinity: ArrayLike, k: int = 3, threshold: f
         return []
     np.fill_diagonal(matrix, -np.inf)
     nearest = np.argmax(matrix, axis=1)
-    isolation = distance_matrix(-np.sort(-matrix, axis=1)[:, :k]).mean(axis=1)
+    return outliers_of(names, np.arange(n), nearest[:, None], -np.sort(-matrix, axis=1)[:, :k], threshold)
+
+
+def outliers_of(
+    names: Sequence[str], rows: ArrayLike, neighbours: ArrayLike, affinities: ArrayLike, threshold: float = 3.0
+) -> list[Outlier]:
+    """The `outliers` among models with lists of neighbours.
+
+    Args:
+        names: n model names.
+        rows: (m,) the models that have lists: indices into the names.
+        neighbours: (m, 1 or more) indices of their nearest models, best first.
+        affinities: (m, k) with their k nearest models, best first.
+        threshold: as in `outliers`.
+    """
+    models, near = np.asarray(rows, dtype=np.int64), np.asarray(neighbours, dtype=np.int64)
+    values = np.asarray(affinities, dtype=np.float64)
+    isolation = distance_matrix(values).mean(axis=1)
     median = float(np.median(isolation))
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(isolation - median)))
     if spread <= 1e-12:
         return []
     score = (isolation - median) / spread
     return [
-        Outlier(names[i], names[nearest[i]], float(matrix[i, nearest[i]]), float(isolation[i]), float(score[i]))
+        Outlier(names[models[i]], names[near[i, 0]], float(values[i, 0]), float(isolation[i]), float(score[i]))
         for i in np.argsort(-score, kind="stable")
         if score[i] >= threshold
     ]

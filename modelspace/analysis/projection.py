@@ -23,14 +23,18 @@ from modelspace.analysis.distances import check_affinity, distance_matrix
 from modelspace.analysis.neighbours import NeighbourRecall, nearest_of_vectors, neighbour_recall
 from modelspace.errors import UsageError
 
-#: Largest number of models in a full distance matrix (half a gigabyte); larger spaces need vectors.
-MAX_EXACT = 8000
+#: Largest number of models of which all pairs are compared; larger spaces need vectors.
+MAX_EXACT = 2000
 
 #: Smallest number of models for UMAP; fewer are projected by classical scaling.
 MIN_UMAP = 6
 
 # Smallest distance between placed models, as a share of the projection's width, so that they are drawn apart.
 _APART = 0.004
+
+# Number of models up to which that share holds; among more they are closer together, the area of a model being the same
+# share of the map.
+_APART_MODELS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,28 +307,60 @@ def place_new(
     return placed
 
 
+def place_many(coordinates: ArrayLike, neighbours: ArrayLike, distances: ArrayLike) -> NDArray[np.float64]:
+    """Coordinates for very many models, each next to those that are nearest to it in an existing projection.
+
+    As `place_new`, but independently of each other; models with the same nearest one lie around it on a spiral.
+
+    Args:
+        coordinates: (n, 2) coordinates of the existing models.
+        neighbours: (m, k) indices of each new model's nearest existing ones, best first.
+        distances: (m, k) √(2 − 2s) to those.
+
+    Returns:
+        (m, 2) float64.
+    """
+    anchors = np.asarray(coordinates, dtype=np.float64)
+    near = np.asarray(neighbours, dtype=np.int64)
+    weights = _memberships(np.asarray(distances, dtype=np.float64))
+    means = (weights[:, :, None] * anchors[near]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+    # The number of each model among those with the same nearest one, from 1.
+    order = np.argsort(near[:, 0], kind="stable")
+    ordered = near[order, 0]
+    turn = np.empty(len(near))
+    turn[order] = np.arange(len(near)) - np.searchsorted(ordered, ordered) + 1
+    width = float(np.ptp(anchors, axis=0).max()) or 1.0
+    apart = _APART * width * min(1.0, (_APART_MODELS / (len(anchors) + len(near))) ** 0.5)
+    angle = turn * np.pi * (3 - 5**0.5)
+    placed: NDArray[np.float64] = means + apart * (turn**0.5 * np.array([np.cos(angle), np.sin(angle)])).T
+    return placed
+
+
 def _membership(near: NDArray[np.float64]) -> NDArray[np.float64]:
     """UMAP's weights of a model's nearest neighbours: (k,) ascending distances -> (k,) weights, the first is 1."""
-    beyond = near - near[0]
-    if len(near) == 1 or beyond[-1] <= 0:
-        return np.ones(len(near))
+    weights: NDArray[np.float64] = _memberships(near[None])[0]
+    return weights
+
+
+def _memberships(near: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`_membership` of m models, (m, k)."""
+    beyond = near - near[:, :1]
+    is_flat = beyond[:, -1] <= 0
     beyond = np.where(np.isfinite(beyond), beyond, np.inf)
-    goal = np.log2(len(near))
-    low, high = 0.0, np.inf
-    sigma = 1.0
+    goal = np.log2(near.shape[1])
+    low, high, sigma = np.zeros(len(near)), np.full(len(near), np.inf), np.ones(len(near))
     for _ in range(64):
-        total = float(np.exp(-beyond / sigma).sum())
-        if abs(total - goal) < 1e-6:
-            break
-        if total > goal:
-            high = sigma
-            sigma = (low + high) / 2
-        else:
-            low = sigma
-            sigma = sigma * 2 if high == np.inf else (low + high) / 2
+        total = np.exp(-beyond / sigma[:, None]).sum(axis=1)
+        is_open = np.abs(total - goal) >= 1e-6
+        is_high, is_low = is_open & (total > goal), is_open & (total <= goal)
+        high, low = np.where(is_high, sigma, high), np.where(is_low, sigma, low)
+        middle = np.where(np.isinf(high), 2 * sigma, (low + high) / 2)
+        sigma = np.where(is_open, middle, sigma)
     # As in UMAP: if all distances are almost equal, no weight may vanish.
-    sigma = max(sigma, 1e-3 * float(near[np.isfinite(near)].mean()))
-    weights: NDArray[np.float64] = np.exp(-beyond / sigma)
+    finite = np.isfinite(near)
+    mean = np.where(finite, near, 0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)
+    sigma = np.maximum(sigma, 1e-3 * mean)
+    weights: NDArray[np.float64] = np.where(is_flat[:, None], 1.0, np.exp(-beyond / np.maximum(sigma, 1e-300)[:, None]))
     return weights
 
 

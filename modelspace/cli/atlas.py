@@ -49,4 +49,4 @@ def command(
     with drawing.drawing("the atlas", quiet=quiet):
         page = open_space(home).atlas(**selection.arguments(), k=k, beside=beside, store=not no_store, title=title)
         page.save(path)
-    drawing.print_written(path, {"models": page.n_models}, format, quiet=quiet)
+    drawing.print_written(path, {"models": page.n_models}, format, quiet=quiet, notes=page.notes)

@@ -30,6 +30,15 @@ Out = Annotated[
 ]
 Title = Annotated[str, typer.Option("--title", metavar="TEXT", show_default=False, help="Title of the picture.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Don't store new coordinates in the registry.")]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        metavar="N",
+        show_default=False,
+        help="Models to compare, up to 2,000. Of more, N are chosen that cover the others. Default: 1000.",
+    ),
+]
 Linkage = Annotated[
     str,
     typer.Option("--method", metavar="average|single|complete|ward", help="How clusters are joined."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format, print_csv, print_json
 from modelspace.cli.groups import Selection, grouped
+from modelspace.cli.messages import note
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -19,6 +20,7 @@ def command(
     *,
     selection: Selection,
     method: drawing.Linkage = "average",
+    sample: drawing.Sample = None,
     title: drawing.Title = "",
     out: drawing.Out = None,
     home: options.Home = None,
@@ -32,7 +34,9 @@ def command(
     """
     path = drawing.target(out, "heatmap.png", drawing.PICTURES) if out or format is Format.table else None
     with drawing.drawing("the heatmap", quiet=quiet):
-        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=0, what="a heatmap")
+        clustered = open_space(home).clusters(
+            **selection.arguments(), method=method, support=0, sample=sample, what="a heatmap"
+        )
         picture = None if path is None else clustered.heatmap(title)
         if picture is not None and path is not None:
             picture.save(path)
@@ -44,3 +48,4 @@ def command(
         low, high = picture.facts["range"]
         facts = {"models": picture.facts["models"], "colours": f"from {low:.3f} to {high:.3f}"}
         drawing.print_written(path, facts, Format.table, quiet=quiet)
+    note(clustered.notes, quiet=quiet)

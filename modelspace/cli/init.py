@@ -82,12 +82,17 @@ def command(
     canvas: Annotated[
         int | None,
         typer.Option(
-            "--canvas", metavar="S", show_default=False, help="Side of the stored maps in pixels. Default: 64."
+            "--canvas", metavar="S", show_default=False, help="Side of the stored maps in pixels. Default: 16."
         ),
     ] = None,
     bits: Annotated[
         int | None,
-        typer.Option("--bits", metavar="B", show_default=False, help="Bits per stored map element. Default: 8."),
+        typer.Option(
+            "--bits",
+            metavar="B",
+            show_default=False,
+            help="Bits per stored element. Default: 4 of maps, 8 of kernels.",
+        ),
     ] = None,
     space: Annotated[
         str | None,

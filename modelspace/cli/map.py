@@ -25,6 +25,16 @@ def command(
     selection: Selection,
     refit: Annotated[bool, typer.Option("--refit", help="Compute a new map, in which every model may move.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of a new map.")] = 0,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            metavar="N",
+            show_default=False,
+            help="Models that a new map is fitted to, drawn at random if there are more; the others are placed next to "
+            "those that they are nearest to. Default: 20000.",
+        ),
+    ] = None,
     no_store: drawing.NoStore = False,
     title: drawing.Title = "",
     out: drawing.Out = None,
@@ -42,7 +52,9 @@ def command(
     """
     path = drawing.target(out, "map.png", drawing.PICTURES)
     with drawing.drawing("the map", quiet=quiet):
-        picture = open_space(home).map(**selection.arguments(), refit=refit, store=not no_store, seed=seed, title=title)
+        picture = open_space(home).map(
+            **selection.arguments(), refit=refit, store=not no_store, seed=seed, sample=sample, title=title
+        )
         picture.save(path)
     recall, layout = picture.facts["recall"], picture.facts["layout"]
     if format is Format.table:
@@ -62,5 +74,6 @@ def command(
             "new": layout.n_new,
             "stored": layout.stored,
             "seed": layout.projection.seed,
+            "fitted": layout.n_fitted,
         }
     drawing.print_written(path, facts, format, quiet=quiet, notes=picture.facts["notes"])

@@ -25,6 +25,7 @@ def command(
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="S", help="Affinity from which two models count as duplicates.")
     ] = 0.98,
+    sample: drawing.Sample = None,
     no_store: drawing.NoStore = False,
     title: drawing.Title = "",
     out: Annotated[
@@ -39,12 +40,15 @@ def command(
 ) -> None:
     """Write a summary of a space.
 
-    Counts, map, tree, heatmap, duplicates, outliers, and hubs: models that are near to many others.
+    Counts, map, tree, heatmap, duplicates, outliers, and hubs: models that are near to many others. Of more models than
+    are compared, the last three are looked for among the nearest of 1,000 models drawn at random.
     """
     path = drawing.target(out, "report.html", drawing.REPORTS)
     with drawing.drawing("the report", quiet=quiet):
-        report = open_space(home).report(**selection.arguments(), threshold=threshold, store=not no_store, title=title)
+        report = open_space(home).report(
+            **selection.arguments(), threshold=threshold, sample=sample, store=not no_store, title=title
+        )
         written = report.save(path)
     facts = {"sections": ", ".join(section.heading for section in report.sections)}
     facts["pictures"] = ", ".join(str(file) for file in written[1:])
-    drawing.print_written(path, facts, format, quiet=quiet)
+    drawing.print_written(path, facts, format, quiet=quiet, notes=report.notes)

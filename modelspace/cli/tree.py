@@ -10,6 +10,7 @@ import typer
 from modelspace.cli import drawing, options
 from modelspace.cli.formats import Format, print_text, visible_json
 from modelspace.cli.groups import Selection, grouped
+from modelspace.cli.messages import note
 from modelspace.cli.opening import open_space
 
 EXAMPLES = """
@@ -17,6 +18,7 @@ modelspace tree
 modelspace tree --method ward --support 0 --out tree.svg
 modelspace tree --format newick > models.nwk
 modelspace tree --where "group = '2D'" --format json
+modelspace tree --sample 200 --out overview.svg
 """
 
 
@@ -44,6 +46,7 @@ def command(
             "up to 500 models, else 0.",
         ),
     ] = None,
+    sample: drawing.Sample = None,
     title: drawing.Title = "",
     out: drawing.Out = None,
     home: options.Home = None,
@@ -64,16 +67,17 @@ def command(
     """
     path = drawing.target(out, "tree.png", drawing.PICTURES) if out or format is TreeFormat.table else None
     with drawing.drawing("the tree", quiet=quiet):
-        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=support)
+        clustered = open_space(home).clusters(**selection.arguments(), method=method, support=support, sample=sample)
         if path is not None:
             clustered.draw(title).save(path)
     tree = clustered.tree
     if format is not TreeFormat.table:
         print_text(_text(clustered, format))
+        note(clustered.notes, quiet=quiet)
     elif path is not None:
         support_text = "not computed" if tree.support is None else "in percent at the merges"
         facts = {"models": tree.n_leaves, "linkage": tree.method, "support": support_text}
-        drawing.print_written(path, facts, Format.table, quiet=quiet)
+        drawing.print_written(path, facts, Format.table, quiet=quiet, notes=clustered.notes)
 
 
 def _text(clustered: Any, format: TreeFormat) -> str:
@@ -82,5 +86,5 @@ def _text(clustered: Any, format: TreeFormat) -> str:
     if format is TreeFormat.newick:
         return to_newick(clustered.tree)
     if format is TreeFormat.json:
-        return visible_json(to_json(clustered.tree, clustered.groups))
+        return visible_json(to_json(clustered.tree, clustered.groups, clustered.selection.total))
     return f"{clustered.tree.to_text()}\n"

@@ -71,10 +71,12 @@ class Atlas:
     Attributes:
         html: the whole file.
         n_models: number of models on it.
+        notes: remarks for the user.
     """
 
     html: str
     n_models: int
+    notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Write the page to a file that ends in .html.
@@ -119,6 +121,7 @@ def make_atlas(
     space: str = "",
     beside: SecondMap | None = None,
     title: str = "Atlas of models",
+    notes: Sequence[str] = (),
 ) -> Atlas:
     """Create an atlas.
 
@@ -141,6 +144,7 @@ def make_atlas(
         space: name of the space, which the commands that the page offers to copy then name.
         beside: the same models in a second space, on a map next to the first. What is selected on one is on both.
         title: of the page.
+        notes: remarks for the user, which are not on the page.
 
     Raises:
         UsageError: shapes or lengths don't fit, a name is repeated, or the thumbnails take more than
@@ -173,7 +177,7 @@ def make_atlas(
     document["note"] = "" if recall is None else str(recall)
     document["space"] = space
     document["beside"] = beside_of(n, beside)
-    return Atlas(_page(_printable(document), printable(title)), n)
+    return Atlas(_page(_printable(document), printable(title)), n, tuple(notes))
 
 
 def _tiles(thumbnails: dict[str, Any]) -> int:

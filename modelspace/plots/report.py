@@ -6,16 +6,24 @@ import base64
 import html
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modelspace.analysis.distances import check_affinity, condensed
-from modelspace.analysis.neighbours import hubs, neighbour_recall
-from modelspace.analysis.outliers import duplicate_groups, duplicates, outliers
+from modelspace.analysis.neighbours import NeighbourRecall, hubs, hubs_of, neighbour_recall
+from modelspace.analysis.outliers import (
+    Duplicate,
+    Outlier,
+    duplicate_groups,
+    duplicates,
+    duplicates_of,
+    outliers,
+    outliers_of,
+)
 from modelspace.analysis.tree import Tree, build_tree
 from modelspace.errors import UsageError, unwritable
 from modelspace.names import printable
@@ -48,6 +56,31 @@ class Section:
     picture_name: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """All models of a report whose tree and heatmap are of a sample, and the nearest models of some of them.
+
+    Attributes:
+        names: n model names.
+        coordinates: (n, 2) coordinates of the projection.
+        groups: (n,) as in `make_report`.
+        recall: of the projection.
+        caption: printed below it.
+        rows: (m,) the models that have lists of neighbours, drawn at random: indices into the names.
+        neighbours: (m, k) indices of their nearest models among all n, best first.
+        affinities: (m, k) with these.
+    """
+
+    names: Sequence[str]
+    coordinates: ArrayLike
+    groups: Groups
+    recall: NeighbourRecall
+    caption: str
+    rows: np.ndarray
+    neighbours: np.ndarray
+    affinities: np.ndarray
+
+
 @dataclass(frozen=True)
 class Report:
     """A report. Show it in a notebook, or `save` it as .md (pictures in a folder) or .html (one file).
@@ -55,10 +88,12 @@ class Report:
     Attributes:
         title: of the report.
         sections: in order.
+        notes: remarks for the user, which are also in the sections.
     """
 
     title: str
     sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
 
     def markdown(self, pictures: str = "") -> str:
         """GitHub-flavoured Markdown; pictures are linked as ``<pictures><name>.svg``."""
@@ -159,10 +194,12 @@ def make_report(
     facts: Mapping[str, str] | None = None,
     threshold: float = 0.98,
     neighbours: tuple[ArrayLike, ArrayLike] | None = None,
+    whole: Whole | None = None,
     more: Sequence[Section] = (),
     group_by: str = "",
     title: str = "Report of a space",
     caption: str = "",
+    notes: Sequence[str] = (),
 ) -> Report:
     """Create a report.
 
@@ -176,10 +213,13 @@ def make_report(
         threshold: minimum affinity of duplicates.
         neighbours: indices of each model's nearest (n, k), best first, and their affinities (n, k); None: no list of
             neighbours.
+        whole: more models, of which these are a sample. The map then shows all of them (`coordinates` and `neighbours`
+            are ignored), and what is said of neighbours is said of some of them.
         more: further sections, placed last.
         group_by: what the groups are; printed beside a scale of numbers.
         title: of the report.
         caption: printed below each picture.
+        notes: of the report.
 
     Raises:
         UsageError: as in `check_affinity` and the figures.
@@ -189,51 +229,103 @@ def make_report(
     n = len(names)
     if tree is None:
         tree = build_tree(names, matrix)
-    sections = [_counts(names, matrix, groups, facts or {})]
-    if coordinates is not None:
+    facts = dict(facts or {})
+    if whole is not None:
+        facts |= {"all models": f"{len(whole.names):,}, of which a sample that covers the others is compared below"}
+    sections = [_counts(names, matrix, groups, facts)]
+    if whole is not None:
+        sections.append(_map(whole.names, whole.coordinates, whole.groups, whole.recall, group_by, whole.caption))
+    elif coordinates is not None:
         recall = neighbour_recall(coordinates, affinity=matrix)
-        picture = map_figure(names, coordinates, groups, recall=recall, group_by=group_by, caption=caption)
-        words = (f"Only distances are meaningful on this map, not its axes, and they are approximate: {recall}.",)
-        sections.append(Section("Map", words, picture=picture, picture_name="map"))
+        sections.append(_map(names, coordinates, groups, recall, group_by, caption))
     by_name = dict(zip(names, in_order(names, groups), strict=True))
+    of = "" if whole is None else f" Of {n:,} of the {len(whole.names):,} models, chosen to cover the others."
     picture = tree_figure(tree, in_order(tree.names, by_name), group_by=group_by, caption=caption)
-    words = (f"Clusters by {tree.method} linkage of the distances √(2 − 2s).",)
+    words = (f"Clusters by {tree.method} linkage of the distances √(2 − 2s).{of}",)
     sections.append(Section("Tree", words, picture=picture, picture_name="tree"))
     picture = heatmap_figure(names, matrix, groups, tree=tree, group_by=group_by, caption=caption)
-    words = ("Affinities in the order of the tree's leaves; a model's affinity with itself is gray.",)
+    words = (f"Affinities in the order of the tree's leaves; a model's affinity with itself is gray.{of}",)
     sections.append(Section("Affinities", words, picture=picture, picture_name="heatmap"))
+    if whole is not None:
+        sections += _of_lists(whole, threshold)
+    else:
+        if neighbours is not None:
+            sections.append(_nearest(names, range(n), np.asarray(neighbours[0]), np.asarray(neighbours[1])))
+        frequent = hubs(names, matrix) if n > 6 else []
+        sections += _findings(names, duplicates(names, matrix, threshold), outliers(names, matrix), frequent, threshold)
+    return Report(title, (*sections, *more), tuple(notes))
 
-    if neighbours is not None:
-        sections.append(_nearest(names, np.asarray(neighbours[0]), np.asarray(neighbours[1])))
-    pairs = duplicates(names, matrix, threshold)
+
+def _map(
+    names: Sequence[str],
+    coordinates: ArrayLike,
+    groups: Groups,
+    recall: NeighbourRecall,
+    group_by: str,
+    caption: str,
+) -> Section:
+    picture = map_figure(names, coordinates, groups, recall=recall, group_by=group_by, caption=caption)
+    words = (f"Only distances are meaningful on this map, not its axes, and they are approximate: {recall}.",)
+    return Section("Map", words, picture=picture, picture_name="map")
+
+
+def _of_lists(whole: Whole, threshold: float) -> list[Section]:
+    """The sections on neighbours, of the models that have lists of them."""
+    names, rows, near, values = list(whole.names), whole.rows, whole.neighbours, whole.affinities
+    m, k = near.shape
+    of = f"Found among the {k} nearest of {m:,} models drawn at random, which were compared with all {len(names):,}."
+    sections = [
+        _nearest(names, rows.tolist(), near, values, "The model of largest affinity with each."),
+        *_findings(
+            names,
+            duplicates_of(names, rows, near, values, threshold),
+            outliers_of(names, rows, near, values[:, :3]),
+            hubs_of(names, near),
+            threshold,
+        ),
+    ]
+    return [replace(section, words=(of, *section.words)) for section in sections]
+
+
+def _findings(
+    names: list[str],
+    pairs: Sequence[Duplicate],
+    isolated: Sequence[Outlier],
+    frequent: Sequence[tuple[str, int]],
+    threshold: float,
+) -> list[Section]:
+    """The sections on duplicates, outliers and hubs."""
     copies = duplicate_groups(names, pairs)
     words = (f"Pairs with an affinity of {threshold:g} or more: {len(pairs):,}, in groups of models: {len(copies):,}.",)
     rows: list[tuple[str, ...]] = [
         ("model", "model", "affinity"),
         *((p.first, p.second, f"{p.affinity:.4f}") for p in pairs),
     ]
-    sections.append(Section("Duplicates", *_cut(words, rows)))
-    isolated = outliers(names, matrix)
+    sections = [Section("Duplicates", *_cut(words, rows))]
     words = ("Models whose mean distance to their 3 nearest models is 3 or more robust deviations above the median.",)
     rows = [("model", "nearest", "affinity", "score")]
     rows += [(x.name, x.nearest, f"{x.affinity:.4f}", f"{x.score:.1f}") for x in isolated]
     sections.append(Section("Outliers", *_cut(words, rows)))
-    frequent = hubs(names, matrix) if n > 6 else []
     words = (
         "Models among the 5 nearest of more than 20 others: they are near to most models, so they are uninformative.",
     )
     rows = [("model", "neighbour lists"), *((name, str(count)) for name, count in frequent)]
     sections.append(Section("Hubs", *_cut(words, rows)))
-    return Report(title, (*sections, *more))
+    return sections
 
 
-def _nearest(names: list[str], numbers: np.ndarray, affinities: np.ndarray) -> Section:
-    """Each model with its best transfer source."""
-    words = ("The first transfer source of each model, as ranked by the space.",)
+def _nearest(
+    names: list[str],
+    models: Iterable[int],
+    numbers: np.ndarray,
+    affinities: np.ndarray,
+    words: str = "The first transfer source of each model, as ranked by the space.",
+) -> Section:
+    """Models with their best transfer sources; `models` and `numbers` are indices into the names."""
     rows: list[tuple[str, ...]] = [("model", "first source", "affinity")]
     if numbers.shape[1]:
-        rows += [(name, names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, name in enumerate(names)]
-    return Section("Nearest", *_cut(words, rows))
+        rows += [(names[row], names[numbers[i, 0]], f"{affinities[i, 0]:.4f}") for i, row in enumerate(models)]
+    return Section("Nearest", *_cut((words,), rows))
 
 
 def _counts(names: list[str], matrix: np.ndarray, groups: Groups, facts: Mapping[str, str]) -> Section:

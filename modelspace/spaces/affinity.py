@@ -255,19 +255,20 @@ def _factorised(
 
 
 def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
-    """Exact affinities of the chosen models of a space: their ids in order of position, and (n, n) float64."""
+    """Affinities of the chosen models of a space: their ids in order of position, and (n, n) float64.
+
+    Those that are stored are exact, the others, of pairs in a space with anchors, are right to the rounding of float32.
+    """
     rows = registry.embeddings(spec.space_id, chosen)
+    ids = [row.model_id for row in rows]
     positions = np.array([row.position for row in rows], dtype=int)
-    out = np.eye(len(rows))
-    for i, row in enumerate(rows):
-        reach = int(np.searchsorted(positions[:i], len(row.affinities)))
+    reaches = [int(np.searchsorted(positions[:i], len(row.affinities))) for i, row in enumerate(rows)]
+    is_whole = all(reach >= i for i, reach in enumerate(reaches))
+    out = np.eye(len(rows)) if is_whole else space_of(spec).affinities_of_all(registry, ids)
+    for i, (row, reach) in enumerate(zip(rows, reaches, strict=True)):
         out[i, :reach] = row.affinities[positions[:reach]]
-        missing = [other.model_id for other in rows[reach:i]]
-        if missing:
-            values = contributions(registry, spec, stored_blocks(registry, spec, row.model_id), missing)
-            out[i, reach:i] = [values[j].mean() for j in missing]
-        out[:i, i] = out[i, :i]
-    return [row.model_id for row in rows], out
+        out[:reach, i] = out[i, :reach]
+    return ids, out
 
 
 def find(registry: Registry, name: str) -> ModelRow | None:

@@ -3,8 +3,9 @@
 #: Attribution methods; each makes a space.
 DEFAULT_METHODS = ("gradient_x_input",)
 
-#: Side of the stored maps, in elements.
-DEFAULT_CANVAS = 64
+#: Side of the stored maps, in elements: with the bits of `MapSpace.default_bits`, 27 kB a model at 200 images. Larger
+#: maps rank no better (docs/lab-book/weight.md), and show more in pictures.
+DEFAULT_CANVAS = 16
 
 #: The probe set.
 DEFAULT_PROBES = "rooms"

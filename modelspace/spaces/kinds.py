@@ -36,6 +36,9 @@ Array = NDArray[np.float64]
 #: The method of every blend, and that of every space of grids.
 BLEND, LOCAL = "blend", "local"
 
+#: Bytes of rows that are compared with others at a time where all pairs of models are, and columns of one product.
+_TILE_BYTES, _COLUMNS = 256 << 20, 4096
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -125,6 +128,14 @@ class Space(ABC):
     @abstractmethod
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
         """The same for all pairs of n stored models: (n_images, n, n) float32, in the order of the ids."""
+
+    @abstractmethod
+    def affinities_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float64]:
+        """The affinities of all pairs of n stored models, (n, n), to the rounding of float32, in the order of the ids.
+
+        Raises:
+            DamagedError: a model's maps do not cover the images.
+        """
 
     @abstractmethod
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
@@ -245,6 +256,48 @@ class StoredSpace(Space):
             raise self.missing("an anchor")
         return np.array(list(values.values()))
 
+    def affinities_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float64]:
+        """Matrix products of some hundred models at a time, one block of images at a time."""
+        ids = list(model_ids)
+        total = np.zeros((len(ids), len(ids)))
+        covered = np.zeros(len(ids), dtype=np.int64)
+        images = min(self.images_per_block, self.spec.n_images)
+        tile = max(1, _TILE_BYTES // (4 * images * self.row_length))
+        for first in registry.block_starts(self.spec.space_id):
+            for start in range(0, len(ids), tile):
+                rows, n_images = self._flat_rows(registry, first, ids[start : start + tile])
+                covered[start : start + tile] += n_images
+                _add_products(total[start : start + tile, start : start + tile], rows, rows)
+                for other in range(start + tile, len(ids), tile):
+                    further, _ = self._flat_rows(registry, first, ids[other : other + tile])
+                    _add_products(total[start : start + tile, other : other + tile], rows, further)
+        if (covered != self.spec.n_images).any():
+            raise self.missing(f"model {ids[int(np.argmax(covered != self.spec.n_images))]}")
+        upper = np.triu(total / self.spec.n_images, 1)
+        matrix: NDArray[np.float64] = np.clip(upper + upper.T, -1.0, 1.0)
+        np.fill_diagonal(matrix, 1.0)
+        return matrix
+
+    def _flat_rows(
+        self, registry: Registry, first: int, ids: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The unit rows of some models' blocks one after another, (m, n_images * row_length), and numbers of images.
+
+        A model that lacks the block has zeros, and 0 images.
+        """
+        row_of = {model_id: i for i, model_id in enumerate(ids)}
+        counts = np.zeros(len(ids), dtype=np.int64)
+        flat = np.zeros((len(ids), 0), dtype=np.float32)
+        for model_id, block in registry.map_blocks_at(self.spec.space_id, first, list(ids)):
+            rows = self.unit_rows(block)
+            if not flat.shape[1]:
+                flat = np.zeros((len(ids), rows.size), dtype=np.float32)
+            if rows.size != flat.shape[1]:
+                raise self._damaged(f"are cut into blocks of {block.n_images} and of another number of images")
+            flat[row_of[model_id]] = rows.ravel()
+            counts[row_of[model_id]] = block.n_images
+        return flat, counts
+
     def _products(self, operands: Operands, blocks: Blocks) -> tuple[dict[int, float], dict[int, int]]:
         """A model's affinities with others, by number, and the number of images that they cover."""
         total: dict[int, float] = {}
@@ -319,7 +372,8 @@ class MapSpace(StoredSpace):
     """A space of attribution maps: affinity is the mean cosine of the maps, image by image (Song et al. 2019)."""
 
     kind = "maps"
-    default_bits = 8
+    #: Nothing is lost at 4 bits, on a canvas of 16 x 16 either (docs/lab-book/weight.md).
+    default_bits = 4
     has_maps = True
 
     def __init__(self, spec: SpaceSpec) -> None:
@@ -801,6 +855,13 @@ class BlendSpace(Space):
             total += weight * member.contributions_of_all(registry, model_ids)
         return total
 
+    def affinities_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float64]:
+        """The weighted sum of its members' affinities, for all pairs."""
+        total = np.zeros((len(model_ids), len(model_ids)))
+        for member in self.sources(registry):
+            total += self.weights[member.spec.space_id] * member.affinities_of_all(registry, model_ids)
+        return total
+
     def blended(self, known: Mapping[str, Mapping[int, float]]) -> dict[int, float] | None:
         """Affinities by model id, for the models that all members have; None if a member's affinities are not known.
 
@@ -816,6 +877,19 @@ class BlendSpace(Space):
         """Weights and names of the members."""
         members = (f"{self.weights[member.spec.space_id]:.2g} {member.spec.name}" for member in self.sources(registry))
         return {"blend of": ", ".join(members)}
+
+
+def _add_products(total: NDArray[np.float64], first: NDArray[np.float32], second: NDArray[np.float32]) -> None:
+    """Add the inner products of two sets of rows to a matrix: some columns at a time in float32, their sum in float64.
+
+    Args:
+        total: (p, q), changed.
+        first: (p, d).
+        second: (q, d); or d may be 0 where nothing is stored.
+    """
+    for start in range(0, min(first.shape[1], second.shape[1]), _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        total += first[:, part] @ second[:, part].T
 
 
 #: What to do about a space whose definition no command can have written.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from modelspace.errors import ConflictError, DamagedError, UsageError
+from modelspace.analysis.distances import distance_matrix
+from modelspace.analysis.projection import MAX_EXACT
+from modelspace.errors import ConflictError, DamagedError, ModelspaceWarning, UsageError
 from modelspace.names import did_you_mean, file_name
 from modelspace.registry import ModelRow, Registry, SpaceRow, outcomes
 from modelspace.results import Exported
@@ -52,6 +55,8 @@ SUFFIXES = {
 }
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 DTYPES = ("float64", "float32")
+#: Largest number of models of which all pairs are exported, by content; neighbours and vectors have no such limit.
+MOST_IN_PAIRS = {"affinity": 8000, "tree": MAX_EXACT}
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def export(
             f"{existing[0]} exists already" + (f", and {len(existing) - 1} more" if len(existing) > 1 else ""),
             "choose another name, or `force=True` to overwrite",
         )
+    _check_pairs(path, [name for name, *_ in files], options)
     if "maps" in (name for name, *_ in files):
         _check_maps(path, next(file for name, file, _ in files if name == "maps"), options, force)
     exported = []
@@ -100,11 +106,33 @@ def export(
 
 
 def default_of(path: Path, options: Options | None = None) -> tuple[str, ...]:
-    """What a folder gets by default: `DEFAULT`, but no tree of fewer than two models; tasks and outcomes if any."""
+    """What a folder gets by default: `DEFAULT`, but no tree of fewer than two models; tasks and outcomes if any.
+
+    A warning says what is left out since it has all pairs of too many models.
+    """
     with Registry.open(path) as registry:
         _, names = _chosen(registry, options or Options())
         contents = [name for name in DEFAULT if name != "tree" or len(names) >= 2]
+        if large := [name for name in contents if len(names) > MOST_IN_PAIRS.get(name, len(names))]:
+            contents = [name for name in contents if name not in large]
+            text = f"{' and '.join(large)} of {len(names):,} models are not exported: too many pairs"
+            warnings.warn(ModelspaceWarning(f"{text}; select fewer with `where=`"), stacklevel=2)
         return (*contents, "tasks", "outcomes") if outcomes.tasks(registry) else tuple(contents)
+
+
+def _check_pairs(path: Path, contents: Sequence[str], options: Options) -> None:
+    """Raise before anything is written if a content has all pairs of too many models."""
+    most = {name: MOST_IN_PAIRS[name] for name in contents if name in MOST_IN_PAIRS}
+    if not most:
+        return
+    with Registry.open(path) as registry:
+        n = len(_chosen(registry, options)[1])
+    for name, limit in most.items():
+        if n > limit:
+            raise UsageError(
+                f"{name} of {n:,} models has too many pairs; the limit is {limit:,} models",
+                "select fewer with `where=`, or export `what='neighbours'`",
+            )
 
 
 def _files(
@@ -277,8 +305,10 @@ def _neighbours(path: Path, file: Path, kind: str, options: Options, out: Output
         models = {model.model_id: model for model in registry.models(options.where)}
         ranker = Ranker(registry, space, Ranking.of(space.spec), models if options.where else None)
         for model_id, name in names.items():
-            for record in ranker.rank(Target(name, model_id), options.k).records(models, options.k):
-                rows.append((name, record.rank, record.name, record.affinity, record.distance, record.score))
+            ranked = ranker.rank(Target(name, model_id), options.k)
+            means = (values[: options.k].mean(axis=1).tolist() for values in (ranked.affinities, ranked.scores))
+            for i, (other, value, score) in enumerate(zip(ranked.model_ids, *means, strict=False)):
+                rows.append((name, i + 1, models[other].card.name, value, float(distance_matrix(value)), score))
     columns: Columns = {
         name: (type_, [row[i] for row in rows]) for i, (name, type_) in enumerate(NEIGHBOUR_COLUMNS.items())
     }
@@ -290,7 +320,7 @@ def _tree(path: Path, file: Path, kind: str, options: Options, out: OutputFiles)
     from modelspace.analysis import to_json, to_newick
     from modelspace.verbs.pictures.figures import cluster
 
-    clustered = cluster(path, options.space, options.where, None, method=options.method, support=None)
+    clustered = cluster(path, options.space, options.where, None, method=options.method, sample=MAX_EXACT)
     out.text(file, to_newick(clustered.tree) if kind == "newick" else to_json(clustered.tree, clustered.groups))
     return [out.exported(file, "tree", kind, clustered.tree.n_leaves, clustered.selection.row.spec.name)]
 

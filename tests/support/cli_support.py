@@ -258,8 +258,12 @@ class Drawing:
         "notes": (),
         "range": (0.0, 0.5),
         "recall": SimpleNamespace(mean=0.5, k=2, chance=0.4),
-        "layout": SimpleNamespace(origin="stored", n_new=0, stored=True, projection=SimpleNamespace(seed=0)),
+        "layout": SimpleNamespace(
+            origin="stored", n_new=0, stored=True, projection=SimpleNamespace(seed=0), n_fitted=3
+        ),
     }
+    notes: tuple[str, ...] = ()
+    selection = SimpleNamespace(total=None)
     n_models = 3
     sections = (SimpleNamespace(heading="Counts"),)
     tree = SimpleNamespace(n_leaves=3, method="average", support=None)

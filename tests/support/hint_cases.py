@@ -443,8 +443,6 @@ CASES = [
     case("evaluation.matrices", "write the affinities", "evaluate --matrix vectors.npy", "export vectors.npy"),
     case("verbs.pictures.curves", "write one as JSON", "curves scores.csv", written("scores.csv", "a,b\n1,2\n"),
          written("oracle.csv", ORACLE), more="--oracle oracle.csv"),
-    case("verbs.pictures.figures", "select fewer with", "heatmap",
-         patched={"modelspace.verbs.pictures.figures.MAX_EXACT": 1}),
     case("verbs.pictures.gallery", "layers=['auto']", "gallery make wide --layers auto"),
     case("verbs.pictures.gallery", "images=[0]", lambda: opened().gallery(images=[])),
     case("verbs.pictures.layout", "models were added after this map was fitted", "map", "map",

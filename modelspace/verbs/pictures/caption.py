@@ -15,9 +15,11 @@ from modelspace.types import SpaceSpec
 TIME = "SOURCE_DATE_EPOCH"
 
 
-def caption(source: Sequence[str], n_models: int) -> str:
-    """One line: the source, the number of models, and the date."""
+def caption(source: Sequence[str], n_models: int, total: int | None = None) -> str:
+    """One line: the source, the number of models, of which total they are a sample, and the date."""
     models = f"{n_models:,} model{'' if n_models == 1 else 's'}"
+    if total is not None:
+        models += f" that cover {total:,}"
     return "; ".join([*source, models, f"drawn {date()}"])
 
 

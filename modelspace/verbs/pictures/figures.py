@@ -14,15 +14,13 @@ from modelspace.analysis import (
     Tree,
     build_tree,
     cluster_support,
-    nearest_of_vectors,
-    neighbour_recall,
 )
-from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.support import MAX_SUPPORT_MODELS
 from modelspace.errors import UsageError
 from modelspace.registry import Registry
 from modelspace.spaces.affinity import contributions_of_all
 from modelspace.verbs.pictures.layout import Layout, layout
+from modelspace.verbs.pictures.sampling import recall_of, remark, sampled
 from modelspace.verbs.pictures.selection import Selection, affinities, select
 
 if TYPE_CHECKING:
@@ -77,33 +75,29 @@ def places(
     refit: bool = False,
     store: bool = True,
     seed: int = 0,
+    sample: int | None = None,
     what: str = "a map",
 ) -> Places:
     """See `modelspace.workspace.ModelSpace.map`."""
     with Registry.open(path) as registry:  # first, so that invalid arguments fail before the projection is fitted
         select(registry, space, where, group_by, what=what)
-    full = layout(path, space, refit=refit, store=store, seed=seed)
+    full = layout(path, space, refit=refit, store=store, seed=seed, sample=sample)
     with Registry.open(path) as registry:
         selection = select(registry, space, where, group_by, what=what)
         projected = {int(model_id) for model_id in full.projection.model_ids}
         if missing := [row.card.name for row in selection.models if row.model_id not in projected]:
             raise UsageError(f"{missing[0]!r} was added while the map was computed", "try again")
         coordinates = full.places(selection.ids)
-        if len(selection.models) <= MAX_EXACT:
-            recall = neighbour_recall(coordinates, affinity=affinities(registry, selection))
-        else:
-            ids, vectors = registry.vectors(selection.row.spec.space_id)
-            selected = np.isin(ids, selection.ids)
-            recall = neighbour_recall(coordinates, neighbours=nearest_of_vectors(vectors[selected], 5)[0])
+        recall = recall_of(registry, selection, coordinates)
     return Places(selection, coordinates, recall, full)
 
 
 @dataclass(frozen=True, eq=False)
 class Clustered:
-    """The selected models as a tree.
+    """The selected models as a tree, or a sample of them.
 
     Attributes:
-        selection: the models.
+        selection: the models; `selection.total` is the number of which they are a sample.
         affinity: (n, n) float64, in the order of the selection.
         tree: its leaves are the models, in the same order.
     """
@@ -111,6 +105,11 @@ class Clustered:
     selection: Selection
     affinity: NDArray[np.float64]
     tree: Tree
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user."""
+        return tuple(filter(None, [remark(self.selection)]))
 
     @property
     def groups(self) -> dict[str, str | None]:
@@ -123,7 +122,7 @@ class Clustered:
 
         chosen = self.selection
         picture = tree_figure(self.tree, chosen.colours, group_by=chosen.group_by, title=title, caption=chosen.caption)
-        picture.facts["tree"] = self.tree
+        picture.facts |= {"tree": self.tree, "notes": self.notes}
         return picture
 
     def _repr_png_(self) -> Any:
@@ -143,7 +142,7 @@ class Clustered:
             title=title,
             caption=chosen.caption,
         )
-        picture.facts |= {"tree": self.tree, "models": len(names)}
+        picture.facts |= {"tree": self.tree, "models": len(names), "notes": self.notes}
         return picture
 
     def pairs(self) -> list[dict[str, Any]]:
@@ -165,12 +164,12 @@ def cluster(
     method: str = "average",
     support: int | None = None,
     seed: int = 0,
+    sample: int | None = None,
     what: str = "a tree",
 ) -> Clustered:
     """See `modelspace.workspace.ModelSpace.tree`."""
     with Registry.open(path) as registry:
-        selection = select(registry, space, where, group_by, what=what)
-        check_size(selection, what)
+        selection = sampled(registry, select(registry, space, where, group_by, what=what), sample)
         matrix = affinities(registry, selection)
         tree = build_tree(selection.names, matrix, method)
         n = len(selection.models)
@@ -181,18 +180,9 @@ def cluster(
         if support and n > MAX_SUPPORT_MODELS:
             raise UsageError(
                 f"bootstrap support is computed for at most {MAX_SUPPORT_MODELS} models, not {n:,}",
-                "use `support=0`, or fewer models with `where=`",
+                "use `support=0`, or fewer models with `sample=` or `where=`",
             )
         if support:
             cosines = contributions_of_all(registry, selection.row.spec, selection.ids)
             tree = tree.with_support(cluster_support(tree, cosines, n_resamples=support, seed=seed))
     return Clustered(selection, matrix, tree)
-
-
-def check_size(selection: Selection, what: str) -> None:
-    """Raise UsageError for more models than a matrix of affinities can hold."""
-    if len(selection.models) > MAX_EXACT:
-        raise UsageError(
-            f"{what} can show at most {MAX_EXACT:,} models, not {len(selection.models):,}",
-            "select fewer with `where=`, or show all of them with `space.atlas()`",
-        )

@@ -3,6 +3,8 @@
 The rule: stored coordinates are used unchanged. Models without coordinates are placed in the existing projection, which
 moves no other model; a space without a projection gets one. New coordinates are stored, so that the next map is the
 same. If the registry can't be written to, or must not be (`store=False`), the map is drawn anyway, with a note.
+
+UMAP gets at most `sampling.FITTED` models; the others are placed next to those that they are nearest to.
 """
 
 from __future__ import annotations
@@ -10,19 +12,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.analysis import distance_matrix, fit_projection, place_new
-from modelspace.analysis.projection import MAX_EXACT
+from modelspace.analysis import distance_matrix, drawn, fit_projection, nearest_among, place_many, place_new
+from modelspace.analysis.projection import MAX_EXACT, MIN_UMAP
 from modelspace.deprecated import warn_renamed
 from modelspace.errors import BusyError, ModelspaceError
 from modelspace.registry import ProjectionRow, Registry, SpaceRow
 from modelspace.spaces.affinity import matrix as affinity_matrix
+from modelspace.verbs.pictures import sampling
 
 #: Number of attempts while other processes store a projection at the same time.
 _ATTEMPTS = 3
+
+#: Largest number of new models that are placed one after another, each next to the others too, in a large space.
+_PLACED_IN_TURN = 100
+
+#: Number of nearest models that a model is placed by.
+_ANCHORS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,13 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     @property
+    def n_fitted(self) -> int:
+        """Number of models that the projection was fitted to; the others were placed next to those."""
+        fitted = self.projection.parameters.get("fitted")
+        others = int(self.projection.placed.sum())
+        return fitted if isinstance(fitted, int) else len(self.projection.model_ids) - others
+
+    @property
     def map(self) -> ProjectionRow:
         """The old name of `projection`."""
         warn_renamed(f"{__name__}.Layout.map", f"{__name__}.Layout.projection")
@@ -61,7 +78,15 @@ class Layout:
         return self.projection.coordinates[[index_of[model_id] for model_id in model_ids]]
 
 
-def layout(path: Path, space: str | None = None, *, refit: bool = False, store: bool = True, seed: int = 0) -> Layout:
+def layout(
+    path: Path,
+    space: str | None = None,
+    *,
+    refit: bool = False,
+    store: bool = True,
+    seed: int = 0,
+    sample: int | None = None,
+) -> Layout:
     """The projection of all models of a space.
 
     Args:
@@ -70,15 +95,18 @@ def layout(path: Path, space: str | None = None, *, refit: bool = False, store: 
         refit: fit all models again, even if a projection is stored.
         store: store new coordinates in the registry, if it can be written to.
         seed: of a new projection. A stored one keeps its seed.
+        sample: largest number of models that a new projection is fitted to; None: `sampling.FITTED`.
 
     Raises:
         NotFoundError: there is no such space.
+        UsageError: `sample` is out of range.
     """
+    sampling.check(sample, MIN_UMAP)
     for attempt in range(_ATTEMPTS):
         with Registry.open(path) as registry:
             row = registry.space(space)
             before = registry.projection(row.spec.space_id)
-            current = _project(registry, row, None if refit else before, seed)
+            current = _project(registry, row, None if refit else before, seed, sample or sampling.FITTED)
         current = replace(current, notes=(*current.notes, *_remarks(current.projection)))
         if current.origin == "stored":
             return current
@@ -96,18 +124,16 @@ def layout(path: Path, space: str | None = None, *, refit: bool = False, store: 
     return replace(current, notes=(*current.notes, reason))
 
 
-def _project(registry: Registry, row: SpaceRow, before: ProjectionRow | None, seed: int) -> Layout:
+def _project(registry: Registry, row: SpaceRow, before: ProjectionRow | None, seed: int, fitted: int) -> Layout:
     ids = registry.model_ids(row.spec.space_id)
     known = set() if before is None else {int(model_id) for model_id in before.model_ids}
     if before is None or not known:
-        return Layout(_fit(registry, row, ids, seed), "fitted", len(ids), False)
+        return Layout(_fit(registry, row, ids, seed, fitted), "fitted", len(ids), False)
     new = [model_id for model_id in ids if model_id not in known]
     if not new:
         return Layout(before, "stored", 0, True)
     order = [*(int(model_id) for model_id in before.model_ids), *new]
-    n_old = len(order) - len(new)
-    to_old, between = _distances_of_new(registry, row, order, n_old)
-    places = place_new(before.coordinates, to_old, between=between)
+    places = _places_of_new(registry, row, order, before.coordinates)
     return Layout(
         _by_id(
             replace(
@@ -123,23 +149,55 @@ def _project(registry: Registry, row: SpaceRow, before: ProjectionRow | None, se
     )
 
 
-def _fit(registry: Registry, row: SpaceRow, ids: list[int], seed: int) -> ProjectionRow:
+def _fit(registry: Registry, row: SpaceRow, ids: list[int], seed: int, fitted: int) -> ProjectionRow:
     numbers = [str(model_id) for model_id in ids]
-    if len(ids) <= MAX_EXACT:
+    parameters: dict[str, Any] = {}
+    if len(ids) <= min(MAX_EXACT, fitted):
         _, matrix = affinity_matrix(registry, row.spec, set(ids))
         projection = fit_projection(numbers, matrix, seed=seed)
+        coordinates = projection.coordinates
     else:
-        projection = fit_projection(numbers, vectors=registry.vectors(row.spec.space_id)[1], seed=seed)
+        vectors = registry.vectors(row.spec.space_id)[1]
+        chosen = drawn(len(ids), fitted, seed)
+        projection = fit_projection([numbers[i] for i in chosen], vectors=vectors[chosen], seed=seed)
+        coordinates = np.empty((len(ids), 2))
+        coordinates[chosen] = projection.coordinates
+        if len(chosen) < len(ids):
+            others = np.setdiff1d(np.arange(len(ids)), chosen)
+            coordinates[others] = _next_to(projection.coordinates, vectors[others], vectors[chosen])
+            parameters["fitted"] = len(chosen)
     return _by_id(
         ProjectionRow(
             np.array(ids, dtype=np.int64),
-            projection.coordinates,
+            coordinates,
             np.zeros(len(ids), dtype=bool),
-            dict(projection.parameters),
+            {**projection.parameters, **parameters},
             projection.seed,
             datetime.now(UTC),
         )
     )
+
+
+def _next_to(
+    coordinates: NDArray[np.float64], new: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """(m, 2) coordinates of models next to those of n others that they are nearest to by their vectors."""
+    numbers, products = nearest_among(new, vectors, _ANCHORS)
+    return place_many(coordinates, numbers, distance_matrix(products))
+
+
+def _places_of_new(
+    registry: Registry, row: SpaceRow, order: list[int], coordinates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(m, 2) coordinates of the new models order[n_old:], where those of the old ones are known."""
+    n_old = len(coordinates)
+    if len(order) > MAX_EXACT and len(order) - n_old > _PLACED_IN_TURN:
+        stored, vectors = registry.vectors(row.spec.space_id)
+        index_of = {int(model_id): i for i, model_id in enumerate(stored)}
+        rows = [index_of[model_id] for model_id in order]
+        return _next_to(coordinates, vectors[rows[n_old:]], vectors[rows[:n_old]])
+    to_old, between = _distances_of_new(registry, row, order, n_old)
+    return place_new(coordinates, to_old, between=between)
 
 
 def _distances_of_new(
@@ -166,12 +224,19 @@ def _by_id(row: ProjectionRow) -> ProjectionRow:
 
 
 def _remarks(row: ProjectionRow) -> tuple[str, ...]:
-    placed = int(row.placed.sum())
-    if 2 * placed <= len(row.placed):
-        return ()
-    return (
-        f"{placed} of {len(row.placed)} models were added after this map was fitted; `space.map(refit=True)` refits it",
-    )
+    placed, n = int(row.placed.sum()), len(row.placed)
+    remarks = []
+    fitted = row.parameters.get("fitted")
+    if isinstance(fitted, int):
+        remarks.append(
+            f"the map was fitted to {fitted:,} models drawn at random; the others are placed next to those that they "
+            "are nearest to by their coordinates"
+        )
+    if 2 * placed > n:
+        remarks.append(
+            f"{placed} of {n} models were added after this map was fitted; `space.map(refit=True)` refits it"
+        )
+    return tuple(remarks)
 
 
 def _store(path: Path, space: SpaceRow, before: ProjectionRow | None, projection: ProjectionRow) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.analysis import Tree, build_tree, cluster_support, nearest_of_vectors
+from modelspace.analysis import Tree, build_tree, cluster_support, drawn
 from modelspace.analysis.projection import MAX_EXACT
 from modelspace.analysis.tree import MAX_OPTIMAL_ORDER
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
@@ -21,13 +21,14 @@ from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import PLAIN, Ranking
 from modelspace.types import SpaceSpec
 from modelspace.verbs.pictures.caption import method_text
-from modelspace.verbs.pictures.figures import RESAMPLES, Places, check_size
+from modelspace.verbs.pictures.figures import RESAMPLES, Places
 from modelspace.verbs.pictures.gallery import probe_photographs
+from modelspace.verbs.pictures.sampling import nearest_by_coordinates, remark, sampled
 from modelspace.verbs.pictures.selection import Selection, affinities, columns
 
 if TYPE_CHECKING:
     from modelspace.plots import Atlas, NearestLists, Report, SecondMap
-    from modelspace.plots.report import Section
+    from modelspace.plots.report import Section, Whole
 
 #: Number of nearest models of each model in an atlas.
 NEIGHBOURS = 10
@@ -41,6 +42,13 @@ MAX_SCORED = 300
 #: Largest number of models in an atlas with the attribution maps of the first probe images.
 MAX_THUMBNAILS = 2000
 THUMBNAIL_IMAGES = 3
+
+#: Number of models in a report of very many that are listed with their nearest, and of their neighbours: those that
+#: tell hubs.
+LISTED, _LISTED_NEIGHBOURS = 1000, 5
+
+#: What very many models' neighbours are ordered by.
+BY_COORDINATES = "affinity as their coordinates have it"
 
 #: Largest number of models whose tree has bootstrap support in an atlas or a report.
 MAX_SUPPORT = 100
@@ -79,7 +87,16 @@ def atlas_page(path: Path, layout: Places, k: int = NEIGHBOURS, title: str = "",
         space="" if is_default and second is None else name,
         beside=second,
         title=title or f"{n:,} models, space {name}",
+        notes=_notes(layout, beside, nearest),
     )
+
+
+def _notes(layout: Places, beside: Places | None, nearest: _Nearest) -> list[str]:
+    """Remarks on the maps of an atlas, and on its lists of neighbours."""
+    notes = [note for place in (layout, beside) if place is not None for note in place.layout.notes]
+    if nearest.ordered_by == BY_COORDINATES:
+        notes.append(f"the nearest of more than {MAX_EXACT:,} models are ordered by {BY_COORDINATES}, not exactly")
+    return list(dict.fromkeys(notes))
 
 
 def _second_map(registry: Registry, selection: Selection, beside: Places, k: int) -> SecondMap:
@@ -105,17 +122,22 @@ def _second_map(registry: Registry, selection: Selection, beside: Places, k: int
     return SecondMap(other.row.spec.name, coordinates, nearest.in_rows(rows, n).lists(), note)
 
 
-def report_page(path: Path, layout: Places, threshold: float = 0.98, title: str = "") -> Report:
+def report_page(
+    path: Path, layout: Places, threshold: float = 0.98, title: str = "", sample: int | None = None
+) -> Report:
     """See `modelspace.workspace.ModelSpace.report`."""
     from modelspace.plots import make_report
 
-    selection = layout.selection
-    check_size(selection, "a report")
     with Registry.open(path) as registry:
+        selection = sampled(registry, layout.selection, sample)
         matrix = affinities(registry, selection)
         tree = _tree(registry, selection, matrix)
-        nearest = _nearest(registry, selection, matrix, 1)
         facts = _facts(registry, selection)
+        nearest, whole = None, None
+        if selection.total is None:
+            nearest = _nearest(registry, selection, matrix, 1)
+        else:
+            whole = _whole(registry, layout)
     return make_report(
         selection.names,
         matrix,
@@ -124,12 +146,36 @@ def report_page(path: Path, layout: Places, threshold: float = 0.98, title: str 
         tree=tree,
         facts=facts,
         threshold=threshold,
-        neighbours=(nearest.numbers, nearest.affinities),
+        neighbours=None if nearest is None else (nearest.numbers, nearest.affinities),
+        whole=whole,
         more=_agreement(path, selection),
         group_by=selection.group_by,
         caption=selection.caption,
         title=title or f"Report of the space {selection.row.spec.name}",
+        notes=(*(remark(selection),) * (whole is not None), *layout.layout.notes),
     )
+
+
+def _whole(registry: Registry, layout: Places) -> Whole:
+    """All models of a report that draws pairs of a sample, and the neighbours of some of them among all.
+
+    Those are drawn at random, since a sample that covers the others has no two models that are near each other.
+    """
+    from modelspace.plots.report import Whole
+
+    selection = layout.selection
+    names, ids = selection.names, selection.ids
+    rows = drawn(len(selection.models), LISTED)
+    index_of = {model_id: i for i, model_id in enumerate(ids)}
+    k = min(_LISTED_NEIGHBOURS, len(selection.models) - 1)
+    ranker = Ranker(registry, selection.row, PLAIN, None if len(ids) == selection.row.n_models else ids)
+    numbers = np.empty((len(rows), k), dtype=np.int64)
+    values = np.empty((len(rows), k))
+    for i, row in enumerate(rows.tolist()):
+        ranked = ranker.rank(Target(names[row], ids[row]), k)
+        numbers[i] = [index_of[other] for other in ranked.model_ids[:k]]
+        values[i] = ranked.affinities[:k].mean(axis=1)
+    return Whole(names, layout.coordinates, selection.colours, layout.recall, selection.caption, rows, numbers, values)
 
 
 def _agreement(path: Path, selection: Selection) -> list[Section]:
@@ -263,11 +309,9 @@ def _nearest(registry: Registry, selection: Selection, matrix: NDArray[np.float6
 def _nearest_by_affinity(
     registry: Registry, selection: Selection, matrix: NDArray[np.float64] | None, k: int
 ) -> _Nearest:
-    """The nearest models without intervals, which needs no stored maps."""
+    """The nearest models without intervals: by affinity, or by coordinates if there are too many models for all."""
     if matrix is None:
-        ids, vectors = registry.vectors(selection.row.spec.space_id)
-        numbers, products = nearest_of_vectors(vectors[np.isin(ids, selection.ids)], k)
-        return _Nearest(numbers, products.astype(np.float64), None)
+        return _Nearest(*nearest_by_coordinates(registry, selection, k), None, ordered_by=BY_COORDINATES)
     others = np.round(matrix, 12)
     np.fill_diagonal(others, -np.inf)
     numbers = np.argsort(-others, axis=1, kind="stable")[:, :k]

@@ -45,6 +45,7 @@ class Selection:
         groups: (n,) the group of each model, or None.
         group_by: the column or tag of the groups.
         source: what a caption says of the space and of the condition on the models.
+        total: number of models that this is a sample of; None if it is none.
     """
 
     row: SpaceRow
@@ -52,6 +53,7 @@ class Selection:
     groups: tuple[str | None, ...]
     group_by: str
     source: tuple[str, ...] = ()
+    total: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +75,7 @@ class Selection:
     @property
     def caption(self) -> str:
         """The line below a picture of these models."""
-        return caption(self.source, len(self.models))
+        return caption(self.source, len(self.models), self.total)
 
 
 def select(
