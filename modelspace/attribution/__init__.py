@@ -53,12 +53,17 @@ def _check_row(info: MethodInfo) -> None:
         raise ValueError(f"the method {info.name!r} needs captum=True and function='MODULE:NAME'")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", info.name) or info.name in _TAKEN:
         raise ValueError(f"{info.name!r} can't be the name of a method")
+    if forms := sorted(set(info.defaults) & set(_FORM)):
+        raise ValueError(f"its parameter {forms[0]!r} has the name of one of every space of maps")
     if texts := [name for name, value in info.defaults.items() if isinstance(value, str) and name not in info.choices]:
         raise ValueError(f"its parameter {texts[0]!r} is a text without choices")
 
 
 #: Methods of spaces that are none of attribution (`modelspace.spaces.kinds`).
 _TAKEN = ("dds", "linear_cka", "rsa", "blend")
+
+#: Parameters of every space of maps (`modelspace.representations.planes`).
+_FORM = ("channels", "smoothing", "centring")
 
 #: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Table[MethodInfo] = Table(

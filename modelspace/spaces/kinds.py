@@ -23,6 +23,7 @@ from modelspace.registry import Registry
 from modelspace.registry.reading import MOST_IMAGES
 from modelspace.representations import kernels, maps
 from modelspace.representations.maps import MapBlock
+from modelspace.representations.planes import Form
 from modelspace.spaces.bootstrap import Member
 from modelspace.spaces.collectors import Collector, KernelCollector, MapCollector
 from modelspace.spaces.predictability import POSITIVE
@@ -328,6 +329,7 @@ class MapSpace(StoredSpace):
             raise UsageError(
                 f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}", "example: `canvas=64`"
             )
+        Form.of(spec.parameters)  # raises for a form that this version does not know
 
     @staticmethod
     def methods() -> Mapping[str, str]:
