@@ -63,7 +63,7 @@ def _check_row(info: MethodInfo) -> None:
 _TAKEN = ("dds", "linear_cka", "rsa", "blend")
 
 #: Parameters of every space of maps (`modelspace.representations.planes`).
-_FORM = ("channels", "smoothing", "centring")
+_FORM = ("channels", "smoothing", "centring", "scale")
 
 #: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Table[MethodInfo] = Table(

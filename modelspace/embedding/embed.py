@@ -91,27 +91,30 @@ def to_canvas(maps: torch.Tensor, canvas: int, form: Form = Form()) -> torch.Ten
         form: how channels become one, and what smooths them; nothing is centred here.
 
     Returns:
-        (B, S, S) float32: averaged over channels (Song et al. 2019) unless the form says otherwise, resized by area
-        averaging where the canvas is smaller than the map and bilinearly where it is larger. Scaled to unit norm per
-        image; a zero map stays zero.
+        (B, S, S) float32: averaged over channels (Song et al. 2019) unless the form says otherwise, or (B, 3, S, S) if
+        it keeps them; resized by area averaging where the canvas is smaller than the map and bilinearly where it is
+        larger. Scaled to unit norm per image unless the form keeps their scale; a zero map stays zero.
     """
     import torch.nn.functional as F
 
-    plane = _smoothed(_one_plane(maps, form.channels), form.smoothing)
+    plane = _smoothed(_planes(maps, form.channels), form.smoothing)
     height, width = plane.shape[-2:]
     if (height, width) != (canvas, canvas):
         if canvas <= min(height, width):
             plane = F.adaptive_avg_pool2d(plane, canvas)
         else:
             plane = F.interpolate(plane, size=(canvas, canvas), mode="bilinear", align_corners=False, antialias=True)
-    # Gradients of a sum over many elements can be far from 1 in size, and squares of them leave float32's range.
-    plane = plane / plane.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
-    norm = plane.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-    return (plane / norm.clamp_min(1e-38)).squeeze(1)
+    if form.scale == planes.IMAGE:
+        # Gradients of a sum over many elements can be far from 1 in size, and squares of them leave float32's range.
+        plane = plane / plane.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
+        plane = plane / plane.square().sum(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-38)
+    return plane if form.n_planes > 1 else plane.squeeze(1)
 
 
-def _one_plane(maps: torch.Tensor, channels: str) -> torch.Tensor:
-    """(B, C, H, W) -> (B, 1, H, W) float32."""
+def _planes(maps: torch.Tensor, channels: str) -> torch.Tensor:
+    """(B, C, H, W) -> (B, 1 or 3, H, W) float32; a map of one channel stands for three equal ones."""
+    if channels == planes.EACH:
+        return maps.expand(-1, 3, -1, -1).float()
     if channels == planes.NORM:
         # Scaled first, since squares of small gradients leave float32's range.
         size = maps.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
@@ -120,7 +123,7 @@ def _one_plane(maps: torch.Tensor, channels: str) -> torch.Tensor:
 
 
 def _smoothed(plane: torch.Tensor, share: float) -> torch.Tensor:
-    """(B, 1, H, W) after a Gaussian whose σ is this share of each side; the border is continued outwards."""
+    """(B, P, H, W) after a Gaussian whose σ is this share of each side; the border is continued outwards."""
     import torch
     import torch.nn.functional as F
 
@@ -128,14 +131,11 @@ def _smoothed(plane: torch.Tensor, share: float) -> torch.Tensor:
         return plane
     for axis in (2, 3):
         weights = torch.from_numpy(planes.gaussian(share * plane.shape[axis])).to(plane)
-        reach = len(weights) // 2
-        padding = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
-        plane = F.conv2d(F.pad(plane, padding, mode="replicate"), weights.reshape(1, 1, *_along(axis, len(weights))))
+        reach, n_planes = len(weights) // 2, plane.shape[1]
+        padding, shape = ([0, 0, reach, reach], (-1, 1)) if axis == 2 else ([reach, reach, 0, 0], (1, -1))
+        kernel = weights.reshape(1, 1, *shape).expand(n_planes, -1, -1, -1)
+        plane = F.conv2d(F.pad(plane, padding, mode="replicate"), kernel, groups=n_planes)
     return plane
-
-
-def _along(axis: int, length: int) -> tuple[int, int]:
-    return (length, 1) if axis == 2 else (1, length)
 
 
 class Batch:
@@ -158,7 +158,7 @@ class Batch:
         self._features: np.ndarray | None = None
 
     def maps(self, request: MapRequest, canvas: int, form: Form = Form()) -> np.ndarray:
-        """Unit maps on the canvas, (b, canvas, canvas) float32, in the probe image's frame; computed once."""
+        """Maps on the canvas (`to_canvas`), in the probe image's frame; computed once."""
         from modelspace.probes.preprocess import on_image
 
         key = (request, canvas, form)

@@ -1,6 +1,6 @@
-"""How an attribution becomes the map that a space stores: what is done with its channels, smoothing and centring.
+"""How an attribution becomes the map that a space stores: what is done with its channels, smoothing, centring, scale.
 
-The paper's form is the mean over channels, not smoothed and not centred (Song et al. 2019); `Form()`. Other forms are
+The paper's form is the mean over channels, not smoothed, not centred, of norm 1 (Song et al. 2019); `Form()`. Other forms are
 part of a space's parameters, under the names of the attributes of `Form`; a form that is not named there is the
 paper's, so that older spaces keep their identity. docs/lab-book/attribution.md compares forms.
 """
@@ -16,16 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import UsageError
+from modelspace.representations import maps
 
-#: What is done with the channels of an attribution: their mean, the mean of their absolute values, the Euclidean norm.
-MEAN, ABSOLUTE, NORM = "mean", "absolute", "norm"
+#: What is done with the channels of an attribution: their mean, the mean of their absolute values, the Euclidean norm,
+#: or nothing: a map then has three planes.
+MEAN, ABSOLUTE, NORM, EACH = "mean", "absolute", "norm", "each"
 
-#: What is subtracted from a map of unit norm: nothing, its own mean, or the model's mean map over the probe images.
+#: What is subtracted from a map: nothing, its own mean, or the model's mean map over the probe images.
 NOTHING, OWN_MEAN, MEAN_MAP = "none", "own_mean", "mean_map"
 
+#: What has norm 1: the map of each image, or the maps of a model in the mean over images, which keeps their scale.
+IMAGE, MODEL = "image", "model"
+
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "channels": (MEAN, ABSOLUTE, NORM),
+    "channels": (MEAN, ABSOLUTE, NORM, EACH),
     "centring": (NOTHING, OWN_MEAN, MEAN_MAP),
+    "scale": (IMAGE, MODEL),
 }
 
 
@@ -34,9 +40,10 @@ class Form:
     """The form of a space's maps.
 
     Attributes:
-        channels: `MEAN`, `ABSOLUTE` or `NORM`; the last two have no signs.
+        channels: `MEAN`, `ABSOLUTE`, `NORM` (neither has signs) or `EACH`.
         smoothing: σ of a Gaussian, as a share of the map's side, from 0 to 0.25; before the map is put on the canvas.
         centring: `NOTHING`, `OWN_MEAN` (a cosine is then Pearson's correlation) or `MEAN_MAP`.
+        scale: `IMAGE` or `MODEL`; with the latter, an affinity is one cosine of all maps of two models.
 
     Raises:
         UsageError: an attribute has another value.
@@ -45,6 +52,18 @@ class Form:
     channels: str = MEAN
     smoothing: float = 0.0
     centring: str = NOTHING
+    scale: str = IMAGE
+
+    @property
+    def n_planes(self) -> int:
+        """Planes of a map."""
+        return 3 if self.channels == EACH else 1
+
+    def per_block(self, canvas: int, bits: int, n_images: int) -> int:
+        """Images per stored block; maps that keep their scale are in one, since all of them are needed to compare."""
+        if self.scale == MODEL:
+            return n_images
+        return max(1, maps.BLOCK_BYTES // -(-self.n_planes * canvas * canvas * bits // 8))
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -61,7 +80,7 @@ class Form:
         """The form that a space's parameters name, among others.
 
         >>> Form.of({"epsilon": 1e-4, "channels": "norm"})
-        Form(channels='norm', smoothing=0.0, centring='none')
+        Form(channels='norm', smoothing=0.0, centring='none', scale='image')
         """
         return cls(**{name: parameters[name] for name in NAMES if name in parameters})
 
@@ -85,20 +104,25 @@ def gaussian(sigma: float) -> NDArray[np.float32]:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def centred(maps: NDArray[np.float32], centring: str) -> NDArray[np.float32]:
-    """Maps without what `centring` names, of unit norm; a map of which nothing is left is zero.
+def centred(values: NDArray[np.float32], form: Form) -> NDArray[np.float32]:
+    """Maps without what the form's centring names, and of unit norm again if each of them has it.
+
+    A map of which nothing but rounding is left is zero.
 
     Args:
-        maps: (n, height, width), each of unit norm: all of one model where the mean map is subtracted.
-        centring: one of `CHOICES`.
+        values: (n, ...), maps, each of unit norm unless the form keeps their scale: all of one model where the mean map is
+            subtracted.
+        form: of the maps.
     """
-    if centring == NOTHING:
-        return maps
-    axis = (1, 2) if centring == OWN_MEAN else (0,)
-    rest = maps - maps.mean(axis=axis, keepdims=True, dtype=np.float64)
-    norm = np.linalg.norm(rest, axis=(1, 2), keepdims=True)
-    # What rounding leaves of a uniform map, or of maps that are all equal, is no pattern.
-    out: NDArray[np.float32] = np.where(norm > _ROUNDING, rest / np.maximum(norm, _ROUNDING), 0).astype(np.float32)
+    if form.centring == NOTHING:
+        return values
+    rows = values.reshape(len(values), -1)
+    axis = 1 if form.centring == OWN_MEAN else 0
+    rest = rows - rows.mean(axis=axis, keepdims=True, dtype=np.float64)
+    norm = np.linalg.norm(rest, axis=1, keepdims=True)
+    least = _ROUNDING * np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    scale = np.where(norm > 0, norm, 1) if form.scale == IMAGE else 1.0
+    out: NDArray[np.float32] = np.where(norm > least, rest / scale, 0).astype(np.float32).reshape(values.shape)
     return out
 
 

@@ -28,7 +28,10 @@ class PassBatch(Protocol):
     first: int
 
     def maps(self, request: MapRequest, canvas: int, form: Form = Form()) -> NDArray[np.float32]:
-        """Maps on the canvas, scaled to unit norm unless zero, not centred: (b, canvas, canvas)."""
+        """Maps on the canvas, not centred, of unit norm unless zero or the form keeps their scale.
+
+        (b, canvas, canvas), or (b, 3, canvas, canvas) if the form keeps the channels.
+        """
         ...
 
     def features(self) -> NDArray[np.float32]:
@@ -69,7 +72,7 @@ class MapCollector(Collector):
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
         self._form = Form.of(spec.parameters)
-        self._writer = MapWriter(spec.canvas, spec.bits)
+        self._writer = MapWriter(spec.canvas, spec.bits, self._form.per_block(spec.canvas, spec.bits, spec.n_images))
         self._held: list[NDArray[np.float32]] = []
 
     @property
@@ -92,14 +95,14 @@ class MapCollector(Collector):
             self._refuse_zero(found, batch.first)
             self._held.append(found)
         else:
-            self._write(planes.centred(found, self._form.centring), batch.first)
+            self._write(planes.centred(found, self._form), batch.first)
 
     def _write(self, found: NDArray[np.float32], first: int) -> None:
         self._refuse_zero(found, first)
         self._writer.write(found)
 
     def _refuse_zero(self, found: NDArray[np.float32], first: int) -> None:
-        empty = np.flatnonzero(~np.any(found, axis=(1, 2)))
+        empty = np.flatnonzero(~np.any(found.reshape(len(found), -1), axis=1))
         if len(empty):
             raise NoGradientError(
                 f"the {self.spec.method} map of probe image {first + int(empty[0])} is zero"
@@ -110,7 +113,7 @@ class MapCollector(Collector):
     def blocks(self) -> list[MapBlock]:
         """The quantised maps."""
         if self._held:
-            self._write(planes.centred(np.concatenate(self._held), planes.MEAN_MAP), 0)
+            self._write(planes.centred(np.concatenate(self._held), self._form), 0)
             self._held.clear()
         return self._writer.close()
 

@@ -34,7 +34,7 @@ def test_channels() -> None:
         planes.ABSOLUTE: np.abs(MAPS).mean(axis=1),
         planes.NORM: np.sqrt(np.square(MAPS).sum(axis=1)),
     }
-    assert set(expected) == set(planes.CHOICES["channels"])
+    assert {*expected, planes.EACH} == set(planes.CHOICES["channels"])
     for channels, plane in expected.items():
         assert on_canvas(Form(channels)) == pytest.approx(by_definition(plane), abs=1e-6), channels
     assert np.array_equal(on_canvas(Form()), to_canvas(torch.from_numpy(MAPS), 4).numpy())
@@ -55,21 +55,46 @@ def _reach(share: float) -> tuple[int, int]:
     return len(planes.gaussian(share * 12)) // 2, len(planes.gaussian(share * 8)) // 2
 
 
+def test_all_channels_are_scaled_and_smoothed_together() -> None:
+    form = Form(planes.EACH, smoothing=0.125)
+    found = on_canvas(form)
+    assert found.shape == (3, 3, 4, 4)
+    each = []
+    for channel in range(3):
+        alone = to_canvas(torch.from_numpy(MAPS[:, channel : channel + 1]), 4, Form(smoothing=0.125, scale="model"))
+        each.append(alone.numpy())
+    expected = np.stack(each, axis=1)
+    expected = expected / np.sqrt(np.square(expected).sum(axis=(1, 2, 3), keepdims=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+    grey = to_canvas(torch.from_numpy(MAPS[:, :1]), 4, Form(planes.EACH)).numpy()
+    assert np.array_equal(grey[:, 0], grey[:, 2])
+
+
+def test_maps_that_keep_their_scale_are_only_put_on_the_canvas() -> None:
+    found = on_canvas(Form(scale=planes.MODEL))
+    assert found == pytest.approx(MAPS.mean(axis=1).reshape(3, 4, 3, 4, 2).mean(axis=(2, 4)), abs=1e-6)
+
+
 def test_centring() -> None:
     maps = on_canvas(Form())
-    assert planes.centred(maps, planes.NOTHING) is maps
-    own = planes.centred(maps, planes.OWN_MEAN).reshape(3, -1)
+    assert planes.centred(maps, Form()) is maps
+    own = planes.centred(maps, Form(centring=planes.OWN_MEAN)).reshape(3, -1)
     assert float(own[0] @ own[1]) == pytest.approx(np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1], abs=1e-6)
     rest = maps.astype(float) - maps.astype(float).mean(axis=0)
     expected = np.stack([each / np.linalg.norm(each) for each in rest])
-    assert planes.centred(maps, planes.MEAN_MAP) == pytest.approx(expected, abs=1e-6)
+    assert planes.centred(maps, Form(centring=planes.MEAN_MAP)) == pytest.approx(expected, abs=1e-6)
+    kept = planes.centred(1e6 * maps, Form(centring=planes.MEAN_MAP, scale=planes.MODEL))
+    assert kept / 1e6 == pytest.approx(rest, abs=1e-6)
 
 
 def test_what_centring_leaves_nothing_of_is_zero_and_not_rounding() -> None:
-    uniform = np.full((1, 4, 4), 0.25, dtype=np.float32)
-    assert not planes.centred(uniform, planes.OWN_MEAN).any()
-    alike = np.repeat(on_canvas(Form())[:1], 3, axis=0)
-    assert not planes.centred(alike, planes.MEAN_MAP).any()
+    for scale, factor in ((planes.IMAGE, 1.0), (planes.MODEL, 1e-20)):
+        uniform = np.full((1, 3, 4, 4), 0.25 * factor, dtype=np.float32)
+        assert not planes.centred(uniform, Form(centring=planes.OWN_MEAN, scale=scale)).any()
+        alike = np.repeat(on_canvas(Form())[:1] * np.float32(factor), 3, axis=0)
+        assert not planes.centred(alike, Form(centring=planes.MEAN_MAP, scale=scale)).any()
+        different = on_canvas(Form()) * np.float32(factor)
+        assert planes.centred(different, Form(centring=planes.MEAN_MAP, scale=scale)).any()
 
 
 def test_the_papers_form_is_not_named_so_that_spaces_keep_their_identity() -> None:
