@@ -31,6 +31,7 @@ class MethodInfo:
         signed: whether maps have both signs (saliency does not).
         defaults: the method's parameters and their default values; a value must have the type of its default.
         captum: whether it is computed with passes of its own, by Captum or by a plug-in.
+        of_scalar: whether it explains a scalar of the encoder output, and not the whole of it.
         choices: accepted values of the parameters that are strings.
         notice: what a user should know before using it.
         function: of a plug-in, "MODULE:NAME" of what computes it: a function of (forward, x, **parameters) as those in
@@ -42,6 +43,7 @@ class MethodInfo:
     signed: bool
     defaults: Mapping[str, Value] = field(default_factory=dict)
     captum: bool = False
+    of_scalar: bool = True
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
     function: str = ""
@@ -83,6 +85,13 @@ METHODS: Table[MethodInfo] = Table(
                 "personal and scientific purposes only.",
             ),
             MethodInfo(
+                "sensitivity",
+                "root mean square of the gradients of random projections of the encoder output",
+                signed=False,
+                defaults={"projections": 4},
+                of_scalar=False,
+            ),
+            MethodInfo(
                 "integrated_gradients",
                 "gradient*input averaged along the line from a uniform input (Captum)",
                 signed=True,
@@ -106,7 +115,7 @@ METHODS: Table[MethodInfo] = Table(
 )
 
 #: Parameters that must be above zero; `seed` and `baseline` may have any value of their type.
-_POSITIVE = ("epsilon", "n_steps", "n_samples", "noise")
+_POSITIVE = ("epsilon", "projections", "n_steps", "n_samples", "noise")
 
 
 @renamed_argument("given", "overrides")

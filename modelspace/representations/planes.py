@@ -1,8 +1,8 @@
 """How an attribution becomes the map that a space stores: what is done with its channels, smoothing, centring, scale.
 
-The paper's form is the mean over channels, not smoothed, not centred, of norm 1 (Song et al. 2019); `Form()`. Other forms are
-part of a space's parameters, under the names of the attributes of `Form`; a form that is not named there is the
-paper's, so that older spaces keep their identity. docs/lab-book/attribution.md compares forms.
+The paper's form is the mean over channels, not smoothed, not centred, of norm 1 (Song et al. 2019); `Form()`. Other
+forms are part of a space's parameters, under the names of the attributes of `Form`; a form that is not named there is
+the paper's, so that older spaces keep their identity. docs/lab-book/attribution.md compares forms.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def centred(values: NDArray[np.float32], form: Form) -> NDArray[np.float32]:
     A map of which nothing but rounding is left is zero.
 
     Args:
-        values: (n, ...), maps, each of unit norm unless the form keeps their scale: all of one model where the mean map is
-            subtracted.
+        values: (n, ...), maps, each of unit norm unless the form keeps their scale: all of one model where the mean map
+            is subtracted.
         form: of the maps.
     """
     if form.centring == NOTHING:

@@ -372,7 +372,7 @@ class MapSpace(StoredSpace):
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
         """A space of maps of the scalar; Captum's methods explain only the sum."""
-        if scalar != "sum" and METHODS[method].captum:
+        if scalar != "sum" and (METHODS[method].captum or not METHODS[method].of_scalar):
             raise _no_scalar(method)
         parameters = dict(METHODS[method].defaults)
         return SpaceSpec(name, probe_id, method, n_images, canvas, bits or cls.default_bits, scalar, parameters)
@@ -393,7 +393,8 @@ class MapSpace(StoredSpace):
         # Captum's methods run their own passes, which we don't count.
         if METHODS[self.spec.method].captum:
             return None
-        return Passes(2 if self.spec.scalar == "centred_energy" else 1, 1)
+        backward = int(self.spec.parameters.get("projections", 1))
+        return Passes(2 if self.spec.scalar == "centred_energy" else 1, backward)
 
     def collector(self) -> Collector:
         """Collects the maps."""
