@@ -635,7 +635,8 @@ class ModelSpace:
             model: a registered name; or a URI or a live module, which is embedded but not stored.
             k: number of neighbours.
             where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
-            space: default: the registry's default space; "paper": that of the published method.
+            space: default: the registry's default space; "paper": that of the published method; "paper+": that of the
+                best form of attribution maps that was measured.
             hubs: correction for hubs, models that are near to most others: "none", "centred", "csls" or "mutual"
                 (`modelspace.spaces.hubness`); default: the space's own.
             rerank: "directed": rank the candidates by how well their features predict the target's

@@ -19,6 +19,7 @@ modelspace init --method gradient_x_input --method saliency
 modelspace init --probes photos/ --per-subfolder 15 --canvas 128
 modelspace init --probes rooms --images 500 --space rooms500 --default
 modelspace init --probes yards
+modelspace init --space paper+
 """
 
 
@@ -41,8 +42,8 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method (gradient_x_input, saliency, epsilon_lrp, ...) or kernel of the encoder output "
-            "(dds, linear_cka, rsa). Give it several times for several spaces. Default: "
+            help="Attribution method (gradient_x_input, saliency, sensitivity, epsilon_lrp, ...) or kernel of the "
+            "encoder output (dds, linear_cka, rsa). Give it several times for several spaces. Default: "
             "gradient_x_input and dds, and a space called transfer, whose rankings are directed. "
             "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
             "of LXT; it is computed only if named here.",
@@ -90,7 +91,13 @@ def command(
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option("--space", metavar="NAME", show_default=False, help="Name of the space. Default: the method."),
+        typer.Option(
+            "--space",
+            metavar="NAME",
+            show_default=False,
+            help="Name of the space. Default: the method. paper+ creates the best form of attribution maps that was "
+            "measured.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,

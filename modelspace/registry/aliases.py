@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelspace.representations.planes import ABSOLUTE, Form
+from modelspace.attribution import METHODS
+from modelspace.representations.planes import EACH, MODEL, OWN_MEAN, Form
 from modelspace.types import SpaceSpec
 
 #: The first space of the published method (Song et al., NeurIPS 2019), and of its best form that was measured.
@@ -31,9 +32,14 @@ class Recipe:
     canvas: int
     hubs: str
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of the space of maps: the method's defaults, and the form."""
+        return {**METHODS[self.method].defaults, **self.form.parameters()}
+
     def is_maps(self, spec: SpaceSpec) -> bool:
         """Whether a space holds these maps."""
-        return (spec.method, spec.scalar) == (self.method, self.scalar) and spec.parameters == self.form.parameters()
+        return (spec.method, spec.scalar) == (self.method, self.scalar) and spec.parameters == self.parameters
 
     def is_ranking(self, spec: SpaceSpec, specs: Mapping[str, SpaceSpec]) -> bool:
         """Whether a space ranks by these maps alone, corrected in this way; specs: those of all spaces, by id."""
@@ -45,7 +51,7 @@ class Recipe:
 
 
 #: Chosen by scripts/measure_attribution.py (docs/lab-book/attribution.md).
-PLUS = Recipe("gradient_x_input", "centred_energy", Form(ABSOLUTE), 32, "csls")
+PLUS = Recipe("sensitivity", "sum", Form(EACH, centring=OWN_MEAN, scale=MODEL), 32, "csls")
 
 
 def find(alias: str, specs: Sequence[SpaceSpec]) -> SpaceSpec | None:

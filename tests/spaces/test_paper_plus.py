@@ -10,11 +10,9 @@ import tiny
 import torch
 
 from modelspace import probes
-from modelspace.embedding.embed import to_canvas
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError
 from modelspace.probes.preprocess import to_input
 from modelspace.registry.aliases import PAPER_PLUS, PLUS, find
-from modelspace.representations import planes
 from modelspace.spaces import hubness
 from modelspace.types import SpaceSpec
 from modelspace.workspace import ModelSpace
@@ -32,47 +30,33 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     return space
 
 
-def gradient(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Input, and the derivative of PLUS's scalar itself, image by image in float64; (N, 3, 16, 16) each."""
-    images = np.concatenate(list(probes.batches(probes.rooms(N), None, 0, N, N)))
-    x = to_input(images, tiny.PREPROCESSING).double()
-    net = tiny.net(seed).double()
-
-    def encoder(image: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.silu(net.conv2(torch.relu(net.conv1(image)))).mean((2, 3))
-
-    centre = encoder(x).detach().mean(0)
-    out = []
-    for image in x:
-        source = image[None].clone().requires_grad_(True)
-        t = encoder(source)
-        value = {"sum": t.sum(), "energy": t.square().sum() / 2, "centred_energy": (t - centre).square().sum() / 2}
-        out.append(torch.autograd.grad(value[PLUS.scalar], source)[0][0])
-    return x.numpy(), torch.stack(out).numpy()
+def images() -> torch.Tensor:
+    """The model's input for the probe images, (N, 3, 16, 16) float64."""
+    pixels = np.concatenate(list(probes.batches(probes.rooms(N), None, 0, N, N)))
+    return to_input(pixels, tiny.PREPROCESSING).double()
 
 
 def expected(seed: int) -> np.ndarray:
-    """The stored maps, (N, 64), from the definition: a canvas of 8 takes 2 x 2 pixels of the input."""
-    x, g = gradient(seed)
-    maps = {"gradient_x_input": x * g, "saliency": np.abs(g)}[PLUS.method]
-    plane = {
-        "mean": maps.mean(axis=1),
-        "absolute": np.abs(maps).mean(axis=1),
-        "norm": np.sqrt(np.square(maps).sum(axis=1)),
-    }[PLUS.form.channels]
-    if PLUS.form.smoothing:
-        canvas = to_canvas(torch.from_numpy(plane[:, None]), 8, planes.Form(smoothing=PLUS.form.smoothing)).numpy()
-    else:
-        canvas = plane.reshape(N, 8, 2, 8, 2).mean(axis=(2, 4))
-    rows = canvas.reshape(N, -1)
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return planes.centred(rows.reshape(N, 8, 8), PLUS.form.centring).reshape(N, -1)
+    """A model's maps from the definition, (N, 192): Jacobians in float64, and 2 x 2 pixels to one of the canvas."""
+    net = tiny.net(seed).double()
+
+    def encoder(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.silu(net.conv2(torch.relu(net.conv1(image[None])))).mean((2, 3))[0]
+
+    projections = torch.randn((4, 6), generator=torch.Generator().manual_seed(0)).double()
+    rows = []
+    for image in images():
+        jacobian = torch.autograd.functional.jacobian(encoder, image).reshape(6, -1)
+        size = (projections @ jacobian).square().mean(0).sqrt().reshape(3, 8, 2, 8, 2).mean(dim=(2, 4)).flatten()
+        rows.append((size - size.mean()).numpy())
+    maps = np.stack(rows)
+    return maps / np.sqrt(np.square(maps).sum() / N)
 
 
 def test_it_ranks_by_maps_of_its_definition(space: ModelSpace) -> None:
     maps = np.stack([expected(seed) for seed in range(len(NAMES))])
     affinity = np.einsum("ake,bke->ab", maps, maps) / N
-    scores = hubness.corrected(affinity, PLUS.hubs)
+    scores = hubness.corrected(affinity, "csls")
     found = space.nearest("a", 3, space=PAPER_PLUS)
     assert found.space == "paper-plus"
     order = sorted(range(1, len(NAMES)), key=lambda i: -scores[0, i])
@@ -81,6 +65,26 @@ def test_it_ranks_by_maps_of_its_definition(space: ModelSpace) -> None:
         i = NAMES.index(neighbour.name)
         assert neighbour.affinity == pytest.approx(affinity[0, i], abs=1e-4)
         assert neighbour.score == pytest.approx(scores[0, i], abs=1e-4)
+        assert neighbour.low <= neighbour.affinity <= neighbour.high
+
+
+def test_a_copy_with_other_weights_has_affinity_one(space: ModelSpace) -> None:
+    twin = tiny.net(0)
+    with torch.no_grad():
+        for parameter in twin.conv1.parameters():
+            parameter.mul_(0.5)  # a ReLU follows, which this halves
+        twin.conv2.weight.mul_(2)
+    (nearest,) = space.nearest(twin, 1, space="paper-plus", preprocessing=tiny.PREPROCESSING)
+    assert nearest.name == "a"
+    assert (nearest.affinity, nearest.low, nearest.high) == pytest.approx((1, 1, 1), abs=1e-5)
+
+
+def test_maps_of_three_planes_are_drawn_as_one(space: ModelSpace) -> None:
+    name = next(info.name for info in space.spaces() if info.method == "sensitivity")
+    drawn = space.maps("a", name)
+    assert drawn.shape == (N, 8, 8)
+    plane = expected(0).reshape(N, 3, 8, 8).mean(axis=1)
+    assert drawn == pytest.approx(plane / np.linalg.norm(plane, axis=(1, 2), keepdims=True), abs=1e-4)
 
 
 def test_a_space_minus_its_mean_map_is_stored_like_any_other(space: ModelSpace) -> None:
@@ -106,23 +110,25 @@ def test_the_name_stands_for_the_definition(space: ModelSpace) -> None:
 
 
 def test_the_alias_needs_the_same_maps_and_correction() -> None:
-    maps = SpaceSpec("m", "p", PLUS.method, 4, 8, scalar=PLUS.scalar, parameters=PLUS.form.parameters())
-    blend = {"members": {maps.space_id: 1.0}, "hubs": PLUS.hubs, "rerank": "none"}
+    def maps(**changes: object) -> SpaceSpec:
+        parameters = {**PLUS.parameters, **changes}
+        return SpaceSpec("m", "p", PLUS.method, 4, 8, parameters=parameters)
 
-    def ranked(member: SpaceSpec = maps, **changes: object) -> SpaceSpec | None:
-        parameters = {**blend, "members": {member.space_id: 1.0}, **changes}
+    def ranked(member: SpaceSpec | None = None, **changes: object) -> SpaceSpec | None:
+        member = member or maps()
+        parameters = {"members": {member.space_id: 1.0}, "hubs": PLUS.hubs, "rerank": "none", **changes}
         return find(PAPER_PLUS, [member, SpaceSpec("b", "p", "blend", 4, 0, 32, parameters=parameters)])
 
     assert ranked() is not None
     assert ranked(hubs="mutual") is None
     assert ranked(rerank="directed") is None
-    assert ranked(members={maps.space_id: 0.5, "other": 0.5}) is None
+    assert ranked(members={maps().space_id: 0.5, "other": 0.5}) is None
     assert ranked(members={"missing": 1.0}) is None
     assert ranked(members="damaged") is None
-    assert ranked(SpaceSpec("m", "p", PLUS.method, 4, 8, scalar="sum", parameters=PLUS.form.parameters())) is None
-    assert ranked(SpaceSpec("m", "p", PLUS.method, 4, 8, scalar=PLUS.scalar, parameters={"channels": "mean"})) is None
+    assert ranked(maps(projections=16)) is None
+    assert ranked(maps(channels="norm")) is None
     assert find("paper", [SpaceSpec("m", "p", "gradient_x_input", 4, 8, parameters={"channels": "norm"})]) is None
-    assert find("m", [maps]) is None
+    assert find("m", [maps()]) is None
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
