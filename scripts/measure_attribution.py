@@ -156,25 +156,28 @@ def canvases(base: Candidate) -> list[Candidate]:
     ]
 
 
-def engines_and_layers(base: Candidate) -> list[Candidate]:
+def engines_and_layers(base: Candidate, engines: Sequence[str], layers: Sequence[str]) -> list[Candidate]:
     """Stage 5."""
-    kinds = [(engine, "") for engine in gradients.ENGINES[1:]] + [("plain", layer) for layer in gradients.LAYERS]
+    kinds = [(engine, "") for engine in engines] + [("plain", layer) for layer in layers]
     return [
         replace(base, engine=engine, layer=layer, scalar=scalar, times_input=times_input, hubs=hubs)
         for (engine, layer), scalar, times_input, hubs in product(kinds, gradients.FEW, (True, False), HUBS)
     ]
 
 
-def sweep(selection: Selection, until: int = 5) -> tuple[list[dict[Candidate, Figures]], Candidate]:
+def sweep(
+    selection: Selection, engines: Sequence[str], layers: Sequence[str]
+) -> tuple[list[dict[Candidate, Figures]], Candidate]:
     """The stages, and the winner of the last two."""
     stages: list[dict[Candidate, Figures]] = []
     base = Candidate()
-    for stage in (scalars_and_channels, canvases, scalars_and_channels, canvases, engines_and_layers)[:until]:
+    for stage in (scalars_and_channels, canvases, scalars_and_channels, canvases):
         stages.append(selection.measure(stage(base)))
         describe(len(stages), stages[-1])
-        if stage is not engines_and_layers:
-            base = best(stages[-1])
-    return stages, best(stages[-2] | stages[-1]) if until == 5 else base
+        base = best(stages[-1])
+    stages.append(selection.measure(engines_and_layers(base, engines, layers)))
+    describe(5, stages[-1])
+    return stages, best(stages[-2] | stages[-1])
 
 
 def report(names: Sequence[str], stages: Sequence[dict[Candidate, Figures]], winner: Candidate) -> None:
@@ -199,15 +202,14 @@ def describe(number: int, found: dict[Candidate, Figures], first: int = 8) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="evaluate the winner and write the page")
-    parser.add_argument("--until", type=int, default=5, help="run only the first stages")
+    parser.add_argument("--engines", default=",".join(gradients.ENGINES[1:]), help="engines of stage 5")
+    parser.add_argument("--layers", default=",".join(gradients.LAYERS), help="layers of stage 5")
     parser.add_argument("--work", type=Path, default=gradients.CACHE, help="folder for gradients and figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     gradients.CACHE = options.work
     selection = Selection(passes.FULL.tasks, options.work / "figures.json")
-    stages, winner = sweep(selection, options.until)
-    if options.until < 5:
-        return
+    stages, winner = sweep(selection, options.engines.split(","), options.layers.split(","))
     print(f"winner: {winner}")
     if options.report:
         report(selection.names, stages, winner)

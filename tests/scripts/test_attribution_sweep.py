@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import measure_attribution  # noqa: E402
-from attribution_sweep import candidates, gradients  # noqa: E402
+from attribution_sweep import candidates, gradients, page  # noqa: E402
 from attribution_sweep.candidates import Candidate  # noqa: E402
 
 
@@ -147,6 +147,27 @@ def test_the_best_has_the_smallest_mean_rank_and_can_be_a_space() -> None:
 def test_equals_go_to_fewer_passes() -> None:
     dear, cheap = Candidate(scalar="4 random projections"), Candidate(scalar="1 random projection")
     assert measure_attribution.ordered({dear: (0.5, 0.5, 0.5), cheap: (0.5, 0.5, 0.5)}) == [cheap, dear]
+
+
+def test_shares_of_maps_that_only_images_tell_apart() -> None:
+    image = np.random.default_rng(4).standard_normal((1, 5, 16))
+    same = page.shares(np.repeat(image, 3, axis=0))
+    assert sum(same) == pytest.approx(1)
+    assert same[2:] == pytest.approx((0, 0))
+    assert same[0] == pytest.approx(float(np.square(candidates.unit(image).mean(axis=1)).sum()))
+    swapped = page.shares(np.repeat(image.transpose(1, 0, 2), 3, axis=1))
+    assert (swapped[0], swapped[2]) == pytest.approx((same[0], same[1]))
+    assert page.shares(np.random.default_rng(5).standard_normal((9, 9, 400)))[3] > 0.7
+
+
+def test_a_page_has_a_row_for_each_value_of_each_factor() -> None:
+    base = Candidate()
+    found = {base: (0.5, 0.4, 0.9), replace(base, canvas=16): (0.6, 0.4, 0.9)}
+    text = page.of_stage(found, measure_attribution.ordered(found))
+    assert "| canvas | 16 | 1 | 0.60 | 0.40 | 0.10 | 0.60 | 0.40 | 0.10 |" in text
+    assert "| canvas | 32 | 2 |" in text
+    assert "| hubs |" not in text, "all have the same"
+    assert "gradient\\*input of sum" in text
 
 
 def test_no_candidate_looks_at_held_out_targets(tmp_path: Path) -> None:
