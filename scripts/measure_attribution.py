@@ -202,14 +202,15 @@ def describe(number: int, found: dict[Candidate, Figures], first: int = 8) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="evaluate the winner and write the page")
-    parser.add_argument("--engines", default=",".join(gradients.ENGINES[1:]), help="engines of stage 5")
-    parser.add_argument("--layers", default=",".join(gradients.LAYERS), help="layers of stage 5")
+    parser.add_argument("--engines", default=",".join(gradients.ENGINES[1:]), help="engines of stage 5; may be empty")
+    parser.add_argument("--layers", default=",".join(gradients.LAYERS), help="layers of stage 5; may be empty")
     parser.add_argument("--work", type=Path, default=gradients.CACHE, help="folder for gradients and figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     gradients.CACHE = options.work
     selection = Selection(passes.FULL.tasks, options.work / "figures.json")
-    stages, winner = sweep(selection, options.engines.split(","), options.layers.split(","))
+    engines, layers = (list(filter(None, text.split(","))) for text in (options.engines, options.layers))
+    stages, winner = sweep(selection, engines, layers)
     print(f"winner: {winner}")
     if options.report:
         report(selection.names, stages, winner)
