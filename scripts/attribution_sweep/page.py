@@ -246,8 +246,8 @@ def page(
 WHY = """\
 Each map is scaled to norm 1, and its squared norm is split: into the mean over all models and images, what an image
 adds to that in every model, what a model adds on every image, and the rest, which alone depends on both. "Even
-against odd images" is Spearman's correlation, over the pairs of models, of affinities on one half of the images with those on
-the other; "against dds" that of the affinities with those of features.
+against odd images" is Spearman's correlation, over the pairs of models, of affinities on one half of the images with
+those on the other; "against dds" that of the affinities with those of features.
 
 """
 
