@@ -94,7 +94,7 @@ class Selection:
 
     def measure(self, candidates: Iterable[Candidate]) -> dict[Candidate, Figures]:
         """Figures of candidates, those of the same maps together; computed where the file lacks them."""
-        found: dict[Candidate, Figures] = {}
+        outcomes: dict[Candidate, Figures] = {}
         scores: np.ndarray | None = None
         previous: Candidate | None = None
         unsaved = 0
@@ -106,12 +106,12 @@ class Selection:
                     scores, previous = matrix(self.names, plain), plain
                 self.known[key] = self.figures(hubness.corrected(scores, candidate.hubs))
                 unsaved += 1
-            found[candidate] = self.known[key]
+            outcomes[candidate] = self.known[key]
             if unsaved >= 50:
                 self.save()
                 unsaved = 0
         self.save()
-        return found
+        return outcomes
 
     def save(self) -> None:
         """Write the file."""
@@ -121,18 +121,18 @@ class Selection:
         unfinished.replace(self.file)
 
 
-def ordered(found: dict[Candidate, Figures]) -> list[Candidate]:
+def ordered(outcomes: dict[Candidate, Figures]) -> list[Candidate]:
     """Candidates from best to worst by the rule of the module docstring."""
-    candidates = list(found)
-    table = np.array([found[candidate] for candidate in candidates]).round(9)
+    candidates = list(outcomes)
+    table = np.array([outcomes[candidate] for candidate in candidates]).round(9)
     ranks = rankdata(-table, axis=0).mean(axis=1)
     order = sorted(range(len(candidates)), key=lambda i: (round(ranks[i], 6), -table[i, 0], candidates[i].passes, i))
     return [candidates[i] for i in order]
 
 
-def best(found: dict[Candidate, Figures]) -> Candidate:
+def best(outcomes: dict[Candidate, Figures]) -> Candidate:
     """The best eligible candidate."""
-    return next(candidate for candidate in ordered(found) if candidate.is_eligible)
+    return next(candidate for candidate in ordered(outcomes) if candidate.is_eligible)
 
 
 def scalars_and_channels(base: Candidate) -> list[Candidate]:
@@ -185,18 +185,18 @@ def report(names: Sequence[str], stages: Sequence[dict[Candidate, Figures]], win
     stored = ModelSpace.open(passes.TOP).kernels(names, "dds")
     tables = page.features_of(names, stored)
     outcomes = page.held_out(names, winner, tables)
-    orders = [ordered(found) for found in stages]
+    orders = [ordered(stage) for stage in stages]
     comment = COMMENT.read_text(encoding="utf-8") if COMMENT.is_file() else ""
     text = page.page(names, stages, orders, winner, outcomes, tables[page.DDS], comment)
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
 
-def describe(number: int, found: dict[Candidate, Figures], first: int = 8) -> None:
+def describe(number: int, outcomes: dict[Candidate, Figures], first: int = 8) -> None:
     """Print the first candidates of a stage."""
-    print(f"stage {number}: {len(found)} candidates", flush=True)
-    for candidate in ordered(found)[:first]:
-        print("  {:.3f} {:.3f} {:.3f}  {}".format(*found[candidate], candidate), flush=True)
+    print(f"stage {number}: {len(outcomes)} candidates", flush=True)
+    for candidate in ordered(outcomes)[:first]:
+        print("  {:.3f} {:.3f} {:.3f}  {}".format(*outcomes[candidate], candidate), flush=True)
 
 
 def main() -> None:

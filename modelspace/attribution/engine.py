@@ -429,7 +429,8 @@ def _sensitivity(output: Tensor, source: Tensor, graph: Graph, request: MapReque
         gradient = _backward(output, source, weight.expand_as(output), graph, keep or number < count)
         # Neither overflows nor underflows, as squares of gradients may.
         total = torch.hypot(total, gradient)
-    return (total / count**0.5).detach()
+    root: Tensor = (total / count**0.5).detach()
+    return root
 
 
 def _settings(request: MapRequest) -> Settings:

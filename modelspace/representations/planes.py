@@ -101,7 +101,8 @@ def gaussian(sigma: float) -> NDArray[np.float32]:
     """Weights of a Gaussian, from -3σ to 3σ, that sum to 1; sigma in pixels, positive."""
     reach = max(1, math.ceil(3 * sigma))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    normalised: NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
+    return normalised
 
 
 def centred(values: NDArray[np.float32], form: Form) -> NDArray[np.float32]:

@@ -90,19 +90,19 @@ class MapCollector(Collector):
         Raises:
             NoGradientError: a map is zero.
         """
-        found = batch.maps(self.request, self.spec.canvas, self._form)[: self.spec.n_images - batch.first]
+        attributions = batch.maps(self.request, self.spec.canvas, self._form)[: self.spec.n_images - batch.first]
         if self._form.centring == planes.MEAN_MAP:
-            self._refuse_zero(found, batch.first)
-            self._held.append(found)
+            self._refuse_zero(attributions, batch.first)
+            self._held.append(attributions)
         else:
-            self._write(planes.centred(found, self._form), batch.first)
+            self._write(planes.centred(attributions, self._form), batch.first)
 
-    def _write(self, found: NDArray[np.float32], first: int) -> None:
-        self._refuse_zero(found, first)
-        self._writer.write(found)
+    def _write(self, attributions: NDArray[np.float32], first: int) -> None:
+        self._refuse_zero(attributions, first)
+        self._writer.write(attributions)
 
-    def _refuse_zero(self, found: NDArray[np.float32], first: int) -> None:
-        empty = np.flatnonzero(~np.any(found.reshape(len(found), -1), axis=1))
+    def _refuse_zero(self, attributions: NDArray[np.float32], first: int) -> None:
+        empty = np.flatnonzero(~np.any(attributions.reshape(len(attributions), -1), axis=1))
         if len(empty):
             raise NoGradientError(
                 f"the {self.spec.method} map of probe image {first + int(empty[0])} is zero"

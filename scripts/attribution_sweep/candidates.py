@@ -122,9 +122,9 @@ def planes(names: tuple[str, ...], scalar: str, engine: str, layer: str, times_i
     if scalar not in gradients.STACKS:
         return _single(values * _raw(names, "plain", "", "scalars", "x") if times_input else values, channels)
     stack = values[:, :, : gradients.STACKS[scalar][1]]
-    found = stack[..., 3:, :, :] if times_input else stack[..., :3, :, :]
-    found = _single(found, channels)
-    return found.reshape(*found.shape[:2], -1, *found.shape[-2:])
+    selected = stack[..., 3:, :, :] if times_input else stack[..., :3, :, :]
+    selected = _single(selected, channels)
+    return selected.reshape(*selected.shape[:2], -1, *selected.shape[-2:])
 
 
 def on_canvas(values: Array, canvas: int) -> Array:

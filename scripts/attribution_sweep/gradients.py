@@ -120,8 +120,8 @@ def gradients(forward: Forward, x: Tensor, seeds: Callable[[Tensor], Sequence[Te
 
 
 def _plain(forward: Forward, x: Tensor, known: Statistics, scalars: Sequence[str]) -> dict[str, Tensor]:
-    found = gradients(forward, x, lambda output: [seed(scalar, output, known) for scalar in scalars])
-    return dict(zip(scalars, found, strict=True))
+    results = gradients(forward, x, lambda output: [seed(scalar, output, known) for scalar in scalars])
+    return dict(zip(scalars, results, strict=True))
 
 
 def _smoothgrad(forward: Forward, x: Tensor, known: Statistics, scalars: Sequence[str]) -> dict[str, Tensor]:
@@ -130,8 +130,8 @@ def _smoothgrad(forward: Forward, x: Tensor, known: Statistics, scalars: Sequenc
     total = {scalar: torch.zeros_like(x) for scalar in scalars}
     for number in range(COPIES):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(number))
-        for scalar, found in _plain(forward, x + spread * noise, known, scalars).items():
-            total[scalar] += found / COPIES
+        for scalar, results in _plain(forward, x + spread * noise, known, scalars).items():
+            total[scalar] += results / COPIES
     return total
 
 
@@ -139,8 +139,8 @@ def _integrated(forward: Forward, x: Tensor, known: Statistics, scalars: Sequenc
     """Mean gradient along the line from 0 to x, at the middles of equal steps."""
     total = {scalar: torch.zeros_like(x) for scalar in scalars}
     for number in range(STEPS):
-        for scalar, found in _plain(forward, x * ((number + 0.5) / STEPS), known, scalars).items():
-            total[scalar] += found / STEPS
+        for scalar, results in _plain(forward, x * ((number + 0.5) / STEPS), known, scalars).items():
+            total[scalar] += results / STEPS
     return total
 
 
@@ -206,8 +206,8 @@ def _stack(forward: Forward, x: Tensor, weights: Tensor) -> tuple[Tensor, dict[i
     """
     squares = torch.zeros_like(x)
     halves, roots = [], {}
-    found = gradients(forward, x, lambda output: [weight.expand_as(output) for weight in weights])
-    for number, gradient in enumerate(found, start=1):
+    results = gradients(forward, x, lambda output: [weight.expand_as(output) for weight in weights])
+    for number, gradient in enumerate(results, start=1):
         halves.append(F.avg_pool2d(torch.cat([gradient, (gradient * x).mean(1, keepdim=True)], 1), 2))
         squares += gradient.square()
         if number in COUNTS:
@@ -252,10 +252,10 @@ def _computed(name: str, engine: str, layer: str, part: str) -> dict[str, np.nda
         for first in range(0, IMAGES, BATCH):
             batch = x[first : first + BATCH]
             if part == "scalars":
-                found = run(forward, batch, known, scalars)
+                results = run(forward, batch, known, scalars)
             else:
-                found = _of_stack(forward, batch, known, part)
-            for scalar, value in found.items():
+                results = _of_stack(forward, batch, known, part)
+            for scalar, value in results.items():
                 parts.setdefault(scalar, []).append(value)
         arrays = {scalar: torch.cat(values).numpy() for scalar, values in parts.items()}
         return arrays | {"x": x.numpy()} if part == "scalars" else arrays

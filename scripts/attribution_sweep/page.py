@@ -93,23 +93,23 @@ FACTORS: Mapping[str, Callable[[Candidate], str]] = {
 }
 
 
-def of_stage(found: Mapping[Candidate, Figures], ordered: Sequence[Candidate]) -> str:
+def of_stage(measured: Mapping[Candidate, Figures], ordered: Sequence[Candidate]) -> str:
     """The five best of a stage, and for each value of each factor the best candidate that has it."""
     text = table(
         ["best candidates", "Spearman", "P@5", "regret@1"],
-        [[_escaped(str(candidate)), *_figures(found[candidate])] for candidate in ordered[:5]],
+        [[_escaped(str(candidate)), *_figures(measured[candidate])] for candidate in ordered[:5]],
     )
     body = []
     for factor, value in FACTORS.items():
-        values = list(dict.fromkeys(value(candidate) for candidate in found))
+        values = list(dict.fromkeys(value(candidate) for candidate in measured))
         if len(values) < 2:
             continue
         for each in values:
             first = next(candidate for candidate in ordered if value(candidate) == each)
-            median = np.median([found[c] for c in found if value(c) == each], axis=0)
+            median = np.median([measured[c] for c in measured if value(c) == each], axis=0)
             place = ordered.index(first) + 1
             body.append(
-                [factor, _escaped(each), str(place), *_figures(found[first]), *_figures(tuple(median.tolist()))]
+                [factor, _escaped(each), str(place), *_figures(measured[first]), *_figures(tuple(median.tolist()))]
             )
     head = ["factor", "value", "place of its best", "Spearman", "P@5", "regret@1"]
     return text + table([*head, "median Spearman", "P@5", "regret@1"], body)
@@ -195,15 +195,15 @@ def why(names: Sequence[str], winner: Candidate, features: np.ndarray) -> str:
     body, per_form = [], {}
     for name, form in forms.items():
         values = rows(names, form)
-        found = affinity(centred(values, form.centring, form.compared))
-        per_form[name] = found
+        affinities = affinity(centred(values, form.centring, form.compared))
+        per_form[name] = affinities
         parts = shares(values)
         body.append(
             [
                 name,
                 *(f"{100 * part:.0f} %" for part in parts),
                 f"{reliability(values, form):.2f}",
-                f"{measures.rank_agreement(found, features):.2f}",
+                f"{measures.rank_agreement(affinities, features):.2f}",
             ]
         )
     head = ["maps", "mean of all", "image", "model", "model and image", "even against odd images", "against dds"]
@@ -238,8 +238,8 @@ def page(
     text += "## The best form on what it was not chosen on\n\n" + of_held_out(outcomes)
     text += "## Why\n\n" + WHY + why(names, winner, features)
     text += "## The sweep, on selection targets\n\n" + SWEEP
-    for title, found, order in zip(TITLES, stages, orders, strict=True):
-        text += f"### {title}\n\n{of_stage(found, order)}"
+    for title, measured, order in zip(TITLES, stages, orders, strict=True):
+        text += f"### {title}\n\n{of_stage(measured, order)}"
     return wrapped(text)
 
 
