@@ -406,7 +406,8 @@ class MapSpace(StoredSpace):
         rows = maps.decode(block, self.row_length, self.spec.bits)
         if self.form.scale == MODEL:
             self._require_all(block)
-            return rows.astype(np.float64) / self._root_mean_square(rows)
+            scaled: Array = rows.astype(np.float64) / self._root_mean_square(rows)
+            return scaled
         return maps.unit(rows)
 
     def operand(self, block: MapBlock) -> Operand:
@@ -440,10 +441,10 @@ class MapSpace(StoredSpace):
         """A block's maps, (n_images, canvas, canvas), each of unit norm unless zero; the mean of their planes."""
         canvas = self.spec.canvas
         planes = self.unit_rows(block).reshape(block.n_images, -1, canvas, canvas).mean(axis=1)
-        if self.form.n_planes == 1 and self.form.scale != MODEL:
-            return planes
-        norms = np.linalg.norm(planes, axis=(1, 2), keepdims=True)
-        drawn: Array = planes / np.where(norms > 0, norms, 1)
+        if self.form.n_planes > 1 or self.form.scale == MODEL:
+            norms = np.linalg.norm(planes, axis=(1, 2), keepdims=True)
+            planes = planes / np.where(norms > 0, norms, 1)
+        drawn: Array = planes
         return drawn
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
