@@ -49,7 +49,7 @@ from modelspace.results import (
     Trials,
 )
 from modelspace.spaces import affinity as affinities
-from modelspace.spaces.defaults import DEFAULT_CANVAS, DEFAULT_METHODS, DEFAULT_PROBES
+from modelspace.spaces.defaults import DEFAULT_PROBES
 from modelspace.spaces.ranking import Ranking
 from modelspace.spaces.vector_index import is_local, using
 from modelspace.timing import phase
@@ -143,13 +143,14 @@ class ModelSpace:
         probes: str | Path | ProbeSet = DEFAULT_PROBES,
         methods: Sequence[str] | None = None,
         images: int | None = None,
-        canvas: int = DEFAULT_CANVAS,
+        canvas: int | None = None,
         bits: int | None = None,
         seed: int = 0,
         per_subfolder: int | None = None,
         name: str | None = None,
         default: bool = False,
         scalar: str = "sum",
+        form: Mapping[str, Any] | None = None,
         on_cost: OnCost | None = None,
     ) -> Records[SpaceInfo]:
         """Create the registry if it does not exist, and the spaces that it lacks.
@@ -161,14 +162,17 @@ class ModelSpace:
                 (`modelspace.representations.kernels.KERNELS`); one space each. Default, without a name: the standard
                 spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default: 200, or all of a smaller folder.
-            canvas: side of the maps in pixels.
+            canvas: side of the maps in pixels; default: 16, or that of "paper+".
             bits: bits per stored element; default: 4 for maps, 8 for kernels.
             seed: seed of the rooms, yards or crops, or of the choice of images.
             per_subfolder: number of images to take from each subfolder.
-            name: name of the space, with a single method; default: the method, made unique by the probes' name.
+            name: name of the space, with a single method; default: the method, made unique by the probes' name. Without
+                methods, "paper+" creates the best form of attribution maps that was measured
+                (`modelspace.registry.aliases.PLUS`).
             default: make the first of these the default space of queries (the first space of a registry always is).
             scalar: the explained scalar: "sum" as in the paper, "energy" or "centred_energy"
                 (`modelspace.types.SCALARS`).
+            form: of the maps: channels, smoothing and centring (`modelspace.representations.planes.Form`).
             on_cost: called with a sentence if `images` takes more than an hour of rendering and passes, or 256 MiB
                 per model; an exception that it raises stops the creation.
 
@@ -179,15 +183,11 @@ class ModelSpace:
             UsageError: an unknown method, a number out of range, too few images, or more than the memory can hold.
             ConflictError: the name belongs to a space with another definition.
         """
-        from modelspace.spaces.create import create_spaces, create_standard
+        from modelspace.spaces.create import create
         from modelspace.spaces.probe_sets import ProbeChoice
 
         choice = ProbeChoice(probes, images, per_subfolder, None, seed)
-        if methods is None and name is None and scalar == "sum":
-            space_names = create_standard(self.path, choice, canvas, bits, default, on_cost)
-        else:
-            methods = methods or DEFAULT_METHODS
-            space_names = create_spaces(self.path, choice, methods, canvas, bits, name, default, scalar, on_cost)
+        space_names = create(self.path, choice, methods, canvas, bits, name, default, scalar, form, on_cost)
         return Records([info for info in self.spaces() if info.name in space_names], SpaceInfo)
 
     def blend(
@@ -637,7 +637,8 @@ class ModelSpace:
             model: a registered name; or a URI or a live module, which is embedded but not stored.
             k: number of neighbours.
             where: SQL condition on the table `models`, for example "task = 'depth' AND parameters < 1e7".
-            space: default: the registry's default space; "paper": that of the published method.
+            space: default: the registry's default space; "paper": that of the published method; "paper+": that of the
+                best form of attribution maps that was measured.
             hubs: correction for hubs, models that are near to most others: "none", "centred", "csls" or "mutual"
                 (`modelspace.spaces.hubness`); default: the space's own.
             rerank: "directed", "local" or "combined": rank the candidates by how well their features predict the

@@ -31,6 +31,7 @@ class MethodInfo:
         signed: whether maps have both signs (saliency does not).
         defaults: the method's parameters and their default values; a value must have the type of its default.
         captum: whether it is computed with passes of its own, by Captum or by a plug-in.
+        of_scalar: whether it explains a scalar of the encoder output, and not the whole of it.
         choices: accepted values of the parameters that are strings.
         notice: what a user should know before using it.
         function: of a plug-in, "MODULE:NAME" of what computes it: a function of (forward, x, **parameters) as those in
@@ -42,6 +43,7 @@ class MethodInfo:
     signed: bool
     defaults: Mapping[str, Value] = field(default_factory=dict)
     captum: bool = False
+    of_scalar: bool = True
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
     function: str = ""
@@ -53,12 +55,17 @@ def _check_row(info: MethodInfo) -> None:
         raise ValueError(f"the method {info.name!r} needs captum=True and function='MODULE:NAME'")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", info.name) or info.name in _TAKEN:
         raise ValueError(f"{info.name!r} can't be the name of a method")
+    if forms := sorted(set(info.defaults) & set(_FORM)):
+        raise ValueError(f"its parameter {forms[0]!r} has the name of one of every space of maps")
     if texts := [name for name, value in info.defaults.items() if isinstance(value, str) and name not in info.choices]:
         raise ValueError(f"its parameter {texts[0]!r} is a text without choices")
 
 
 #: Methods of spaces that are none of attribution (`modelspace.spaces.kinds`).
 _TAKEN = ("dds", "linear_cka", "rsa", "blend")
+
+#: Parameters of every space of maps (`modelspace.representations.planes`).
+_FORM = ("channels", "smoothing", "centring", "scale")
 
 #: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Table[MethodInfo] = Table(
@@ -76,6 +83,13 @@ METHODS: Table[MethodInfo] = Table(
                 # Documentation of rachtibat/LRP-eXplains-Transformers, section License.
                 notice="The authors of LXT state that LRP is a patented technology that may be used free of charge for "
                 "personal and scientific purposes only.",
+            ),
+            MethodInfo(
+                "sensitivity",
+                "root mean square of the gradients of random projections of the encoder output",
+                signed=False,
+                defaults={"projections": 4},
+                of_scalar=False,
             ),
             MethodInfo(
                 "integrated_gradients",
@@ -101,7 +115,7 @@ METHODS: Table[MethodInfo] = Table(
 )
 
 #: Parameters that must be above zero; `seed` and `baseline` may have any value of their type.
-_POSITIVE = ("epsilon", "n_steps", "n_samples", "noise")
+_POSITIVE = ("epsilon", "projections", "n_steps", "n_samples", "noise")
 
 
 @renamed_argument("given", "overrides")

@@ -115,10 +115,17 @@ class MapRequest:
         Raises:
             NotFoundError, UsageError: no such method or parameter, or a scalar that the method can't explain.
         """
-        if METHODS[method].captum and scalar != "sum":
-            raise UsageError(f"{method} explains the sum of the encoder output only", "leave `scalar=` out")
+        info = METHODS[method]
+        if (info.captum or not info.of_scalar) and scalar != "sum":
+            what = "sum of the encoder output only" if info.of_scalar else "whole encoder output"
+            raise UsageError(f"{method} explains the {what}", "leave `scalar=` out")
         values = method_parameters(method, parameters)
         return cls(method, tuple(sorted(values.items())), scalar, images if scalar == "centred_energy" else 0)
+
+    @property
+    def of_sum(self) -> bool:
+        """Whether the map explains ΣT, which must then not be constant."""
+        return self.scalar == "sum" and METHODS[self.method].of_scalar
 
 
 def explain(
@@ -386,14 +393,18 @@ def _graph_maps(
     x = source.detach()
     graph = Graph(output.grad_fn, source)
     plain: dict[tuple[str, int], list[MapRequest]] = {}
-    for request in requests:
-        if request.method != "epsilon_lrp":
-            plain.setdefault((request.scalar, request.images), []).append(request)
     lrp = [request for request in requests if request.method == "epsilon_lrp"]
+    whole = [request for request in requests if request.method == "sensitivity"]
+    for request in requests:
+        if request not in lrp and request not in whole:
+            plain.setdefault((request.scalar, request.images), []).append(request)
     lrp_output, lrp_graph = followed(tap, source, output, graph) if lrp else (output, graph)
     hooks = {request: plan(lrp_graph, _settings(request)) for request in lrp}
+    on_same = bool(lrp) and lrp_output is output
+    for number, request in enumerate(whole, start=1):
+        maps[request] = _sensitivity(output, source, graph, request, on_same or bool(plain) or number < len(whole))
     for number, ((scalar, _), group) in enumerate(plain.items(), start=1):
-        keep = number < len(plain) or (bool(lrp) and lrp_output is output)
+        keep = number < len(plain) or on_same
         gradient = _backward(output, source, _seed(output, group[0], centres), graph, keep)
         gradients[_GRADIENT if scalar == "sum" else f"the gradient of the {scalar.replace('_', ' ')}"] = gradient
         for request in group:
@@ -403,6 +414,23 @@ def _graph_maps(
         relevance = _backward(lrp_output, source, seed, lrp_graph, keep=number < len(lrp), hooks=hooks[request])
         maps[request] = relevance * x
     return maps, gradients
+
+
+def _sensitivity(output: Tensor, source: Tensor, graph: Graph, request: MapRequest, keep: bool) -> Tensor:
+    """Root mean square of the gradients of projections of T, which are the same for all images and models.
+
+    Its square is, in the mean over random projections, the squared norm of each input value's column in the Jacobian
+    of T (Hutchinson 1989): how far T moves with that value, whatever basis T is written in.
+    """
+    count = int(dict(request.parameters)["projections"])
+    weights = torch.randn((count, *output.shape[1:]), generator=torch.Generator().manual_seed(0))
+    total = torch.zeros_like(source)
+    for number, weight in enumerate(weights.to(output), start=1):
+        gradient = _backward(output, source, weight.expand_as(output), graph, keep or number < count)
+        # Neither overflows nor underflows, as squares of gradients may.
+        total = torch.hypot(total, gradient)
+    root: Tensor = (total / count**0.5).detach()
+    return root
 
 
 def _settings(request: MapRequest) -> Settings:

@@ -19,6 +19,7 @@ modelspace init --method gradient_x_input --method saliency
 modelspace init --probes photos/ --per-subfolder 15 --canvas 128
 modelspace init --probes rooms --images 500 --space rooms500 --default
 modelspace init --probes yards
+modelspace init --space paper+
 """
 
 
@@ -41,10 +42,10 @@ def command(
             metavar="METHOD",
             show_default=False,
             autocompletion=completion.methods,
-            help="Attribution method (gradient_x_input, saliency, epsilon_lrp, ...) or features: kernel of the encoder "
-            "output (dds, linear_cka, rsa), or the output on a grid of places (local). Give it several times for "
-            "several spaces. Default: gradient_x_input, dds and local, and a space called transfer, which ranks by how "
-            "well features predict the target's. "
+            help="Attribution method (gradient_x_input, saliency, sensitivity, epsilon_lrp, ...) or features: kernel "
+            "of the encoder output (dds, linear_cka, rsa), or the output on a grid of places (local). Give it several "
+            "times for several spaces. Default: gradient_x_input, dds and local, and a space called transfer, which "
+            "ranks by how well features predict the target's. "
             "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
             "of LXT; it is computed only if named here.",
         ),
@@ -96,7 +97,13 @@ def command(
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option("--space", metavar="NAME", show_default=False, help="Name of the space. Default: the method."),
+        typer.Option(
+            "--space",
+            metavar="NAME",
+            show_default=False,
+            help="Name of the space. Default: the method. paper+ creates the best form of attribution maps that was "
+            "measured.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,

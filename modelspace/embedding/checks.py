@@ -46,7 +46,7 @@ def check_model(tap: Tap, x: torch.Tensor, requests: Sequence[MapRequest]) -> Ch
             or saturated and another layer is better; or internal half precision makes the maps inaccurate.
         NoGradientError: the gradient is zero, or the explained sum is constant or saturated at all layers tried.
     """
-    sums = any(request.scalar == "sum" for request in requests)
+    sums = any(request.of_sum for request in requests)
     seen = check_forward(tap, x, gradients=bool(requests))
     if seen.gradient is None:
         return Checked()

@@ -20,8 +20,9 @@ import numpy as np
 
 from modelspace.embedding.ahead import ahead
 from modelspace.errors import EmbeddingError, UsageError
-from modelspace.representations import grids, kernels
+from modelspace.representations import grids, kernels, planes
 from modelspace.representations.maps import MapBlock
+from modelspace.representations.planes import Form
 from modelspace.spaces.kinds import space_of
 from modelspace.timing import phase
 from modelspace.types import Preprocessing, SpaceSpec
@@ -81,30 +82,60 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def to_canvas(maps: torch.Tensor, canvas: int) -> torch.Tensor:
+def to_canvas(maps: torch.Tensor, canvas: int, form: Form = Form()) -> torch.Tensor:
     """Unit maps on the canvas from attributions in input space.
 
     Args:
         maps: (B, C, H, W), any sign, covering the whole image (`modelspace.probes.preprocess.on_image`).
         canvas: side S of the canvas in pixels.
+        form: how channels become one, and what smooths them; nothing is centred here.
 
     Returns:
-        (B, S, S) float32: averaged over channels (Song et al. 2019), resized by area averaging where the canvas is
-        smaller than the map and bilinearly where it is larger. Scaled to unit norm per image; a zero map stays zero.
+        (B, S, S) float32: averaged over channels (Song et al. 2019) unless the form says otherwise, or (B, 3, S, S) if
+        it keeps them; resized by area averaging where the canvas is smaller than the map and bilinearly where it is
+        larger. Scaled to unit norm per image unless the form keeps their scale; a zero map stays zero.
     """
     import torch.nn.functional as F
 
-    plane = maps.mean(dim=1, keepdim=True).float()
+    plane = _smoothed(_planes(maps, form.channels), form.smoothing)
     height, width = plane.shape[-2:]
     if (height, width) != (canvas, canvas):
         if canvas <= min(height, width):
             plane = F.adaptive_avg_pool2d(plane, canvas)
         else:
             plane = F.interpolate(plane, size=(canvas, canvas), mode="bilinear", align_corners=False, antialias=True)
-    # Gradients of a sum over many elements can be far from 1 in size, and squares of them leave float32's range.
-    plane = plane / plane.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
-    norm = plane.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-    return (plane / norm.clamp_min(1e-38)).squeeze(1)
+    if form.scale == planes.IMAGE:
+        # Gradients of a sum over many elements can be far from 1 in size, and squares of them leave float32's range.
+        plane = plane / plane.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
+        plane = plane / plane.square().sum(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-38)
+    return plane if form.n_planes > 1 else plane.squeeze(1)
+
+
+def _planes(maps: torch.Tensor, channels: str) -> torch.Tensor:
+    """(B, C, H, W) -> (B, 1 or 3, H, W) float32; a map of one channel stands for three equal ones."""
+    if channels == planes.EACH:
+        return maps.expand(-1, 3, -1, -1).float()
+    if channels == planes.NORM:
+        # Scaled first, since squares of small gradients leave float32's range.
+        size = maps.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-38)
+        return (maps / size).square().sum(dim=1, keepdim=True).sqrt().float()
+    return (maps.abs() if channels == planes.ABSOLUTE else maps).mean(dim=1, keepdim=True).float()
+
+
+def _smoothed(plane: torch.Tensor, share: float) -> torch.Tensor:
+    """(B, P, H, W) after a Gaussian whose σ is this share of each side; the border is continued outwards."""
+    import torch
+    import torch.nn.functional as F
+
+    if not share:
+        return plane
+    for axis in (2, 3):
+        weights = torch.from_numpy(planes.gaussian(share * plane.shape[axis])).to(plane)
+        reach, n_planes = len(weights) // 2, plane.shape[1]
+        padding, shape = ([0, 0, reach, reach], (-1, 1)) if axis == 2 else ([reach, reach, 0, 0], (1, -1))
+        kernel = weights.reshape(1, 1, *shape).expand(n_planes, -1, -1, -1)
+        plane = F.conv2d(F.pad(plane, padding, mode="replicate"), kernel, groups=n_planes)
+    return plane
 
 
 class Batch:
@@ -123,19 +154,20 @@ class Batch:
         self._attribution = attribution
         self._output = output
         self._preprocessing = preprocessing
-        self._maps: dict[tuple[MapRequest, int], np.ndarray] = {}
+        self._maps: dict[tuple[MapRequest, int, Form], np.ndarray] = {}
         self._features: np.ndarray | None = None
         self._grid: np.ndarray | None = None
 
-    def maps(self, request: MapRequest, canvas: int) -> np.ndarray:
-        """Unit maps on the canvas, (b, canvas, canvas) float32, in the probe image's frame; computed once."""
+    def maps(self, request: MapRequest, canvas: int, form: Form = Form()) -> np.ndarray:
+        """Maps on the canvas (`to_canvas`), in the probe image's frame; computed once."""
         from modelspace.probes.preprocess import on_image
 
-        if (request, canvas) not in self._maps:
+        key = (request, canvas, form)
+        if key not in self._maps:
             # Crops are undone first, so that a position in two models' maps is the same position in the image.
             whole = on_image(self._attribution[request], self._preprocessing, self._image_size)
-            self._maps[request, canvas] = to_canvas(whole, canvas).cpu().numpy()
-        return self._maps[request, canvas]
+            self._maps[key] = to_canvas(whole, canvas, form).cpu().numpy()
+        return self._maps[key]
 
     def features(self) -> np.ndarray:
         """The encoder output reduced to at most `kernels.MOST` numbers per image, (b, d) float32; computed once."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.names import readable_name
-from modelspace.registry import checksums, schema, sql
+from modelspace.registry import aliases, checksums, schema, sql
 from modelspace.registry.connection import Connection, translated
 from modelspace.registry.rows import (
     AnchorRow,
@@ -73,9 +73,6 @@ _UNKNOWN = -1
 
 #: Limits of what is read, so that a number in a file can't fill the memory: probe images, and pixels of a side.
 MOST_IMAGES, _LARGEST_CANVAS = 1_000_000, 4096
-
-#: Alias for the first space of the published method (Song et al., NeurIPS 2019).
-PAPER = "paper"
 
 
 class Reader:
@@ -140,7 +137,7 @@ class Reader:
         return spaces
 
     def space(self, name: str | None = None) -> SpaceRow:
-        """A space by its name or id; None for the default space, "paper" for gradient*input of ΣT under any name.
+        """A space by its name, id or alias (`modelspace.registry.aliases`); None for the default space.
 
         Raises:
             NotFoundError: there is no such space.
@@ -149,15 +146,18 @@ class Reader:
         for row in spaces:
             if row.is_default if name is None else name in (row.spec.name, row.spec.space_id):
                 return row
-        if name == PAPER:
-            for row in spaces:
-                if (row.spec.method, row.spec.scalar) == ("gradient_x_input", "sum"):
-                    return row
+        if name is not None and (spec := aliases.find(name, [row.spec for row in spaces])) is not None:
+            return next(row for row in spaces if row.spec is spec)
         if not spaces:
             raise NotFoundError("the registry has no space yet", "create one: `space.init()`")
         names = [row.spec.name for row in spaces]
         if name is None:
             raise NotFoundError("the registry has no default space", f"name one of: {', '.join(names)}")
+        if name == aliases.PAPER_PLUS:
+            raise NotFoundError(
+                "the registry has no space of the best form of attribution maps",
+                "create it: `space.init(name='paper+')`",
+            )
         raise NotFoundError(f"there is no space {name!r}", _did_you_mean(name, names))
 
     def probe_sets(self) -> list[ProbeRow]:

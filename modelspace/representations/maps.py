@@ -178,18 +178,19 @@ class MapWriter:
     Args:
         canvas: side of the canvas in pixels.
         bits: bits per element.
+        per_block: images per block; default: `images_per_block`.
     """
 
-    def __init__(self, canvas: int, bits: int) -> None:
+    def __init__(self, canvas: int, bits: int, per_block: int | None = None) -> None:
         self.canvas, self.bits = canvas, bits
         self.blocks: list[MapBlock] = []
         self.n_images = 0
-        self._per_block = images_per_block(canvas, bits)
+        self._per_block = per_block or images_per_block(canvas, bits)
         self._codes: list[np.ndarray] = []
         self._scales: list[np.ndarray] = []
 
     def write(self, maps: np.ndarray) -> None:
-        """Append the maps (n, canvas, canvas) float32 of the next n images."""
+        """Append the maps (n, ..., canvas, canvas) float32 of the next n images."""
         codes, scales = quantise(maps.reshape(len(maps), -1), self.bits)
         self._codes.extend(codes)
         self._scales.extend(scales)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import NoGradientError
-from modelspace.representations import grids, kernels
+from modelspace.representations import grids, kernels, planes
 from modelspace.representations.maps import MapBlock, MapWriter, whole_block
+from modelspace.representations.planes import Form
 from modelspace.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ class PassBatch(Protocol):
 
     first: int
 
-    def maps(self, request: MapRequest, canvas: int) -> NDArray[np.float32]:
-        """Maps on the canvas, scaled to unit norm unless zero: (b, canvas, canvas)."""
+    def maps(self, request: MapRequest, canvas: int, form: Form = Form()) -> NDArray[np.float32]:
+        """Maps on the canvas, not centred, of unit norm unless zero or the form keeps their scale.
+
+        (b, canvas, canvas), or (b, 3, canvas, canvas) if the form keeps the channels.
+        """
         ...
 
     def features(self) -> NDArray[np.float32]:
@@ -64,11 +68,16 @@ class Collector(ABC):
 
 
 class MapCollector(Collector):
-    """Collects attribution maps, quantising each batch."""
+    """Collects attribution maps, quantising each batch.
+
+    Only where the mean map over the images is subtracted are the unrounded maps held until all are known.
+    """
 
     def __init__(self, spec: SpaceSpec) -> None:
         super().__init__(spec)
-        self._writer = MapWriter(spec.canvas, spec.bits)
+        self._form = Form.of(spec.parameters)
+        self._writer = MapWriter(spec.canvas, spec.bits, self._form.per_block(spec.canvas, spec.bits, spec.n_images))
+        self._held: list[NDArray[np.float32]] = []
 
     @property
     def request(self) -> MapRequest:
@@ -76,7 +85,8 @@ class MapCollector(Collector):
         from modelspace.attribution.engine import MapRequest
 
         spec = self.spec
-        return MapRequest.of(spec.method, spec.parameters, spec.scalar, spec.n_images)
+        own = {name: value for name, value in spec.parameters.items() if name not in planes.NAMES}
+        return MapRequest.of(spec.method, own, spec.scalar, spec.n_images)
 
     def take(self, batch: PassBatch) -> None:
         """Quantise the batch's maps.
@@ -84,18 +94,31 @@ class MapCollector(Collector):
         Raises:
             NoGradientError: a map is zero.
         """
-        planes = batch.maps(self.request, self.spec.canvas)
-        empty = np.flatnonzero(~np.any(planes, axis=(1, 2)))
+        attributions = batch.maps(self.request, self.spec.canvas, self._form)[: self.spec.n_images - batch.first]
+        if self._form.centring == planes.MEAN_MAP:
+            self._refuse_zero(attributions, batch.first)
+            self._held.append(attributions)
+        else:
+            self._write(planes.centred(attributions, self._form), batch.first)
+
+    def _write(self, attributions: NDArray[np.float32], first: int) -> None:
+        self._refuse_zero(attributions, first)
+        self._writer.write(attributions)
+
+    def _refuse_zero(self, attributions: NDArray[np.float32], first: int) -> None:
+        empty = np.flatnonzero(~np.any(attributions.reshape(len(attributions), -1), axis=1))
         if len(empty):
             raise NoGradientError(
-                f"the {self.spec.method} map of probe image {batch.first + int(empty[0])} is zero"
+                f"the {self.spec.method} map of probe image {first + int(empty[0])} is zero"
                 + (f", and so are {len(empty) - 1} more in its batch" if len(empty) > 1 else ""),
                 "its cosine with other maps is undefined: tap another `layer=`; `space.layers(model)` lists them",
             )
-        self._writer.write(planes[: self.spec.n_images - batch.first])
 
     def blocks(self) -> list[MapBlock]:
         """The quantised maps."""
+        if self._held:
+            self._write(planes.centred(np.concatenate(self._held), self._form), 0)
+            self._held.clear()
         return self._writer.close()
 
 

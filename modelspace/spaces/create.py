@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modelspace import names, probes
 from modelspace.deprecated import renamed
 from modelspace.errors import ConflictError, UsageError
 from modelspace.probes.base import DEFAULT_IMAGES
 from modelspace.registry import ProbeRow, Registry
+from modelspace.registry.aliases import PAPER_PLUS, PLUS
+from modelspace.representations.planes import NAMES as FORM_PARAMETERS
+from modelspace.representations.planes import Form
 from modelspace.spaces import affinity, predictability, rerankings
 from modelspace.spaces.cost import check_memory, cost
 from modelspace.spaces.defaults import DEFAULT_CANVAS as DEFAULT_CANVAS
@@ -27,7 +31,43 @@ OnCost = Callable[[str], None]
 
 #: The method of the other standard space, and the name of the space over it that queries use.
 STANDARD_KERNELS, STANDARD_BLEND = "dds", "transfer"
+
+#: The usual name of the space that the alias `paper+` stands for; no space can be called "paper+" itself.
+PLUS_BLEND = "paper-plus"
+
+#: The form of maps unless another is chosen.
+PAPERS_FORM = Form()
 DEFAULT_BITS = MapSpace.default_bits
+
+
+def create(
+    path: Path,
+    choice: ProbeChoice,
+    methods: Sequence[str] | None,
+    canvas: int | None,
+    bits: int | None,
+    name: str | None,
+    default: bool,
+    scalar: str,
+    form: Mapping[str, Any] | None,
+    on_cost: OnCost | None,
+) -> list[str]:
+    """Create the named methods' spaces, `paper+`, or the standard ones; see `modelspace.workspace.ModelSpace.init`."""
+    plain = methods is None and scalar == "sum" and not form
+    if name == PAPER_PLUS:
+        if not plain:
+            raise UsageError(
+                "paper+ has its own method, scalar and form", "leave `methods=`, `scalar=` and `form=` out"
+            )
+        return create_paper_plus(path, choice, canvas, bits, default, on_cost)
+    canvas = DEFAULT_CANVAS if canvas is None else canvas
+    if plain and name is None:
+        return create_standard(path, choice, canvas, bits, default, on_cost)
+    if unknown := sorted(set(form or {}) - set(FORM_PARAMETERS)):
+        raise UsageError(f"a map's form has no {unknown[0]!r}", f"`form=` takes {', '.join(FORM_PARAMETERS)}")
+    return create_spaces(
+        path, choice, methods or DEFAULT_METHODS, canvas, bits, name, default, scalar, on_cost, Form.of(form or {})
+    )
 
 
 def create_spaces(
@@ -40,6 +80,7 @@ def create_spaces(
     default: bool,
     scalar: str = "sum",
     on_cost: OnCost | None = None,
+    form: Form = PAPERS_FORM,
 ) -> list[str]:
     """Create the spaces that do not exist yet, and the registry if needed; returns the names of all of them."""
     kinds = {method: kind_of(method) for method in methods}
@@ -49,7 +90,7 @@ def create_spaces(
         names.check_name(name, "space")
     # Refuse impossible combinations before a probe set is rendered or read.
     drafts = [
-        kind.define(name or _usual_name(method, scalar), method, "", 1, canvas, bits, scalar)
+        _in_form(kind.define(name or _usual_name(method, scalar, form), method, "", 1, canvas, bits, scalar), form)
         for method, kind in kinds.items()
     ]
     for draft in drafts:
@@ -86,8 +127,20 @@ def _check_cost(specs: Sequence[SpaceSpec], choice: ProbeChoice, on_cost: OnCost
         on_cost(str(estimate))
 
 
-def _usual_name(method: str, scalar: str) -> str:
-    return method if scalar == "sum" else f"{method}-{scalar}"
+def _usual_name(method: str, scalar: str, form: Form) -> str:
+    parts = [method] if scalar == "sum" else [method, scalar]
+    return "-".join([*parts, *(f"{value}" for value in form.parameters().values())])
+
+
+def _in_form(spec: SpaceSpec, form: Form) -> SpaceSpec:
+    """The definition with maps of this form.
+
+    Raises:
+        UsageError: it has no maps.
+    """
+    if form != PAPERS_FORM and not space_of(spec).has_maps:
+        raise UsageError(f"a space of {spec.method} has no maps whose form could be chosen", "leave `form=` out")
+    return replace(spec, parameters={**spec.parameters, **form.parameters()})
 
 
 def _image_count(choice: ProbeChoice, row: ProbeRow, least: int) -> int:
@@ -146,18 +199,48 @@ def create_standard(
     with Registry.open(path) as registry:
         spec = registry.space(kernels).spec
         row = registry.probe_set(spec.probe_id)
-        taken = {space.spec.name: space.spec for space in registry.spaces()}
     if spec.n_images < 2 * predictability.FOLDS:
         return created
     grids = GridSpace.define(LOCAL, LOCAL, row.probe_id, min(spec.n_images, GridSpace.usual_images), 0, None, "sum")
     with Registry.open(path, write=True) as registry, registry.transaction():
         created += _add_spaces(registry, row, None, [grids], named=False, default=False)
     ranking = Ranking(rerank=rerankings.COMBINED)
-    blend = BlendSpace.of(STANDARD_BLEND, [(spec, 1.0)], ranking.correction, ranking.rerank)
+    return [_create_ranking(path, STANDARD_BLEND, kernels, ranking, default or new), *created]
+
+
+def create_paper_plus(
+    path: Path, choice: ProbeChoice, canvas: int | None, bits: int | None, default: bool, on_cost: OnCost | None = None
+) -> list[str]:
+    """Create the best form of attribution maps that was measured, as `PLUS` has it; returns the names of its spaces.
+
+    They are a blend that ranks, which the alias `paper+` stands for, and the space of maps that it ranks by.
+    """
+    created = create_spaces(
+        path,
+        choice,
+        (PLUS.method,),
+        canvas or PLUS.canvas,
+        bits or PLUS.bits,
+        None,
+        False,
+        PLUS.scalar,
+        on_cost,
+        PLUS.form,
+    )
+    return [_create_ranking(path, PLUS_BLEND, created[0], Ranking(PLUS.hubs), default), *created]
+
+
+def _create_ranking(path: Path, usual_name: str, member: str, ranking: Ranking, default: bool) -> str:
+    """Create a blend of one space, which gives it another ranking, under a free name; returns its name."""
+    with Registry.open(path) as registry:
+        spec = registry.space(member).spec
+        row = registry.probe_set(spec.probe_id)
+        taken = {space.spec.name: space.spec for space in registry.spaces()}
+    blend = BlendSpace.of(usual_name, [(spec, 1.0)], ranking.correction, ranking.rerank)
     existing = next((name for name, other in taken.items() if other.space_id == blend.space_id), None)
-    candidates = (STANDARD_BLEND, f"{STANDARD_BLEND}-{row.name}", f"{STANDARD_BLEND}-{spec.space_id}")
+    candidates = (usual_name, f"{usual_name}-{row.name}", f"{usual_name}-{spec.space_id}")
     name = existing or next(name for name in candidates if name not in taken)
-    return [create_blend(path, name, {kernels: 1.0}, ranking, default or new), *created]
+    return create_blend(path, name, {member: 1.0}, ranking, default)
 
 
 def create_blend(path: Path, name: str, members: Mapping[str, float], ranking: Ranking, default: bool) -> str:

@@ -23,6 +23,7 @@ from modelspace.registry import Registry
 from modelspace.registry.reading import MOST_IMAGES
 from modelspace.representations import grids, kernels, maps
 from modelspace.representations.maps import MapBlock
+from modelspace.representations.planes import MODEL, Form
 from modelspace.spaces.bootstrap import Member
 from modelspace.spaces.collectors import Collector, GridCollector, KernelCollector, MapCollector
 from modelspace.spaces.predictability import POSITIVE
@@ -323,6 +324,32 @@ class StoredSpace(Space):
         """Sum over images of the inner products of two models' unit rows, in float32; one model's are a `query`."""
         return float(maps.cosines(query, other.rows).sum())
 
+    def _only(self, blocks: Sequence[MapBlock]) -> MapBlock:
+        """The block of a model that has all its rows in one."""
+        if len(blocks) != 1:
+            raise DamagedError(
+                f"a model has {len(blocks)} blocks in the space {self.spec.name!r}, not one", _DEFINITION
+            )
+        return blocks[0]
+
+    def _members_of_one_block(
+        self, registry: Registry, blocks: Blocks, model_ids: Sequence[int], least: float
+    ) -> Member:
+        """What intervals are computed from where only the mean squared norm of a model's rows is 1."""
+        rows = self.unit_rows(self._only(self.own_blocks(blocks)))
+        products, norms = {}, {}
+        for model_id, other_block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
+            other = self.unit_rows(other_block)
+            products[model_id], norms[model_id] = maps.cosines(rows, other), maps.cosines(other, other)
+        if missing := set(model_ids) - set(products):
+            raise self.missing(f"model {min(missing)}")
+        return Member(
+            np.stack([products[i] for i in model_ids]),
+            maps.cosines(rows, rows),
+            np.stack([norms[i] for i in model_ids]),
+            least=least,
+        )
+
     def require_size(self, block: MapBlock) -> None:
         """Check that a stored block can hold the rows it should.
 
@@ -382,6 +409,12 @@ class MapSpace(StoredSpace):
             raise UsageError(
                 f"a space of maps needs a canvas of 2 or more pixels, not {spec.canvas}", "example: `canvas=64`"
             )
+        self.form = Form.of(spec.parameters)
+        if self.form.scale == MODEL and spec.n_images > kernels.MAX_IMAGES:
+            raise UsageError(
+                f"maps that keep their scale can't be of {spec.n_images:,} images: {kernels.MAX_IMAGES:,} at most",
+                "leave `form={'scale': 'model'}` out",
+            )
 
     @staticmethod
     def methods() -> Mapping[str, str]:
@@ -393,20 +426,20 @@ class MapSpace(StoredSpace):
         cls, name: str, method: str, probe_id: str, n_images: int, canvas: int, bits: int | None, scalar: str
     ) -> SpaceSpec:
         """A space of maps of the scalar; Captum's methods explain only the sum."""
-        if scalar != "sum" and METHODS[method].captum:
+        if scalar != "sum" and (METHODS[method].captum or not METHODS[method].of_scalar):
             raise _no_scalar(method)
         parameters = dict(METHODS[method].defaults)
         return SpaceSpec(name, probe_id, method, n_images, canvas, bits or cls.default_bits, scalar, parameters)
 
     @property
     def row_length(self) -> int:
-        """Pixels of a map."""
-        return self.spec.canvas**2
+        """Pixels of a map, of all its planes."""
+        return self.spec.canvas**2 * self.form.n_planes
 
     @property
     def images_per_block(self) -> int:
         """As many maps as keep a block small enough to fetch for many models."""
-        return maps.images_per_block(self.spec.canvas, self.spec.bits)
+        return self.form.per_block(self.spec.canvas, self.spec.bits, self.spec.n_images)
 
     @property
     def passes(self) -> Passes | None:
@@ -414,34 +447,64 @@ class MapSpace(StoredSpace):
         # Captum's methods run their own passes, which we don't count.
         if METHODS[self.spec.method].captum:
             return None
-        return Passes(2 if self.spec.scalar == "centred_energy" else 1, 1)
+        backward = int(self.spec.parameters.get("projections", 1))
+        return Passes(2 if self.spec.scalar == "centred_energy" else 1, backward)
 
     def collector(self) -> Collector:
         """Collects the maps."""
         return MapCollector(self.spec)
 
     def unit_rows(self, block: MapBlock) -> Array:
-        """The maps, flattened, each of unit norm."""
-        self.require_size(block)
-        return maps.unit(maps.decode(block, self.row_length, self.spec.bits))
-
-    def operand(self, block: MapBlock) -> Operand:
-        """The maps, which are not scaled, and their norms."""
+        """The maps, flattened, each of unit norm, or of mean squared norm 1 if they keep their scale."""
         self.require_size(block)
         rows = maps.decode(block, self.row_length, self.spec.bits)
+        if self.form.scale == MODEL:
+            self._require_all(block)
+            scaled: Array = rows.astype(np.float64) / self._root_mean_square(rows)
+            return scaled
+        return maps.unit(rows)
+
+    def operand(self, block: MapBlock) -> Operand:
+        """The maps, which are not scaled, and their norms, or the one norm of all of them."""
+        self.require_size(block)
+        rows = maps.decode(block, self.row_length, self.spec.bits)
+        if self.form.scale == MODEL:
+            self._require_all(block)
+            return Operand(block.n_images, rows, np.array([self._root_mean_square(rows)]))
         return Operand(block.n_images, rows, np.sqrt(np.einsum("ij,ij->i", rows, rows).astype(np.float64)))
+
+    @staticmethod
+    def _root_mean_square(rows: NDArray[np.float32]) -> float:
+        return float(np.sqrt(np.square(rows, dtype=np.float64).sum() / len(rows)))
+
+    def _require_all(self, block: MapBlock) -> None:
+        if block.n_images != self.spec.n_images:
+            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} images in a block")
 
     def product(self, query: NDArray[np.float32], other: Operand) -> float:
         """Sum over images of cosines of maps."""
         return float((np.einsum("ij,ij->i", query, other.rows) / other.norms).sum())
 
+    def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
+        """Inner products of the maps, and their squared norms if those are not 1."""
+        if self.form.scale != MODEL:
+            return super().members(registry, blocks, model_ids)
+        return [self._members_of_one_block(registry, blocks, model_ids, least=-1.0)]
+
     def unit_maps(self, block: MapBlock) -> Array:
-        """A block's maps, (n_images, canvas, canvas), each of unit norm."""
-        return self.unit_rows(block).reshape(-1, self.spec.canvas, self.spec.canvas)
+        """A block's maps, (n_images, canvas, canvas), each of unit norm unless zero; the mean of their planes."""
+        canvas = self.spec.canvas
+        planes = self.unit_rows(block).reshape(block.n_images, -1, canvas, canvas).mean(axis=1)
+        if self.form.n_planes > 1 or self.form.scale == MODEL:
+            norms = np.linalg.norm(planes, axis=(1, 2), keepdims=True)
+            planes = planes / np.where(norms > 0, norms, 1)
+        drawn: Array = planes
+        return drawn
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the maps."""
-        return {"maps": f"{self.spec.canvas} x {self.spec.canvas} pixels of {self.spec.bits} bits"}
+        planes = f" x {self.form.n_planes}" if self.form.n_planes > 1 else ""
+        return {"maps": f"{self.spec.canvas} x {self.spec.canvas}{planes} pixels of {self.spec.bits} bits"}
 
 
 class KernelSpace(StoredSpace):
@@ -537,22 +600,9 @@ class KernelSpace(StoredSpace):
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """Inner products of the kernels' rows, and their squared norms, of which only the mean is 1."""
-        rows = self.unit_rows(self._only(self.own_blocks(blocks)))
-        products, norms = {}, {}
-        for model_id, other_block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
-            other = self.unit_rows(other_block)
-            products[model_id], norms[model_id] = maps.cosines(rows, other), maps.cosines(other, other)
-        if missing := set(model_ids) - set(products):
-            raise self.missing(f"model {min(missing)}")
-        return [
-            Member(
-                np.stack([products[i] for i in model_ids]),
-                maps.cosines(rows, rows),
-                np.stack([norms[i] for i in model_ids]),
-                # The inner product of two positive semi-definite matrices is not negative.
-                least=0.0 if self.spec.method in POSITIVE else -1.0,
-            )
-        ]
+        # The inner product of two positive semi-definite matrices is not negative.
+        least = 0.0 if self.spec.method in POSITIVE else -1.0
+        return [self._members_of_one_block(registry, blocks, model_ids, least)]
 
     def kernel(self, blocks: Sequence[MapBlock]) -> Array:
         """A model's kernel, (n_images, n_images), symmetric.
@@ -561,13 +611,6 @@ class KernelSpace(StoredSpace):
         """
         rows = self.unit_rows(self._only(blocks))
         return (rows + rows.T) / 2
-
-    def _only(self, blocks: Sequence[MapBlock]) -> MapBlock:
-        if len(blocks) != 1:
-            raise DamagedError(
-                f"a model has {len(blocks)} kernels in the space {self.spec.name!r}, not one", _DEFINITION
-            )
-        return blocks[0]
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the kernel."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelspace.attribution import METHODS
 from modelspace.attribution.engine import MapRequest
 from modelspace.embedding.batch_size import batch_size_for
 from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
@@ -248,5 +249,7 @@ def _duration(seconds: float) -> str:
 
 
 def _scalar(spec: SpaceSpec) -> str:
-    """The scalar of T that a space explains; empty if it has no maps."""
-    return spec.scalar if space_of(spec).has_maps else ""
+    """What of T a space explains, which decides what is checked; empty if it has no maps."""
+    if not space_of(spec).has_maps:
+        return ""
+    return spec.scalar if METHODS[spec.method].of_scalar else spec.method

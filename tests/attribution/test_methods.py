@@ -29,9 +29,11 @@ def test_the_engine_imports_torch_but_not_captum() -> None:
 
 
 def test_the_table_names_every_method_once() -> None:
-    assert list(METHODS) == ["gradient_x_input", "saliency", "epsilon_lrp", "integrated_gradients", "noise_tunnel"]
+    graph = ["gradient_x_input", "saliency", "epsilon_lrp", "sensitivity"]
+    assert list(METHODS) == [*graph, "integrated_gradients", "noise_tunnel"]
     assert all(name == info.name and info.summary for name, info in METHODS.items())
-    assert [name for name, info in METHODS.items() if not info.signed] == ["saliency"]
+    assert [name for name, info in METHODS.items() if not info.signed] == ["saliency", "sensitivity"]
+    assert [name for name, info in METHODS.items() if not info.of_scalar] == ["sensitivity"]
     assert [name for name, info in METHODS.items() if info.captum] == ["integrated_gradients", "noise_tunnel"]
     assert METHODS["epsilon_lrp"].defaults["epsilon"] == 1e-4
 

@@ -170,6 +170,10 @@ def test_a_method_that_fails_is_an_error_of_that_model(fresh: Path, tmp_path: Pa
         ("'poor', 's', signed=True", "needs captum=True and function="),
         ("'dds', 's', signed=True, captum=True, function='thief:maps'", "'dds' can't be the name of a method"),
         ("'saliency', 's', signed=True, captum=True, function='thief:maps'", "'saliency' is taken"),
+        (
+            "'mine', 's', signed=True, captum=True, function='thief:maps', defaults={'smoothing': 0.1}",
+            "'smoothing' has the name of one of every space of maps",
+        ),
     ],
 )
 def test_a_method_that_could_not_be_stored_is_refused(fresh: Path, row: str, words: str) -> None:
