@@ -18,11 +18,13 @@ among the pairs. What the other images in its row contribute counts as given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from modelspace.late import dataclass
 
 DRAWS = 2000
 LEVEL = 0.95

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from modelspace.attribution import METHODS
 from modelspace.errors import ConflictError, DamagedError, UsageError
+from modelspace.late import dataclass
 from modelspace.names import did_you_mean
 from modelspace.registry import Registry
 from modelspace.registry.reading import MOST_IMAGES

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX
+from modelspace.late import dataclass
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
