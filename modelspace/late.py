@@ -79,17 +79,17 @@ def _make(cls: type, options: dict[str, bool], stand_ins: dict[str, object]) -> 
     """Replace the stand-ins of a class one by one, so that another thread finds each or what it stands for."""
     kept_out = {"__dict__", "__weakref__", "__setattr__", "__delattr__", *stand_ins}
     own = {name: value for name, value in vars(cls).items() if name not in kept_out}
-    made = type(cls)(cls.__name__, cls.__bases__, {**own, "__qualname__": cls.__qualname__})
-    dataclasses.dataclass(**options)(made)
+    compiled = type(cls)(cls.__name__, cls.__bases__, {**own, "__qualname__": cls.__qualname__})
+    dataclasses.dataclass(**options)(compiled)
     for name, value in own.items():
         if isinstance(value, dataclasses.Field):
-            if name in vars(made):
-                setattr(cls, name, vars(made)[name])
+            if name in vars(compiled):
+                setattr(cls, name, vars(compiled)[name])
             else:
                 delattr(cls, name)
     for name in _MADE:
-        if name in vars(made) and vars(made)[name] is not own.get(name):
-            setattr(cls, name, vars(made)[name])
+        if name in vars(compiled) and vars(compiled)[name] is not own.get(name):
+            setattr(cls, name, vars(compiled)[name])
         elif name in stand_ins:
             delattr(cls, name)
 
