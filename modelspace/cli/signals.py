@@ -119,7 +119,7 @@ def end(code: int) -> NoReturn:
 
 
 def _is_traced() -> bool:
-    """Whether a profiler, a debugger or a measurement of coverage is at work, which have something to say at the end."""
+    """Whether a profiler, a debugger or coverage is at work, which may print at the end."""
     tools = getattr(sys, "monitoring", None)  # since Python 3.12
     return bool(sys.gettrace() or sys.getprofile() or (tools and any(map(tools.get_tool, range(6)))))
 

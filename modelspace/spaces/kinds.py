@@ -462,7 +462,10 @@ class KernelSpace(StoredSpace):
         """The kernel's packed triangle, whose elements above the diagonal count twice."""
         if not self.is_packed:
             return super().query(block)
-        packed: NDArray[np.float32] = kernels.pack_triangle(self.unit_rows(block)).astype(np.float32)
+        if block.n_images != self.spec.n_images:
+            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
+        unit = self.operand(block)
+        packed: NDArray[np.float32] = (unit.rows * unit.norms[0]).astype(np.float32)
         packed[self.spec.n_images :] *= 2
         return packed
 
@@ -507,7 +510,7 @@ class KernelSpace(StoredSpace):
         If rows were quantised one by one, the stored matrix is only approximately symmetric.
         """
         rows = self.unit_rows(self._only(blocks))
-        return (rows + rows.T) / 2
+        return rows if self.is_packed else (rows + rows.T) / 2
 
     def _only(self, blocks: Sequence[MapBlock]) -> MapBlock:
         if len(blocks) != 1:
