@@ -65,7 +65,7 @@ class Member:
             weights: (draws, N) how often each image was drawn, divided by N.
         """
         if self.target is None or self.sources is None:
-            return weights @ self.products.T  # type: ignore[no-any-return]
+            return weights @ self.products.T
         # One product: reading the weights takes longer than multiplying them.
         sums = weights @ np.concatenate([self.products, self.target[None], self.sources]).T
         n = len(self.products)
