@@ -1,6 +1,6 @@
 """``python -m modelspace`` is the command ``modelspace``."""
 
-from modelspace.cli import main
+from modelspace.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -7,13 +7,14 @@ an Arrow table (`.to_arrow()`). Notebooks show lists and single records as table
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from modelspace import frames
 from modelspace.frames import Tabular
+from modelspace.late import dataclass
 from modelspace.types import ModelCard, SpaceSpec
 
 if TYPE_CHECKING:

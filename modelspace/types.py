@@ -7,13 +7,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from modelspace import deprecated
 from modelspace.errors import UsageError
+from modelspace.late import dataclass
 
 CHANNEL_ORDERS = ("rgb", "bgr", "gray", "rgba")
 CROPS = ("center", "squash", "border")

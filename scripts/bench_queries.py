@@ -204,8 +204,9 @@ def timed(label: str, calls: list[Callable[[], object]], results: dict[str, Any]
 def processes(label: str, arguments: list[str], runs: int, results: dict[str, Any]) -> None:
     """Times and peak memory of whole processes."""
     code = (
-        "import resource, runpy, sys, time\n"
-        "try: runpy.run_module('modelspace', run_name='__main__')\n"
+        "import resource, sys\n"
+        "from modelspace.cli import main\n"
+        "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "finally:\n"
         "    usage = resource.getrusage(resource.RUSAGE_SELF)\n"

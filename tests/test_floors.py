@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "modelspace"
 
 #: From the bottom up. A module's room is its folder, or the module itself at the top of the package.
 FLOORS = (
+    ("late",),
     ("errors", "deprecated", "timing"),
     ("files", "plugins"),
     ("types", "names", "home", "temporary", "frames"),

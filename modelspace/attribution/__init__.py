@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from modelspace.deprecated import renamed_argument
 from modelspace.errors import NotFoundError, UsageError
+from modelspace.late import dataclass
 from modelspace.plugins import Table
 
 __all__ = ["METHODS", "MethodInfo", "method_parameters"]

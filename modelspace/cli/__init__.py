@@ -46,6 +46,16 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     signals.leave(code)
 
 
+def run() -> NoReturn:
+    """Run the command line as a program: as `main`, and end the process without taking the interpreter apart."""
+    try:
+        main()
+    except SystemExit as ended:
+        from modelspace.cli import signals
+
+        signals.end(ended.code if isinstance(ended.code, int) else 0)
+
+
 def _complete() -> None:
     """Answer the shell's question for completions and exit, if that takes no typer."""
     from modelspace.cli import words

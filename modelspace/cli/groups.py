@@ -14,7 +14,7 @@ is a command with the options `--space` and `--where` for typer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, Self, get_type_hints
@@ -23,6 +23,7 @@ import typer
 
 from modelspace.cli import completion, options
 from modelspace.cli.spelling import flag
+from modelspace.late import dataclass
 from modelspace.sources.fields import FIELDS, Field
 
 

@@ -102,9 +102,35 @@ def leave(code: int) -> NoReturn:
     for thread in (thread for thread in others if not thread.daemon):
         thread.join(GRACE)
         if thread.is_alive():
-            atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would do, without waiting for threads
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
+            _finish()
             os._exit(code)
     sys.exit(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process after `leave`, which waited for threads.
+
+    Taking the interpreter and the libraries apart takes a fifth of a query, and nothing comes of it: registries and
+    files are closed. Where torch was loaded, or somebody traces the program, the interpreter ends as usual.
+    """
+    if "torch" not in sys.modules and not _is_traced() and _finish():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_traced() -> bool:
+    """Whether a profiler, a debugger or coverage is at work, which may print at the end."""
+    tools = getattr(sys, "monitoring", None)  # since Python 3.12
+    return bool(sys.gettrace() or sys.getprofile() or (tools and any(map(tools.get_tool, range(6)))))
+
+
+def _finish() -> bool:
+    """Do what `sys.exit` would before it takes the interpreter apart; False if an output can't be written."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - what sys.exit would do, without waiting for threads
+    complete = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            complete = False
+    return complete

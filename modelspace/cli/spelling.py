@@ -10,13 +10,14 @@ import ast
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from types import EllipsisType
 from typing import Any
 
 from modelspace.cli.commands import COMMANDS, load
 from modelspace.deprecated import renamed
+from modelspace.late import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelspace import temporary
 from modelspace.files import open_regular, read_regular
+from modelspace.late import dataclass
 
 #: The list of backups, next to the registry: it must be readable when the registry is not.
 LIST = "backups.json"

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from modelspace import temporary
 from modelspace.errors import BusyError, DamagedError, ModelspaceError, NotFoundError, StorageError, UsageError
 from modelspace.files import NotRegularError, absent, file_identity, open_or_create, special_kind
 from modelspace.home import INDEX, INDEX_FILES
+from modelspace.late import dataclass
 from modelspace.registry import backups, trial, undo
 from modelspace.registry.interrupts import deferred
 from modelspace.registry.settings import LOCK, LOCKED_DOWN, MEMORY_BYTES

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from modelspace.late import dataclass
 from modelspace.representations.maps import MapBlock as MapBlock
 from modelspace.types import ModelCard, SpaceSpec
 

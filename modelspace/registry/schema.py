@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import duckdb
 from modelspace import __version__
 from modelspace.errors import ConflictError, DamagedError, ModelspaceError
 from modelspace.files import file_identity
+from modelspace.late import dataclass
 from modelspace.registry.connection import Checked, Connection, open_reading, translated
 
 FOLDER = Path(__file__).parent / "migrations"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import duckdb
 
 from modelspace.errors import ConditionWarning, ModelspaceError, UsageError
 from modelspace.frames import Tabular
+from modelspace.late import dataclass
 from modelspace.registry import conditions, sandbox, statements
 from modelspace.registry.connection import Connection
 

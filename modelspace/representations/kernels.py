@@ -203,7 +203,7 @@ def pack_triangle(kernel: np.ndarray) -> np.ndarray:
     """
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
         raise UsageError(f"a kernel is a square matrix, not of shape {kernel.shape}")
-    return np.concatenate([np.diagonal(kernel), kernel[np.triu_indices(len(kernel), 1)]])
+    return np.ascontiguousarray(kernel).take(_packed_places(len(kernel)))
 
 
 def unpack_triangle(packed: np.ndarray) -> np.ndarray:
@@ -273,7 +273,8 @@ def packed_triangle(block: MapBlock, bits: int) -> Array:
     else:
         levels = maps.unpack(np.frombuffer(block.codes, dtype=np.uint8)[None], bits, count)[0]
     low, step = _ranges(scales, bits)
-    packed: Array = levels * step + low
+    packed: Array = levels * step
+    packed += low
     return packed
 
 
@@ -288,9 +289,9 @@ def _places(n: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=8)
-def _groups(n: int) -> NDArray[np.int64]:
-    """Which of the n ranges each element of a packed triangle has."""
-    return np.concatenate([np.full(n, n - 1), np.repeat(np.arange(n - 1), np.arange(n - 1, 0, -1))])
+def _packed_places(n: int) -> NDArray[np.intp]:
+    """Where each element of a packed triangle is in an (n, n) kernel, row by row."""
+    return np.concatenate([np.arange(n) * (n + 1), np.ravel_multi_index(np.triu_indices(n, 1), (n, n))])
 
 
 def packed_bytes(n_images: int, bits: int) -> int:
@@ -300,7 +301,14 @@ def packed_bytes(n_images: int, bits: int) -> int:
 
 def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
     """For each element of a packed triangle, the lower end of its range and the step between two levels."""
-    group = _groups(len(scales))
-    low, high = scales.astype(np.float64).T
+    # The range of the diagonal, which is the first in a packed triangle, is the last.
+    low, high = scales.astype(np.float64)[np.arange(-1, len(scales) - 1)].T
     step = np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
-    return low[group], step[group]
+    counts = _counts(len(scales))
+    return np.repeat(low, counts), np.repeat(step, counts)
+
+
+@lru_cache(maxsize=8)
+def _counts(n: int) -> NDArray[np.int64]:
+    """How many elements of a packed triangle are of the diagonal, and of each row above it."""
+    return np.concatenate([[n], np.arange(n - 1, 0, -1)])

@@ -24,11 +24,11 @@ companded; not used at 32 bits). See docs/reference/files.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from modelspace.deprecated import renamed
+from modelspace.late import dataclass
 
 #: Approximate size of a block of maps, so that one block of each of many models fits in memory.
 BLOCK_BYTES = 1 << 20

@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from modelspace.deprecated import renamed, renamed_argument
 from modelspace.errors import ModelspaceError, UsageError
+from modelspace.late import dataclass
 from modelspace.names import to_name
 from modelspace.sources.code import code_sha256
 from modelspace.sources.fields import FIELDS, preprocessing_hint

@@ -7,12 +7,12 @@ their help, the keys of a manifest and the examples in hints are derived from it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from modelspace.deprecated import renamed
 from modelspace.errors import UsageError
+from modelspace.late import dataclass
 from modelspace.types import CHANNEL_ORDERS, CROPS, INTERPOLATIONS, LAYOUTS
 
 

@@ -16,10 +16,10 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from modelspace.late import dataclass
 
 NONE, CENTRED, CSLS, MUTUAL = "none", "centred", "csls", "mutual"
 CORRECTIONS = (NONE, CENTRED, CSLS, MUTUAL)

@@ -37,7 +37,6 @@ import time
 import zlib
 from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +47,7 @@ from modelspace import temporary
 from modelspace.errors import DamagedError, NotFoundError, UsageError
 from modelspace.files import NotRegularError, file_identity, open_regular, read_regular, special_kind
 from modelspace.home import INDEX_FILES
+from modelspace.late import dataclass
 from modelspace.spaces import hubness
 from modelspace.spaces.index_kinds import Ids, Lists, Rows, Searcher, Vectors, build, largest, load_faiss
 from modelspace.types import canonical_json

@@ -11,11 +11,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
 
+from modelspace.late import dataclass
 from modelspace.registry import Registry
 from modelspace.spaces import coordinates
 from modelspace.spaces.kinds import Blocks, Operand, StoredSpace

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from modelspace.attribution import METHODS
 from modelspace.errors import ConflictError, DamagedError, UsageError
+from modelspace.late import dataclass
 from modelspace.names import did_you_mean
 from modelspace.registry import Registry
 from modelspace.registry.reading import MOST_IMAGES
@@ -578,7 +579,10 @@ class KernelSpace(StoredSpace):
         """The kernel's packed triangle, whose elements above the diagonal count twice."""
         if not self.is_packed:
             return super().query(block)
-        packed: NDArray[np.float32] = kernels.pack_triangle(self.unit_rows(block)).astype(np.float32)
+        if block.n_images != self.spec.n_images:
+            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
+        unit = self.operand(block)
+        packed: NDArray[np.float32] = (unit.rows * unit.norms[0]).astype(np.float32)
         packed[self.spec.n_images :] *= 2
         return packed
 
@@ -610,7 +614,7 @@ class KernelSpace(StoredSpace):
         If rows were quantised one by one, the stored matrix is only approximately symmetric.
         """
         rows = self.unit_rows(self._only(blocks))
-        return (rows + rows.T) / 2
+        return rows if self.is_packed else (rows + rows.T) / 2
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the kernel."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX
+from modelspace.late import dataclass
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour

@@ -51,7 +51,9 @@ def out_of_fold_weights(source: Array, folds: int = FOLDS, ridge: float = RIDGE)
         raise UsageError(f"{n} probe images are too few for {folds} folds", f"use {2 * folds} or more")
     # With G = (K + λ I)⁻¹ over all images, the residual of a held-out fold is G[te, te]⁻¹ (G Y)[te], so one inverse
     # serves all folds (Cook 1977 for one row; the same algebra holds for several).
-    inverse = _inverse(source + ridge * np.trace(source) / n * np.eye(n))
+    regularised = np.array(source, dtype=np.float64)
+    regularised.flat[:: n + 1] += ridge * np.trace(source) / n
+    inverse = _inverse(regularised)
     weights = np.empty((n, n))
     for fold in range(folds):
         test = slice(fold, None, folds)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelspace.errors import UsageError
+from modelspace.late import dataclass
 from modelspace.names import did_you_mean
 from modelspace.spaces import hubness, predictability, rerankings
 from modelspace.types import SpaceSpec

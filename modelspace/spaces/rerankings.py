@@ -7,13 +7,13 @@ Most compare kernels; `local` compares features on a grid of places. `combined` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelspace.late import dataclass
 from modelspace.spaces import local, predictability, similarities
 from modelspace.spaces.kinds import LOCAL, GridSpace, KernelSpace
 

@@ -27,7 +27,6 @@ neighbours, the centring, and the rotation that aligns two models.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import UsageError
+from modelspace.late import dataclass
 
 Array = NDArray[np.float64]
 

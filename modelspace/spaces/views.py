@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelspace.errors import NotFoundError
+from modelspace.late import dataclass
 from modelspace.registry import Registry
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces import predictability, rerankings

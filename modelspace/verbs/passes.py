@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from modelspace.errors import ConflictError, UsageError
+from modelspace.late import dataclass
 from modelspace.registry import Registry, SpaceRow
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added

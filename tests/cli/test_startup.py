@@ -130,3 +130,37 @@ def test_direct_conversion_gives_the_same_values_as_typer() -> None:
     theirs = typer.main.get_command(plain).make_context("nearest", list(words)).params
     assert ours == theirs
     assert {key: type(value) for key, value in ours.items()} == {key: type(value) for key, value in theirs.items()}
+
+
+#: Says what the end of a process does, with and without taking the interpreter apart.
+ENDING = """
+import atexit, sys
+{before}
+class Told:
+    def __del__(self): print("taken apart")
+told = Told()
+atexit.register(print, "exit functions")
+from modelspace.cli import run
+run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "expected"),
+    [
+        ("", ["nearest", "a", "--format", "csv"], (0, ["exit functions"])),
+        ("import cProfile; cProfile.Profile().enable()", ["--version"], (0, ["exit functions", "taken apart"])),
+        ("", ["nearest", "b", "-k", "0"], (2, ["exit functions"])),
+    ],
+    ids=["command", "profiled", "failure"],
+)
+def test_a_program_ends_without_taking_the_interpreter_apart(
+    home: Path, before: str, words: list[str], expected: tuple[int, list[str]]
+) -> None:
+    if words[0] == "nearest":
+        words = [*words, "--home", str(home)]
+    program = ENDING.format(before=before)
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stdout.splitlines() if line in ("exit functions", "taken apart")]
+    assert (done.returncode, lines) == expected
+    assert done.stdout.startswith("rank,") == (words[2:3] == ["--format"])
