@@ -30,8 +30,8 @@ def command(
             metavar="SET|DIR",
             show_default=False,
             autocompletion=completion.probe_sets,
-            help="Probe images: built-in rooms, yards, streets or photographs, a registered set, or a folder of images, "
-            "which are copied into the registry. Default: rooms.",
+            help="Probe images: built-in rooms, yards, streets or photographs, a registered set, or a folder of "
+            "images, which are copied into the registry. Default: rooms.",
         ),
     ] = None,
     method: Annotated[

@@ -175,7 +175,7 @@ def _albedo(street: Street, hits: Hits) -> tuple[Tensor, Tensor]:
     albedo, gloss = torch.zeros_like(hits.point), torch.zeros_like(hits.t)
     base = _first_house_surface(street)
     no_object = hits.primitive < 0
-    for surface in hits.surface[no_object].unique().tolist():
+    for surface in np.unique(hits.surface[no_object].cpu().numpy()).tolist():
         if surface == SKY:
             continue
         rays = torch.nonzero(hits.surface == surface)[:, 0]
@@ -192,7 +192,7 @@ def _albedo(street: Street, hits: Hits) -> tuple[Tensor, Tensor]:
             albedo[:, rays] = yard_surfaces.paint(
                 coat.texture, point[2] + 200, across + 200, coat.scale, coat.color, coat.second
             )
-    for number in hits.primitive[~no_object].unique().tolist():
+    for number in np.unique(hits.primitive[~no_object].cpu().numpy()).tolist():
         primitive = street.primitives[number]
         rays = torch.nonzero(hits.primitive == number)[:, 0]
         u, v = object_coordinates(primitive, hits.point[:, rays], hits.surface[rays] - (6 + 6 * number))
