@@ -3,8 +3,8 @@
     python scripts/make_pictures.py [--home DIR] [--out DIR]
 
 Writes choices (the README's first picture), map, tree, heatmap, gallery and streets as PNG files into docs/pictures/.
-The registry is only read: missing coordinates of the projection are computed, but not stored in it. The pictures' date is
-that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry gives the same
+The registry is only read: missing coordinates of the projection are computed, but not stored in it. The pictures' date
+is that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry gives the same
 files.
 """
 
