@@ -424,7 +424,7 @@ def test_agreement_of_seeds_without_any_ranking(
     words = [*ARGUMENTS, "--cache", str(cache), "--targets", "reshade,class_places", "--seeds", "2", "--no-baselines"]
     script.run(script.parse(words))
     printed = capsys.readouterr().out
-    assert "2 seeds, 3 sources: P@2" in printed
+    assert "2 seeds, 3 sources: P@3 1.00, Spearman" in printed
     assert "popularity" not in printed
     script.run(script.parse(words[:-1]))
     assert "popularity" in capsys.readouterr().out
