@@ -194,10 +194,11 @@ def rectangles(house: House) -> Iterator[tuple[int, float, float, float, float]]
 
 
 def test_fronts_by_definition() -> None:
-    drawn = [house for street in streets.sample_scenes(0, 12, seed=2) for house in street.houses]
+    drawn = [house for street in streets.sample_scenes(0, 40, seed=2) for house in street.houses]
     shops = [house for house in drawn if house.shop]
     halls = [house for house in drawn if house.hall]
     signs = [house for house in drawn if house.sign and not house.shop]
+    assert min(len(shops), len(halls), len(signs)) >= 3
     for house in (*drawn[:4], *shops[:3], *halls[:3], *signs[:3]):
         rng = np.random.default_rng(house.salt)
         u, v = rng.uniform(0, house.length, 1500), rng.uniform(-0.2, house.eaves + 0.5, 1500)
