@@ -1,10 +1,10 @@
-"""Draw the pictures of the README and of docs/how-to/pictures.md from a registry.
+"""Draw the pictures of the documentation: those of a registry, and one of the rendered streets.
 
     python scripts/make_pictures.py [--home DIR] [--out DIR]
 
-Writes choices (the README's first picture), map, tree, heatmap and gallery as PNG files into docs/pictures/. The
-registry is only read: missing coordinates of the projection are computed, but not stored in it. The pictures' date is
-that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry gives the same
+Writes choices (the README's first picture), map, tree, heatmap, gallery and streets as PNG files into docs/pictures/.
+The registry is only read: missing coordinates of the projection are computed, but not stored in it. The pictures' date
+is that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry gives the same
 files.
 """
 
@@ -17,12 +17,16 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from modelspace import evaluation
 from modelspace.errors import ModelspaceError
 from modelspace.evaluation import splits
 from modelspace.plots import Picture, choices_figure
 from modelspace.verbs.pictures.caption import TIME
 from modelspace.workspace import ModelSpace
+from modelspace.worlds import streets
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -81,12 +85,25 @@ def choices(space: ModelSpace, caption: str) -> Picture:
     )
 
 
+def sheet(path: Path, rows: int = 2, columns: int = 6, side: int = 112) -> None:
+    """The first streets of seed 0 in rows on white, each pixel twice as large, as a PNG of 128 colours."""
+    gap = 6
+    table = np.full((rows * (side + gap) + gap, columns * (side + gap) + gap, 3), 255, np.uint8)
+    for number, image in enumerate(streets.render_rgb8(0, rows * columns, 0, side)):
+        row, column = divmod(number, columns)
+        top, left = row * (side + gap) + gap, column * (side + gap) + gap
+        table[top : top + side, left : left + side] = image
+    table = table.repeat(2, 0).repeat(2, 1)
+    Image.fromarray(table).quantize(128).save(path, optimize=True)
+
+
 def draw(home: Path, folder: Path) -> None:
-    """All five pictures of the default space."""
+    """All five pictures of the default space, and the streets."""
     space = ModelSpace.open(home)
     newest = max(datetime.fromisoformat(model.added_at) for model in space.list())
     os.environ.setdefault(TIME, str(int(newest.timestamp())))
     folder.mkdir(parents=True, exist_ok=True)
+    sheet(folder / "streets.png")
     known = {model.name for model in space.list()}
     shown = [name for name in SHOWN if name in known]
     picture = space.map(store=False)

@@ -2,12 +2,14 @@
 
     python scripts/measure_transfer.py                   measure what is missing, write tables to .cache/transfer
     python scripts/measure_transfer.py --publish         the same, but write the tables to the package
-    python scripts/measure_transfer.py --world yards     train and test readouts in the other world
+    python scripts/measure_transfer.py --world yards     train and test readouts in another world
+    python scripts/measure_transfer.py --world streets --publish --constants --no-baselines
     python scripts/measure_transfer.py --constants       also compare losses with the constant predictor's
     python scripts/measure_transfer.py --sources rgb2depth --targets reshade,edge2d --seeds 2 --epochs 2
 
 Losses are appended to transfer.csv in the cache after each source, so a run that was killed, or that has more seeds or
-sources, measures only what is missing. A network whose weights changed is measured again. The method is described in
+sources, measures only what is missing. The 20 tasks' networks come first; --sources tasks writes the tables of these
+alone. A network whose weights changed is measured again. The method is described in
 modelspace/lab/transfer.py. The `Budget` of the readouts is stored with the losses; different budgets are never mixed.
 """
 
@@ -35,6 +37,7 @@ from modelspace import evaluation, zoo
 from modelspace.errors import ConflictError, ModelspaceError, NotFoundError
 from modelspace.lab import ahp, training, transfer
 from modelspace.lab.decoders import tapped
+from modelspace.lab.tasks import TASKS
 from modelspace.lab.transfer import TARGETS, Budget
 from modelspace.worlds import WORLDS
 
@@ -50,7 +53,9 @@ Key = tuple[str, str, int]  # source, target, seed
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line's options; words: arguments instead of those of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", help="comma-separated networks of the zoo; default: all")
+    parser.add_argument(
+        "--sources", help="comma-separated networks of the zoo, or tasks: the 20 tasks' networks; default: all"
+    )
     parser.add_argument("--targets", help="comma-separated tasks; default: the 18 of Taskonomy's table")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (0, 1, ...) per pair")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -67,6 +72,11 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         "--constants",
         action="store_true",
         help="also print each target's best loss relative to the constant predictor's",
+    )
+    parser.add_argument(
+        "--no-baselines",
+        action="store_true",
+        help="print how well the seeds agree, but no ranking: for an oracle on which nothing is to be chosen",
     )
     for field in fields(Budget):
         kind = float if isinstance(field.default, float) else int
@@ -203,7 +213,10 @@ class Work:
 
 
 def missing(done: Iterable[Key], weights: dict[str, str], targets: Sequence[str], seeds: Sequence[int]) -> list[Work]:
-    """The missing measurements; readouts of a source that lack the same seeds are trained together."""
+    """The missing measurements, the tasks' networks first.
+
+    Readouts of a source that lack the same seeds are trained together.
+    """
     measured, work = set(done), []
     for source, stamp in weights.items():
         by_seeds: dict[tuple[int, ...], list[str]] = {}
@@ -212,7 +225,7 @@ def missing(done: Iterable[Key], weights: dict[str, str], targets: Sequence[str]
             if missing_seeds:
                 by_seeds.setdefault(missing_seeds, []).append(target)
         work += [Work(source, stamp, tuple(names), missing_seeds) for missing_seeds, names in by_seeds.items()]
-    return work
+    return sorted(work, key=lambda item: item.source not in TASKS)
 
 
 def measure(
@@ -311,6 +324,21 @@ def constants_table(done: dict[Key, float], constant: dict[str, float], seeds: S
     return "\n".join(lines) + "\n"
 
 
+def agreement(oracle: evaluation.Oracle) -> str:
+    """One seed's order against another's, mean over targets, and the targets on which they agree least."""
+    reliability = oracle.reliability()
+    if reliability is None:
+        return "one seed: no reliability"
+    worst = sorted(zip(reliability.per_target, oracle.targets, strict=True))[:3]
+    k = min(5, len(reliability.precision))
+    return (
+        f"{reliability.n_seeds} seeds, {len(oracle.sources)} sources: P@{k} {reliability.precision[k - 1]:.2f}, "
+        f"Spearman {reliability.spearman:.2f}, Kendall {reliability.kendall:.2f}, "
+        f"Spearman of their mean {reliability.spearman_of_mean:.2f}; "
+        f"least for {', '.join(f'{name} {value:.2f}' for value, name in worst)}"
+    )
+
+
 def _names(words: str | None, known: Sequence[str], kind: str) -> list[str]:
     if words is None:
         return list(known)
@@ -328,7 +356,8 @@ def stamps(sources: Sequence[str]) -> dict[str, str]:
 def run(options: argparse.Namespace) -> None:
     """Measure what is missing and write the tables."""
     budget = Budget(**{field.name: getattr(options, field.name) for field in fields(Budget)})
-    sources = _names(options.sources, zoo.names(), "network")
+    chosen = ",".join(TASKS) if options.sources == "tasks" else options.sources
+    sources = _names(chosen, zoo.names(), "network")
     targets = _names(options.targets, TARGETS, "target")
     seeds = range(options.seeds)
     ledger = Ledger(options.cache)
@@ -358,7 +387,8 @@ def run(options: argparse.Namespace) -> None:
         scenes = _scenes(options.cache, budget, tuple(targets), options.device, options.world)
         print(constants_table(ledger.done(weights), transfer.constant_losses(*scenes), seeds))
     if len(targets) > 1 and len(sources) > 2:
-        print(evaluation.evaluate({}, evaluation.load(folder / f"{options.world}_{TABLES['losses']}")).to_markdown())
+        oracle = evaluation.load(folder / f"{options.world}_{TABLES['losses']}")
+        print(agreement(oracle) if options.no_baselines else evaluation.evaluate({}, oracle).to_markdown())
 
 
 def main() -> int:

@@ -43,7 +43,9 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new set.")],
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="rooms, yards, photographs, or a folder of images, which are copied."),
+        typer.Argument(
+            metavar="SOURCE", help="rooms, yards, streets, photographs, or a folder of images, which are copied."
+        ),
     ] = "rooms",
     images: Annotated[
         int | None,
@@ -65,7 +67,7 @@ def create(
             "--seed",
             metavar="N",
             show_default=False,
-            help="Seed of the rooms, yards or crops, or of the choice of images. Default: 0.",
+            help="Seed of the rooms, yards, streets or crops, or of the choice of images. Default: 0.",
         ),
     ] = None,
     home: options.NewHome = None,

@@ -165,13 +165,14 @@ class _Shipped:
     @property
     def is_of_zoo(self) -> bool:
         """Whether the networks of the zoo were measured."""
-        return self.file.startswith(("rooms_", "yards_"))
+        return self.file.startswith(("rooms_", "yards_", "streets_"))
 
 
 #: Taskonomy's twenty tasks, by the names of its published order.
 _TASKS = tuple(group[0] for group in SPELLINGS)
 _ROOMS = "test losses in rendered rooms, frozen encoders (scripts/measure_transfer.py)"
 _YARDS = "test losses in rendered yards of encoders trained in rooms (scripts/measure_transfer.py --world yards)"
+_STREETS = "test losses in rendered streets of encoders trained in rooms (scripts/measure_transfer.py --world streets)"
 _ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
 #: "self" is not a model, but a network trained on the target itself with all data.
 _SHIPPED = {
@@ -196,6 +197,10 @@ _SHIPPED = {
     "yards-all": _Shipped("yards_transfer.csv", "loss", f"{_YARDS}, all networks measured"),
     "yards-wins": _Shipped("yards_affinity.csv", "win_rate", f"win rate over the other networks; {_YARDS}"),
     "yards-affinity": _Shipped("yards_affinity.csv", "affinity", f"AHP affinities; {_YARDS}"),
+    "streets": _Shipped("streets_transfer.csv", "loss", f"{_STREETS}, the 20 tasks' networks", only=_TASKS),
+    "streets-all": _Shipped("streets_transfer.csv", "loss", f"{_STREETS}, all networks measured"),
+    "streets-wins": _Shipped("streets_affinity.csv", "win_rate", f"win rate over the other networks; {_STREETS}"),
+    "streets-affinity": _Shipped("streets_affinity.csv", "affinity", f"AHP affinities; {_STREETS}"),
 }
 
 

@@ -42,7 +42,8 @@ def list_images(folder: Path) -> list[str]:
             ) from error
         except FileNotFoundError as error:
             raise ProbeError(
-                f"there is no folder {directory}", "give a folder of images, or 'rooms', 'yards', 'photographs'"
+                f"there is no folder {directory}",
+                "give a folder of images, or 'rooms', 'yards', 'streets', 'photographs'",
             ) from error
         except OSError as error:
             raise ProbeError(f"the folder {directory} can't be read: {error.strerror}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelspace.errors import ConflictError
 from modelspace.worlds.room_scenes import RENDERER_VERSION
+from modelspace.worlds.street_scenes import STREETS_VERSION
 from modelspace.worlds.yard_scenes import YARDS_VERSION
 
 
@@ -55,4 +56,5 @@ def world_table(*worlds: World) -> Mapping[str, World]:
 WORLDS = world_table(
     World("rooms", RENDERER_VERSION, "modelspace.worlds.rooms"),
     World("yards", YARDS_VERSION, "modelspace.worlds.yards"),
+    World("streets", STREETS_VERSION, "modelspace.worlds.streets"),
 )

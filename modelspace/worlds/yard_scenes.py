@@ -237,20 +237,20 @@ def _parts(kind: int, draw: Draw) -> list[Part]:
     return parts
 
 
-_Material = tuple[Color, Color, int, float]  # colour, second colour, texture, scale
+Material = tuple[Color, Color, int, float]  # colour, second colour, texture, scale
 
 
-def _materials(kind: int, draw: Draw) -> tuple[_Material, ...]:
+def _materials(kind: int, draw: Draw) -> tuple[Material, ...]:
     """Materials 0 to 3 of an object: body, trim, roof, water."""
     name = OBJECTS[kind]
     warm = draw.near(((0.80, 0.68, 0.48), (0.66, 0.62, 0.58), (0.74, 0.44, 0.32))[draw.below(3)], 0.08)
     pale, vivid = draw.near((0.90, 0.87, 0.82), 0.06), draw.vivid()
     dark = _times(warm, 0.55)
-    trim: _Material = (pale, _times(pale, 0.6), PLAIN, 0.4)
-    roof: _Material = (vivid, _times(vivid, 0.6), SCALES, draw.between(0.16, 0.26))
+    trim: Material = (pale, _times(pale, 0.6), PLAIN, 0.4)
+    roof: Material = (vivid, _times(vivid, 0.6), SCALES, draw.between(0.16, 0.26))
     if name == "tree":
         leaf = draw.near(((0.20, 0.44, 0.12), (0.34, 0.46, 0.12), (0.62, 0.36, 0.10))[draw.below(3)], 0.07)
-        body: _Material = (leaf, _times(leaf, 0.45), LEAVES, draw.between(0.1, 0.16))
+        body: Material = (leaf, _times(leaf, 0.45), LEAVES, draw.between(0.1, 0.16))
         trim = (draw.near((0.36, 0.25, 0.17), 0.06), (0.16, 0.11, 0.08), BARK, 0.12)
     elif name == "tank":
         body = (vivid, (0.42, 0.22, 0.12), METAL, draw.between(0.12, 0.3))
@@ -269,42 +269,60 @@ def _materials(kind: int, draw: Draw) -> tuple[_Material, ...]:
         body = (warm, dark, (ASHLAR, BRICKS, MARBLE)[draw.below(3)], draw.between(0.3, 0.5))
         if name == "steps":
             trim = (_times(warm, 0.8), dark, body[2], body[3])
-    water: _Material = (draw.near((0.12, 0.40, 0.50), 0.06), (0.5, 0.72, 0.78), WATER, 0.3)
+    water: Material = (draw.near((0.12, 0.40, 0.50), 0.06), (0.5, 0.72, 0.78), WATER, 0.3)
     return body, trim, roof, water
 
 
 @dataclass(frozen=True)
-class _Item:
+class Item:
+    """An object of several primitives, on the ground at the origin until it is placed.
+
+    Attributes:
+        kind: class of the object.
+        parts: its primitives.
+        reach: horizontal radius, metres.
+        height: metres.
+        bound: largest radius of a sphere about one of its parts, metres.
+    """
+
     kind: int
     parts: list[Part]
-    reach: float  # horizontal radius
+    reach: float
     height: float
-    bound: float  # of a sphere about each of its parts
+    bound: float
 
     @classmethod
-    def draw(cls, kind: int, draw: Draw, scale: float = 1.0) -> _Item:
-        parts: list[Part] = []
+    def of(cls, kind: int, parts: list[Part], scale: float = 1.0) -> Item:
+        """Measure an object of these parts, scaled."""
+        scaled: list[Part] = []
         reach = height = bound = 0.0
-        for shape, (x, y, z), (a, b, c), material in _parts(kind, draw):
+        for shape, (x, y, z), (a, b, c), material in parts:
             center, size = (x * scale, y * scale, z * scale), (a * scale, b * scale, c * scale)
-            parts.append((shape, center, size, material))
+            scaled.append((shape, center, size, material))
             wide = size[0] if shape == SPHERE else math.hypot(size[0], size[2])
             if shape == FRUSTUM:
                 wide = max(size[0], size[2])
             reach = max(reach, math.hypot(center[0], center[2]) + wide)
             height = max(height, center[1] + (size[0] if shape == SPHERE else size[1]))
             bound = max(bound, Primitive(shape, center, size, 0, 0, (0, 0, 0), (0, 0, 0), 0, 1).bound)
-        return cls(kind, parts, reach, height, bound)
+        return cls(kind, scaled, reach, height, bound)
 
-    def place(self, x: float, z: float, yaw: float, number: int, draw: Draw) -> list[Primitive]:
-        materials = _materials(self.kind, draw)
+    def place(
+        self, at: tuple[float, float, float], yaw: float, number: int, materials: tuple[Material, ...]
+    ) -> list[Primitive]:
+        """Its primitives with the origin at `at`, turned by `yaw`, as object `number` of a scene."""
         c, s = math.cos(yaw), math.sin(yaw)
+        x, y, z = at
         out = []
         for shape, (px, py, pz), size, material in self.parts:
             color, second, texture, scale = materials[material]
-            center = (x + c * px + s * pz, py, z - s * px + c * pz)
+            center = (x + c * px + s * pz, y + py, z - s * px + c * pz)
             out.append(Primitive(shape, center, size, yaw, number, color, second, texture, scale))
         return out
+
+
+def _item(kind: int, draw: Draw, scale: float = 1.0) -> Item:
+    return Item.of(kind, _parts(kind, draw), scale)
 
 
 def _coats(place: Place, draw: Draw) -> tuple[Coat, ...]:
@@ -407,7 +425,7 @@ def _sky(draw: Draw) -> Sky:
 def _camera_and_things(
     place: Place, half: tuple[float, float], draw: Draw
 ) -> tuple[tuple[float, float, float], tuple[float, float, float], float, list[Primitive], tuple[int, ...]]:
-    main = _Item.draw(draw.below(len(OBJECTS)), draw)
+    main = _item(draw.below(len(OBJECTS)), draw)
     fov = draw.between(math.radians(48), math.radians(92))
     radius = 0.5 * math.hypot(main.height, 2 * main.reach * 0.8)
     # Outside the parts' bounding spheres: rays are first tested against those.
@@ -433,13 +451,13 @@ def _camera_and_things(
     pitch = math.atan2(main.height / 2 - eye_height, away) + draw.between(-0.04, 0.14) * fov
     roll = draw.between(-0.05, 0.05)
 
-    primitives = main.place(x, z, draw.between(-math.pi, math.pi), 1, draw)
+    primitives = main.place((x, 0.0, z), draw.between(-math.pi, math.pi), 1, _materials(main.kind, draw))
     classes = [main.kind]
     placed = [(x, z, main.reach), (ex, ez, 1.2)]
     for _ in range(draw.below(5)):
         # Half of the other objects are behind the walls, larger, so that they show above them.
         outside = draw.chance(0.5)
-        item = _Item.draw(draw.below(len(OBJECTS)), draw, draw.between(1.6, 3.0) if outside else draw.between(0.8, 1.2))
+        item = _item(draw.below(len(OBJECTS)), draw, draw.between(1.6, 3.0) if outside else draw.between(0.8, 1.2))
         for _ in range(6):
             angle = yaw + draw.between(-0.6, 0.6) * fov
             reach = draw.between(12.0, 45.0) if outside else away * draw.between(1.3, 3.0)
@@ -451,7 +469,8 @@ def _camera_and_things(
             if (beyond if outside else inside) and clear and reach > item.reach + item.bound:
                 classes.append(item.kind)
                 placed.append((tx, tz, item.reach))
-                primitives += item.place(tx, tz, draw.between(-math.pi, math.pi), len(classes), draw)
+                turned, materials = draw.between(-math.pi, math.pi), _materials(item.kind, draw)
+                primitives += item.place((tx, 0.0, tz), turned, len(classes), materials)
                 break
     return eye, (yaw, pitch, roll), fov, primitives, tuple(classes)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelspace.worlds import raycast, yard_surfaces
+from modelspace.worlds import daylight, raycast, yard_surfaces
 from modelspace.worlds.raycast import Hits, Render, Renderer, lit, object_coordinates, vector
 from modelspace.worlds.room_scenes import CEILING, FLOOR, WALL_XN, WALL_XP, WALL_ZN, WALL_ZP
 from modelspace.worlds.rooms import semantic, wall_coordinates
@@ -173,42 +173,15 @@ def _sunny(yard: Yard, point: Tensor) -> Tensor:
     return free
 
 
-def _sky_color(yard: Yard, direction: Tensor) -> Tensor:
-    """(3, M) radiance of the sky, clouds, hills and the sun in directions (3, M)."""
-    sky = yard.sky
-    rise = direction[1].clamp(0, 1)
-    share = 1 - (1 - rise) ** 3
-    color = vector(sky.horizon, direction) + (vector(sky.zenith, direction) - vector(sky.horizon, direction)) * share
-    flat = rise + 0.12
-    u, v = direction[0] / flat + 50 + yard.index % 97, direction[2] / flat + 50
-    cloud = 0.55 * noise(u, v, 1.1) + 0.3 * noise(u, v, 0.45) + 0.15 * noise(u, v, 0.18)
-    thick = ((cloud - 0.75 + 0.5 * sky.cover) * 5).clamp(0, 1) * (rise * 9).clamp(0, 1)
-    color = color + (vector(sky.cloud, direction) * (0.75 + 0.3 * cloud) - color) * thick
-    glow = (direction * vector(sky.sun, direction)).sum(0).clamp_min(0)
-    for _ in range(4):
-        glow = glow * glow
-    color = color + 0.5 * glow * vector(sky.sun_color, direction)
-    around = torch.atan2(direction[0], direction[2]) * 3 + 20
-    ridge = sky.hills * (0.3 + noise(around, around * 0 + yard.index % 89, 1.0) + 0.3 * noise(around, around * 0, 0.22))
-    hill = vector(sky.hill_color, direction) * 0.55 + vector(sky.horizon, direction) * 0.3
-    return torch.where(direction[1] < ridge, hill, color)
-
-
 def _shade(yard: Yard, direction: Tensor, hits: Hits) -> Tensor:
     """(3, P) radiance, gamma 2, in [0, 1]."""
-    sky = yard.sky
     solid = torch.nonzero(hits.surface != CEILING)[:, 0]
     above = torch.nonzero(hits.surface == CEILING)[:, 0]
     out = torch.zeros_like(direction)
-    out[:, above] = _sky_color(yard, direction[:, above])
+    out[:, above] = daylight.sky_color(yard.sky, yard.index, direction[:, above])
     albedo, gloss = _albedo(yard, hits)
-    albedo, gloss = albedo[:, solid], gloss[solid]
-    point, normal, way = hits.point[:, solid], hits.normal[:, solid], direction[:, solid]
-    sun = vector(sky.sun, direction)
-    lean = 0.5 + 0.5 * normal[1]
-    # Light from the sky above and reflected by the ground below; less of both near the base of walls and objects.
-    dome = 0.5 * (vector(sky.horizon, direction) + vector(sky.zenith, direction))
-    bounce = 0.45 * vector(yard.coats[FLOOR].color, direction)
+    point, normal = hits.point[:, solid], hits.normal[:, solid]
+    # Less light near the base of walls and objects.
     open_sky = 0.6 + 0.4 * (point[1] / 1.2).clamp(0, 1)
     wall_gap = torch.minimum((yard.half[0] - point[0].abs()).abs(), (yard.half[1] - point[2].abs()).abs())
     on_ground = hits.surface[solid] == FLOOR
@@ -219,21 +192,14 @@ def _shade(yard: Yard, direction: Tensor, hits: Hits) -> Tensor:
             near = (point[0] - primitive.center[0]) ** 2 + (point[2] - primitive.center[2]) ** 2
             dark = 0.5 * (1 - near / (1.7 * wide) ** 2).clamp_min(0)
             open_sky = torch.where(on_ground, open_sky * (1 - dark), open_sky)
-    light = yard.ambient * (dome * lean + bounce * (1 - lean)) * open_sky
-    facing = (normal * sun).sum(0)
-    toward = torch.nonzero(facing > 0)[:, 0]
-    strength = torch.zeros_like(facing)
-    free = _sunny(yard, point[:, toward] + 2e-3 * normal[:, toward])
-    strength[toward] = facing[toward] * free
-    sunlight = strength * vector(sky.sun_color, direction)
-    mirrored = sun - way
-    shine = ((mirrored * normal).sum(0) / (mirrored * mirrored).sum(0).sqrt().clamp_min(1e-9)).clamp_min(0)
-    for _ in range(5):
-        shine = shine * shine
-    seen = albedo * (light + sunlight) + gloss * shine * (strength > 0) * vector(sky.sun_color, direction)
-    fog = (sky.haze * hits.t[solid] / 100).clamp(0, 0.8)
-    out[:, solid] = seen + (vector(sky.horizon, direction) - seen) * fog
-    return (1.02 * out / (0.9 + 0.14 * out)).clamp(0, 1).sqrt()
+    toward = torch.nonzero((normal * vector(yard.sky.sun, direction)).sum(0) > 0)[:, 0]
+    sunny = torch.zeros_like(open_sky, dtype=torch.bool)
+    sunny[toward] = _sunny(yard, point[:, toward] + 2e-3 * normal[:, toward])
+    hit = daylight.Surfaces(
+        normal, direction[:, solid], hits.t[solid], albedo[:, solid], gloss[solid], open_sky, sunny
+    )  # fmt: skip
+    out[:, solid] = daylight.radiance(yard.sky, yard.ambient, yard.coats[FLOOR].color, hit)
+    return daylight.exposed(out)
 
 
 def _frame(yard: Yard) -> tuple[list[float], np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from modelspace.errors import ConflictError, DamagedError, NotFoundError, UsageError
-from modelspace.evaluation import Oracle, available, load
+from modelspace.evaluation import Oracle, available, load, oracles
 from modelspace.evaluation.names import SPELLINGS, match
 
 
@@ -88,12 +88,42 @@ def test_yards_are_complete_and_reliable() -> None:
         for a, b in zip(oracle.truth(), rooms.truth(), strict=True)
     ]
     assert np.mean(agreement) > 0.5
-    everything = load("yards-all")
-    assert everything.sources == load("rooms-all").sources
-    wins, affinity = load("yards-wins"), load("yards-affinity")
+    assert load("yards-all").sources == load("rooms-all").sources
+
+
+@pytest.mark.parametrize("world", [name for name in ("yards", "streets") if name in available()])
+def test_other_worlds_are_measured_like_the_rooms(world: str) -> None:
+    oracle, rooms = load(world), load("rooms")
+    assert (oracle.targets, oracle.sources) == (rooms.targets, rooms.sources)
+    assert oracle.seed_losses is not None
+    assert oracle.seed_losses.shape == (3, 18, 20)
+    assert np.isfinite(oracle.seed_losses).all()
+    assert oracle.weights == rooms.weights
+    everything = load(f"{world}-all")
+    assert set(oracle.sources) <= set(everything.sources) <= set(load("rooms-all").sources)
+    wins, affinity = load(f"{world}-wins"), load(f"{world}-affinity")
     assert set(wins.sources) == set(affinity.sources) == set(everything.sources)
     assert wins.score.mean(axis=1) == pytest.approx(0.5, abs=1e-4)
     assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_streets_are_an_oracle_as_soon_as_they_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(oracles, "_data", tmp_path.joinpath)
+    oracles._weights_of_zoo.cache_clear()
+    assert "streets" not in available()
+    with pytest.raises(NotFoundError, match="oracle streets has no data in this installation"):
+        load("streets")
+    rows = "reshade,edge2d,0,0.5\nreshade,edge2d,1,0.7\nreshade,vgg16_objects,0,0.9\nreshade,vgg16_objects,1,0.9\n"
+    write(tmp_path / "streets_transfer.csv", f"target,source,seed,loss\n{rows}")
+    write(tmp_path / "rooms_baselines.json", '{"names": ["edge2d"], "weights": ["abc"]}')
+    try:
+        assert set(available()) >= {"streets", "streets-all"}
+        assert load("streets").sources == ("edge2d",)
+        assert load("streets-all").sources == ("edge2d", "vgg16_objects")
+        assert load("streets-all").score.tolist() == [[pytest.approx(-0.6), pytest.approx(-0.9)]]
+        assert load("streets").weights == {"edge2d": "abc"}
+    finally:
+        oracles._weights_of_zoo.cache_clear()
 
 
 def test_the_row_named_self_is_not_a_source() -> None:

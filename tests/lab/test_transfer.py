@@ -399,6 +399,42 @@ def test_the_other_world_is_measured_apart(
 def test_each_world_has_its_own_cache(script: ModuleType) -> None:
     assert script.parse([]).cache.name == "transfer"
     assert script.parse(["--world", "yards"]).cache.name == "transfer-yards"
+    assert script.parse(["--world", "streets"]).cache.name == "transfer-streets"
+
+
+def test_the_tasks_networks_are_measured_first_and_alone_on_request(script: ModuleType, tmp_path: Path) -> None:
+    weights = {"vgg16_objects": "a", "reshade": "b", "colorization_2": "c", "edge2d": "d"}
+    work = script.missing([("reshade", "edge2d", 0)], weights, ["edge2d", "reshade"], [0])
+    assert [(item.source, item.targets) for item in work] == [
+        ("reshade", ("reshade",)), ("edge2d", ("edge2d", "reshade")),
+        ("vgg16_objects", ("edge2d", "reshade")), ("colorization_2", ("edge2d", "reshade")),
+    ]  # fmt: skip
+    # Without that network the word fails like the 20 names.
+    words = ["--sources", "tasks", "--cache", str(tmp_path / "cache")]
+    script.zoo, zoo = SimpleNamespace(names=lambda: [name for name in TASKS if name != "edge2d"]), script.zoo
+    with pytest.raises(NotFoundError, match="there is no network edge2d"):
+        script.run(script.parse(words))
+    script.zoo = zoo
+
+
+def test_agreement_of_seeds_without_any_ranking(
+    script: ModuleType, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.agreement(load("yards")) == (
+        "3 seeds, 20 sources: P@5 0.92, Spearman 0.97, Kendall 0.90, Spearman of their mean 0.99; "
+        "least for room_layout 0.86, vanishing_point 0.88, class_1000 0.96"
+    )
+    monkeypatch.setattr(script, "zoo", FakeZoo(tmp_path))
+    words = [*ARGUMENTS, "--cache", str(cache), "--targets", "reshade,class_places", "--seeds", "2", "--no-baselines"]
+    script.run(script.parse(words))
+    printed = capsys.readouterr().out
+    assert "2 seeds, 3 sources: P@3 1.00, Spearman" in printed
+    assert "popularity" not in printed
+    script.run(script.parse(words[:-1]))
+    assert "popularity" in capsys.readouterr().out
+    words[words.index("--seeds") + 1] = "1"
+    script.run(script.parse(words))
+    assert "one seed: no reliability" in capsys.readouterr().out
 
 
 def test_the_settings_of_the_rooms_ledger_stay_as_they_were(script: ModuleType, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from modelspace import probes
 from modelspace.errors import ProbeError, UsageError
 from modelspace.probes import rendered
-from modelspace.worlds import rooms, yards
+from modelspace.worlds import rooms, streets, yards
 from modelspace.worlds.room_scenes import RENDERER_VERSION
 
 
@@ -32,14 +32,24 @@ def test_what_identifies_the_yards():
     assert len(others | {probe_set.probe_id}) == 4
 
 
+def test_what_identifies_the_streets():
+    probe_set = probes.streets()
+    assert (probe_set.name, probe_set.kind, probe_set.n_images, probe_set.size) == ("streets", "streets", 200, 128)
+    assert probe_set.spec == {"kind": "streets", "renderer": streets.STREETS_VERSION, "seed": 0, "size": 128}
+    assert (streets.STREETS_VERSION, probe_set.probe_id) == (1, "662df15e8174446c")
+    assert probes.streets(n_images=7).probe_id == probe_set.probe_id
+    others = {probes.streets(seed=1).probe_id, probes.streets(size=64).probe_id, probes.yards().probe_id}
+    assert len(others | {probe_set.probe_id}) == 4
+
+
 def test_every_rendered_kind_has_a_world():
     assert set(probes.RENDERED) == set(rendered.WORLDS)
     assert set(probes.RENDERED) < set(probes.BUILT_IN) < set(probes.KINDS)
 
 
-@pytest.mark.parametrize("kind", ["rooms", "yards"])
+@pytest.mark.parametrize("kind", ["rooms", "yards", "streets"])
 def test_another_renderer_makes_another_set(monkeypatch, kind):
-    describe = {"rooms": probes.rooms, "yards": probes.yards}[kind]
+    describe = {"rooms": probes.rooms, "yards": probes.yards, "streets": probes.streets}[kind]
     before = describe()
     world = rendered.WORLDS[kind]
     monkeypatch.setattr(rendered, "WORLDS", {**rendered.WORLDS, kind: replace(world, version=world.version + 1)})

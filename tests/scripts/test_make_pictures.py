@@ -7,12 +7,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from modelspace import evaluation
 from modelspace.home import INDEX, REGISTRY
 from modelspace.workspace import ModelSpace
+from modelspace.worlds import streets
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
@@ -41,9 +43,22 @@ def test_the_readme_says_what_its_first_picture_shows(tmp_path: Path) -> None:
     assert ranks["room_layout"] == 1 + len(better)
 
 
+def test_streets_stand_in_rows_on_white(tmp_path: Path) -> None:
+    make_pictures.sheet(tmp_path / "streets.png", rows=1, columns=2, side=8)
+    with Image.open(tmp_path / "streets.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert pixels.shape == (40, 68, 3)
+    expected = streets.render_rgb8(0, 2, 0, 8)
+    for left, street in zip((12, 40), expected, strict=True):
+        # Within the step of the palette.
+        assert np.abs(pixels[12:28:2, left : left + 16 : 2] - street).max() < 24
+    assert (pixels[:12] >= 250).all()
+
+
 def test_pictures_are_small_and_wide_enough_for_a_sharp_screen() -> None:
     pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
-    assert {"choices.png", "map.png", "tree.png", "heatmap.png", "gallery.png"} <= {path.name for path in pictures}
+    drawn = {"choices.png", "map.png", "tree.png", "heatmap.png", "gallery.png", "streets.png"}
+    assert drawn <= {path.name for path in pictures}
     for path in pictures:
         assert path.stat().st_size <= make_pictures.MAX_PNG, path.name
         with Image.open(path) as image:

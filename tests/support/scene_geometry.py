@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from modelspace.worlds.raycast import Render
 from modelspace.worlds.room_scenes import BOX, SPHERE, Scene
 
 
@@ -35,3 +36,28 @@ def pixel_rays(scene: Scene, size: int) -> np.ndarray:
             ray = scene.rotation @ np.array([x, y, 1.0])
             out.append(ray / np.linalg.norm(ray))
     return np.array(out)
+
+
+def objects_distance(scene: Scene, p: np.ndarray) -> np.ndarray:
+    """Distance of points (M, 3) in the world frame from the nearest object; infinite if there is none."""
+    best = np.full(len(p), np.inf)
+    for primitive in scene.primitives:
+        c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
+        q = p - np.array(primitive.center)
+        local = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
+        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, local))
+    return best
+
+
+def normals_of_planes(scene: Scene, render: Render, number: int, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rendered normals of planes nearer than `limit`, and cross products of neighbouring points, each (n, 3)."""
+    size = render.rgb.shape[-1]
+    rays = (pixel_rays(scene, size) @ scene.rotation).reshape(size, size, 3)
+    points = rays * render.distance[number].double().numpy()[..., None]
+    cross = np.cross(points[1:, :-1] - points[:-1, :-1], points[:-1, 1:] - points[:-1, :-1])
+    cross /= np.linalg.norm(cross, axis=-1, keepdims=True)
+    ids, bends = render.surface_id[number].numpy(), render.curvature[number, 0].numpy()
+    flat = (ids[1:, :-1] == ids[:-1, :-1]) & (ids[:-1, 1:] == ids[:-1, :-1]) & (bends[:-1, :-1] == 0)
+    near = render.distance[number].numpy() < limit  # what is farther is recorded nearer, and a sky is a sphere
+    flat &= near[:-1, :-1] & near[1:, :-1] & near[:-1, 1:]
+    return render.normals[number].permute(1, 2, 0).numpy()[:-1, :-1][flat], cross[flat]
