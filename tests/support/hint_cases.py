@@ -369,6 +369,7 @@ CASES = [
          values=MAKE, more=FLAGS),
     case("analysis.projection", "compute one", lambda: projection.place_new(np.empty((0, 2)), np.ones((1, 0)))),
     case("registry.reading", "create one", "nearest make", **NO_SPACE),
+    case("registry.reading", "create it", "nearest make --space paper+"),
     case("verbs.add", "make one with", f"add python:nets.py:make {FLAGS}", again=True, **NO_SPACE),
     case("verbs.add_many", "make one with", "add --manifest zoo --dry-run", **NO_SPACE),
     case("verbs.fill", "make one with", "fill", **NO_SPACE),
