@@ -72,6 +72,7 @@ def vector_of(registry: Reader, space_id: str, model_id: int) -> NDArray[np.floa
         f"SELECT {column}, axis, residual, {column + '_checksum' if has_sums else 'NULL'} FROM main.embeddings"
         " WHERE space_id = ? AND model_id = ?",
         [space_id, model_id],
+        needed=(0, 2),
     )
     if not rows:
         raise NotFoundError(f"model {model_id} is not in the space")
@@ -93,6 +94,7 @@ def labels(registry: Reader, model_ids: Sequence[int]) -> dict[int, dict[str, An
         "SELECT model_id, name, coalesce(task, ''), coalesce(data, ''), architecture, parameters,"
         " map_keys(tags), map_values(tags) FROM main.models WHERE model_id >= ?",
         [min(model_ids, default=0)],
+        needed=(0, 1, 4, 5, 6, 7),
     )
     chosen = set(model_ids)
     return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,6 +40,14 @@ _CARD_COLUMNS = (
     *("task", "data", "tags", "seconds"),
 )
 
+#: What `_models` reads before those, and which of all these columns have a value in every row.
+_FIRST_COLUMNS = ("model_id", "added_at", "preprocessing", "output_shape", "code_sha256", "options", "torch")
+_NEEDED_OF_MODELS = tuple(
+    number
+    for number, column in enumerate((*_FIRST_COLUMNS, *_CARD_COLUMNS))
+    if column not in ("name", "code_sha256", "options", "torch", "task", "data")  # `readable_name` says more of a name
+)
+
 #: Bytes of maps to fetch at a time.
 _FETCH_BYTES = 16 << 20
 
@@ -58,6 +68,7 @@ _JOINED = 48
 _MOST_LABELS = 100_000
 _LABEL_COLUMNS = "model_id, name, task, data, architecture, uri"
 _SELECT_LABELS = f"SELECT {_LABEL_COLUMNS} FROM main.models"
+_NEEDED_OF_LABELS = (0, 4, 5)
 
 #: A registry that stays open reads all labels when this many names were looked up in it.
 _WORTH_ALL = 3
@@ -73,6 +84,8 @@ _UNKNOWN = -1
 
 #: Limits of what is read, so that a number in a file can't fill the memory: probe images, and pixels of a side.
 MOST_IMAGES, _LARGEST_CANVAS = 1_000_000, 4096
+
+_MEND_ROW = "restore a copy of the registry, or correct the row in SQL"
 
 
 class Reader:
@@ -114,7 +127,8 @@ class Reader:
             return list(self._spaces)
         rows = self.rows(
             "SELECT s.name, s.probe_id, s.method, s.n_images, s.canvas, s.bits, s.scalar, s.parameters, s.version,"
-            f" s.is_default, s.generation, {self._anchored()} FROM main.spaces s ORDER BY s.created_at, s.name"
+            f" s.is_default, s.generation, {self._anchored()} FROM main.spaces s ORDER BY s.created_at, s.name",
+            needed=range(1, 11),
         )
         counts: dict[str, int] = {}
         if any(row[-1] is None for row in rows):  # counting a million models takes longer than all else here
@@ -163,7 +177,8 @@ class Reader:
     def probe_sets(self) -> list[ProbeRow]:
         """All probe sets, in order of creation."""
         rows = self.rows(
-            "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name"
+            "SELECT probe_id, name, kind, spec, n_images, size FROM main.probe_sets ORDER BY created_at, name",
+            needed=(0, 2, 3, 5),
         )
         sets = []
         for probe_id, name, kind, spec, n_images, size in rows:
@@ -193,6 +208,7 @@ class Reader:
         rows = self.rows(
             "SELECT png FROM main.probe_images WHERE probe_id = ? AND k >= ? AND k < ? ORDER BY k",
             [probe_id, first, first + count],
+            needed=(0,),
         )
         return [png for (png,) in rows]
 
@@ -275,7 +291,7 @@ class Reader:
     def _labels_of(self, model_ids: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(model_ids), _JOINED):
             some = _joined("models", model_ids[start : start + _JOINED])
-            yield from self.rows(f"SELECT {_LABEL_COLUMNS} FROM {some}")
+            yield from self.rows(f"SELECT {_LABEL_COLUMNS} FROM {some}", needed=_NEEDED_OF_LABELS)
 
     def find_label(self, name: str) -> ModelLabel | None:
         """What lists show of the model of a name, as that is shown; None if there is none."""
@@ -284,7 +300,7 @@ class Reader:
             self._read_all_labels()
         stored = self.stored_name(name)
         if self._names is None:
-            row = next(iter(self.rows(f"{_SELECT_LABELS} WHERE name = ?", [stored])), None)
+            row = next(iter(self.rows(f"{_SELECT_LABELS} WHERE name = ?", [stored], needed=_NEEDED_OF_LABELS)), None)
         else:
             row = self._labels[self._names[stored]] if stored in self._names else None
         return None if row is None else ModelLabel(row[0], readable_name(row[1]), *row[2:])
@@ -293,7 +309,7 @@ class Reader:
         """Keep all labels in memory, unless they are many: a statement for all takes as long as some for a few."""
         if self._connection.write or self.rows("SELECT count(*) FROM main.models")[0][0] > _MOST_LABELS:
             return
-        rows = self.rows(_SELECT_LABELS)
+        rows = self.rows(_SELECT_LABELS, needed=_NEEDED_OF_LABELS)
         self._labels = {row[0]: row for row in rows}
         self._names = {row[1]: row[0] for row in reversed(rows)}
 
@@ -313,6 +329,7 @@ class Reader:
             )
             + " ORDER BY model_id",
             values,
+            needed=_NEEDED_OF_MODELS,
         )
         spaces = self._spaces_of([row[0] for row in rows])
         models = []
@@ -625,6 +642,7 @@ class Reader:
                 "SELECT axis, n_images, codes, scales, checksum, part FROM main.anchor_maps"
                 " WHERE space_id = ? AND first_image = ? AND axis BETWEEN ? AND ? ORDER BY axis, part",
                 [space_id, first_image, axes[0], axes[-1]],
+                needed=(0, 1, 2, 3, 5),
             )
             for axis, group in itertools.groupby(parts, key=lambda part: int(part[0])):
                 yield axis, self._anchor_block(space_id, first_image, list(group))
@@ -676,6 +694,7 @@ class Reader:
         rows = self.rows(
             "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? AND model_id = ? ORDER BY 1",
             [space_id, model_id],
+            needed=(0,),
         )
         for (first_image,) in rows:
             for _, block in self._blocks(space_id, first_image, [model_id], check):
@@ -703,7 +722,8 @@ class Reader:
 
     def block_starts(self, space_id: str) -> list[int]:
         """First images of the blocks of a space, sorted."""
-        rows = self.rows("SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? ORDER BY 1", [space_id])
+        statement = "SELECT DISTINCT first_image FROM main.maps WHERE space_id = ? ORDER BY 1"
+        rows = self.rows(statement, [space_id], needed=(0,))
         return [first_image for (first_image,) in rows]
 
     def map_blocks_at(
@@ -728,6 +748,7 @@ class Reader:
             f"SELECT model_id, count(*) FROM main.maps WHERE space_id = ? AND first_image = ? AND {among}"
             " GROUP BY model_id ORDER BY model_id",
             [space_id, first_image],
+            needed=(0,),
         )
         batch: list[int] = []
         size = 0
@@ -754,11 +775,13 @@ class Reader:
         checksum = "checksum" if self.schema_number >= schema.CHECKSUMS else "NULL"
         columns = f"model_id, n_images, codes, scales, {checksum}, part, first_image"
         at = "true" if first_image is None else f"first_image = {int(first_image)}"
+        needed = (0, 1, 2, 3, 5, 6)
         low, high = min(model_ids), max(model_ids)
         rows: list[tuple[Any, ...]] = []
         if high - low < _DENSEST * len(model_ids):
             between = "space_id = ? AND model_id BETWEEN ? AND ?"
-            rows = self.rows(f"SELECT {columns} FROM main.maps WHERE {between} AND {at}", [space_id, low, high])
+            text = f"SELECT {columns} FROM main.maps WHERE {between} AND {at}"
+            rows = self.rows(text, [space_id, low, high], needed=needed)
             chosen = set(model_ids)
             rows = [row for row in rows if row[0] in chosen]
         elif len(model_ids) > _JOINED and high - low < _DENSE * len(model_ids):
@@ -766,11 +789,13 @@ class Reader:
                 f"SELECT {columns} FROM main.maps"
                 f" WHERE space_id = ? AND {at} AND model_id BETWEEN ? AND ? AND {_is_among('model_id', model_ids)}",
                 [space_id, low, high],
+                needed=needed,
             )
         else:
             for start in range(0, len(model_ids), _JOINED):
                 some = _joined("maps", model_ids[start : start + _JOINED])
-                rows += self.rows(f"SELECT {columns} FROM {some} WHERE space_id = ? AND {at}", [space_id])
+                text = f"SELECT {columns} FROM {some} WHERE space_id = ? AND {at}"
+                rows += self.rows(text, [space_id], needed=needed)
         rows.sort(key=_owner_and_part)  # in a tenth of the time that DuckDB takes, which moves the blobs
         for (model_id, first), group in itertools.groupby(rows, key=lambda row: (row[0], row[6])):
             parts = [row[:6] for row in group]
@@ -829,16 +854,34 @@ class Reader:
             yield
         except (*UNREADABLE, UsageError) as error:
             reason = error.message if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"[:200]
-            hint = "restore a copy of the registry, or correct the row in SQL"
-            raise DamagedError(f"{what} in {self.path} can't be read ({reason})", hint) from None
+            raise DamagedError(f"{what} in {self.path} can't be read ({reason})", _MEND_ROW) from None
 
-    def rows(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
-        """The rows of the package's own SQL; user SQL goes through `modelspace.registry.sql`."""
+    def rows(
+        self, statement: str, values: list[Any] | None = None, *, needed: Sequence[int] = ()
+    ) -> list[tuple[Any, ...]]:
+        """The rows of the package's own SQL; user SQL goes through `modelspace.registry.sql`.
+
+        Args:
+            statement: the SQL.
+            values: of its parameters.
+            needed: numbers of the columns that have a value in every row. The tables say so, and DuckDB holds to it;
+                but blocks of a file that changed places are read as rows with NULL in them.
+
+        Raises:
+            DamagedError: one of these is NULL, or a value is none that Python has.
+        """
         try:
             with self.reading("a value"):
-                return self._connection.duck.execute(statement, values).fetchall()
+                rows = self._connection.duck.execute(statement, values).fetchall()
         except duckdb.Error as error:
             raise translated(error, self.path) from None
+        if needed:
+            # The values of these columns in a row; of one column alone it would not be a tuple.
+            chosen = operator.itemgetter(*needed, needed[0])
+            if any(None in chosen(row) for row in rows):
+                table = re.findall(r"FROM main\.(\w+)", statement)[-1]
+                raise DamagedError(f"a row of the table {table!r} in {self.path} lacks a value", _MEND_ROW)
+        return rows
 
     def _columns(self, statement: str, values: list[Any]) -> dict[str, np.ndarray]:
         # Ten times as fast as fetchall: lists become arrays, not Python floats.

@@ -216,67 +216,57 @@ def now() -> datetime:
 def _check_columns(connection: Connection, number: int) -> None:
     """Check that the tables of a registry are tables, with the columns that its migrations made.
 
-    A file from elsewhere may hold a view in place of a table, or columns of other types. One statement that is bound
-    and returns nothing: the functions that list a catalog take twenty times as long.
+    A file from elsewhere may hold a view in place of a table, columns of other types, and NULL where the code that
+    reads a row counts on a value: DuckDB lets no row have one as long as the column says so. The functions that list
+    a whole catalog take five times as long.
 
     Raises:
-        DamagedError: a table or column is missing, has another type, or is part of a view.
+        DamagedError: a table or column is missing, has another type, may be NULL, or is part of a view.
     """
     tables = [table for table in COLUMNS if SINCE.get(table, 1) <= number]
-    # Only a table has row numbers; a view that has a column of that name shows it.
-    columns = ", ".join(f"t{i}.rowid, t{i}.*" for i in range(len(tables)))
-    sources = ", ".join(f"main.{table} t{i}" for i, table in enumerate(tables))
+    columns = " UNION ALL ".join(
+        f"SELECT '{table}', name, type, \"notnull\" FROM system.main.pragma_table_info('main.{table}')"
+        for table in tables
+    )
     try:
-        description = connection.duck.execute(f"SELECT {columns} FROM {sources} LIMIT 0").description
+        rows = connection.duck.execute(columns).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         reason = str(error).split("\n", 1)[0].partition(": ")[2]
-        raise DamagedError(f"{connection.path} lacks a table, or has a view in its place: {reason}", _FOREIGN) from None
+        raise DamagedError(f"{connection.path} lacks a table: {reason}", _FOREIGN) from None
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
-    stored: list[dict[str, str]] = []
-    for name, kind, *_ in description or ():
-        if name == "rowid":
-            stored.append({})
-        else:
-            stored[-1][name] = str(kind)
-    if len(stored) != len(tables):
-        raise DamagedError(f"{connection.path} has a view in place of a table", _FOREIGN)
-    _compare_columns(connection.path, number, dict(zip(tables, stored, strict=True)), nullable=False)
+    stored: dict[str, dict[str, str]] = {table: {} for table in tables}
+    for table, column, kind, is_required in rows:
+        stored[table][column] = str(kind) if is_required else f"{kind}?"
+    for table, kinds in stored.items():
+        if all(kind.endswith("?") for kind in kinds.values()):  # no column of a view requires a value
+            raise DamagedError(f"{connection.path} has a view in place of the table {table!r}", _FOREIGN)
+    _compare_columns(connection.path, number, stored)
 
 
 def _check_tables(connection: Connection, number: int) -> None:
-    """`_check_columns` before changes: also which columns may be NULL, and that there are no triggers.
+    """`_check_columns` before changes: also that there are no triggers.
 
     Raises:
         DamagedError: as `_check_columns`, and where a change would do more than it says.
     """
     _check_columns(connection, number)
-    duck = connection.duck
     try:
-        rows = duck.execute(
-            "SELECT table_name, column_name, data_type, is_nullable FROM system.main.duckdb_columns()"
-            " WHERE NOT internal AND schema_name = 'main' AND database_name = 'registry'"
-        ).fetchall()
-        triggers = _triggers(duck)
+        triggers = _triggers(connection.duck)
     except duckdb.Error as error:
         raise translated(error, connection.path) from None
     if triggers:
         raise DamagedError(f"{connection.path} has triggers, which no modelspace makes", _FOREIGN)
-    stored: dict[str, dict[str, str]] = {}
-    for table, column, kind, is_nullable in rows:
-        stored.setdefault(table, {})[column] = f"{kind}?" if is_nullable else kind
-    _compare_columns(connection.path, number, stored, nullable=True)
 
 
-def _compare_columns(path: Path, number: int, stored: dict[str, dict[str, str]], *, nullable: bool) -> None:
+def _compare_columns(path: Path, number: int, stored: dict[str, dict[str, str]]) -> None:
     """Compare the columns of a file, table -> column -> type, with `COLUMNS`."""
     for table, columns in COLUMNS.items():
         if SINCE.get(table, 1) > number:
             continue
-        for column, kind in _columns_of(columns):
+        for column, expected in _columns_of(columns):
             if SINCE.get(column, 1) > number:
                 continue
-            expected = kind if nullable else kind.rstrip("?")
             if (actual := stored[table].get(column)) != expected:
                 reason = f"is {_in_words(actual)}, not {_in_words(expected)}"
                 raise DamagedError(f"{path}: column {column!r} of {table!r} {reason}", _FOREIGN)
@@ -310,15 +300,16 @@ def foreign_definitions(connection: Connection) -> list[str]:
 
 
 def check_definitions_of(path: Path) -> None:
-    """Check that our views and macros are ours, before a user's SQL calls them; once for each state of the file.
+    """Check that our tables, views and macros are ours, before a user's SQL uses them; once for each state of the file.
 
     Raises:
-        DamagedError: one is not.
+        ModelspaceError: one is not; as `check_readable`.
     """
     if _state(path.resolve()) in _checked:
         return
     connection = open_reading(path)
     try:
+        check_readable(connection)
         state = _state(connection.path)
         if names := foreign_definitions(connection):
             raise DamagedError(f"{path} has definitions of {', '.join(names)} that no modelspace wrote", _FOREIGN)

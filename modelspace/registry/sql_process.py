@@ -22,9 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import duckdb
+
 from modelspace.errors import ModelspaceError
 from modelspace.registry import statements
-from modelspace.registry.connection import open_reading, out_of_memory
+from modelspace.registry.connection import open_reading, out_of_memory, translated
 
 try:
     import resource
@@ -112,7 +114,10 @@ def _limit(memory_bytes: int) -> None:
 def _answer(request: dict[str, Any], send: Callable[..., None]) -> None:
     connection = open_reading(Path(request["path"]), memory_bytes=request["memory_bytes"])
     try:
-        connection.duck.execute(_MACROS)
+        try:
+            connection.duck.execute(_MACROS)
+        except duckdb.Error as error:  # the tables and macros that they use were there a moment ago
+            raise translated(error, connection.path) from None
         send("started")
         options = {name: request[name] for name in ("timeout_s", "max_rows", "most_statements")}
         for part in statements.parts(connection.duck, request["sql"], connection.path, **options):

@@ -200,7 +200,7 @@ class Fault:
         future: whether the times stored in the registry lie in the future.
         read_only: whether the registry may be read only.
         in_between: called with the process's number while the command runs.
-        codes: exit codes, besides 0 and 1, that are right.
+        codes: exit codes, besides 0 and 1, that are right; -n where signal n ended the process, which says nothing.
     """
 
     kind: str
@@ -464,7 +464,7 @@ class Torture:
             yield f"exit code {code}: {brief(err)}"
         elif "Traceback" in err or "unexpected " in err:
             yield f"no plain sentence: {brief(err)}"
-        elif code and not err.strip() and 2 not in fault.request.get("closed", ()) and not _is_mute(fault):
+        elif code > 0 and not err.strip() and 2 not in fault.request.get("closed", ()) and not _is_mute(fault):
             yield f"exit code {code} without a message"
         elif sum(line.startswith("error: ") for line in err.splitlines()) > 1:
             yield f"more than one error: {brief(err)}"

@@ -166,6 +166,9 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "surrogates": ("\ud800", "a\udcffb", "\udfff\ud800"),
 }
 
+#: Texts that files are compared with. In pictures a long label is drawn another way than a short one.
+HONEST = ("honest", "an-honest-name-of-thirty-letters")
+
 #: Columns of the registry that hold texts: table -> SQL that sets one row to the text "?".
 COLUMNS = {
     "models": "UPDATE models SET name = $1 WHERE model_id = 2; UPDATE models SET task = $1, data = $1, layer = $1,"
@@ -261,9 +264,11 @@ class Texts:
         self.inputs, self.refused, self.escaped, self.files = 0, 0, 0, 0
         (folder / "sentinel").write_text("no output")
         self.pages: dict[str, Elements] = {}
-        home = self._stored("honest")
-        for words in written:
-            self._note("honest", words, self._written(home, words, "honest"))
+        for text in HONEST:
+            home = self._stored(text)
+            for words in written:
+                if text == HONEST[0] or ".svg" in words:
+                    self._note(text, words, self._written(home, words, text))
 
     def try_text(self, text: str, shown: Sequence[str] = SHOWN, *, pictures: bool) -> None:
         """Store a text in every field, and run commands: those that show texts, and those that write files."""
@@ -373,6 +378,8 @@ class Texts:
             f"{file.parent.name}/{file.name}" if file.suffix == ".svg" and "pictures" in file.parent.name else file.name
         )
         honest = self.pages.setdefault(key, page)
+        if text in HONEST:
+            honest.seen |= page.seen
         faults = []
         if new := page.seen - honest.seen:
             faults.append(f"elements or attributes that came from a text: {sorted(new)[:5]}")

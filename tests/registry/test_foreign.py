@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,13 +51,17 @@ def test_the_columns_are_those_of_the_migrations() -> None:
 
 VIEW = ("ALTER TABLE models RENAME TO real", "CREATE VIEW models AS SELECT * FROM real")
 SCHEMAS = {
-    "a view": (VIEW, "has a view in its place"),
-    "a view with row numbers": ((VIEW[0], "CREATE VIEW models AS SELECT rowid, * FROM real"), "a view in place"),
+    "a view": (VIEW, "a view in place of the table 'models'"),
+    "a view with row numbers": ((VIEW[0], "CREATE VIEW models AS SELECT rowid, * FROM real"), "a view in place of"),
     "a missing table": (("DROP TABLE spaces",), "lacks a table"),
     "a missing column": (("ALTER TABLE models DROP COLUMN uri",), "column 'uri' of 'models' is missing"),
     "another type": (
         ("ALTER TABLE embeddings ALTER COLUMN residual TYPE VARCHAR",),
         "'residual' of 'embeddings' is VARCHAR, not DOUBLE",
+    ),
+    "a column that may be NULL": (
+        ("ALTER TABLE maps ALTER COLUMN codes DROP NOT NULL",),
+        r"'codes' of 'maps' is BLOB \(may be NULL\), not BLOB",
     ),
 }
 
@@ -67,20 +72,18 @@ SCHEMAS = {
 def test_other_tables_are_refused(tmp_path: Path, what: str) -> None:
     statements, message = SCHEMAS[what]
     space = changed(tmp_path, *statements)
-    reads: tuple[Callable[[], object], ...] = (space.list, space.verify, lambda: space.rename("m0", "x"))
+    reads: tuple[Callable[[], object], ...] = (
+        *(space.list, space.verify, lambda: space.rename("m0", "x")),
+        *(lambda: space.sql("SELECT 1"), lambda: space.list(where="length(name) > 1")),
+    )
     for read in reads:
         with pytest.raises(DamagedError, match=message):
             read()
 
 
 @pytest.mark.wide
-def test_triggers_and_columns_that_may_be_null_are_refused_before_a_change(tmp_path: Path) -> None:
-    space = changed(tmp_path, "ALTER TABLE models ALTER COLUMN uri DROP NOT NULL")
-    assert len(space.list()) == 3
-    with pytest.raises(DamagedError, match=r"VARCHAR \(may be NULL\), not VARCHAR"):
-        space.rename("m0", "x")
-    (tmp_path / "second").mkdir()
-    space = changed(tmp_path / "second")
+def test_triggers_are_refused_before_a_change(tmp_path: Path) -> None:
+    space = changed(tmp_path)
     try:
         with duckdb.connect(space.path) as duck:
             duck.execute("CREATE TRIGGER t AFTER UPDATE ON models FOR EACH ROW DELETE FROM maps")
@@ -213,15 +216,69 @@ def test_blends_of_what_is_no_space(tmp_path: Path, members: str, message: str) 
             read()
 
 
+def maps_of(space: ModelSpace) -> list[object]:
+    """The blocks of maps of a model."""
+    with Registry.open(space.path) as registry:
+        return list(registry.map_blocks(small_spaces.MAPS.space_id, 1))
+
+
+#: Columns whose values are needed where a row is read -> what is called then.
+NEEDED: dict[str, Callable[[ModelSpace], object]] = {
+    "maps.codes": lambda space: maps_of(space),
+    "models.architecture": lambda space: space.list(),
+    "models.uri": lambda space: space.nearest("m0"),
+    "spaces.method": lambda space: space.spaces(),
+    "probe_sets.kind": lambda space: space.probe_sets(),
+    "tasks.metric": lambda space: space.tasks(),
+    "outcomes.how": lambda space: space.outcomes(),
+}
+
+
+@pytest.fixture(scope="module")
+def with_outcome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry with a task and an outcome."""
+    space = changed(tmp_path_factory.mktemp("with_outcome"))
+    space.add_task("flowers")
+    space.observe("flowers", "m0", 0.5)
+    return space.path.parent
+
+
+@pytest.fixture
+def with_nulls(with_outcome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModelSpace]:
+    """The registry with NULL in a column, as blocks of a file that changed places are read: the tables stay ours."""
+
+    def make(column: str) -> ModelSpace:
+        table, _, name = column.partition(".")
+        shutil.copytree(with_outcome, tmp_path / "home")
+        with duckdb.connect(tmp_path / "home" / "registry.duckdb") as duck:
+            duck.execute(f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL; UPDATE {table} SET {name} = NULL")
+        monkeypatch.setattr(schema, "_check_columns", lambda *_: None)
+        return ModelSpace.open(tmp_path / "home")
+
+    return make
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("column", NEEDED)
+def test_a_value_that_is_missing_is_said(with_nulls: Callable[[str], ModelSpace], column: str) -> None:
+    with pytest.raises(DamagedError, match=f"a row of the table '{column.partition('.')[0]}' in .* lacks a value"):
+        NEEDED[column](with_nulls(column))
+
+
 @pytest.mark.first(1)
 @pytest.mark.parametrize("table", ["models", "spaces", "probe_sets", "tasks"])
-def test_a_name_that_is_missing_is_said(tmp_path: Path, table: str) -> None:
-    """No program of ours writes it, but blocks of a file that changed places are read so."""
-    space = changed(tmp_path)
-    space.add_task("flowers")
-    with duckdb.connect(space.path) as duck:
-        duck.execute(f"ALTER TABLE {table} ALTER COLUMN name DROP NOT NULL; UPDATE {table} SET name = NULL")
+def test_a_name_that_is_missing_is_said(with_nulls: Callable[[str], ModelSpace], table: str) -> None:
+    space = with_nulls(f"{table}.name")
     query = {"spaces": space.spaces, "probe_sets": space.probe_sets, "tasks": space.tasks}.get(table, space.list)
     for call in (query, space.verify):
         with pytest.raises(DamagedError, match="a name in the registry is missing"):
             call()
+
+
+def test_sql_on_tables_that_change_after_the_check_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = changed(tmp_path, "DROP MACRO TABLE nearest")
+    monkeypatch.setattr(schema, "check_definitions_of", lambda _: None)
+    with pytest.raises(ModelspaceError, match="nearest"):
+        space.sql("SELECT 1")
