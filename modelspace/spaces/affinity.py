@@ -257,17 +257,22 @@ def _factorised(
 def matrix(registry: Registry, spec: SpaceSpec, chosen: Collection[int]) -> tuple[list[int], np.ndarray]:
     """Affinities of the chosen models of a space: their ids in order of position, and (n, n) float64.
 
-    Those that are stored are exact, the others, of pairs in a space with anchors, are right to the rounding of float32.
+    Pairs that are not stored are compared here: in a space with anchors, which may have many, by matrix products that
+    are right to the rounding of float32; in others exactly.
     """
     rows = registry.embeddings(spec.space_id, chosen)
     ids = [row.model_id for row in rows]
     positions = np.array([row.position for row in rows], dtype=int)
     reaches = [int(np.searchsorted(positions[:i], len(row.affinities))) for i, row in enumerate(rows)]
     is_whole = all(reach >= i for i, reach in enumerate(reaches))
-    out = np.eye(len(rows)) if is_whole else space_of(spec).affinities_of_all(registry, ids)
+    by_products = not is_whole and registry.has_anchors(spec.space_id)
+    out = space_of(spec).affinities_of_all(registry, ids) if by_products else np.eye(len(rows))
     for i, (row, reach) in enumerate(zip(rows, reaches, strict=True)):
         out[i, :reach] = row.affinities[positions[:reach]]
-        out[:reach, i] = out[i, :reach]
+        if reach < i and not by_products:
+            values = contributions(registry, spec, stored_blocks(registry, spec, row.model_id), ids[reach:i])
+            out[i, reach:i] = [values[j].mean() for j in ids[reach:i]]
+        out[:i, i] = out[i, :i]
     return ids, out
 
 

@@ -57,14 +57,14 @@ def create(
     if name == PAPER_PLUS:
         if not plain:
             raise UsageError(
-                "paper+ has its own method, scalar and form", "leave `methods=`, `scalar=` and `form=` out"
+                "paper+ has its own method, scalar and form", "leave `methods=` and `scalar=` out, and the form"
             )
         return create_paper_plus(path, choice, canvas, bits, default, on_cost)
     canvas = DEFAULT_CANVAS if canvas is None else canvas
     if plain and name is None:
         return create_standard(path, choice, canvas, bits, default, on_cost)
     if unknown := sorted(set(form or {}) - set(FORM_PARAMETERS)):
-        raise UsageError(f"a map's form has no {unknown[0]!r}", f"`form=` takes {', '.join(FORM_PARAMETERS)}")
+        raise UsageError(f"a map's form has no {unknown[0]!r}", f"a form takes {', '.join(FORM_PARAMETERS)}")
     return create_spaces(
         path, choice, methods or DEFAULT_METHODS, canvas, bits, name, default, scalar, on_cost, Form.of(form or {})
     )
@@ -139,7 +139,7 @@ def _in_form(spec: SpaceSpec, form: Form) -> SpaceSpec:
         UsageError: it has no maps.
     """
     if form != PAPERS_FORM and not space_of(spec).has_maps:
-        raise UsageError(f"a space of {spec.method} has no maps whose form could be chosen", "leave `form=` out")
+        raise UsageError(f"a space of {spec.method} has no maps whose form could be chosen", "leave the form out")
     return replace(spec, parameters={**spec.parameters, **form.parameters()})
 
 

@@ -414,7 +414,7 @@ class MapSpace(StoredSpace):
         if self.form.scale == MODEL and spec.n_images > kernels.MAX_IMAGES:
             raise UsageError(
                 f"maps that keep their scale can't be of {spec.n_images:,} images: {kernels.MAX_IMAGES:,} at most",
-                "leave `form={'scale': 'model'}` out",
+                "leave the scale out of the form",
             )
 
     @staticmethod

@@ -53,5 +53,5 @@ def test_the_patent_notice_stands_wherever_lrp_is_chosen(tmp_path: Path) -> None
 def test_lrp_is_computed_only_where_it_is_asked_for(tmp_path: Path) -> None:
     space = ModelSpace.create(tmp_path, images=12)
     assert {info.name: info.method for info in space.spaces()} == {
-        "gradient_x_input": "gradient_x_input", "dds": "dds", "transfer": "blend",
+        "gradient_x_input": "gradient_x_input", "dds": "dds", "local": "local", "transfer": "blend",
     }  # fmt: skip

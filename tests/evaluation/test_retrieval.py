@@ -115,8 +115,8 @@ def measured(folder: Path) -> Path:
 @pytest.mark.wide
 def test_evaluate_uses_the_scores_that_nearest_ranks_by(home: ModelSpace, tmp_path: Path) -> None:
     outcome = evaluate(home.path, oracle=measured(tmp_path), space="all")
-    assert [row.method for row in outcome.rows[:3]] == ["gradient_x_input", "dds", "transfer"]
-    assert set(outcome.retrieval) == {"gradient_x_input", "dds", "transfer"}
+    assert [row.method for row in outcome.rows[:4]] == ["gradient_x_input", "dds", "local", "transfer"]
+    assert set(outcome.retrieval) == {"gradient_x_input", "dds", "local", "transfer"}
     names = list(outcome.sources)
     order = np.zeros((len(names), len(names)))
     for target in names:
@@ -136,7 +136,7 @@ def test_evaluate_with_another_ranking_and_a_subset_of_targets(home: ModelSpace,
     outcome = evaluate(
         home.path, oracle=measured(tmp_path), space=["dds", "transfer"], rerank="directed", targets="chosen"
     )
-    assert [row.method for row in outcome.rows[:2]] == ["dds, directed", "transfer"]
+    assert [row.method for row in outcome.rows[:2]] == ["dds, directed", "transfer, directed"]
     first, second = outcome.rows[:2]
     assert np.allclose(first.per_target["spearman"], second.per_target["spearman"])
     assert outcome.targets == ("t1", "t3")

@@ -72,5 +72,5 @@ def test_init_asks_once_with_the_numbers(tmp_path: Path) -> None:
         ModelSpace.create(tmp_path / "home", images=100_000, methods=["saliency"], canvas=8, on_cost=refuse)
     (sentence,) = asked
     assert sentence.startswith("100,000 probe images take about 5.3 hours to render; each model then takes 4 minutes")
-    assert sentence.endswith("6.1 MiB in the registry")
+    assert sentence.endswith("3.1 MiB in the registry")
     assert not (tmp_path / "home").exists()

@@ -22,8 +22,8 @@ def spec(method: str, scalar: str = "sum") -> SpaceSpec:
 
 
 def test_every_method_has_a_kind_and_the_kinds_share_none() -> None:
-    assert set(kinds.KIND_OF_METHOD) == {*METHODS, *KERNELS, "blend"}
-    assert (*METHODS, *KERNELS) == kinds.EMBEDDED_METHODS
+    assert set(kinds.KIND_OF_METHOD) == {*METHODS, *KERNELS, "local", "blend"}
+    assert (*METHODS, *KERNELS, "local") == kinds.EMBEDDED_METHODS
 
     class Twin(MapSpace):
         kind = "twin"
@@ -40,7 +40,7 @@ def test_a_kind_defines_its_spaces() -> None:
     pictures, kernel = space_of(spec("saliency")), space_of(spec("dds"))
     assert isinstance(pictures, MapSpace)
     assert isinstance(kernel, KernelSpace)
-    assert (pictures.spec.canvas, pictures.spec.bits, pictures.row_length, pictures.has_maps) == (8, 8, 64, True)
+    assert (pictures.spec.canvas, pictures.spec.bits, pictures.row_length, pictures.has_maps) == (8, 4, 64, True)
     assert (kernel.spec.canvas, kernel.spec.bits, kernel.row_length, kernel.has_maps) == (0, 8, 4, False)
     assert space_of(spec("epsilon_lrp")).spec.parameters == METHODS["epsilon_lrp"].defaults
     with pytest.raises(UsageError, match="canvas of 2 or more"):

@@ -368,7 +368,7 @@ def test_the_shipped_similarities_are_of_the_shipped_networks() -> None:
     for matrix in kept.matrices.values():
         assert np.abs(matrix).max() == 1.0
         assert np.unique(matrix).size > 150
-    assert len(kept.space_costs) == 5  # three methods, dds, and the blend that re-ranks
+    assert len(kept.space_costs) == 6  # three methods, dds, local, and the blend that re-ranks
     assert all(cost.seconds > 0 for cost in kept.space_costs.values())
     passes = kept.n_images * len(kept.timed)
     assert {cost.forward_passes for cost in kept.costs.values()} == {passes}
