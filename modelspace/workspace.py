@@ -788,9 +788,9 @@ class ModelSpace:
             spec = kind.spec
             row = registry.model(model)
             blocks = list(registry.map_blocks(spec.space_id, row.model_id))
-        if not blocks:
+        if spec.name not in row.spaces:
             raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
-        maps = np.concatenate([kind.unit_maps(block) for block in blocks]).astype(np.float32)
+        maps = kind.maps_of(blocks, f"model {model!r}")
         return maps if images is None else maps[list(images)]
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:

@@ -282,3 +282,25 @@ def test_sql_on_tables_that_change_after_the_check_is_refused_in_a_sentence(
     monkeypatch.setattr(schema, "check_definitions_of", lambda _: None)
     with pytest.raises(ModelspaceError, match="nearest"):
         space.sql("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("DELETE FROM maps", "maps of model 'm0' .* are missing"), ("UPDATE maps SET first_image = 1", "have a gap at")],
+)
+def test_maps_of_a_model_are_never_fewer_than_its_images(tmp_path: Path, change: str, message: str) -> None:
+    """After a gap, each map would be taken for that of another image."""
+    space = changed(tmp_path, f"{change} WHERE model_id = 1 AND space_id = '{small_spaces.MAPS.space_id}'")
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: space.maps("m0"),
+        lambda: space.export(tmp_path / "out", "maps", space="saliency"),
+    )
+    for read in reads:
+        with pytest.raises(DamagedError, match=message):
+            read()
+
+
+def test_a_kernel_that_is_missing_is_said(tmp_path: Path) -> None:
+    space = changed(tmp_path, "DELETE FROM maps WHERE model_id = 1")
+    with pytest.raises(DamagedError, match="of model 'm0' in space 'dds' are missing"):
+        space.kernels("m0", space="dds")
