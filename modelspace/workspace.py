@@ -21,7 +21,7 @@ from modelspace.errors import BusyError, ModelspaceError, NotFoundError, Storage
 from modelspace.files import expanded
 from modelspace.frames import escaped
 from modelspace.home import INDEX, REGISTRY, VARIABLE, check_folder, require_home
-from modelspace.registry import Registry, outcomes
+from modelspace.registry import ProbeSets, Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
@@ -1079,7 +1079,7 @@ class ModelSpace:
         from modelspace.spaces import index
 
         with Registry.open(self.path) as registry:
-            probe_names = {row.probe_id: row.name for row in registry.probe_sets()}
+            probe_sets = ProbeSets(registry.probe_sets())
             infos = []
             for row in registry.spaces():
                 spec = row.spec
@@ -1090,7 +1090,7 @@ class ModelSpace:
                         name=spec.name,
                         is_default=row.is_default,
                         method=spec.method,
-                        probes=probe_names[spec.probe_id],
+                        probes=probe_sets[spec.probe_id].name,
                         n_images=spec.n_images,
                         canvas=spec.canvas,
                         bits=spec.bits,
