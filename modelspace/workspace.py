@@ -21,7 +21,7 @@ from modelspace.errors import BusyError, ModelspaceError, NotFoundError, Storage
 from modelspace.files import expanded
 from modelspace.frames import escaped
 from modelspace.home import INDEX, REGISTRY, VARIABLE, check_folder, require_home
-from modelspace.registry import Registry, outcomes
+from modelspace.registry import ProbeSets, Registry, outcomes
 from modelspace.results import (
     Added,
     AffinityMatrix,
@@ -792,9 +792,9 @@ class ModelSpace:
             spec = kind.spec
             row = registry.model(model)
             blocks = list(registry.map_blocks(spec.space_id, row.model_id))
-        if not blocks:
+        if spec.name not in row.spaces:
             raise NotFoundError(f"model {model!r} is not in space {spec.name!r}")
-        maps = np.concatenate([kind.unit_maps(block) for block in blocks]).astype(np.float32)
+        maps = kind.maps_of(blocks, f"model {model!r}")
         return maps if images is None else maps[list(images)]
 
     def probe_images(self, name: str | None = None, images: Sequence[int] = (0,)) -> np.ndarray:
@@ -1095,7 +1095,7 @@ class ModelSpace:
         from modelspace.spaces import index
 
         with Registry.open(self.path) as registry:
-            probe_names = {row.probe_id: row.name for row in registry.probe_sets()}
+            probe_sets = ProbeSets(registry.probe_sets())
             infos = []
             for row in registry.spaces():
                 spec = row.spec
@@ -1106,7 +1106,7 @@ class ModelSpace:
                         name=spec.name,
                         is_default=row.is_default,
                         method=spec.method,
-                        probes=probe_names[spec.probe_id],
+                        probes=probe_sets[spec.probe_id].name,
                         n_images=spec.n_images,
                         canvas=spec.canvas,
                         bits=spec.bits,

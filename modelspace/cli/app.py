@@ -15,6 +15,9 @@ from modelspace.cli.messages import use_notes
 
 __all__ = ["COMMANDS", "SETTINGS", "Program", "app", "load"]
 
+#: Exit code of an interrupted program, 128 + SIGINT.
+_INTERRUPTED = 130
+
 
 # typer.Context is the class of click's context that commands name; TyperGroup's methods are typed with click's.
 class Program(TyperGroup):
@@ -58,6 +61,9 @@ class Program(TyperGroup):
             # click turns an interruption while it parses into an error of its own.
             cause = error.__cause__ or error.__context__
             code = failures.report(cause if isinstance(cause, KeyboardInterrupt) else error)
+        else:
+            if code == _INTERRUPTED:  # what typer makes of an interruption while it parses, without a word
+                code = failures.report(KeyboardInterrupt())
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from modelspace.errors import DamagedError
 from modelspace.late import dataclass
 from modelspace.representations.maps import MapBlock as MapBlock
 from modelspace.types import ModelCard, SpaceSpec
@@ -66,6 +67,19 @@ class ProbeRow:
     spec: Mapping[str, Any]
     n_images: int | None
     size: int
+
+
+class ProbeSets(dict[str, ProbeRow]):
+    """Probe sets by id. One that a space names is there, unless another program wrote the file."""
+
+    def __init__(self, rows: Iterable[ProbeRow]) -> None:
+        super().__init__((row.probe_id, row) for row in rows)
+
+    def __missing__(self, probe_id: str) -> ProbeRow:
+        raise DamagedError(
+            f"the registry lacks the probe set {probe_id!r} of one of its spaces",
+            "`space.verify()` says of which; restore a copy, or remove that space",
+        )
 
 
 @dataclass(frozen=True)

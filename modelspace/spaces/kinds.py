@@ -502,6 +502,21 @@ class MapSpace(StoredSpace):
         drawn: Array = planes
         return drawn
 
+    def maps_of(self, blocks: Sequence[MapBlock], owner: str) -> NDArray[np.float32]:
+        """The maps of a model from all of its blocks, (n_images, canvas, canvas), each of unit norm.
+
+        Args:
+            blocks: its blocks.
+            owner: whose they are, for the message.
+
+        Raises:
+            DamagedError: one is missing, or can't be decoded.
+        """
+        if not blocks:
+            raise self.missing(owner)
+        # Checked, since after a gap each map would be taken for that of another image.
+        return np.concatenate([self.unit_maps(block) for block in self.checked(blocks)]).astype(np.float32)
+
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the maps."""
         planes = f" x {self.form.n_planes}" if self.form.n_planes > 1 else ""

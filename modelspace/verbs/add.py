@@ -13,7 +13,7 @@ from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
 from modelspace.probes.preprocess import to_input
-from modelspace.registry import ProbeRow, Registry, SpaceRow, catalogue
+from modelspace.registry import ProbeRow, ProbeSets, Registry, SpaceRow, catalogue
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Added
 from modelspace.spaces import affinity, probe_sets
@@ -58,7 +58,7 @@ def compute(
 ) -> Computed:
     """Load a model and embed it in the spaces that lack it. The registry is only read."""
     registry_id, rows, probes = catalogue.of_file(path)
-    sets = {row.probe_id: row for row in probes}
+    sets = ProbeSets(probes)
     if not rows:
         raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
     example = probe_sets.first_images(path, sets[rows[0].spec.probe_id], request.n_images)

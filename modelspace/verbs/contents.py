@@ -16,7 +16,6 @@ from modelspace.spaces import affinity
 from modelspace.spaces.bootstrap import intervals
 from modelspace.spaces.kinds import KernelSpace, space_of
 from modelspace.spaces.views import kernel_space
-from modelspace.types import SpaceSpec
 
 
 def model_info(row: ModelRow, n_outcomes: int) -> ModelInfo:
@@ -126,7 +125,7 @@ def kernels(path: Path, models: str | Sequence[str], space: str | None) -> np.nd
     names = [models] if isinstance(models, str) else list(models)
     with Registry.open(path) as registry:
         kind = _kernels_of(registry, space)
-        chosen = [kind.kernel(_blocks(registry, kind.spec, name)) for name in names]
+        chosen = [kind.kernel(_blocks(registry, kind, name)) for name in names]
     stack = np.stack([kernel / np.linalg.norm(kernel) for kernel in chosen]) if chosen else np.empty((0, 0, 0))
     return stack[0] if isinstance(models, str) else stack
 
@@ -152,10 +151,13 @@ def _kernels_of(registry: Registry, space: str | None) -> KernelSpace:
     )
 
 
-def _blocks(registry: Registry, spec: SpaceSpec, name: str) -> list[MapBlock]:
-    blocks = list(registry.map_blocks(spec.space_id, registry.model(name).model_id))
+def _blocks(registry: Registry, kind: KernelSpace, name: str) -> list[MapBlock]:
+    row = registry.model(name)
+    if kind.spec.name not in row.spaces:
+        raise NotFoundError(f"model {name!r} is not in space {kind.spec.name!r}")
+    blocks = list(registry.map_blocks(kind.spec.space_id, row.model_id))
     if not blocks:
-        raise NotFoundError(f"model {name!r} is not in space {spec.name!r}")
+        raise kind.missing(f"model {name!r}")
     return blocks
 
 

@@ -325,8 +325,8 @@ def _tree(path: Path, file: Path, kind: str, options: Options, out: OutputFiles)
     return [out.exported(file, "tree", kind, clustered.tree.n_leaves, clustered.selection.row.spec.name)]
 
 
-def _map_files(path: Path, folder: Path, options: Options) -> tuple[SpaceRow, dict[int, Path]]:
-    """The space whose maps are exported, the first one of maps if none is named, and id -> file of its models."""
+def _map_files(path: Path, folder: Path, options: Options) -> tuple[SpaceRow, dict[int, str], dict[int, Path]]:
+    """The space whose maps are exported, by default the first of maps; id -> name, and id -> file of its models."""
     with Registry.open(path) as registry:
         row, names = _chosen(registry, replace(options, space=with_maps(registry, options.space)))
     files = {model_id: folder / file_name(name, ".npy") for model_id, name in names.items()}
@@ -334,28 +334,27 @@ def _map_files(path: Path, folder: Path, options: Options) -> tuple[SpaceRow, di
         raise DamagedError(
             "several models have one name, so that one's maps would replace the other's", "`space.verify()`"
         )
-    return row, files
+    return row, names, files
 
 
 def _check_maps(path: Path, folder: Path, options: Options, force: bool) -> None:
     """Raise before anything is written if there are no maps to export, or files would be overwritten."""
-    _, files = _map_files(path, folder, options)
+    _, _, files = _map_files(path, folder, options)
     existing = [file for file in files.values() if os.path.lexists(file)]
     if existing and not force:
         raise ConflictError(f"{existing[0]} exists already", "choose another folder, or `force=True` to overwrite")
 
 
 def _maps(path: Path, folder: Path, kind: str, options: Options, out: OutputFiles) -> list[Exported]:
-    row, files = _map_files(path, folder, options)
+    row, names, files = _map_files(path, folder, options)
     space = map_space(row.spec)
     out.folder(folder)
     exported = []
     for model_id, file in files.items():
         with Registry.open(path) as registry:
             blocks = list(registry.map_blocks(row.spec.space_id, model_id))
-        maps = np.concatenate([space.unit_maps(block) for block in blocks])
-        # float32, as from `ModelSpace.maps`: maps are stored with 8 bits, so float64 adds nothing but size.
-        out.array(file, maps.astype(np.float32))
+        maps = space.maps_of(blocks, f"model {names[model_id]!r}")
+        out.array(file, maps)
         exported.append(out.exported(file, "maps", kind, len(maps), row.spec.name))
     return exported
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelspace.errors import ConflictError, NotFoundError, UsageError
-from modelspace.registry import ModelRow, ProbeRow, Registry, SpaceRow
+from modelspace.registry import ModelRow, ProbeRow, ProbeSets, Registry, SpaceRow
 from modelspace.results import Outcome
 from modelspace.sources import is_uri
 from modelspace.spaces import probe_sets
@@ -130,7 +130,7 @@ def gaps_of(path: Path, space: str | None = None, models: Sequence[str] = ()) ->
             raise NotFoundError("the registry has no space yet", "make one with `space.init()`")
         targets = [registry.space(space)] if space is not None else rows
         chosen = [registry.model(name) for name in dict.fromkeys(models)] or registry.models()
-        sets = {row.probe_id: row for row in registry.probe_sets()}
+        sets = ProbeSets(registry.probe_sets())
         members = {row.spec.name: [each.spec for each in space_of(row.spec).sources(registry)] for row in rows}
         gaps = []
         for row in chosen:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelspace.errors import ModelspaceError, UsageError
-from modelspace.registry import ProbeRow, Registry
+from modelspace.registry import ProbeRow, ProbeSets, Registry
 from modelspace.representations.maps import MapBlock
 from modelspace.results import Reembedded, Reembedding
 from modelspace.spaces import affinity, probe_sets
@@ -40,7 +40,7 @@ def reembed(
     with Registry.open(path) as registry:
         card = registry.model(name).card
         specs = [registry.space(space).spec for space in registry.model(name).spaces]
-        sets = {row.probe_id: row for row in registry.probe_sets()}
+        sets = ProbeSets(registry.probe_sets())
     pairs: list[tuple[SpaceSpec, ProbeRow]] = [
         (spec, sets[spec.probe_id]) for spec in specs if not space_of(spec).is_derived
     ]

@@ -16,6 +16,9 @@ from typing import Any
 #: Exit code of an error inside the program.
 INTERNAL = 70
 
+#: A command may take so many times its seconds of a processor by the clock, since other programs use the machine too.
+_PATIENCE = 10
+
 #: Longest message in characters: a sentence and a hint, with a few names in them.
 LONGEST = 2000
 
@@ -70,15 +73,18 @@ class TooLongError(Exception):
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise TooLongError(f"still busy after {seconds:g} s")
+        raise TooLongError(f"still busy after {seconds:g} s of a processor, or {_PATIENCE * seconds:g} s in all")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, _PATIENCE * seconds)}
+    before = {number: signal.signal(number, stop) for number in timers}
+    for timer, limit in timers.values():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 class _Terminal(io.TextIOWrapper):
@@ -93,7 +99,7 @@ def run(words: Sequence[str], seconds: float = 60.0, *, terminal: bool = False) 
 
     Args:
         words: the arguments.
-        seconds: after which it is ended, which counts as exit code 70.
+        seconds: of a processor after which it is ended, which counts as exit code 70.
         terminal: whether standard output says that it is a terminal.
     """
     from modelspace.cli.app import app

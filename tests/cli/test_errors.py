@@ -201,6 +201,22 @@ def test_a_signal_before_anything_is_imported_is_an_interruption(
     assert capsys.readouterr().err.endswith("; the registry is unchanged\n")
 
 
+def test_an_interruption_while_options_are_parsed_is_said(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer versions of typer make a silent exit of it."""
+    from modelspace.cli import signals
+    from modelspace.cli.app import Program
+    from modelspace.registry import connection
+
+    def interrupted(*_: object, **options: object) -> None:
+        raise signals.Terminated
+
+    monkeypatch.setattr(connection, "changes", connection.Changes())
+    monkeypatch.setattr(Program, "make_context", interrupted)
+    monkeypatch.setattr(signals, "_received", [1])
+    result = line("list")
+    assert (result.exit_code, result.stderr) == (129, "the terminal was closed; the registry is unchanged\n")
+
+
 def test_an_interruption_says_what_was_stored(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelspace.registry import connection
 

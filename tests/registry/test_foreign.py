@@ -15,6 +15,7 @@ import small_spaces
 from modelspace.errors import DamagedError, ModelspaceError
 from modelspace.registry import Registry, schema
 from modelspace.spaces.kinds import space_of
+from modelspace.verbs.pictures.layout import layout
 from modelspace.workspace import ModelSpace
 
 
@@ -282,3 +283,52 @@ def test_sql_on_tables_that_change_after_the_check_is_refused_in_a_sentence(
     monkeypatch.setattr(schema, "check_definitions_of", lambda _: None)
     with pytest.raises(ModelspaceError, match="nearest"):
         space.sql("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("DELETE FROM maps", "maps of model 'm0' .* are missing"), ("UPDATE maps SET first_image = 1", "have a gap at")],
+)
+def test_maps_of_a_model_are_never_fewer_than_its_images(tmp_path: Path, change: str, message: str) -> None:
+    """After a gap, each map would be taken for that of another image."""
+    space = changed(tmp_path, f"{change} WHERE model_id = 1 AND space_id = '{small_spaces.MAPS.space_id}'")
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: space.maps("m0"),
+        lambda: space.export(tmp_path / "out", "maps", space="saliency"),
+    )
+    for read in reads:
+        with pytest.raises(DamagedError, match=message):
+            read()
+
+
+def test_a_probe_set_that_is_missing_is_said(tmp_path: Path) -> None:
+    space = changed(tmp_path, "DELETE FROM probe_sets")
+    reads: tuple[Callable[[], object], ...] = (space.spaces, lambda: space.add("zoo:curvature"))
+    for read in reads:
+        with pytest.raises(DamagedError, match="lacks the probe set 'probes' of one of its spaces"):
+            read()
+
+
+def test_a_projection_that_no_command_stored_is_said(tmp_path: Path) -> None:
+    place = f"'{small_spaces.MAPS.space_id}'"
+    space = changed(tmp_path, f"INSERT INTO projections VALUES ({place}, '{{}}', 0, now()::TIMESTAMP)")
+    points = {
+        "9, 1, 1": "points of models that are not in it",
+        "1, 1, 1": "two points of one model",
+        "2, 'nan', 1": "points that can't be drawn",
+        "2, 1, 1e300": "points that can't be drawn",
+    }
+    for point, message in points.items():
+        with duckdb.connect(space.path) as duck:
+            duck.execute(
+                f"DELETE FROM projection_points; INSERT INTO projection_points VALUES ({place}, 1, 0, 0, false)"
+            )
+            duck.execute(f"INSERT INTO projection_points VALUES ({place}, {point}, false)")
+        with pytest.raises(DamagedError, match=message):
+            layout(space.path)
+
+
+def test_a_kernel_that_is_missing_is_said(tmp_path: Path) -> None:
+    space = changed(tmp_path, "DELETE FROM maps WHERE model_id = 1")
+    with pytest.raises(DamagedError, match="of model 'm0' in space 'dds' are missing"):
+        space.kernels("m0", space="dds")

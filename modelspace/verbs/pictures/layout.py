@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from modelspace.analysis import distance_matrix, drawn, fit_projection, nearest_among, place_many, place_new
 from modelspace.analysis.projection import MAX_EXACT, MIN_UMAP
 from modelspace.deprecated import warn_renamed
-from modelspace.errors import BusyError, ModelspaceError
+from modelspace.errors import BusyError, DamagedError, ModelspaceError
 from modelspace.registry import ProjectionRow, Registry, SpaceRow
 from modelspace.spaces.affinity import matrix as affinity_matrix
 from modelspace.verbs.pictures import sampling
@@ -33,6 +33,9 @@ _PLACED_IN_TURN = 100
 
 #: Number of nearest models that a model is placed by.
 _ANCHORS = 5
+
+#: Largest coordinate of a point: UMAP's are below 100, and a picture has axes of floats.
+_FARTHEST = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,7 @@ def _project(registry: Registry, row: SpaceRow, before: ProjectionRow | None, se
     known = set() if before is None else {int(model_id) for model_id in before.model_ids}
     if before is None or not known:
         return Layout(_fit(registry, row, ids, seed, fitted), "fitted", len(ids), False)
+    _check(before, set(ids), row.spec.name)
     new = [model_id for model_id in ids if model_id not in known]
     if not new:
         return Layout(before, "stored", 0, True)
@@ -146,6 +150,26 @@ def _project(registry: Registry, row: SpaceRow, before: ProjectionRow | None, se
         "placed",
         len(new),
         False,
+    )
+
+
+def _check(projection: ProjectionRow, ids: set[int], space: str) -> None:
+    """Check that a stored projection is one of models of the space.
+
+    Raises:
+        DamagedError: it is not.
+    """
+    numbers = projection.model_ids.tolist()
+    if not ids.issuperset(numbers):
+        problem = "points of models that are not in it"
+    elif len(set(numbers)) < len(numbers):
+        problem = "two points of one model"
+    elif not (np.abs(projection.coordinates) <= _FARTHEST).all():
+        problem = "points that can't be drawn"
+    else:
+        return
+    raise DamagedError(
+        f"the projection of the space {space!r} has {problem}", "`space.map(refit=True)` fits all models again"
     )
 
 
