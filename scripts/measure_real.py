@@ -43,7 +43,7 @@ from modelspace.evaluation.retrieval import same_task
 from modelspace.home import REGISTRY
 from modelspace.lab import hubs
 from modelspace.registry import Registry
-from modelspace.spaces import hubness, rerankings
+from modelspace.spaces import hubness, rerankings, similarities
 from modelspace.spaces.neighbours import score_matrix
 from modelspace.spaces.ranking import Ranking
 
@@ -104,7 +104,7 @@ MORE = (
     *(_lite(number, side) for number, side in enumerate((224, 240, 260))),
 )  # fmt: skip
 
-_FACE = "says whether a window shows a face, and where; its weights are those of the other package, transposed"
+_FACE = "says whether a window shows a face, and where"
 _TURNED = "says whether a line of text is upside down"
 _NSFW = "says whether a picture is safe for work"
 _FOUND = "marks the pixels that are text"
@@ -176,11 +176,8 @@ _BASES = (
 )
 _CORRECTIONS = ("none", "centred", "csls")
 #: Similarities of kernels are reported as they are; the other rankings also corrected for hubs.
-ORDERS = tuple(
-    Order(base.space, base.rerank, correction)
-    for base in _BASES
-    for correction in (_CORRECTIONS[:1] if base.rerank in ("jaccard", "debiased_cka") else _CORRECTIONS)
-)
+_CORRECTIONS_OF = {base: _CORRECTIONS[:1] if base.rerank in similarities.NAMES else _CORRECTIONS for base in _BASES}
+ORDERS = tuple(Order(base.space, base.rerank, each) for base in _BASES for each in _CORRECTIONS_OF[base])
 
 
 def efficientnet_lite0() -> torch.nn.Module:
@@ -251,10 +248,10 @@ def matrices(home: Path, orders: Sequence[Order]) -> tuple[tuple[str, ...], dict
             spec = registry.space(order.space).spec
             chosen = set(registry.model_ids(spec.space_id))
             ids, scores[order] = score_matrix(registry, spec, chosen, Ranking(rerank=order.rerank))
-            found = tuple(name_of[i] for i in ids)
-            if names and found != names:
+            of_space = tuple(name_of[i] for i in ids)
+            if names and of_space != names:
                 raise NotFoundError(f"space {order.space!r} has other models", "fill it with `space.fill()`")
-            names = found
+            names = of_space
     return names, scores
 
 
@@ -332,8 +329,8 @@ def misses(scores: Array, names: Sequence[str], tasks: Sequence[str]) -> Iterato
 
 
 def centring(home: Path) -> str:
-    """What centring does to the directed rankings on the targets `chosen` of the oracle `rooms`."""
-    bases = [order for order in _BASES if order.rerank in rerankings.PREDICTING and order.space != "linear_cka"]
+    """What hub corrections do to the rankings on the targets `chosen` of the oracle `rooms`, as a table in Markdown."""
+    bases = [base for base in _BASES if base.space != "linear_cka" and _CORRECTIONS_OF[base] == _CORRECTIONS]
     names, scores = matrices(home, bases)
     tables = {
         Order(base.space, base.rerank, correction).label: (names, corrected(scores[base], correction))
@@ -430,9 +427,9 @@ EfficientNet-Lite's is that of its authors. Tasks were assigned before any ranki
 """
 
 _TEXT_OF_CENTRING = """
-## Centring on measured transfer
+## The same corrections on measured transfer
 
-The same corrections of the directed rankings, on the targets `chosen` of the oracle `rooms`:
+On the targets `chosen` of the oracle `rooms`, which say what to start from, and not what has the same task:
 
 {table}
 """
