@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.errors import NotFoundError
+from modelspace.errors import DamagedError, NotFoundError
 from modelspace.home import INDEX
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
@@ -87,9 +87,16 @@ class Ranked:
     score: hubness.Score | None = None
 
     def records(self, rows: Mapping[int, ModelRow | ModelLabel], k: int) -> list[Neighbour]:
-        """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
+        """The first k as records, with intervals and ties; number k may be tied with number k + 1.
+
+        Raises:
+            DamagedError: one is in a space, but not in the registry.
+        """
         if not self.model_ids:
             return []
+        for model_id in self.model_ids[:k]:
+            if model_id not in rows:
+                raise DamagedError(f"a space holds model {model_id}, which the registry lacks", "see: `space.verify()`")
         scores = None if self.scores is self.affinities else self.scores
         bounds = intervals(self.members, self.score or scores)
         return [
