@@ -382,11 +382,13 @@ class Reader:
         """The embeddings of some models of a space, or of all of them, by position.
 
         Raises:
-            DamagedError: a row does not match its checksums.
+            DamagedError: a row does not match its checksums, or its affinities its position.
         """
         few = "" if model_ids is None or len(model_ids) > _FEW else f" AND {_one_or_among(model_ids)}"
         table = self._embedding_columns(space_id, few)
         rows, changed = self._embeddings(table, space_id)
+        if self.checks_rows:
+            self._check_positions(table, space_id)
         if model_ids is not None and not few:
             chosen = set(model_ids)
             rows = [row for row in rows if row.model_id in chosen]
@@ -394,6 +396,14 @@ class Reader:
             for model_id, what in changed:
                 raise self._changed_since(what, space_id, model_id)
         return rows
+
+    def _check_positions(self, table: dict[str, np.ndarray], space_id: str) -> None:
+        """Check that positions ascend, and that no row has more affinities than there are models before it."""
+        positions = table["position"].astype(np.int64)
+        reach = np.fromiter(map(len, table["affinities"]), dtype=np.int64, count=len(positions))
+        wrong = (np.diff(positions, prepend=-1) <= 0) | (reach > positions + 1)
+        for model_id in table["model_id"][wrong][:1].tolist():
+            raise self._changed_since("position", space_id, model_id)
 
     def changed_embeddings(self, space_id: str) -> list[int]:
         """The models whose rows in a space don't match their checksums: they were changed by something else."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modelspace.errors import NotFoundError
+from modelspace.errors import DamagedError, NotFoundError
 from modelspace.home import INDEX
 from modelspace.late import dataclass
 from modelspace.registry import ModelRow, Registry, SpaceRow
@@ -97,9 +97,16 @@ class Ranked:
     orders: Mapping[str, list[int]] = field(default_factory=dict)
 
     def records(self, rows: Mapping[int, ModelRow | ModelLabel], k: int) -> list[Neighbour]:
-        """The first k as records, with intervals and ties; number k may be tied with number k + 1."""
+        """The first k as records, with intervals and ties; number k may be tied with number k + 1.
+
+        Raises:
+            DamagedError: one is in a space, but not in the registry.
+        """
         if not self.model_ids:
             return []
+        for model_id in self.model_ids[:k]:
+            if model_id not in rows:
+                raise DamagedError(f"a space holds model {model_id}, which the registry lacks", "see: `space.verify()`")
         scores = None if self.scores is self.affinities else self.scores
         bounds = intervals(self.members, self.score or scores)
         return [

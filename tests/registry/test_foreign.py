@@ -328,6 +328,20 @@ def test_a_projection_that_no_command_stored_is_said(tmp_path: Path) -> None:
             layout(space.path)
 
 
+@pytest.mark.parametrize("change", ["position = -position", "position = 0", "affinities = affinities || [0.5, 0.5]"])
+def test_positions_that_no_command_stored_are_said(tmp_path: Path, change: str) -> None:
+    """A negative one would be counted from the end."""
+    space = changed(tmp_path, f"UPDATE embeddings SET {change}")
+    with pytest.raises(DamagedError, match=r"the position of model 'm[012]' in the space 'saliency' is not"):
+        space.affinity()
+
+
+def test_an_embedded_model_that_is_missing_is_said(tmp_path: Path) -> None:
+    space = changed(tmp_path, "DELETE FROM models WHERE model_id = 3")
+    with pytest.raises(DamagedError, match="a space holds model 3, which the registry lacks"):
+        space.nearest("m0", k=2)
+
+
 def test_a_kernel_that_is_missing_is_said(tmp_path: Path) -> None:
     space = changed(tmp_path, "DELETE FROM maps WHERE model_id = 1")
     with pytest.raises(DamagedError, match="of model 'm0' in space 'dds' are missing"):

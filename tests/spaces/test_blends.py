@@ -32,7 +32,9 @@ def fill(space: ModelSpace, *names: str) -> ModelSpace:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
-    space = ModelSpace.create(tmp_path_factory.mktemp("blends"), methods=("saliency", "dds"), images=N, canvas=8)
+    space = ModelSpace.create(
+        tmp_path_factory.mktemp("blends"), methods=("saliency", "dds"), images=N, canvas=8, bits=8
+    )
     space.blend("early", {"saliency": 1, "dds": 3})
     fill(space)
     space.blend("late", {"saliency": 0.25, "dds": 0.75}, hubs="csls")
@@ -54,7 +56,7 @@ def test_a_blend_is_the_weighted_sum_however_it_was_filled(filled: ModelSpace) -
 
 @pytest.mark.wide
 def test_a_blend_follows_removal_and_rebuilding(tmp_path: Path) -> None:
-    space = ModelSpace.create(tmp_path, methods=("saliency", "dds"), images=N, canvas=8)
+    space = ModelSpace.create(tmp_path, methods=("saliency", "dds"), images=N, canvas=8, bits=8)
     space.blend("both", {"saliency": 1, "dds": 1})
     fill(space, "a", "b", "c")
     space.remove("b")
