@@ -80,6 +80,9 @@ def _describe(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}", "", ModelspaceError.exit_code
+    if isinstance(error, ModuleNotFoundError) and f"{error.name}.".startswith("modelspace."):
+        hint = "look at the permissions of its files, or install it again"
+        return f"a part of modelspace can't be read: {error.name}", hint, ModelspaceError.exit_code
     text = str(error).strip().splitlines()
     name = type(error).__name__
     return (

@@ -331,6 +331,10 @@ class Reader:
             values,
             needed=_NEEDED_OF_MODELS,
         )
+        if self.checks_rows:
+            for (model_id, *_), (other, *_) in itertools.pairwise(rows):
+                if model_id == other:
+                    raise DamagedError(f"model {model_id} is stored twice in {self.path}", "see: `space.verify()`")
         spaces = self._spaces_of([row[0] for row in rows])
         models = []
         for model_id, added_at, preprocessing, output_shape, code_sha256, options, torch_version, *columns in rows:
@@ -388,7 +392,7 @@ class Reader:
         table = self._embedding_columns(space_id, few)
         rows, changed = self._embeddings(table, space_id)
         if self.checks_rows:
-            self._check_positions(table, space_id)
+            self.check_positions(space_id, rows)
         if model_ids is not None and not few:
             chosen = set(model_ids)
             rows = [row for row in rows if row.model_id in chosen]
@@ -397,13 +401,17 @@ class Reader:
                 raise self._changed_since(what, space_id, model_id)
         return rows
 
-    def _check_positions(self, table: dict[str, np.ndarray], space_id: str) -> None:
-        """Check that positions ascend, and that no row has more affinities than there are models before it."""
-        positions = table["position"].astype(np.int64)
-        reach = np.fromiter(map(len, table["affinities"]), dtype=np.int64, count=len(positions))
-        wrong = (np.diff(positions, prepend=-1) <= 0) | (reach > positions + 1)
-        for model_id in table["model_id"][wrong][:1].tolist():
-            raise self._changed_since("position", space_id, model_id)
+    def check_positions(self, space_id: str, rows: Sequence[EmbeddingRow]) -> None:
+        """Check that positions ascend from 0, and that no row has more affinities than there are models up to it.
+
+        Raises:
+            DamagedError: they don't, or one has.
+        """
+        last = -1
+        for row in rows:
+            if row.position <= last or len(row.affinities) > row.position + 1:
+                raise self._changed_since("position", space_id, row.model_id)
+            last = row.position
 
     def changed_embeddings(self, space_id: str) -> list[int]:
         """The models whose rows in a space don't match their checksums: they were changed by something else."""

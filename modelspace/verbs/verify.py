@@ -107,6 +107,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
     stored = registry.embeddings(spec.space_id)
     if stored:
         try:
+            registry.check_positions(spec.space_id, stored)
             exact = [embedding for embedding in stored if len(embedding.vector)]
             yield from _affinities(registry, row, exact, deep, progress)
             if row.has_anchors:

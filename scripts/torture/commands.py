@@ -16,7 +16,7 @@ from typing import Any
 #: Exit code of an error inside the program.
 INTERNAL = 70
 
-#: A command may take this multiple of its processor seconds by the clock, since other programs use the machine too.
+#: Seconds by the clock per second of a processor that a command may take, since other programs use the machine too.
 _PATIENCE = 10
 
 #: Longest message in characters: a sentence and a hint, with a few names in them.

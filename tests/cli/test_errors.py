@@ -201,6 +201,16 @@ def test_a_signal_before_anything_is_imported_is_an_interruption(
     assert capsys.readouterr().err.endswith("; the registry is unchanged\n")
 
 
+def test_a_module_that_cannot_be_read_is_no_bug(line: Line) -> None:
+    name = "modelspace.registry.kept"
+    line.answer("list", ModuleNotFoundError(f"No module named {name!r}", name=name))
+    result = line("list")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: a part of modelspace can't be read: {name}\nhint: look at the permissions")
+    line.answer("list", ModuleNotFoundError("No module named 'modelspaces'", name="modelspaces"))
+    assert line("list").exit_code == 70
+
+
 def test_an_interruption_while_options_are_parsed_is_said(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newer versions of typer make a silent exit of it."""
     from modelspace.cli import signals

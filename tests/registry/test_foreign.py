@@ -334,6 +334,14 @@ def test_positions_that_no_command_stored_are_said(tmp_path: Path, change: str) 
     space = changed(tmp_path, f"UPDATE embeddings SET {change}")
     with pytest.raises(DamagedError, match=r"the position of model 'm[012]' in the space 'saliency' is not"):
         space.affinity()
+    assert any("the position of model" in check.detail for check in space.verify() if not check.ok)
+
+
+def test_a_model_that_is_stored_twice_is_said(tmp_path: Path) -> None:
+    space = changed(tmp_path, "INSERT INTO models FROM models WHERE model_id = 2")
+    with pytest.raises(DamagedError, match="model 2 is stored twice"):
+        space.list()
+    assert not all(check.ok for check in space.verify())
 
 
 def test_an_embedded_model_that_is_missing_is_said(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> ModelSpace:
     (folder / "images").mkdir()
     for k in range(N):
         Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / "images" / f"{k}.png")
-    space = ModelSpace.create(folder / "home", probes=folder / "images", methods=("saliency", "dds"), canvas=8)
+    space = ModelSpace.create(folder / "home", probes=folder / "images", methods=("saliency", "dds"), canvas=8, bits=8)
     space.blend("both", {"saliency": 1, "dds": 1})
     for seed, name in enumerate(MODELS):
         add(space, name, net(seed))
