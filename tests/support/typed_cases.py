@@ -111,6 +111,7 @@ CASES = (
 
 #: Texts that only look like one, or whose command is run elsewhere: module and a part of the text -> why.
 OTHERS = {
+    ("failures", "a part of modelspace can't be read"): "names the package, not a command",
     ("failures", "this is a bug in modelspace"): "an internal error; it is provoked, and doctor run, elsewhere",
     ("index", "to fix: modelspace index push"): "needs a store; spaces/test_milvus.py fills copies that disagree again",
     ("init", "or use them with"): "names a command, not what to type",
