@@ -18,6 +18,9 @@ import measure_attribution  # noqa: E402
 from attribution_sweep import candidates, gradients, page  # noqa: E402
 from attribution_sweep.candidates import Candidate  # noqa: E402
 
+#: The core tests the parts that these are made of.
+pytestmark = pytest.mark.wide
+
 
 def test_relevance_follows_the_gamma_rule() -> None:
     """R_i = Σ_j a_i (w_ij + γ w±_ij) / (Σ_i a_i (w_ij + γ w±_ij) + b_j + γ b±_j) R_j, ± the sign of z_j."""

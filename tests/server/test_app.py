@@ -181,7 +181,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.first(23)
+@pytest.mark.first(8)
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["/v1/nearest/", "/v1/models/", "/v1/tasks/"])
 def test_a_hostile_name_is_no_model(client: TestClient, registry: ModelSpace, place: str, name: str) -> None:

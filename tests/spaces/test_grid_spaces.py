@@ -21,6 +21,9 @@ from modelspace.spaces.neighbours import Ranker, Target, score_matrix
 from modelspace.spaces.ranking import Ranking
 from modelspace.spaces.views import grid_space, views
 
+#: The core tests the parts that these are made of.
+pytestmark = pytest.mark.wide
+
 NAMES = ("curvature", "edge2d", "rgb2depth", "rgb2mist")
 
 

@@ -17,6 +17,9 @@ from modelspace.spaces import hubness
 from modelspace.types import SpaceSpec
 from modelspace.workspace import ModelSpace
 
+#: The core tests the parts that these are made of.
+pytestmark = pytest.mark.wide
+
 N, NAMES = 6, ("a", "b", "c", "d")
 
 

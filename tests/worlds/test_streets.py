@@ -34,6 +34,9 @@ from modelspace.worlds.street_scenes import (
 from modelspace.worlds.street_surfaces import DOOR, SIGN, WALL, WINDOW
 from modelspace.worlds.yard_scenes import WATER
 
+#: The core tests the parts that these are made of.
+pytestmark = pytest.mark.wide
+
 SIZE = 24
 
 Sampled = tuple[list[Street], rooms.Render]

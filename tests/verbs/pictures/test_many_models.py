@@ -28,6 +28,9 @@ from modelspace.verbs import export
 from modelspace.verbs.pictures import layout, pages, sampling
 from modelspace.workspace import ModelSpace
 
+#: The core tests the parts that these are made of.
+pytestmark = pytest.mark.wide
+
 ALL = (MAPS, KERNELS, BOTH)
 COUNT = 20
 
