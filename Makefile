@@ -50,8 +50,9 @@ demo: $(READY)
 try-demo: $(READY)
 	@$(BIN)/python scripts/try_demo.py
 
-# `make -j 2 test` runs both at once.
-test: check tests
+# Both at once; what they share is set up first.
+test: $(READY)
+	@$(MAKE) --no-print-directory --jobs 2 check tests
 
 tests: $(READY)
 	@test -n "$(CHROMIUM)" || echo "no Chromium: the tests of pages in a browser are skipped"
