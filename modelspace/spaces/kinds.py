@@ -190,18 +190,26 @@ class StoredSpace(Space):
         """The blocks under this space's id."""
         return blocks[self.spec.space_id]
 
+    def compared(self, block: MapBlock) -> Array:
+        """What `shares` compares of a block, its first dimension the images."""
+        return self.unit_rows(block)
+
+    def shares(self, a: Array, b: Array) -> Array:
+        """What each image adds to the affinity of two models, times the number of images: (n_images,)."""
+        return maps.cosines(a, b)
+
     def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
-        """Inner products of the models' rows, one block at a time."""
+        """The `shares` of the images, one block at a time."""
         out = {model_id: np.full(self.spec.n_images, np.nan) for model_id in model_ids}
         if not out:
             return out
         for block in self.own_blocks(blocks):
-            rows = self.unit_rows(block)
+            own = self.compared(block)
             images = slice(block.first_image, block.first_image + block.n_images)
             for model_id, other in registry.map_blocks_at(self.spec.space_id, block.first_image, list(out)):
                 if other.n_images != block.n_images:
                     raise self._damaged(f"are cut into blocks of {other.n_images} and of {block.n_images} images")
-                out[model_id][images] = maps.cosines(rows, self.unit_rows(other))
+                out[model_id][images] = self.shares(own, self.compared(other))
         for model_id, values in out.items():
             if np.isnan(values).any():
                 raise self.missing(f"model {model_id}")
@@ -336,17 +344,17 @@ class StoredSpace(Space):
     def _members_of_one_block(
         self, registry: Registry, blocks: Blocks, model_ids: Sequence[int], least: float
     ) -> Member:
-        """What intervals are computed from where only the mean squared norm of a model's rows is 1."""
-        rows = self.unit_rows(self._only(self.own_blocks(blocks)))
+        """What intervals are computed from where only the mean of a model's `shares` with itself is 1."""
+        own = self.compared(self._only(self.own_blocks(blocks)))
         products, norms = {}, {}
         for model_id, other_block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
-            other = self.unit_rows(other_block)
-            products[model_id], norms[model_id] = maps.cosines(rows, other), maps.cosines(other, other)
+            other = self.compared(other_block)
+            products[model_id], norms[model_id] = self.shares(own, other), self.shares(other, other)
         if missing := set(model_ids) - set(products):
             raise self.missing(f"model {min(missing)}")
         return Member(
             np.stack([products[i] for i in model_ids]),
-            maps.cosines(rows, rows),
+            self.shares(own, own),
             np.stack([norms[i] for i in model_ids]),
             least=least,
         )
@@ -701,36 +709,29 @@ class GridSpace(StoredSpace):
     def unit_rows(self, block: MapBlock) -> Array:
         """The features, scaled so that the mean squared norm of rows is 1.
 
-        Affinities are no inner products of these rows; see `contributions`.
+        Affinities are no inner products of these rows; see `shares`.
         """
         rows = self.grid([block]).astype(np.float64).reshape(block.n_images, -1)
         scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
         return scaled
 
-    def _features(self, blocks: Sequence[MapBlock]) -> Array:
+    def compared(self, block: MapBlock) -> Array:
         """(n_images, SIDE², CHANNELS) float64, scaled so that the Frobenius norm of XᵀX over all cells is 1."""
-        values = self.grid(blocks).astype(np.float64)
-        covariance = _product(values, values)
-        scaled: Array = values / np.sqrt(np.linalg.norm(covariance))
+        values = self.grid([block]).astype(np.float64)
+        scaled: Array = values / np.sqrt(np.linalg.norm(_product(values, values)))
         return scaled
 
-    def contributions(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, Array]:
-        """What each image adds to |XᵀY|², for features X and Y of which |XᵀX| and |YᵀY| are 1, times their number."""
-        own = self._features(self.own_blocks(blocks))
-        out = {
-            model_id: _shares(own, self._features([other]))
-            for model_id, other in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids))
-        }
-        if missing := set(model_ids) - set(out):
-            raise self.missing(f"model {min(missing)}")
-        return out
+    def shares(self, a: Array, b: Array) -> Array:
+        """What each image adds to |XᵀY|², times the number of images: (n_images,)."""
+        shares: Array = len(a) * np.einsum("npc,npc->n", a @ _product(a, b), b)
+        return shares
 
     def contributions_of_all(self, registry: Registry, model_ids: Sequence[int]) -> NDArray[np.float32]:
         """The same for all pairs of n stored models: (n_images, n, n) float32, in the order of the ids."""
         place = {model_id: i for i, model_id in enumerate(model_ids)}
         features = np.zeros((self.spec.n_images, grids.SIDE**2, len(model_ids), grids.CHANNELS), dtype=np.float32)
         for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
-            features[:, :, place.pop(model_id)] = self._features([block])
+            features[:, :, place.pop(model_id)] = self.compared(block)
         if place:
             raise self.missing(f"model {min(place)}")
         n = len(model_ids)
@@ -744,12 +745,12 @@ class GridSpace(StoredSpace):
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
         """The features of all cells, (n_images SIDE², CHANNELS)."""
-        features: NDArray[np.float32] = self._features([block]).reshape(-1, grids.CHANNELS).astype(np.float32)
+        features: NDArray[np.float32] = self.compared(block).reshape(-1, grids.CHANNELS).astype(np.float32)
         return features
 
     def operand(self, block: MapBlock) -> Operand:
         """The same."""
-        return Operand(block.n_images, self._features([block]).reshape(-1, grids.CHANNELS), np.ones(1))
+        return Operand(block.n_images, self.compared(block).reshape(-1, grids.CHANNELS), np.ones(1))
 
     def product(self, query: NDArray[np.float32], other: Operand) -> float:
         """The affinity, times the number of images."""
@@ -758,15 +759,7 @@ class GridSpace(StoredSpace):
 
     def members(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> list[Member]:
         """What each image adds to |XᵀY|², |XᵀX|² and |YᵀY|², of which only the means are 1."""
-        own = self._features(self.own_blocks(blocks))
-        products, norms = {}, {}
-        for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
-            other = self._features([block])
-            products[model_id], norms[model_id] = _shares(own, other), _shares(other, other)
-        if missing := set(model_ids) - set(products):
-            raise self.missing(f"model {min(missing)}")
-        stacked = np.stack([products[i] for i in model_ids]), np.stack([norms[i] for i in model_ids])
-        return [Member(stacked[0], _shares(own, own), stacked[1], least=0.0)]
+        return [self._members_of_one_block(registry, blocks, model_ids, least=0.0)]
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the grid."""
@@ -778,12 +771,6 @@ def _product(a: Array, b: Array) -> Array:
     """XᵀY of the cells of all images, (channels, channels)."""
     product: Array = a.reshape(-1, a.shape[2]).T @ b.reshape(-1, b.shape[2])
     return product
-
-
-def _shares(a: Array, b: Array) -> Array:
-    """What each image adds to |XᵀY|², times the number of images: (n_images,)."""
-    shares: Array = len(a) * np.einsum("npc,npc->n", a @ _product(a, b), b)
-    return shares
 
 
 class BlendSpace(Space):

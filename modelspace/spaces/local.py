@@ -43,28 +43,27 @@ class Predictor:
 
     def __init__(self, neighbourhoods: Grid, systems: Array) -> None:
         self.neighbourhoods = neighbourhoods
-        self._systems = systems
-        self._inverses: Array | None = None
-        self._is_used = False
+        self._matrices = systems
+        self._are_inverses = self._is_used = False
 
     @property
     def n_bytes(self) -> int:
         """Bytes of its arrays."""
-        return self.neighbourhoods.nbytes + self._systems.nbytes * (1 if self._inverses is None else 2)
+        return self.neighbourhoods.nbytes + self._matrices.nbytes
 
     @property
     def folds(self) -> int:
         """Number of folds."""
-        return len(self._systems)
+        return len(self._matrices)
 
     def weights(self, products: Array) -> NDArray[np.float32]:
         """(XᵀX + λ I)⁻¹ XᵀY of each fold, from XᵀY: both (folds, 9 CHANNELS, CHANNELS)."""
-        if self._is_used and self._inverses is None:
-            self._inverses = np.asarray(np.linalg.inv(self._systems), dtype=np.float64)
-        if self._inverses is not None:
-            return (self._inverses @ products).astype(np.float32)
-        self._is_used = True  # for one target, solving takes a third of inverting
-        return np.linalg.solve(self._systems, products).astype(np.float32)
+        if not self._is_used:
+            self._is_used = True  # for one target, solving takes a third of inverting
+            return np.linalg.solve(self._matrices, products).astype(np.float32)
+        if not self._are_inverses:
+            self._matrices, self._are_inverses = np.asarray(np.linalg.inv(self._matrices), dtype=np.float64), True
+        return (self._matrices @ products).astype(np.float32)
 
 
 def predictor(source: Grid, folds: int = FOLDS, ridge: float = RIDGE) -> Predictor:

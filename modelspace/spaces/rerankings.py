@@ -19,8 +19,9 @@ from modelspace.spaces.kinds import LOCAL, GridSpace, KernelSpace
 
 Array = NDArray[np.float64]
 
-#: How candidates can be re-ranked; "none" leaves their order.
 COMBINED = "combined"
+
+#: How candidates can be re-ranked; "none" leaves their order.
 RERANKINGS = (*predictability.RERANKINGS, LOCAL, COMBINED, *similarities.NAMES)
 
 #: Re-rankings that are means of others, with their parts.

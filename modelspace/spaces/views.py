@@ -91,15 +91,10 @@ def views(registry: Registry, spec: SpaceSpec, rerank: str) -> list[View]:
     Raises:
         NotFoundError: the registry has no space that holds what one needs.
     """
-    chosen = []
-    for name in rerankings.parts(rerank):
-        reranking = rerankings.reranking(name)
-        chosen.append(
-            View(
-                kernel_space(registry, spec) if reranking.kind is KernelSpace else grid_space(registry, spec), reranking
-            )
-        )
-    return chosen
+    return [
+        View(kernel_space(registry, spec) if reranking.kind is KernelSpace else grid_space(registry, spec), reranking)
+        for reranking in map(rerankings.reranking, rerankings.parts(rerank))
+    ]
 
 
 def kernel_space(registry: Registry, spec: SpaceSpec) -> KernelSpace:

@@ -486,6 +486,16 @@ def _scene(seed: int, index: int) -> Scene:
     )  # fmt: skip
 
 
+def check_range(first: int, count: int, seed: int) -> None:
+    """Refuse scenes that no world has.
+
+    Raises:
+        UsageError: a number is negative, or the seed is 2**64 or more.
+    """
+    if first < 0 or count < 0 or not 0 <= seed < 2**64:
+        raise UsageError(f"scenes {first}..{first + count} of seed {seed} don't exist", "use numbers from 0 up")
+
+
 def sample_scenes(first: int, count: int, seed: int) -> list[Scene]:
     """Scenes first .. first + count - 1 of the world with this seed.
 
@@ -499,6 +509,5 @@ def sample_scenes(first: int, count: int, seed: int) -> list[Scene]:
     Raises:
         UsageError: an argument is out of range.
     """
-    if first < 0 or count < 0 or not 0 <= seed < 2**64:
-        raise UsageError(f"scenes {first}..{first + count} of seed {seed} don't exist", "use numbers from 0 up")
+    check_range(first, count, seed)
     return [_scene(seed, index) for index in range(first, first + count)]

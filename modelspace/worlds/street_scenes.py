@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelspace.errors import UsageError
 from modelspace.worlds.room_scenes import (
     BOX,
     BRICKS,
@@ -28,6 +27,7 @@ from modelspace.worlds.room_scenes import (
     Part,
     Primitive,
     Scene,
+    check_range,
 )
 from modelspace.worlds.yard_scenes import (
     ASHLAR,
@@ -625,6 +625,5 @@ def sample_scenes(first: int, count: int, seed: int) -> list[Street]:
     Raises:
         UsageError: an argument is out of range.
     """
-    if first < 0 or count < 0 or not 0 <= seed < 2**64:
-        raise UsageError(f"scenes {first}..{first + count} of seed {seed} don't exist", "use numbers from 0 up")
+    check_range(first, count, seed)
     return [_street(seed, index) for index in range(first, first + count)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from modelspace.errors import UsageError
 from modelspace.worlds.room_scenes import (
     BOX,
     BRICKS,
@@ -32,6 +31,7 @@ from modelspace.worlds.room_scenes import (
     Part,
     Primitive,
     Scene,
+    check_range,
 )
 
 #: To be raised when the same (seed, index, size) gives another image than before.
@@ -506,6 +506,5 @@ def sample_scenes(first: int, count: int, seed: int) -> list[Yard]:
     Raises:
         UsageError: an argument is out of range.
     """
-    if first < 0 or count < 0 or not 0 <= seed < 2**64:
-        raise UsageError(f"scenes {first}..{first + count} of seed {seed} don't exist", "use numbers from 0 up")
+    check_range(first, count, seed)
     return [_yard(seed, index) for index in range(first, first + count)]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
+import torch
 
+from modelspace.lab import tasks
+from modelspace.worlds import rooms
 from modelspace.worlds.raycast import Render
 from modelspace.worlds.room_scenes import BOX, SPHERE, Scene
 
@@ -61,3 +66,40 @@ def normals_of_planes(scene: Scene, render: Render, number: int, limit: float) -
     near = render.distance[number].numpy() < limit  # what is farther is recorded nearer, and a sky is a sphere
     flat &= near[:-1, :-1] & near[1:, :-1] & near[:-1, 1:]
     return render.normals[number].permute(1, 2, 0).numpy()[:-1, :-1][flat], cross[flat]
+
+
+def check_normals(scenes: Sequence[Scene], render: Render) -> None:
+    """Normals are of norm 1 and face the camera, and the depth is the distance along the view."""
+    size = render.rgb.shape[-1]
+    assert torch.allclose(render.normals.norm(dim=1), torch.ones_like(render.distance), atol=1e-5)
+    for scene, normals, distance, zdepth in zip(scenes, render.normals, render.distance, render.zdepth, strict=True):
+        rays = pixel_rays(scene, size) @ scene.rotation
+        assert ((normals.permute(1, 2, 0).reshape(-1, 3).numpy() * rays).sum(1) < 1e-6).all()
+        assert np.allclose(zdepth.numpy().ravel(), distance.numpy().ravel() * rays[:, 2], rtol=1e-5)
+
+
+def check_normals_of_planes(scenes: Sequence[Scene], render: Render, limit: float) -> None:
+    """Normals of planes nearer than `limit` are cross products of neighbouring points."""
+    checked = 0
+    for k, scene in enumerate(scenes):
+        rendered, cross = normals_of_planes(scene, render, k, limit)
+        off = np.minimum(abs(cross - rendered).max(-1), abs(cross + rendered).max(-1))
+        assert off.max() < 2e-3
+        checked += len(off)
+    assert checked > 2000
+
+
+def check_labels(world: ModuleType, render: Render) -> None:
+    """Labels of a world outside have the counts that the tasks predict, and vary."""
+    assert len(world.SEMANTIC) == len(rooms.SEMANTIC) == tasks.task("segmentsemantic").outputs
+    assert len(world.OBJECTS) == tasks.task("class_1000").outputs
+    assert len(world.PLACE_NAMES) == tasks.task("class_places").outputs
+    for task in tasks.TASKS.values():
+        label = task.label(render)
+        assert len(label) == len(render)
+        if task.classifies:
+            assert 0 <= label.min() <= label.max() < task.outputs
+        else:
+            assert label.shape[1] == task.outputs
+            assert label.isfinite().all()
+            assert (label.flatten(1).std(0) > 1e-6).any()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scene_geometry import pixel_rays, signed_distance
+from scene_geometry import objects_distance, pixel_rays, signed_distance
 
 from modelspace.errors import UsageError
 from modelspace.worlds import room_scenes, rooms, shapes
@@ -21,12 +21,7 @@ def scene_distance(scene: Scene, p: np.ndarray) -> np.ndarray:
     """Distance of points (M, 3) of the room from the nearest surface."""
     half = np.array([scene.half[0], scene.height / 2, scene.half[1]])
     best = (half - abs(p - np.array([0, scene.height / 2, 0]))).min(1)
-    for primitive in scene.primitives:
-        c, s = math.cos(primitive.yaw), math.sin(primitive.yaw)
-        q = p - np.array(primitive.center)
-        local = np.stack([c * q[:, 0] - s * q[:, 2], q[:, 1], s * q[:, 0] + c * q[:, 2]], 1)
-        best = np.minimum(best, signed_distance(primitive.shape, primitive.size, local))
-    return best
+    return np.minimum(best, objects_distance(scene, p))
 
 
 def march(scene: Scene, size: int) -> np.ndarray:

@@ -9,10 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scene_geometry import normals_of_planes, objects_distance, pixel_rays
+from scene_geometry import check_labels, check_normals, check_normals_of_planes, objects_distance, pixel_rays
 
 from modelspace.errors import UsageError
-from modelspace.lab import tasks
 from modelspace.worlds import rooms, surfaces, yard_scenes, yards
 from modelspace.worlds.room_scenes import CEILING, FLOOR, SPHERE, WALL_XN, WALL_ZP, Primitive
 from modelspace.worlds.yard_scenes import CRENEL, FLAT, GABLE, ROUND, RUIN, Top, Yard
@@ -136,39 +135,15 @@ def test_one_wall_one_ball_and_the_sky_by_hand() -> None:
 
 
 def test_normals_are_unit_and_face_the_camera(sampled: Sampled) -> None:
-    drawn, r = sampled
-    assert torch.allclose(r.normals.norm(dim=1), torch.ones_like(r.distance), atol=1e-5)
-    for yard, normals, distance, zdepth in zip(drawn, r.normals, r.distance, r.zdepth, strict=True):
-        rays = pixel_rays(yard, SIZE) @ yard.rotation
-        assert ((normals.permute(1, 2, 0).reshape(-1, 3).numpy() * rays).sum(1) < 1e-6).all()
-        assert np.allclose(zdepth.numpy().ravel(), distance.numpy().ravel() * rays[:, 2], rtol=1e-5)
+    check_normals(*sampled)
 
 
 def test_normals_of_planes_are_cross_products_of_neighbouring_points(sampled: Sampled) -> None:
-    drawn, r = sampled
-    checked = 0
-    for k, yard in enumerate(drawn):
-        rendered, cross = normals_of_planes(yard, r, k, yards.RANGE)
-        off = np.minimum(abs(cross - rendered).max(-1), abs(cross + rendered).max(-1))
-        assert off.max() < 2e-3
-        checked += len(off)
-    assert checked > 2000
+    check_normals_of_planes(*sampled, yards.RANGE)
 
 
 def test_labels_have_the_counts_that_the_tasks_predict(sampled: Sampled) -> None:
-    _, r = sampled
-    assert len(yards.SEMANTIC) == len(rooms.SEMANTIC) == tasks.task("segmentsemantic").outputs
-    assert len(yards.OBJECTS) == tasks.task("class_1000").outputs
-    assert len(yards.PLACE_NAMES) == tasks.task("class_places").outputs
-    for task in tasks.TASKS.values():
-        label = task.label(r)
-        assert len(label) == len(r)
-        if task.classifies:
-            assert 0 <= label.min() <= label.max() < task.outputs
-        else:
-            assert label.shape[1] == task.outputs
-            assert label.isfinite().all()
-            assert (label.flatten(1).std(0) > 1e-6).any()
+    check_labels(yards, sampled[1])
 
 
 @pytest.mark.wide
