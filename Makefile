@@ -26,7 +26,7 @@ QUICK := tests/test_floors.py tests/test_deprecated.py tests/attribution tests/e
 # What the tests must not skip: all that the extra "dev" installs, Ray where it is asked for, Chromium where it is found.
 REQUIRE := playwright,pandas,starlette,uvicorn,scikit-image,scikit-learn,torchvision,timm,huggingface,onnx,nbclient,mkdocs
 # Of what is not part of "dev", what is installed too; the extra "arrow" is pyarrow.
-MORE := ray arrow polars
+MORE := ray arrow polars mlflow
 FURTHER := $(patsubst arrow,pyarrow,$(filter $(MORE),$(subst $(comma), ,$(EXTRAS))))
 CHROMIUM ?= $(firstword $(shell command -v chromium || command -v chromium-browser))
 REQUIRED := MODELSPACE_REQUIRE="$(REQUIRE)$(CHROMIUM:%=,chromium)$(FURTHER:%=,%)"

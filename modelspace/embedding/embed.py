@@ -40,6 +40,10 @@ Progress = Callable[[int, int], None]
 
 DEFAULT_BATCH_SIZE = 16
 
+#: The fewest images that are run at once. Libraries compute a single image by other algorithms, whose sums differ in
+#: the last bits; where a ReLU is undecided within rounding, its gradient then jumps, and with it the map.
+LEAST_BATCH_SIZE = 2
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -344,16 +348,24 @@ class _Memory:
     ) -> tuple[dict[MapRequest, torch.Tensor], torch.Tensor]:
         """Attribution maps and T of a batch, whose first image has the index `first`.
 
+        A single image is run with a copy of itself (`LEAST_BATCH_SIZE`) where two fit, so that an image has the
+        same map in batches of any size. Random passes are not: each of theirs has one image anyway.
+
         Raises:
             EmbeddingError: memory runs out for a single image; also as `modelspace.attribution.engine.attribute`.
         """
         import torch
 
+        from modelspace.encoder.batches import filled
+
+        count = len(x)
+        if passes == 1 and not self._fixed and self.size != 1:
+            x = filled(x, max(count, LEAST_BATCH_SIZE))
         parts = self.run(lambda part, offset: _explained(tap, part, requests, centres, passes, first + offset), x)
-        if len(parts) == 1:
+        if len(parts) == 1 and len(x) == count:
             return parts[0]
-        joined = {request: torch.cat([maps[request] for maps, _ in parts]) for request in requests}
-        return joined, torch.cat([output for _, output in parts])
+        joined = {request: torch.cat([maps[request] for maps, _ in parts])[:count] for request in requests}
+        return joined, torch.cat([output for _, output in parts])[:count]
 
     def run(self, run: Callable[[torch.Tensor, int], T], x: torch.Tensor) -> list[T]:
         """Results of the parts of a batch (`modelspace.attribution.memory.in_parts`).
@@ -381,8 +393,8 @@ class _Memory:
         """What the user should know."""
         if self.size is None:
             return ()
-        fits = f"`batch_size={self.size}`"
-        return (f"memory ran out, so the images were run {self.size} at a time; {fits} does so from the start",)
+        ran = f"memory ran out, so the images were run {self.size} at a time"
+        return (ran if self.size < LEAST_BATCH_SIZE else f"{ran}; `batch_size={self.size}` does so from the start",)
 
 
 def _explained(

@@ -9,7 +9,7 @@ from pathlib import Path
 from modelspace.attribution import METHODS
 from modelspace.attribution.engine import MapRequest
 from modelspace.embedding.batch_size import batch_size_for
-from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, Progress, embed, pick_device
+from modelspace.embedding.embed import DEFAULT_BATCH_SIZE, LEAST_BATCH_SIZE, Progress, embed, pick_device
 from modelspace.embedding.prepare import Prepared, Request, prepared
 from modelspace.errors import ConflictError, EmbeddingError, NoGradientError, NotFoundError
 from modelspace.probes.preprocess import to_input
@@ -193,7 +193,7 @@ def run_pass(
             on_note(_long_pass(model, expected, total))
 
     for probe_id, specs in groups.items():
-        size = batch_size or _batch_size(path, model, sets[probe_id])
+        size = max(LEAST_BATCH_SIZE, batch_size or _batch_size(path, model, sets[probe_id]))
         count = max(spec.n_images for spec in specs)
         images = probe_sets.Images(path, sets[probe_id], count, size)
         with phase("pass"):

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modelspace.errors import ConflictError
+from modelspace.worlds.repainted_scenes import REPAINTED_VERSION
 from modelspace.worlds.room_scenes import RENDERER_VERSION
 from modelspace.worlds.street_scenes import STREETS_VERSION
 from modelspace.worlds.yard_scenes import YARDS_VERSION
@@ -57,4 +58,5 @@ WORLDS = world_table(
     World("rooms", RENDERER_VERSION, "modelspace.worlds.rooms"),
     World("yards", YARDS_VERSION, "modelspace.worlds.yards"),
     World("streets", STREETS_VERSION, "modelspace.worlds.streets"),
+    World("repainted", REPAINTED_VERSION, "modelspace.worlds.repainted"),
 )

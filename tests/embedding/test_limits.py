@@ -161,16 +161,16 @@ def test_settings_and_random_states_are_put_back(capsys: pytest.CaptureFixture[s
 
 
 class Hungry(nn.Module):
-    """Memory runs out on more images at once than `most`."""
+    """Memory runs out on more images at once than `most`; than `later`, after the checks of a new model."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, later: int | None = None) -> None:
         super().__init__()
-        self.net, self.most = tiny.net(0), most
+        self.net, self.most, self.later = tiny.net(0), most, later or most
         self.sizes: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))
-        if len(x) > self.most:
+        if len(x) > (self.most if len(self.sizes) <= 9 else self.later):
             torch.empty(1 << 52)
         return self.net(x)  # type: ignore[no-any-return]
 
@@ -187,6 +187,27 @@ def test_the_batch_is_halved_where_memory_runs_out(tmp_path: Path) -> None:
     assert hungry.sizes[-7:] == [16, 8, 4, 4, 4, 4, 4]
     for name in ("saliency", "dds"):
         assert space.affinity(name).matrix[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 19])
+def test_no_image_is_run_alone(tmp_path: Path, batch_size: int) -> None:
+    # 19 leaves one of 20 images for the last batch, and 3 leaves two.
+    space = ModelSpace.create(tmp_path, methods=["saliency", "dds"], images=20, canvas=8, bits=32)
+    counting = Hungry(20)
+    space.add(counting, name="counting", preprocessing=tiny.PREPROCESSING, batch_size=batch_size)
+    # The checks of the model, which come first, end with two images.
+    assert min(counting.sizes[-20 // max(batch_size, 2) :]) == 2
+    tiny.add(space, "plain", tiny.net(0))
+    for name in ("saliency", "dds"):
+        assert space.affinity(name).matrix[0, 1] == pytest.approx(1, abs=1e-9)
+
+
+def test_images_are_run_alone_where_two_do_not_fit(tmp_path: Path) -> None:
+    space = ModelSpace.create(tmp_path, methods=["saliency", "dds"], images=5, canvas=8, bits=32)
+    hungry = Hungry(16, later=1)
+    added = space.add(hungry, name="hungry", preprocessing=tiny.PREPROCESSING, batch_size=1)
+    assert hungry.sizes[-6:] == [2, 1, 1, 1, 1, 1]
+    assert "memory ran out, so the images were run 1 at a time" in added.notes
 
 
 def test_a_single_image_too_large_is_a_named_error(tmp_path: Path) -> None:
