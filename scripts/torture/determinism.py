@@ -8,9 +8,10 @@ On one machine, the same models added twice in one process, and once more in ano
 maps, kernels, vectors and affinities. With other numbers of threads and other batch sizes, affinities may differ by
 rounding, at most 1e-6. A fresh pass (`ModelSpace.reembed`) must be the same bits as what is stored.
 
-Where 8 bits are stored of an element, rounding of the pass can move an element to the next of 256 levels. That changes
-the affinity by about 1e-5 divided by the number of images, so 1e-6 is asked of the standard 200 images, and in
-proportion more of fewer.
+Where 8 or 4 bits are stored of an element, rounding of the pass can move an element to the next of 256 or 16 levels:
+one of the two has to be right, and no rule can make both passes choose the same. In 8 bits that changes the affinity by
+about 1e-5 divided by the number of images, so 1e-6 is asked of the standard 200 images, in proportion more of fewer
+images, and 16 times as much in 4 bits.
 """
 
 from __future__ import annotations
@@ -31,13 +32,11 @@ import torch
 
 from modelspace import zoo
 from modelspace.registry import Registry
+from modelspace.spaces.kinds import space_of
 from modelspace.workspace import ModelSpace
 
 METHODS = ("gradient_x_input", "saliency", "dds", "linear_cka")
 COUNT, IMAGES, COUNT_IN_FULL, STANDARD_IMAGES = 2, 20, 10, 200
-
-#: What spaces are called whose maps are stored as float32.
-FULL_PRECISION = "in-float32"
 
 #: Number of threads and of images per batch of the passes that are compared with the first one.
 VARIANTS = [(threads, batch) for threads in (1, 2) for batch in (1, 7, 32)]
@@ -46,8 +45,8 @@ BASE = (1, 16)
 #: Largest accepted difference of an affinity.
 EXACT = 1e-6
 
-#: What is stored of a model in a space: bytes of its maps or kernel, vector, affinities.
-Content = dict[tuple[str, str], tuple[bytes, bytes, bytes]]
+#: (space, bits per element, model) -> what is stored: bytes of its maps or kernel, vector, affinities.
+Content = dict[tuple[str, int, str], tuple[bytes, bytes, bytes]]
 
 
 def build(home: Path, names: Sequence[str], images: int, threads: int, batch: int) -> Content:
@@ -57,7 +56,7 @@ def build(home: Path, names: Sequence[str], images: int, threads: int, batch: in
     try:
         space = ModelSpace.create(home, methods=METHODS, images=images)
         for method in METHODS:
-            space.init(methods=[method], images=images, bits=32, name=f"{method}-{FULL_PRECISION}")
+            space.init(methods=[method], images=images, bits=32, name=f"{method}-in-float32")
         space.blend("both", {METHODS[0]: 1.0, METHODS[-1]: 1.0})
         for name in names:
             space.add(f"zoo:{name}", batch_size=batch, device="cpu")
@@ -72,10 +71,11 @@ def content(home: Path) -> Content:
     with Registry.open(ModelSpace.open(home).path) as registry:
         models = {row.model_id: row.card.name for row in registry.models()}
         for space in registry.spaces():
+            bits = min(row.spec.bits for row in space_of(space.spec).sources(registry))
             for row in registry.embeddings(space.spec.space_id):
                 blocks = registry.map_blocks(space.spec.space_id, row.model_id)
                 maps = b"".join(block.codes + block.scales for block in blocks)
-                key = space.spec.name, models[row.model_id]
+                key = space.spec.name, bits, models[row.model_id]
                 stored[key] = maps, row.vector.tobytes(), row.affinities.tobytes()
     return stored
 
@@ -83,14 +83,14 @@ def content(home: Path) -> Content:
 def differing(a: Content, b: Content) -> list[str]:
     """What is not the same bits, as "model in space"."""
     keys = sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
-    return [f"{model} in {space}" for space, model in keys]
+    return [f"{model} in {space}" for space, _, model in keys]
 
 
-def distance(a: Content, b: Content, full_precision: bool) -> float:
-    """Largest difference of an affinity in the spaces of float32, or in the others; infinite if models differ."""
+def distance(a: Content, b: Content, bits: int) -> float:
+    """Largest difference of an affinity in the spaces of this number of bits; infinite if models differ."""
     if a.keys() != b.keys():
         return float("inf")
-    keys = [key for key in a if key[0].endswith(FULL_PRECISION) is full_precision]
+    keys = [key for key in a if key[1] == bits]
     sizes = [np.abs(np.frombuffer(a[key][2]) - np.frombuffer(b[key][2])).max(initial=0.0) for key in keys]
     return float(max(sizes))
 
@@ -123,12 +123,13 @@ class Torture:
 
     def variants(self, first: Content) -> None:
         """Other numbers of threads and batch sizes."""
-        limits = {True: EXACT, False: EXACT * max(1.0, STANDARD_IMAGES / self.images)}
+        coarse = EXACT * max(1.0, STANDARD_IMAGES / self.images)
+        limits = {bits: EXACT if bits == 32 else coarse * 2 ** (8 - bits) for bits in sorted({key[1] for key in first})}
         for threads, batch in VARIANTS:
             variant = self.build(f"threads-{threads}-batch-{batch}", threads, batch)
-            for full_precision, limit in limits.items():
-                off = distance(first, variant, full_precision)
-                label = f"largest difference of an affinity {'in float32' if full_precision else 'in 8 bits'}"
+            for bits, limit in limits.items():
+                off = distance(first, variant, bits)
+                label = f"largest difference of an affinity in {'float32' if bits == 32 else f'{bits} bits'}"
                 self.figures[label] = max(self.figures.get(label, 0.0), off)
                 if not off <= limit:
                     self.failures.append(f"{threads} threads, batches of {batch}: {label} is {off:.1e}")
