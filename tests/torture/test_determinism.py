@@ -30,8 +30,8 @@ def test_a_fresh_pass_is_the_same_bits_and_other_batches_almost(
     assert torture.failures == []
     assert torture.figures["largest difference of an affinity in float32"] <= 1e-6
     # What differs is found.
-    space_and_model = next(iter(first))
-    maps, vector, affinities = first[space_and_model]
-    changed = {**first, space_and_model: (maps[:-1] + bytes([maps[-1] ^ 1]), vector, affinities)}
-    assert determinism.differing(first, changed) == [f"{space_and_model[1]} in {space_and_model[0]}"]
-    assert determinism.distance(first, {}, True) == float("inf")
+    key = space, bits, model = next(iter(first))
+    maps, vector, affinities = first[key]
+    changed = {**first, key: (maps[:-1] + bytes([maps[-1] ^ 1]), vector, affinities)}
+    assert determinism.differing(first, changed) == [f"{model} in {space}"]
+    assert determinism.distance(first, {}, bits) == float("inf")
