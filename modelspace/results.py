@@ -98,7 +98,9 @@ class Neighbour(Record):
             directed re-ranking, or another similarity of kernels.
         evidence: of a ranking by several views: those that have it among their first neighbours too, such as "same
             features", "same places" and "same pixels", and the number of tasks that it was measured on.
-        confidence: "low", "medium" or "high" where scores of the ranking were classified (`spaces.evidence`); else "".
+        confidence: the class of the chance: "low" below 1/3, "medium", "high" from 2/3 on; "" where there is none.
+        chance: that it is among the target's best five sources, 0..1, as measured transfers suggest
+            (`modelspace.spaces.evidence.chance`); None for rankings that were not compared with those.
     """
 
     rank: int
@@ -115,6 +117,7 @@ class Neighbour(Record):
     score: float
     evidence: tuple[str, ...] = ()
     confidence: str = ""
+    chance: float | None = None
 
 
 class Neighbours(Records[Neighbour]):

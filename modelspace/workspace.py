@@ -156,15 +156,15 @@ class ModelSpace:
         """Create the registry if it does not exist, and the spaces that it lacks.
 
         Args:
-            probes: "rooms", "yards", "streets", "photographs", the name of a registered probe set, a folder of images,
-                or a `ProbeSet` of a rendered world.
+            probes: "rooms", "yards", "streets", "repainted", "photographs", the name of a registered probe set, a
+                folder of images, or a `ProbeSet` of a rendered world.
             methods: attribution methods (`modelspace.attribution.METHODS`) or kernels
                 (`modelspace.representations.kernels.KERNELS`); one space each. Default, without a name: the standard
                 spaces (`modelspace.spaces.create.create_standard`).
             images: probe images per model; default: 200, or all of a smaller folder.
             canvas: side of the maps in pixels; default: 16, or that of "paper+".
             bits: bits per stored element; default: 4 for maps, 8 for kernels.
-            seed: seed of the rooms, yards, streets or crops, or of the choice of images.
+            seed: seed of the rendered images or crops, or of the choice of images.
             per_subfolder: number of images to take from each subfolder.
             name: name of the space, with a single method; default: the method, made unique by the probes' name. Without
                 methods, "paper+" creates the best form of attribution maps that was measured

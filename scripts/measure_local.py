@@ -1,15 +1,15 @@
 """Choose how features are predicted place by place, and report the ranking that follows (docs/lab-book/evaluation.md).
 
     python scripts/measure_local.py              # the sweep, on the targets `chosen` of the oracle rooms alone
-    python scripts/measure_local.py --report     # the ranking chosen: targets kept aside, yards, confidence
+    python scripts/measure_local.py --report     # the ranking chosen: targets kept aside, yards, streets
+    python scripts/measure_local.py --probes     # the same with probe images of each world: which ones to take
 
 The sweep varies one thing at a time from what was chosen: neighbourhood, ridge, places that are predicted, images,
 channels, bits, grid; alone and as the mean with the directed ranking by kernels of DDS or linear CKA. Features are the
 encoder outputs of the 20 task encoders on rooms (`scripts/compute_baselines.py` has the same). Two minutes on a core.
 
-The report has, for each ranking, P@1, P@5, Spearman, Kendall and regret@1 with random and popularity; what share of the
-sources of each class of confidence (`spaces.evidence`) was among a target's best five; and the expected calibration
-error of an isotonic map from scores to that share, fitted on `chosen`, in five bins of equal size.
+The report has, for each ranking, P@1, P@5, Spearman, Kendall and regret@1 with random and popularity; `--probes` has
+them for the default ranking alone. Confidence is checked by `scripts/measure_confidence.py`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from modelspace.evaluation import evaluate, oracles, splits
 from modelspace.evaluation.oracles import Oracle
 from modelspace.representations import grids, kernels
 from modelspace.spaces import local, predictability
-from modelspace.spaces.evidence import HIGH, LOW
+from modelspace.worlds import WORLDS
 
 IMAGES = 200
 
-#: Bins of the expected calibration error.
-BINS = 5
+#: Side of the probe images in pixels.
+SIZE = 128
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,12 @@ FORMS = {
 }
 
 
-def outputs(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """T of task encoders on rooms: name -> (IMAGES, 16, 8, 8) float32."""
-    _, _, images = shipped(IMAGES, IMAGES)
+def outputs(names: tuple[str, ...], world: str = "rooms") -> dict[str, np.ndarray]:
+    """T of task encoders on images of a world: name -> (IMAGES, 16, 8, 8) float32."""
+    if world == "rooms":
+        _, _, images = shipped(IMAGES, IMAGES)
+    else:
+        images = WORLDS[world].load().render_rgb8(0, IMAGES, 0, SIZE)
     out = {}
     for name in names:
         with prepared(Request(f"zoo:{name}", device="cpu"), images[:2]) as ready:
@@ -173,50 +176,50 @@ def rows(matrices: Mapping[str, np.ndarray], names: tuple[str, ...], oracle: Ora
         yield f"| {row.method} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
 
 
-def pairs(matrix: np.ndarray, names: tuple[str, ...], oracle: Oracle) -> tuple[np.ndarray, np.ndarray]:
-    """Of all measured pairs the score, and whether the source is among the target's best five."""
-    scores, best = [], []
-    for target, truth in zip(oracle.targets, oracle.truth(), strict=True):
-        known = np.flatnonzero(np.isfinite(truth))
-        line = matrix[names.index(target), [names.index(oracle.sources[j]) for j in known]]
-        scores.append(line)
-        best.append(truth[known] >= np.sort(truth[known])[-5])
-    return np.concatenate(scores), np.concatenate(best)
+def combined(features_of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The default ranking and its parts, as the registry stores what they need: name -> (n, n)."""
+    stored = [grids.from_block(grids.to_block(grids.grid(_cells(output)), 4), 4) for output in features_of.values()]
+    places, whole = local.r2_matrix(stored), directed(features_of, "dds")
+    return {"directed dds": whole, "local": places, "combined": (places + whole) / 2}
 
 
-def calibration_error(scores: np.ndarray, best: np.ndarray, fitted: tuple[np.ndarray, np.ndarray]) -> float:
-    """Expected calibration error of the isotonic map `fitted` (scores, shares), in bins of equal size."""
-    chance = np.interp(scores, *fitted)
-    bins = np.array_split(np.argsort(chance, kind="stable"), BINS)
-    return float(sum(len(b) * abs(chance[b].mean() - best[b].mean()) for b in bins) / len(scores))
-
-
-def confidence(matrix: np.ndarray, names: tuple[str, ...], parts: Mapping[str, Oracle]) -> Iterator[str]:
-    """Shares of sources among the best five, by class of confidence, and the calibration error of an isotonic map."""
-    from scipy.optimize import isotonic_regression
-
-    scores, best = pairs(matrix, names, parts["rooms, chosen"])
-    order = np.argsort(scores, kind="stable")
-    fitted = scores[order], isotonic_regression(best[order].astype(float)).x
-    yield "| targets | low | medium | high | calibration error |"
-    yield "|---|---|---|---|---|"
-    for part, oracle in parts.items():
-        scores, best = pairs(matrix, names, oracle)
-        classes = [scores < LOW, (scores >= LOW) & (scores < HIGH), scores >= HIGH]
-        cells = [f"{best[inside].mean():.2f} of {inside.sum()}" for inside in classes]
-        yield f"| {part} | {' | '.join(cells)} | {calibration_error(scores, best, fitted):.2f} |"
+def probes(names: tuple[str, ...], parts: Mapping[str, Oracle]) -> Iterator[str]:
+    """A table in Markdown: the default ranking with probe images of each world, on each part."""
+    yield "| probe images | " + " | ".join(f"{part}: P@5 | Spearman | regret@1" for part in parts) + " |"
+    yield "|---" * (1 + 3 * len(parts)) + "|"
+    tables = {world: combined(outputs(names, world))["combined"] for world in WORLDS}
+    outcomes = {
+        part: evaluate({world: (names, matrix) for world, matrix in tables.items()}, oracle, n_resamples=2)
+        for part, oracle in parts.items()
+    }
+    for method in [row.method for row in next(iter(outcomes.values())).rows]:
+        cells = []
+        for outcome in outcomes.values():
+            (row,) = (row for row in outcome.rows if row.method == method)
+            means = {name: np.atleast_1d(interval.mean) for name, interval in row.summary.items()}
+            values = means["precision"][4], means["spearman"][0], means["relative_regret"][0]
+            cells += [f"{value:.2f}" for value in values]
+        yield f"| {method} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="the ranking chosen, on all targets")
+    parser.add_argument("--probes", action="store_true", help="the ranking chosen, with probe images of each world")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rooms = oracles.load("rooms")
     names = tuple(name for name in zoo.names() if name in rooms.sources)
+    chosen = rooms.subset(splits.split(rooms.targets, splits.SELECTION), rooms.sources)
+    kept = rooms.subset(splits.split(rooms.targets, splits.HELD_OUT), rooms.sources)
+    parts = {"rooms, chosen": chosen, "rooms, kept": kept}
+    parts |= {world: oracles.load(world) for world in ("repainted", "yards", "streets") if world in oracles.available()}
+    parts = {part: replace(oracle, weights={}) for part, oracle in parts.items()}
+    if arguments.probes:
+        print("\n".join(probes(names, parts)))
+        return
     features_of = outputs(names)
     by_kernels = {f"directed {method}": directed(features_of, method) for method in ("dds", "linear_cka")}
-    chosen = rooms.subset(splits.split(rooms.targets, splits.SELECTION), rooms.sources)
     if not arguments.report:
         matrices = dict(by_kernels)
         for name, form in FORMS.items():
@@ -226,18 +229,10 @@ def main() -> None:
                 matrices[f"mean with {method}, {name}"] = (alone + matrix) / 2
         print("\n".join(rows(matrices, names, chosen)))
         return
-    stored = [grids.from_block(grids.to_block(grids.grid(_cells(output)), 4), 4) for output in features_of.values()]
-    alone = local.r2_matrix(stored)
-    matrices = {**by_kernels, "local": alone, "combined": (alone + by_kernels["directed dds"]) / 2}
-    kept = rooms.subset(splits.split(rooms.targets, splits.HELD_OUT), rooms.sources)
-    parts = {"rooms, chosen": chosen, "rooms, kept": kept, "yards": oracles.load("yards")}
-    if "streets" in oracles.available():
-        parts["streets"] = oracles.load("streets")
+    matrices = by_kernels | combined(features_of)
     for part, oracle in parts.items():
         print(f"\n{part}\n")
-        print("\n".join(rows(matrices, names, replace(oracle, weights={}))))
-    print("\nconfidence\n")
-    print("\n".join(confidence(matrices["combined"], names, parts)))
+        print("\n".join(rows(matrices, names, oracle)))
 
 
 def _cells(output: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def command(
             metavar="SET|DIR",
             show_default=False,
             autocompletion=completion.probe_sets,
-            help="Probe images: built-in rooms, yards, streets or photographs, a registered set, or a folder of "
-            "images, which are copied into the registry. Default: rooms.",
+            help="Probe images: built-in rooms, yards, streets, repainted or photographs, a registered set, or a "
+            "folder of images, which are copied into the registry. Default: rooms.",
         ),
     ] = None,
     method: Annotated[
@@ -111,7 +111,7 @@ def command(
             "--seed",
             metavar="N",
             show_default=False,
-            help="Seed of the rooms, yards, streets or crops, or of the choice of images from a folder. Default: 0.",
+            help="Seed of the rendered images or crops, or of the choice of images from a folder. Default: 0.",
         ),
     ] = None,
     per_subfolder: options.PerSubfolder = None,

@@ -44,7 +44,8 @@ def create(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="rooms, yards, streets, photographs, or a folder of images, which are copied."
+            metavar="SOURCE",
+            help="rooms, yards, streets, repainted, photographs, or a folder of images, which are copied.",
         ),
     ] = "rooms",
     images: Annotated[
@@ -67,7 +68,7 @@ def create(
             "--seed",
             metavar="N",
             show_default=False,
-            help="Seed of the rooms, yards, streets or crops, or of the choice of images. Default: 0.",
+            help="Seed of the rendered images or crops, or of the choice of images. Default: 0.",
         ),
     ] = None,
     home: options.NewHome = None,

@@ -165,7 +165,7 @@ class _Shipped:
     @property
     def is_of_zoo(self) -> bool:
         """Whether the networks of the zoo were measured."""
-        return self.file.startswith(("rooms_", "yards_", "streets_"))
+        return self.file.startswith(("rooms_", "yards_", "streets_", "repainted_"))
 
 
 #: Taskonomy's twenty tasks, by the names of its published order.
@@ -173,6 +173,7 @@ _TASKS = tuple(group[0] for group in SPELLINGS)
 _ROOMS = "test losses in rendered rooms, frozen encoders (scripts/measure_transfer.py)"
 _YARDS = "test losses in rendered yards of encoders trained in rooms (scripts/measure_transfer.py --world yards)"
 _STREETS = "test losses in rendered streets of encoders trained in rooms (scripts/measure_transfer.py --world streets)"
+_REPAINTED = "test losses in repainted rooms, for choosing (scripts/measure_transfer.py --world repainted)"
 _ZAMIR = "Zamir et al., CVPR 2018, github.com/StanfordVL/taskonomy, folder results"
 #: "self" is not a model, but a network trained on the target itself with all data.
 _SHIPPED = {
@@ -201,6 +202,10 @@ _SHIPPED = {
     "streets-all": _Shipped("streets_transfer.csv", "loss", f"{_STREETS}, all networks measured"),
     "streets-wins": _Shipped("streets_affinity.csv", "win_rate", f"win rate over the other networks; {_STREETS}"),
     "streets-affinity": _Shipped("streets_affinity.csv", "affinity", f"AHP affinities; {_STREETS}"),
+    "repainted": _Shipped("repainted_transfer.csv", "loss", f"{_REPAINTED}, the 20 tasks' networks", only=_TASKS),
+    "repainted-all": _Shipped("repainted_transfer.csv", "loss", f"{_REPAINTED}, all networks measured"),
+    "repainted-wins": _Shipped("repainted_affinity.csv", "win_rate", f"win rate over the others; {_REPAINTED}"),
+    "repainted-affinity": _Shipped("repainted_affinity.csv", "affinity", f"AHP affinities; {_REPAINTED}"),
 }
 
 

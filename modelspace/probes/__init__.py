@@ -1,10 +1,10 @@
 """Probe sets: the unlabelled images that every model of a space is run on.
 
-Three worlds rendered on the fly from a seed, crops of photographs that other packages include, and folders of images.
+Four worlds rendered on the fly from a seed, crops of photographs that other packages include, and folders of images.
 Importing this package imports neither torch nor Pillow.
 
     >>> sorted(KINDS)
-    ['folder', 'photographs', 'rooms', 'streets', 'yards']
+    ['folder', 'photographs', 'repainted', 'rooms', 'streets', 'yards']
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "folder",
     "kind_of",
     "photographs",
+    "repainted",
     "rooms",
     "streets",
     "yards",
@@ -84,6 +85,22 @@ def streets(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
     from modelspace.probes import rendered
 
     return rendered.describe("streets", n_images, size, seed)
+
+
+def repainted(n_images: int = 200, size: int = 128, seed: int = 0) -> ProbeSet:
+    """The probe set of repainted rooms: like `rooms`, in any colours and textures, by other lights.
+
+    Args:
+        n_images: number of images; not part of the fingerprint, since a longer set begins with the shorter one.
+        size: side of the images in pixels, 16 to 4096.
+        seed: 0 or more.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    from modelspace.probes import rendered
+
+    return rendered.describe("repainted", n_images, size, seed)
 
 
 def photographs(n_images: int = 200, size: int = 128, seed: int = 0) -> tuple[ProbeSet, np.ndarray]:

@@ -43,7 +43,7 @@ def list_images(folder: Path) -> list[str]:
         except FileNotFoundError as error:
             raise ProbeError(
                 f"there is no folder {directory}",
-                "give a folder of images, or 'rooms', 'yards', 'streets', 'photographs'",
+                "give a folder of images, or 'rooms', 'yards', 'streets', 'repainted', 'photographs'",
             ) from error
         except OSError as error:
             raise ProbeError(f"the folder {directory} can't be read: {error.strerror}") from error

@@ -3,15 +3,18 @@
 A view of a re-ranking with several parts agrees on a neighbour if it has it among its own first k. So has a space of
 attribution maps on the same probe images. None of this changes the order.
 
-Confidence is a class of the score. On the targets `chosen` of the oracle `rooms`, 1 of 20 sources with a score below
-`LOW` was among a target's best five, and every one from `HIGH` on. What came of the classes on the targets kept aside
-and in another world is in docs/lab-book/evaluation.md; `scripts/measure_confidence.py` prints it.
+The chance that a neighbour is among the target's best five comes from its score and its rank, by a logistic regression
+on measured transfers: on the targets `chosen`, in the world that the networks were trained in and in one that is
+strange to them. Confidence is its class. How right it was on targets kept aside and in other worlds is in
+docs/lab-book/evaluation.md; `scripts/measure_confidence.py` fits and checks it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,22 +26,58 @@ from modelspace.spaces.neighbours import Ranked, Target, load_index
 from modelspace.spaces.ranking import Ranking
 from modelspace.types import SpaceSpec
 
-#: Scores of the ranking `combined` below which confidence is low, and from which on it is high.
-LOW, HIGH = 0.2, 0.4
+#: Number of a target's sources that are called its best, and the fewest sources of which these are a third.
+BEST, FEWEST = 5, 15
+
+
+class Weights(NamedTuple):
+    """Of a logistic regression: a constant, and the weights of the score and of the logarithm of the rank."""
+
+    constant: float
+    score: float
+    log_rank: float
+
+
+#: As fitted for the ranking `combined`, with 19 to 38 sources.
+WEIGHTS = Weights(2.388, 3.419, -2.378)
+
+#: Classes of a chance, and from which chance on it is in the second and in the third.
+CLASSES, LIMITS = ("low", "medium", "high"), (1 / 3, 2 / 3)
 
 #: What a space of attribution maps says of a neighbour.
 PIXELS = "same pixels"
 
 
-def confidence(score: float, ranking: Ranking) -> str:
-    """The class of a score: "low", "medium" or "high"; "" for rankings whose scores were not classified.
+def chance(score: float, rank: int, ranking: Ranking, n_sources: int) -> float | None:
+    """The chance that a neighbour is among the target's `BEST` best sources, 0..1.
 
-    >>> [confidence(score, Ranking(rerank="combined")) for score in (0.1, 0.2, 0.4)]
-    ['low', 'medium', 'high']
+    Args:
+        score: of the ranking.
+        rank: 1 for the first.
+        ranking: how it was ranked.
+        n_sources: number of models that were ranked.
+
+    Returns:
+        None for rankings whose scores were not compared with measured transfer, and with fewer than `FEWEST` sources.
     """
-    if ranking.rerank != rerankings.COMBINED:
-        return ""
-    return "low" if score < LOW else "medium" if score < HIGH else "high"
+    if ranking.rerank != rerankings.COMBINED or n_sources < FEWEST:
+        return None
+    return chance_of(score, rank)
+
+
+def chance_of(score: float, rank: float, weights: Weights = WEIGHTS) -> float:
+    """1 / (1 + exp(−x)), x linear in the score and in the logarithm of the rank; (0, 1)."""
+    x = weights.constant + weights.score * score + weights.log_rank * math.log(rank)
+    return 1 / (1 + math.exp(-x))
+
+
+def class_of(chance: float | None) -> str:
+    """The class of a chance, "" of none.
+
+    >>> [class_of(chance) for chance in (0.1, 0.5, 0.9, None)]
+    ['low', 'medium', 'high', '']
+    """
+    return "" if chance is None else CLASSES[sum(chance >= limit for limit in LIMITS)]
 
 
 def evidence(

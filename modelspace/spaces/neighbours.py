@@ -179,6 +179,12 @@ class Ranker:
         """A remark for the user on the state of the registry, or ""."""
         return self._index.note
 
+    def n_sources(self, target: Target) -> int:
+        """Number of models that are ranked for a target."""
+        if self._chosen is not None:
+            return len(self._chosen - {target.model_id})
+        return self._index.count - (target.model_id is not None)
+
     def knows(self, target: Target) -> bool:
         """Whether a target is one of the space's models; true of one that is not registered."""
         if target.model_id is None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from modelspace.errors import ConflictError, DamagedError, NotFoundError, UsageError
-from modelspace.evaluation import Oracle, available, load, oracles
+from modelspace.evaluation import Oracle, available, load, oracles, splits
 from modelspace.evaluation.names import SPELLINGS, match
 
 
@@ -105,6 +105,17 @@ def test_other_worlds_are_measured_like_the_rooms(world: str) -> None:
     assert set(wins.sources) == set(affinity.sources) == set(everything.sources)
     assert wins.score.mean(axis=1) == pytest.approx(0.5, abs=1e-4)
     assert affinity.score.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_world_that_options_are_chosen_on_was_measured_on_the_targets_for_choosing_alone() -> None:
+    chosen = splits.split(load("rooms").targets, splits.SELECTION)
+    for name in ("repainted", "repainted-all"):
+        assert load(name).targets == chosen
+    oracle = load("repainted-all")
+    assert oracle.sources == load("rooms-all").sources
+    assert load("repainted").sources == load("rooms").sources
+    assert oracle.seed_losses is not None
+    assert np.isfinite(oracle.seed_losses).all()
 
 
 def test_streets_are_an_oracle_as_soon_as_they_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from modelspace import probes
 from modelspace.errors import ProbeError, UsageError
 from modelspace.probes import rendered
-from modelspace.worlds import rooms, streets, yards
+from modelspace.worlds import repainted, rooms, streets, yards
 from modelspace.worlds.room_scenes import RENDERER_VERSION
 
 
@@ -42,14 +42,23 @@ def test_what_identifies_the_streets():
     assert len(others | {probe_set.probe_id}) == 4
 
 
+def test_what_identifies_the_repainted_rooms():
+    probe_set = probes.repainted()
+    assert (probe_set.name, probe_set.kind, probe_set.n_images) == ("repainted", "repainted", 200)
+    assert probe_set.spec == {"kind": "repainted", "renderer": repainted.REPAINTED_VERSION, "seed": 0, "size": 128}
+    assert (repainted.REPAINTED_VERSION, probe_set.probe_id) == (1, "441186f6a7476301")
+    others = {probes.repainted(seed=1).probe_id, probes.repainted(size=64).probe_id, probes.rooms().probe_id}
+    assert len(others | {probe_set.probe_id}) == 4
+
+
 def test_every_rendered_kind_has_a_world():
     assert set(probes.RENDERED) == set(rendered.WORLDS)
     assert set(probes.RENDERED) < set(probes.BUILT_IN) < set(probes.KINDS)
 
 
-@pytest.mark.parametrize("kind", ["rooms", "yards", "streets"])
+@pytest.mark.parametrize("kind", ["rooms", "yards", "streets", "repainted"])
 def test_another_renderer_makes_another_set(monkeypatch, kind):
-    describe = {"rooms": probes.rooms, "yards": probes.yards, "streets": probes.streets}[kind]
+    describe = getattr(probes, kind)
     before = describe()
     world = rendered.WORLDS[kind]
     monkeypatch.setattr(rendered, "WORLDS", {**rendered.WORLDS, kind: replace(world, version=world.version + 1)})

@@ -175,9 +175,10 @@ def test_neighbours_say_what_speaks_for_them(space: ModelSpace) -> None:
     assert found.ranked_by == "combined"
     assert found[0].name == "rgb2mist"
     assert found[0].evidence == ("same features", "same places", "same pixels")
-    assert found[0].confidence == ("high" if found[0].score >= evidence.HIGH else "medium")
+    # Of three models, all are among the best five.
+    assert (found[0].confidence, found[0].chance) == ("", None)
     for plain in (space.nearest("rgb2depth", rerank="directed"), space.nearest("rgb2depth", space="paper")):
-        assert {(row.evidence, row.confidence) for row in plain} == {((), "")}
+        assert {(row.evidence, row.confidence, row.chance) for row in plain} == {((), "", None)}
 
 
 def test_a_view_that_has_others_first_is_no_evidence(registry: Registry) -> None:
