@@ -1,11 +1,11 @@
-"""Draw the pictures of the documentation: those of a registry, and one of the rendered streets.
+"""Draw the pictures of the documentation: those of a registry, and one of each of two worlds.
 
     python scripts/make_pictures.py [--home DIR] [--out DIR]
 
-Writes choices (the README's first picture), map, tree, heatmap, gallery and streets as PNG files into docs/pictures/.
-The registry is only read: missing coordinates of the projection are computed, but not stored in it. The pictures' date
-is that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry gives the same
-files.
+Writes choices (the README's first picture), map, tree, heatmap, gallery, streets and repainted as PNG files into
+docs/pictures/. The registry is only read: missing coordinates of the projection are computed, but not stored in it. The
+pictures' date is that of SOURCE_DATE_EPOCH, or else the day on which the newest model was added, so the same registry
+gives the same files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from modelspace.evaluation import splits
 from modelspace.plots import Picture, choices_figure
 from modelspace.verbs.pictures.caption import TIME
 from modelspace.workspace import ModelSpace
-from modelspace.worlds import streets
+from modelspace.worlds import WORLDS
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -85,11 +85,11 @@ def choices(space: ModelSpace, caption: str) -> Picture:
     )
 
 
-def sheet(path: Path, rows: int = 2, columns: int = 6, side: int = 112) -> None:
-    """The first streets of seed 0 in rows on white, each pixel twice as large, as a PNG of 128 colours."""
+def sheet(path: Path, world: str, rows: int = 2, columns: int = 6, side: int = 112) -> None:
+    """The first images of a world with seed 0 in rows on white, each pixel twice as large, as a PNG of 128 colours."""
     gap = 6
     table = np.full((rows * (side + gap) + gap, columns * (side + gap) + gap, 3), 255, np.uint8)
-    for number, image in enumerate(streets.render_rgb8(0, rows * columns, 0, side)):
+    for number, image in enumerate(WORLDS[world].load().render_rgb8(0, rows * columns, 0, side)):
         row, column = divmod(number, columns)
         top, left = row * (side + gap) + gap, column * (side + gap) + gap
         table[top : top + side, left : left + side] = image
@@ -98,12 +98,13 @@ def sheet(path: Path, rows: int = 2, columns: int = 6, side: int = 112) -> None:
 
 
 def draw(home: Path, folder: Path) -> None:
-    """All five pictures of the default space, and the streets."""
+    """All five pictures of the default space, and the worlds."""
     space = ModelSpace.open(home)
     newest = max(datetime.fromisoformat(model.added_at) for model in space.list())
     os.environ.setdefault(TIME, str(int(newest.timestamp())))
     folder.mkdir(parents=True, exist_ok=True)
-    sheet(folder / "streets.png")
+    for world in ("streets", "repainted"):
+        sheet(folder / f"{world}.png", world)
     known = {model.name for model in space.list()}
     shown = [name for name in SHOWN if name in known]
     picture = space.map(store=False)

@@ -2,6 +2,7 @@
 
     python scripts/measure_attribution.py            # the sweep, on the targets `chosen` of `rooms` only
     python scripts/measure_attribution.py --report   # what was chosen, on `kept` and on `yards`, into the lab book
+    python scripts/measure_attribution.py --second   # a second round: reference images, chosen in repainted rooms too
 
 The rule, written before any figure was seen:
 
@@ -20,6 +21,11 @@ The rule, written before any figure was seen:
 4. The best eligible candidate of stages 4 and 5 together is evaluated once on the targets `kept` and once on the
    oracle `yards`, next to gradient*input as it is, saliency, `transfer`, popularity and random.
 
+The second round came later, when rooms that no network was trained in could be used to choose (the oracle `repainted`).
+It tries the scalars that stage 1 had passed over, T's inner product with T of reference images, with every treatment of
+channels, canvas, smoothing, centring, way of comparing and correction, and takes the smallest mean of the six ranks in
+both worlds.
+
 Gradients are computed once at full input size and cached, as are the figures of every candidate: a killed run goes on.
 """
 
@@ -27,7 +33,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -71,16 +77,18 @@ class Selection:
     Args:
         names: the encoders.
         file: JSON of candidate -> figures.
+        oracle: whose targets `chosen` count.
     """
 
-    def __init__(self, names: Sequence[str], file: Path) -> None:
+    def __init__(self, names: Sequence[str], file: Path, oracle: str = "rooms") -> None:
         self.names, self.file = tuple(names), file
         self.known: dict[str, Figures] = {}
         if file.is_file():
             self.known = {key: tuple(value) for key, value in json.loads(file.read_text("utf-8")).items()}
-        oracle = evaluation.load("rooms")
-        sources = tuple(name for name in oracle.sources if name in self.names)
-        part = oracle.subset(splits.select(oracle.targets, splits.SELECTION), sources)
+        measured = evaluation.load(oracle)
+        chosen = splits.split(evaluation.load("rooms").targets, splits.SELECTION)
+        sources = tuple(name for name in measured.sources if name in self.names)
+        part = measured.subset([target for target in measured.targets if target in chosen], sources)
         self._truth, self._gain = part.truth(), part.gain()
         self._relevant = metrics.relevant_counts(self._truth)
         self._at = np.ix_([self.names.index(name) for name in part.targets], [self.names.index(n) for n in sources])
@@ -121,7 +129,7 @@ class Selection:
         unfinished.replace(self.file)
 
 
-def ordered(outcomes: dict[Candidate, Figures]) -> list[Candidate]:
+def ordered(outcomes: Mapping[Candidate, tuple[float, ...]]) -> list[Candidate]:
     """Candidates from best to worst by the rule of the module docstring."""
     candidates = list(outcomes)
     table = np.array([outcomes[candidate] for candidate in candidates]).round(9)
@@ -130,7 +138,7 @@ def ordered(outcomes: dict[Candidate, Figures]) -> list[Candidate]:
     return [candidates[i] for i in order]
 
 
-def best(outcomes: dict[Candidate, Figures]) -> Candidate:
+def best(outcomes: Mapping[Candidate, tuple[float, ...]]) -> Candidate:
     """The best eligible candidate."""
     return next(candidate for candidate in ordered(outcomes) if candidate.is_eligible)
 
@@ -163,6 +171,50 @@ def engines_and_layers(base: Candidate, engines: Sequence[str], layers: Sequence
         replace(base, engine=engine, layer=layer, scalar=scalar, times_input=times_input, hubs=hubs)
         for (engine, layer), scalar, times_input, hubs in product(kinds, gradients.FEW, (True, False), HUBS)
     ]
+
+
+def references() -> list[Candidate]:
+    """The second round."""
+    return [
+        Candidate(
+            scalar,
+            times_input=times_input,
+            channels=channels,
+            canvas=canvas,
+            sigma=sigma,
+            centring=centring,
+            compared=compared,
+            hubs=hubs,
+        )
+        for scalar, times_input, channels, canvas, sigma, centring, compared, hubs in product(
+            [scalar for scalar in gradients.STACKS if "reference" in scalar],
+            (False, True),
+            CHANNELS,
+            (8, 16, 32),
+            (0.0, 1.0, 2.0),
+            (NOTHING, OWN_MEAN, MEAN_OF_IMAGES),
+            (PER_IMAGE, WHOLE),
+            HUBS,
+        )
+        if channels == CHANNELS[0] or not times_input
+    ]
+
+
+def second_round(names: Sequence[str], work: Path) -> None:
+    """Choose in both worlds, and print the figures of the best on what it was not chosen on."""
+    parts = [Selection(names, work / f"references-{oracle}.json", oracle) for oracle in ("rooms", "repainted")]
+    figures = [part.measure(references()) for part in parts]
+    both = {candidate: figures[0][candidate] + figures[1][candidate] for candidate in figures[0]}
+    print("Spearman, P@5 and 1 - regret@1 in rooms and in repainted rooms:")
+    for candidate in ordered(both)[:8]:
+        print("  {:.3f} {:.3f} {:.3f}   {:.3f} {:.3f} {:.3f}  {}".format(*both[candidate], candidate))
+    winner = best(both)
+    scores = hubness.corrected(matrix(names, winner), winner.hubs)
+    for oracle, targets in (("rooms", splits.HELD_OUT), ("yards", None), ("streets", None)):
+        measured = evaluation.load(oracle)
+        chosen = measured.targets if targets is None else splits.split(measured.targets, targets)
+        outcome = evaluation.evaluate({"references": (tuple(names), scores)}, measured.subset(chosen, measured.sources))
+        print(f"\n{oracle}, {targets or 'all targets'}\n\n{outcome.to_markdown((5,))}")
 
 
 def sweep(
@@ -202,12 +254,16 @@ def describe(number: int, outcomes: dict[Candidate, Figures], first: int = 8) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="evaluate the winner and write the page")
+    parser.add_argument("--second", action="store_true", help="the second round alone")
     parser.add_argument("--engines", default=",".join(gradients.ENGINES[1:]), help="engines of stage 5; may be empty")
     parser.add_argument("--layers", default=",".join(gradients.LAYERS), help="layers of stage 5; may be empty")
     parser.add_argument("--work", type=Path, default=gradients.CACHE, help="folder for gradients and figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     gradients.CACHE = options.work
+    if options.second:
+        second_round(passes.FULL.tasks, options.work)
+        return
     selection = Selection(passes.FULL.tasks, options.work / "figures.json")
     engines, layers = (list(filter(None, text.split(","))) for text in (options.engines, options.layers))
     stages, winner = sweep(selection, engines, layers)

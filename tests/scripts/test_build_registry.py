@@ -39,9 +39,15 @@ def test_a_build_is_repeated_byte_for_byte(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     assert "note:" not in "".join(printed)
     built = files(one)
-    assert len(built) == 1 + 2 * 4
+    assert len(built) == 1 + 2 * 5
     assert files(other) == built
-    assert [info.name for info in ModelSpace.open(one).spaces()] == ["gradient_x_input", "saliency", "dds", "transfer"]
+    assert [info.name for info in ModelSpace.open(one).spaces()] == [
+        "gradient_x_input",
+        "saliency",
+        "dds",
+        "local",
+        "transfer",
+    ]
     assert all(check.ok for check in ModelSpace.open(one).verify(deep=True))
 
     # Over what is there, and with another time: the time is the only difference.

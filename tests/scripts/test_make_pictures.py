@@ -44,7 +44,7 @@ def test_the_readme_says_what_its_first_picture_shows(tmp_path: Path) -> None:
 
 
 def test_streets_stand_in_rows_on_white(tmp_path: Path) -> None:
-    make_pictures.sheet(tmp_path / "streets.png", rows=1, columns=2, side=8)
+    make_pictures.sheet(tmp_path / "streets.png", "streets", rows=1, columns=2, side=8)
     with Image.open(tmp_path / "streets.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     assert pixels.shape == (40, 68, 3)
