@@ -1,4 +1,4 @@
-"""The chance that a neighbour is among the best: when there is one, what it follows from, where its weights are from."""
+"""The chance that a neighbour is among the best: when there is one, and where it comes from."""
 
 from __future__ import annotations
 
