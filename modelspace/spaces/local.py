@@ -29,6 +29,9 @@ FOLDS, RIDGE = 5, 0.01
 #: Rows and columns of the grid whose places are predicted.
 _PREDICTED = range(1, SIDE, 2)
 
+#: (4, 3) the rows of the three cells around each of them; the border is repeated.
+_AROUND = np.clip(np.array(_PREDICTED)[:, None] + np.arange(-1, 2), 0, SIDE - 1)
+
 Array = NDArray[np.float64]
 Grid = NDArray[np.float32]
 
@@ -37,19 +40,25 @@ class Predictor:
     """What predicting from a source needs.
 
     Args:
-        neighbourhoods: (N, places, 9 CHANNELS) float32.
+        parts: of each fold the features at the predicted places of its images and around them, (places of all images,
+            9 CHANNELS) float32.
         systems: (folds, 9 CHANNELS, 9 CHANNELS) float64: XᵀX + λ I without the images of a fold.
     """
 
-    def __init__(self, neighbourhoods: Grid, systems: Array) -> None:
-        self.neighbourhoods = neighbourhoods
+    def __init__(self, parts: Sequence[Grid], systems: Array) -> None:
+        self.parts = parts
         self._matrices = systems
         self._are_inverses = self._is_used = False
 
     @property
     def n_bytes(self) -> int:
         """Bytes of its arrays."""
-        return self.neighbourhoods.nbytes + self._matrices.nbytes
+        return sum(part.nbytes for part in self.parts) + self._matrices.nbytes
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return sum(map(len, self.parts)) // len(_PREDICTED) ** 2
 
     @property
     def folds(self) -> int:
@@ -80,28 +89,23 @@ def predictor(source: Grid, folds: int = FOLDS, ridge: float = RIDGE) -> Predict
     n = len(source)
     if n < 2 * folds:
         raise UsageError(f"{n} probe images are too few for {folds} folds", f"use {2 * folds} or more")
-    x = neighbourhoods(source)
-    width = x.shape[2]
-    parts = [x[fold::folds].reshape(-1, width) for fold in range(folds)]
-    grams = np.stack([(part.T @ part).astype(np.float64) for part in parts])
-    total = grams.sum(axis=0)
+    parts = [neighbourhoods(source[fold::folds]) for fold in range(folds)]
+    width = parts[0].shape[1]
+    systems = np.empty((folds, width, width))
+    for system, part in zip(systems, parts, strict=True):
+        system[:] = part.T @ part
+    total = systems.sum(axis=0)
     # Channels that a model does not have are zero; λ keeps the matrix invertible.
-    damped = total + ridge * np.trace(total) / width * np.eye(width)
-    return Predictor(x, damped[None] - grams)
+    total.flat[:: width + 1] += ridge * np.trace(total) / width
+    np.subtract(total, systems, out=systems)
+    return Predictor(parts, systems)
 
 
 def neighbourhoods(source: Grid) -> Grid:
-    """The features at the predicted places and around them: (N, places, 9 CHANNELS); the border is repeated."""
-    n = len(source)
-    padded = np.pad(source.reshape(n, SIDE, SIDE, CHANNELS), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    step, count = _PREDICTED.step, len(_PREDICTED)
-    starts = [_PREDICTED.start + shift for shift in range(3)]
-    shifted = [
-        padded[:, row : row + step * count : step, column : column + step * count : step]
-        for row in starts
-        for column in starts
-    ]
-    return np.concatenate(shifted, axis=3).reshape(n, count * count, 9 * CHANNELS)
+    """The features at the predicted places of N images and around them: (N places, 9 CHANNELS)."""
+    cells = source.reshape(len(source), SIDE, SIDE, CHANNELS)
+    around: Grid = cells[:, _AROUND[:, None, :, None], _AROUND[None, :, None, :]]
+    return around.reshape(-1, 9 * CHANNELS)
 
 
 def places(target: Grid) -> Grid:
@@ -122,13 +126,12 @@ def r2_per_image(target: Grid, source: Predictor) -> Array:
         UsageError: their numbers of images differ, or the target's features are all zero there.
     """
     n, folds = len(target), source.folds
-    if n != len(source.neighbourhoods):
-        raise UsageError(f"grids of {n} and {len(source.neighbourhoods)} images can't be compared")
+    if n != source.n_images:
+        raise UsageError(f"grids of {n} and {source.n_images} images can't be compared")
     squares = np.einsum("ijk,ijk->i", target, target, dtype=np.float64)
     if not squares.sum() > 0:
         raise UsageError("the target's features are zero at all predicted places")
-    width = source.neighbourhoods.shape[2]
-    xs = [source.neighbourhoods[fold::folds].reshape(-1, width) for fold in range(folds)]
+    xs = source.parts
     ys = [target[fold::folds].reshape(-1, target.shape[2]) for fold in range(folds)]
     products = np.stack([x.T @ y for x, y in zip(xs, ys, strict=True)]).astype(np.float64)
     weights = source.weights(products.sum(axis=0)[None] - products)
