@@ -7,7 +7,7 @@ A logistic regression on the score of the ranking `combined` and the logarithm o
 fitted on the targets `chosen`: in rooms, where nearly every ranking is right, and in repainted rooms, where none is;
 with the 20 tasks' networks as sources, and with all. It is checked on the targets kept aside, in the yards and in the
 streets. The expected calibration error is that of five bins of equal size; what a map without any fault would have, as
-there are so few pairs, stands beside it. A minute on a core.
+the pairs are few, stands next to it. A minute on a core.
 """
 
 from __future__ import annotations
