@@ -4,10 +4,10 @@
     python scripts/measure_confidence.py --page           # and write the table and the figure into the docs
 
 A logistic regression on the score of the ranking `combined` and the logarithm of the rank (`spaces.evidence.chance`) is
-fitted on the targets `chosen`: in rooms, where nearly every ranking is right, and in repainted rooms, where they err more often;
-with the 20 tasks' networks as sources, and with all. It is checked on the targets kept aside, in the yards and in the
-streets. The expected calibration error is that of five bins of equal size; what a map without any fault would have, as
-the pairs are few, stands next to it. A minute on a core.
+fitted on the targets `chosen`: in rooms, where nearly every ranking is right, and in repainted rooms, where they err
+more often; with the 20 tasks' networks as sources, and with all. It is checked on the targets kept aside, in the yards
+and in the streets. The expected calibration error is that of five bins of equal size; what a map without any fault
+would have, as the pairs are few, stands next to it. A minute on a core.
 """
 
 from __future__ import annotations
