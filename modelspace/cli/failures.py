@@ -23,6 +23,9 @@ INTERNAL = 70
 #: 128 + SIGPIPE, what a shell reports for a program ended by this signal.
 OUTPUT_CLOSED = 141
 
+#: Longest line of a message, in characters; what is left of a longer one at its beginning and at its end.
+LONGEST, _BEGINNING, _END = 1500, 1000, 300
+
 #: What to do when memory is used up.
 OUT_OF_MEMORY = (
     "close other programs or raise the limit (ulimit -v); of a model, run fewer images at once: --batch-size 1"
@@ -117,8 +120,16 @@ def _of_parsing(error: Any) -> tuple[str, str]:
     return message[:1].lower() + message[1:], hint
 
 
+def _shortened(line: str) -> str:
+    """A line of a message without its middle if it is too long: it quotes what somebody typed or stored."""
+    if len(line) <= LONGEST:
+        return line
+    left_out = len(line) - _BEGINNING - _END
+    return f"{line[:_BEGINNING]} ... [{left_out:,} characters] ... {line[-_END:]}"
+
+
 def _print(label: str, text: str) -> None:
-    text = printable(text, keep="\n")
+    text = "\n".join(map(_shortened, printable(text, keep="\n").split("\n")))
     if label:
         start, end = (
             ("\033[1;31m" if label == "error" else "\033[1m", "\033[0m") if wants_colour(sys.stderr) else ("", "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
@@ -148,19 +149,25 @@ def text_width(text: str, size: float = SMALL, weight: str = "normal") -> float:
 
 def wrapped(text: str, width: float, size: float = BODY, weight: str = "normal") -> list[str]:
     """Lines of at most `width` inches; breaks at blanks, and inside words that are too long for a line."""
+    # Measuring takes longer the longer a text is. No line holds more characters than this: few are a fifth of an em.
+    most = max(1, int(width * 72 / (size / 5)))
+
+    def fits(part: str) -> bool:
+        return len(part) <= most and text_width(part, size, weight) <= width
+
     lines: list[str] = []
     line = ""
     for word in printable(" ".join(text.split())).split(" "):
         candidate = f"{line} {word}" if line else word
-        if text_width(candidate, size, weight) <= width:
+        if fits(candidate):
             line = candidate
             continue
         if line:
             lines.append(line)
-        while text_width(word, size, weight) > width and len(word) > 1:
-            end = len(word) - 1
-            while end > 1 and text_width(word[:end], size, weight) > width:
-                end -= 1
+        while not fits(word) and len(word) > 1:
+            # The longest beginning that fits, and at least one character.
+            tried = range(1, min(most + 1, len(word)))
+            end = max(1, bisect_left(tried, True, key=lambda n: not fits(word[:n])))
             lines.append(word[:end])
             word = word[end:]
         line = word

@@ -84,7 +84,7 @@ class RenderedKind(ProbeKind):
 
     def require_same(self, probe_set: ProbeSet, images: Iterable[np.ndarray]) -> None:
         """See `ProbeKind.require_same`; compares renderer versions, without rendering."""
-        current, _ = self.make(size=probe_set.size, seed=int(probe_set.spec.get("seed", 0)))
+        current, _ = self.make(size=probe_set.size, seed=self._source().seed_of(probe_set))
         if current.probe_id != probe_set.probe_id:
             raise ProbeError(
                 f"probe set {probe_set.name!r} is rendered differently by this version",

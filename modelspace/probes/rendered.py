@@ -34,9 +34,24 @@ def check(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int
         )
 
 
+def seed_of(probe_set: ProbeSet) -> int:
+    """The seed of a set.
+
+    Raises:
+        ProbeError: it has none, or no number: another program wrote it.
+    """
+    seed = probe_set.spec.get("seed")
+    if not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ProbeError(
+            f"probe set {probe_set.name!r} has the seed {str(seed)[:40]!r}, not a number from 0 on",
+            "create a new space",
+        )
+    return seed
+
+
 def take(probe_set: ProbeSet, images: np.ndarray | None, first: int, count: int) -> np.ndarray:
     """(count, size, size, 3) uint8."""
-    kind, seed, size = probe_set.kind, int(probe_set.spec["seed"]), probe_set.size
+    kind, seed, size = probe_set.kind, seed_of(probe_set), probe_set.size
     world = WORLDS[kind]
 
     def render(start: int, number: int) -> np.ndarray:

@@ -224,6 +224,8 @@ def _check_columns(connection: Connection, number: int) -> None:
         DamagedError: a table or column is missing, has another type, may be NULL, or is part of a view.
     """
     tables = [table for table in COLUMNS if SINCE.get(table, 1) <= number]
+    if not tables:
+        raise DamagedError(f"{connection.path} does not say which version of modelspace it is of", _FOREIGN)
     columns = " UNION ALL ".join(
         f"SELECT '{table}', name, type, \"notnull\" FROM system.main.pragma_table_info('main.{table}')"
         for table in tables

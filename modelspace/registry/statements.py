@@ -72,6 +72,12 @@ def _kind(statement: duckdb.Statement) -> str:
 def _last_result(
     duck: duckdb.DuckDBPyConnection, text: str, max_rows: int | None, most_statements: int | None
 ) -> Iterator[tuple[Any, ...]]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the SQL has half of a character at position {error.start + 1}", "type it again: it was broken in a copy"
+        ) from None
     statements = duck.extract_statements(text)
     if most_statements is not None and len(statements) > most_statements:
         raise UsageError("there is more than one statement")

@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelspace import Preprocessing
+from modelspace import Preprocessing, attribution
 from modelspace.embedding import limits
 from modelspace.errors import ModelspaceError
 from modelspace.probes.preprocess import to_input
 from modelspace.registry import Registry
+from modelspace.results import Added
 from modelspace.spaces import probe_sets
 from modelspace.workspace import ModelSpace
 
@@ -80,6 +81,7 @@ class Case:
         kind: what is wrong.
         module: the network.
         expected: a pattern of the error's message; empty if the model must be added with the right maps.
+        has_kernels: whether it is added to the spaces that need no gradient, with a note of the pattern `expected`.
         options: of `ModelSpace.add`.
         finish: called after it.
     """
@@ -89,6 +91,7 @@ class Case:
     expected: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     finish: Callable[[], None] = lambda: None
+    has_kernels: bool = False
 
 
 def odd(base: int, act: Any = None, turn: Any = None) -> Net:
@@ -146,10 +149,10 @@ def numbers(seed: int, trouble: Trouble) -> Iterator[Case]:
     yield Case("overflow", odd(seed, turn=lambda _, f: f.float() * 3e38 * 1e10), refused)
     yield Case("zero for all", odd(seed, turn=lambda _, f: f * 0.0), refused)
     yield Case("constant", odd(seed, turn=lambda _, f: torch.ones_like(f)), refused, {"layer": "fc:in"})
-    yield Case("no gradient for one image", odd(seed, spoiled(0.5)), refused)
+    yield Case("no gradient for one image", odd(seed, spoiled(0.5)), refused, has_kernels=True)
     # the derivative of sqrt at 0 is infinite
     yield Case("infinite gradient", odd(seed, lambda _, x: x + (x - x).sqrt()), refused)
-    yield Case("detached", odd(seed, turn=lambda _, f: f.detach()), refused, {"layer": "fc:in"})
+    yield Case("detached", odd(seed, turn=lambda _, f: f.detach()), refused, {"layer": "fc:in"}, has_kernels=True)
 
 
 def exceptions(seed: int, trouble: Trouble) -> Iterator[Case]:
@@ -493,7 +496,7 @@ class Torture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                self.space.add(case.module, name="odd", preprocessing=PREPROCESSING, **case.options)
+                added = self.space.add(case.module, name="odd", preprocessing=PREPROCESSING, **case.options)
             except ModelspaceError as error:
                 message = error.message
             except BaseException as error:
@@ -505,7 +508,9 @@ class Torture:
             fail(f"the process's {name} changed")
         for name in differences(module, of_module(case.module)):
             fail(f"the module's {name} changed")
-        if message is None:
+        if message is None and case.has_kernels:
+            self._judge_kernels(case, added, fail)
+        elif message is None:
             self._judge_added(case, fail)
         else:
             self.refused += 1
@@ -514,12 +519,24 @@ class Torture:
             if not case.expected or not re.search(case.expected, message):
                 fail(f"refused: {message!r}, expected {case.expected or 'that it is added'!r}")
 
+    def _judge_kernels(self, case: Case, added: Added, fail: Callable[[str], None]) -> None:
+        self.added += 1
+        without = {row.name for row in self.space.spaces() if row.method in attribution.METHODS}
+        if not added.spaces or without & set(added.spaces):
+            fail(f"it was added to {', '.join(added.spaces) or 'no space'}")
+        if not any(re.search(case.expected, note) for note in added.notes):
+            fail("no note says why it is not in the other spaces")
+        self.space.remove("odd")
+
     def _judge_added(self, case: Case, fail: Callable[[str], None]) -> None:
         self.added += 1
         if re.search(case.expected, "") is None:
             fail("it was added, and should have been refused")
         for row in self.space.spaces():
             table = self.space.affinity(row.name)
+            if "odd" not in table.names:
+                fail(f"it is not in {row.name}")
+                continue
             distance = 1 - table.matrix[table.names.index("odd"), table.names.index("plain")]
             if not abs(distance) <= EXACT:
                 fail(f"its maps in {row.name} are off by {distance:.1e}")

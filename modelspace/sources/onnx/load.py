@@ -280,6 +280,10 @@ def _parse(file: FileBytes) -> onnx.ModelProto:
         raise ModelspaceError(f"{file.path} can't be read as ONNX", "it may be damaged or truncated") from error
     if not model.graph.node or not model.opset_import:
         raise ModelspaceError(f"{file.path} has no ONNX model", "is it the file that the exporter wrote?")
+    if not _is_text(model):
+        raise ModelspaceError(
+            f"{file.path} has names that are not text", "it may be damaged: download or export it again"
+        )
     for tensor in _tensors(model.graph):
         _check_tensor(tensor, file.path)
     try:
@@ -291,6 +295,24 @@ def _parse(file: FileBytes) -> onnx.ModelProto:
         _check_functions(model, file.path)
         model = onnx.inliner.inline_local_functions(model)
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all strings in a message of protobuf are: bytes that are not UTF-8 come back as bytes.
+
+    Of a tensor only what names it is read, since reading its numbers would copy them.
+    """
+    if isinstance(message, onnx.TensorProto):
+        entries = [text for entry in message.external_data for text in (entry.key, entry.value)]
+        return all(isinstance(text, str) for text in (message.name, message.doc_string, *entries))
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        is_string = field.type == field.TYPE_STRING
+        if not all(isinstance(each, str) if is_string else _is_text(each) for each in values):
+            return False
+    return True
 
 
 #: Most nodes of a graph, once the calls of functions are replaced by their nodes.
