@@ -98,9 +98,10 @@ class Neighbour(Record):
             directed re-ranking, or another similarity of kernels.
         evidence: of a ranking by several views: those that have it among their first neighbours too, such as "same
             features", "same places" and "same pixels", and the number of tasks that it was measured on.
-        confidence: the class of the chance: "low" below 1/3, "medium", "high" from 2/3 on; "" where there is none.
+        confidence: the class of the chance that its score and rank have among enough sources: "low" below 1/3,
+            "medium", "high" from 2/3 on; "" for rankings that were not compared with measured transfer.
         chance: that it is among the target's best five sources, 0..1, as measured transfers suggest
-            (`modelspace.spaces.evidence.chance`); None for rankings that were not compared with those.
+            (`modelspace.spaces.evidence.chance`); None for other rankings, and with fewer than 15 sources.
     """
 
     rank: int

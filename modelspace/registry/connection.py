@@ -597,7 +597,11 @@ def _attach(
                 version = "" if file.exists() else f", STORAGE_VERSION '{STORAGE_VERSION}'"
                 blocks = f", BLOCK_SIZE {block_size}" if block_size and file == target else ""
                 duck.execute(f"ATTACH '{quoted}' AS {name} (ROW_GROUP_SIZE {ROW_GROUP_SIZE}{version}{blocks})")
-        duck.execute(f"USE registry; SET enable_progress_bar = false; {LOCK}")
+        duck.execute("USE registry")
+        # In a notebook without ipywidgets there is no bar, and DuckDB 2.0 refuses to change that.
+        with suppress(duckdb.InvalidInputException):
+            duck.execute("SET enable_progress_bar = false")
+        duck.execute(LOCK)
     except BaseException:
         duck.close()
         raise

@@ -65,19 +65,33 @@ def chance(score: float, rank: int, ranking: Ranking, n_sources: int) -> float |
     return chance_of(score, rank)
 
 
+def confidence(score: float, rank: int, ranking: Ranking) -> str:
+    """The class of the chance that a neighbour would have among enough sources: "low", "medium" or "high".
+
+    Args:
+        score: of the ranking.
+        rank: 1 for the first.
+        ranking: how it was ranked.
+
+    Returns:
+        "" for rankings whose scores were not compared with measured transfer.
+    """
+    return class_of(chance_of(score, rank)) if ranking.rerank == rerankings.COMBINED else ""
+
+
 def chance_of(score: float, rank: float, weights: Weights = WEIGHTS) -> float:
     """1 / (1 + exp(−x)), x linear in the score and in the logarithm of the rank; (0, 1)."""
     x = weights.constant + weights.score * score + weights.log_rank * math.log(rank)
     return 1 / (1 + math.exp(-x))
 
 
-def class_of(chance: float | None) -> str:
-    """The class of a chance, "" of none.
+def class_of(chance: float) -> str:
+    """The class of a chance.
 
-    >>> [class_of(chance) for chance in (0.1, 0.5, 0.9, None)]
-    ['low', 'medium', 'high', '']
+    >>> [class_of(chance) for chance in (0.1, 0.5, 0.9)]
+    ['low', 'medium', 'high']
     """
-    return "" if chance is None else CLASSES[sum(chance >= limit for limit in LIMITS)]
+    return CLASSES[sum(chance >= limit for limit in LIMITS)]
 
 
 def evidence(

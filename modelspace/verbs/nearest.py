@@ -11,7 +11,7 @@ from modelspace.errors import NotFoundError, UsageError
 from modelspace.registry import Registry, SpaceRow
 from modelspace.registry.kept import reading
 from modelspace.results import Neighbours
-from modelspace.spaces.evidence import chance, class_of, evidence
+from modelspace.spaces.evidence import chance, confidence, evidence
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.neighbours import Ranker, Target
 from modelspace.spaces.ranking import Ranking
@@ -128,10 +128,14 @@ def _ranked(
         if neighbours.orders:
             reasons = evidence(registry, row.spec, target, neighbours, k, chosen)
             n_sources = ranker.n_sources(target)
-            chances = [chance(record.score, record.rank, ranking, n_sources) for record in records]
             records = [
-                replace(record, evidence=reasons[model_id], confidence=class_of(of_best), chance=of_best)
-                for record, model_id, of_best in zip(records, neighbours.model_ids, chances, strict=False)
+                replace(
+                    record,
+                    evidence=reasons[model_id],
+                    confidence=confidence(record.score, record.rank, ranking),
+                    chance=chance(record.score, record.rank, ranking, n_sources),
+                )
+                for record, model_id in zip(records, neighbours.model_ids, strict=False)
             ]
     remarks = [*(notes or ()), *([ranker.note] if ranker.note else ())]
     return Neighbours(records, target.label, row.spec.name, remarks, ranking.label)

@@ -30,6 +30,15 @@ def test_message_hint_and_exit_code(line: Line) -> None:
     )
 
 
+def test_a_long_message_loses_its_middle(line: Line) -> None:
+    line.answer("list", ModelspaceError("there is no model " + "x" * 9_000 + "!", "one\n" + "y " * 700))
+    first, second, third = line("list").stderr.splitlines()
+    assert first.startswith("error: there is no model xxx")
+    assert "x ... [7,719 characters] ... x" in first
+    assert first.endswith("x!")
+    assert (second, third) == ("hint: one", "y " * 700), "each line may have 1,500"
+
+
 def test_no_hint_no_second_line(line: Line) -> None:
     line.answer("list", BusyError("another process is writing"))
     assert line("list").stderr == "error: another process is writing\n"

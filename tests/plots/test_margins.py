@@ -15,6 +15,7 @@ from modelspace.analysis import build_tree, neighbour_recall
 from modelspace.errors import UsageError
 from modelspace.plots import (
     choices_figure,
+    figure,
     gallery_figure,
     heatmap_figure,
     make_report,
@@ -112,6 +113,20 @@ def test_lines_are_wrapped_to_the_width_and_lose_nothing() -> None:
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert wrapped("", 1.0) == []
     assert wrapped("W", 0.001) == ["W"], "a letter is not cut"
+
+
+def test_a_word_of_thousands_of_letters_is_measured_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def width(text: str, size: float, weight: str) -> float:
+        measured.append(len(text))
+        return 0.05 * len(text)
+
+    monkeypatch.setattr(figure, "text_width", width)
+    lines = wrapped("é" * 5_000, 5.0)
+    assert {len(part) for part in lines} == {100}
+    assert len(measured) < 15 * len(lines)
+    assert max(measured) <= 5 * 72 / (7 / 5), "no more characters than a line can hold"
 
 
 def test_a_legend_has_the_rows_that_its_names_need() -> None:

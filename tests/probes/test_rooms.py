@@ -68,6 +68,14 @@ def test_another_renderer_makes_another_set(monkeypatch, kind):
     assert "or create a new space" in caught.value.hint
 
 
+@pytest.mark.parametrize("seed", ["../../x", None, -1, 2.5, float("inf")])
+def test_a_seed_that_is_no_number_is_refused(seed):
+    strange = replace(probes.rooms(), spec={**probes.rooms().spec, "seed": seed})
+    for use in (lambda: rendered.take(strange, None, 0, 1), lambda: probes.kind_of(strange).require_same(strange, [])):
+        with pytest.raises(ProbeError, match="not a number from 0 on"):
+            use()
+
+
 def test_names_tell_the_sets_apart():
     assert probes.rooms(seed=3).name == "rooms-seed3"
     assert probes.rooms(size=64, seed=3).name == "rooms-64-seed3"

@@ -82,6 +82,15 @@ def test_other_tables_are_refused(tmp_path: Path, what: str) -> None:
             read()
 
 
+def test_a_registry_without_a_version_is_refused_before_a_change(tmp_path: Path) -> None:
+    space = changed(tmp_path, "DELETE FROM migrations")
+    with pytest.raises(ModelspaceError, match="older version"):
+        space.list()
+    for change in (lambda: space.rename("m0", "x"), lambda: space.remove("m0")):
+        with pytest.raises(DamagedError, match="does not say which version"):
+            change()
+
+
 @pytest.mark.wide
 def test_triggers_are_refused_before_a_change(tmp_path: Path) -> None:
     space = changed(tmp_path)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -430,3 +431,28 @@ def test_spaces_are_remembered_until_the_file_changes(path: Path, monkeypatch: p
     path.unlink()
     with pytest.raises(NotFoundError):
         catalogue.of_file(path)
+
+
+def test_duckdb_may_refuse_to_change_its_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 2.0 does in a notebook without ipywidgets."""
+    connect, refused = duckdb.connect, []
+
+    class Refusing:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self._duck = connect(*args, **options)
+
+        def execute(self, text: str, *args: Any) -> Any:
+            if "progress_bar" in text:
+                refused.append(text)
+                raise duckdb.InvalidInputException("Could not change the progress bar setting")
+            return self._duck.execute(text, *args)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._duck, name)
+
+    monkeypatch.setattr(duckdb, "connect", Refusing)
+    Registry.create(tmp_path / "registry.duckdb")
+    monkeypatch.undo()
+    assert refused
+    with Registry.open(tmp_path / "registry.duckdb") as registry:
+        assert registry.models() == []

@@ -59,6 +59,12 @@ def test_the_last_of_several_statements_gives_the_result(path: Path) -> None:
     assert query(path, "SELECT 1; SELECT name FROM models LIMIT 1;").rows == [("m0",)]
 
 
+@pytest.mark.parametrize("text", ["SELECT '\udcff'", "\ud800"])
+def test_half_a_character_is_refused_in_a_sentence(path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="half of a character at position"):
+        query(path, text)
+
+
 def test_the_number_of_rows_can_be_limited(path: Path) -> None:
     assert len(query(path, "FROM range(100000)").rows) == 100000
     assert query(path, "FROM range(100000)", max_rows=3).rows == [(0,), (1,), (2,)]

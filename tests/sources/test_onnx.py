@@ -438,6 +438,14 @@ def test_broken_files(tmp_path):
     assert "is not a valid ONNX model" in refused(missing, tmp_path / "m").message
 
 
+def test_names_that_are_no_text_are_refused(tmp_path):
+    content = graph([node("Relu")]).SerializeToString()
+    assert content.count(b"the_Relu") == 1
+    (tmp_path / "net.onnx").write_bytes(content.replace(b"the_Relu", b"the_\x80elu"))
+    with pytest.raises(ModelspaceError, match="names that are not text"):
+        load(tmp_path / "net.onnx")
+
+
 def test_a_tensor_that_claims_more_than_it_has_is_refused(tmp_path):
     model = graph([node("Add", "x", "c")], constants={"c": np.zeros((1, 3, 1, 1), dtype=np.float32)})
     model.graph.initializer[0].dims[0] = 10**9

@@ -48,8 +48,10 @@ def test_a_chance_needs_enough_sources_and_a_combined_ranking(space: ModelSpace)
     enough = space.nearest("rgb2depth", k=3, where=f"name IN ({few})")
     assert all(row.chance is not None for row in enough)
     few = ", ".join(f"'{row.name}'" for row in space.nearest("rgb2depth", k=evidence.FEWEST - 1))
+    too_few = space.nearest("rgb2depth", k=3, where=f"name IN ({few})")
+    assert {row.chance for row in too_few} == {None}
+    assert [row.confidence for row in too_few] == [row.confidence for row in enough]
     for ranking in (
-        space.nearest("rgb2depth", k=3, where=f"name IN ({few})"),
         space.nearest("rgb2depth", k=3, rerank="directed"),
         space.nearest("rgb2depth", k=3, space="saliency"),
     ):

@@ -176,7 +176,7 @@ def test_neighbours_say_what_speaks_for_them(space: ModelSpace) -> None:
     assert found[0].name == "rgb2mist"
     assert found[0].evidence == ("same features", "same places", "same pixels")
     # Of three models, all are among the best five.
-    assert (found[0].confidence, found[0].chance) == ("", None)
+    assert (found[0].confidence, found[0].chance) == ("high", None)
     for plain in (space.nearest("rgb2depth", rerank="directed"), space.nearest("rgb2depth", space="paper")):
         assert {(row.evidence, row.confidence, row.chance) for row in plain} == {((), "", None)}
 
