@@ -35,6 +35,9 @@ ORACLE = "rooms"
 #: What stands for all spaces of a registry.
 ALL = "all"
 
+#: Most models of a space that are all scored; of more, those that the oracle has, and none else in `retrieval`.
+MAX_SCORED = 2_000
+
 Table = tuple[Sequence[str], ArrayLike]
 COLUMNS = ("method", "figure", "k", "mean", "low", "high")
 
@@ -287,7 +290,8 @@ def _spaces(
             if not row.n_models:
                 raise NotFoundError(f"the space {row.spec.name!r} holds no model", "add one: `space.add(model)`")
             start = time.process_time()
-            ids, matrix = score_matrix(registry, row.spec, set(models), ranking)
+            chosen = set(models) if row.n_models <= MAX_SCORED else _measured(registry, row, models, oracle)
+            ids, matrix = score_matrix(registry, row.spec, chosen, ranking)
             seconds = 0.0 if ranking == Ranking.of(row.spec) else time.process_time() - start
             names = tuple(models[i].card.name for i in ids)
             label = row.spec.name if ranking == Ranking.of(row.spec) else f"{row.spec.name}, {ranking.settings}"
@@ -299,6 +303,15 @@ def _spaces(
         replace(entry, known={name: model for name, model in entry.judged.items() if name in shared})
         for entry in scored
     ]
+
+
+def _measured(registry: Registry, row: SpaceRow, models: Mapping[int, ModelRow], oracle: Oracle) -> set[int]:
+    """Ids of the models of a space that an oracle has."""
+    ids = [i for i in registry.model_ids(row.spec.space_id) if i in models]
+    cards = {i: models[i].card for i in ids}
+    identified = identify(oracle, [(card.name, card.weights_sha256) for card in cards.values()])
+    known = {*identified.oracle_names, *identified.by_name, *identified.others}
+    return {i for i, card in cards.items() if card.name in known}
 
 
 def _identity_notes(spaces: Sequence[_EvaluatedSpace], oracle: Oracle) -> list[str]:

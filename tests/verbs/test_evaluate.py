@@ -22,6 +22,7 @@ from modelspace.errors import ConflictError, DamagedError, NotFoundError, UsageE
 from modelspace.evaluation import Cost, Evaluation, oracles, stored
 from modelspace.evaluation.stored import StoredBaselines
 from modelspace.home import REGISTRY
+from modelspace.spaces import neighbours
 from modelspace.types import SpaceSpec
 from modelspace.verbs.evaluate import evaluate, read_matrices
 from modelspace.workspace import ModelSpace
@@ -544,3 +545,24 @@ def test_a_matrix_is_matched_by_name(tmp_path: Path, published: tuple[list[str],
     file = write_square(tmp_path / "mine.csv", *published)
     outcome = evaluate(None, oracle="rooms", matrices=read_matrices([file]))
     assert "mine: models are matched with the oracle's by name alone" in outcome.notes
+
+
+def test_of_very_many_models_those_that_were_measured_are_scored(
+    home: Path, truth: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = evaluate(home / REGISTRY, oracle=truth)
+    monkeypatch.setattr("modelspace.verbs.evaluate.MAX_SCORED", 7)
+    scored: list[int] = []
+    whole = neighbours.score_matrix
+
+    def counted(registry: Any, spec: Any, chosen: Any, ranking: Any) -> Any:
+        scored.append(len(chosen))
+        return whole(registry, spec, chosen, ranking)
+
+    monkeypatch.setattr("modelspace.verbs.evaluate.score_matrix", counted)
+    measured = evaluate(home / REGISTRY, oracle=truth)
+    assert scored == [7], "m7 was not measured"
+    assert measured.to_dict()["methods"] == everything.to_dict()["methods"]
+    with pytest.raises(UsageError, match="two"):
+        evaluate(home / REGISTRY, oracle="taskonomy")
+    assert scored[1:] == [0]
