@@ -180,6 +180,7 @@ _STYLE = """body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-widt
 img { width: 100%; margin: 0.5em 0 1em; }
 table { border-collapse: collapse; margin: 0.5em 0 1.5em; }
 th, td { text-align: left; padding: 2px 14px 2px 0; border-bottom: 1px solid #d9dde1; overflow-wrap: anywhere; }
+td:first-child { min-width: 11em; }
 h2 { margin-top: 2em; }
 """
 
