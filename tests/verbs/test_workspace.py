@@ -76,7 +76,7 @@ def test_nearest_ranks_by_affinity_with_intervals_around_it(shelf: ModelSpace) -
         assert row.low <= row.affinity <= row.high
         assert row.distance == pytest.approx(np.sqrt(2 - 2 * row.affinity))
     assert [row.rank for row in ranking] == [1, 2, 3, 4]
-    assert ranking.to_pandas().shape == (4, 14)
+    assert ranking.to_pandas().shape == (4, 15)
     assert ranking.to_dicts()[0]["name"] == "a-near"
 
 
