@@ -16,18 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compute_baselines import features, shipped
-from measure_local import IMAGES, combined
+from compute_baselines import shipped
+from measure_local import IMAGES, combined, outputs_on
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from modelspace import zoo
-from modelspace.embedding.prepare import Request, prepared
 from modelspace.evaluation import metrics, oracles, splits
 from modelspace.evaluation.oracles import Oracle
 from modelspace.evaluation.retrieval import same_task
 from modelspace.registry import Registry
-from modelspace.representations import grids
 from modelspace.spaces import hubness
 from modelspace.spaces.neighbours import score_matrix
 from modelspace.spaces.ranking import Ranking
@@ -67,16 +65,6 @@ def varied(images: np.ndarray, seed: int = 0) -> np.ndarray:
     return out
 
 
-def outputs(names: Sequence[str], images: np.ndarray) -> dict[str, np.ndarray]:
-    """T of task encoders: name -> (N, 16, 8, 8) float32."""
-    out = {}
-    for name in names:
-        with prepared(Request(f"zoo:{name}", device="cpu"), images[:2]) as ready:
-            table = features(ready.tap, ready.card.preprocessing, images)
-        out[name] = table.reshape(len(table), -1, grids.SIDE, grids.SIDE)
-    return out
-
-
 def part(name: str, targets: str | None) -> Oracle:
     """An oracle on a split of the targets of `rooms`."""
     oracle = oracles.load(name)
@@ -104,7 +92,7 @@ def copies() -> Iterator[str]:
     }
     names = tuple(name for name in zoo.names() if name in oracles.load("rooms").sources)
     _, _, images = shipped(IMAGES, IMAGES)
-    plain, other = combined(outputs(names, images)), combined(outputs(names, varied(images)))
+    plain, other = combined(outputs_on(images, names)), combined(outputs_on(varied(images), names))
     rankings = {
         "rooms": plain["combined"],
         "rooms for whole images, varied copies for places": (plain["directed dds"] + other["local"]) / 2,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,12 +85,17 @@ FORMS = {
 }
 
 
-def outputs(names: tuple[str, ...], world: str = "rooms") -> dict[str, np.ndarray]:
+def outputs(names: Sequence[str], world: str = "rooms") -> dict[str, np.ndarray]:
     """T of task encoders on images of a world: name -> (IMAGES, 16, 8, 8) float32."""
     if world == "rooms":
         _, _, images = shipped(IMAGES, IMAGES)
     else:
         images = WORLDS[world].load().render_rgb8(0, IMAGES, 0, SIZE)
+    return outputs_on(images, names)
+
+
+def outputs_on(images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """T of task encoders on images (N, side, side, 3) uint8: name -> (N, 16, 8, 8) float32."""
     out = {}
     for name in names:
         with prepared(Request(f"zoo:{name}", device="cpu"), images[:2]) as ready:
