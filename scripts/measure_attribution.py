@@ -52,6 +52,7 @@ from attribution_sweep.candidates import (
     Candidate,
     matrix,
 )
+from oracle_parts import oracle_part
 from reproduction import passes
 from scipy.stats import rankdata
 
@@ -85,10 +86,9 @@ class Selection:
         self.known: dict[str, Figures] = {}
         if file.is_file():
             self.known = {key: tuple(value) for key, value in json.loads(file.read_text("utf-8")).items()}
-        measured = evaluation.load(oracle)
-        chosen = splits.split(evaluation.load("rooms").targets, splits.SELECTION)
-        sources = tuple(name for name in measured.sources if name in self.names)
-        part = measured.subset([target for target in measured.targets if target in chosen], sources)
+        whole = oracle_part(oracle, splits.SELECTION)
+        sources = tuple(name for name in whole.sources if name in self.names)
+        part = whole.subset(whole.targets, sources)
         self._truth, self._gain = part.truth(), part.gain()
         self._relevant = metrics.relevant_counts(self._truth)
         self._at = np.ix_([self.names.index(name) for name in part.targets], [self.names.index(n) for n in sources])
@@ -211,9 +211,7 @@ def second_round(names: Sequence[str], work: Path) -> None:
     winner = best(both)
     scores = hubness.corrected(matrix(names, winner), winner.hubs)
     for oracle, targets in (("rooms", splits.HELD_OUT), ("yards", None), ("streets", None)):
-        measured = evaluation.load(oracle)
-        chosen = measured.targets if targets is None else splits.split(measured.targets, targets)
-        outcome = evaluation.evaluate({"references": (tuple(names), scores)}, measured.subset(chosen, measured.sources))
+        outcome = evaluation.evaluate({"references": (tuple(names), scores)}, oracle_part(oracle, targets))
         print(f"\n{oracle}, {targets or 'all targets'}\n\n{outcome.to_markdown((5,))}")
 
 

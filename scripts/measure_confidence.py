@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from oracle_parts import oracle_part
+from population.page import replace_section
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from modelspace.evaluation import oracles, splits
+from modelspace.evaluation import splits
 from modelspace.evaluation.oracles import Oracle
 from modelspace.plots.figure import BODY, INK, LINE, SMALL, Picture, drawn
 from modelspace.plots.margins import QUIET
@@ -34,7 +36,6 @@ from modelspace.workspace import ModelSpace
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE, PICTURE = TOP / "docs" / "lab-book" / "evaluation.md", TOP / "docs" / "pictures" / "reliability.png"
-BEGIN, END = "<!-- table: scripts/measure_confidence.py --page -->", "<!-- end of table -->"
 
 #: Oracles and their targets: fitted on, and checked on.
 FITTED = dict.fromkeys(("rooms", "rooms-all", "repainted", "repainted-all"), splits.SELECTION)
@@ -169,25 +170,15 @@ def main() -> None:
         ids, matrix = score_matrix(registry, spec, set(registry.model_ids(spec.space_id)), Ranking.of(spec))
         rows = registry.labels(ids)
         names = [rows[i].name for i in ids]
-    fits = [Pairs.of(matrix, names, _part(name, targets)) for name, targets in FITTED.items()]
+    fits = [Pairs.of(matrix, names, oracle_part(name, targets)) for name, targets in FITTED.items()]
     weights = fitted(fits)
     print(f"fitted: {weights}\nin use: {evidence.WEIGHTS}")
-    checked = {LABELS[name]: Pairs.of(matrix, names, _part(name, targets)) for name, targets in CHECKED.items()}
+    checked = {LABELS[name]: Pairs.of(matrix, names, oracle_part(name, targets)) for name, targets in CHECKED.items()}
     text = "\n".join(table(checked)) + "\n"
     print(text)
     if options.page:
-        page = PAGE.read_text("utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
+        replace_section("confidence", text, PAGE)
         PICTURE.write_bytes(picture(checked).to_bytes("png", dpi=200))
-
-
-def _part(name: str, targets: str | None) -> Oracle:
-    """An oracle on a split of the targets of `rooms`; that of the repainted rooms has no others."""
-    oracle = oracles.load(name)
-    chosen = oracle.targets if targets is None else splits.split(oracles.load("rooms").targets, targets)
-    return oracle.subset([target for target in oracle.targets if target in chosen], oracle.sources)
 
 
 if __name__ == "__main__":

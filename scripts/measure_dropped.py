@@ -19,6 +19,7 @@ import torch
 from compute_baselines import shipped
 from measure_local import IMAGES, combined, outputs_on
 from numpy.typing import NDArray
+from oracle_parts import oracle_part
 from scipy.ndimage import affine_transform
 
 from modelspace import zoo
@@ -65,13 +66,6 @@ def varied(images: np.ndarray, seed: int = 0) -> np.ndarray:
     return out
 
 
-def part(name: str, targets: str | None) -> Oracle:
-    """An oracle on a split of the targets of `rooms`."""
-    oracle = oracles.load(name)
-    chosen = oracle.targets if targets is None else splits.split(oracles.load("rooms").targets, targets)
-    return oracle.subset([target for target in oracle.targets if target in chosen], oracle.sources)
-
-
 def figures(matrix: Array, names: Sequence[str], oracle: Oracle) -> str:
     """Spearman, P@5 and regret@1, means over targets."""
     table = matrix[np.ix_([names.index(n) for n in oracle.targets], [names.index(n) for n in oracle.sources])]
@@ -84,11 +78,11 @@ def figures(matrix: Array, names: Sequence[str], oracle: Oracle) -> str:
 def copies() -> Iterator[str]:
     """The first table: rankings with varied copies of the rooms."""
     parts = {
-        "rooms, chosen": part("rooms", splits.SELECTION),
-        "repainted": part("repainted", splits.SELECTION),
-        "rooms, kept": part("rooms", splits.HELD_OUT),
-        "yards": part("yards", None),
-        "streets": part("streets", None),
+        "rooms, chosen": oracle_part("rooms", splits.SELECTION),
+        "repainted": oracle_part("repainted", splits.SELECTION),
+        "rooms, kept": oracle_part("rooms", splits.HELD_OUT),
+        "yards": oracle_part("yards", None),
+        "streets": oracle_part("streets", None),
     }
     names = tuple(name for name in zoo.names() if name in oracles.load("rooms").sources)
     _, _, images = shipped(IMAGES, IMAGES)
@@ -120,7 +114,7 @@ def centring(home: Path) -> Iterator[str]:
     rankings |= {f"{share} of the reverse direction added": scores + share * scores.T for share in (0.25, 0.5, 1.0)}
     rankings["CSLS"] = hubness.corrected(scores, hubness.CSLS)
     rankings["dds, centred"] = hubness.corrected(affinities, hubness.CENTRED)
-    parts = [part(name, splits.SELECTION) for name in ("rooms", "repainted", "rooms-all", "repainted-all")]
+    parts = [oracle_part(name, splits.SELECTION) for name in ("rooms", "repainted", "rooms-all", "repainted-all")]
     yield "| subtracted | rooms | repainted | rooms, all networks | repainted, all | same task first |"
     yield "|---" * 6 + "|"
     for label, matrix in rankings.items():

@@ -26,6 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from compute_baselines import features, shipped
+from oracle_parts import oracle_part
 
 from modelspace import zoo
 from modelspace.embedding.prepare import Request, prepared
@@ -215,9 +216,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rooms = oracles.load("rooms")
     names = tuple(name for name in zoo.names() if name in rooms.sources)
-    chosen = rooms.subset(splits.split(rooms.targets, splits.SELECTION), rooms.sources)
-    kept = rooms.subset(splits.split(rooms.targets, splits.HELD_OUT), rooms.sources)
-    parts = {"rooms, chosen": chosen, "rooms, kept": kept}
+    chosen = oracle_part("rooms", splits.SELECTION)
+    parts = {"rooms, chosen": chosen, "rooms, kept": oracle_part("rooms", splits.HELD_OUT)}
     parts |= {world: oracles.load(world) for world in ("repainted", "yards", "streets") if world in oracles.available()}
     parts = {part: replace(oracle, weights={}) for part, oracle in parts.items()}
     if arguments.probes:

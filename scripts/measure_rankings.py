@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from population.page import replace_section
 
 from modelspace import evaluation
 from modelspace.evaluation.metrics import Interval
@@ -24,7 +25,6 @@ from modelspace.workspace import ModelSpace
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE, PICTURE = TOP / "docs" / "evaluation.md", TOP / "docs" / "pictures" / "rankings.png"
-BEGIN, END = "<!-- table: scripts/measure_rankings.py --page -->", "<!-- end of table -->"
 
 #: Spaces, the ranking asked for, and what the table calls them.
 RANKINGS = (
@@ -141,9 +141,7 @@ def main() -> None:
         print(f"{report.oracle}: same task first {retrieval['transfer'].first.mean:.2f}")
     if options.page:
         PICTURE.write_bytes(picture(parts).to_bytes("png", dpi=200))
-        before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
+        replace_section("rankings", text, PAGE)
 
 
 if __name__ == "__main__":

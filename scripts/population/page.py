@@ -1,4 +1,4 @@
-"""Generated sections of docs/scale.md, between markers."""
+"""Generated sections of pages, by default of docs/scale.md, between markers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import shutil
 import sys
@@ -18,6 +17,9 @@ from modelspace.spaces.ranking import Ranking
 from modelspace.workspace import ModelSpace
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import measure_confidence as script  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +60,15 @@ def test_a_chance_needs_enough_sources_and_a_combined_ranking(space: ModelSpace)
         assert [(row.chance, row.confidence) for row in ranking] == [(None, "")] * 3
 
 
-def test_the_weights_are_those_that_the_script_fits(space: ModelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    file = ROOT / "scripts" / "measure_confidence.py"
-    spec = importlib.util.spec_from_file_location("measure_confidence", file)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "measure_confidence", script)
-    spec.loader.exec_module(script)
+def test_the_weights_are_those_that_the_script_fits(space: ModelSpace) -> None:
     with Registry.open(space.path) as registry:
         row = registry.space("transfer").spec
         ids, matrix = score_matrix(registry, row, set(registry.model_ids(row.space_id)), Ranking.of(row))
         labels = registry.labels(ids)
     names = [labels[i].name for i in ids]
-    fits = [script.Pairs.of(matrix, names, script._part(name, targets)) for name, targets in script.FITTED.items()]
+    fits = [
+        script.Pairs.of(matrix, names, script.oracle_part(name, targets)) for name, targets in script.FITTED.items()
+    ]
     assert script.fitted(fits) == pytest.approx(evidence.WEIGHTS, abs=2e-3)
-    kept = script.Pairs.of(matrix, names, script._part("rooms-all", "kept"))
+    kept = script.Pairs.of(matrix, names, script.oracle_part("rooms-all", "kept"))
     assert script.error(kept.chances(), kept.best) < 0.05
