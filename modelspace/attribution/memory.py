@@ -25,13 +25,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def in_parts(run: Callable[[Tensor, int], Part], x: Tensor, size: int) -> tuple[list[Part], int]:
+def in_parts(
+    run: Callable[[Tensor, int], Part], x: Tensor, size: int, *, in_powers: bool = False
+) -> tuple[list[Part], int]:
     """Run a batch in parts of at most `size` images; whenever memory runs out, halve the part and go on.
 
     Args:
         run: (part of the batch, index of its first image in the batch) -> result.
         x: (B, ...).
         size: at least 1.
+        in_powers: whether the number of images of each part is to be a power of two. Libraries choose among their
+            algorithms by it, and for other numbers they take some whose sums differ in the last bits.
 
     Returns:
         The results in order, and the size that fits.
@@ -43,6 +47,8 @@ def in_parts(run: Callable[[Tensor, int], Part], x: Tensor, size: int) -> tuple[
     done = 0
     while done < len(x):
         part = x[done : done + size]
+        if in_powers:
+            part = part[: 1 << (len(part).bit_length() - 1)]
         try:
             results.append(run(part, done))
             done += len(part)

@@ -19,13 +19,16 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     Args:
         words: the arguments; default: those of the process.
     """
-    from modelspace.cli import signals, streams
+    from modelspace.cli import signals, streams, supervised
 
     if "_MODELSPACE_COMPLETE" in os.environ and words is None:
         _complete()
     # Python looks for garbage after every 700 new objects, which takes 7% of a query: imports make none.
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
     streams.occupy()
+    ended = supervised.enter()
+    if ended is not None:
+        sys.exit(ended)
     code = 0  # no built-in `list` here: this package has a module of that name
     try:
         signals.install()  # inside: a signal may arrive before this returns
@@ -43,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         code = report(error)
     finally:
         signals.uninstall()
+    supervised.leave()
     signals.leave(code)
 
 

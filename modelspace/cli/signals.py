@@ -57,8 +57,11 @@ def _watch(reading: int) -> None:
         while not _is_handled() and time.monotonic() < deadline:
             time.sleep(0.05)
         if not _is_handled():
-            with suppress(OSError):
-                os.write(2, f"{WORDS[signal.Signals(data[0]).name]} in a call that does not return\n".encode())
+            with suppress(OSError, ValueError, AttributeError):  # not always number 2: `modelspace.cli.supervised`
+                os.write(
+                    sys.stderr.fileno(),
+                    f"{WORDS[signal.Signals(data[0]).name]} in a call that does not return\n".encode(),
+                )
             os._exit(128 + data[0])
 
 

@@ -348,8 +348,9 @@ class _Memory:
     ) -> tuple[dict[MapRequest, torch.Tensor], torch.Tensor]:
         """Attribution maps and T of a batch, whose first image has the index `first`.
 
-        A single image is run with a copy of itself (`LEAST_BATCH_SIZE`) where two fit, so that an image has the
-        same map in batches of any size. Random passes are not: each of theirs has one image anyway.
+        The images are run a power of two at a time, the last of an odd number with a copy of itself where two fit, so
+        that an image has the same map in batches of any size. Random passes are not: each of theirs has one image
+        anyway.
 
         Raises:
             EmbeddingError: memory runs out for a single image; also as `modelspace.attribution.engine.attribute`.
@@ -360,24 +361,25 @@ class _Memory:
 
         count = len(x)
         if passes == 1 and not self._fixed and self.size != 1:
-            x = filled(x, max(count, LEAST_BATCH_SIZE))
-        parts = self.run(lambda part, offset: _explained(tap, part, requests, centres, passes, first + offset), x)
+            x = filled(x, count + count % LEAST_BATCH_SIZE)
+        size = max(count, LEAST_BATCH_SIZE)  # no more at once than the caller allows
+        parts = self.run(lambda part, offset: _explained(tap, part, requests, centres, passes, first + offset), x, size)
         if len(parts) == 1 and len(x) == count:
             return parts[0]
         joined = {request: torch.cat([maps[request] for maps, _ in parts])[:count] for request in requests}
         return joined, torch.cat([output for _, output in parts])[:count]
 
-    def run(self, run: Callable[[torch.Tensor, int], T], x: torch.Tensor) -> list[T]:
-        """Results of the parts of a batch (`modelspace.attribution.memory.in_parts`).
+    def run(self, run: Callable[[torch.Tensor, int], T], x: torch.Tensor, most: int | None = None) -> list[T]:
+        """Results of the parts of a batch, of at most `most` images (`modelspace.attribution.memory.in_parts`).
 
         Raises:
             EmbeddingError: memory runs out for a single image.
         """
         from modelspace.attribution.memory import in_parts, is_out_of_memory
 
-        size = self.size or len(x)
+        size = self.size or most or len(x)
         try:
-            parts, fits = in_parts(run, x, size)
+            parts, fits = in_parts(run, x, size, in_powers=not self._fixed)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -35,6 +35,9 @@ try:
 except ImportError:  # Windows, where we rely on DuckDB's own lock
     fcntl = None  # type: ignore[assignment]
 
+#: The first of the files in which DuckDB looks for limits of memory and processors.
+CGROUP = "/proc/self/cgroup"
+
 #: The oldest DuckDB that can read a registry; users may have an older shell than the newest format needs.
 STORAGE_VERSION = "v1.4.0"
 
@@ -469,7 +472,8 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
 def out_of_memory() -> ModelspaceError:
     """The error for a query that can't be answered within the memory it may use."""
     return ModelspaceError(
-        f"the query needs more than {MEMORY_BYTES / 1e9:g} GB of memory", "ask for fewer rows or columns"
+        f"the query needs more memory than it gets: {MEMORY_BYTES / 1e9:g} GB, or what is left",
+        "ask for fewer rows or columns",
     )
 
 
@@ -558,7 +562,25 @@ def _resolve(path: Path) -> Path:
     return file
 
 
+def _check_system() -> None:
+    """DuckDB ends the process where the system's files of limits exist and can't be opened, so ask first.
+
+    Raises:
+        ModelspaceError: they can't, in a container for example, or since too many files are open.
+    """
+    try:
+        os.close(os.open(CGROUP, os.O_RDONLY))
+    except FileNotFoundError:
+        pass  # DuckDB does without
+    except OSError as error:
+        raise ModelspaceError(
+            f"DuckDB can't run: {CGROUP} can't be opened ({error.strerror})",
+            "let this process read it, or raise the limit of open files (ulimit -n)",
+        ) from None
+
+
 def _connect(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+    _check_system()
     config = {**LOCKED_DOWN, "memory_limit": f"{memory_bytes}B"}
     duck = duckdb.connect(str(path), read_only=True, config=config)
     try:
@@ -586,6 +608,7 @@ def _attach(
         settings: DuckDB settings, in addition to the sandbox's.
         block_size: of the second file, in bytes; by default DuckDB's, 256 KiB.
     """
+    _check_system()
     duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, **(settings or {})})
     try:
         duck.execute("PRAGMA disable_checkpoint_on_shutdown")  # `undo` must come first

@@ -33,8 +33,9 @@ def test_which_exceptions_mean_it(error: Exception, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3, 5, 8, 9])
-@pytest.mark.parametrize("size", [1, 4, 8, 20])
-def test_a_batch_is_halved_until_it_fits(fits: int, size: int) -> None:
+@pytest.mark.parametrize("size", [1, 4, 7, 8, 20])
+@pytest.mark.parametrize("in_powers", [False, True])
+def test_a_batch_is_halved_until_it_fits(fits: int, size: int, in_powers: bool) -> None:
     """Every image is run once with success, in order; the returned size is one that fits."""
     x = torch.arange(8.0)[:, None]
     runs: list[list[float]] = []
@@ -46,8 +47,9 @@ def test_a_batch_is_halved_until_it_fits(fits: int, size: int) -> None:
         runs.append(part[:, 0].tolist())
         return runs[-1]
 
-    results, good = in_parts(run, x, size)
+    results, good = in_parts(run, x, size, in_powers=in_powers)
     assert results == runs
+    assert not in_powers or all(len(part) in (1, 2, 4, 8) for part in results)
     assert [value for part in results for value in part] == x[:, 0].tolist()
     assert max(map(len, results)) <= min(good, fits)
 

@@ -189,14 +189,24 @@ def test_the_batch_is_halved_where_memory_runs_out(tmp_path: Path) -> None:
         assert space.affinity(name).matrix[0, 1] == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 19])
-def test_no_image_is_run_alone(tmp_path: Path, batch_size: int) -> None:
-    # 19 leaves one of 20 images for the last batch, and 3 leaves two.
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [
+        (1, [2] * 10),
+        (3, [2, 2] * 6 + [2]),
+        (7, [4, 4, 4, 4, 4, 2]),
+        (13, [8, 4, 2, 4, 4]),
+        (19, [16, 4, 2]),
+        (20, [16, 4]),
+    ],
+)
+def test_images_are_run_a_power_of_two_at_a_time(tmp_path: Path, batch_size: int, sizes: list[int]) -> None:
+    # Other numbers are computed by other algorithms, a single image too; an odd one is run with a copy of itself.
     space = ModelSpace.create(tmp_path, methods=["saliency", "dds"], images=20, canvas=8, bits=32)
     counting = Hungry(20)
     space.add(counting, name="counting", preprocessing=tiny.PREPROCESSING, batch_size=batch_size)
-    # The checks of the model, which come first, end with two images.
-    assert min(counting.sizes[-20 // max(batch_size, 2) :]) == 2
+    # The checks of the model come first.
+    assert counting.sizes[-len(sizes) :] == sizes
     tiny.add(space, "plain", tiny.net(0))
     for name in ("saliency", "dds"):
         assert space.affinity(name).matrix[0, 1] == pytest.approx(1, abs=1e-9)

@@ -318,6 +318,18 @@ def test_a_registry_in_a_read_only_folder_can_be_read(path: Path, monkeypatch: p
         Registry.create(path.with_name("new.duckdb"))
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_a_file_of_limits_that_can_not_be_opened_does_not_end_the_process(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: bool
+) -> None:
+    monkeypatch.setattr(connection, "CGROUP", str(path / "nothing"))  # a file is no folder
+    with pytest.raises(ModelspaceError, match="DuckDB can't run: .* can't be opened") as raised:
+        Registry.open(path, write=write)
+    assert "ulimit -n" in raised.value.hint
+    monkeypatch.setattr(connection, "CGROUP", str(tmp_path / "nothing"))
+    Registry.open(path, write=write).close()
+
+
 def test_reading_writes_nothing(path: Path) -> None:
     before = {file.name: (file.stat().st_mtime_ns, file.stat().st_size) for file in path.parent.iterdir()}
     content = path.read_bytes()
