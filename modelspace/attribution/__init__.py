@@ -68,6 +68,18 @@ _TAKEN = ("dds", "linear_cka", "rsa", "blend")
 #: Parameters of every space of maps (`modelspace.representations.planes`).
 _FORM = ("channels", "smoothing", "centring", "scale")
 
+#: Layer-wise relevance propagation through attention, and all methods of it.
+ATTENTION_LRP = "attn_lrp"
+LRP = ("epsilon_lrp", ATTENTION_LRP)
+
+_OF_LRP: dict[str, Value] = {"epsilon": 1e-4, "offset": "secant"}
+_CHOICES_OF_LRP = {"offset": ("secant", "literal")}
+# Documentation of rachtibat/LRP-eXplains-Transformers, section License.
+_NOTICE_OF_LRP = (
+    "The authors of LXT state that LRP is a patented technology that may be used free of charge for personal and "
+    "scientific purposes only."
+)
+
 #: ε-LRP is computed only on request: it is in none of the standard spaces (`modelspace.spaces.create`).
 METHODS: Table[MethodInfo] = Table(
     {
@@ -79,11 +91,17 @@ METHODS: Table[MethodInfo] = Table(
                 "epsilon_lrp",
                 "gradient*input with every nonlinearity's slope replaced by y / (x + epsilon sign x)",
                 signed=True,
-                defaults={"epsilon": 1e-4, "offset": "secant"},
-                choices={"offset": ("secant", "literal")},
-                # Documentation of rachtibat/LRP-eXplains-Transformers, section License.
-                notice="The authors of LXT state that LRP is a patented technology that may be used free of charge for "
-                "personal and scientific purposes only.",
+                defaults=_OF_LRP,
+                choices=_CHOICES_OF_LRP,
+                notice=_NOTICE_OF_LRP,
+            ),
+            MethodInfo(
+                ATTENTION_LRP,
+                "epsilon_lrp whose relevance also flows through the weights of attention (AttnLRP)",
+                signed=True,
+                defaults=_OF_LRP,
+                choices=_CHOICES_OF_LRP,
+                notice=_NOTICE_OF_LRP,
             ),
             MethodInfo(
                 "sensitivity",

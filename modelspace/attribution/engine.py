@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from modelspace.attribution import METHODS, Value, method_parameters
+from modelspace.attribution import ATTENTION_LRP, LRP, METHODS, Value, method_parameters
 from modelspace.attribution.graph import Graph, Node, align_batch_norm, kinds_below
 from modelspace.attribution.memory import is_out_of_memory
 from modelspace.attribution.rules import Hook, NoRule, Settings, opaque_hint, plan, refusal
@@ -64,8 +64,8 @@ def attribute(
 ) -> Attribution:
     """Attribution maps of the batch `x` by each of `methods`.
 
-    With g = ∂ΣT/∂x: saliency is |g|, gradient_x_input is x · g, epsilon_lrp is x · g̃, where g̃ is the gradient under
-    the rules of `modelspace.attribution.rules`. The other methods are Captum's.
+    With g = ∂ΣT/∂x: saliency is |g|, gradient_x_input is x · g, epsilon_lrp and attn_lrp are x · g̃, where g̃ is the
+    gradient under the rules of `modelspace.attribution.rules`. The other methods are Captum's.
 
     Args:
         tap: batch -> T of shape (B, ...). A tap that is a module, or has one as `module`, is frozen for the call unless
@@ -393,7 +393,7 @@ def _graph_maps(
     x = source.detach()
     graph = Graph(output.grad_fn, source)
     plain: dict[tuple[str, int], list[MapRequest]] = {}
-    lrp = [request for request in requests if request.method == "epsilon_lrp"]
+    lrp = [request for request in requests if request.method in LRP]
     whole = [request for request in requests if request.method == "sensitivity"]
     for request in requests:
         if request not in lrp and request not in whole:
@@ -435,7 +435,8 @@ def _sensitivity(output: Tensor, source: Tensor, graph: Graph, request: MapReque
 
 def _settings(request: MapRequest) -> Settings:
     values = dict(request.parameters)
-    return Settings(float(values["epsilon"]), str(values["offset"]))
+    through_attention = request.method == ATTENTION_LRP
+    return Settings(float(values["epsilon"]), str(values["offset"]), through_attention=through_attention)
 
 
 def _captum_maps(tap: Tap, x: Tensor, requests: Sequence[MapRequest]) -> dict[MapRequest, Tensor]:

@@ -47,7 +47,9 @@ class Ledger:
     residual: float
 
 
-def ledger(tap: Tap, x: Tensor, epsilon: float = 1e-4, offset: str = "secant") -> Ledger:
+def ledger(
+    tap: Tap, x: Tensor, epsilon: float = 1e-4, offset: str = "secant", *, through_attention: bool = False
+) -> Ledger:
     """The ledger of one batch; use float64, where a residual above 1e-9 means a wrong rule.
 
     Args:
@@ -55,6 +57,7 @@ def ledger(tap: Tap, x: Tensor, epsilon: float = 1e-4, offset: str = "secant") -
         x: (B, C, H, W).
         epsilon: ε of the rule, above 0.
         offset: "secant" or "literal", as for the method `epsilon_lrp`.
+        through_attention: whether attention weights carry relevance, as in the method `attn_lrp`.
 
     Raises:
         EmbeddingError: as `modelspace.attribution.engine.attribute` with ε-LRP.
@@ -65,7 +68,7 @@ def ledger(tap: Tap, x: Tensor, epsilon: float = 1e-4, offset: str = "secant") -
             output = encoder_output(tap, source, graphical=True)
             visible, graph = followed(tap, source, output, Graph(output.grad_fn, source))
         book = Book()
-        hooks = plan(graph, Settings(epsilon, offset, book))
+        hooks = plan(graph, Settings(epsilon, offset, book, through_attention))
         leaves = [node.variable for node, kind in graph.kinds.items() if kind == "AccumulateGrad"]
         sources = [source, *(leaf for leaf in leaves if leaf is not source)]
         gradients = backward(visible, sources, torch.ones_like(visible), graph, keep=False, hooks=hooks)

@@ -7,6 +7,8 @@ A product a · b has no single input x for the ratio y / (x + ε sign x). These 
   "signal-take-all");
 - neither or both factors are gates: each gets half (the uniform rule of Achtibat et al., AttnLRP, ICML 2024,
   proposition 3.4; for x · x it is y / x);
+- in AttnLRP attention weights are no gates: v and the weights get half each, the softmax its plain gradient (Achtibat
+  et al., proposition 3.1), and q and k half each of what it passes on;
 - a quotient: the denominator counts as a constant, and so does a layer norm's 1/σ (Ali et al., ICML 2022, section 4).
 
 A nonlinearity written as a product, such as x · sigmoid(x) or x/2 · (1 + erf(x/√2)), thereby gets y / x. Nets of plain
@@ -86,13 +88,18 @@ _MIX = {"Addmm", "Bmm", "Convolution", "Linear", "Mm"}
 _DEPTH = 16
 
 
-def gate_strength(graph: Graph, node: Node | None) -> int:
-    """2 where the branch ending in `node` is a gate, 1 where it may be one, 0 where it is a signal."""
+def gate_strength(graph: Graph, node: Node | None, through_attention: bool = False) -> int:
+    """2 where the branch ending in `node` is a gate, 1 where it may be one, 0 where it is a signal.
+
+    A softmax is a gate, unless relevance is to flow through attention.
+    """
     mixed = False
     for _ in range(_DEPTH):
         if node is None or node not in graph.kinds:
             return 0
         kind = graph.kinds[node]
+        if kind in SOFTMAX and through_attention:
+            return 0
         if kind in SOFTMAX or (kind in _STRONG and not mixed):
             return 2
         if kind in _WEAK and not mixed:
@@ -110,15 +117,26 @@ def gate_strength(graph: Graph, node: Node | None) -> int:
     return 0
 
 
-def signal_edges(graph: Graph, node: Node, factors: tuple[int, int]) -> list[int]:
+def signal_edges(graph: Graph, node: Node, factors: tuple[int, int], through_attention: bool = False) -> list[int]:
     """The input positions among `factors` that carry the product's relevance: one (the signal) or both."""
     live = graph.live(node, factors)
     if len(live) < 2:
         return live
-    first, second = (gate_strength(graph, graph.inputs[node][i]) for i in factors)
+    first, second = (gate_strength(graph, graph.inputs[node][i], through_attention) for i in factors)
     if first == second:
         return live
     return [factors[1] if first > second else factors[0]]
+
+
+def attention_shares(live: list[int]) -> dict[int, float]:
+    """What of the plain gradients of fused attention, softmax(q · k) · v, each factor gets where both products halve.
+
+    Args:
+        live: positions that depend on the input, of 0 (q), 1 (k) and 2 (v).
+    """
+    weights = 1.0 if 2 not in live else 0.5 if len(live) > 1 else 0.0
+    each = weights / 2 if {0, 1} <= set(live) else weights
+    return {i: 1.0 - weights if i == 2 else each for i in live}
 
 
 # --- normalisers: y = (x − μ) / σ · w + b with constant σ. Each returns the gradient for x.

@@ -66,11 +66,19 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Settings:
-    """epsilon: the ε of the rule, above 0; offset: "secant" or "literal" (see activations); book: filled, if any."""
+    """The parameters of the rules.
+
+    Attributes:
+        epsilon: the ε of the rule, above 0.
+        offset: "secant" or "literal" (`modelspace.attribution.activations`).
+        book: filled, if there is one.
+        through_attention: whether attention weights carry relevance (AttnLRP), and are no constants.
+    """
 
     epsilon: float = 1e-4
     offset: str = "secant"
     book: Book | None = None
+    through_attention: bool = False
     scratch: Scratch = field(default_factory=Scratch)
 
 
@@ -214,6 +222,8 @@ def _step(graph: Graph, node: Node, settings: Settings, rules: Mapping[str, Rule
     if rule := rules.get(kind):
         return rule(graph, node, settings)
     if kind.startswith("ScaledDotProduct"):
+        if settings.through_attention:
+            return _fused_attention(graph, node, settings)
         if graph.live(node, (2,)):
             return None, [2]
         raise NoRule("attention over constant values")
@@ -352,7 +362,7 @@ def _total(values: Tensor) -> float:
 
 
 def _product(graph: Graph, node: Node, settings: Settings, factors: tuple[int, int]) -> Step:
-    signal = products.signal_edges(graph, node, factors)
+    signal = products.signal_edges(graph, node, factors, settings.through_attention)
     positions = [i for i in range(len(graph.inputs[node])) if i not in factors or i in signal]
     if len(signal) < 2:
         return None, positions
@@ -361,6 +371,28 @@ def _product(graph: Graph, node: Node, settings: Settings, factors: tuple[int, i
         return tuple(g * 0.5 if g is not None and i in factors else g for i, g in enumerate(inputs))
 
     return halve, positions
+
+
+def _fused_attention(graph: Graph, node: Node, settings: Settings) -> Step:
+    """softmax(q · k) · v in one node: shares of the plain gradients (`products.attention_shares`)."""
+    live, book = graph.all_live(node), settings.book
+    if not set(live) <= {0, 1, 2}:
+        raise NoRule("an attention mask depends on the input")
+    shares = products.attention_shares(live)
+
+    def run(inputs: Gradients, outputs: Gradients) -> Gradients | None:
+        if outputs[0] is None:
+            return None
+        changed = tuple(None if g is None or i not in shares else g * shares[i] for i, g in enumerate(inputs))
+        if book is not None and (other := live[0]) != 2:
+            # What the softmax was given, less what its tangent passes on.
+            saved = node._saved_query if other == 0 else node._saved_key
+            passed_on = _total(changed[other] * saved) * len({0, 1} & set(live))
+            given = (1.0 - shares.get(2, 0.0)) * _total(outputs[0] * node._saved_output)
+            book.offset += given - passed_on
+        return changed
+
+    return run, live
 
 
 def _quotient(graph: Graph, node: Node, settings: Settings, positions: tuple[int, int]) -> Step:

@@ -46,8 +46,8 @@ def command(
             "of the encoder output (dds, linear_cka, rsa), or the output on a grid of places (local). Give it several "
             "times for several spaces. Default: gradient_x_input, dds and local, and a space called transfer, which "
             "ranks by how well features predict the target's. "
-            "LRP (epsilon_lrp) is patented and free for personal and scientific use only, according to the authors "
-            "of LXT; it is computed only if named here.",
+            "LRP (epsilon_lrp, attn_lrp) is patented and free for personal and scientific use only, according to the "
+            "authors of LXT; it is computed only if named here.",
         ),
     ] = None,
     scalar: Annotated[

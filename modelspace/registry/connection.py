@@ -35,6 +35,9 @@ try:
 except ImportError:  # Windows, where we rely on DuckDB's own lock
     fcntl = None  # type: ignore[assignment]
 
+#: Seconds for which a lock whose owner is not known is waited for beyond the deadline.
+_MOMENT = 1.0
+
 #: The first of the files in which DuckDB looks for limits of memory and processors.
 CGROUP = "/proc/self/cgroup"
 
@@ -705,11 +708,28 @@ def _lock(path: Path, deadline: float) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        owner = os.pread(descriptor, 20, 0).decode("ascii", "replace")
+        owner = _owner(descriptor)
         os.close(descriptor)
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        # Without an owner, somebody has just taken the lock or let it go: then one more moment.
+        if now > deadline + (0 if owner else _MOMENT):
             raise BusyError(f"process {owner or '(unknown)'} is changing {path}", "try again when it has finished")
-        wait = _pause(wait, deadline)
+        wait = _pause(wait, max(deadline, now + wait))
+
+
+def _owner(descriptor: int) -> str:
+    """The number of the process that holds the lock; it writes it into the file a moment after it has the lock."""
+    if owner := os.pread(descriptor, 20, 0).decode("ascii", "replace"):
+        return owner
+    try:
+        locks = Path("/proc/locks").read_text()
+    except OSError:  # not on Linux, or hidden
+        return ""
+    inode = str(os.fstat(descriptor).st_ino)
+    # As "1: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"; the number is 0 for a process that can't be seen from here.
+    words = [line.split() for line in locks.splitlines() if "FLOCK" in line]
+    owners = [each[4] for each in words if len(each) > 5 and each[5].rpartition(":")[2] == inode and each[4] != "0"]
+    return owners[0] if owners else ""
 
 
 def _inode(name: str) -> int | None:

@@ -947,7 +947,8 @@ _DEFINITION = "restore a copy of the registry; `space.verify()` checks it"
 
 def _no_scalar(method: str) -> UsageError:
     return UsageError(
-        f"a space of {method} has no scalar to choose", "`scalar=` goes with gradient_x_input, saliency and epsilon_lrp"
+        f"a space of {method} has no scalar to choose",
+        "`scalar=` goes with gradient_x_input, saliency, epsilon_lrp and attn_lrp",
     )
 
 

@@ -12,6 +12,7 @@ from scipy.special import erf
 from torch import Tensor, nn
 
 from modelspace.attribution.engine import attribute
+from modelspace.attribution.ledger import ledger
 
 EPSILON = 1e-4
 
@@ -138,16 +139,27 @@ def layer_norm(z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (z - z.mean(-1, keepdim=True)) / sigma * weight + bias
 
 
-def attention_by_hand(net: nn.Module, x: Tensor) -> Tensor:
+def signal_and_gate(weights: Tensor, v: Tensor) -> Tensor:
+    return weights.detach() @ v
+
+
+def halves(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, of whose gradient each factor gets half."""
+    return (a.detach() @ b + a @ b.detach()) / 2
+
+
+def attention_by_hand(
+    net: nn.Module, x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = signal_and_gate
+) -> Tensor:
     b = len(x)
     x = net.patch(x).flatten(2).transpose(1, 2)
     x = torch.cat([net.cls.expand(b, -1, -1), x], 1) + net.pos
     z = layer_norm(x, net.n1.weight, net.n1.bias)
     q, k, v = (t.unflatten(-1, (2, 4)).transpose(1, 2) for t in net.qkv(z).chunk(3, -1))
-    weights = (q @ k.transpose(-2, -1) / 2.0).softmax(-1)
+    weights = (halves(q, k.transpose(-2, -1)) / 2.0).softmax(-1)
     if net.kind == "heads":
         weights = net.mix(weights.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    x = x + net.proj((weights.detach() @ v).transpose(1, 2).reshape(b, 5, 8))
+    x = x + net.proj(product(weights, v).transpose(1, 2).reshape(b, 5, 8))
     x = x + net.fc2(fixed(net.fc1(layer_norm(x, net.n2.weight, net.n2.bias)), F.gelu))
     return net.head(layer_norm(x, net.norm.weight, net.norm.bias)[:, 0])
 
@@ -237,6 +249,51 @@ def test_products_and_normalisers_by_hand(name: str) -> None:
     torch.testing.assert_close(output.detach(), net(x), rtol=1e-9, atol=1e-9)  # the same net, else nothing is shown
     want = x * torch.autograd.grad(output.sum(), leaf)[0]
     torch.testing.assert_close(lrp(net, x, epsilon=EPSILON), want, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", [name for name in BY_HAND if name.startswith("attention")])
+def test_relevance_through_attention_by_hand(name: str) -> None:
+    """Achtibat et al., AttnLRP, ICML 2024: half to each factor of a product, and softmax has its plain gradient."""
+    net, x = build(NETS[name]).requires_grad_(False), images(3)
+    leaf = x.clone().requires_grad_()
+    output = attention_by_hand(net, leaf, halves)
+    torch.testing.assert_close(output.detach(), net(x), rtol=1e-9, atol=1e-9)
+    want = x * torch.autograd.grad(output.sum(), leaf)[0]
+    maps = attribute(net, x, ["attn_lrp", "epsilon_lrp"], {"attn_lrp": {"epsilon": EPSILON}}).maps
+    torch.testing.assert_close(maps["attn_lrp"], want, rtol=1e-8, atol=1e-11)
+    assert float((maps["attn_lrp"] - maps["epsilon_lrp"]).norm() / maps["epsilon_lrp"].norm()) > 0.01
+
+
+def test_without_attention_its_rules_change_nothing() -> None:
+    net, x = build(NETS["squeeze_excite"]), images(2)
+    maps = attribute(net, x, ["attn_lrp", "epsilon_lrp"]).maps
+    assert torch.equal(maps["attn_lrp"], maps["epsilon_lrp"])
+
+
+@pytest.mark.parametrize("live", ["q", "k", "v", "qk", "qv", "kv", "qkv"])
+def test_relevance_through_fused_attention_by_hand(live: str) -> None:
+    """Factors that do not depend on the input get nothing, and leave all to the others."""
+    x = images(2).flatten(2)[:, None]  # (2, 1, 3, 64): one head, three tokens
+    constant = torch.randn(2, 1, 3, 64, generator=torch.Generator().manual_seed(5)).double()
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return halves(a, b) if a.requires_grad and b.requires_grad else a @ b
+
+    def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return product((product(q, k.transpose(-2, -1)) / 8.0).softmax(-1), v)
+
+    def of(attention: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda t: attention(*(t if name in live else constant for name in "qkv"))
+
+    leaf = x.clone().requires_grad_()
+    want = x * torch.autograd.grad(of(by_hand)(leaf).sum(), leaf)[0]
+
+    def net(t: Tensor) -> Tensor:
+        return of(F.scaled_dot_product_attention)(t.view(2, 1, 3, 64)).flatten(1)
+
+    image = x.view(2, 3, 8, 8)
+    torch.testing.assert_close(attribute(net, image, ["attn_lrp"]).maps["attn_lrp"].view_as(x), want)
+    assert ledger(net, image, through_attention=True).residual < 1e-9
 
 
 def test_statistics_as_features_by_degree() -> None:

@@ -39,6 +39,15 @@ def test_the_ledger_closes_for_other_parameters(name: str, epsilon: float, offse
         assert book.offset == 0.0
 
 
+@pytest.mark.parametrize("name", [name for name in NETS if name.startswith("attention")])
+def test_the_ledger_closes_through_attention(name: str) -> None:
+    net, x = build(NETS[name]), images(2)
+    book = ledger(net, x, through_attention=True)
+    assert book.residual < 1e-9
+    relevance = float(attribute(net, x, ["attn_lrp"]).maps["attn_lrp"].sum())
+    assert book.relevance == pytest.approx(relevance, rel=1e-8, abs=1e-12)
+
+
 def test_the_shares_of_a_small_net_by_hand() -> None:
     # T = w · sigmoid(v · x + b) + c, one unit
     v, b, w, c, epsilon = 0.7, -0.4, 1.3, 0.25, 1e-2
@@ -178,7 +187,9 @@ def _assemble(names: list[str]) -> nn.Module:
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(sorted(_PARTS)), min_size=1, max_size=7), st.integers(0, 2**16))
 def test_the_ledger_closes_on_random_nets(names: list[str], seed: int) -> None:
-    assert ledger(build(lambda: _assemble(names), seed), images(2, seed)).residual < 1e-9
+    net, x = build(lambda: _assemble(names), seed), images(2, seed)
+    for through_attention in (False, True):
+        assert ledger(net, x, through_attention=through_attention).residual < 1e-9
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

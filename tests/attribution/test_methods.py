@@ -29,7 +29,7 @@ def test_the_engine_imports_torch_but_not_captum() -> None:
 
 
 def test_the_table_names_every_method_once() -> None:
-    graph = ["gradient_x_input", "saliency", "epsilon_lrp", "sensitivity"]
+    graph = ["gradient_x_input", "saliency", "epsilon_lrp", "attn_lrp", "sensitivity"]
     assert list(METHODS) == [*graph, "integrated_gradients", "noise_tunnel"]
     assert all(name == info.name and info.summary for name, info in METHODS.items())
     assert [name for name, info in METHODS.items() if not info.signed] == ["saliency", "sensitivity"]

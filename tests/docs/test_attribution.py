@@ -39,12 +39,12 @@ def test_the_patent_notice_stands_wherever_lrp_is_chosen(tmp_path: Path) -> None
     """On the page, in the table of methods, in --help, and on standard error when a space of it is created."""
     notice = METHODS["epsilon_lrp"].notice
     assert "patented" in notice
-    assert not any(info.notice for name, info in METHODS.items() if name != "epsilon_lrp")
+    assert {name for name, info in METHODS.items() if info.notice} == {"epsilon_lrp", "attn_lrp"}
     section = " ".join(PAGE.split("## Patent notice for LRP")[1].partition("\n## ")[0].split())
     assert "patented technology that may be used free of charge for personal and scientific purposes only" in section
     (method,) = [param for param in load("init").params if param.name == "method"]
-    assert "epsilon_lrp) is patented" in method.help
-    for name, said in (("epsilon_lrp", True), ("saliency", False)):
+    assert "LRP (epsilon_lrp, attn_lrp) is patented" in method.help
+    for name, said in (("epsilon_lrp", True), ("attn_lrp", True), ("saliency", False)):
         done = CliRunner().invoke(app, ["init", "--home", str(tmp_path / name), "--method", name, "--images", "12"])
         assert done.exit_code == 0
         assert (notice in done.stderr) is said

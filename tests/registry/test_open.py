@@ -213,6 +213,21 @@ def test_a_second_writer_waits_then_fails_and_nothing_is_lost(path: Path) -> Non
     assert not Path(f"{path}.lock").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell who holds a lock")
+def test_who_has_not_yet_written_its_number_into_the_lock_is_named(path: Path) -> None:
+    with Other(path, write=True) as other:
+        os.truncate(f"{path}.lock", 0)
+        with pytest.raises(BusyError, match=f"process {other.process.pid} is changing"):
+            Registry.open(path, write=True, timeout=0.1)
+
+
+def test_a_holder_that_nobody_names_gets_one_more_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = iter(["", "", "4711"])
+    monkeypatch.setattr(connection, "_owner", lambda descriptor: next(named))
+    with Other(path, write=True), pytest.raises(BusyError, match="process 4711 is changing"):
+        Registry.open(path, write=True, timeout=0)
+
+
 def test_a_writer_waits_for_a_reader_to_finish(path: Path) -> None:
     with Other(path, write=False, seconds=0.5), Registry.open(path, write=True) as registry, registry.transaction():
         registry.add_model(shelf.card("late"))
