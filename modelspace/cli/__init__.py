@@ -26,9 +26,9 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     # Python looks for garbage after every 700 new objects, which takes 7% of a query: imports make none.
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
     streams.occupy()
-    ended = supervised.enter()
-    if ended is not None:
-        sys.exit(ended)
+    of_child = supervised.enter()
+    if of_child is not None:
+        sys.exit(of_child)
     code = 0  # no built-in `list` here: this package has a module of that name
     try:
         signals.install()  # inside: a signal may arrive before this returns

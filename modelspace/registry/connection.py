@@ -726,7 +726,7 @@ def _owner(descriptor: int) -> str:
     except OSError:  # not on Linux, or hidden
         return ""
     inode = str(os.fstat(descriptor).st_ino)
-    # As "1: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"; the number is 0 for a process that can't be seen from here.
+    # As "1: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"; the number is 0 for a process of another namespace.
     words = [line.split() for line in locks.splitlines() if "FLOCK" in line]
     owners = [each[4] for each in words if len(each) > 5 and each[5].rpartition(":")[2] == inode and each[4] != "0"]
     return owners[0] if owners else ""

@@ -8,8 +8,8 @@
 What a program prints is in `.torture/NAME.log`, its figures in `.torture/NAME.json`, how it ended in
 `.torture/NAME.done`. A program that has ended well is not run again, unless `--again` is given.
 
-Their folders lie in memory (`/dev/shm`) where that has room: cuts of power are simulated and kills need no disk, so that
-a disk would only make the programs wait.
+Their folders lie in memory (`/dev/shm`) where that has room: cuts of power are simulated and kills need no disk, so a
+disk would only make the programs wait.
 """
 
 from __future__ import annotations

@@ -14,10 +14,29 @@ timm = pytest.importorskip("timm")
 from support_cases import attributed, perturb, smooth  # noqa: E402
 
 from modelspace import sources  # noqa: E402
+from modelspace.attribution.engine import attribute  # noqa: E402
+from modelspace.attribution.ledger import ledger  # noqa: E402
 from modelspace.errors import ModelspaceError, NotFoundError, UsageError  # noqa: E402
 from modelspace.probes.preprocess import to_input  # noqa: E402
 from modelspace.sources import PreprocessingFlags, timm_models  # noqa: E402
 from modelspace.types import Preprocessing  # noqa: E402
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(
+    ("name", "side"), [("vit_tiny_patch16_224", 32), ("mobilevit_xxs", 64), ("cait_xxs24_224", 32), ("coat_tiny", 64)]
+)
+def test_the_ledger_of_a_transformer_closes(name, side):
+    sized = {} if name == "mobilevit_xxs" else {"img_size": side}
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, **sized)
+    # Of a layer norm's output the sum is constant; a readout is not.
+    net = torch.nn.Sequential(model, torch.nn.Linear(model.num_features, 4)).eval().double()
+    x = torch.randn(1, 3, side, side, dtype=torch.float64)
+    for through_attention in (False, True):
+        assert ledger(net, x, through_attention=through_attention).residual < 1e-9
+    maps = attribute(net, x, ["epsilon_lrp", "attn_lrp"]).maps
+    assert not torch.allclose(maps["epsilon_lrp"], maps["attn_lrp"], rtol=1e-3)
 
 
 def weights_of(module, path):
