@@ -110,9 +110,9 @@ def _ended(code: int, noted: bool, allowed: int) -> int:
     if name in CRASHES or (0 <= code < _SIGNALLED and not noted):
         from modelspace.cli.failures import OUT_OF_MEMORY, report
 
-        how = f", by {name}" if name else ""
+        cause = f", by {name}" if name else ""
         message = (
-            f"a library ended the command{how}: this process may use {allowed >> 20:,} MB of address space; what was "
+            f"a library ended the command{cause}: this process may use {allowed >> 20:,} MB of address space; what was "
             "stored until then is complete, and nothing else was changed"
         )
         return report(CrashError(message, OUT_OF_MEMORY))
@@ -134,7 +134,7 @@ def _end_with(parent: int) -> None:
 
 
 def _keep_words_of_libraries_out() -> None:
-    """Keep Python's standard error, but not what libraries write of their own end, which nobody can act on."""
+    """Keep Python's standard error, but not what libraries write of their own end, which tells the user nothing."""
     with suppress(OSError, AttributeError):
         kept = os.dup(2)
         null = os.open(os.devnull, os.O_WRONLY)

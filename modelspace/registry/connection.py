@@ -578,7 +578,7 @@ def _check_system() -> None:
     except OSError as error:
         raise ModelspaceError(
             f"DuckDB can't run: {CGROUP} can't be opened ({error.strerror})",
-            "let this process read it, or raise the limit of open files (ulimit -n)",
+            "let this process read it, or raise its limit of open files",
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Add the same models again and again, and compare what is stored.
 
     python scripts/torture/determinism.py            # 2 trained encoders, 20 probe images
-    python scripts/torture/determinism.py --full     # 10 encoders, 200 probe images
+    python scripts/torture/determinism.py --full     # 6 encoders, 200 probe images
     python scripts/torture/determinism.py --count 5 --seed 2
 
 On one machine, the same models added twice in one process, and once more in another process, must give the same bits:
@@ -36,7 +36,7 @@ from modelspace.spaces.kinds import space_of
 from modelspace.workspace import ModelSpace
 
 METHODS = ("gradient_x_input", "saliency", "dds", "linear_cka")
-COUNT, IMAGES, COUNT_IN_FULL, STANDARD_IMAGES = 2, 20, 10, 200
+COUNT, IMAGES, COUNT_IN_FULL, STANDARD_IMAGES = 2, 20, 6, 200
 
 #: Number of threads and of images per batch of the passes that are compared with the first one.
 VARIANTS = [(1, 1), (1, 7), (2, 7), (2, 32), (4, 5), (3, 16)]

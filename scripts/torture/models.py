@@ -1,7 +1,7 @@
 """Add models that misbehave: the result is right or the error is named, and nothing else has changed.
 
     python scripts/torture/models.py                 # every kind of misbehaviour once
-    python scripts/torture/models.py --full          # with 12 seeds
+    python scripts/torture/models.py --full          # with 8 seeds
     python scripts/torture/models.py --seed 7 --count 1
 
 Each kind is a small network that does one wrong thing, at all images, or at one that the seed chooses. After each
@@ -39,7 +39,7 @@ from modelspace.results import Added
 from modelspace.spaces import probe_sets
 from modelspace.workspace import ModelSpace
 
-SIDE, N_IMAGES, ROUNDS_IN_FULL = 16, 10, 12
+SIDE, N_IMAGES, ROUNDS_IN_FULL = 16, 10, 8
 PREPROCESSING = Preprocessing((SIDE, SIDE), (0.5,) * 3, (0.5,) * 3)
 
 #: Largest accepted distance of an affinity from that of the network without the misbehaviour.

@@ -101,7 +101,9 @@ def run(program: Program, work: Path, *, full: bool) -> int:
     words = command(program, work, full=full)
     log = work / f"{program.name}.log"
     start = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Modules are compiled once, as in an installed program, also where the caller does not want it next to the sources.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(work / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
         environment["TMPDIR"] = str(MEMORY)
     with log.open("w") as out:
@@ -206,7 +208,9 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     chosen = [program for program in PROGRAMS if arguments.only is None or program.name in arguments.only]
     todo = [each for each in chosen if arguments.again or not is_done(each, work, full=arguments.full)]
+    started = time.monotonic()
     failed = run_all(todo, work, full=arguments.full, workers=arguments.workers)
+    print(f"{len(todo)} programs in {(time.monotonic() - started) / 60:.0f} minutes")
     if arguments.page:
         write_page(work)
     if failed:
