@@ -470,7 +470,7 @@ def followed(tap: Tap, source: Tensor, output: Tensor, graph: Graph) -> tuple[Te
     module = _module(tap)
     if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise EmbeddingError(
-            "epsilon_lrp can't follow a scripted or traced model (TorchScript)",
+            "LRP can't follow a scripted or traced model (TorchScript)",
             "load the model's Python source, or use gradient_x_input or saliency",
         )
     if "CopySlices" not in graph.kinds.values():
@@ -526,7 +526,7 @@ def backward(
         raise refusal([str(reason)]) from reason
     except CheckpointError as error:
         raise EmbeddingError(
-            "epsilon_lrp can't look into checkpointed blocks, which are recomputed during the backward pass",
+            "LRP can't look into checkpointed blocks, which are recomputed during the backward pass",
             opaque_hint(["Checkpoint"]) or "",
         ) from error
     except ModelspaceError:

@@ -193,7 +193,7 @@ def refusal(names: Iterable[str]) -> EmbeddingError:
     hint = opaque_hint(counts)
     if hint is None:
         hint = "gradient_x_input and saliency need no rules; or tap a layer before that node with `layer=`"
-    return EmbeddingError(f"epsilon_lrp can't follow the model's graph: no rule for {shown}", hint)
+    return EmbeddingError(f"LRP can't follow the model's graph: no rule for {shown}", hint)
 
 
 def opaque_hint(names: Iterable[str]) -> str | None:

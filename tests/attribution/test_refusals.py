@@ -61,7 +61,7 @@ def test_a_node_without_a_rule_is_named(name: str) -> None:
         return UNKNOWN[name](conv(x)).flatten(1)
 
     message = refused(tap, images(2), ["epsilon_lrp"])
-    assert f"epsilon_lrp can't follow the model's graph: no rule for {name}\n" in message
+    assert f"LRP can't follow the model's graph: no rule for {name}\n" in message
     assert "gradient_x_input and saliency need no rules" in message
     if "RoundBackward" not in name:
         assert attribute(tap, images(2), ["gradient_x_input"]).maps.keys() == {"gradient_x_input"}
@@ -96,7 +96,7 @@ def test_a_recurrent_kernel_is_named() -> None:
 def test_a_scripted_model_is_refused_for_epsilon_lrp_only() -> None:
     net = torch.jit.trace(build(NETS["relu"]), images(2))
     message = refused(net, images(2), ["saliency", "epsilon_lrp"])
-    assert message.startswith("epsilon_lrp can't follow a scripted or traced model (TorchScript)")
+    assert message.startswith("LRP can't follow a scripted or traced model (TorchScript)")
     plain = attribute(build(NETS["relu"]), images(2), ["saliency"]).maps["saliency"]
     torch.testing.assert_close(attribute(net, images(2), ["saliency"]).maps["saliency"], plain)
 
@@ -116,7 +116,7 @@ def test_a_checkpointed_block_is_refused_for_epsilon_lrp_only() -> None:
         return checkpoint(net, t, use_reentrant=False)
 
     message = refused(tap, x, ["epsilon_lrp"])
-    assert message.startswith("epsilon_lrp can't look into checkpointed blocks")
+    assert message.startswith("LRP can't look into checkpointed blocks")
     assert "set_grad_checkpointing(False) in timm" in message
     torch.testing.assert_close(attribute(tap, x, ["saliency"]).maps, attribute(net, x, ["saliency"]).maps)
 
