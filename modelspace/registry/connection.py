@@ -475,7 +475,7 @@ def translated(error: duckdb.Error, path: Path) -> ModelspaceError:
 def out_of_memory() -> ModelspaceError:
     """The error for a query that can't be answered within the memory it may use."""
     return ModelspaceError(
-        f"the query needs more memory than it gets: {MEMORY_BYTES / 1e9:g} GB, or what is left",
+        f"the query runs out of memory: it gets {MEMORY_BYTES / 1e9:g} GB, or what is left",
         "ask for fewer rows or columns",
     )
 
