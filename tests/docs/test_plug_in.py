@@ -151,7 +151,7 @@ METHOD = "from modelspace.attribution import MethodInfo\nROW = MethodInfo({0})\n
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("return x.mean(1)", "gives maps of shape (3, 64, 64) for an input of (3, 3, 64, 64)"),
+        ("return x.mean(1)", "gives maps of shape (2, 64, 64) for an input of (2, 3, 64, 64)"),
         ("1 / 0", "fails: division by zero"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_second_writer_waits_then_fails_and_nothing_is_lost(path: Path) -> Non
     assert not Path(f"{path}.lock").exists()
 
 
-@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell who holds a lock")
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="reads /proc and sets limits of Linux")
 def test_who_has_not_yet_written_its_number_into_the_lock_is_named(path: Path) -> None:
     with Other(path, write=True) as other:
         os.truncate(f"{path}.lock", 0)
