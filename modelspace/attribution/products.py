@@ -98,9 +98,9 @@ def gate_strength(graph: Graph, node: Node | None, through_attention: bool = Fal
         if node is None or node not in graph.kinds:
             return 0
         kind = graph.kinds[node]
-        if kind in SOFTMAX and through_attention:
-            return 0
-        if kind in SOFTMAX or (kind in _STRONG and not mixed):
+        if kind in SOFTMAX:
+            return 0 if through_attention else 2
+        if kind in _STRONG and not mixed:
             return 2
         if kind in _WEAK and not mixed:
             return 1
