@@ -127,6 +127,8 @@ class Torture:
         limits = {bits: EXACT if bits == 32 else coarse * 2 ** (8 - bits) for bits in sorted({key[1] for key in first})}
         for threads, batch in VARIANTS:
             variant = self.build(f"threads-{threads}-batch-{batch}", threads, batch)
+            label = f"not the same bits with {threads} {'thread' if threads == 1 else 'threads'}"
+            self.figures[label] = self.figures.get(label, 0) + len(differing(first, variant))
             for bits, limit in limits.items():
                 off = distance(first, variant, bits)
                 label = f"largest difference of an affinity in {'float32' if bits == 32 else f'{bits} bits'}"
