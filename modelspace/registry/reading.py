@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import operator
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -96,6 +97,8 @@ class Reader:
         registry_id: a UUID assigned when the registry was created.
         schema_number: the number of its last migration. One of an earlier version can be read without what it lacks.
         kept_bytes: bytes of blocks that stay in memory from one query to the next.
+        block_sources: by space, where the only block of a model may be had without a query; None for one that it lacks.
+            It must return what the registry has.
         checks_rows: whether rows are compared with their checksums as they are read. `verify` turns it off to say more.
     """
 
@@ -111,8 +114,10 @@ class Reader:
         self._labels: dict[int, tuple[Any, ...]] = {}
         self._names: dict[str | None, int] | None = None
         self._names_asked = 0
+        self._hashes: tuple[np.ndarray, np.ndarray] | None = None
         self._exact: dict[tuple[str, float], bool] = {}
         self.kept_bytes = 0
+        self.block_sources: dict[str, Callable[[int], MapBlock | None]] = {}
 
     @property
     def connection(self) -> Connection:
@@ -300,18 +305,31 @@ class Reader:
             self._read_all_labels()
         stored = self.stored_name(name)
         if self._names is None:
-            row = next(iter(self.rows(f"{_SELECT_LABELS} WHERE name = ?", [stored], needed=_NEEDED_OF_LABELS)), None)
+            where = " WHERE name = ?" + self._numbers_of(stored)
+            row = next(iter(self.rows(_SELECT_LABELS + where, [stored], needed=_NEEDED_OF_LABELS)), None)
         else:
             row = self._labels[self._names[stored]] if stored in self._names else None
         return None if row is None else ModelLabel(row[0], readable_name(row[1]), *row[2:])
 
     def _read_all_labels(self) -> None:
-        """Keep all labels in memory, unless they are many: a statement for all takes as long as some for a few."""
-        if self._connection.write or self.rows("SELECT count(*) FROM main.models")[0][0] > _MOST_LABELS:
+        """Keep all labels, or 16 bytes of each if they are many: a statement for all takes no longer than a few do."""
+        if self._connection.write:
+            return
+        if self.rows("SELECT count(*) FROM main.models")[0][0] > _MOST_LABELS:
+            table = self._columns("SELECT hash(name) AS hash, model_id FROM main.models ORDER BY 1, 2", [])
+            self._hashes = table["hash"], table["model_id"]
             return
         rows = self.rows(_SELECT_LABELS, needed=_NEEDED_OF_LABELS)
         self._labels = {row[0]: row for row in rows}
         self._names = {row[1]: row[0] for row in reversed(rows)}
+
+    def _numbers_of(self, name: str | None) -> str:
+        """A condition that the models of a name meet, and few others; without it DuckDB reads the names of all."""
+        if self._hashes is None:
+            return ""
+        wanted = np.uint64(self.rows("SELECT hash(?::VARCHAR)", [name])[0][0])
+        first, end = (int(np.searchsorted(self._hashes[0], wanted, side)) for side in ("left", "right"))
+        return f" AND {_is_among('model_id', self._hashes[1][first:end].tolist()) or 'false'}"
 
     def find_identity(self, identity: str) -> list[ModelRow]:
         """The models with the same weights, tapped layer and preprocessing (`ModelCard.identity`)."""
@@ -728,8 +746,11 @@ class Reader:
         if not ids or len(ids) > _FEW or self._connection.write:
             return
         blocks: dict[int, list[MapBlock]] = {model_id: [] for model_id in ids}
-        for model_id, block in self._read_blocks(space_id, None, ids, self.checks_rows):
-            blocks[model_id].append(block)
+        if source := self.block_sources.get(space_id):
+            blocks = {model_id: [] if (block := source(model_id)) is None else [block] for model_id in ids}
+        if missing := [model_id for model_id in ids if not blocks[model_id]]:
+            for model_id, block in self._read_blocks(space_id, None, missing, self.checks_rows):
+                blocks[model_id].append(block)
         self._fetched |= {(space_id, model_id): of_model for model_id, of_model in blocks.items()}
         self._fetched_bytes += sum(len(block.codes) for of_model in blocks.values() for block in of_model)
 
@@ -948,6 +969,15 @@ def in_utc(time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
         raise ValueError(f"{time} is no time")
     return time.replace(tzinfo=UTC)
+
+
+def parts_of(block: MapBlock, owner: int) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Codes, scales and checksums of a block's parts; `owner` is the checksum of what they have in common."""
+    n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
+    cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
+    codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
+    scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
+    return codes, scales, [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
 
 
 @lru_cache(maxsize=4096)

@@ -272,8 +272,8 @@ def packed_triangle(block: MapBlock, bits: int) -> Array:
         levels = np.frombuffer(block.codes, dtype="<u2" if bits == 16 else np.uint8)
     else:
         levels = maps.unpack(np.frombuffer(block.codes, dtype=np.uint8)[None], bits, count)[0]
-    low, step = _ranges(scales, bits)
-    packed: Array = levels * step
+    low, packed = _ranges(scales, bits)
+    packed *= levels
     packed += low
     return packed
 
@@ -302,10 +302,10 @@ def packed_bytes(n_images: int, bits: int) -> int:
 def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
     """For each element of a packed triangle, the lower end of its range and the step between two levels."""
     # The range of the diagonal, which is the first in a packed triangle, is the last.
-    low, high = scales.astype(np.float64)[np.arange(-1, len(scales) - 1)].T
+    low, high = np.concatenate([scales[-1:], scales[:-1]]).T.astype(np.float64)
     step = np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
     counts = _counts(len(scales))
-    return np.repeat(low, counts), np.repeat(step, counts)
+    return low.repeat(counts), step.repeat(counts)
 
 
 @lru_cache(maxsize=8)

@@ -59,18 +59,17 @@ class Member:
         return replace(self, products=self.products[rows], sources=sources)
 
     def replicates(self, weights: Array) -> Array:
-        """Affinities of resamples: (draws, n).
+        """Affinities of resamples: (n, draws).
 
         Args:
-            weights: (draws, N) how often each image was drawn, divided by N.
+            weights: (N, draws) how often each image was drawn, divided by N.
         """
         if self.target is None or self.sources is None:
-            return weights @ self.products.T
+            return self.products @ weights
         # One product: reading the weights takes longer than multiplying them.
-        sums = weights @ np.concatenate([self.products, self.target[None], self.sources]).T
+        sums = np.concatenate([self.products, self.target[None], self.sources]) @ weights
         n = len(self.products)
-        affinities = sums[:, :n]
-        squares = sums[:, n : n + 1] * sums[:, n + 1 :]
+        affinities, squares = sums[:n], sums[n] * sums[n + 1 :]
         # A resample of rows that are all zero says nothing.
         ratios = np.divide(affinities, np.sqrt(squares), out=np.zeros_like(affinities), where=squares > 0)
         clipped: Array = np.clip(ratios, self.least, 1.0)  # rounding, and rows of quantised kernels
@@ -113,7 +112,7 @@ def intervals(
     n, n_images = members[0].products.shape
     weights = _weights(draws, n_images, seed)
     affinities = blended(members, weights)
-    (point,) = blended(members, np.full((1, n_images), 1 / n_images))
+    point = blended(members, np.full((n_images, 1), 1 / n_images))[:, 0]
     tail = (1 - level) / 2
     low, high = quantiles(affinities, (tail, 1 - tail))
     tied = np.zeros(n, dtype=bool)
@@ -121,8 +120,8 @@ def intervals(
         if scores is None:
             ranking = affinities
         else:
-            ranking = scores(affinities.T).T if callable(scores) else weights @ scores.T
-        difference = ranking[:, :-1] - ranking[:, 1:]
+            ranking = scores(affinities) if callable(scores) else scores @ weights
+        difference = ranking[:-1] - ranking[1:]
         lower, upper = quantiles(difference, (tail, 1 - tail))
         tied[:-1] = (lower <= ROUNDING) & (upper >= -ROUNDING)
     # With few images, percentiles of a skewed ratio can miss the affinity itself.
@@ -131,27 +130,29 @@ def intervals(
 
 @lru_cache(maxsize=4)
 def _weights(draws: int, n_images: int, seed: int) -> Array:
-    """How often each image is drawn in each resample, divided by their number: (draws, n_images).
+    """How often each image is drawn in each resample, divided by their number: (n_images, draws).
 
     The mean of a resample is a mean weighted by it.
     """
     rng = np.random.default_rng(seed)
     indices = rng.integers(0, n_images, (draws, n_images))
     indices += n_images * np.arange(draws)[:, None]
-    weights: Array = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images) / n_images
+    counts = np.bincount(indices.ravel(), minlength=draws * n_images).reshape(draws, n_images)
+    weights: Array = np.ascontiguousarray(counts.T) / n_images
     weights.flags.writeable = False
     return weights
 
 
 def quantiles(values: Array, shares: Sequence[float]) -> list[Array]:
-    """The quantiles of each column of (draws, n) finite values, interpolated linearly, to the bit as NumPy's.
+    """The quantiles of each row of (n, draws) finite values, interpolated linearly, to the bit as NumPy's.
 
     `np.quantile` imports numpy.ma, a tenth of the time of a whole query.
     """
-    places = [share * (len(values) - 1) for share in shares]
-    rows = [min(int(place), len(values) - 2) for place in places]
-    ordered = np.partition(values, sorted({*rows, *(row + 1 for row in rows)}), axis=0)
-    return [_between(ordered[row], ordered[row + 1], place - row) for place, row in zip(places, rows, strict=True)]
+    draws = values.shape[1]
+    places = [share * (draws - 1) for share in shares]
+    below = [min(int(place), draws - 2) for place in places]
+    ordered = np.partition(values, sorted({*below, *(i + 1 for i in below)}), axis=1)
+    return [_between(ordered[:, i], ordered[:, i + 1], place - i) for place, i in zip(places, below, strict=True)]
 
 
 def _between(below: Array, above: Array, part: float) -> Array:
@@ -161,6 +162,6 @@ def _between(below: Array, above: Array, part: float) -> Array:
 
 
 def blended(members: Sequence[Member], weights: Array) -> Array:
-    """Affinities of resamples, (draws, n): the weighted sum of the members' in the same resamples."""
+    """Affinities of resamples, (n, draws): the weighted sum of the members' in the same resamples."""
     total: Array = sum(member.weight * member.replicates(weights) for member in members)  # type: ignore[assignment]
     return total

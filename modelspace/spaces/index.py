@@ -232,6 +232,7 @@ def load(
     write: bool = True,
     correction: str = hubness.NONE,
     renew: bool = False,
+    built: Callable[[Searcher], None] | None = None,
 ) -> SpaceIndex:
     """Load the index of a space from its files if they are fresh or can be brought up to date; otherwise build it.
 
@@ -247,6 +248,7 @@ def load(
         correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
             vectors, in a separate file; they all change with each model.
         renew: build and write it even if its file is fresh, and raise an error if it can't be written.
+        built: called with the vectors when the index was built and written, not when it grew.
 
     Raises:
         OSError: as for `renew`.
@@ -274,6 +276,8 @@ def load(
         # A read-only folder or a full disk does not affect the result.
         with nullcontext() if renew else suppress(OSError):
             files.write(base, expected, growth)
+            if built is not None:
+                built(base)
             with suppress(_UnusableError):  # another process may have written since
                 return files.read() if files.is_mapped else index
     return index
@@ -310,7 +314,7 @@ def remove(folder: Path, keep: Collection[str]) -> None:
     with suppress(OSError):
         for manifest in sorted(folder.glob("*.json")):
             if (space_id := _owner(manifest)) is not None and space_id not in keep:
-                for suffix in (".faiss", ".added", ".json"):  # the manifest last: without it the others stay
+                for suffix in (".faiss", ".added", ".blocks", ".json"):  # the manifest last: without it the others stay
                     with suppress(FileNotFoundError):
                         manifest.with_suffix(suffix).unlink()
 

@@ -590,13 +590,19 @@ class KernelSpace(StoredSpace):
         self.require_size(block)
         if block.n_images != self.spec.n_images:
             raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
-        rows: Array
         if self.is_packed:
-            rows = kernels.from_block(block, self.spec.bits)
-        else:
-            rows = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
-        scaled: Array = rows * (np.sqrt(len(rows)) / np.linalg.norm(rows))
-        return scaled
+            packed, factor = self._packed(block)
+            packed *= factor
+            return kernels.unpack_triangle(packed)
+        rows: Array = maps.decode(block, self.row_length, self.spec.bits).astype(np.float64)
+        rows *= np.sqrt(len(rows)) / np.linalg.norm(rows)
+        return rows
+
+    def _packed(self, block: MapBlock) -> tuple[Array, float]:
+        """The packed triangle, and the factor that gives the kernel's rows a mean squared norm of 1."""
+        packed, n = kernels.packed_triangle(block, self.spec.bits), block.n_images
+        norm = 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
+        return packed, float(np.sqrt(np.divide(n, norm)))  # infinite if all are zero, which no command stores
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
         """The kernel's packed triangle, whose elements above the diagonal count twice."""
@@ -614,10 +620,8 @@ class KernelSpace(StoredSpace):
         if not self.is_packed:
             return super().operand(block)
         self.require_size(block)
-        n = self.spec.n_images
-        packed = kernels.packed_triangle(block, self.spec.bits)
-        norm = 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
-        return Operand(block.n_images, packed, np.array([np.sqrt(n / norm)]))
+        packed, factor = self._packed(block)
+        return Operand(block.n_images, packed, np.array([factor]))
 
     def product(self, query: NDArray[np.float32], other: Operand) -> float:
         """The inner product of two kernels, times the number of images, from their packed triangles."""

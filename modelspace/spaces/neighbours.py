@@ -21,10 +21,11 @@ from modelspace.late import dataclass
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
-from modelspace.spaces import affinity, hubness, index, rerankings
+from modelspace.spaces import affinity, block_files, hubness, index, rerankings
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
+from modelspace.spaces.index_kinds import Lists, Searcher
 from modelspace.spaces.kinds import Blocks, Space, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
 from modelspace.spaces.vector_index import VectorIndex, chosen_address, is_local
@@ -263,7 +264,9 @@ class Ranker:
         self._fetch(target, waiting[: 2 * (k + 3)])  # a statement takes longer than what is read beyond the need
         while waiting and bounds[waiting[0]] >= least - _ROUNDING:
             now, waiting = waiting[: k + 3], waiting[k + 3 :]
-            self._fetch(target, now)
+            # From a copy, blocks take no time beside the statement that checks them: all that may yet be needed.
+            ahead = (i for i in waiting if bounds[i] >= least - _ROUNDING) if known and self._has_copies else ()
+            self._fetch(target, [*now, *ahead])
             blocks = target.blocks_in(self._registry, self._spec)
             known |= space_of(self._spec).affinities(self._registry, blocks, now)
             least = sorted(known.values())[-(k + 1)] if len(known) > k else -np.inf
@@ -275,8 +278,14 @@ class Ranker:
         for space in space_of(self._spec).sources(self._registry):
             self._fetch_of(space, ids)
 
+    @property
+    def _has_copies(self) -> bool:
+        """Whether what a query reads can be had without DuckDB."""
+        return bool(self._registry.block_sources)
+
     def _fetch_of(self, space: Space, ids: Sequence[int]) -> None:
         if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
+            block_files.attach(self._registry, space)
             self._registry.fetch_blocks(space.spec.space_id, ids)
 
     def _vector(self, target: Target) -> NDArray[np.float32]:
@@ -323,6 +332,9 @@ class Ranker:
         left = list(candidates)
         for view in self._views:
             space = view.space
+            if per_view:
+                left = in_order(per_view[-1])[: max(RERANKED_AGAIN, AGAIN_PER_SHOWN * (k + 1))]
+            self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
             blocks = target.blocks_in(self._registry, space.spec)
             if not blocks.get(space.spec.space_id):
                 raise NotFoundError(
@@ -330,9 +342,6 @@ class Ranker:
                     f"use `rerank='none'`, or fill it with "
                     f"`space.fill({space.spec.name!r}, models=[{target.label!r}])`",
                 )
-            if per_view:
-                left = in_order(per_view[-1])[: max(RERANKED_AGAIN, AGAIN_PER_SHOWN * (k + 1))]
-            self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
             per_view.append(view.scores(self._registry, blocks, left))
         n = self._spec.n_images
         scores = {i: rerankings.averaged([each[i] for each in per_view], n) for i in left if i in per_view[-1]}
@@ -412,12 +421,20 @@ def load_index(
         growth=growth if is_extended else None,
         correction=correction,
         renew=renew,
+        built=lambda base: _copy_blocks(registry, row, base, renew),
     )
     with _kept_lock:
         _kept[key] = loaded, index.files_of(folder, name)
         while len(_kept) > _MOST_KEPT:
             _kept.popitem(last=False)
     return loaded
+
+
+def _copy_blocks(registry: Registry, row: SpaceRow, base: Searcher, renew: bool) -> None:
+    """Copy the blocks that a space's affinities are computed from into files, if their models are many."""
+    if isinstance(base, Lists):
+        for space in space_of(row.spec).sources(registry):
+            block_files.refresh(registry, space, renew=renew and space.spec.space_id == row.spec.space_id)
 
 
 def score_matrix(

@@ -20,7 +20,8 @@ from modelspace.errors import ModelspaceError
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import EmbeddingRow, ProbeRow, Problem, Registry, SpaceRow, backups
 from modelspace.results import Check
-from modelspace.spaces import affinity, coordinates, index
+from modelspace.spaces import affinity, block_files, coordinates, index
+from modelspace.spaces.kinds import space_of
 from modelspace.spaces.probe_sets import described
 from modelspace.spaces.vector_index import chosen_address, is_local
 from modelspace.verbs import pending
@@ -102,6 +103,21 @@ def _store(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
     yield Check(what, ok, state + (f": {reason}" if reason else ""), "" if ok else "run `space.push_index()`")
 
 
+def _copies(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
+    """Whether the copies of a space's blocks are what the registry has, if there are some."""
+    what = f"{row.spec.name}: copies of blocks"
+    try:
+        checked = block_files.check(registry, space_of(row.spec), deep=deep)
+    except ModelspaceError as error:
+        yield Check(what, False, error.message, error.hint)
+        return
+    if checked is None:
+        return
+    n_blocks, damaged = checked
+    detail = f"{len(damaged):,} of {n_blocks:,} are damaged" if damaged else f"{n_blocks:,} blocks"
+    yield Check(what, not damaged, detail, "run `space.rebuild()`" if damaged else "")
+
+
 def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     spec, name = row.spec, row.spec.name
     stored = registry.embeddings(spec.space_id)
@@ -115,6 +131,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
         except ModelspaceError as error:
             yield Check(f"{name}: maps", False, error.message, error.hint)
     yield from _store(registry, row, deep)
+    yield from _copies(registry, row, deep)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
     if state == "newer":
         yield Check(

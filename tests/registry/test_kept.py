@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import shelf
 
 from modelspace.errors import DamagedError, NotFoundError
 from modelspace.registry import Registry
+from modelspace.registry import reading as reading_module
 from modelspace.registry.kept import kept_open, reading
 
 
@@ -157,3 +159,25 @@ def test_what_a_query_reads_of_a_few_models(path: Path) -> None:
         registry.execute("UPDATE main.maps SET codes = repeat('x', 7)::BLOB WHERE model_id = 3 AND part = 0")
     with Registry.open(path) as registry, pytest.raises(DamagedError, match="'m2'"):
         registry.fetch_blocks(space_id, [1, 3])
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_names_are_looked_up_in_memory(path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all labels, or where they are many by the hash of a name; the same as one by one."""
+    monkeypatch.setattr(reading_module, "_MOST_LABELS", most)
+    with Registry.open(path, write=True) as registry, registry.transaction():
+        registry.execute("UPDATE main.models SET name = ? WHERE name = 'm3'", ["not\nshown"])
+    with Registry.open(path) as registry:
+        stored = registry.model_names()
+        expected = {name: registry.find_label(name) for name in (*stored, "m9", "")}
+    assert {name for name, label in expected.items() if label is None} == {"m9", ""}
+    with kept_open(path), reading(path) as registry:
+        for name in (*expected, *expected):
+            assert registry.find_label(name) == expected[name]
+        assert (registry._hashes is not None) is (most == 1)
+        assert (registry._names is not None) is (most == 4)
+        if most == 1:
+            # Two names with one hash are told apart.
+            hashes, ids = registry._hashes
+            registry._hashes = hashes.repeat(2), np.stack([ids, np.roll(ids, 1)], axis=1).ravel()
+            assert [registry.find_label(name) for name in expected] == list(expected.values())

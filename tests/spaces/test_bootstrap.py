@@ -223,18 +223,18 @@ def test_copies_in_a_registry(tmp_path: Path, method: str) -> None:
 
 def test_ratios_are_clipped_to_what_is_possible() -> None:
     """By default from -1 to 1; without norms of one of the two there is no ratio."""
-    weights, norms = np.full((1, 2), 0.5), np.ones(2)
+    weights, norms = np.full((2, 1), 0.5), np.ones(2)
     products = np.array([[-0.4, -0.2], [-3.0, -1.0], [3.0, 1.0]])
     member = Member(products, norms, np.ones((3, 2)))
-    np.testing.assert_allclose(member.replicates(weights), [[-0.3, -1.0, 1.0]])
+    np.testing.assert_allclose(member.replicates(weights), [[-0.3], [-1.0], [1.0]])
     for half in (Member(products, target=norms), Member(products, sources=np.ones((3, 2)))):
-        np.testing.assert_allclose(half.replicates(weights), [[-0.3, -2.0, 2.0]])
+        np.testing.assert_allclose(half.replicates(weights), [[-0.3], [-2.0], [2.0]])
 
 
 @pytest.mark.parametrize("draws", [2, 3, 40, 1000])
 def test_quantiles_are_numpys(draws: int) -> None:
-    values = np.random.default_rng(draws).normal(size=(draws, 5))
+    values = np.random.default_rng(draws).normal(size=(5, draws))
     shares = (0.0, 0.025, 0.5, 0.9, 0.975, 1.0)
-    np.testing.assert_array_equal(bootstrap.quantiles(values, shares), np.quantile(values, shares, axis=0))
+    np.testing.assert_array_equal(bootstrap.quantiles(values, shares), np.quantile(values, shares, axis=1))
     for share in shares:
-        np.testing.assert_array_equal(bootstrap.quantiles(values, [share])[0], np.quantile(values, share, axis=0))
+        np.testing.assert_array_equal(bootstrap.quantiles(values, [share])[0], np.quantile(values, share, axis=1))

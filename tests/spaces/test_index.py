@@ -385,3 +385,26 @@ def test_faiss_is_imported_on_use_only() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert process.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("d", [1, 15, 16, 21, 441])
+def test_lists_of_vectors_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d: int) -> None:
+    """FAISS gets vectors of a length that it is fast at; the zeros at their ends are seen nowhere else."""
+    monkeypatch.setattr(index_kinds, "ROWS_BYTES", 1)
+    source = Source(600, d)
+    built = source.load(tmp_path)
+    for loaded in (built, source.load(tmp_path)):
+        lists = loaded.base
+        assert isinstance(lists, index_kinds.Lists)
+        assert (lists.dimension, lists.matrix.shape) == (d, (600, d))
+        assert lists._index.d % 16 == 0
+        assert d <= lists._index.d < d + 16
+        lists.probes = lists.n_lists  # all lists are visited, so what is proposed for 200 is everything
+        scores, ids = loaded.search(source.matrix[:3], 200)
+        for query, row_scores, row_ids in zip(source.matrix[:3], scores, ids, strict=True):
+            expected, _ = slow_search(source.ids, source.matrix, query, 200)
+            np.testing.assert_allclose(row_scores, expected, atol=1e-6)
+            np.testing.assert_allclose(
+                row_scores, source.matrix[[list(source.ids).index(i) for i in row_ids]] @ query, atol=1e-6
+            )
+    assert source.fetched == 1
