@@ -94,13 +94,13 @@ def query(home: Path, size: int) -> Result:
 
     by_affinity = times(QUERIES, space="dds")
     with space.kept_open():
-        first, again = times(QUERIES, space="dds"), times(QUERIES, space="dds")
+        at_first, repeated = times(QUERIES, space="dds"), times(QUERIES, space="dds")
         own = own_mb()
     return {
-        "kept_p50_ms": statistics.median(first),
-        "kept_p99_ms": float(np.percentile(first, 99)),
-        "again_p50_ms": statistics.median(again),
-        "again_p99_ms": float(np.percentile(again, 99)),
+        "kept_p50_ms": statistics.median(at_first),
+        "kept_p99_ms": float(np.percentile(at_first, 99)),
+        "again_p50_ms": statistics.median(repeated),
+        "again_p99_ms": float(np.percentile(repeated, 99)),
         "query_p50_ms": statistics.median(by_affinity),
         "where_p50_ms": statistics.median(times(DIRECTED, space="dds", where=RARE)),
         "default_p50_ms": statistics.median(times(DIRECTED)),

@@ -327,8 +327,8 @@ class Reader:
         """A condition that the models of a name meet, and few others; without it DuckDB reads the names of all."""
         if self._hashes is None:
             return ""
-        wanted = np.uint64(self.rows("SELECT hash(?::VARCHAR)", [name])[0][0])
-        first, end = (int(np.searchsorted(self._hashes[0], wanted, side)) for side in ("left", "right"))
+        name_hash = np.uint64(self.rows("SELECT hash(?::VARCHAR)", [name])[0][0])
+        first, end = (int(np.searchsorted(self._hashes[0], name_hash, side)) for side in ("left", "right"))
         return f" AND {_is_among('model_id', self._hashes[1][first:end].tolist()) or 'false'}"
 
     def find_identity(self, identity: str) -> list[ModelRow]:

@@ -7,6 +7,7 @@ share the code for coordinates, index, intervals and trees.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -622,6 +623,26 @@ class KernelSpace(StoredSpace):
         self.require_size(block)
         packed, factor = self._packed(block)
         return Operand(block.n_images, packed, np.array([factor]))
+
+    def affinities(self, registry: Registry, blocks: Blocks, model_ids: Sequence[int]) -> dict[int, float]:
+        """Cosines of packed triangles in float32, whose sums are not in float64 here: a query compares a hundred."""
+        if not self.is_packed:
+            return super().affinities(registry, blocks, model_ids)
+        query, n = self.query(self._only(self.own_blocks(blocks))), self.spec.n_images
+        values = {}
+        for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
+            self.require_size(block)
+            if block.n_images != n:
+                raise self._damaged(f"have {block.n_images} of {n} rows")
+            other = kernels.rough_triangle(block, self.spec.bits)
+            norm = 2 * float(other @ other) - float(other[:n] @ other[:n])
+            if not norm > 0:
+                raise self._damaged("are zero, or not finite")
+            values[model_id] = float(query @ other) / math.sqrt(n * norm)
+        for model_id in sorted(model_ids):
+            if model_id not in values:
+                raise self.missing(f"model {model_id}")
+        return values
 
     def product(self, query: NDArray[np.float32], other: Operand) -> float:
         """The inner product of two kernels, times the number of images, from their packed triangles."""

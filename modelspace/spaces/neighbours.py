@@ -175,6 +175,7 @@ class Ranker:
         self._index = open_index(registry, self._row, ranking.correction)
         self._is_exact = self._index.exact and registry.is_exact(row.spec.space_id, TOLERANCE)
         self._views = views(registry, row.spec, ranking.rerank)
+        self._attached: set[str] = set()
 
     @property
     def note(self) -> str:
@@ -262,12 +263,12 @@ class Ranker:
         known: dict[int, float] = {}
         least = -np.inf
         self._fetch(target, waiting[: 2 * (k + 3)])  # a statement takes longer than what is read beyond the need
+        blocks, n_now = target.blocks_in(self._registry, self._spec), k + 3
         while waiting and bounds[waiting[0]] >= least - _ROUNDING:
-            now, waiting = waiting[: k + 3], waiting[k + 3 :]
-            # From a copy, blocks take no time beside the statement that checks them: all that may yet be needed.
-            ahead = (i for i in waiting if bounds[i] >= least - _ROUNDING) if known and self._has_copies else ()
-            self._fetch(target, [*now, *ahead])
-            blocks = target.blocks_in(self._registry, self._spec)
+            now, waiting = waiting[:n_now], waiting[n_now:]
+            self._fetch(target, now)
+            if self._registry.block_sources:
+                n_now *= 2  # from copies, a few too many take less than to begin once more
             known |= space_of(self._spec).affinities(self._registry, blocks, now)
             least = sorted(known.values())[-(k + 1)] if len(known) > k else -np.inf
         return [i for i, affinity in known.items() if affinity >= least - _ROUNDING]
@@ -278,14 +279,11 @@ class Ranker:
         for space in space_of(self._spec).sources(self._registry):
             self._fetch_of(space, ids)
 
-    @property
-    def _has_copies(self) -> bool:
-        """Whether what a query reads can be had without DuckDB."""
-        return bool(self._registry.block_sources)
-
     def _fetch_of(self, space: Space, ids: Sequence[int]) -> None:
         if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
-            block_files.attach(self._registry, space)
+            if space.spec.space_id not in self._attached:
+                block_files.attach(self._registry, space)
+                self._attached.add(space.spec.space_id)
             self._registry.fetch_blocks(space.spec.space_id, ids)
 
     def _vector(self, target: Target) -> NDArray[np.float32]:

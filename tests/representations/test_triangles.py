@@ -15,6 +15,7 @@ from modelspace.errors import UsageError
 from modelspace.representations import kernels
 from modelspace.representations.kernels import kernel, pack_triangle, unpack_triangle
 from modelspace.spaces.kinds import KernelSpace
+from modelspace.types import BITS
 
 SQUARES = st.integers(1, 12).flatmap(
     lambda n: arrays.arrays(st.sampled_from([np.float64, np.float32, np.uint8]), (n, n), elements=st.integers(0, 200))
@@ -85,3 +86,21 @@ def test_triangles_of_blocks_are_those_of_their_kernels(bits: int) -> None:
     for one, other in itertools.product(blocks, blocks):
         expected = (space.unit_rows(one) * space.unit_rows(other)).sum()
         assert space.product(space.query(one), space.operand(other)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+def test_a_rough_triangle_is_the_packed_one_up_to_a_factor(bits: int, scale: float) -> None:
+    features = np.random.default_rng(bits).normal(size=(20, 6))
+    block = kernels.to_block(scale * (features @ features.T), bits)
+    exact, rough = kernels.packed_triangle(block, bits), kernels.rough_triangle(block, bits)
+    assert rough.dtype == np.float32
+    assert np.abs(rough).max() <= 1 + 1e-6
+    factor = (exact @ rough) / (exact @ exact)
+    assert factor > 0
+    np.testing.assert_allclose(rough, factor * exact, atol=1e-6)
+
+
+def test_a_rough_triangle_of_zeros() -> None:
+    for bits in (8, 32):
+        assert not kernels.rough_triangle(kernels.to_block(np.zeros((5, 5)), bits), bits).any()
