@@ -89,7 +89,7 @@ def test_table_and_picture() -> None:
     assert rows["adding and removing, s: add, beyond the pass"] == ["0.2", "0.2", "0.2", "0.00"]
     assert rows["building the index, s: build"] == ["1", "10", "100", "1.00"]
     results[100].pop("kept_p50_ms")  # of an earlier version
-    assert "| query, ms: open registry, asked first, median | – | 10 | 100 |" in bench_scale.tables(results)
+    assert "| query of an open registry, ms: asked first, median | – | 10 | 100 |" in bench_scale.tables(results)
     picture = growth(sorted(results), bench_scale.PANELS, results)
     assert len(picture.axes) == len(bench_scale.PANELS)
     labels = [line.get_label() for line in picture.axes[0].lines]
