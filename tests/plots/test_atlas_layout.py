@@ -119,6 +119,20 @@ def points(page: Any, space: int = 0) -> list[list[float]]:
     return placed
 
 
+def settle(page: Any) -> None:
+    """Wait until the map has stayed where it is for five frames: what was just closed may yet make room for it."""
+    page.evaluate(
+        """async () => { const map = atlas.maps[0]; let last = "";
+          for (let same = 0, n = 0; same < 5 && n < 600; n++) {
+            await new Promise(requestAnimationFrame);
+            const box = map.overlay.getBoundingClientRect();
+            const now = JSON.stringify([box, atlas.names.map((_, i) => map.screenOf(i))]);
+            same = now === last ? same + 1 : 0;
+            last = now;
+          } }"""
+    )
+
+
 def test_a_card_shows_its_text_and_its_pictures_side_by_side(wide: Any) -> None:
     x, y = points(wide)[4]
     wide.mouse.move(x, y)
@@ -318,6 +332,7 @@ def test_touch_taps_drags_and_pinches(phone: Any) -> None:
     phone.touchscreen.tap(x + 6, y)
     assert phone.evaluate("atlas.state.selected") >= 0
     phone.evaluate("atlas.select(-1)")
+    settle(phone)
     touch = phone.context.new_cdp_session(phone)
 
     def send(kind: str, *fingers: tuple[float, float]) -> None:
