@@ -89,7 +89,7 @@ def query(home: Path, size: int) -> Result:
 
     def times(count: int, **options: str) -> list[float]:
         """Milliseconds of each query."""
-        asked = [partial(space.nearest, name, k=10, **options) for name in names[: WARM_UP + count]]
+        asked = [partial(space.nearest, name, **options) for name in names[: WARM_UP + count]]
         return [1e3 * spent(query) for query in asked][WARM_UP:]
 
     by_affinity = times(QUERIES, space="dds")
