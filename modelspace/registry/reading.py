@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -969,15 +968,6 @@ def in_utc(time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.year in (datetime.min.year, datetime.max.year):
         raise ValueError(f"{time} is no time")
     return time.replace(tzinfo=UTC)
-
-
-def parts_of(block: MapBlock, owner: int) -> tuple[list[bytes], list[bytes], list[int]]:
-    """Codes, scales and checksums of a block's parts; `owner` is the checksum of what they have in common."""
-    n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
-    cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
-    codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
-    scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
-    return codes, scales, [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ from modelspace.registry.connection import (
     translated,
 )
 from modelspace.registry.interrupts import deferred
-from modelspace.registry.reading import Reader, parts_of
+from modelspace.registry.reading import PART_BYTES, Reader
 from modelspace.registry.rows import AnchorRow, EmbeddingRow, MapBlock, ProbeRow, Problem, ProjectionRow
 from modelspace.types import ModelCard, SpaceSpec, canonical_json
 
@@ -411,7 +411,7 @@ class Registry(Reader):
 
     def _add_block(self, space_id: str, model_id: int, block: MapBlock) -> None:
         owner = checksums.of_owner(space_id, model_id, block.first_image, block.n_images)
-        codes, scales, sums = parts_of(block, owner)
+        codes, scales, sums = _parts(block, owner)
         names, parts = "space_id, model_id, first_image, n_images, part, codes, scales", "unnest(c), unnest(s)"
         if self.schema_number >= schema.CHECKSUMS:
             names, parts = f"{names}, checksum", f"{parts}, unnest(k)"
@@ -454,7 +454,7 @@ class Registry(Reader):
                 self.execute(
                     "INSERT INTO main.anchor_maps SELECT ?, ?, ?, ?, unnest(range(len(c))), unnest(c), unnest(s),"
                     " unnest(k) FROM (SELECT ?::BLOB[] AS c, ?::BLOB[] AS s, ?::UINTEGER[] AS k)",
-                    [space_id, axis, block.first_image, block.n_images, *parts_of(block, owner)],
+                    [space_id, axis, block.first_image, block.n_images, *_parts(block, owner)],
                 )
 
     def set_coordinates(self, space_id: str, model_ids: Sequence[int], matrix: np.ndarray) -> None:
@@ -752,6 +752,15 @@ class Registry(Reader):
 def _step() -> int:
     """The increment of a generation: see `SpaceRow.generation`."""
     return random.SystemRandom().randrange(1, 1 << 20)
+
+
+def _parts(block: MapBlock, owner: int) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Codes, scales and checksums of a block's parts; `owner` is the checksum of what they have in common."""
+    n_parts = max(1, math.ceil(max(len(block.codes), len(block.scales)) / PART_BYTES))
+    cuts = range(0, n_parts * PART_BYTES, PART_BYTES)
+    codes = [block.codes[cut : cut + PART_BYTES] for cut in cuts]
+    scales = [block.scales[cut : cut + PART_BYTES] for cut in cuts]
+    return codes, scales, [checksums.of_part(owner, part, codes[part], scales[part]) for part in range(n_parts)]
 
 
 def _checksums(space_id: str, row: EmbeddingRow) -> tuple[int, int, int | None]:

@@ -602,7 +602,7 @@ class KernelSpace(StoredSpace):
     def _packed(self, block: MapBlock) -> tuple[Array, float]:
         """The packed triangle, and the factor that gives the kernel's rows a mean squared norm of 1."""
         packed, n = kernels.packed_triangle(block, self.spec.bits), block.n_images
-        norm = 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
+        norm = _squared_norm(packed, n)
         return packed, float(np.sqrt(np.divide(n, norm)))  # infinite if all are zero, which no command stores
 
     def query(self, block: MapBlock) -> NDArray[np.float32]:
@@ -635,7 +635,7 @@ class KernelSpace(StoredSpace):
             if block.n_images != n:
                 raise self._damaged(f"have {block.n_images} of {n} rows")
             other = kernels.rough_triangle(block, self.spec.bits)
-            norm = 2 * float(other @ other) - float(other[:n] @ other[:n])
+            norm = _squared_norm(other, n)
             if not norm > 0:
                 raise self._damaged("are zero, or not finite")
             values[model_id] = float(query @ other) / math.sqrt(n * norm)
@@ -951,6 +951,11 @@ class BlendSpace(Space):
         """Weights and names of the members."""
         members = (f"{self.weights[member.spec.space_id]:.2g} {member.spec.name}" for member in self.sources(registry))
         return {"blend of": ", ".join(members)}
+
+
+def _squared_norm(packed: NDArray[np.floating], n: int) -> float:
+    """Of the (n, n) kernel of a packed triangle, whose elements above the diagonal count twice."""
+    return 2 * float(packed @ packed) - float(packed[:n] @ packed[:n])
 
 
 def _add_products(total: NDArray[np.float64], first: NDArray[np.float32], second: NDArray[np.float32]) -> None:
