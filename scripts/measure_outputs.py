@@ -55,12 +55,9 @@ class Head:
 
     def __init__(self, name: str, pool: Scenes, budget: Budget) -> None:
         target = task(name)
-        features = transfer.encode(zoo.load(name), target, pool.rgb, transfer.SIDE)
-        flat = features.double().transpose(0, 1).flatten(1)
-        mean, spread = flat.mean(1), flat.std(1)
-        self._basis = torch.diag(torch.where(spread > 1e-8 * flat.abs().max(), 1 / spread, 0.0)).float()
-        self._shift = mean.float()
-        patches = self._patches(features)
+        self._pool = transfer.encode(zoo.load(name), target, pool.rgb, transfer.SIDE)
+        self._channels = budget.channels
+        patches = self._patches(self._pool)
         self._readouts = Readouts([target], SEEDS, patches.shape[-1], budget.hidden)
         self._readouts.fit(patches, pool.labels, budget)
 
@@ -72,7 +69,7 @@ class Head:
         return np.asarray(said.mean(0).double().numpy())
 
     def _patches(self, features: Tensor) -> Tensor:
-        return transfer.unfolded(features, self._basis, self._shift)
+        return transfer.patches(self._pool, features, self._channels)[1]
 
 
 def places(features: Tensor) -> Array:

@@ -184,7 +184,7 @@ def patches(pool: Tensor, held_out: Tensor, channels: int) -> tuple[Tensor, Tens
     spread = (basis @ (flat - mean)).std(1)
     scale = torch.where(spread > 1e-8 * flat.abs().max().clamp_min(1e-30), 1 / spread, 0.0)
     basis, shift = (basis * scale[:, None]).float(), mean[:, 0].float()
-    return unfolded(pool, basis, shift), unfolded(held_out, basis, shift)
+    return _unfolded(pool, basis, shift), _unfolded(held_out, basis, shift)
 
 
 def measure(
@@ -349,8 +349,7 @@ def _on_grid(output: Tensor) -> Tensor:
     return F.interpolate(output, (GRID, GRID), mode="bilinear", align_corners=False)
 
 
-def unfolded(features: Tensor, basis: Tensor, shift: Tensor) -> Tensor:
-    """Patches (N, 64, 9 (K + 2)) of features (N, C, 8, 8) less `shift` (C,), times `basis` (K, C), and coordinates."""
+def _unfolded(features: Tensor, basis: Tensor, shift: Tensor) -> Tensor:
     x = torch.einsum("kc,nchw->nkhw", basis, features - shift[:, None, None])
     steps = torch.linspace(-1, 1, GRID, device=x.device)
     coordinates = torch.stack([steps.expand(GRID, GRID), steps[:, None].expand(GRID, GRID)]).expand(len(x), -1, -1, -1)
