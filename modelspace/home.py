@@ -12,7 +12,7 @@ from modelspace.files import absent, file_identity, special_kind
 REGISTRY = "registry.duckdb"
 INDEX = "index"
 #: Regular expression of the names of index files: a space's id, perhaps a correction for hubs, and a suffix.
-INDEX_FILES = r"[0-9a-f]{16}(?:\.[\w-]+)?\.(?:faiss|added|blocks|json)"
+INDEX_FILES = r"[0-9a-f]{16}(?:\.[\w-]+)?\.(?:faiss|added|blocks|proposals|json)"
 VARIABLE = "MODELSPACE_HOME"
 
 

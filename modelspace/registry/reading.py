@@ -52,7 +52,7 @@ _NEEDED_OF_MODELS = tuple(
 _FETCH_BYTES = 16 << 20
 
 #: Models whose rows are looked for by their numbers; of more, all rows are read.
-_FEW = 1000
+_FEW = 1024
 
 #: Up to this number, each has a query of its own; numbers that are closer than this on average are read as one range.
 _EACH, _DENSE = 64, 8

@@ -10,7 +10,7 @@ like a space of attribution maps. A kernel is stored as a packed triangle (`to_b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -286,6 +286,35 @@ def rough_triangle(block: MapBlock, bits: int) -> NDArray[np.float32]:
     return rough
 
 
+def rough_submatrices(blocks: Sequence[MapBlock], bits: int, chosen: slice) -> NDArray[np.float32]:
+    """The kernels in blocks from `to_block`, of some of their images alone, each up to a positive factor.
+
+    Args:
+        blocks: n of the same number of images.
+        bits: as for `to_block`.
+        chosen: m of the images.
+
+    Returns:
+        (n, m, m) float32, with elements of at most 1.
+    """
+    n_images = blocks[0].n_images
+    places = _places(n_images)[chosen, chosen]
+    if bits == 32:
+        parts = np.stack([np.frombuffer(block.codes, dtype="<f4").take(places) for block in blocks])
+        largest = np.abs(parts).max(axis=(1, 2), keepdims=True)
+        scaled: NDArray[np.float32] = (parts / np.where(largest > 0, largest, 1.0)).astype(np.float32)
+        return scaled
+    levels = np.stack([_levels(block, bits).take(places) for block in blocks])
+    scales = np.stack([_scales(block) for block in blocks]).astype(np.float64)
+    largest = np.abs(scales).max(axis=(1, 2), initial=0.0)
+    scales /= np.where(largest > 0, largest, 1.0)[:, None, None]
+    low, step = _rows(scales, bits)
+    rows = _row_places(n_images)[chosen, chosen]
+    kernels: NDArray[np.float32] = levels * step.astype(np.float32)[:, rows]
+    kernels += low.astype(np.float32)[:, rows]
+    return kernels
+
+
 def _scales(block: MapBlock) -> np.ndarray:
     """The ranges of the rows above the diagonal, and of the diagonal: (n, 2)."""
     return np.frombuffer(block.scales, dtype="<f4").reshape(block.n_images, 2)
@@ -308,6 +337,14 @@ def _places(n: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=8)
+def _row_places(n: int) -> NDArray[np.int64]:
+    """Where the range of each element of an (n, n) kernel is in the result of `_rows`, (n, n)."""
+    rows = 1 + np.minimum.outer(np.arange(n), np.arange(n))
+    np.fill_diagonal(rows, 0)
+    return rows
+
+
+@lru_cache(maxsize=8)
 def _packed_places(n: int) -> NDArray[np.intp]:
     """Where each element of a packed triangle is in an (n, n) kernel, row by row."""
     return np.concatenate([np.arange(n) * (n + 1), np.ravel_multi_index(np.triu_indices(n, 1), (n, n))])
@@ -326,9 +363,10 @@ def _ranges(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
 
 
 def _rows(scales: np.ndarray, bits: int) -> tuple[Array, Array]:
-    """The same for the diagonal and for each row above it, (n,) each."""
+    """The same for the diagonal and for each row above it, (..., n) each."""
     # The range of the diagonal, which is the first in a packed triangle, is the last.
-    low, high = np.concatenate([scales[-1:], scales[:-1]]).T.astype(np.float64)
+    ordered = np.concatenate([scales[..., -1:, :], scales[..., :-1, :]], axis=-2).astype(np.float64)
+    low, high = ordered[..., 0], ordered[..., 1]
     return low, np.where(high > low, (high - low) / ((1 << bits) - 1), 1.0)
 
 

@@ -20,7 +20,6 @@ import os
 import struct
 import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import BufferedReader
@@ -33,9 +32,9 @@ from numpy.typing import NDArray
 
 from modelspace import temporary
 from modelspace.errors import ModelspaceError
-from modelspace.files import file_identity, open_regular
-from modelspace.home import INDEX
+from modelspace.files import open_regular
 from modelspace.registry import MapBlock, Registry
+from modelspace.spaces.derived_files import KeptFiles, State, path_of, state_of
 from modelspace.spaces.kinds import Space, StoredSpace
 
 #: Marks the file and its format: magic, registry, epoch, models, images of a block, bytes of its codes and its scales.
@@ -49,10 +48,10 @@ _SPARED = 0.25
 #: The file is written again if it lacks more than this share of the models.
 _LACKING = 0.1
 
-#: Files that stay open, and the identities that they had.
-_MOST_KEPT = 8
-_kept: OrderedDict[Path, tuple[tuple[int, ...], BlockFile | None]] = OrderedDict()
+#: Windows: a stream has one position for all threads.
 _lock = threading.Lock()
+
+_SUFFIX = ".blocks"
 
 
 class _Sizes(NamedTuple):
@@ -73,7 +72,7 @@ class BlockFile:
     """
 
     def __init__(
-        self, stream: BufferedReader, ids: NDArray[np.int64], state: tuple[bytes, int], n_images: int, sizes: _Sizes
+        self, stream: BufferedReader, ids: NDArray[np.int64], state: State, n_images: int, sizes: _Sizes
     ) -> None:
         self._stream = stream
         self.ids = ids
@@ -91,7 +90,7 @@ class BlockFile:
             expected = _HEADER.size + count * (8 + n_codes + n_scales + _CHECKSUM.size)
             if magic == _MAGIC and min(sizes) > 0 and os.fstat(stream.fileno()).st_size == expected:
                 ids = np.frombuffer(stream.read(8 * count), "<i8")
-                file = cls(stream, ids, (owner, epoch), n_images, _Sizes(n_codes, n_scales))
+                file = cls(stream, ids, State(owner, epoch), n_images, _Sizes(n_codes, n_scales))
                 stack.pop_all()
                 return file
         return None
@@ -113,10 +112,13 @@ class BlockFile:
         with suppress(OSError):
             if hasattr(os, "pread"):
                 return os.pread(self._stream.fileno(), size, start)
-            with _lock:  # Windows: a stream has one position for all threads
+            with _lock:
                 self._stream.seek(start)
                 return self._stream.read(size)
         return b""
+
+
+_kept = KeptFiles(BlockFile.open)
 
 
 def attach(registry: Registry, space: Space) -> None:
@@ -124,22 +126,11 @@ def attach(registry: Registry, space: Space) -> None:
     if not isinstance(space, StoredSpace) or not _is_one_block(space):
         return
     space_id = space.spec.space_id
-    path = _path(registry, space_id)
-    identity = file_identity(path)
-    if identity is None:
-        registry.block_sources.pop(space_id, None)
-        return
-    with _lock:
-        known = _kept.get(path)
-        if known is None or known[0] != identity:
-            known = _kept[path] = identity, BlockFile.open(path)
-            while len(_kept) > _MOST_KEPT:
-                _kept.popitem(last=False)
-        _kept.move_to_end(path)
-    if known[1] is None or known[1].state != _state(registry, space):
+    file = _kept.get(path_of(registry, space_id, _SUFFIX))
+    if file is None or file.state != state_of(registry, space_id):
         registry.block_sources.pop(space_id, None)
     else:
-        registry.block_sources[space_id] = known[1].block
+        registry.block_sources[space_id] = file.block
 
 
 def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
@@ -156,9 +147,9 @@ def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
         return
     import shutil  # a query needs none of this
 
-    path, spec = _path(registry, space.spec.space_id), space.spec
+    path, spec = path_of(registry, space.spec.space_id, _SUFFIX), space.spec
     ids = np.sort(np.array(registry.model_ids(spec.space_id), np.int64))
-    state = _state(registry, space)
+    state = state_of(registry, spec.space_id)
     if not len(ids) or (not renew and _is_near(path, ids, state)):
         return
     size = len(ids) * (space.code_bytes(spec.n_images) + 8 * spec.n_images)
@@ -181,20 +172,19 @@ def check(registry: Registry, space: Space, *, deep: bool) -> tuple[int, list[in
     """
     if not isinstance(space, StoredSpace) or not _is_one_block(space):
         return None
-    file = BlockFile.open(_path(registry, space.spec.space_id))
-    if file is None or file.state != _state(registry, space):
+    space_id = space.spec.space_id
+    file = BlockFile.open(path_of(registry, space_id, _SUFFIX))
+    if file is None or file.state != state_of(registry, space_id):
         return None
     damaged = [int(model_id) for model_id in file.ids if file.block(model_id) is None]
-    for model_id, block in registry.map_blocks_at(space.spec.space_id, 0) if deep else ():
+    for model_id, block in registry.map_blocks_at(space_id, 0) if deep else ():
         copied = file.block(model_id)
         if copied is not None and copied != block:
             damaged.append(model_id)
     return len(file.ids), sorted(damaged)
 
 
-def _write(
-    path: Path, ids: NDArray[np.int64], state: tuple[bytes, int], blocks: Iterator[tuple[int, MapBlock]]
-) -> None:
+def _write(path: Path, ids: NDArray[np.int64], state: State, blocks: Iterator[tuple[int, MapBlock]]) -> None:
     """Write the blocks of all models, in the order of their ids.
 
     Raises:
@@ -225,12 +215,7 @@ def _checksum(model_id: int, block: MapBlock) -> bytes:
     return _CHECKSUM.pack(zlib.crc32(block.scales, zlib.crc32(block.codes, zlib.crc32(owner))))
 
 
-def _state(registry: Registry, space: StoredSpace) -> tuple[bytes, int]:
-    """What the file of a space must be of."""
-    return registry.registry_id.encode().ljust(36, b"\0"), registry.space(space.spec.space_id).epoch
-
-
-def _is_near(path: Path, ids: NDArray[np.int64], state: tuple[bytes, int]) -> bool:
+def _is_near(path: Path, ids: NDArray[np.int64], state: State) -> bool:
     """Whether the file is of this state and has nearly all of these models, perhaps with others."""
     file = BlockFile.open(path)
     return file is not None and file.state == state and int(np.isin(ids, file.ids).sum()) >= (1 - _LACKING) * len(ids)
@@ -238,7 +223,3 @@ def _is_near(path: Path, ids: NDArray[np.int64], state: tuple[bytes, int]) -> bo
 
 def _is_one_block(space: StoredSpace) -> bool:
     return space.images_per_block >= space.spec.n_images and not space.has_maps
-
-
-def _path(registry: Registry, space_id: str) -> Path:
-    return registry.path.parent / INDEX / f"{space_id}.blocks"

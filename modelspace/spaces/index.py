@@ -314,7 +314,8 @@ def remove(folder: Path, keep: Collection[str]) -> None:
     with suppress(OSError):
         for manifest in sorted(folder.glob("*.json")):
             if (space_id := _owner(manifest)) is not None and space_id not in keep:
-                for suffix in (".faiss", ".added", ".blocks", ".json"):  # the manifest last: without it the others stay
+                # The manifest last: without it the others stay.
+                for suffix in (".faiss", ".added", ".blocks", ".proposals", ".json"):
                     with suppress(FileNotFoundError):
                         manifest.with_suffix(suffix).unlink()
 

@@ -588,9 +588,7 @@ class KernelSpace(StoredSpace):
 
     def unit_rows(self, block: MapBlock) -> Array:
         """The kernel, scaled so that the mean squared norm of its rows is 1."""
-        self.require_size(block)
-        if block.n_images != self.spec.n_images:
-            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
+        self._require_whole(block)
         if self.is_packed:
             packed, factor = self._packed(block)
             packed *= factor
@@ -631,9 +629,7 @@ class KernelSpace(StoredSpace):
         query, n = self.query(self._only(self.own_blocks(blocks))), self.spec.n_images
         values = {}
         for model_id, block in registry.map_blocks_at(self.spec.space_id, 0, list(model_ids)):
-            self.require_size(block)
-            if block.n_images != n:
-                raise self._damaged(f"have {block.n_images} of {n} rows")
+            self._require_whole(block)
             other = kernels.rough_triangle(block, self.spec.bits)
             norm = _squared_norm(other, n)
             if not norm > 0:
@@ -663,6 +659,25 @@ class KernelSpace(StoredSpace):
         """
         rows = self.unit_rows(self._only(blocks))
         return rows if self.is_packed else (rows + rows.T) / 2
+
+    def rough_kernels(self, blocks: Sequence[MapBlock], chosen: slice) -> NDArray[np.float32]:
+        """The kernels of n models, of m of the images alone, each up to a positive factor: (n, m, m).
+
+        Args:
+            blocks: the only block of each model.
+            chosen: the images.
+        """
+        if not self.is_packed:
+            return np.stack([self.kernel([block])[chosen, chosen] for block in blocks]).astype(np.float32)
+        for block in blocks:
+            self._require_whole(block)
+        return kernels.rough_submatrices(blocks, self.spec.bits, chosen)
+
+    def _require_whole(self, block: MapBlock) -> None:
+        """Raise DamagedError if a block is not of this space's size."""
+        self.require_size(block)
+        if block.n_images != self.spec.n_images:
+            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
 
     def stored_of_a_model(self, registry: Registry) -> dict[str, str]:
         """Size and bits of the kernel."""

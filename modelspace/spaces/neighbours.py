@@ -21,16 +21,16 @@ from modelspace.late import dataclass
 from modelspace.registry import ModelRow, Registry, SpaceRow
 from modelspace.registry.rows import ModelLabel
 from modelspace.results import Neighbour
-from modelspace.spaces import affinity, block_files, hubness, index, rerankings
+from modelspace.spaces import affinity, block_files, hubness, index, proposals, rerankings
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.coordinates import MAX_AXES, TOLERANCE
 from modelspace.spaces.index import Growth, SpaceIndex
-from modelspace.spaces.index_kinds import Lists, Searcher
-from modelspace.spaces.kinds import Blocks, Space, StoredSpace, space_of
+from modelspace.spaces.index_kinds import Ids, Lists, Searcher
+from modelspace.spaces.kinds import Blocks, KernelSpace, Space, StoredSpace, space_of
 from modelspace.spaces.ranking import Ranking
 from modelspace.spaces.vector_index import VectorIndex, chosen_address, is_local
+from modelspace.spaces.views import View, views
 from modelspace.spaces.views import kernel_space as kernel_space
-from modelspace.spaces.views import views
 from modelspace.types import SpaceSpec
 
 Array = NDArray[np.float64]
@@ -41,6 +41,14 @@ CANDIDATES = 8
 #: Number of candidates to re-rank; with 200 images it takes less than a second, but for "procrustes" one to two
 #: (docs/lab-book/similarities.md).
 RERANKED = 200
+
+#: Number where a re-ranking can be had roughly from a part of the images, and how many are scored as it is defined: so
+#: many, or so many for each one shown. Of the best five of 1,000 none is lost that way (docs/scale.md).
+SCREENED = 1000
+LEFT, LEFT_PER_SHOWN = 48, 6
+
+#: Images that candidates are scored by before, and how many stay for each that is left at the end.
+_SCREENS = ((50, 4), (100, 1))
 
 #: Number of those that a second view scores too, and how many there are at least for each one shown. Among the 39
 #: networks of the zoo the best ten of both views together are among the best 16 of the first.
@@ -215,11 +223,14 @@ class Ranker:
     def _rank(self, target: Target, k: int) -> Ranked | None:
         vector = self._vector(target)
         others = self._others(target, vector)
-        proposed = self._proposed(target, vector, others, k)
+        query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
+        # Two more than k: the target itself, and one that may be tied with number k.
+        reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
+        proposed = {} if self._views else self._proposed(target, query, reach)
         candidates = list(proposed)
         reranked = _Reranked({}, {})
         if self._views:
-            reranked = self._reranked(target, candidates[: max(RERANKED, k + 1)], k)
+            reranked = self._reranked(target, self._compared(target, query, k), k)
             candidates = in_order(reranked.scores)[: k + 1]
         elif self._is_exact:
             candidates = candidates[: k + 1]
@@ -275,9 +286,13 @@ class Ranker:
 
     def _fetch(self, target: Target, model_ids: Iterable[int]) -> None:
         """Read the blocks of the target and of some models in one query for each space, unless they are many."""
-        ids = [*model_ids, *([] if target.model_id is None else [target.model_id])]
+        ids = self._with_target(target, model_ids)
         for space in space_of(self._spec).sources(self._registry):
             self._fetch_of(space, ids)
+
+    @staticmethod
+    def _with_target(target: Target, model_ids: Iterable[int]) -> list[int]:
+        return [*model_ids, *([] if target.model_id is None else [target.model_id])]
 
     def _fetch_of(self, space: Space, ids: Sequence[int]) -> None:
         if isinstance(space, StoredSpace) and len(ids) * space.code_bytes(space.spec.n_images) <= _FETCHED_BYTES:
@@ -303,16 +318,58 @@ class Ranker:
         affinities: Array = values[0][ids[0] != target.model_id].astype(np.float64)
         return affinities
 
-    def _proposed(self, target: Target, vector: NDArray[np.float32], others: Array | None, k: int) -> dict[int, float]:
-        """The sources proposed by the index, without those that may not be ranked, and their scores; best first."""
-        # Two more than k: the target itself, and one that may be tied with number k.
-        reach = (k + 2) * (1 if self._is_exact else CANDIDATES)
-        if self._views:
-            reach = max(reach, RERANKED + 1)  # the target itself is found too
-        query = hubness.query(vector, self._ranking.correction, self._index.dimension, others)
-        (scores,), (ids,) = self._index.search(query[None], reach, self._chosen_ids)
+    def _proposed(
+        self, target: Target, query: NDArray[np.float32], reach: int, among: Ids | None = None
+    ) -> dict[int, float]:
+        """The sources nearest to a query, of those that may be ranked, and their scores; best first.
+
+        Args:
+            target: is left out.
+            query: its vector.
+            reach: how many, at most, the target among them.
+            among: ids of the models to choose from; None for all.
+        """
+        if among is None:
+            among = self._chosen_ids
+        elif self._chosen_ids is not None:
+            among = np.intersect1d(among, self._chosen_ids)
+        (scores,), (ids,) = self._index.search(query[None], reach, among)
         pairs = zip(ids.tolist(), scores.tolist(), strict=True)
         return {model_id: score for model_id, score in pairs if model_id != target.model_id}
+
+    def _compared(self, target: Target, query: NDArray[np.float32], k: int) -> list[int]:
+        """The sources that are re-ranked.
+
+        They are the nearest ones; in a large space fewer of those, and the ones proposed by what the re-ranking
+        measures. Models that are newer than these proposals have the same number of their own.
+        """
+        n_nearest = n_more = max(RERANKED, k + 1)
+        predicting = newest = None
+        if self._views[0].reranking.rough is not None:
+            predicting, newest = self._predicting(target, max(RERANKED, CANDIDATES * (k + 2)))
+            if predicting is None:
+                n_nearest = max(SCREENED, k + 1)
+        compared = dict.fromkeys(list(self._proposed(target, query, n_nearest + 1))[:n_nearest])
+        for ids in (predicting, newest):
+            if ids is not None and len(ids):
+                compared |= dict.fromkeys(self._proposed(target, query, n_more + 1, ids))
+        return list(compared)
+
+    def _predicting(self, target: Target, count: int) -> tuple[Ids, Ids] | tuple[None, None]:
+        """Ids of models that may predict a target best, and of those that are too new to be known for it.
+
+        Nothing if the space is small, or nothing proposes any.
+        """
+        view = self._views[0]
+        file = proposals.opened(self._registry, view.space) if self.n_sources(target) > SCREENED else None
+        if file is None or not isinstance(view.space, KernelSpace):
+            return None, None
+        blocks = self._fetched(view, target, ())[view.space.spec.space_id]
+        (kernel,) = view.space.rough_kernels(blocks, proposals.chosen_images(view.space.spec.n_images))
+        proposed = file.propose(kernel, count, self._chosen_ids)
+        if proposed is None:  # damaged
+            return None, None
+        return np.array(proposed, np.int64), self._index.ids[self._index.ids > file.ids[-1]]
 
     def _score(self, candidates: Sequence[int], others: Array | None) -> hubness.Score | None:
         """The score of the candidates as a function of their affinities; None if it is the affinity."""
@@ -329,17 +386,10 @@ class Ranker:
         per_view: list[dict[int, Array]] = []
         left = list(candidates)
         for view in self._views:
-            space = view.space
             if per_view:
                 left = in_order(per_view[-1])[: max(RERANKED_AGAIN, AGAIN_PER_SHOWN * (k + 1))]
-            self._fetch_of(space, [*left, *([] if target.model_id is None else [target.model_id])])
-            blocks = target.blocks_in(self._registry, space.spec)
-            if not blocks.get(space.spec.space_id):
-                raise NotFoundError(
-                    f"model {target.label!r} is not in space {space.spec.name!r}, whose features the re-ranking needs",
-                    f"use `rerank='none'`, or fill it with "
-                    f"`space.fill({space.spec.name!r}, models=[{target.label!r}])`",
-                )
+            left = self._screened(view, target, left, max(LEFT, LEFT_PER_SHOWN * (k + 1)))
+            blocks = self._fetched(view, target, view.unknown(left))
             per_view.append(view.scores(self._registry, blocks, left))
         n = self._spec.n_images
         scores = {i: rerankings.averaged([each[i] for each in per_view], n) for i in left if i in per_view[-1]}
@@ -347,6 +397,39 @@ class Ranker:
             return _Reranked(scores, {})
         words = [view.reranking.agrees_on for view in self._views]
         return _Reranked(scores, {word: in_order(each) for word, each in zip(words, per_view, strict=True)})
+
+    def _screened(self, view: View, target: Target, candidates: list[int], n_left: int) -> list[int]:
+        """The candidates that may be among the best, by rough scores from more and more of the images."""
+        left = candidates
+        for n_images, share in _SCREENS if view.reranking.rough is not None else ():
+            if len(left) <= share * n_left:
+                continue
+            scores: dict[int, float] = {}
+            size = max(1, _FETCHED_BYTES // view.space.code_bytes(view.space.spec.n_images) - 1)
+            for start in range(0, len(left), size):
+                part = left[start : start + size]
+                blocks = self._fetched(view, target, view.unknown(part, n_images))
+                scores |= view.rough_scores(self._registry, blocks, part, n_images)
+                if len(part) < len(left):
+                    self._registry.forget_blocks()
+            left = sorted((i for i in left if i in scores), key=lambda i: -scores[i])[: share * n_left]
+        return left
+
+    def _fetched(self, view: View, target: Target, model_ids: Sequence[int]) -> Blocks:
+        """The target's blocks that a view needs; those of some models are read with them.
+
+        Raises:
+            NotFoundError: the target has none.
+        """
+        spec = view.space.spec
+        self._fetch_of(view.space, self._with_target(target, model_ids))
+        blocks = target.blocks_in(self._registry, spec)
+        if not blocks.get(spec.space_id):
+            raise NotFoundError(
+                f"model {target.label!r} is not in space {spec.name!r}, whose features the re-ranking needs",
+                f"use `rerank='none'`, or fill it with `space.fill({spec.name!r}, models=[{target.label!r}])`",
+            )
+        return blocks
 
 
 #: The indexes that were used last, and the identity of their files when they were.
@@ -419,7 +502,7 @@ def load_index(
         growth=growth if is_extended else None,
         correction=correction,
         renew=renew,
-        built=lambda base: _copy_blocks(registry, row, base, renew),
+        built=lambda base: _derive(registry, row, base, renew),
     )
     with _kept_lock:
         _kept[key] = loaded, index.files_of(folder, name)
@@ -428,11 +511,14 @@ def load_index(
     return loaded
 
 
-def _copy_blocks(registry: Registry, row: SpaceRow, base: Searcher, renew: bool) -> None:
-    """Copy the blocks that a space's affinities are computed from into files, if their models are many."""
+def _derive(registry: Registry, row: SpaceRow, base: Searcher, renew: bool) -> None:
+    """Write the files of the spaces that affinities are computed from, if their models are many."""
     if isinstance(base, Lists):
         for space in space_of(row.spec).sources(registry):
-            block_files.refresh(registry, space, renew=renew and space.spec.space_id == row.spec.space_id)
+            renews = renew and space.spec.space_id == row.spec.space_id
+            block_files.refresh(registry, space, renew=renews)
+            block_files.attach(registry, space)  # to read them from there
+            proposals.refresh(registry, space, renew=renews)
 
 
 def score_matrix(

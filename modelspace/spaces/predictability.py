@@ -14,6 +14,7 @@ No labels and no forward pass are needed. λ is `RIDGE` times the mean eigenvalu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,11 @@ POSITIVE = ("dds", "linear_cka")
 
 FOLDS, RIDGE = 5, 1.0
 
-#: Rows of a matrix that LAPACK inverts in one piece.
-_SMALL = 50
+#: Rows of a matrix that LAPACK inverts in one piece, and of each matrix of a stack, which calls it for one at a time.
+_SMALL, _SMALL_OF_STACK = 50, 8
 
 Array = NDArray[np.float64]
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 
 def out_of_fold_weights(source: Array, folds: int = FOLDS, ridge: float = RIDGE) -> Array:
@@ -62,24 +64,26 @@ def out_of_fold_weights(source: Array, folds: int = FOLDS, ridge: float = RIDGE)
     return weights
 
 
-def _inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric positive definite matrix, by blocks (Boltz 1923): 0.5 ms for 200 rows, LAPACK's 1.3 ms.
+def _inverse(matrix: NDArray[_Float]) -> NDArray[_Float]:
+    """Inverse of symmetric positive definite matrices (..., n, n), by blocks (Boltz 1923), in half of LAPACK's time.
 
     λ of `out_of_fold_weights` keeps the condition number below n + 1, so the blocks cost no digits.
     """
-    n = len(matrix)
-    if n <= _SMALL:
-        return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    n = matrix.shape[-1]
+    if n <= (_SMALL if matrix.ndim == 2 else _SMALL_OF_STACK):
+        return np.asarray(np.linalg.inv(matrix), dtype=matrix.dtype)
     half = n // 2
-    upper = _inverse(matrix[:half, :half])
-    step = upper @ matrix[:half, half:]
-    lower = _inverse(matrix[half:, half:] - step.T @ matrix[:half, half:])
+    right = matrix[..., :half, half:]
+    upper = _inverse(matrix[..., :half, :half])
+    step = upper @ right
+    transposed = np.swapaxes(step, -1, -2)
+    lower = _inverse(matrix[..., half:, half:] - transposed @ right)
     corner = -step @ lower
     inverse = np.empty_like(matrix)
-    inverse[:half, :half] = upper - corner @ step.T
-    inverse[:half, half:] = corner
-    inverse[half:, :half] = corner.T
-    inverse[half:, half:] = lower
+    inverse[..., :half, :half] = upper - corner @ transposed
+    inverse[..., :half, half:] = corner
+    inverse[..., half:, :half] = np.swapaxes(corner, -1, -2)
+    inverse[..., half:, half:] = lower
     return inverse
 
 
@@ -99,6 +103,53 @@ def r2_per_image(target: Array, weights: Array) -> Array:
     residual = np.diag(target) - 2 * np.diag(predicted) + np.einsum("ij,ij->i", predicted, weights)
     contributions: Array = 1.0 - residual * (len(target) / np.trace(target))
     return contributions
+
+
+def rough_predictors(sources: NDArray[np.float32], ridge: float = RIDGE) -> NDArray[np.float32]:
+    """What `rough_r2` needs of sources: (n, m, m), from their kernels of m of the images, (n, m, m), any scale."""
+    m = sources.shape[-1]
+    regularised = sources.copy()
+    means = np.trace(sources, axis1=1, axis2=2) / m
+    # A source whose features are all zero predicts zero.
+    regularised[:, np.arange(m), np.arange(m)] += (np.where(means > 0, means, 1.0) * ridge)[:, None]
+    return _inverse(regularised)
+
+
+def rough_matrices(predictors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each source the matrix M for which `rough_r2` is ⟨L, M⟩ / tr L, whatever L: (n, m, m), symmetric.
+
+    An image's error is (G Y)ᵢ / Gᵢᵢ, and L = Y Yᵀ, so M = I − G diag(1 / Gᵢᵢ²) G.
+
+    Args:
+        predictors: `rough_predictors` of the sources: G.
+    """
+    m = predictors.shape[-1]
+    own = predictors[:, np.arange(m), np.arange(m)]
+    matrices = (predictors / -(own * own)[:, None, :]) @ predictors
+    matrices[:, np.arange(m), np.arange(m)] += 1
+    return matrices
+
+
+def rough_r2(target: NDArray[np.float32], predictors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """R² of many sources on a few of the images, each predicted from the others (Cook 1977): (n,) float32.
+
+    It says which sources are worth the whole computation, which takes fifty times as long as with a quarter of 200
+    images. One image at a time is left out, not a fold, since that needs no more than one inverse.
+
+    Args:
+        target: (m, m) kernel of the target's features, any scale.
+        predictors: `rough_predictors` of the sources.
+
+    Returns:
+        Zeros if the target's features are zero for all of these images.
+    """
+    m, total = len(target), np.trace(target)
+    if not total > 0:
+        return np.zeros(len(predictors), dtype=np.float32)
+    errors = np.einsum("bij,bij->bi", predictors @ target, predictors)
+    own = predictors[:, np.arange(m), np.arange(m)]
+    rough: NDArray[np.float32] = 1 - (errors / (own * own)).sum(axis=1) / total
+    return rough
 
 
 def r2_matrix(kernels: Sequence[Array]) -> Array:

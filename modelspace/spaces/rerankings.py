@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,18 @@ _PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({COMBINED: (predictabil
 PREDICTING = (predictability.DIRECTED, LOCAL, COMBINED)
 
 
+class Rough(NamedTuple):
+    """About the score of a re-ranking, from kernels of some of the images (m, m), float32, of any scale.
+
+    Attributes:
+        of_sources: called with the kernels of n sources, (n, m, m); returns what `scores` needs of each.
+        scores: called with the target's kernel and the result of `of_sources`; returns (n,).
+    """
+
+    of_sources: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    scores: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
 @dataclass(frozen=True)
 class Reranking:
     """A score of a source for a target, from what is stored of both: kernels (N, N), or grids.
@@ -42,6 +54,7 @@ class Reranking:
         per_image: called with both, target first; returns (N,) what each probe image adds to the score, their mean.
         is_symmetric: whether the score stays the same if source and target change roles.
         agrees_on: what it says of a pair with a high score, in words.
+        rough: a shorter way to about the same order, if there is one.
     """
 
     kind: type[KernelSpace] | type[GridSpace]
@@ -50,6 +63,7 @@ class Reranking:
     per_image: Callable[[Any, Any], Array]
     is_symmetric: bool
     agrees_on: str = "same features"
+    rough: Rough | None = None
 
 
 def reranking(name: str) -> Reranking:
@@ -65,6 +79,7 @@ def reranking(name: str) -> Reranking:
             predictability.out_of_fold_weights,
             predictability.r2_per_image,
             is_symmetric=False,
+            rough=Rough(predictability.rough_predictors, predictability.rough_r2),
         )
     similarity = similarities.SIMILARITIES[name]
 

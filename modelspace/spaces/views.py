@@ -36,7 +36,8 @@ class View:
 
     space: KernelSpace | GridSpace
     reranking: Reranking
-    _sources: OrderedDict[int, tuple[Any, int]] = field(default_factory=OrderedDict)
+    #: What is kept of sources, by model id and number of images, 0 of all; and its bytes.
+    _sources: OrderedDict[tuple[int, int], tuple[Any, int]] = field(default_factory=OrderedDict)
     _n_bytes: int = 0
 
     def decoded(self, blocks: Sequence[MapBlock]) -> Any:
@@ -47,6 +48,10 @@ class View:
         """Yield (model id, what it holds) of stored models."""
         for model_id, block in registry.map_blocks_at(self.space.spec.space_id, 0, list(model_ids)):
             yield model_id, self.decoded([block])
+
+    def unknown(self, ids: Sequence[int], n_images: int = 0) -> list[int]:
+        """The models of which `scores`, or `rough_scores` of so many images, must read what is stored."""
+        return [i for i in ids if (i, n_images) not in self._sources]
 
     def scores(
         self, registry: Registry, blocks: Mapping[str, Sequence[MapBlock]], ids: Sequence[int]
@@ -59,20 +64,50 @@ class View:
             ids: the sources.
         """
         target = self.reranking.of_target(self.decoded(blocks[self.space.spec.space_id]))
-        scores: dict[int, Array] = {}
-        for model_id in ids:
-            if model_id in self._sources:
-                self._sources.move_to_end(model_id)
-                scores[model_id] = self.reranking.per_image(target, self._sources[model_id][0])
-        for model_id, value in self.stored(registry, [i for i in ids if i not in scores]):
+        unknown = self.unknown(ids)
+        scores = {i: self.reranking.per_image(target, self._known(i)) for i in {*ids}.difference(unknown)}
+        for model_id, value in self.stored(registry, unknown):
             source = self.reranking.of_source(value)
             scores[model_id] = self.reranking.per_image(target, source)
             self._keep(model_id, source)
         return {i: scores[i] for i in ids if i in scores}
 
-    def _keep(self, model_id: int, source: Any) -> None:
+    def rough_scores(
+        self, registry: Registry, blocks: Mapping[str, Sequence[MapBlock]], ids: Sequence[int], n_images: int
+    ) -> dict[int, float]:
+        """About the scores of sources, from about so many of the images; sources without any are left out.
+
+        Args:
+            registry: an open registry.
+            blocks: of the target, by space id.
+            ids: the sources.
+            n_images: number of images to use, spread over all.
+        """
+        space, rough = self.space, self.reranking.rough
+        assert isinstance(space, KernelSpace)
+        assert rough is not None
+        chosen = slice(None, None, max(1, space.spec.n_images // n_images))
+        unknown = self.unknown(ids, n_images)
+        sources = {i: self._known(i, n_images) for i in {*ids}.difference(unknown)}
+        stored = dict(registry.map_blocks_at(space.spec.space_id, 0, unknown)) if unknown else {}
+        if stored:
+            made = rough.of_sources(space.rough_kernels(list(stored.values()), chosen))
+            for model_id, source in zip(stored, made, strict=True):
+                sources[model_id] = source
+                self._keep(model_id, source.copy(), n_images)
+        if not sources:
+            return {}
+        (target,) = space.rough_kernels(blocks[space.spec.space_id], chosen)
+        scores = rough.scores(target, np.stack(list(sources.values())))
+        return dict(zip(sources, np.nan_to_num(scores, nan=-np.inf).tolist(), strict=True))
+
+    def _known(self, model_id: int, n_images: int = 0) -> Any:
+        self._sources.move_to_end((model_id, n_images))
+        return self._sources[model_id, n_images][0]
+
+    def _keep(self, model_id: int, source: Any, n_images: int = 0) -> None:
         size = _bytes_of(source)
-        self._sources[model_id] = source, size
+        self._sources[model_id, n_images] = source, size
         self._n_bytes += size
         while self._n_bytes > _KEPT_BYTES:
             _, (_, left) = self._sources.popitem(last=False)

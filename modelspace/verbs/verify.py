@@ -20,7 +20,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import EmbeddingRow, ProbeRow, Problem, Registry, SpaceRow, backups
 from modelspace.results import Check
-from modelspace.spaces import affinity, block_files, coordinates, index
+from modelspace.spaces import affinity, block_files, coordinates, index, proposals
 from modelspace.spaces.kinds import space_of
 from modelspace.spaces.probe_sets import described
 from modelspace.spaces.vector_index import chosen_address, is_local
@@ -118,6 +118,16 @@ def _copies(registry: Registry, row: SpaceRow, deep: bool) -> Iterator[Check]:
     yield Check(what, not damaged, detail, "run `space.rebuild()`" if damaged else "")
 
 
+def _proposals(registry: Registry, row: SpaceRow) -> Iterator[Check]:
+    """Whether what proposes sources is what was written, if there is something."""
+    checked = proposals.check(registry, space_of(row.spec))
+    if checked is None:
+        return
+    n_models, n_damaged = checked
+    detail = f"{n_damaged:,} of {n_models:,} are damaged" if n_damaged else f"{n_models:,} models"
+    yield Check(f"{row.spec.name}: proposals", not n_damaged, detail, "run `space.rebuild()`" if n_damaged else "")
+
+
 def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: Progress | None) -> Iterator[Check]:
     spec, name = row.spec, row.spec.name
     stored = registry.embeddings(spec.space_id)
@@ -132,6 +142,7 @@ def _space(registry: Registry, row: SpaceRow, home: Path, deep: bool, progress: 
             yield Check(f"{name}: maps", False, error.message, error.hint)
     yield from _store(registry, row, deep)
     yield from _copies(registry, row, deep)
+    yield from _proposals(registry, row)
     state, reason = index.status(home / INDEX, spec.space_id, registry.registry_id, row.generation)
     if state == "newer":
         yield Check(

@@ -17,6 +17,7 @@ from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry
 from modelspace.spaces import affinity, block_files, index, index_kinds, neighbours
 from modelspace.spaces.block_files import BlockFile
+from modelspace.spaces.derived_files import state_of
 from modelspace.spaces.kinds import KernelSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target, load_index
 from modelspace.spaces.ranking import Ranking
@@ -220,7 +221,7 @@ def test_verify_checks_it(path: Path) -> None:
     with Registry.open(path) as registry:
         block_files.refresh(registry, KERNEL_SPACE)
         file = file_of(registry)
-        ids, state = np.array(registry.model_ids(KERNELS.space_id)), block_files._state(registry, KERNEL_SPACE)
+        ids, state = np.array(registry.model_ids(KERNELS.space_id)), state_of(registry, KERNELS.space_id)
         blocks = list(registry.map_blocks_at(KERNELS.space_id, 0))
     assert checked(deep=False) == checked(deep=True) == [(True, "9 blocks")]
     intact = file.read_bytes()

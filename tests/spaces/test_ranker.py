@@ -269,7 +269,8 @@ def test_the_nearest_are_re_ranked_and_the_others_are_not(filled: Registry, monk
         others = [seed for seed in held(KERNELS) if seed != target]
         affinities = {seed: float(images(KERNELS, target, seed).mean()) for seed in others}
         for limit, k, count in ((3, 1, 3), (3, 2, 3), (2, 2, 3), (1, 1, 2), (1, 0, 1)):
-            monkeypatch.setattr(neighbours, "RERANKED", limit)
+            for name in ("RERANKED", "SCREENED"):
+                monkeypatch.setattr(neighbours, name, limit)
             scores = {seed: float(r2(target, seed).mean()) for seed in best(affinities, count)}
             registered = target in SEEDS
             wanted = Target("t", id_of(target)) if registered else Target("t", blocks=blocks_of(target))
