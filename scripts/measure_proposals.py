@@ -107,7 +107,7 @@ def read(registry: Registry, space_id: str, ids: Sequence[int]) -> dict[int, Map
 
 @contextmanager
 def without_proposals(screened: int) -> Iterator[None]:
-    """Compare so many of the nearest, as if no file proposed any."""
+    """Compare a number of the nearest, as if no file proposed any."""
     kept = neighbours.SCREENED, proposals.opened
     neighbours.SCREENED, proposals.opened = screened, lambda *_: None
     try:

@@ -27,7 +27,7 @@ SAFE = {
     ("temporary.py", "f'.{path.name}.{ending}'"): "next to the file that is written, with numbers",
     ("spaces/index.py", "f'{name}{suffix}'"): "a space id, which is computed, and a correction",
     ("spaces/index.py", "f'{space_id}{suffix}'"): "a space id, which is computed, and a correction",
-    ("spaces/block_files.py", "f'{space_id}.blocks'"): "a space id, which is computed",
+    ("spaces/derived_files.py", "f'{space_id}{suffix}'"): "a space id, which is computed, and a word of ours",
 }
 
 #: What may stand in the name of a file: the name of a file next to it, and numbers.

@@ -42,8 +42,8 @@ CANDIDATES = 8
 #: (docs/lab-book/similarities.md).
 RERANKED = 200
 
-#: Number where a re-ranking can be had roughly from a part of the images, and how many are scored as it is defined: so
-#: many, or so many for each one shown. Of the best five of 1,000 none is lost that way (docs/scale.md).
+#: Number where a re-ranking can be had roughly from a part of the images, and how many are scored as it is defined, at
+#: least and for each one shown. Of the best five of 1,000 one in 250 is lost that way.
 SCREENED = 1000
 LEFT, LEFT_PER_SHOWN = 48, 6
 

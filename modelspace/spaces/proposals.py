@@ -50,7 +50,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Sums = NDArray[np.uint64]
 
-#: About so many images, the numbers of a vector, and the models whose inner products the projection is made for.
+#: Images, about, the numbers of a vector, and the models whose inner products the projection is made for.
 IMAGES, LENGTH, SAMPLE = 50, 512, 1024
 
 #: Numbers by which all models are ranked, and models that are ranked by all numbers.

@@ -50,7 +50,7 @@ class View:
             yield model_id, self.decoded([block])
 
     def unknown(self, ids: Sequence[int], n_images: int = 0) -> list[int]:
-        """The models of which `scores`, or `rough_scores` of so many images, must read what is stored."""
+        """The models of which `scores`, or `rough_scores` of this number of images, must read what is stored."""
         return [i for i in ids if (i, n_images) not in self._sources]
 
     def scores(
@@ -75,13 +75,13 @@ class View:
     def rough_scores(
         self, registry: Registry, blocks: Mapping[str, Sequence[MapBlock]], ids: Sequence[int], n_images: int
     ) -> dict[int, float]:
-        """About the scores of sources, from about so many of the images; sources without any are left out.
+        """About the scores of sources, from a part of the images; sources without any are left out.
 
         Args:
             registry: an open registry.
             blocks: of the target, by space id.
             ids: the sources.
-            n_images: number of images to use, spread over all.
+            n_images: about the number of images to use, spread over all.
         """
         space, rough = self.space, self.reranking.rough
         assert isinstance(space, KernelSpace)
@@ -91,8 +91,8 @@ class View:
         sources = {i: self._known(i, n_images) for i in {*ids}.difference(unknown)}
         stored = dict(registry.map_blocks_at(space.spec.space_id, 0, unknown)) if unknown else {}
         if stored:
-            made = rough.of_sources(space.rough_kernels(list(stored.values()), chosen))
-            for model_id, source in zip(stored, made, strict=True):
+            predictors = rough.of_sources(space.rough_kernels(list(stored.values()), chosen))
+            for model_id, source in zip(stored, predictors, strict=True):
                 sources[model_id] = source
                 self._keep(model_id, source.copy(), n_images)
         if not sources:
