@@ -13,7 +13,6 @@ of `modelspace add` (no TF32, deterministic algorithms). Memory is the peak resi
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
+from process_memory import peak_mb
 from torch import nn
 
 from modelspace.attribution import METHODS
@@ -193,7 +193,7 @@ def memory(n_images: int) -> None:
     with frozen(module):
         tap = find_encoder_output(module, to_input(next(images()), preprocessing, device)[:2], None)
         embed(tap, preprocessing, images(), spaces(CASES["all three"], n_images), device=device)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_mb())
 
 
 def main() -> None:
@@ -219,10 +219,10 @@ def main() -> None:
     for n_images in (100, 1000):
         command = [sys.executable, __file__, "--memory", str(n_images)]
         peaks[n_images] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    print(f"peak memory, three methods: {peaks[100]:.0f} MiB with 100 images, {peaks[1000]:.0f} MiB with 1,000")
-    stored = 3 * 900 * 64 * 64 / 2**20
+    print(f"peak memory, three methods: {peaks[100]:.0f} MB with 100 images, {peaks[1000]:.0f} MB with 1,000")
+    stored = 3 * 900 * 64 * 64 / 1e6
     print(
-        f"  growth {peaks[1000] - peaks[100]:.0f} MiB, of which {stored:.0f} MiB are codes of the additional 900 images"
+        f"  growth {peaks[1000] - peaks[100]:.0f} MB, of which {stored:.0f} MB are codes of the additional 900 images"
     )
 
 

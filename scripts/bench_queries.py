@@ -24,6 +24,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from process_memory import peak_mb
 
 from modelspace import probes
 from modelspace.home import INDEX, REGISTRY
@@ -255,7 +256,7 @@ def main() -> None:
     names = names[: options.queries + 1]
     _ask(space, names, results)
     _ask_processes(options, names, results)
-    results["peak MB"] = _peak()
+    results["peak MB"] = peak_mb()
     print(f"peak memory of this process {results['peak MB']:.0f} MB")
     (options.folder / "queries.json").write_text(json.dumps(results, indent=1))
 
@@ -289,7 +290,7 @@ def _index_only(options: argparse.Namespace, results: dict[str, Any]) -> None:
     with measured("index built", results):
         loaded = index.load(options.folder, "0" * 16, fetch=lambda: (ids, vectors), growth=growth, **settings)
     recall = loaded.base.recall
-    print(loaded.base.kind, recall, getattr(loaded.base, "probes", ""), f"peak {_peak():.0f} MB")
+    print(loaded.base.kind, recall, getattr(loaded.base, "probes", ""), f"peak {peak_mb():.0f} MB")
     with measured("index loaded again", results):
         loaded = index.load(options.folder, "0" * 16, fetch=lambda: (ids, vectors), growth=growth, **settings)
     few = np.sort(np.random.default_rng(6).permutation(ids)[: n // 100])
@@ -297,14 +298,6 @@ def _index_only(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for label, kept in (("search", None), ("search among 1%", few), ("search among 10%", many)):
         calls = [lambda query=query, kept=kept: loaded.search(query[None], 56, kept) for query in queries]  # type: ignore[misc]
         timed(label, calls, results)
-
-
-def _peak() -> float:
-    """The most memory that this process has used so far, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return float(line.split()[1]) / 1024
-    return float("nan")
 
 
 def _ask(space: ModelSpace, names: list[str], results: dict[str, Any]) -> None:
