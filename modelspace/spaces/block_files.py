@@ -34,7 +34,7 @@ from modelspace import temporary
 from modelspace.errors import ModelspaceError
 from modelspace.files import open_regular
 from modelspace.registry import MapBlock, Registry
-from modelspace.spaces.derived_files import KeptFiles, State, path_of, state_of
+from modelspace.spaces.derived_files import KeptFiles, State, has_nearly_all, path_of, state_of
 from modelspace.spaces.kinds import Space, StoredSpace
 
 #: Marks the file and its format: magic, registry, epoch, models, images of a block, bytes of its codes and its scales.
@@ -44,9 +44,6 @@ _CHECKSUM = struct.Struct("<I")
 
 #: A file whose writing would leave less than this share of its size free on the disk is not written.
 _SPARED = 0.25
-
-#: The file is written again if it lacks more than this share of the models.
-_LACKING = 0.1
 
 #: Windows: a stream has one position for all threads.
 _lock = threading.Lock()
@@ -150,7 +147,9 @@ def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
     path, spec = path_of(registry, space.spec.space_id, _SUFFIX), space.spec
     ids = np.sort(np.array(registry.model_ids(spec.space_id), np.int64))
     state = state_of(registry, spec.space_id)
-    if not len(ids) or (not renew and _is_near(path, ids, state)):
+    file = BlockFile.open(path)
+    is_usable = file is not None and file.state == state and has_nearly_all(file.ids, ids)
+    if not len(ids) or (is_usable and not renew):
         return
     size = len(ids) * (space.code_bytes(spec.n_images) + 8 * spec.n_images)
     with suppress(OSError, ModelspaceError):  # a damaged registry is reported by what asks it for models
@@ -213,12 +212,6 @@ def _write(path: Path, ids: NDArray[np.int64], state: State, blocks: Iterator[tu
 def _checksum(model_id: int, block: MapBlock) -> bytes:
     owner = b"%d %d %d" % (model_id, block.n_images, len(block.codes))
     return _CHECKSUM.pack(zlib.crc32(block.scales, zlib.crc32(block.codes, zlib.crc32(owner))))
-
-
-def _is_near(path: Path, ids: NDArray[np.int64], state: State) -> bool:
-    """Whether the file is of this state and has nearly all of these models, perhaps with others."""
-    file = BlockFile.open(path)
-    return file is not None and file.state == state and int(np.isin(ids, file.ids).sum()) >= (1 - _LACKING) * len(ids)
 
 
 def _is_one_block(space: StoredSpace) -> bool:

@@ -8,11 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from modelspace.files import file_identity
 from modelspace.home import INDEX
 from modelspace.registry import Registry
 
 Opened = TypeVar("Opened")
+
+#: A file is written again if it lacks more than this share of the models.
+LACKING = 0.1
 
 #: Files of a kind that a process keeps open.
 _MOST_KEPT = 8
@@ -39,6 +45,11 @@ def state_of(registry: Registry, space_id: str) -> State:
 def path_of(registry: Registry, space_id: str, suffix: str) -> Path:
     """Where the file of a space is."""
     return registry.path.parent / INDEX / f"{space_id}{suffix}"
+
+
+def has_nearly_all(known: NDArray[np.int64], ids: NDArray[np.int64]) -> bool:
+    """Whether a file with some models, perhaps others too, need not be written again for these."""
+    return int(np.isin(ids, known).sum()) >= (1 - LACKING) * len(ids)
 
 
 class KeptFiles(Generic[Opened]):

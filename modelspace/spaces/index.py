@@ -248,7 +248,7 @@ def load(
         correction: hubness correction (`modelspace.spaces.hubness`): the index then holds its items instead of the
             vectors, in a separate file; they all change with each model.
         renew: build and write it even if its file is fresh, and raise an error if it can't be written.
-        built: called with the vectors when the index was built and written, not when it grew.
+        built: called with the vectors when the index was built, or models were merged into it, and it was written.
 
     Raises:
         OSError: as for `renew`.
@@ -264,7 +264,10 @@ def load(
         if state.state == "fresh":
             return files.read()
         if state.state == "stale" and growth is not None and not renew:
-            return files.grown(expected, growth, write)
+            index = files.grown(expected, growth, write)
+            if files.merged and built is not None:
+                built(index.base)
+            return index
     ids, vectors = fetch()
     if np.isfinite(vectors).all():
         vectors = hubness.items(vectors, correction)
@@ -358,12 +361,14 @@ class _Files:
 
     Attributes:
         manifest: the content of the manifest, once `status` has read it.
+        merged: whether `grown` has written the file of vectors again.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.vectors, self.added, self.json = (folder / f"{name}{suffix}" for suffix in (".faiss", ".added", ".json"))
         self.manifest: dict[str, Any] = {}
+        self.merged = False
 
     # ---- checking
 
@@ -605,6 +610,7 @@ class _Files:
         if last is not None:
             with suppress(OSError):
                 self.write(merged, expected, growth, last, removed)
+                self.merged = True
                 return self.read()
         return SpaceIndex(merged, removed=removed)
 

@@ -43,7 +43,7 @@ from modelspace.errors import ModelspaceError
 from modelspace.files import open_regular
 from modelspace.registry import MapBlock, Registry
 from modelspace.spaces import predictability
-from modelspace.spaces.derived_files import KeptFiles, State, path_of, state_of
+from modelspace.spaces.derived_files import KeptFiles, State, has_nearly_all, path_of, state_of
 from modelspace.spaces.kinds import KernelSpace, Space
 
 Ids = NDArray[np.int64]
@@ -139,7 +139,7 @@ class Proposals:
             count: how many, at most.
             among: ids of the models to choose from; None for all.
         """
-        rows = None if among is None else np.flatnonzero(np.isin(self.ids, among))
+        rows = None if among is None else self._rows_of(among)
         total = np.trace(kernel)
         if not total > 0:
             return []
@@ -168,6 +168,11 @@ class Proposals:
                 wrong[:] = True
             n_damaged += int(wrong.sum())
         return n_damaged
+
+    def _rows_of(self, ids: Ids) -> Ids:
+        """The rows of those of some models that the file has, ascending."""
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.unique(places[self.ids[places] == ids])
 
     def _first_scores(self, query: Floats, rows: Ids | None) -> Floats | None:
         """Inner products of the first numbers of some models, or of all; None if the file is damaged."""
@@ -200,7 +205,7 @@ def chosen_images(n_images: int) -> slice:
 
 
 def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
-    """Write the file of a space of kernels, unless there is one that can be used.
+    """Write the file of a space of kernels, unless there is one that can be used and has nearly all models.
 
     That it can't be written is no error.
 
@@ -212,7 +217,9 @@ def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
     if not isinstance(space, KernelSpace) or space.spec.method not in predictability.POSITIVE:
         return
     ids = np.sort(np.array(registry.model_ids(space.spec.space_id), np.int64))
-    if len(ids) and (renew or opened(registry, space) is None):
+    file = opened(registry, space)
+    is_usable = file is not None and has_nearly_all(file.ids, ids)
+    if len(ids) and (renew or not is_usable):
         with suppress(OSError, ModelspaceError):  # a damaged registry is reported by what asks it for models
             _write(registry, space, ids)
 

@@ -104,3 +104,23 @@ def test_a_rough_triangle_is_the_packed_one_up_to_a_factor(bits: int, scale: flo
 def test_a_rough_triangle_of_zeros() -> None:
     for bits in (8, 32):
         assert not kernels.rough_triangle(kernels.to_block(np.zeros((5, 5)), bits), bits).any()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+@pytest.mark.parametrize("chosen", [slice(None), slice(None, None, 3), slice(1, 2)])
+def test_kernels_of_some_images_up_to_a_factor(bits: int, chosen: slice) -> None:
+    rng = np.random.default_rng(bits)
+    features = [scale * rng.standard_normal((7, 3)) for scale in (1.0, 30.0, 1e-3)]
+    blocks = [kernels.to_block(table @ table.T, bits) for table in features]
+    rough = kernels.rough_submatrices(blocks, bits, chosen)
+    assert rough.dtype == np.float32
+    assert np.abs(rough).max() <= 1 + 1e-6
+    for part, block in zip(rough, blocks, strict=True):
+        whole = kernels.from_block(block, bits)[chosen, chosen]
+        np.testing.assert_allclose(part / np.linalg.norm(part), whole / np.linalg.norm(whole), atol=1e-6)
+
+
+def test_kernels_of_zeros_stay_zeros() -> None:
+    for bits in (8, 32):
+        rough = kernels.rough_submatrices([kernels.to_block(np.zeros((4, 4)), bits)], bits, slice(None, None, 2))
+        np.testing.assert_array_equal(rough, np.zeros((1, 2, 2)))

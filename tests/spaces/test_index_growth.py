@@ -33,6 +33,7 @@ class Space:
     def __init__(self, n: int = N) -> None:
         self.ids, self.positions, self.rows = np.arange(n) * 3 + 7, np.arange(n), np.arange(n)
         self.generation, self.epoch, self.fetched, self.read, self.listed = 1, 1, 0, 0, 0
+        self.built: list[int] = []
 
     def fetch(self) -> tuple[np.ndarray, np.ndarray]:
         self.fetched += 1
@@ -68,6 +69,7 @@ class Space:
             fetch=self.fetch,
             growth=index.Growth(self.epoch, len(self.ids), self.after, self.every, removed),
             write=write,
+            built=lambda base: self.built.append(len(base.ids)),
         )
 
     def agrees(self, loaded: index.SpaceIndex, least: float = 0.9) -> None:
@@ -115,14 +117,14 @@ def test_models_are_appended_merged_and_left_out_without_reading_the_others(tmp_
     manifest = manifest_of(tmp_path)
     assert ([part[0] for part in manifest["added"]], len(manifest["removed"])) == ([1, 4, 3], 3)
     assert (tmp_path / f"{SPACE}.faiss").read_bytes() == base
-    assert (space.fetched, space.read) == (1, 8)
+    assert (space.fetched, space.read, space.built) == (1, 8, [N])
     space.add(20)  # more than the limit
     merged = space.load(tmp_path)
     space.agrees(merged)
     assert (len(merged.base.ids), manifest_of(tmp_path)["added"]) == (N + 28, [])
     assert not (tmp_path / f"{SPACE}.added").exists()
     space.agrees(space.load(tmp_path))
-    assert (space.fetched, space.read) == (1, 28)
+    assert (space.fetched, space.read, space.built) == (1, 28, [N, N + 28])
 
 
 @pytest.mark.parametrize("mapped", [True, False])

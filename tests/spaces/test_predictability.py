@@ -76,6 +76,44 @@ def test_two_images_per_fold_are_enough_and_sizes_must_agree() -> None:
         predictability.r2_per_image(np.eye(4), np.eye(5))
 
 
+def test_the_rough_score_leaves_out_one_image_at_a_time() -> None:
+    """R² of ridge regression with as many folds as images, up to λ, which is the mean eigenvalue of all images."""
+    rng = np.random.default_rng(4)
+    features = [rng.standard_normal((9, d)) for d in (2, 4, 20)]
+    kernels = np.array([table @ table.T for table in features], dtype=np.float32)
+    for ridge in (1.0, 0.3):
+        predictors = predictability.rough_predictors(kernels, *(() if ridge == 1.0 else (ridge,)))
+        assert predictors.dtype == np.float32
+        for target, kernel in zip(features, kernels, strict=True):
+            expected = [slow_r2(target, source, 9, ridge) for source in features]
+            scores = predictability.rough_r2(100.0 * kernel, predictors)
+            np.testing.assert_allclose(scores, expected, atol=2e-4)
+            matrices = predictability.rough_matrices(predictors)
+            products = np.einsum("ij,nij->n", kernel, matrices) / np.trace(kernel)
+            np.testing.assert_allclose(products, expected, atol=2e-4)
+            np.testing.assert_allclose(matrices, matrices.transpose(0, 2, 1), atol=1e-5)
+
+
+def test_rough_scores_of_features_that_are_zero() -> None:
+    """A target that is zero has no score; a source that is zero predicts zero, the mean of centred features."""
+    kernels = np.array([np.zeros((4, 4)), np.eye(4)], dtype=np.float32)
+    predictors = predictability.rough_predictors(kernels)
+    np.testing.assert_array_equal(predictability.rough_r2(kernels[0], predictors), [0.0, 0.0])
+    np.testing.assert_allclose(predictability.rough_r2(kernels[1], predictors), [0.0, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 50])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_inverses_of_a_stack(n: int, kind: type) -> None:
+    features = np.random.default_rng(n).standard_normal((3, n, 2 * n))
+    matrices = (features @ features.transpose(0, 2, 1) / n + np.eye(n)).astype(kind)
+    before = matrices.copy()
+    inverses = predictability._inverse(matrices)
+    assert inverses.dtype == kind
+    np.testing.assert_allclose(inverses, np.linalg.inv(before), atol=1e-5 if kind is np.float32 else 1e-13)
+    np.testing.assert_array_equal(matrices, before)
+
+
 @pytest.mark.parametrize("n", [1, 50, 51, 103, 200])
 def test_the_inverse_by_blocks(n: int) -> None:
     features = np.random.default_rng(n).standard_normal((n, max(n // 4, 1)))

@@ -288,6 +288,21 @@ def test_it_is_written_with_the_index_of_many_models(registry: Registry, monkeyp
     assert not file_of(registry).exists()
 
 
+def test_it_is_written_again_when_a_tenth_of_the_models_are_newer(path: Path) -> None:
+    with Registry.open(path) as registry:
+        written(registry)
+        inode = file_of(registry).stat().st_ino
+    for seed, expected in ((30, 17), (31, 19)):  # one of 18 models is newer, and two of 19
+        with Registry.open(path, write=True) as registry:
+            add(registry, seed, MAPS, KERNELS)
+        with Registry.open(path) as registry:
+            proposals.refresh(registry, KERNEL_SPACE)
+            file = proposals.opened(registry, KERNEL_SPACE)
+            assert file is not None
+            assert len(file.ids) == expected
+            assert (file_of(registry).stat().st_ino == inode) == (expected == 17)
+
+
 def test_it_is_not_written_for_other_spaces_or_models_that_are_all_alike(tmp_path: Path, registry: Registry) -> None:
     for spec in (MAPS, BOTH, KernelSpace.define("rsa", "rsa", "probes", N, 0, 32, "sum")):
         proposals.refresh(registry, space_of(spec), renew=True)

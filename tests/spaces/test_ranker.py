@@ -16,12 +16,13 @@ import shelf
 from small_spaces import BOTH, KERNELS, MAPS, PROBES, N, add, blocks_of, create, drawn, expected, images
 
 from modelspace.errors import NotFoundError
-from modelspace.registry import ModelRow, Registry
+from modelspace.registry import MapBlock, ModelRow, Registry
 from modelspace.spaces import affinity, coordinates, hubness, index, neighbours, predictability, similarities
 from modelspace.spaces.bootstrap import Member, intervals
 from modelspace.spaces.kinds import BlendSpace, KernelSpace
 from modelspace.spaces.neighbours import Ranked, Ranker, Target, kernel_space, load_index, score_matrix
 from modelspace.spaces.ranking import PLAIN, Ranking
+from modelspace.spaces.views import View
 from modelspace.types import SpaceSpec
 
 #: Models in order of registration; 5, 7 and 9 have no kernel.
@@ -286,6 +287,63 @@ def test_the_predictor_of_a_source_is_computed_once(filled: Registry, monkeypatc
     for target in held(KERNELS):
         ranker.rank(Target(f"m{target}", id_of(target)), 2)
     assert len(computed) == len(held(KERNELS))
+
+
+def test_candidates_are_scored_roughly_before_they_are_scored_as_it_is_defined(
+    filled: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On more and more of the images; those that are left are scored by all, and what was computed is kept."""
+    asked: list[tuple[int, list[int]]] = []
+    rough_scores = View.rough_scores
+
+    def noted(
+        view: View, registry: Registry, blocks: dict[str, list[MapBlock]], ids: list[int], n_images: int
+    ) -> dict[int, float]:
+        asked.append((n_images, sorted(view.unknown(ids, n_images))))
+        return rough_scores(view, registry, blocks, ids, n_images)
+
+    monkeypatch.setattr(View, "rough_scores", noted)
+    monkeypatch.setattr(neighbours, "_SCREENS", ((N // 3, 2), (N, 1)))
+    monkeypatch.setattr(neighbours, "LEFT", 1)
+    monkeypatch.setattr(neighbours, "LEFT_PER_SHOWN", 1)
+    ranker = Ranker(filled, filled.space("dds"), DIRECTED)
+    target = Target("m4", id_of(4))
+    ranked = ranker.rank(target, 0)
+    others = sorted(id_of(seed) for seed in held(KERNELS) if seed != 4)
+    two, one = rough_best(4, N // 3)[:2], ranked.model_ids
+    assert asked == [(N // 3, others), (N, sorted(map(id_of, two)))]
+    assert seeds(one) == [max(two, key=lambda seed: rough(4, seed, N))]
+    np.testing.assert_allclose(ranked.scores, [r2(4, seeds(one)[0])], atol=1e-6)
+    asked.clear()
+    ranker.rank(target, 0)
+    assert asked == [(N // 3, []), (N, [])]
+    asked.clear()
+    everything = ranker.rank(target, len(others) - 1)
+    assert asked == []
+    assert sorted(everything.model_ids) == others
+
+
+def test_parts_of_many_candidates_are_forgotten_one_after_the_other(
+    filled: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEFT", "LEFT_PER_SHOWN"):
+        monkeypatch.setattr(neighbours, name, 1)
+    expected = rank(filled, 4, 1, KERNELS, DIRECTED).model_ids
+    size = KernelSpace(KERNELS).code_bytes(N)
+    for count in (1, 2, 3):  # of a model, the target and one, the target and two
+        monkeypatch.setattr(neighbours, "_FETCHED_BYTES", count * size)
+        assert rank(filled, 4, 1, KERNELS, DIRECTED).model_ids == expected
+
+
+def rough(target: int, source: int, n_images: int) -> float:
+    """R² on some of the images, each predicted from the others."""
+    chosen = slice(None, None, N // n_images)
+    first, second = (drawn(seed)[1][chosen, chosen].astype(np.float32) for seed in (target, source))
+    return float(predictability.rough_r2(first, predictability.rough_predictors(second[None]))[0])
+
+
+def rough_best(target: int, n_images: int) -> list[int]:
+    return best({seed: rough(target, seed, n_images) for seed in held(KERNELS) if seed != target}, len(SEEDS))
 
 
 def test_a_target_without_a_kernel_is_refused(filled: Registry) -> None:
