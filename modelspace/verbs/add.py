@@ -133,7 +133,7 @@ def _existing_spaces(path: Path, card: ModelCard, replacing: bool) -> tuple[tupl
     Raises:
         ConflictError: the name belongs to another model, and `replacing` is False.
     """
-    with Registry.open(path) as registry:
+    with phase("look up"), Registry.open(path) as registry:
         copies = [row for row in registry.find_identity(card.identity()) if row.card.name != card.name]
         row = affinity.find(registry, card.name)
     notes = [f"same weights, layer and preprocessing as {copy.card.name}" for copy in copies]

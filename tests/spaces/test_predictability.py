@@ -86,8 +86,9 @@ def test_the_rough_score_leaves_out_one_image_at_a_time() -> None:
         assert predictors.dtype == np.float32
         for target, kernel in zip(features, kernels, strict=True):
             expected = [slow_r2(target, source, 9, ridge) for source in features]
-            scores = predictability.rough_r2(100.0 * kernel, predictors)
-            np.testing.assert_allclose(scores, expected, atol=2e-4)
+            for scale in (100.0, 0.001):
+                scores = predictability.rough_r2(np.float32(scale) * kernel, predictors)
+                np.testing.assert_allclose(scores, expected, atol=2e-4)
             matrices = predictability.rough_matrices(predictors)
             products = np.einsum("ij,nij->n", kernel, matrices) / np.trace(kernel)
             np.testing.assert_allclose(products, expected, atol=2e-4)

@@ -15,7 +15,7 @@ from small_spaces import BOTH, KERNELS, MAPS, N, add, create, drawn
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry
-from modelspace.spaces import affinity, index, index_kinds, neighbours, predictability, proposals
+from modelspace.spaces import affinity, block_files, index, index_kinds, neighbours, predictability, proposals
 from modelspace.spaces.kinds import KernelSpace, space_of
 from modelspace.spaces.neighbours import Ranker, Target, load_index
 from modelspace.spaces.proposals import Proposals
@@ -117,9 +117,10 @@ def test_they_are_the_models_that_predict_the_target_best(registry: Registry) ->
         np.testing.assert_allclose(
             [truth[i] for i in some], sorted((truth[i] for i in (3, 5, 11)), reverse=True)[:2], atol=0.02
         )
-        every = file.propose(kernel_of(registry, target + 1), 100)
-        assert every is not None
-        assert sorted(every) == list(truth)
+        for count in (len(SEEDS), 100):
+            every = file.propose(kernel_of(registry, target + 1), count)
+            assert every is not None
+            assert sorted(every) == list(truth)
 
 
 def test_all_numbers_decide_among_the_best_by_the_first(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +136,75 @@ def test_all_numbers_decide_among_the_best_by_the_first(registry: Registry, monk
     two = file.propose(kernel_of(registry, 4), 1)
     assert two is not None
     assert two[0] in proposed
+
+
+def test_parts_of_a_file_have_sums_of_their_own(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are written and searched in parts propose the same; a changed number is noticed, and counted."""
+    kernel = kernel_of(registry, 4)
+    some = np.array([2, 6, 7, 16])
+    expected = [written(registry).propose(kernel, 5, among) for among in (None, some)]
+    monkeypatch.setattr(proposals, "_FIRST", 8)
+    monkeypatch.setattr(proposals, "_ROWS", 5)
+    proposals.refresh(registry, KERNEL_SPACE, renew=True)
+    file = Proposals.open(file_of(registry))
+    assert file is not None
+    assert (len(file._parts.sums), file.n_damaged()) == (4, 0)
+    assert [file.propose(kernel, 5, among) for among in (None, some)] == expected
+    intact = file_of(registry).read_bytes()
+    n_numbers = 16 * len(SEEDS)
+    for at, n_damaged in ((len(intact) - 1, 1), (len(intact) - n_numbers, 5), (len(intact) - n_numbers // 2 - 1, 2)):
+        changed = bytearray(intact)
+        changed[at] ^= 1
+        file_of(registry).write_bytes(changed)
+        damaged = Proposals.open(file_of(registry))
+        assert damaged is not None
+        assert damaged.propose(kernel, 5) is None
+        assert damaged.n_damaged() == n_damaged
+
+
+def test_the_projection_is_the_best_of_its_length(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of projected kernels and centred matrices are those of the truncated decomposition."""
+    monkeypatch.setattr(proposals, "LENGTH", 8)
+    ids = np.arange(1, len(SEEDS) + 1)
+    projection = proposals._projection(registry, KERNEL_SPACE, ids)
+    kernels = np.stack([kernel_of(registry, i) for i in ids.tolist()])
+    kernels /= np.trace(kernels, axis1=1, axis2=2)[:, None, None]
+    matrices = predictability.rough_matrices(predictability.rough_predictors(kernels))
+    a, b = (table.reshape(len(ids), -1).astype(np.float64) for table in (kernels, matrices - matrices.mean(axis=0)))
+    left, values, right = np.linalg.svd(a @ b.T)
+    best = (left[:, :8] * values[:8]) @ right[:8]
+    centred = proposals._triangles((matrices - matrices.mean(axis=0)).astype(np.float32))
+    products = (proposals._triangles(kernels) @ projection.kernels) @ (centred @ projection.matrices).T
+    np.testing.assert_allclose(products, best, atol=1e-4 * np.abs(best).max())
+    assert np.abs(a @ b.T - best).max() > 1e-3 * np.abs(best).max()
+
+
+def test_numbers_outside_of_the_range_are_its_ends() -> None:
+    one = np.ones((1, 1), np.float32)
+    projection = proposals._Projection(one, one, np.array([-1.0], np.float32), np.array([0.5], np.float32))
+    numbers = np.array([[-2.0], [-1.0], [0.2], [126.5], [127.0], [900.0]], np.float32)
+    assert projection.codes(numbers).ravel().tolist() == [0, 0, 2, 255, 255, 255]
+
+
+def test_inner_products_of_matrices_are_kept() -> None:
+    tables = np.random.default_rng(0).standard_normal((2, 5, 5)).astype(np.float32)
+    tables += tables.transpose(0, 2, 1)
+    first, second = proposals._triangles(tables)
+    assert first @ second == pytest.approx(float((tables[0] * tables[1]).sum()), rel=1e-5)
+
+
+def test_blocks_are_read_from_the_copies_and_missing_ones_from_the_registry(path: Path) -> None:
+    with Registry.open(path) as registry:
+        block_files.refresh(registry, KERNEL_SPACE)
+    with Registry.open(path, write=True) as registry:
+        add(registry, 30, MAPS, KERNELS)
+    with Registry.open(path) as registry:
+        written(registry)
+        expected = file_of(registry).read_bytes()
+        block_files.attach(registry, KERNEL_SPACE)
+        assert registry.block_sources[KERNELS.space_id](len(SEEDS) + 1) is None
+        proposals.refresh(registry, KERNEL_SPACE, renew=True)
+        assert file_of(registry).read_bytes() == expected
 
 
 def test_a_target_without_features_gets_none(registry: Registry) -> None:
@@ -220,7 +290,8 @@ def test_a_changed_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, dat
     """The file is not used then, or proposes what it did before."""
     folder = tmp_path_factory.getbasetemp() / "one changed byte of proposals"
     if not folder.exists():
-        with Registry.open(make(folder)) as registry:
+        with Registry.open(make(folder)) as registry, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(proposals, "_FIRST", 8)
             written(registry)
             shutil.copy(file_of(registry), folder / "intact")
     intact = (folder / "intact").read_bytes()
@@ -230,7 +301,9 @@ def test_a_changed_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, dat
     with Registry.open(folder / REGISTRY) as registry:
         kernel = kernel_of(registry, 4)
     (folder / "changed").write_bytes(changed)
-    before, after = Proposals.open(folder / "intact"), Proposals.open(folder / "changed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proposals, "_FIRST", 8)
+        before, after = Proposals.open(folder / "intact"), Proposals.open(folder / "changed")
     assert before is not None
     assert after is None or after.propose(kernel, 5) in (None, before.propose(kernel, 5))
 
