@@ -172,9 +172,10 @@ class Filler:
         if space_id not in self._placing:
             stored = self.registry.anchors(space_id)
             lower = coordinates.matrix([anchor.factor for anchor in stored])
-            # Anchors are among the first models, whose ids are consecutive.
-            ((first,),) = self.registry.rows("SELECT min(model_id) FROM main.models")
-            table = self.populations[space_id].table(np.array([anchor.model_id - first for anchor in stored]))
+            # Models are in the order of the population, but ids may be missing: of models that were added and removed.
+            ids = [row[0] for row in self.registry.rows("SELECT model_id FROM main.models ORDER BY model_id")]
+            numbers = np.searchsorted(np.array(ids), [anchor.model_id for anchor in stored])
+            table = self.populations[space_id].table(numbers)
             self._placing[space_id] = np.ascontiguousarray(solve_triangular(lower, table.T, lower=True).T)
         return self._placing[space_id]
 

@@ -39,7 +39,7 @@ def kernel_population(people: families.Families) -> KernelPopulation:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small population past a small number of exact models, filled in two goes."""
+    """A small population past a small number of exact models, filled in three goes; ids are missing among the first."""
     home = tmp_path_factory.mktemp("population")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coordinates, "MAX_EXACT", 24)
@@ -47,8 +47,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(simulate_population, "FEATURE_IMAGES", IMAGES)
         patch.setattr(simulate_population, "IMAGES", IMAGES)
         patch.setattr(simulate_population, "CANVAS", 6)
-        for count in (40, N):
+        for count in (10, 40, N):
             simulate_population.fill(home, count, 3, ["dds", "transfer", "gradient_x_input"])
+            if count == 10:  # as if models had been added and removed
+                with Registry.open(home / "registry.duckdb", write=True) as registry, registry.transaction():
+                    registry.rows("SELECT nextval('main.model_ids') FROM range(5)")
     return home
 
 
