@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_spaces import BOTH, KERNELS, MAPS, add, create
+from small_spaces import BOTH, KERNELS, MAPS, add, create, fill
 
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry
-from modelspace.spaces import affinity, block_files, index, index_kinds, neighbours
+from modelspace.spaces import block_files, index, index_kinds, neighbours
 from modelspace.spaces.block_files import BlockFile
 from modelspace.spaces.derived_files import state_of
 from modelspace.spaces.kinds import KernelSpace, space_of
@@ -30,13 +30,7 @@ KERNEL_SPACE = KernelSpace(KERNELS)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A registry of nine models, with an empty folder for the index."""
-    with create(tmp_path / REGISTRY, MAPS, KERNELS) as registry:
-        for seed in SEEDS:
-            add(registry, seed, MAPS, KERNELS)
-        with registry.transaction():
-            registry.add_space(BOTH, default=False)
-            affinity.fill(registry, BOTH)
-    (tmp_path / INDEX).mkdir()
+    fill(tmp_path / REGISTRY, SEEDS)
     return tmp_path / REGISTRY
 
 

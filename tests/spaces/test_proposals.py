@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_spaces import BOTH, KERNELS, MAPS, N, add, create, drawn
+from small_spaces import BOTH, KERNELS, MAPS, N, add, create, drawn, fill
 
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX, REGISTRY
@@ -30,13 +30,8 @@ EVERY = slice(None)
 
 def make(folder: Path) -> Path:
     """A registry of 17 models, with an empty folder for the index."""
-    (folder / INDEX).mkdir(parents=True)
-    with create(folder / REGISTRY, MAPS, KERNELS) as registry:
-        for seed in SEEDS:
-            add(registry, seed, MAPS, KERNELS)
-        with registry.transaction():
-            registry.add_space(BOTH, default=False)
-            affinity.fill(registry, BOTH)
+    folder.mkdir(parents=True)
+    fill(folder / REGISTRY, SEEDS)
     return folder / REGISTRY
 
 

@@ -5,12 +5,13 @@ Affinities are computed here once more, from their definitions, so that tests ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import shelf
 
+from modelspace.home import INDEX
 from modelspace.registry import ProbeRow, Registry
 from modelspace.representations import kernels, maps
 from modelspace.spaces import affinity
@@ -76,6 +77,17 @@ def add(registry: Registry, seed: int, *specs: SpaceSpec) -> int:
         for spec in specs:
             affinity.append(registry, spec, model_id, blocks_of(seed), {})
     return model_id
+
+
+def fill(path: Path, seeds: Iterable[int]) -> None:
+    """Make a registry of these models in all three spaces, and an empty folder for its index."""
+    with create(path, MAPS, KERNELS) as registry:
+        for seed in seeds:
+            add(registry, seed, MAPS, KERNELS)
+        with registry.transaction():
+            registry.add_space(BOTH, default=False)
+            affinity.fill(registry, BOTH)
+    (path.parent / INDEX).mkdir()
 
 
 def place(registry: Registry, model_id: int, seed: int, *specs: SpaceSpec) -> None:
