@@ -88,9 +88,8 @@ def rough_scores(
     for start in range(0, len(ids), ROWS):
         part = ids[start : start + ROWS].tolist()
         blocks = read(registry, space.spec.space_id, part)
-        predictors = predictability.rough_predictors(space.rough_kernels([blocks[i] for i in part], images))
-        matrices = predictability.rough_matrices(predictors).reshape(len(part), -1)
-        rough[:, start : start + len(part)] = small @ matrices.T
+        matrices = predictability.rough_matrices(space.rough_kernels([blocks[i] for i in part], images))
+        rough[:, start : start + len(part)] = small @ matrices.reshape(len(part), -1).T
     return rough
 
 

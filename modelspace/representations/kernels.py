@@ -286,6 +286,15 @@ def rough_triangle(block: MapBlock, bits: int) -> NDArray[np.float32]:
     return rough
 
 
+def spread(n_images: int, count: int) -> slice:
+    """About a number of the images, spread over all of them.
+
+    >>> list(range(7)[spread(7, 3)])
+    [0, 2, 4, 6]
+    """
+    return slice(None, None, max(1, n_images // count))
+
+
 def rough_submatrices(blocks: Sequence[MapBlock], bits: int, chosen: slice) -> NDArray[np.float32]:
     """The kernels in blocks from `to_block`, of some of their images alone, each up to a positive factor.
 

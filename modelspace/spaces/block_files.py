@@ -34,7 +34,7 @@ from modelspace import temporary
 from modelspace.errors import ModelspaceError
 from modelspace.files import open_regular
 from modelspace.registry import MapBlock, Registry
-from modelspace.spaces.derived_files import KeptFiles, State, has_nearly_all, path_of, state_of
+from modelspace.spaces.derived_files import KeptFiles, State, current, has_nearly_all, path_of, state_of
 from modelspace.spaces.kinds import Space, StoredSpace
 
 #: Marks the file and its format: magic, registry, epoch, models, images of a block, bytes of its codes and its scales.
@@ -123,8 +123,8 @@ def attach(registry: Registry, space: Space) -> None:
     if not isinstance(space, StoredSpace) or not _is_one_block(space):
         return
     space_id = space.spec.space_id
-    file = _kept.get(path_of(registry, space_id, _SUFFIX))
-    if file is None or file.state != state_of(registry, space_id):
+    file = current(_kept.get(path_of(registry, space_id, _SUFFIX)), registry, space_id)
+    if file is None:
         registry.block_sources.pop(space_id, None)
     else:
         registry.block_sources[space_id] = file.block
@@ -146,16 +146,15 @@ def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
 
     path, spec = path_of(registry, space.spec.space_id, _SUFFIX), space.spec
     ids = np.sort(np.array(registry.model_ids(spec.space_id), np.int64))
-    state = state_of(registry, spec.space_id)
-    file = BlockFile.open(path)
-    is_usable = file is not None and file.state == state and has_nearly_all(file.ids, ids)
+    file = current(BlockFile.open(path), registry, spec.space_id)
+    is_usable = file is not None and has_nearly_all(file.ids, ids)
     if not len(ids) or (is_usable and not renew):
         return
     size = len(ids) * (space.code_bytes(spec.n_images) + 8 * spec.n_images)
     with suppress(OSError, ModelspaceError):  # a damaged registry is reported by what asks it for models
         if shutil.disk_usage(path.parent).free < (1 + _SPARED) * size:
             return
-        _write(path, ids, state, registry.map_blocks_at(spec.space_id, 0))
+        _write(path, ids, state_of(registry, spec.space_id), registry.map_blocks_at(spec.space_id, 0))
 
 
 def check(registry: Registry, space: Space, *, deep: bool) -> tuple[int, list[int]] | None:
@@ -172,8 +171,8 @@ def check(registry: Registry, space: Space, *, deep: bool) -> tuple[int, list[in
     if not isinstance(space, StoredSpace) or not _is_one_block(space):
         return None
     space_id = space.spec.space_id
-    file = BlockFile.open(path_of(registry, space_id, _SUFFIX))
-    if file is None or file.state != state_of(registry, space_id):
+    file = current(BlockFile.open(path_of(registry, space_id, _SUFFIX)), registry, space_id)
+    if file is None:
         return None
     damaged = [int(model_id) for model_id in file.ids if file.block(model_id) is None]
     for model_id, block in registry.map_blocks_at(space_id, 0) if deep else ():

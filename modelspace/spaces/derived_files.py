@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,23 @@ class State(NamedTuple):
     epoch: int
 
 
+class HasState(Protocol):
+    """A file that says what it was written for."""
+
+    state: State
+
+
+OfState = TypeVar("OfState", bound=HasState)
+
+
 def state_of(registry: Registry, space_id: str) -> State:
     """The state of a space in a registry."""
     return State(registry.registry_id.encode().ljust(36, b"\0"), registry.space(space_id).epoch)
+
+
+def current(file: OfState | None, registry: Registry, space_id: str) -> OfState | None:
+    """A file, if there is one and it is of the state that its space is in."""
+    return file if file is not None and file.state == state_of(registry, space_id) else None
 
 
 def path_of(registry: Registry, space_id: str, suffix: str) -> Path:

@@ -607,8 +607,7 @@ class KernelSpace(StoredSpace):
         """The kernel's packed triangle, whose elements above the diagonal count twice."""
         if not self.is_packed:
             return super().query(block)
-        if block.n_images != self.spec.n_images:
-            raise self._damaged(f"have {block.n_images} of {self.spec.n_images} rows")
+        self._require_whole(block)
         unit = self.operand(block)
         packed: NDArray[np.float32] = (unit.rows * unit.norms[0]).astype(np.float32)
         packed[self.spec.n_images :] *= 2

@@ -43,7 +43,7 @@ CANDIDATES = 8
 RERANKED = 200
 
 #: Number where a re-ranking can be had roughly from a part of the images, and how many are scored as it is defined, at
-#: least and for each one shown. Of the best five of 1,000 one in 250 is lost that way.
+#: least and for each one shown (`scripts/measure_proposals.py` measures what is found).
 SCREENED = 1000
 LEFT, LEFT_PER_SHOWN = 48, 6
 

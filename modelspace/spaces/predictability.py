@@ -105,50 +105,48 @@ def r2_per_image(target: Array, weights: Array) -> Array:
     return contributions
 
 
-def rough_predictors(sources: NDArray[np.float32], ridge: float = RIDGE) -> NDArray[np.float32]:
-    """What `rough_r2` needs of sources: (n, m, m), from their kernels of m of the images, (n, m, m), any scale."""
-    m = sources.shape[-1]
-    regularised = sources.copy()
-    means = np.trace(sources, axis1=1, axis2=2) / m
-    # A source whose features are all zero predicts zero.
-    regularised[:, np.arange(m), np.arange(m)] += (np.where(means > 0, means, 1.0) * ridge)[:, None]
-    return _inverse(regularised)
+def rough_matrices(sources: NDArray[np.float32], ridge: float = RIDGE) -> NDArray[np.float32]:
+    """Of each source the matrix M for which `rough_r2` is ⟨L, M⟩ / tr L, whatever the target's kernel L.
 
-
-def rough_matrices(predictors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each source the matrix M for which `rough_r2` is ⟨L, M⟩ / tr L, whatever L: (n, m, m), symmetric.
-
-    An image's error is (G Y)ᵢ / Gᵢᵢ, and L = Y Yᵀ, so M = I − G diag(1 / Gᵢᵢ²) G.
+    With G = (K + λ I)⁻¹, an image's error is (G Y)ᵢ / Gᵢᵢ if it is predicted from the others (Cook 1977), and
+    L = Y Yᵀ, so M = I − G diag(1 / Gᵢᵢ²) G. One image at a time is left out, not a fold: one inverse is all it takes.
 
     Args:
-        predictors: `rough_predictors` of the sources: G.
+        sources: (n, m, m) kernels of the sources' features for m of the images, any scale.
+        ridge: as for `out_of_fold_weights`.
+
+    Returns:
+        (n, m, m), symmetric.
     """
-    m = predictors.shape[-1]
-    own = predictors[:, np.arange(m), np.arange(m)]
-    matrices = (predictors / -(own * own)[:, None, :]) @ predictors
-    matrices[:, np.arange(m), np.arange(m)] += 1
+    diagonal = np.arange(sources.shape[-1])
+    regularised = sources.copy()
+    means = np.trace(sources, axis1=1, axis2=2) / len(diagonal)
+    # A source whose features are all zero predicts zero.
+    regularised[:, diagonal, diagonal] += (np.where(means > 0, means, 1.0) * ridge)[:, None]
+    inverse = _inverse(regularised)
+    own = inverse[:, diagonal, diagonal]
+    matrices = (inverse / -(own * own)[:, None, :]) @ inverse
+    matrices[:, diagonal, diagonal] += 1
     return matrices
 
 
-def rough_r2(target: NDArray[np.float32], predictors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """R² of many sources on a few of the images, each predicted from the others (Cook 1977): (n,) float32.
+def rough_r2(target: NDArray[np.float32], matrices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """R² of many sources on a few of the images, each predicted from the others: (n,) float32.
 
     It says which sources are worth the whole computation, which takes fifty times as long as with a quarter of 200
-    images. One image at a time is left out, not a fold, since that needs no more than one inverse.
+    images.
 
     Args:
         target: (m, m) kernel of the target's features, any scale.
-        predictors: `rough_predictors` of the sources.
+        matrices: `rough_matrices` of the sources.
 
     Returns:
         Zeros if the target's features are zero for all of these images.
     """
-    m, total = len(target), np.trace(target)
+    total = np.trace(target)
     if not total > 0:
-        return np.zeros(len(predictors), dtype=np.float32)
-    errors = np.einsum("bij,bij->bi", predictors @ target, predictors)
-    own = predictors[:, np.arange(m), np.arange(m)]
-    rough: NDArray[np.float32] = 1 - (errors / (own * own)).sum(axis=1) / total
+        return np.zeros(len(matrices), dtype=np.float32)
+    rough: NDArray[np.float32] = matrices.reshape(len(matrices), -1) @ (target / total).ravel()
     return rough
 
 

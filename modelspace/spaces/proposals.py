@@ -42,8 +42,9 @@ from modelspace import temporary
 from modelspace.errors import ModelspaceError
 from modelspace.files import open_regular
 from modelspace.registry import MapBlock, Registry
+from modelspace.representations import kernels
 from modelspace.spaces import predictability
-from modelspace.spaces.derived_files import KeptFiles, State, has_nearly_all, path_of, state_of
+from modelspace.spaces.derived_files import KeptFiles, State, current, has_nearly_all, path_of, state_of
 from modelspace.spaces.kinds import KernelSpace, Space
 
 Ids = NDArray[np.int64]
@@ -195,13 +196,13 @@ _kept = KeptFiles(Proposals.open)
 
 def opened(registry: Registry, space: Space) -> Proposals | None:
     """The file of a space, if there is one that can be used."""
-    file = _kept.get(path_of(registry, space.spec.space_id, _SUFFIX))
-    return file if file is not None and file.state == state_of(registry, space.spec.space_id) else None
+    space_id = space.spec.space_id
+    return current(_kept.get(path_of(registry, space_id, _SUFFIX)), registry, space_id)
 
 
 def chosen_images(n_images: int) -> slice:
     """The images that vectors are of, spread over all."""
-    return slice(None, None, max(1, n_images // IMAGES))
+    return kernels.spread(n_images, IMAGES)
 
 
 def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
@@ -226,10 +227,9 @@ def refresh(registry: Registry, space: Space, *, renew: bool = False) -> None:
 
 def check(registry: Registry, space: Space) -> tuple[int, int] | None:
     """How many models the file of a space has, and how many of them are damaged; None if it isn't used."""
-    file = Proposals.open(path_of(registry, space.spec.space_id, _SUFFIX))
-    if file is None or file.state != state_of(registry, space.spec.space_id):
-        return None
-    return len(file.ids), file.n_damaged()
+    space_id = space.spec.space_id
+    file = current(Proposals.open(path_of(registry, space_id, _SUFFIX)), registry, space_id)
+    return None if file is None else (len(file.ids), file.n_damaged())
 
 
 # ---- writing
@@ -296,11 +296,11 @@ def _projection(registry: Registry, space: KernelSpace, ids: Ids) -> _Projection
         OSError: they are too few or too much alike for one.
         ModelspaceError: the registry can't be read.
     """
-    kernels = _kernels(registry, space, ids[np.unique(np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int))])
-    totals = np.trace(kernels, axis1=1, axis2=2)
-    kernels_of_trace_1 = (kernels / np.where(totals > 0, totals, 1.0)[:, None, None]).astype(np.float32)
+    sample = _kernels(registry, space, ids[np.unique(np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int))])
+    totals = np.trace(sample, axis1=1, axis2=2)
+    kernels_of_trace_1 = (sample / np.where(totals > 0, totals, 1.0)[:, None, None]).astype(np.float32)
     targets = _triangles(kernels_of_trace_1).astype(np.float64)
-    sources = _of_sources(kernels).astype(np.float64)
+    sources = _of_sources(sample).astype(np.float64)
     centred = sources - sources.mean(axis=0)
     left, values, right = np.linalg.svd(targets @ centred.T)
     length = min(LENGTH, int((values > _LEAST * values[0]).sum())) // _LANES * _LANES
@@ -337,8 +337,8 @@ def _blocks(registry: Registry, space: KernelSpace, ids: Sequence[int]) -> Mappi
     return blocks | dict(registry.map_blocks_at(space.spec.space_id, 0, rest)) if rest else blocks
 
 
-def _of_sources(kernels: Floats) -> Floats:
-    return _triangles(predictability.rough_matrices(predictability.rough_predictors(kernels)))
+def _of_sources(sources: Floats) -> Floats:
+    return _triangles(predictability.rough_matrices(sources))
 
 
 # ---- numbers

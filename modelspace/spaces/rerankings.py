@@ -79,7 +79,7 @@ def reranking(name: str) -> Reranking:
             predictability.out_of_fold_weights,
             predictability.r2_per_image,
             is_symmetric=False,
-            rough=Rough(predictability.rough_predictors, predictability.rough_r2),
+            rough=Rough(predictability.rough_matrices, predictability.rough_r2),
         )
     similarity = similarities.SIMILARITIES[name]
 

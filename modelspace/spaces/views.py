@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from modelspace.errors import NotFoundError
 from modelspace.late import dataclass
 from modelspace.registry import Registry
+from modelspace.representations import kernels
 from modelspace.representations.maps import MapBlock
 from modelspace.spaces import predictability, rerankings
 from modelspace.spaces.kinds import LOCAL, GridSpace, KernelSpace, space_of
@@ -86,13 +87,13 @@ class View:
         space, rough = self.space, self.reranking.rough
         assert isinstance(space, KernelSpace)
         assert rough is not None
-        chosen = slice(None, None, max(1, space.spec.n_images // n_images))
+        chosen = kernels.spread(space.spec.n_images, n_images)
         unknown = self.unknown(ids, n_images)
         sources = {i: self._known(i, n_images) for i in {*ids}.difference(unknown)}
         stored = dict(registry.map_blocks_at(space.spec.space_id, 0, unknown)) if unknown else {}
         if stored:
-            predictors = rough.of_sources(space.rough_kernels(list(stored.values()), chosen))
-            for model_id, source in zip(stored, predictors, strict=True):
+            computed = rough.of_sources(space.rough_kernels(list(stored.values()), chosen))
+            for model_id, source in zip(stored, computed, strict=True):
                 sources[model_id] = source
                 self._keep(model_id, source.copy(), n_images)
         if not sources:

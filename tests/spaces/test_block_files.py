@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_spaces import BOTH, KERNELS, MAPS, add, create, fill
+from spoiled_files import spoil
 
 from modelspace.home import INDEX, REGISTRY
 from modelspace.registry import Registry
@@ -151,14 +152,7 @@ def test_what_is_no_such_file_is_not_used(registry: Registry, change: str, monke
     expected = answers(registry)
     block_files.refresh(registry, KERNEL_SPACE)
     file = file_of(registry)
-    data = file.read_bytes()
-    file.unlink()
-    if change == "folder":
-        file.mkdir()
-    elif change == "pipe":
-        os.mkfifo(file)
-    elif change != "gone":
-        file.write_bytes({"cut": data[:-1], "longer": data + b"0", "empty": b"", "text": b"text"}[change])
+    data = spoil(file, change)
     read = forbid(registry, monkeypatch)
     assert answers(registry) == expected
     assert read

@@ -82,25 +82,24 @@ def test_the_rough_score_leaves_out_one_image_at_a_time() -> None:
     features = [rng.standard_normal((9, d)) for d in (2, 4, 20)]
     kernels = np.array([table @ table.T for table in features], dtype=np.float32)
     for ridge in (1.0, 0.3):
-        predictors = predictability.rough_predictors(kernels, *(() if ridge == 1.0 else (ridge,)))
-        assert predictors.dtype == np.float32
+        matrices = predictability.rough_matrices(kernels, *(() if ridge == 1.0 else (ridge,)))
+        assert matrices.dtype == np.float32
+        np.testing.assert_allclose(matrices, matrices.transpose(0, 2, 1), atol=1e-5)
         for target, kernel in zip(features, kernels, strict=True):
             expected = [slow_r2(target, source, 9, ridge) for source in features]
             for scale in (100.0, 0.001):
-                scores = predictability.rough_r2(np.float32(scale) * kernel, predictors)
+                scores = predictability.rough_r2(np.float32(scale) * kernel, matrices)
                 np.testing.assert_allclose(scores, expected, atol=2e-4)
-            matrices = predictability.rough_matrices(predictors)
             products = np.einsum("ij,nij->n", kernel, matrices) / np.trace(kernel)
             np.testing.assert_allclose(products, expected, atol=2e-4)
-            np.testing.assert_allclose(matrices, matrices.transpose(0, 2, 1), atol=1e-5)
 
 
 def test_rough_scores_of_features_that_are_zero() -> None:
     """A target that is zero has no score; a source that is zero predicts zero, the mean of centred features."""
     kernels = np.array([np.zeros((4, 4)), np.eye(4)], dtype=np.float32)
-    predictors = predictability.rough_predictors(kernels)
-    np.testing.assert_array_equal(predictability.rough_r2(kernels[0], predictors), [0.0, 0.0])
-    np.testing.assert_allclose(predictability.rough_r2(kernels[1], predictors), [0.0, 0.0], atol=1e-6)
+    matrices = predictability.rough_matrices(kernels)
+    np.testing.assert_array_equal(predictability.rough_r2(kernels[0], matrices), [0.0, 0.0])
+    np.testing.assert_allclose(predictability.rough_r2(kernels[1], matrices), [0.0, 0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 50])

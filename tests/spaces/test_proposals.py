@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_spaces import BOTH, KERNELS, MAPS, N, add, create, drawn, fill
+from spoiled_files import spoil
 
 from modelspace.errors import NotFoundError
 from modelspace.home import INDEX, REGISTRY
@@ -164,7 +165,7 @@ def test_the_projection_is_the_best_of_its_length(registry: Registry, monkeypatc
     projection = proposals._projection(registry, KERNEL_SPACE, ids)
     kernels = np.stack([kernel_of(registry, i) for i in ids.tolist()])
     kernels /= np.trace(kernels, axis1=1, axis2=2)[:, None, None]
-    matrices = predictability.rough_matrices(predictability.rough_predictors(kernels))
+    matrices = predictability.rough_matrices(kernels)
     a, b = (table.reshape(len(ids), -1).astype(np.float64) for table in (kernels, matrices - matrices.mean(axis=0)))
     left, values, right = np.linalg.svd(a @ b.T)
     best = (left[:, :8] * values[:8]) @ right[:8]
@@ -261,12 +262,14 @@ def test_a_model_that_was_removed_is_not_proposed(path: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("few")
 def test_other_rankings_and_small_spaces_use_none(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     written(registry)
-    monkeypatch.setattr(proposals, "opened", lambda *_: pytest.fail("it was opened"))
+    opened: list[object] = []
+    monkeypatch.setattr(proposals, "opened", lambda _, space: opened.append(space))
     Ranker(registry, registry.space("dds"), Ranking()).rank(Target("m", 4), 2)
     Ranker(registry, registry.space("dds"), Ranking(rerank="jaccard")).rank(Target("m", 4), 2)
     asked(registry, 4, chosen=[4, 5, 6, 7])
     monkeypatch.setattr(neighbours, "SCREENED", len(SEEDS))
     asked(registry, 4)
+    assert opened == []
 
 
 @pytest.mark.usefixtures("few")
@@ -309,13 +312,11 @@ def test_what_is_no_such_file_is_not_used(registry: Registry, change: str) -> No
     without = [asked(registry, target) for target in (4, 8)]
     written(registry)
     file = file_of(registry)
-    data = file.read_bytes()
-    file.unlink()
-    if change == "folder":
-        file.mkdir()
-    elif change != "gone":
-        numbers = data[: -len(SEEDS) * 16] + bytes(len(SEEDS) * 16)
-        file.write_bytes({"cut": data[:-1], "longer": data + b"0", "empty": b"", "text": b"text"}.get(change, numbers))
+    if change == "numbers":
+        data = file.read_bytes()
+        file.write_bytes(data[: -len(SEEDS) * 16] + bytes(len(SEEDS) * 16))
+    else:
+        data = spoil(file, change)
     assert [asked(registry, target) for target in (4, 8)] == without
     proposals.refresh(registry, KERNEL_SPACE, renew=change == "numbers")
     if change != "folder":

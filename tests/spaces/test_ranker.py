@@ -339,7 +339,7 @@ def rough(target: int, source: int, n_images: int) -> float:
     """R² on some of the images, each predicted from the others."""
     chosen = slice(None, None, N // n_images)
     first, second = (drawn(seed)[1][chosen, chosen].astype(np.float32) for seed in (target, source))
-    return float(predictability.rough_r2(first, predictability.rough_predictors(second[None]))[0])
+    return float(predictability.rough_r2(first, predictability.rough_matrices(second[None]))[0])
 
 
 def rough_best(target: int, n_images: int) -> list[int]:
